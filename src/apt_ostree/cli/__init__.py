@@ -1,0 +1,1 @@
+"""The command line: commands, the worker's client, and the only place that prints."""

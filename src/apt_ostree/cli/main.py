@@ -1,0 +1,72 @@
+"""The command line's entry: finds the command's module, runs it, maps every error to an exit code.
+
+Each command lives in a module of `cli.commands` and is imported only when it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import click
+
+from apt_ostree import __version__
+from apt_ostree.cli import render
+from apt_ostree.errors import AptOstreeError, Cancelled, UsageError
+
+#: Command -> (module, attribute, one line of help). The help stands here so that `--help` imports nothing.
+COMMANDS: dict[str, tuple[str, str, str]] = {
+    "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """Return the names of all commands."""
+        return sorted(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return one command."""
+        if name not in COMMANDS:
+            return None
+        module, attribute, _help = COMMANDS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(_ctx)])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="apt-ostree")
+def apt_ostree() -> None:
+    """Image-based Debian with atomic, explained and undoable live updates."""
+
+
+def main() -> None:
+    """Run the command line and exit with the documented code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command line; return the exit code."""
+    try:
+        code = apt_ostree.main(args=argv, prog_name="apt-ostree", standalone_mode=False)
+    except click.exceptions.Abort:
+        return render.error(Cancelled("cancelled; nothing was changed"))
+    except click.ClickException as error:
+        hint = "see 'apt-ostree --help'"
+        if isinstance(error, click.UsageError) and error.ctx:
+            hint = f"see '{error.ctx.command_path} --help'"
+        return render.error(UsageError(error.format_message(), hint=hint))
+    except AptOstreeError as error:
+        return render.error(error)
+    return code if isinstance(code, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The only place that prints: results to stdout, progress and errors to stderr.
+
+Plain lines everywhere; on a terminal the current step's progress is redrawn in place.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from apt_ostree.errors import AptOstreeError
+from apt_ostree.model import events
+
+
+class TextView:
+    """Shows a transaction's events as lines; asks on the terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._quiet = quiet
+        self._live = sys.stderr.isatty()
+        self._drawn = False
+
+    def show(self, event: events.Event) -> None:
+        """Print one event."""
+        match event:
+            case events.Message(text=text, level="warning"):
+                self._line(f"warning: {text}")
+            case events.PlanShown():
+                self._show_plan(event)
+            case _ if self._quiet:
+                pass
+            case events.TaskBegin(title=title):
+                self._line(f"{title}...")
+            case events.TaskEnd(title=title, detail=detail):
+                if detail:
+                    self._line(f"{title}: {detail}")
+            case events.Message(text=text):
+                self._line(text)
+            case events.Progress(title=title, done=done, total=total):
+                self._draw(title, done, total)
+
+    def confirm(self, _plan: events.PlanShown) -> bool:
+        """Ask on the terminal; no terminal means no."""
+        if not sys.stdin.isatty():
+            self._line("not confirmed: no terminal to ask on (use --assumeyes)")
+            return False
+        print("Proceed? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+
+    def _show_plan(self, event: events.PlanShown) -> None:
+        from apt_ostree.cli import plans
+
+        for line in plans.lines(event.kind, event.plan):
+            self._clear()
+            print(line)
+        sys.stdout.flush()
+
+    def _draw(self, title: str, done: int, total: int) -> None:
+        if not self._live:
+            return
+        share = f"{100 * done // total:3d}%" if total else f"{done}"
+        print(f"\r\033[K{title} {share}", end="", file=sys.stderr, flush=True)
+        self._drawn = True
+
+    def _line(self, text: str) -> None:
+        self._clear()
+        print(text, file=sys.stderr, flush=True)
+
+    def _clear(self) -> None:
+        if self._drawn:
+            print("\r\033[K", end="", file=sys.stderr)
+            self._drawn = False
+
+
+class JsonView:
+    """Prints every event as a JSON line (RFC 7464 without the separator) on stdout."""
+
+    def show(self, event: events.Event) -> None:
+        """Print one event."""
+        print(json.dumps(events.to_wire(event)), flush=True)
+
+    def confirm(self, _plan: events.PlanShown) -> bool:
+        """A program that wants to go ahead says so beforehand, with --assumeyes."""
+        return False
+
+
+def view(*, as_json: bool, quiet: bool = False) -> TextView | JsonView:
+    """Return the view that the command line asked for."""
+    return JsonView() if as_json else TextView(quiet=quiet)
+
+
+def result_json(result: Mapping[str, Any]) -> None:
+    """Print a result object on stdout."""
+    print(json.dumps(result, indent=2, sort_keys=True))
+
+
+def lines(text: str) -> None:
+    """Print a result's text on stdout."""
+    print(text)
+
+
+def error(failure: AptOstreeError, *, as_json: bool = False) -> int:
+    """Print a failure and return the command's exit code."""
+    if as_json:
+        obj = {
+            "event": "error",
+            "error": failure.kind,
+            "message": failure.message,
+            "details": list(failure.details),
+            "hint": failure.hint,
+        }
+        print(json.dumps(obj), flush=True)
+    print(f"error: {failure.message}", file=sys.stderr)
+    for line in failure.details:
+        print(f"  {line}", file=sys.stderr)
+    if failure.hint:
+        print(f"hint: {failure.hint}", file=sys.stderr)
+    return failure.exit_code

@@ -1,0 +1,1 @@
+"""libostree through its introspection binding: the only package that imports gi."""

@@ -1,0 +1,119 @@
+"""The one door to other programs: a controlled environment, captured output, a clear failure.
+
+Must not know any particular program; their adapters do.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from apt_ostree.errors import ExternalFailure
+
+#: What every child sees, whatever the caller's shell had set: reproducible and locale-free.
+BASE_ENVIRONMENT: Mapping[str, str] = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "LANG": "C.UTF-8",
+    "HOME": "/root",
+    "TERM": "dumb",
+}
+#: Variables that a user may set for us and that our children should see too.
+PASSED_ON = ("SOURCE_DATE_EPOCH", "http_proxy", "https_proxy", "no_proxy", "TMPDIR")
+
+_TAIL_LINES = 25
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of a child: the base, what is passed on, then `extra`."""
+    env = dict(BASE_ENVIRONMENT)
+    env.update({name: os.environ[name] for name in PASSED_ON if name in os.environ})
+    env.update(extra or {})
+    return env
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    what: str,
+    env: Mapping[str, str] | None = None,
+    cwd: str | Path | None = None,
+    stdin: str | None = None,
+    timeout: float | None = None,
+    check: bool = True,
+    pass_fds: Sequence[int] = (),
+    merge_stderr: bool = False,
+    log: Path | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return it with its output as text.
+
+    what:    the purpose, for the error message ("cannot {what}").
+    check:   raise ExternalFailure on a non-zero exit, with the command and the tail of its output.
+    timeout: seconds, then the whole process group is killed and ExternalFailure raised.
+    log:     write stdout and stderr, merged, to this file instead of keeping them in memory.
+    """
+    words = [os.fspath(word) for word in argv]
+    sink = log.open("wb") if log else None
+    try:
+        process = subprocess.Popen(
+            words,
+            env=environment(env),
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
+            stdout=sink or subprocess.PIPE,
+            stderr=subprocess.STDOUT if sink or merge_stderr else subprocess.PIPE,
+            text=True,
+            errors="replace",
+            pass_fds=tuple(pass_fds),
+            process_group=0,  # a timeout or a cancel must reach the grandchildren too
+        )
+    except FileNotFoundError as error:
+        raise ExternalFailure(
+            f"cannot {what}: the program {words[0]!r} is not installed",
+            hint=f"install the package that provides {words[0]!r}",
+        ) from error
+    finally:
+        if sink:
+            sink.close()
+    try:
+        out, err = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        raise ExternalFailure(
+            f"cannot {what}: no answer within {timeout:g} seconds",
+            details=(f"command: {shlex.join(words)}",),
+        ) from error
+    except BaseException:
+        _kill_group(process)
+        raise
+    done = subprocess.CompletedProcess(words, process.returncode, out or "", err or "")
+    if check and done.returncode != 0:
+        text = log.read_text(errors="replace") if log else done.stderr or done.stdout
+        raise ExternalFailure(f"cannot {what}: {describe_exit(done)}", details=tail(text, words))
+    return done
+
+
+def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
+    """Say how a program ended, in words."""
+    name = Path(done.args[0]).name
+    if done.returncode < 0:
+        return f"{name} was killed by {signal.Signals(-done.returncode).name}"
+    return f"{name} ended with exit code {done.returncode}"
+
+
+def tail(text: str, words: Sequence[str]) -> tuple[str, ...]:
+    """Return the last lines of a program's output, then the command, as details of an error."""
+    lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
+    return (*lines, f"command: {shlex.join(words)}")
+
+
+def _kill_group(process: subprocess.Popen[str]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    process.communicate()

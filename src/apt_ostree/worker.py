@@ -1,0 +1,112 @@
+"""One transaction in a process of its own: the request on stdin, events as JSON lines on stdout.
+
+A process because `unshare` affects one thread, apt's configuration is process-global, and a cancel or a
+crash is then an ordinary signal (docs/architecture.md). The worker holds no logic: it finds the verb's
+function, runs it, and reports how it ended.
+
+Line 1 of stdin:  {"verb": NAME, "arguments": {...}}
+further lines:    {"proceed": true|false}, each the answer to a plan that asked for confirmation
+stdout:           events (model.events), then one {"event": "end", ...} line.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
+from apt_ostree.model import events
+
+#: Verb -> "module:function"; the function takes (report, **arguments) and returns a JSON object.
+VERBS: Mapping[str, str] = {
+    "compose-tree": "apt_ostree.core.compose:compose_tree",
+}
+
+
+def main() -> int:
+    """Run the request that stands on stdin; the exit code is the command's."""
+    # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
+    wire = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _raise_cancelled)
+    try:
+        result = _dispatch(json.loads(sys.stdin.readline()), _reporter(wire))
+    except AptOstreeError as error:
+        return _end_with_error(wire, error)
+    except OSError as error:
+        return _end_with_error(wire, from_os_error(error))
+    except Exception:
+        trace = traceback.format_exc()
+        bug = AptOstreeError(
+            "internal error: " + trace.strip().splitlines()[-1],
+            details=trace.splitlines(),
+            hint="this is a bug in apt-ostree; please report it with the lines above",
+        )
+        return _end_with_error(wire, bug)
+    _send(wire, {"event": "end", "ok": True, "result": result})
+    return 0
+
+
+def from_os_error(error: OSError) -> ExternalFailure:
+    """Turn the kernel's answer into a message that names the object."""
+    target = f" on {error.filename}" if error.filename else ""
+    return ExternalFailure(f"the system refused an operation{target}: {error.strerror or error}")
+
+
+def _dispatch(request: Mapping[str, Any], report: events.Report) -> Mapping[str, Any]:
+    try:
+        module, _, name = VERBS[request["verb"]].partition(":")
+    except KeyError as error:
+        raise UsageError(f"unknown verb {error.args[0]!r}") from error
+    function: Callable[..., Mapping[str, Any]] = getattr(importlib.import_module(module), name)
+    return function(report, **request["arguments"])
+
+
+def _reporter(wire: Any) -> events.Report:
+    def report(event: events.Event) -> None:
+        _send(wire, events.to_wire(event))
+        if isinstance(event, events.PlanShown) and event.confirm:
+            answer = sys.stdin.readline()
+            if not (answer and json.loads(answer).get("proceed")):
+                raise Cancelled("not confirmed; nothing was changed")
+
+    return report
+
+
+def _end_with_error(wire: Any, error: AptOstreeError) -> int:
+    _send(
+        wire,
+        {
+            "event": "end",
+            "ok": False,
+            "error": error.kind,
+            "message": error.message,
+            "details": list(error.details),
+            "hint": error.hint,
+        },
+    )
+    return error.exit_code
+
+
+def _send(wire: Any, obj: Mapping[str, Any]) -> None:
+    try:
+        wire.write(json.dumps(obj) + "\n")
+    except BrokenPipeError:
+        pass  # the client left; the transaction goes on and its record tells the rest
+
+
+def _raise_cancelled(_number: int, _frame: object) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # the undo that follows is not to be cancelled
+    raise Cancelled("cancelled; everything was put back as it was")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
