@@ -1,0 +1,37 @@
+# The commands of this project; each one installs what it needs first (see tools/setup).
+
+.DEFAULT_GOAL := help
+.PHONY: help demo check lint format man bench deb testbed setup install
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+demo: setup ## show the product at work on a booted machine (root)
+	@tools/demo
+
+check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
+	@tools/check $(ARGS)
+
+lint: setup ## run ruff and mypy
+	@tools/lint
+
+format: setup ## let ruff order and format the Python code
+	@.venv/bin/ruff check --quiet --fix . ; .venv/bin/ruff format .
+
+man: ## bring the generated part of the manual page up to date
+	@/usr/bin/python3 tools/man_commands.py
+
+bench: setup ## measure what the documentation promises (root)
+	@/usr/bin/python3 bench/run.py $(ARGS)
+
+deb: setup ## build the Debian package into dist/
+	@tools/build-deb dist
+
+testbed: setup ## build the images that the system tests boot (root)
+	@tools/testbed build
+
+setup: ## install what building and testing needs (root, once)
+	@tools/setup
+
+install: ## copy the product's files to DESTDIR; `make deb` is the better way
+	@tools/install-files $(or $(DESTDIR),/)
