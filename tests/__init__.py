@@ -1,0 +1,1 @@
+"""Tests: unit needs nothing, integration needs root, system needs root and boots machines."""

@@ -1,0 +1,116 @@
+"""The one door to programs: environment, output, failures, time limits."""
+
+import os
+import time
+
+import pytest
+
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.system import process
+
+
+def gone(pid):
+    """Whether a process ends within a second (an unreaped one counts as ended)."""
+    for _ in range(100):
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if file.read().rpartition(")")[2].split()[0] == "Z":
+                    return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+def test_output_and_input_are_text():
+    done = process.run(["sh", "-c", "cat; echo err >&2"], what="copy", stdin="grüße\n")
+    assert (done.stdout, done.stderr, done.returncode) == ("grüße\n", "err\n", 0)
+
+
+def test_bytes_that_are_no_text_do_not_raise():
+    assert "\ufffd" in process.run(["printf", r"\377"], what="print").stdout
+
+
+def test_environment_is_ours(monkeypatch):
+    monkeypatch.setenv("LC_ALL", "tr_TR.UTF-8")
+    monkeypatch.setenv("LD_PRELOAD", "/nonexistent")
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "17")
+    done = process.run(["env"], what="list variables", env={"EXTRA": "1"})
+    seen = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert seen["LC_ALL"] == "C.UTF-8"
+    assert "LD_PRELOAD" not in seen
+    assert (seen["SOURCE_DATE_EPOCH"], seen["EXTRA"]) == ("17", "1")
+
+
+def test_stdin_is_empty_unless_given():
+    assert process.run(["cat"], what="read").stdout == ""
+
+
+def test_missing_program_is_named():
+    with pytest.raises(ExternalFailure) as caught:
+        process.run(["no-such-program-here"], what="do it")
+    assert "do it" in caught.value.message
+    assert "no-such-program-here" in caught.value.message
+    assert caught.value.hint
+
+
+def test_failure_has_the_tail_and_the_command():
+    with pytest.raises(ExternalFailure) as caught:
+        process.run(["sh", "-c", "seq 100 >&2; exit 7"], what="count")
+    assert "exit code 7" in caught.value.message
+    assert "100" in caught.value.details
+    assert "1" not in caught.value.details
+    assert caught.value.details[-1].startswith("command: sh -c ")
+
+
+def test_failure_can_be_an_answer():
+    assert process.run(["false"], what="ask", check=False).returncode == 1
+
+
+def test_death_by_signal_is_named():
+    with pytest.raises(ExternalFailure, match="SIGTERM"):
+        process.run(["sh", "-c", "kill -TERM $$"], what="live")
+
+
+def test_log_takes_both_streams(tmp_path):
+    log = tmp_path / "log"
+    done = process.run(["sh", "-c", "echo out; echo err >&2"], what="talk", log=log)
+    assert sorted(log.read_text().split()) == ["err", "out"]
+    assert done.stdout == ""
+    with pytest.raises(ExternalFailure) as caught:
+        process.run(["sh", "-c", "echo reason; exit 1"], what="talk", log=log)
+    assert "reason" in caught.value.details
+
+
+def test_timeout_kills_the_whole_group(tmp_path):
+    pidfile = tmp_path / "pid"
+    began = time.monotonic()
+    with pytest.raises(ExternalFailure, match=r"0\.3 seconds"):
+        process.run(["sh", "-c", f"sleep 1000 & echo $! >{pidfile}; wait"], what="sleep", timeout=0.3)
+    assert time.monotonic() - began < 5
+    assert gone(int(pidfile.read_text()))
+
+
+def test_cancel_kills_the_whole_group(tmp_path, monkeypatch):
+    pidfile = tmp_path / "pid"
+
+    def interrupted(self, *_args, **_kwargs):
+        monkeypatch.undo()
+        while not (pidfile.exists() and pidfile.read_text().strip()):
+            time.sleep(0.01)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process.subprocess.Popen, "communicate", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        process.run(["sh", "-c", f"sleep 1000 & echo $! >{pidfile}; wait"], what="sleep")
+    assert gone(int(pidfile.read_text()))
+
+
+def test_descriptors_are_passed_only_when_asked():
+    read, write = os.pipe()
+    try:
+        process.run(["sh", "-c", f"echo hello >/dev/fd/{write}"], what="write", pass_fds=(write,))
+        assert os.read(read, 10) == b"hello\n"
+    finally:
+        os.close(read)
+        os.close(write)
