@@ -26,6 +26,9 @@ from apt_ostree.model import events
 #: Verb -> "module:function"; the function takes (report, **arguments) and returns a JSON object.
 VERBS: Mapping[str, str] = {
     "compose-tree": "apt_ostree.core.compose:compose_tree",
+    "install": "apt_ostree.core.packages:install",
+    "uninstall": "apt_ostree.core.packages:uninstall",
+    "upgrade": "apt_ostree.core.packages:upgrade",
 }
 
 

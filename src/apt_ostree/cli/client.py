@@ -74,3 +74,8 @@ def _send(worker: subprocess.Popen[str], obj: Mapping[str, Any]) -> None:
     assert worker.stdin
     worker.stdin.write(json.dumps(obj) + "\n")
     worker.stdin.flush()
+
+
+def reboot() -> None:
+    """Ask systemd to reboot."""
+    subprocess.run(["systemctl", "reboot"], check=True)

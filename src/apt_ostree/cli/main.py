@@ -16,6 +16,9 @@ from apt_ostree.errors import AptOstreeError, Cancelled, UsageError
 
 #: Command -> (module, attribute, one line of help). The help stands here so that `--help` imports nothing.
 COMMANDS: dict[str, tuple[str, str, str]] = {
+    "install": ("apt_ostree.cli.commands.packages", "install", "Layer packages on the next deployment"),
+    "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Drop layered packages"),
+    "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
 }
 

@@ -96,6 +96,11 @@ def result_json(result: Mapping[str, Any]) -> None:
     print(json.dumps(result, indent=2, sort_keys=True))
 
 
+def event_json(obj: Mapping[str, Any]) -> None:
+    """Print one object as a JSON line, as events are printed."""
+    print(json.dumps(obj, sort_keys=True), flush=True)
+
+
 def lines(text: str) -> None:
     """Print a result's text on stdout."""
     print(text)

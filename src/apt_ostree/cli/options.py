@@ -1,0 +1,84 @@
+"""Options that several commands share, and how a transaction's arguments are made of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apt_ostree.cli import client, render
+from apt_ostree.errors import EXIT_UNCHANGED
+
+Command = Callable[..., Any]
+
+json_output = click.option(
+    "--json", "as_json", is_flag=True, help="Print events and the result as JSON lines."
+)
+quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
+dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done and change nothing.")
+assume_yes = click.option("-y", "--assumeyes", is_flag=True, help="Go ahead without asking.")
+reboot = click.option("-r", "--reboot", is_flag=True, help="Reboot when the deployment is ready.")
+cache_only = click.option("-C", "--cache-only", is_flag=True, help="Use the package lists that are here.")
+download_only = click.option("--download-only", is_flag=True, help="Download the packages and stop.")
+idempotent = click.option("--idempotent", is_flag=True, help="Accept what is already as asked.")
+unchanged_exit_77 = click.option("--unchanged-exit-77", is_flag=True, help="Exit 77 when nothing changed.")
+apply_live = click.option("-A", "--apply-live", is_flag=True, help="Apply the result to the running system.")
+
+_TRANSACTION = (
+    json_output,
+    quiet,
+    dry_run,
+    assume_yes,
+    reboot,
+    cache_only,
+    download_only,
+    unchanged_exit_77,
+    apply_live,
+)
+
+
+def transaction(command: Command) -> Command:
+    """Add the options of every verb that makes a deployment."""
+    for option in reversed(_TRANSACTION):
+        command = option(command)
+    return command
+
+
+def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+    """Run a verb that makes a deployment; return the exit code."""
+    live = bool(given["apply_live"])
+    if live and given["reboot"]:
+        raise click.UsageError("--apply-live and --reboot exclude each other")
+    wire = {
+        **arguments,
+        "dry_run": given["dry_run"],
+        "cache_only": given["cache_only"],
+        "download_only": given["download_only"],
+        "confirm": live and not given["assumeyes"] and sys.stdin.isatty() and not given["as_json"],
+    }
+    if live:
+        wire["apply_live"] = True
+    return run_verb(verb, wire, given)
+
+
+def run_verb(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> int:
+    """Run a verb in a worker, show how it goes, and return the exit code."""
+    as_json = bool(given["as_json"])
+    result = client.call(verb, arguments, render.view(as_json=as_json, quiet=bool(given.get("quiet"))))
+    if as_json:
+        render.event_json({"event": "result", **result})
+    if given.get("unchanged_exit_77") and not result.get("changed", True):
+        return EXIT_UNCHANGED
+    if given.get("reboot") and result.get("staged"):
+        client.reboot()
+    elif not as_json and result.get("staged") and not result.get("live"):
+        render.lines("The change takes effect at the next boot; run 'systemctl reboot' to boot into it.")
+    return 0
+
+
+def absolute_files(packages: tuple[str, ...]) -> list[str]:
+    """Return package words with the paths of .deb files made absolute: the worker has its own directory."""
+    return [str(Path(word).resolve()) if word.endswith(".deb") else word for word in packages]

@@ -1,0 +1,36 @@
+"""Opens the system that a verb works on, for reading or for changing, with what must hold first."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+from apt_ostree.errors import NotAuthorized, Refused
+from apt_ostree.model.deployment import Deployment, Deployments
+from apt_ostree.system import mounts
+from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
+
+
+def require_root(what: str) -> None:
+    """Refuse to go on without root's rights."""
+    if os.geteuid() != 0:
+        raise NotAuthorized(f"{what} needs root", hint="run the command with sudo")
+
+
+@contextlib.contextmanager
+def changing(what: str) -> Iterator[Sysroot]:
+    """Open the running system for a change: booted from OSTree, as root, alone, in a private namespace."""
+    require_root(what)
+    require_booted()
+    mounts.enter_private_namespace()
+    with Sysroot(writable=True) as sysroot:
+        yield sysroot
+
+
+def merge_deployment(deployments: Deployments) -> Deployment:
+    """Return the deployment that a new one is made from."""
+    merge = deployments.merge
+    if merge is None:
+        raise Refused("there is no deployment to start from")
+    return merge

@@ -1,0 +1,42 @@
+"""The /usr of any commit as overlayfs lower directories, without checking the whole tree out."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from apt_ostree.errors import Refused
+from apt_ostree.system.ostree import diff, layers
+from apt_ostree.system.ostree.sysroot import Sysroot
+
+
+@contextlib.contextmanager
+def usr_of(sysroot: Sysroot, commit: str) -> Iterator[tuple[Path, ...]]:
+    """Give the lower directories that show a commit's /usr, the topmost first.
+
+    A deployment of that very commit serves as it is. Otherwise a deployment that is here is turned into it
+    by the layer between the two, so the cost follows their difference.
+    """
+    deployments = sysroot.deployments().all
+    for deployment in deployments:
+        if deployment.checksum == commit and deployment.unlocked != "hotfix":
+            yield (sysroot.directory(deployment) / "usr",)
+            return
+    if not deployments:
+        raise Refused("there is no deployment to start from")
+    nearest = deployments[0]
+    changes = diff.diff_commits(sysroot.repo, nearest.checksum, commit)
+    base = sysroot.directory(nearest) / "usr"
+    if changes is None:
+        yield (base,)
+        return
+    layer = layers.write_layer(sysroot.repo, changes, subject=f"difference to {commit}")
+    sysroot.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix="tree-", dir=sysroot.state_dir))
+    try:
+        yield (layers.check_out(sysroot.repo, layer, scratch), base)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -1,0 +1,140 @@
+"""The origin of a deployment: which base it follows and what the administrator asked for on top.
+
+The text is ostree's origin file (a GLib key file). `baserefspec` instead of `refspec` marks a layered
+deployment, as rpm-ostree does, so that `ostree admin upgrade` does not silently drop the layers.
+"""
+
+from __future__ import annotations
+
+import configparser
+import io
+from dataclasses import dataclass, field, replace
+
+_GROUP = "packages"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPackage:
+    """A .deb given as a file: kept by its content's checksum so that it can be layered again."""
+
+    sha256: str
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def label(self) -> str:
+        """Return NAME=VERSION."""
+        return f"{self.name}={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a deployment is made from.
+
+    refspec:   [REMOTE:]REF of the base, or empty when the base is a pinned commit.
+    requested: package requests in the order given, each NAME or NAME=VERSION, sorted, unique.
+    local:     local packages.
+    upgraded:  packages of the base are to be kept at the archives' newest version.
+    rest:      other groups of the file, kept as they are.
+    """
+
+    refspec: str = ""
+    requested: tuple[str, ...] = ()
+    local: tuple[LocalPackage, ...] = ()
+    upgraded: bool = False
+    rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
+
+    @property
+    def layered(self) -> bool:
+        """Tell whether the deployment's commit differs from its base commit."""
+        return bool(self.requested or self.local or self.upgraded)
+
+    @property
+    def remote(self) -> str | None:
+        """Return the remote's name, or None for a local ref or a pinned commit."""
+        remote, colon, _ref = self.refspec.rpartition(":")
+        return remote if colon else None
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names of all requested packages."""
+        return frozenset(request_name(r) for r in self.requested) | {p.name for p in self.local}
+
+
+def request_name(request: str) -> str:
+    """Return the package name of a request (NAME or NAME=VERSION)."""
+    return request.partition("=")[0]
+
+
+def add_requests(origin: Origin, requests: tuple[str, ...], local: tuple[LocalPackage, ...]) -> Origin:
+    """Return the origin with further requests; a new request replaces one for the same package."""
+    names = {request_name(r) for r in requests} | {p.name for p in local}
+    kept = tuple(r for r in origin.requested if request_name(r) not in names)
+    kept_local = tuple(p for p in origin.local if p.name not in names)
+    return replace(
+        origin,
+        requested=tuple(sorted({*kept, *requests})),
+        local=tuple(sorted({*kept_local, *local}, key=lambda p: (p.name, p.version))),
+    )
+
+
+def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
+    """Return the origin without the requests for these packages."""
+    return replace(
+        origin,
+        requested=tuple(r for r in origin.requested if request_name(r) not in names),
+        local=tuple(p for p in origin.local if p.name not in names),
+    )
+
+
+def parse_origin(text: str) -> Origin:
+    """Read an origin file's text."""
+    parser = _parser()
+    parser.read_string(text)
+    section = parser["origin"] if parser.has_section("origin") else {}
+    packages = parser[_GROUP] if parser.has_section(_GROUP) else {}
+    rest = tuple(
+        (name, tuple(parser[name].items())) for name in parser.sections() if name not in ("origin", _GROUP)
+    )
+    return Origin(
+        refspec=section.get("baserefspec") or section.get("refspec", ""),
+        requested=_split(packages.get("requested", "")),
+        local=tuple(LocalPackage(*word.split("|")) for word in _split(packages.get("requested-local", ""))),
+        upgraded=packages.get("upgraded", "") == "true",
+        rest=rest,
+    )
+
+
+def format_origin(origin: Origin) -> str:
+    """Write an origin file's text."""
+    parser = _parser()
+    parser["origin"] = {"baserefspec" if origin.layered else "refspec": origin.refspec}
+    if origin.layered:
+        words = ["|".join((p.sha256, p.name, p.version, p.architecture)) for p in origin.local]
+        parser[_GROUP] = {
+            "requested": _join(origin.requested),
+            "requested-local": _join(words),
+            "upgraded": str(origin.upgraded).lower(),
+        }
+    for name, items in origin.rest:
+        parser[name] = dict(items)
+    out = io.StringIO()
+    parser.write(out, space_around_delimiters=False)
+    return out.getvalue()
+
+
+def _parser() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser(
+        interpolation=None, delimiters=("=",), comment_prefixes=("#",), strict=False
+    )
+    parser.optionxform = str  # type: ignore[assignment,method-assign]  # key files keep their case
+    return parser
+
+
+def _split(text: str) -> tuple[str, ...]:
+    return tuple(word for word in text.split(";") if word)
+
+
+def _join(words: tuple[str, ...] | list[str]) -> str:
+    return "".join(f"{word};" for word in words)

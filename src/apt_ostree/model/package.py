@@ -1,0 +1,63 @@
+"""Packages as values, and the difference between two sets of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Package:
+    """An installed package: dpkg's name, version and architecture."""
+
+    name: str
+    version: str
+    architecture: str
+
+    @property
+    def label(self) -> str:
+        """Return NAME-VERSION, for people."""
+        return f"{self.name} {self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackageChange:
+    """A package whose version differs."""
+
+    name: str
+    architecture: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackageDiff:
+    """What lies between two sets of packages; each list is sorted by name."""
+
+    added: tuple[Package, ...] = ()
+    removed: tuple[Package, ...] = ()
+    changed: tuple[PackageChange, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.added or self.removed or self.changed)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Return the names of all packages that differ."""
+        return frozenset([p.name for p in self.added + self.removed] + [c.name for c in self.changed])
+
+
+def diff_packages(old: Iterable[Package], new: Iterable[Package]) -> PackageDiff:
+    """Compare two sets of packages by name and architecture."""
+    before = {(p.name, p.architecture): p for p in old}
+    after = {(p.name, p.architecture): p for p in new}
+    both = before.keys() & after.keys()
+    return PackageDiff(
+        added=tuple(sorted(after[key] for key in after.keys() - both)),
+        removed=tuple(sorted(before[key] for key in before.keys() - both)),
+        changed=tuple(
+            PackageChange(key[0], key[1], before[key].version, after[key].version)
+            for key in sorted(both)
+            if before[key].version != after[key].version
+        ),
+    )

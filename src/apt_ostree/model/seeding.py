@@ -1,0 +1,39 @@
+"""Account files of a build: scripts must see the host's ids, the tree must not keep the host's accounts.
+
+/etc/passwd is always modified on a running system, so ostree's merge keeps the host's. A package's user
+gets an id that is free on this host because the build starts from both lists; afterwards everything that
+came from the host alone is dropped again. Pure text in, text out.
+"""
+
+from __future__ import annotations
+
+#: Account file -> what a seeded line holds after the name, or None to take the host's line as it is.
+FILES: dict[str, str | None] = {
+    "passwd": None,
+    "group": None,
+    "shadow": "*:::::::",
+    "gshadow": "!::",
+}
+
+
+def seed(name: str, tree: str, host: str) -> str:
+    """Return the tree's account file with the host's further names; passwords are never copied."""
+    known = _names(tree)
+    locked = FILES[name]
+    extra = [
+        f"{line.partition(':')[0]}:{locked}" if locked else line
+        for line in host.splitlines()
+        if line and line.partition(":")[0] not in known
+    ]
+    return "".join(f"{line}\n" for line in [*tree.splitlines(), *extra])
+
+
+def harvest(tree: str, seeded: str, result: str) -> str:
+    """Return what the build made of the tree's account file, without the names that were only seeded."""
+    foreign = _names(seeded) - _names(tree)
+    kept = [line for line in result.splitlines() if line.partition(":")[0] not in foreign]
+    return "".join(f"{line}\n" for line in kept)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(line.partition(":")[0] for line in text.splitlines() if line)

@@ -1,0 +1,45 @@
+"""What a package transaction is going to do, as a value that can be shown, refused and carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One package of a transaction.
+
+    old, new: versions; the missing side is empty. reason: requested, dependency or upgrade.
+    origin:   where the new version comes from, such as "Debian:trixie/main".
+    size:     bytes to download; 0 when the archive is here already. kernel: it carries a kernel.
+    """
+
+    name: str
+    architecture: str
+    old: str = ""
+    new: str = ""
+    reason: str = "dependency"
+    origin: str = ""
+    size: int = 0
+    security: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """Packages to install, upgrade, downgrade and remove, each list sorted by name."""
+
+    install: tuple[Step, ...] = ()
+    upgrade: tuple[Step, ...] = ()
+    downgrade: tuple[Step, ...] = ()
+    remove: tuple[Step, ...] = ()
+    download_bytes: int = 0
+    disk_bytes: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.install or self.upgrade or self.downgrade or self.remove)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """Return the transaction as a JSON object."""
+        return asdict(self)

@@ -1,0 +1,109 @@
+"""The difference between two directory trees, as a tree.
+
+Only directories that differ appear, so its size follows the change and not the trees. Objects are named
+by their checksums in the repository; a file's checksum covers its content, owner, mode and xattrs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """How an entry differs."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True, slots=True)
+class FileDiff:
+    """A file or symlink that differs. old and new are checksums; the missing side is empty."""
+
+    name: str
+    old: str
+    new: str
+
+    @property
+    def kind(self) -> Kind:
+        """Return how it differs."""
+        if not self.old:
+            return Kind.ADDED
+        return Kind.CHANGED if self.new else Kind.REMOVED
+
+
+@dataclass(frozen=True, slots=True)
+class DirDiff:
+    """A directory with differences below it, or whose own metadata differs.
+
+    old, new: (contents checksum, metadata checksum), or None on the side that lacks it.
+    """
+
+    name: str
+    old: tuple[str, str] | None
+    new: tuple[str, str] | None
+    files: tuple[FileDiff, ...] = ()
+    dirs: tuple[DirDiff, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """Return how the directory itself differs; CHANGED also when only its contents do."""
+        if self.old is None:
+            return Kind.ADDED
+        return Kind.CHANGED if self.new is not None else Kind.REMOVED
+
+    @property
+    def own_change(self) -> bool:
+        """Tell whether the directory was added, removed, or has other metadata."""
+        return self.old is None or self.new is None or self.old[1] != self.new[1]
+
+
+@dataclass(frozen=True, slots=True)
+class PathChange:
+    """One differing path of a flattened difference."""
+
+    path: str
+    kind: Kind
+    is_dir: bool
+    old: str = field(default="", compare=False)
+    new: str = field(default="", compare=False)
+
+
+def flatten(diff: DirDiff | None, prefix: str = "") -> Iterator[PathChange]:
+    """Yield every differing path, parents before children; paths begin with `prefix`."""
+    if diff is None:
+        return
+    for entry in diff.files:
+        yield PathChange(f"{prefix}{entry.name}", entry.kind, False, entry.old, entry.new)
+    for directory in diff.dirs:
+        path = f"{prefix}{directory.name}"
+        if directory.own_change:
+            yield PathChange(path, directory.kind, True)
+        yield from flatten(directory, f"{path}/")
+
+
+def without(diff: DirDiff, path: str, kinds: frozenset[Kind]) -> DirDiff:
+    """Return the difference without entries of these kinds at and below a path (relative to `diff`)."""
+    head, _, rest = path.partition("/")
+    dirs = []
+    for directory in diff.dirs:
+        if directory.name != head:
+            dirs.append(directory)
+        elif rest:
+            dirs.append(without(directory, rest, kinds))
+        elif pruned := _prune(directory, kinds):
+            dirs.append(pruned)
+    return DirDiff(diff.name, diff.old, diff.new, diff.files, tuple(dirs))
+
+
+def _prune(diff: DirDiff, kinds: frozenset[Kind]) -> DirDiff | None:
+    if diff.kind in kinds and diff.kind is not Kind.CHANGED:
+        return None
+    files = tuple(entry for entry in diff.files if entry.kind not in kinds)
+    dirs = tuple(kept for directory in diff.dirs if (kept := _prune(directory, kinds)))
+    if not files and not dirs:
+        return None
+    return DirDiff(diff.name, diff.old, diff.new, files, dirs)

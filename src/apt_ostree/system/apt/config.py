@@ -1,0 +1,118 @@
+"""Points libapt at a build root's dpkg database and the host's sources, keys and archives."""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import apt_pkg
+
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import layout
+from apt_ostree.system import sandbox
+from apt_ostree.system.process import environment
+
+_CACHE = Path("/var/cache/apt-ostree")
+#: Hooks of the host's apt that would act on the host, or on a database that is not this one's.
+_HOST_HOOKS = (
+    "DPkg::Pre-Invoke",
+    "DPkg::Post-Invoke",
+    "DPkg::Pre-Install-Pkgs",
+    "APT::Update::Pre-Invoke",
+    "APT::Update::Post-Invoke",
+    "APT::Update::Post-Invoke-Success",
+)
+
+
+def use_build_root(root: Path, scratch: Path) -> None:
+    """Make libapt work on the packages of `root` for the rest of this process."""
+    apt_pkg.init_config()
+    _CACHE.mkdir(parents=True, exist_ok=True)
+    config = apt_pkg.config
+    for hook in _HOST_HOOKS:
+        config.clear(hook)
+    settings = {
+        "Dir::State::status": str(root / layout.DPKG_ADMINDIR / "status"),
+        "Dir::State::extended_states": str(root / layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"]),
+        "Dir::Cache::pkgcache": str(_CACHE / "pkgcache.bin"),
+        "Dir::Cache::srcpkgcache": str(_CACHE / "srcpkgcache.bin"),
+        "Dir::Log": str(scratch),
+        "Dir::Bin::dpkg": str(_dpkg_wrapper(root, scratch)),
+        "DPkg::Use-Pty": "false",
+        "DPkg::Options::": "--force-confnew",  # the tree's /etc is pristine; the three-way merge keeps edits
+        "DPkg::Install::Recursive": "false",
+        "APT::Sandbox::User": config.find("APT::Sandbox::User", "_apt"),
+    }
+    for key, value in settings.items():
+        config.set(key, value)
+    config.set("DPkg::Options::", "--force-unsafe-io")
+    with explained("start libapt"):
+        apt_pkg.init_system()
+
+
+def use_host() -> None:
+    """Make libapt work on the running system's own database, to read it."""
+    apt_pkg.init_config()
+    for hook in _HOST_HOOKS:
+        apt_pkg.config.clear(hook)
+    with explained("start libapt"):
+        apt_pkg.init_system()
+
+
+def add_source_list(scratch: Path, lines: str) -> Path:
+    """Make libapt read a further source list besides the host's; return its path."""
+    parts = scratch / "sources.list.d"
+    parts.mkdir(exist_ok=True)
+    host = Path(apt_pkg.config.find_dir("Dir::Etc::sourceparts"))
+    if host.is_dir() and host != parts:
+        for entry in host.iterdir():
+            (parts / entry.name).symlink_to(entry)
+    extra = parts / "apt-ostree-local.list"
+    extra.write_text(lines)
+    apt_pkg.config.set("Dir::Etc::sourceparts", f"{parts}/")
+    return extra
+
+
+@contextlib.contextmanager
+def only_source(source_list: Path) -> Iterator[None]:
+    """Make libapt see one source list alone for a while, and keep the lists of the others."""
+    changed = {
+        "Dir::Etc::sourcelist": str(source_list),
+        "Dir::Etc::sourceparts": "/dev/null",
+        "APT::Get::List-Cleanup": "false",
+    }
+    saved = {key: apt_pkg.config.find(key) for key in changed}
+    for key, value in changed.items():
+        apt_pkg.config.set(key, value)
+    try:
+        yield
+    finally:
+        for key, value in saved.items():
+            apt_pkg.config.set(key, value)
+
+
+@contextlib.contextmanager
+def explained(what: str, hint: str | None = None) -> Iterator[None]:
+    """Turn libapt's errors inside into ExternalFailure, one detail a message."""
+    try:
+        yield
+    except (apt_pkg.Error, SystemError) as error:
+        messages = [line.strip() for line in str(error).replace("E:", "\n").splitlines() if line.strip(" ,")]
+        raise ExternalFailure(f"cannot {what}", details=messages, hint=hint) from error
+
+
+def _dpkg_wrapper(root: Path, scratch: Path) -> Path:
+    """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox."""
+    archives = apt_pkg.config.find_dir("Dir::Cache::archives")
+    local = scratch / "local"
+    local.mkdir(exist_ok=True)
+    Path(archives).mkdir(parents=True, exist_ok=True)
+    words = sandbox.argv(root, ["dpkg"], read_only=[archives.rstrip("/"), local])
+    # libapt tells dpkg through the environment that it holds the frontend lock; bwrap passes it on.
+    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment().items())
+    wrapper = scratch / "dpkg"
+    wrapper.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(words)} "$@"\n')
+    wrapper.chmod(0o700)
+    return wrapper

@@ -1,0 +1,80 @@
+"""Packages given as files: kept by checksum, and offered to libapt as a small archive of their own.
+
+libapt then resolves their dependencies like any other package's. The administrator named the files, so
+this archive needs no signature; nothing else is taken from it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import apt_inst
+import apt_pkg
+
+from apt_ostree.errors import ExternalFailure, UsageError
+from apt_ostree.model.events import Report
+from apt_ostree.model.origin import LocalPackage
+from apt_ostree.system.apt import acquire, config
+
+STORE = Path("/var/lib/apt-ostree/debs")
+
+
+def keep(path: Path) -> LocalPackage:
+    """Copy a .deb into the store and return what it is; UsageError when it is not a package."""
+    try:
+        control = _control(path)
+    except (SystemError, apt_pkg.Error) as error:
+        raise UsageError(f"{path} is not a Debian package: {error}") from error
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist") from error
+    section = apt_pkg.TagSection(control)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    STORE.mkdir(parents=True, exist_ok=True)
+    target = STORE / f"{digest}.deb"
+    if not target.exists():
+        partial = target.with_suffix(".partial")
+        shutil.copyfile(path, partial)
+        partial.rename(target)
+    return LocalPackage(digest, section["Package"], section["Version"], section["Architecture"])
+
+
+def remove_unused(used: frozenset[str]) -> None:
+    """Remove stored packages whose checksums no deployment needs."""
+    for entry in STORE.glob("*"):
+        if entry.stem not in used:
+            entry.unlink()
+
+
+def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tuple[str, ...]:
+    """Let libapt find these packages; return the exact requests (NAME=VERSION) for them."""
+    if not packages:
+        return ()
+    archive = scratch / "local"
+    archive.mkdir(exist_ok=True)
+    paragraphs = []
+    for package in packages:
+        stored = STORE / f"{package.sha256}.deb"
+        if not stored.exists():
+            raise ExternalFailure(
+                f"the file of the local package {package.label} is gone ({stored})",
+                hint="install it from its file again",
+            )
+        shutil.copyfile(stored, archive / stored.name)
+        size = stored.stat().st_size
+        paragraphs.append(
+            f"{_control(stored).strip()}\nFilename: ./{stored.name}\nSize: {size}\nSHA256: {package.sha256}\n"
+        )
+    (archive / "Packages").write_text("\n".join(paragraphs))
+    extra = config.add_source_list(scratch, f"deb [trusted=yes] file:{archive} ./\n")
+    with config.only_source(extra):
+        acquire.refresh_lists(report, everything=False)
+    return tuple(package.label for package in packages)
+
+
+def _control(path: Path) -> str:
+    with path.open("rb") as stream:
+        data: bytes = apt_inst.DebFile(stream).control.extractdata("control")
+    return data.decode()

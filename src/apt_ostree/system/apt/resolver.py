@@ -1,0 +1,263 @@
+"""Turns package requests into a transaction, with libapt's own resolver.
+
+Only decides; `acquire` downloads and `install` runs dpkg. Requires `config.use_build_root` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import apt_pkg
+
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.origin import request_name
+from apt_ostree.model.package import Package
+from apt_ostree.model.transaction import Step, Transaction
+from apt_ostree.system.apt.config import explained
+
+_KERNEL_IMAGE = "linux-image-"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a tree is to hold, relative to what it holds now.
+
+    install:  requests (NAME, NAME=VERSION, NAME:ARCH).
+    upgrade:  bring every package to the archives' newest version.
+    at_least: packages that must not be older than this version.
+    """
+
+    install: tuple[str, ...] = ()
+    upgrade: bool = False
+    at_least: Mapping[str, str] = field(default_factory=dict)
+
+
+class Resolver:
+    """An opened package cache and the decisions made on it."""
+
+    def __init__(self) -> None:
+        with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
+            self.cache = apt_pkg.Cache(None)
+            self.depcache: Any = apt_pkg.DepCache(self.cache)  # python-apt's stubs lack half of it
+            self.sources = apt_pkg.SourceList()
+            self.sources.read_main_list()
+        self._requested: frozenset[str] = frozenset()
+
+    def installed(self) -> frozenset[Package]:
+        """Return the packages in the build root's database."""
+        return frozenset(
+            Package(pkg.name, pkg.current_ver.ver_str, pkg.current_ver.arch)
+            for pkg in self.cache.packages
+            if pkg.current_ver
+        )
+
+    def resolve(self, wanted: Wanted) -> Transaction:
+        """Decide what to install; UsageError for an unknown package, Refused for a conflict."""
+        solver = apt_pkg.ProblemResolver(self.depcache)
+        targets = [self._target(request) for request in wanted.install]
+        self._requested = frozenset(pkg.name for pkg in targets)
+        with explained("resolve the packages"):
+            if wanted.upgrade:
+                self._upgrade_all()
+            for name, version in wanted.at_least.items():
+                self._raise_to(name, version)
+            for pkg in targets:
+                solver.clear(pkg)
+                solver.protect(pkg)
+            for pkg in targets:
+                self.depcache.mark_install(pkg, True, True)
+        self._solve(solver, targets)
+        self._drop_superseded_kernels()
+        transaction = self._transaction()
+        self._refuse_removals(transaction)
+        return transaction
+
+    def _target(self, request: str) -> apt_pkg.Package:
+        name, _, version = request.partition("=")
+        pkg = self._find(name)
+        if version:
+            found = next((v for v in pkg.version_list if v.ver_str == version), None)
+            if found is None:
+                known = ", ".join(sorted({v.ver_str for v in pkg.version_list}))
+                raise UsageError(f"package {name!r} has no version {version!r}", hint=f"known: {known}")
+            self.depcache.set_candidate_ver(pkg, found)
+        if not self.depcache.get_candidate_ver(pkg):
+            raise UsageError(f"package {name!r} has no version that may be installed")
+        return pkg
+
+    def _find(self, name: str) -> apt_pkg.Package:
+        plain, _, architecture = name.partition(":")
+        try:
+            pkg = self.cache[plain, architecture] if architecture else self.cache[plain]
+        except KeyError:
+            raise UsageError(
+                f"package {name!r} is not known",
+                hint="check the name with 'apt-ostree search', or run 'apt-ostree refresh-md'",
+            ) from None
+        if pkg.has_versions:
+            return pkg
+        providers = sorted({row[2].parent_pkg.name for row in pkg.provides_list})
+        if len(providers) == 1:
+            return self.cache[providers[0]]
+        if providers:
+            raise UsageError(
+                f"{name!r} is a virtual package", hint="choose one that provides it: " + ", ".join(providers)
+            )
+        raise UsageError(f"package {name!r} is not known", hint="run 'apt-ostree refresh-md'")
+
+    def _upgrade_all(self) -> None:
+        self.depcache.upgrade(True)
+        doomed = [pkg for pkg in self.cache.packages if self.depcache.marked_delete(pkg)]
+        if not doomed:
+            return
+        # Never remove a package for an upgrade: hold back what would need it, as `apt upgrade` does.
+        solver = apt_pkg.ProblemResolver(self.depcache)
+        for pkg in doomed:
+            self.depcache.mark_keep(pkg)
+            solver.clear(pkg)
+            solver.protect(pkg)
+        solver.resolve_by_keep()
+
+    def _raise_to(self, name: str, version: str) -> None:
+        try:
+            pkg = self.cache[name]
+        except KeyError:
+            return
+        if not pkg.current_ver or apt_pkg.version_compare(pkg.current_ver.ver_str, version) >= 0:
+            return
+        same = next((v for v in pkg.version_list if v.ver_str == version), None)
+        if same:
+            self.depcache.set_candidate_ver(pkg, same)
+        self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
+
+    def _solve(self, solver: apt_pkg.ProblemResolver, targets: Sequence[apt_pkg.Package]) -> None:
+        failure: Exception | None = None
+        if self.depcache.broken_count:
+            try:
+                solver.resolve(True)
+            except (apt_pkg.Error, SystemError) as error:
+                failure = error
+        if failure or self.depcache.broken_count:
+            raise Refused(
+                "the packages cannot be installed together",
+                details=tuple(self._unmet()) or (str(failure),),
+                hint="choose other packages or versions; nothing was changed",
+            ) from failure
+        kept = [pkg.name for pkg in targets if not (self._will_be_installed(pkg))]
+        if kept:
+            raise Refused(f"cannot install {', '.join(kept)} without breaking other packages")
+
+    def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
+        marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
+        return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
+
+    def _unmet(self) -> Iterator[str]:
+        for pkg in self.cache.packages:
+            if not self.depcache.is_inst_broken(pkg):
+                continue
+            version = self.depcache.get_candidate_ver(pkg) or pkg.current_ver
+            for kind in ("PreDepends", "Depends", "Conflicts", "Breaks"):
+                for group in version.depends_list.get(kind, []):
+                    if not self._satisfied(kind, group):
+                        words = " | ".join(_dependency_text(dep) for dep in group)
+                        yield f"{pkg.name} {version.ver_str}: {kind.lower()} on {words}"
+
+    def _satisfied(self, kind: str, group: Sequence[apt_pkg.Dependency]) -> bool:
+        hits = [v for dep in group for v in dep.all_targets() if self._final_version(v.parent_pkg) == v]
+        return not hits if kind in ("Conflicts", "Breaks") else bool(hits)
+
+    def _final_version(self, pkg: apt_pkg.Package) -> Any:
+        if self.depcache.marked_delete(pkg):
+            return None
+        if self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg):
+            return self.depcache.get_candidate_ver(pkg)
+        return pkg.current_ver
+
+    def _drop_superseded_kernels(self) -> None:
+        """An OSTree tree holds one kernel: the old one goes when a newer image comes in."""
+        images = [p for p in self.cache.packages if p.name.startswith(_KERNEL_IMAGE) and p.has_versions]
+        coming = [p for p in images if not p.current_ver and self.depcache.marked_install(p)]
+        if not coming:
+            return
+        for pkg in images:
+            if pkg.current_ver and self.depcache.is_garbage(pkg):
+                self.depcache.mark_delete(pkg, True)
+
+    def _refuse_removals(self, transaction: Transaction) -> None:
+        unasked = [s for s in transaction.remove if s.reason != "superseded kernel"]
+        if unasked:
+            raise Refused(
+                f"this would remove {len(unasked)} packages that nobody asked to remove",
+                details=tuple(f"{step.name} {step.old}" for step in unasked),
+                hint="choose packages that do not conflict with the base; nothing was changed",
+            )
+
+    def _transaction(self) -> Transaction:
+        lists: dict[str, list[Step]] = {"install": [], "upgrade": [], "downgrade": [], "remove": []}
+        depcache = self.depcache
+        for pkg in self.cache.packages:
+            if depcache.marked_keep(pkg):
+                continue
+            if depcache.marked_delete(pkg):
+                reason = "superseded kernel" if pkg.name.startswith(_KERNEL_IMAGE) else "conflict"
+                lists["remove"].append(Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", reason))
+            elif depcache.marked_install(pkg):
+                lists["install"].append(self._step(pkg))
+            elif depcache.marked_downgrade(pkg):
+                lists["downgrade"].append(self._step(pkg))
+            elif depcache.marked_upgrade(pkg):
+                lists["upgrade"].append(self._step(pkg))
+        return Transaction(
+            **{name: tuple(sorted(steps, key=lambda s: s.name)) for name, steps in lists.items()},
+            download_bytes=int(depcache.deb_size),
+            disk_bytes=int(depcache.usr_size),
+        )
+
+    def _step(self, pkg: apt_pkg.Package) -> Step:
+        version = self.depcache.get_candidate_ver(pkg)
+        files = [row[0] for row in version.file_list if not row[0].not_source]
+        origin = files[0] if files else None
+        reason = "dependency"
+        if pkg.name in self._requested:
+            reason = "requested"
+        elif pkg.current_ver:
+            reason = "upgrade"
+        return Step(
+            name=pkg.name,
+            architecture=version.arch,
+            old=pkg.current_ver.ver_str if pkg.current_ver else "",
+            new=version.ver_str,
+            reason=reason,
+            origin=f"{origin.origin or origin.site}:{origin.archive}/{origin.component}"
+            if origin
+            else "local",
+            size=version.size,
+            security=any((f.label or "").endswith("-Security") for f in files),
+        )
+
+    def refuse_untrusted(self, transaction: Transaction) -> None:
+        """Refuse packages that no signed and verified archive vouches for (design promise 8)."""
+        untrusted = []
+        for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):
+            version = self.depcache.get_candidate_ver(self._find(f"{step.name}:{step.architecture}"))
+            indexes = [self.sources.find_index(row[0]) for row in version.file_list]
+            if not any(index and index.is_trusted for index in indexes):
+                untrusted.append(f"{step.name} {step.new} from {step.origin}")
+        if untrusted:
+            raise Refused(
+                f"{len(untrusted)} packages come from an archive that is not signed",
+                details=untrusted,
+                hint="sign the archive and name its key with Signed-By in its sources file",
+            )
+
+
+def _dependency_text(dep: apt_pkg.Dependency) -> str:
+    version = f" ({dep.comp_type} {dep.target_ver})" if dep.target_ver else ""
+    return f"{dep.target_pkg.name}{version}"
+
+
+def requested_names(requests: Sequence[str]) -> frozenset[str]:
+    """Return the package names of requests."""
+    return frozenset(request_name(r).partition(":")[0] for r in requests)

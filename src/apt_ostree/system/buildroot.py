@@ -1,0 +1,108 @@
+"""A root directory in which packages are installed on top of a commit without copying it.
+
+/usr is an overlay of checked-out trees with a scratch upper directory, /etc the tree's own pristine
+/usr/etc, /var an empty tmpfs; nothing of the host's configuration or state is visible. Lives in the
+worker's private mount namespace and vanishes with it, so nothing has to be cleaned up after a crash but
+the scratch directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import layout
+from apt_ostree.system import mounts
+from apt_ostree.system.failpoints import failpoint
+
+#: No feature that would make the upper directory unreadable on its own; no fsync, it is thrown away.
+_OVERLAY_OPTIONS = {"index": "off", "metacopy": "off", "redirect_dir": "off", "xino": "off", "volatile": None}
+_WORK_PREFIX = "build-"
+
+
+@contextlib.contextmanager
+def scratch_directory(work_dir: Path) -> Iterator[Path]:
+    """Give a scratch directory below `work_dir`; what killed workers left there is removed first.
+
+    The caller holds the sysroot's lock, so nobody else is building.
+    """
+    for leftover in work_dir.glob(f"{_WORK_PREFIX}*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=work_dir))
+    try:
+        failpoint("buildroot.created")
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
+    """Assemble a build root from checked-out /usr trees, the topmost first; changes go to scratch/upper."""
+    for name in ("upper", "work", "root", "mnt"):
+        (scratch / name).mkdir()
+    _copy_directory_metadata(lowers[0], scratch / "upper")
+    root = scratch / "root"
+    mounts.mount("apt-ostree-build", root, "tmpfs", data="mode=755,size=1m")
+    try:
+        make_top_level(root)
+        overlay = mounts.new_overlay(
+            [str(lower) for lower in lowers],
+            source="apt-ostree-build",
+            scratch=scratch / "mnt",
+            upper=(str(scratch / "upper"), str(scratch / "work")),
+            options=_OVERLAY_OPTIONS,
+            read_only=False,
+        )
+        try:
+            mounts.attach(overlay, root / "usr")
+        finally:
+            os.close(overlay)
+        mounts.mount(str(root / "usr/etc"), root / "etc", flags=mounts.MS_BIND)
+        mounts.mount("apt-ostree-var", root / "var", "tmpfs", data="mode=755")
+        yield root
+    finally:
+        mounts.umount(root, detach=True)
+
+
+def make_top_level(root: Path) -> None:
+    """Make the directories and links around /usr."""
+    for name, mode in {**layout.TOP_DIRECTORIES, "usr": 0o755, "etc": 0o755}.items():
+        (root / name).mkdir()
+        (root / name).chmod(mode)
+    links = {**layout.TOP_LINKS, **{n: f"usr/{n}" for n in ("bin", "sbin", "lib", "lib64")}}
+    for name, target in links.items():
+        (root / name).symlink_to(target)
+
+
+def unexpected_top_level(root: Path) -> list[str]:
+    """Return what packages put beside /usr, /etc and /var, which a tree cannot hold."""
+    known = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS, "usr", "etc", "bin", "sbin", "lib", "lib64"}
+    return sorted(entry.name for entry in root.iterdir() if entry.name not in known)
+
+
+def require_space(path: Path, needed: int, what: str) -> None:
+    """Fail early when the file system of `path` has fewer than `needed` bytes free."""
+    stats = os.statvfs(path)
+    free = stats.f_bavail * stats.f_frsize
+    if free < needed:
+        raise ExternalFailure(
+            f"not enough space to {what} on the file system of {path}: "
+            f"{needed // 1_000_000} MB needed, {free // 1_000_000} MB free",
+            hint="free some space, for example with 'apt-ostree cleanup -b -m'",
+        )
+
+
+def _copy_directory_metadata(source: Path, target: Path) -> None:
+    stat = source.stat()
+    os.chown(target, stat.st_uid, stat.st_gid)
+    target.chmod(stat.st_mode & 0o7777)
+    for name in os.listxattr(source):
+        if not name.startswith("trusted.overlay."):
+            os.setxattr(target, name, os.getxattr(source, name))

@@ -1,0 +1,183 @@
+"""The kernel's mount interface: namespaces, detached overlays, moving mounts.
+
+The only module that uses ctypes; no binding of the fsopen(2) family exists. It knows system calls, not
+deployments or layers. Every function raises OSError with the path or the kernel's own explanation.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+# System call numbers are the same on every architecture from 424 on (linux/unistd.h).
+_OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
+
+AT_FDCWD = -100
+AT_EMPTY_PATH = 0x1000
+AT_RECURSIVE = 0x8000
+OPEN_TREE_CLONE = 1
+OPEN_TREE_CLOEXEC = os.O_CLOEXEC
+MOVE_MOUNT_F_EMPTY_PATH = 0x04
+MOVE_MOUNT_BENEATH = 0x200
+_FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
+_SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
+MOUNT_ATTR_RDONLY = 1
+
+CLONE_NEWNS = 0x00020000
+CLONE_FS = 0x00000200
+MS_RDONLY, MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE, MS_SLAVE, MS_SHARED = (
+    1,
+    32,
+    4096,
+    16384,
+    1 << 18,
+    1 << 19,
+    1 << 20,
+)
+MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
+
+
+def mount(
+    source: str, target: str | Path, fstype: str | None = None, flags: int = 0, data: str | None = None
+) -> None:
+    """Mount, as mount(2)."""
+    words = [os.fsencode(word) if word is not None else None for word in (source, target, fstype, data)]
+    result = _libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
+    _check(result, os.fspath(target))
+
+
+def umount(target: str | Path, *, detach: bool = False) -> None:
+    """Unmount the topmost mount at `target`; detach: lazily, so that users of it may go on."""
+    flags = UMOUNT_NOFOLLOW | (MNT_DETACH if detach else 0)
+    _check(_libc.umount2(os.fsencode(target), flags), os.fspath(target))
+
+
+def enter_private_namespace() -> None:
+    """Give this process a mount namespace of its own; the host's changes still arrive in it."""
+    _check(_libc.unshare(CLONE_NEWNS), "mount namespace")
+    mount("none", "/", flags=MS_REC | MS_SLAVE)
+
+
+@contextlib.contextmanager
+def in_namespace_of(pid: int) -> Iterator[None]:
+    """Be in the mount namespace of another process, with its root directory, for a while."""
+    theirs = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        # setns(2) refuses a thread that shares its root and cwd with others (libostree starts threads).
+        _check(_libc.unshare(CLONE_FS), "file system context")
+        _check(_libc.setns(theirs, CLONE_NEWNS), f"mount namespace of process {pid}")
+        try:
+            yield
+        finally:
+            _check(_libc.setns(ours, CLONE_NEWNS), "own mount namespace")
+            os.fchdir(cwd)
+    finally:
+        for fd in (theirs, ours, cwd):
+            os.close(fd)
+
+
+def new_overlay(
+    lowers: Sequence[str],
+    *,
+    source: str,
+    scratch: Path,
+    upper: tuple[str, str] | None = None,
+    options: Mapping[str, str | None] | None = None,
+    read_only: bool = True,
+) -> int:
+    """Make an overlay that is mounted nowhere yet; return its descriptor.
+
+    lowers:  directories, the topmost first; named by paths outside of what the overlay will cover.
+    upper:   (upperdir, workdir) for a writable one.
+    scratch: an empty directory in a private namespace, used where the kernel lacks `lowerdir+` (before 6.8).
+    """
+    given = dict(options or {})
+    if upper:
+        given |= {"upperdir": upper[0], "workdir": upper[1]}
+    try:
+        return _overlay_by_fsconfig(lowers, source, given, read_only=read_only)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS):
+            raise
+        return _overlay_by_mount(lowers, source, given, scratch, read_only=read_only)
+
+
+def _overlay_by_fsconfig(
+    lowers: Sequence[str], source: str, options: Mapping[str, str | None], *, read_only: bool
+) -> int:
+    context = _check(_libc.syscall(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "overlay")
+    try:
+        settings = [("source", source), *(("lowerdir+", lower) for lower in lowers), *options.items()]
+        for key, value in settings:
+            kind = _SET_FLAG if value is None else _SET_STRING
+            text = None if value is None else value.encode()
+            result = _libc.syscall(_FSCONFIG, context, kind, key.encode(), text, 0)
+            _check(result, f"overlay option {key}={value}{_explain(context) if result < 0 else ''}")
+        result = _libc.syscall(_FSCONFIG, context, _CMD_CREATE, None, None, 0)
+        _check(result, f"overlay of {len(lowers)} layers{_explain(context) if result < 0 else ''}")
+        attributes = MOUNT_ATTR_RDONLY if read_only else 0
+        return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "overlay")
+    finally:
+        os.close(context)
+
+
+def _explain(context: int) -> str:
+    """Return the messages that the kernel left for a failed fsconfig(2)."""
+    saved = ctypes.get_errno()
+    try:
+        return ": " + os.read(context, 4096).decode(errors="replace").strip()
+    except OSError:
+        return ""
+    finally:
+        ctypes.set_errno(saved)
+
+
+def _overlay_by_mount(
+    lowers: Sequence[str], source: str, options: Mapping[str, str | None], scratch: Path, *, read_only: bool
+) -> int:
+    given = ["lowerdir=" + ":".join(lowers)]
+    given += [key if value is None else f"{key}={value}" for key, value in options.items()]
+    data = ",".join(given)
+    if len(data) >= os.sysconf("SC_PAGE_SIZE"):  # mount(2) would cut it silently (live-switch notes in docs)
+        raise OSError(errno.E2BIG, f"too many layers for this kernel's mount interface: {len(lowers)}")
+    mount(source, scratch, "overlay", MS_RDONLY if read_only else 0, data)
+    try:
+        return open_tree(scratch)
+    finally:
+        umount(scratch, detach=True)
+
+
+def open_tree(path: str | Path, *, recursive: bool = False) -> int:
+    """Return a detached copy of the mount at `path` (with the mounts below it, if `recursive`)."""
+    flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
+    return _check(_libc.syscall(_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags), os.fspath(path))
+
+
+def attach(mount_fd: int, target: str | Path, *, beneath: bool = False) -> None:
+    """Attach a detached mount at `target`: on top of what is there, or beneath its topmost mount.
+
+    Source: move_mount(2); beneath needs Linux 6.5 and answers EINVAL where it cannot be done.
+    """
+    flags = MOVE_MOUNT_F_EMPTY_PATH | (MOVE_MOUNT_BENEATH if beneath else 0)
+    result = _libc.syscall(_MOVE_MOUNT, mount_fd, b"", AT_FDCWD, os.fsencode(target), flags)
+    _check(result, os.fspath(target))
+
+
+def set_propagation(target: str | Path, flag: int) -> None:
+    """Make the mount at `target` shared, slave or private (MS_SHARED, MS_SLAVE, MS_PRIVATE)."""
+    mount("none", target, flags=flag)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+    return result

@@ -1,0 +1,93 @@
+"""Commits what an overlay's upper directory changed, on top of an existing commit's tree.
+
+Only the upper directory is read, so the cost follows the change and not the tree.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
+from apt_ostree.system.ostree.repo import Repo
+
+_OVERLAY_XATTR = "trusted.overlay."
+_OPAQUE = "trusted.overlay.opaque"
+
+
+def commit_upper(
+    repo: Repo,
+    base: str,
+    upper: Path,
+    *,
+    subpath: str = "usr",
+    subject: str,
+    metadata: Mapping[str, Any],
+    timestamp: int | None = None,
+) -> str:
+    """Commit `base` with the changes of `upper` applied below `subpath`; return the new commit.
+
+    The upper directory must no longer be mounted: it is consumed (whiteouts removed, overlayfs xattrs
+    stripped, files moved into the repository).
+    """
+    with repo.transaction():
+        with explained(f"read the tree of commit {base[:12]}"):
+            tree = OSTree.MutableTree.new_from_commit(repo.handle, base)
+            _ok, target = tree.ensure_dir(subpath)
+            _fold(target, upper)
+            modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
+        fd = os.open(upper.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with explained("write the changed files into the repository"):
+                repo.handle.write_dfd_to_mtree(fd, upper.name, target, modifier, None)
+                _ok, root = repo.handle.write_mtree(tree, None)
+        finally:
+            os.close(fd)
+        return repo.write_commit(root, parent=base, subject=subject, metadata=metadata, timestamp=timestamp)
+
+
+def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
+    """Apply removals and type changes of an upper directory to `tree` and leave plain files in it.
+
+    tree: the directory as it is in the base, or None where the base has none.
+    """
+    _strip_xattrs(directory)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            info = entry.stat(follow_symlinks=False)
+            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:  # a whiteout (overlayfs.rst)
+                Path(entry.path).unlink()
+                _remove(tree, entry.name)
+            elif stat.S_ISDIR(info.st_mode):
+                if _OPAQUE in os.listxattr(entry.path):
+                    _remove(tree, entry.name)
+                _fold(_subdirectory(tree, entry.name), Path(entry.path))
+            else:
+                _strip_xattrs(entry.path)
+                if _subdirectory(tree, entry.name) is not None:
+                    _remove(tree, entry.name)
+
+
+def _strip_xattrs(path: Path | str) -> None:
+    for name in os.listxattr(path, follow_symlinks=False):
+        if name.startswith(_OVERLAY_XATTR):
+            os.removexattr(path, name, follow_symlinks=False)
+
+
+def _remove(tree: OSTree.MutableTree | None, name: str) -> None:
+    if tree is not None:
+        with explained(f"remove {name!r} from the tree"):
+            tree.remove(name, True)
+
+
+def _subdirectory(tree: OSTree.MutableTree | None, name: str) -> OSTree.MutableTree | None:
+    if tree is None:
+        return None
+    try:
+        _ok, _file, child = tree.lookup(name)
+    except GLib.Error:
+        return None  # libostree's way to say that there is none
+    return child

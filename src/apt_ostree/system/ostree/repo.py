@@ -1,0 +1,190 @@
+"""The repository: commits, their metadata, refs, differences between trees, checkouts.
+
+Owns OSTree.Repo. Commits and trees travel as checksums; paths are relative to a tree's root.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model import layout
+from apt_ostree.model.events import Progress, Report
+from apt_ostree.model.package import Package
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+
+
+class Repo:
+    """An opened repository."""
+
+    def __init__(self, repo: OSTree.Repo, *, writable: bool = False) -> None:
+        self.handle = repo
+        self.writable = writable
+
+    @classmethod
+    def open(cls, path: Path) -> Repo:
+        """Open the repository in a directory."""
+        repo = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
+        with explained(f"open the repository {path}"):
+            repo.open(None)
+        return cls(repo, writable=True)
+
+    # -- commits ----------------------------------------------------------------------------------
+
+    def resolve(self, rev: str) -> str:
+        """Return the checksum of a ref or (abbreviated) commit."""
+        try:
+            _ok, checksum = self.handle.resolve_rev(rev, False)
+        except GLib.Error as error:
+            raise UsageError(f"no commit or ref {rev!r} in the repository: {error.message}") from error
+        self.load_commit(checksum)
+        return str(checksum)
+
+    def resolve_or_none(self, rev: str) -> str | None:
+        """Return the checksum of a ref, or None where there is no such ref."""
+        with explained(f"look the ref {rev!r} up"):
+            _ok, checksum = self.handle.resolve_rev(rev, True)
+        return checksum or None
+
+    def pull(self, refspec: str, report: Report) -> None:
+        """Fetch the newest commit of REMOTE:REF; signatures are checked as the remote is configured."""
+        remote, _, ref = refspec.rpartition(":")
+        progress = OSTree.AsyncProgress.new()
+        title = f"Pulling {refspec}"
+        progress.connect(
+            "changed",
+            lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
+        )
+        options = GLib.Variant("a{sv}", {"refs": GLib.Variant("as", [ref])})
+        hint = f"check the remote with 'ostree remote show-url {remote}'"
+        try:
+            with explained(f"pull {refspec}", hint=hint):
+                self.handle.pull_with_options(remote, options, progress, None)
+        finally:
+            progress.finish()
+
+    def has_commit(self, checksum: str) -> bool:
+        """Tell whether the commit and (not partially) its tree are here."""
+        try:
+            _ok, _variant, state = self.handle.load_commit(checksum)
+        except GLib.Error:
+            return False
+        return bool(state == OSTree.RepoCommitState.NORMAL)
+
+    def load_commit(self, checksum: str) -> Any:
+        """Return the commit's variant."""
+        with explained(f"read commit {checksum[:12]}"):
+            _ok, variant, _state = self.handle.load_commit(checksum)
+        return variant
+
+    def metadata(self, checksum: str) -> dict[str, Any]:
+        """Return the commit's metadata, unpacked."""
+        unpacked: dict[str, Any] = self.load_commit(checksum).get_child_value(0).unpack()
+        return unpacked
+
+    def timestamp(self, checksum: str) -> int:
+        """Return the commit's time, in seconds since 1970."""
+        return int(OSTree.commit_get_timestamp(self.load_commit(checksum)))
+
+    def base_of(self, checksum: str) -> str:
+        """Return the base commit of a layered commit, or the commit itself."""
+        return str(self.metadata(checksum).get(layout.META_BASE) or checksum)
+
+    def packages(self, checksum: str) -> frozenset[Package]:
+        """Return the packages that the commit's metadata lists."""
+        rows = self.metadata(checksum).get(layout.META_PACKAGES, [])
+        return frozenset(Package(*row) for row in rows)
+
+    def tree_checksums(self, checksum: str) -> tuple[str, str]:
+        """Return the checksums of a commit's root: contents and metadata."""
+        variant = self.load_commit(checksum)
+        return (
+            OSTree.checksum_from_bytes(variant.get_child_value(6).unpack()),
+            OSTree.checksum_from_bytes(variant.get_child_value(7).unpack()),
+        )
+
+    # -- changes ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Write objects and refs together: all of them on success, none on failure."""
+        with explained("begin a repository transaction"):
+            self.handle.prepare_transaction(None)
+        try:
+            yield
+            failpoint("repo.before-commit")
+            with explained("write to the repository"):
+                self.handle.commit_transaction(None)
+        except BaseException:
+            self.handle.abort_transaction(None)
+            raise
+
+    def write_commit(
+        self,
+        root: OSTree.RepoFile,
+        *,
+        parent: str | None,
+        subject: str,
+        metadata: Mapping[str, Any],
+        timestamp: int | None = None,
+    ) -> str:
+        """Write a commit of a written tree, inside a transaction; metadata holds variants."""
+        variant = GLib.Variant("a{sv}", dict(metadata))
+        with explained(f"write the commit {subject!r}"):
+            if timestamp is None:
+                _ok, checksum = self.handle.write_commit(parent, subject, None, variant, root, None)
+            else:
+                _ok, checksum = self.handle.write_commit_with_time(
+                    parent, subject, None, variant, root, timestamp, None
+                )
+        return str(checksum)
+
+    def set_ref(self, ref: str, checksum: str | None) -> None:
+        """Point a local ref at a commit at once, or remove it."""
+        with explained(f"write the ref {ref}"):
+            self.handle.set_ref_immediate(None, ref, checksum, None)
+
+    def refs(self, prefix: str) -> dict[str, str]:
+        """Return the local refs below a prefix, by their full names."""
+        with explained("list the refs"):
+            _ok, found = self.handle.list_refs_ext(prefix, OSTree.RepoListRefsExtFlags.NONE, None)
+        return dict(found)
+
+    def sync_refs(self, prefix: str, wanted: Mapping[str, str]) -> None:
+        """Make the refs below `prefix` exactly `wanted`."""
+        current = self.refs(prefix)
+        for ref in current.keys() - wanted.keys():
+            self.set_ref(ref, None)
+        for ref, checksum in wanted.items():
+            if current.get(ref) != checksum:
+                self.set_ref(ref, checksum)
+
+    def checkout(self, checksum: str, parent: Path, name: str, *, subpath: str = "/") -> None:
+        """Check a commit out by hardlinks into `parent/name`; whiteout markers become whiteouts."""
+        options = OSTree.RepoCheckoutAtOptions()
+        options.mode = OSTree.RepoCheckoutMode.NONE
+        options.overwrite_mode = OSTree.RepoCheckoutOverwriteMode.NONE
+        options.no_copy_fallback = True
+        options.process_passthrough_whiteouts = True
+        options.subpath = subpath
+        fd = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            with explained(f"check out commit {checksum[:12]}"):
+                self.handle.checkout_at(options, fd, name, checksum, None)
+        finally:
+            os.close(fd)
+
+
+def package_list(packages: Iterable[Package]) -> GLib.Variant:
+    """Return the variant of a package list, for a commit's metadata."""
+    return GLib.Variant("a(sss)", sorted((p.name, p.version, p.architecture) for p in packages))
+
+
+def text(value: str) -> GLib.Variant:
+    """Return the variant of a string, for a commit's metadata."""
+    return GLib.Variant("s", value)

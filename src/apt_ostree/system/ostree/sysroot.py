@@ -1,0 +1,191 @@
+"""The sysroot: deployments, staging, origins, and the refs that keep base commits alive.
+
+Owns OSTree.Sysroot. A changing caller first enters a private mount namespace (system.mounts), so that
+libostree may remount /sysroot and /boot writable there and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model import layout
+from apt_ostree.model.deployment import Deployment, Deployments
+from apt_ostree.model.origin import Origin, format_origin, parse_origin
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.repo import Repo
+
+_BASE_REF_PREFIX = "apt-ostree/base"
+_UNLOCKED = {
+    OSTree.DeploymentUnlockedState.NONE: "none",
+    OSTree.DeploymentUnlockedState.DEVELOPMENT: "development",
+    OSTree.DeploymentUnlockedState.HOTFIX: "hotfix",
+    OSTree.DeploymentUnlockedState.TRANSIENT: "transient",
+}
+
+
+class Sysroot:
+    """An opened sysroot. `path` is "/" on a booted system."""
+
+    def __init__(self, path: str = "/", *, writable: bool = False) -> None:
+        self.path = path
+        self._sysroot = OSTree.Sysroot.new(Gio.File.new_for_path(path))
+        with explained(f"open the system root {path}", hint="is this an OSTree system?"):
+            if writable:
+                self._sysroot.set_mount_namespace_in_use()
+                if not self._sysroot.initialize():
+                    raise ExternalFailure(f"cannot open the system root {path}")
+                self._lock()
+            self._sysroot.load(None)
+        self.repo = Repo(self._sysroot.repo(), writable=writable)
+
+    def _lock(self) -> None:
+        ok, acquired = self._sysroot.try_lock()
+        if not (ok and acquired):
+            raise Refused(
+                "another program is changing this system's deployments",
+                hint="wait for it to end, then try again",
+            )
+
+    def close(self) -> None:
+        """Release the lock."""
+        self._sysroot.unlock()
+
+    def __enter__(self) -> Sysroot:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def state_dir(self) -> Path:
+        """Our directory on the repository's file system: layers and build roots."""
+        return Path(self.path) / "ostree" / "apt-ostree"
+
+    def deployments(self) -> Deployments:
+        """Return all deployments, the next boot's first."""
+        booted = self._sysroot.get_booted_deployment()
+        return Deployments(
+            tuple(self._to_value(d, i, booted) for i, d in enumerate(self._sysroot.get_deployments()))
+        )
+
+    def directory(self, deployment: Deployment) -> Path:
+        """Return the deployment's directory, by a path that a live switch never covers."""
+        base = Path("/sysroot") if self.path == "/" else Path(self.path)
+        return base / deployment.path
+
+    def stage(
+        self, commit: str, origin: Origin, merge: Deployment, *, kernel_arguments: Sequence[str] | None = None
+    ) -> None:
+        """Make `commit` the next boot's deployment.
+
+        On the booted system it is staged (ostree finalises it at shutdown); elsewhere it is deployed at once.
+        """
+        keyfile = _keyfile(format_origin(origin))
+        handle = self._handle(merge)
+        options = OSTree.SysrootDeployTreeOpts()
+        arguments = list(merge.kernel_arguments if kernel_arguments is None else kernel_arguments)
+        failpoint("stage.before")
+        with explained(f"deploy commit {commit[:12]}"):
+            if self._sysroot.get_booted_deployment():
+                self._stage_with(merge.osname, commit, keyfile, handle, arguments)
+            else:
+                _ok, new = self._sysroot.deploy_tree(merge.osname, commit, keyfile, handle, arguments, None)
+                self._sysroot.simple_write_deployment(
+                    merge.osname, new, handle, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
+                )
+        del options
+        failpoint("stage.after")
+        self._reload()
+        self.sync_base_refs()
+
+    def _stage_with(
+        self, osname: str, commit: str, keyfile: object, handle: object, arguments: list[str]
+    ) -> None:
+        self._sysroot.stage_tree(osname, commit, keyfile, handle, arguments, None)
+
+    def keep(self, wanted: Callable[[Deployment], bool]) -> tuple[Deployment, ...]:
+        """Keep only the deployments that `wanted` accepts; return the ones dropped."""
+        before = self.deployments().all
+        dropped = tuple(d for d in before if not wanted(d))
+        if dropped:
+            self.write_order([d for d in before if wanted(d)])
+        return dropped
+
+    def write_order(self, order: Sequence[Deployment]) -> None:
+        """Write the list of deployments, the next boot's first."""
+        handles = [self._handle(d) for d in order]
+        failpoint("deployments.before-write")
+        with explained("write the list of deployments"):
+            self._sysroot.write_deployments(handles, None)
+        failpoint("deployments.after-write")
+        self._reload()
+        self.sync_base_refs()
+
+    def cleanup(self) -> None:
+        """Remove deployments' directories that no boot entry needs, then unreachable objects."""
+        with explained("clean up the system root"):
+            self._sysroot.cleanup(None)
+
+    def sync_base_refs(self) -> None:
+        """Point refs at the base commit of each layered deployment, so that pruning keeps them."""
+        bases = {
+            base for d in self.deployments().all if (base := self.repo.base_of(d.checksum)) != d.checksum
+        }
+        self.repo.sync_refs(_BASE_REF_PREFIX, {f"{_BASE_REF_PREFIX}/{base}": base for base in bases})
+
+    def _reload(self) -> None:
+        with explained("read the deployments again"):
+            self._sysroot.load(None)
+
+    def _handle(self, deployment: Deployment) -> object:
+        for handle in self._sysroot.get_deployments():
+            if handle.get_csum() == deployment.checksum and handle.get_deployserial() == deployment.serial:
+                return handle
+        raise Refused(
+            f"deployment {deployment.id} is gone", hint="another program changed the system; try again"
+        )
+
+    def _to_value(self, handle: object, index: int, booted: object | None) -> Deployment:
+        d: OSTree.Deployment = handle
+        origin = d.get_origin()
+        boot = d.get_bootconfig()
+        options = (boot.get("options") if boot else None) or ""
+        return Deployment(
+            index=index,
+            osname=d.get_osname(),
+            checksum=d.get_csum(),
+            serial=d.get_deployserial(),
+            path=f"ostree/deploy/{d.get_osname()}/deploy/{d.get_csum()}.{d.get_deployserial()}",
+            origin=parse_origin(origin.to_data()[0]) if origin else Origin(),
+            booted=booted is not None and d.equal(booted),
+            staged=d.is_staged(),
+            pinned=d.is_pinned(),
+            unlocked=_UNLOCKED.get(d.get_unlocked(), "none"),
+            kernel_arguments=tuple(word for word in options.split() if not word.startswith("ostree=")),
+        )
+
+
+def is_booted_on_ostree() -> bool:
+    """Tell whether this system was booted from an OSTree deployment (ostree's own marker)."""
+    return Path("/run/ostree-booted").exists()
+
+
+def require_booted() -> None:
+    """Refuse to go on where there is no booted deployment."""
+    if not is_booted_on_ostree():
+        raise Refused(
+            "this system was not booted from an OSTree deployment",
+            hint="run this command on an image-based system, or try it with 'make testbed'",
+        )
+
+
+def _keyfile(text: str) -> object:
+    keyfile = GLib.KeyFile.new()
+    keyfile.load_from_data(text, len(text.encode()), GLib.KeyFileFlags.KEEP_COMMENTS)
+    return keyfile
+
+
+__all__ = ["Sysroot", "is_booted_on_ostree", "require_booted", "layout"]

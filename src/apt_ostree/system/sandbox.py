@@ -1,0 +1,71 @@
+"""Maintainer scripts run here: bubblewrap around a build root (bwrap(1)).
+
+The sandbox sees the build root as /, has its own pid, ipc, uts, mount and network namespaces, a read-only
+/sys, and private /tmp and /run. Without /run/systemd/system no script believes it talks to the host's
+systemd (debhelper's snippets test for it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from apt_ostree.system import process
+
+#: What dpkg and maintainer scripts need to set owners, modes, file capabilities and users; nothing more.
+_CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETFCAP",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SYS_CHROOT",
+)
+
+#: What the scripts see, besides the base environment.
+SCRIPT_ENVIRONMENT = {
+    "DEBIAN_FRONTEND": "noninteractive",
+    "DEBCONF_NONINTERACTIVE_SEEN": "true",
+    "APT_LISTCHANGES_FRONTEND": "none",
+    "NEEDRESTART_SUSPEND": "1",
+    "INITRD": "No",  # keeps update-initramfs hooks quiet; the kernel is handled after all packages
+    "RUNLEVEL": "1",
+}
+
+
+def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] = ()) -> list[str]:
+    """Return the command line that runs `command` inside `root`.
+
+    read_only: host paths that the sandbox sees at the same place, such as the package archive.
+    """
+    words = [
+        "bwrap",
+        "--bind",
+        str(root),
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+        "--ro-bind",
+        "/sys",
+        "/sys",
+    ]
+    words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/run/lock"]
+    for path in read_only:
+        words += ["--ro-bind", str(path), str(path)]
+    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--die-with-parent"]
+    words += ["--hostname", "localhost", "--chdir", "/", "--cap-drop", "ALL"]
+    for capability in _CAPABILITIES:
+        words += ["--cap-add", capability]
+    for name, value in SCRIPT_ENVIRONMENT.items():
+        words += ["--setenv", name, value]
+    return [*words, "--", *command]
+
+
+def run(root: Path, command: Sequence[str], *, what: str, timeout: float | None = None) -> str:
+    """Run a command inside `root` and return its output; ExternalFailure when it fails."""
+    return process.run(argv(root, command), what=what, timeout=timeout, merge_stderr=True).stdout
