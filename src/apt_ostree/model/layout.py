@@ -64,6 +64,10 @@ SYSUSERS = "usr/lib/sysusers.d/apt-ostree.conf"
 FACTORY = "usr/share/factory"
 
 KERNEL_MODULES = "usr/lib/modules"
+#: Arguments for dracut that the treefile chose, one a line: layering makes initramfs images the same way.
+DRACUT_ARGUMENTS = "usr/lib/apt-ostree/dracut-arguments"
+#: Kernel arguments of the tree, in bootc's format.
+KERNEL_ARGUMENTS = "usr/lib/bootc/kargs.d/10-apt-ostree.toml"
 #: Metadata keys of a commit.
 META_PREFIX = "apt-ostree."
 META_PACKAGES = "apt-ostree.packages"  # a(sss): name, version, architecture, sorted
@@ -71,3 +75,5 @@ META_BASE = "apt-ostree.base-checksum"  # s: the base commit of a layered one
 META_TREEFILE = "apt-ostree.treefile"  # s: canonical JSON of the treefile
 META_SOURCES = "apt-ostree.sources"  # as: "origin suite component version date" lines, sorted
 META_VERSION = "version"  # s: ostree's own key
+META_INPUTS = "apt-ostree.inputs"  # s: SHA-256 over treefile, added files and package list of a compose
+META_KERNEL_ARGUMENTS = "apt-ostree.kernel-arguments"  # as: in their order

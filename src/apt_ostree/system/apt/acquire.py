@@ -110,14 +110,13 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
 def download(resolver: Resolver, report: Report) -> None:
     """Download the archives of the resolved transaction into the host's cache and verify them."""
     progress = _Progress(report, "Downloading packages")
-    fetcher = apt_pkg.Acquire(progress)
+    fetcher: Any = apt_pkg.Acquire(progress)
     manager = apt_pkg.PackageManager(resolver.depcache)
     with explained("prepare the downloads"):
         manager.get_archives(fetcher, resolver.sources, apt_pkg.PackageRecords(resolver.cache))
-    archives = Path(apt_pkg.config.find_dir("Dir::Cache::archives"))
-    (archives / "partial").mkdir(parents=True, exist_ok=True)
     failpoint("download.before")
     with explained("download the packages"):
+        fetcher.get_lock(apt_pkg.config.find_dir("Dir::Cache::archives"))  # also makes partial/, for _apt
         result = fetcher.run()
     missing = [
         f"{i.desc_uri}: {i.error_text}" for i in fetcher.items if not (i.complete and i.status == i.STAT_DONE)

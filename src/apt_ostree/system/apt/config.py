@@ -25,6 +25,16 @@ _HOST_HOOKS = (
     "APT::Update::Post-Invoke-Success",
 )
 
+#: libapt from 3.0 on names its database with --admindir, by the host's path; in the sandbox it is dpkg's own.
+_WRAPPER = """#!/bin/sh
+{exports}left=$#
+while [ "$left" -gt 0 ]; do
+    word=$1; shift; left=$((left - 1))
+    if [ "$word" = --admindir ]; then shift; left=$((left - 1)); else set -- "$@" "$word"; fi
+done
+exec {command} "$@"
+"""
+
 
 def use_build_root(root: Path, scratch: Path) -> None:
     """Make libapt work on the packages of `root` for the rest of this process."""
@@ -110,9 +120,8 @@ def _dpkg_wrapper(root: Path, scratch: Path) -> Path:
     local.mkdir(exist_ok=True)
     Path(archives).mkdir(parents=True, exist_ok=True)
     words = sandbox.argv(root, ["dpkg"], read_only=[archives.rstrip("/"), local])
-    # libapt tells dpkg through the environment that it holds the frontend lock; bwrap passes it on.
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment().items())
     wrapper = scratch / "dpkg"
-    wrapper.write_text(f'#!/bin/sh\n{exports}exec {shlex.join(words)} "$@"\n')
+    wrapper.write_text(_WRAPPER.format(exports=exports, command=shlex.join(words)))
     wrapper.chmod(0o700)
     return wrapper

@@ -62,7 +62,12 @@ class Sysroot:
     @property
     def state_dir(self) -> Path:
         """Our directory on the repository's file system: layers and build roots."""
-        return Path(self.path) / "ostree" / "apt-ostree"
+        return self._physical / "ostree" / "apt-ostree"
+
+    @property
+    def _physical(self) -> Path:
+        """The sysroot by a path that no live switch covers and no link leads through."""
+        return Path("/sysroot") if self.path == "/" else Path(self.path)
 
     def deployments(self) -> Deployments:
         """Return all deployments, the next boot's first."""
@@ -73,8 +78,7 @@ class Sysroot:
 
     def directory(self, deployment: Deployment) -> Path:
         """Return the deployment's directory, by a path that a live switch never covers."""
-        base = Path("/sysroot") if self.path == "/" else Path(self.path)
-        return base / deployment.path
+        return self._physical / deployment.path
 
     def stage(
         self, commit: str, origin: Origin, merge: Deployment, *, kernel_arguments: Sequence[str] | None = None

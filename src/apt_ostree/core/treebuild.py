@@ -1,0 +1,221 @@
+"""The steps between "Debian packages in a directory" and "a tree", for composing.
+
+Each function does one of them to the root directory; `core.compose` names their order.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from apt_ostree.core.finish import RunInRoot
+from apt_ostree.errors import ExternalFailure, UsageError
+from apt_ostree.model import layout, tmpfiles
+from apt_ostree.model.treefile import AddFile, Script, Treefile, Units
+from apt_ostree.system import dracut
+
+#: Files that the bootstrap copied from the machine it ran on.
+HOST_FILES = ("etc/hostname", "etc/resolv.conf")
+#: State of the tree that is a file; everything else in layout.SYSIMAGE_LINKS is a directory.
+_STATE_FILES = frozenset({"var/lib/apt/extended_states"})
+_SCRIPT = "var/tmp/apt-ostree-postprocess"
+
+
+def adopt_state(root: Path) -> None:
+    """Move the state that describes /usr into the tree and leave links, as on the running system."""
+    for path, target in layout.SYSIMAGE_LINKS.items():
+        source, place = root / path, root / target
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if source.exists():
+            shutil.move(source, place)
+        elif path in _STATE_FILES:
+            place.touch()
+        else:
+            place.mkdir(mode=0o755, exist_ok=True)
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.symlink_to(tmpfiles.relative_link(path, target))
+
+
+def drop_host_files(root: Path) -> None:
+    """Remove what came from the build machine."""
+    for name in HOST_FILES:
+        (root / name).unlink(missing_ok=True)
+
+
+def adopt_keyrings(root: Path, keyrings: Sequence[str]) -> None:
+    """Copy keyrings into the tree and let its sources name the copies."""
+    for keyring in keyrings:
+        place = f"/etc/apt/keyrings/{Path(keyring).name}"
+        (root / place[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(keyring, root / place[1:])
+        (root / place[1:]).chmod(0o644)
+        for sources in (root / "etc/apt").glob("sources.list*"):
+            for path in sorted(sources.iterdir()) if sources.is_dir() else [sources]:
+                path.write_text(path.read_text().replace(keyring, place))
+
+
+def add_files(root: Path, files: Sequence[AddFile]) -> None:
+    """Copy files and directories into the tree, owned by root, with modes that do not depend on a checkout."""
+    for item in files:
+        source = Path(item.path)
+        target = inside(root, item.dest)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            _copy_directory(source, target)
+        else:
+            _copy_file(source, target)
+        if item.mode is not None:
+            target.chmod(item.mode)
+
+
+def inside(root: Path, path: str) -> Path:
+    """Return where an absolute path of the tree really is: links are followed as inside the tree."""
+    parts = [part for part in path.split("/") if part][::-1]
+    here: list[str] = []
+    for _ in range(256):
+        if not parts:
+            return root.joinpath(*here)
+        part = parts.pop()
+        if part == "..":
+            here = here[:-1]
+            continue
+        place = root.joinpath(*here, part)
+        if parts and place.is_symlink():
+            target = str(place.readlink())
+            here = [] if target.startswith("/") else here
+            parts += [word for word in target.split("/") if word not in {"", "."}][::-1]
+        else:
+            here.append(part)
+    raise UsageError(f"{path}: too many links in the tree")
+
+
+def set_units(units: Units, run_in_root: RunInRoot) -> None:
+    """Enable, disable and mask units."""
+    for verb, names in (("enable", units.enable), ("disable", units.disable), ("mask", units.mask)):
+        if names:
+            run_in_root(["systemctl", "--root=/", verb, *names], f"{verb} units of the tree")
+
+
+def run_scripts(root: Path, scripts: Sequence[Script], run_in_root: RunInRoot) -> None:
+    """Run the treefile's scripts inside the tree, in their order."""
+    place = root / _SCRIPT
+    for number, script in enumerate(scripts, 1):
+        name = script.file or f"inline script {number}"
+        place.write_text(script_text(script))
+        place.chmod(0o755)
+        run_in_root([f"/{_SCRIPT}"], f"run the postprocess {name}")
+        place.unlink()
+
+
+def script_text(script: Script) -> str:
+    """Return a script's text; an inline one without `#!` is for sh and stops at the first error."""
+    if script.path is not None:
+        return Path(script.path).read_text()
+    text = script.inline or ""
+    return text if text.startswith("#!") else f"#!/bin/sh\nset -eu\n{text}"
+
+
+def write_boot_configuration(root: Path, tree: Treefile) -> None:
+    """Write what the initramfs and the deployment tools take from the treefile."""
+    arguments = dracut.arguments_of(tree.dracut)
+    if arguments:
+        _write(root / layout.DRACUT_ARGUMENTS, "".join(f"{word}\n" for word in arguments))
+    if tree.kernel_arguments:
+        quoted = ", ".join(
+            '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in tree.kernel_arguments
+        )
+        _write(root / layout.KERNEL_ARGUMENTS, f"kargs = [{quoted}]\n")
+
+
+def gather_home_directories(root: Path) -> None:
+    """Move what packages put into places that are links in a tree (/root, /opt, ...) to where these lead."""
+    for name, target in layout.TOP_LINKS.items():
+        place = root / name
+        if not target.startswith("var/") or place.is_symlink() or not place.is_dir():
+            continue
+        destination = root / target
+        destination.mkdir(parents=True, exist_ok=True)
+        for entry in sorted(place.iterdir()):
+            shutil.move(entry, destination / entry.name)
+
+
+def shape_top_level(root: Path) -> None:
+    """Give the root directory the top level of a tree: /usr/etc, empty mount points, links."""
+    wanted = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS}
+    known = wanted | {"usr", "etc"}
+    for entry in sorted(root.iterdir()):
+        if entry.name in wanted:
+            _remove(entry)
+        elif entry.name not in known and not str(entry.resolve()).startswith(str(root / "usr")):
+            raise ExternalFailure(
+                f"the packages made /{entry.name}, for which a tree has no place",
+                hint="move it below /usr or remove it in a postprocess script",
+            )
+    for name, mode in layout.TOP_DIRECTORIES.items():
+        (root / name).mkdir()
+        (root / name).chmod(mode)
+    for name, target in layout.TOP_LINKS.items():
+        (root / name).symlink_to(target)
+    (root / "etc").rename(root / "usr/etc")
+
+
+def kernel_of(root: Path) -> str | None:
+    """Return the version of the newest kernel in the tree, by name, or None."""
+    found = [path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")]
+    return max(found, default=None)
+
+
+def read_releases(root: Path) -> list[str]:
+    """Return the Release files that apt downloaded."""
+    lists = root / "var/lib/apt/lists"
+    return [path.read_text(errors="replace") for path in sorted(lists.glob("*Release"))]
+
+
+def fingerprint_inputs(tree: Treefile) -> Mapping[str, str]:
+    """Return the contents of a treefile's files and scripts, by their key, as text or SHA-256."""
+    import hashlib
+
+    found = {f"postprocess[{n}]": script_text(script) for n, script in enumerate(tree.postprocess)}
+    for item in tree.add_files:
+        source = Path(item.path)
+        for path in [source, *sorted(source.rglob("*"))] if source.is_dir() else [source]:
+            if path.is_symlink():
+                found[f"{item.dest}:{path.relative_to(source)}"] = f"link {path.readlink()}"
+            elif path.is_file():
+                executable = bool(path.stat().st_mode & 0o111)
+                digest = hashlib.sha256(path.read_bytes()).hexdigest()
+                found[f"{item.dest}:{path.relative_to(source)}"] = f"{digest} {executable}"
+    return found
+
+
+def _copy_directory(source: Path, target: Path) -> None:
+    target.mkdir(exist_ok=True)
+    target.chmod(0o755)
+    for entry in sorted(source.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            _copy_directory(entry, target / entry.name)
+        else:
+            _copy_file(entry, target / entry.name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    if target.is_symlink() or target.exists():
+        target.unlink()
+    shutil.copyfile(source, target, follow_symlinks=False)
+    if not target.is_symlink():
+        target.chmod(0o755 if source.stat().st_mode & 0o111 else 0o644)
+    os.chown(target, 0, 0, follow_symlinks=False)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

@@ -1,0 +1,303 @@
+"""What a treefile says: plain values in, frozen dataclasses out, every mistake named by file, line and key.
+
+Values only: reading YAML is `system.yamlfile`, following `include` and reading scripts is `core.compose`.
+The format is documented in docs/treefile.md.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.document import Check, KeyPath, Section, Source
+
+GUIDE = "docs/treefile.md lists the keys"
+VARIANTS = ("essential", "apt", "minbase", "buildd", "important", "standard")
+
+_T = TypeVar("_T")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+~:-]+)?")
+_SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
+_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|swap|slice)")
+_REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
+_MODE = re.compile(r"0?[0-7]{3,4}")
+_URI = re.compile(r"[a-z][a-z0-9+.-]*:/\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """One suite of one archive. No mirror: the one that mmdebstrap takes by default for that suite."""
+
+    suite: str
+    components: tuple[str, ...] = ("main",)
+    mirror: str | None = None
+    signed_by: str | None = None
+    trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AddFile:
+    """A file or directory to copy into the tree; mode None keeps that of the source.
+
+    src is as written, path is src resolved against the directory of its treefile.
+    """
+
+    src: str
+    dest: str
+    path: str
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """A script run in the tree: its text, or the file it stands in (as written, and resolved)."""
+
+    inline: str | None = None
+    file: str | None = None
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Units to enable, disable and mask, in this order."""
+
+    enable: tuple[str, ...] = ()
+    disable: tuple[str, ...] = ()
+    mask: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Dracut:
+    """What the initramfs gets besides the `ostree` module, or goes without."""
+
+    add_modules: tuple[str, ...] = ()
+    omit_modules: tuple[str, ...] = ()
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Treefile:
+    """A treefile, or several merged. `include` holds resolved paths and is empty once merged."""
+
+    include: tuple[str, ...] = ()
+    ref: str | None = None
+    suite: str | None = None
+    components: tuple[str, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    check_valid_until: bool | None = None
+    variant: str | None = None
+    recommends: bool | None = None
+    packages: tuple[str, ...] = ()
+    add_files: tuple[AddFile, ...] = ()
+    units: Units = Units()
+    postprocess: tuple[Script, ...] = ()
+    kernel_arguments: tuple[str, ...] = ()
+    dracut: Dracut = Dracut()
+    version: str | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+
+
+def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
+    """Return the treefile of one document, paths resolved against the directory of `name`."""
+    top = Section(data, (), Source(name, lines, GUIDE))
+    resolve = _resolver(posixpath.dirname(name))
+    tree = Treefile(
+        include=tuple(resolve(item) for item in top.strings("include", single=True)),
+        ref=top.string("ref", _matching(_REF, "a ref such as debian/13/${arch}/server", variables=True)),
+        suite=top.string("suite", _matching(_SUITE, "the name of a suite, such as trixie")),
+        components=top.strings("components", _matching(_WORD, "a component, such as main")),
+        archives=tuple(_archive(item, resolve) for item in top.mappings("archives")),
+        check_valid_until=top.boolean("check-valid-until"),
+        variant=top.string("variant", _one_of(VARIANTS)),
+        recommends=top.boolean("recommends"),
+        packages=top.strings("packages", _matching(_PACKAGE, "a package: NAME, NAME=VERSION or NAME/SUITE")),
+        add_files=tuple(_add_file(item, resolve) for item in top.mappings("add-files")),
+        units=_units(top.mapping("units")),
+        postprocess=_scripts(top, resolve),
+        kernel_arguments=top.strings("kernel-arguments", _matching(re.compile(r"\S+"), "one argument")),
+        dracut=_dracut(top.mapping("dracut")),
+        version=top.string("version"),
+        metadata=tuple(sorted(top.mapping("metadata").all_strings())),
+    )
+    top.refuse_the_rest()
+    return tree
+
+
+def merge(base: Treefile, over: Treefile) -> Treefile:
+    """Return `base` with `over`, the file that includes it, laid over it.
+
+    Lists are joined without repeats, mappings merged key by key, single values replaced. `components` and
+    `archives` are replaced as a whole, so that a file can choose other archives than the one it includes.
+    """
+    return replace(
+        base,
+        include=(),
+        ref=over.ref or base.ref,
+        suite=over.suite or base.suite,
+        components=over.components or base.components,
+        archives=over.archives or base.archives,
+        check_valid_until=_first(over.check_valid_until, base.check_valid_until),
+        variant=over.variant or base.variant,
+        recommends=_first(over.recommends, base.recommends),
+        packages=_join(base.packages, over.packages),
+        add_files=_join(base.add_files, over.add_files),
+        units=_merge_lists(base.units, over.units),
+        postprocess=base.postprocess + over.postprocess,
+        kernel_arguments=_join(base.kernel_arguments, over.kernel_arguments),
+        dracut=_merge_lists(base.dracut, over.dracut),
+        version=over.version or base.version,
+        metadata=tuple(sorted({**dict(base.metadata), **dict(over.metadata)}.items())),
+    )
+
+
+def check_complete(tree: Treefile, *, name: str) -> None:
+    """Refuse a merged treefile from which nothing can be composed."""
+    for key, value in (("ref", tree.ref), ("suite", tree.suite)):
+        if not value:
+            raise UsageError(
+                f"{name}: {key}: expected a value here or in an included file",
+                hint=GUIDE,
+            )
+
+
+def to_json(tree: Treefile) -> dict[str, Any]:
+    """Return a treefile as plain values under its documented keys; what is not set is left out."""
+    units, dracut = _plain(tree.units), _plain(tree.dracut)
+    found: dict[str, Any] = {
+        "ref": tree.ref,
+        "suite": tree.suite,
+        "components": list(tree.components),
+        "archives": [_plain(item) for item in tree.archives],
+        "check-valid-until": tree.check_valid_until,
+        "variant": tree.variant,
+        "recommends": tree.recommends,
+        "packages": sorted(tree.packages),
+        "add-files": [_plain(replace(item, path="")) for item in tree.add_files],
+        "units": units,
+        "postprocess": [_plain(replace(item, path=None)) for item in tree.postprocess],
+        "kernel-arguments": list(tree.kernel_arguments),
+        "dracut": dracut,
+        "version": tree.version,
+        "metadata": dict(tree.metadata),
+    }
+    return {key: value for key, value in found.items() if value not in (None, [], {})}
+
+
+def expand(text: str, variables: Mapping[str, str]) -> str:
+    """Replace `${name}` by its value; an unknown name is left as it stands."""
+    return re.sub(r"\$\{(\w+)\}", lambda found: variables.get(found[1], found[0]), text)
+
+
+# --- the parts of a treefile
+
+
+def _archive(entry: Section, resolve: Callable[[str], str]) -> Archive:
+    signed_by = entry.string("signed-by")
+    archive = Archive(
+        suite=entry.required("suite", _matching(_SUITE, "the name of a suite, such as trixie-security")),
+        components=entry.strings("components", _matching(_WORD, "a component, such as main")) or ("main",),
+        mirror=entry.string("mirror", _matching(_URI, "a URI")),
+        signed_by=resolve(signed_by) if signed_by else None,
+        trusted=bool(entry.boolean("trusted")),
+    )
+    entry.refuse_the_rest()
+    if archive.mirror is None and (archive.signed_by or archive.trusted):
+        entry.fail((), "a mirror beside signed-by or trusted", "none")
+    return archive
+
+
+def _add_file(entry: Section, resolve: Callable[[str], str]) -> AddFile:
+    src = entry.required("src")
+    dest = entry.required("dest", _tree_path)
+    mode = entry.string("mode", _matching(_MODE, 'an octal mode in quotes, such as "0644"'))
+    entry.refuse_the_rest()
+    return AddFile(src, dest, resolve(src), int(mode, 8) if mode else None)
+
+
+def _units(entry: Section) -> Units:
+    unit = _matching(_UNIT, "the full name of a unit, such as ssh.service")
+    units = Units(*(entry.strings(key, unit) for key in ("enable", "disable", "mask")))
+    entry.refuse_the_rest()
+    return units
+
+
+def _dracut(entry: Section) -> Dracut:
+    module = _matching(_WORD, "the name of a dracut module")
+    dracut = Dracut(
+        add_modules=entry.strings("add-modules", module),
+        omit_modules=entry.strings("omit-modules", module),
+        arguments=entry.strings("arguments"),
+    )
+    entry.refuse_the_rest()
+    return dracut
+
+
+def _scripts(top: Section, resolve: Callable[[str], str]) -> tuple[Script, ...]:
+    if isinstance(top.peek("postprocess"), str):
+        return (Script(inline=top.required("postprocess")),)
+    scripts = []
+    for entry in top.mappings("postprocess"):
+        inline, file = entry.string("inline"), entry.string("file")
+        entry.refuse_the_rest()
+        if (inline is None) == (file is None):
+            entry.fail((), "either inline or file", "both" if inline else "neither")
+        scripts.append(Script(inline, file, resolve(file) if file else None))
+    return tuple(scripts)
+
+
+# --- small tools
+
+
+def _matching(pattern: re.Pattern[str], expected: str, *, variables: bool = False) -> Check:
+    def check(value: str) -> str | None:
+        plain = expand(value, {"arch": "x", "date": "0"}) if variables else value
+        return None if pattern.fullmatch(plain) else expected
+
+    return check
+
+
+def _one_of(words: Sequence[str]) -> Check:
+    return lambda value: None if value in words else "one of " + ", ".join(words)
+
+
+def _tree_path(value: str) -> str | None:
+    clean = value.startswith("/") and posixpath.normpath(value) == value.rstrip("/")
+    return None if clean and ".." not in value.split("/") else "an absolute path inside the tree"
+
+
+def _resolver(directory: str) -> Callable[[str], str]:
+    return lambda path: posixpath.normpath(posixpath.join(directory, path))
+
+
+def _join(first: tuple[_T, ...], second: tuple[_T, ...]) -> tuple[_T, ...]:
+    return tuple(dict.fromkeys(first + second))
+
+
+def _first(one: bool | None, other: bool | None) -> bool | None:
+    return other if one is None else one
+
+
+_Lists = TypeVar("_Lists", Units, Dracut)
+
+
+def _merge_lists(base: _Lists, over: _Lists) -> _Lists:
+    changes = {
+        field.name: _join(getattr(base, field.name), getattr(over, field.name)) for field in fields(base)
+    }
+    return replace(base, **changes)
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for field in fields(value):
+        item = getattr(value, field.name)
+        if item in (None, "", (), False):
+            continue
+        if field.name == "mode":
+            item = f"{item:04o}"
+        found[field.name.replace("_", "-")] = list(item) if isinstance(item, tuple) else item
+    return found

@@ -1,0 +1,134 @@
+"""Writes a directory into a repository as a commit on a ref, in one transaction.
+
+A failure, a cancel or a crash leaves every ref as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.errors import UsageError
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.repo import Repo
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The commit that a ref names now, and whether it is another than before."""
+
+    checksum: str
+    changed: bool
+
+
+def exists(path: Path) -> bool:
+    """Tell whether there is a repository; anything else at `path` but an empty directory is refused."""
+    if (path / "objects").is_dir() and (path / "config").is_file():
+        return True
+    if path.is_dir() and not any(path.iterdir()):
+        return False
+    if path.exists() or path.is_symlink():
+        raise UsageError(
+            f"{path} is not an OSTree repository",
+            hint="name a repository, or a path where there is nothing yet",
+        )
+    if not path.parent.is_dir():
+        raise UsageError(f"the directory {path.parent} does not exist", hint="create it first")
+    return False
+
+
+def head(path: Path, ref: str) -> str | None:
+    """Return the commit that a ref names, or None without a repository or ref."""
+    return _head(Repo.open(path), ref) if exists(path) else None
+
+
+def commit_directory(
+    path: Path,
+    directory: Path,
+    ref: str,
+    *,
+    subject: str,
+    timestamp: int,
+    metadata: Mapping[str, Any],
+    keep_parent: bool = True,
+) -> Written:
+    """Commit a directory, which is used up, to a ref; create the repository (bare) when there is none.
+
+    metadata holds variants. What equals the ref's commit gives that commit again, not a child of it.
+    """
+    created = not exists(path)
+    repo = _create(path) if created else Repo.open(path)
+
+    def write(root: OSTree.RepoFile, parent: str | None) -> str:
+        return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata, timestamp=timestamp)
+
+    try:
+        return _write(repo, directory, ref, write, keep_parent=keep_parent)
+    except BaseException:
+        if created:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def texts(values: Iterable[str]) -> GLib.Variant:
+    """Return the variant of a list of strings, for a commit's metadata."""
+    return GLib.Variant("as", list(values))
+
+
+def flag(value: bool) -> GLib.Variant:
+    """Return the variant of a yes or no, for a commit's metadata."""
+    return GLib.Variant("b", value)
+
+
+def _create(path: Path) -> Repo:
+    repo = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
+    path.mkdir(exist_ok=True)
+    with explained(f"create the repository {path}"):
+        repo.create(OSTree.RepoMode.BARE, None)
+    return Repo.open(path)
+
+
+def _write(
+    repo: Repo,
+    directory: Path,
+    ref: str,
+    write: Callable[[OSTree.RepoFile, str | None], str],
+    *,
+    keep_parent: bool,
+) -> Written:
+    before = _head(repo, ref)
+    with repo.transaction():
+        root = _write_tree(repo, directory)
+        failpoint("commit.objects-written")
+        contents = (root.tree_get_contents_checksum(), root.tree_get_metadata_checksum())
+        if before and repo.tree_checksums(before) == contents:
+            same_parent = OSTree.commit_get_parent(repo.load_commit(before))
+            if write(root, same_parent) == before:
+                return Written(before, changed=False)
+        checksum = write(root, before if keep_parent else None)
+        repo.handle.transaction_set_ref(None, ref, checksum)
+    return Written(checksum, changed=checksum != before)
+
+
+def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
+    modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
+    tree = OSTree.MutableTree()
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with explained(f"write {directory} to the repository"):
+            repo.handle.write_dfd_to_mtree(fd, ".", tree, modifier, None)
+            _ok, root = repo.handle.write_mtree(tree, None)
+    finally:
+        os.close(fd)
+    return root
+
+
+def _head(repo: Repo, ref: str) -> str | None:
+    with explained(f"read the ref {ref}"):
+        _ok, checksum = repo.handle.resolve_rev(ref, True)
+    return checksum or None
