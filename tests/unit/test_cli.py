@@ -83,23 +83,37 @@ def test_version(capsys):
     assert __version__ in capsys.readouterr().out
 
 
-def test_help_lists_every_command_and_imports_nothing_heavy():
+def run_alone(arguments, **env):
+    """Run a command line in a Python of its own; return exit code, output, and the modules it loaded."""
     program = (
-        "import sys, json; from apt_ostree.cli.main import run; code = run(['--help']);"
-        "print(json.dumps([code, sorted({name.split('.')[0] for name in sys.modules})]))"
+        "import sys, atexit; from apt_ostree.cli.main import run;"
+        "atexit.register(lambda: print('loaded:', *sorted({name.split('.')[0] for name in sys.modules})));"
+        f"sys.exit(run({arguments!r}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), **env},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    *text, last = done.stdout.splitlines()
-    code, loaded = json.loads(last)
+    out, _, loaded = done.stdout.partition("loaded: ")
+    return done.returncode, out, set(loaded.split())
+
+
+def test_help_lists_every_command_and_imports_nothing_heavy():
+    code, out, loaded = run_alone(["--help"])
     assert code == 0
-    assert not HEAVY & set(loaded)
-    assert set(main.COMMANDS) <= {line.split()[0] for line in text if line.strip()}
+    assert not HEAVY & loaded
+    assert set(main.COMMANDS) <= {line.split()[0] for line in out.splitlines() if line.strip()}
+
+
+def test_completion_lists_every_command_and_imports_nothing_heavy():
+    request = {"_APT_OSTREE_COMPLETE": "bash_complete", "COMP_WORDS": "apt-ostree ", "COMP_CWORD": "1"}
+    code, out, loaded = run_alone([], **request)
+    assert code == 0
+    assert not HEAVY & loaded
+    assert {line.partition(",")[2] for line in out.splitlines()} == set(main.COMMANDS)
 
 
 @pytest.mark.parametrize("name", sorted(main.COMMANDS))
