@@ -64,7 +64,8 @@ def compose_tree(
 ) -> dict[str, Any]:
     """Compose a tree and commit it to its ref.
 
-    Returns `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `changed`, `version`, `packages`.
+    Returns `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `changed`, `version` and the
+    number of `packages`.
     """
     given = dict(metadata or {})
     tree = load_treefile(Path(treefile))

@@ -5,6 +5,8 @@ Each function does one of them to the root directory; `core.compose` names their
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -57,7 +59,7 @@ def adopt_keyrings(root: Path, keyrings: Sequence[str]) -> None:
 
 
 def add_files(root: Path, files: Sequence[AddFile]) -> None:
-    """Copy files and directories into the tree, owned by root, with modes that do not depend on a checkout."""
+    """Copy files and directories into the tree, owned by root, with modes that no umask has a part in."""
     for item in files:
         source = Path(item.path)
         target = inside(root, item.dest)
@@ -123,10 +125,9 @@ def write_boot_configuration(root: Path, tree: Treefile) -> None:
     if arguments:
         _write(root / layout.DRACUT_ARGUMENTS, "".join(f"{word}\n" for word in arguments))
     if tree.kernel_arguments:
-        quoted = ", ".join(
-            '"' + word.replace("\\", "\\\\").replace('"', '\\"') + '"' for word in tree.kernel_arguments
-        )
-        _write(root / layout.KERNEL_ARGUMENTS, f"kargs = [{quoted}]\n")
+        # A JSON list of strings is a TOML list of strings too.
+        text = json.dumps(list(tree.kernel_arguments))
+        _write(root / layout.KERNEL_ARGUMENTS, f"kargs = {text}\n")
 
 
 def gather_home_directories(root: Path) -> None:
@@ -175,8 +176,6 @@ def read_releases(root: Path) -> list[str]:
 
 def fingerprint_inputs(tree: Treefile) -> Mapping[str, str]:
     """Return the contents of a treefile's files and scripts, by their key, as text or SHA-256."""
-    import hashlib
-
     found = {f"postprocess[{n}]": script_text(script) for n, script in enumerate(tree.postprocess)}
     for item in tree.add_files:
         source = Path(item.path)

@@ -17,8 +17,10 @@ _HEADER = "# State that the packages of this tree start from. Written by apt-ost
 #: lives in the tree or on the host.
 SKIPPED = (
     *layout.SYSIMAGE_LINKS,
+    "var/cache/apt/archives/partial",  # apt makes it, owned by the user it drops to
     "var/cache/ldconfig",
     "var/lib/apt-ostree",
+    "var/lib/apt/lists/partial",
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
     "var/lock",

@@ -116,6 +116,7 @@ def _write(
 
 
 def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
+    _clear_times(directory)
     modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
     tree = OSTree.MutableTree()
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -126,6 +127,13 @@ def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
     finally:
         os.close(fd)
     return root
+
+
+def _clear_times(directory: Path) -> None:
+    """Give files the time stamp 0 that libostree gives to its objects, but not to those it adopts."""
+    for where, _directories, files in os.walk(directory):
+        for name in files:
+            os.utime(f"{where}/{name}", (0, 0), follow_symlinks=False)
 
 
 def _head(repo: Repo, ref: str) -> str | None:
