@@ -11,7 +11,7 @@ from pathlib import Path
 
 from testbed_lib.common import CACHE, TestbedError
 from testbed_lib.guardian import guard
-from testbed_lib.images import image_of_ref
+from testbed_lib.images import Wanted, image
 from testbed_lib.machine import Machine, all_machines, sweep, throw_away_name
 
 
@@ -109,7 +109,14 @@ def _list(_arguments: argparse.Namespace) -> int:
 
 
 def _image(arguments: argparse.Namespace) -> Path:
-    return image_of_ref(Path(arguments.repo), arguments.ref)
+    return image(
+        Wanted(
+            repo=Path(arguments.repo) if arguments.repo else None,
+            ref=arguments.ref,
+            fixtures=not arguments.no_fixture_repo,
+            fast=arguments.fast,
+        )
+    )
 
 
 def _passed_through(machine: Machine, arguments: argparse.Namespace) -> int:
@@ -122,10 +129,14 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="testbed", description="Boots throw-away apt-ostree machines.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
-    image = argparse.ArgumentParser(add_help=False)
-    image.add_argument("--repo", help="boot a commit of this repository")
-    image.add_argument("--ref", default="debian/13/amd64/minimal", help="what to boot from --repo")
-    boot = argparse.ArgumentParser(add_help=False, parents=[image])
+    source = argparse.ArgumentParser(add_help=False)
+    source.add_argument("--repo", help="boot a commit of this repository")
+    source.add_argument("--ref", default="debian/13/amd64/minimal", help="what to boot from --repo")
+    source.add_argument("--no-fixture-repo", action="store_true", help="without the fixture packages")
+    source.add_argument(
+        "--fast", action="store_true", help="copy the code, do not build and install its package"
+    )
+    boot = argparse.ArgumentParser(add_help=False, parents=[source])
     boot.add_argument("--fresh", action="store_true", help="begin with a new disk")
     boot.add_argument("--shared-peer-group", action="store_true",
                       help="leave /usr in the peer group of /: MOVE_MOUNT_BENEATH is refused")  # fmt: skip
@@ -142,7 +153,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
-    add("build", _build, "make the disk image", image)
+    add("build", _build, "make the disk image", source)
     sub = add("run", _run, "boot a throw-away machine and run a command in it", boot, command)
     sub.add_argument("--in", dest="in_machine", metavar="NAME", help="use this machine, and keep it")
     sub.add_argument("command", nargs="+", metavar="CMD")

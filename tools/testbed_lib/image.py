@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from testbed_lib.common import run, say, wait_until
-from testbed_lib.kernel import clone_file
-from testbed_lib.store import SCRATCH, loop_devices_of, open_store
+from testbed_lib.store import loop_devices_of, make_scratch, open_store
 
 STATEROOT = "debian"
 _SIZE = "8G"  # sparse
@@ -36,7 +34,7 @@ def bind_mounted(source: Path) -> Iterator[Path]:
 
 @contextmanager
 def _mounted(*options: str, source: Path) -> Iterator[Path]:
-    point = Path(tempfile.mkdtemp(dir=SCRATCH))
+    point = make_scratch()
     try:
         run("mount", *options, source, point)
         try:
@@ -66,25 +64,6 @@ def make_base_image(target: Path, repo: Path, commit: str, ref: str) -> None:
         run("ostree", "admin", "deploy", f"--sysroot={disk}", f"--os={STATEROOT}",
             "--karg=root=LABEL=root", "--karg=rw", ref)  # fmt: skip
     partial.rename(target)
-
-
-def derive_image(base: Path, target: Path, tree: Path, ref: str) -> None:
-    """Make a copy of an image whose deployment has the files of `tree` as well, in the same ref."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_suffix(".partial")
-    clone_file(base, partial)
-    with mounted_disk(partial) as disk:
-        repo = disk / "ostree/repo"
-        run("ostree", "commit", f"--repo={repo}", f"--branch={ref}", f"--tree=ref={ref}",
-            f"--tree=dir={tree}", "--subject=with the checkout's code", "--parent=none")  # fmt: skip
-        replace_deployment(disk, ref)
-    partial.rename(target)
-
-
-def replace_deployment(disk: Path, ref: str) -> None:
-    """Deploy a ref instead of what is deployed now, so that only one deployment is there."""
-    run("ostree", "admin", "deploy", f"--sysroot={disk}", f"--os={STATEROOT}", ref)
-    run("ostree", "admin", "undeploy", f"--sysroot={disk}", "1")
 
 
 def prune_siblings(image: Path, keep: int) -> None:

@@ -7,6 +7,7 @@ kernel unmounts it and frees the loop device: nothing can be left over.
 from __future__ import annotations
 
 import functools
+import tempfile
 from pathlib import Path
 
 from testbed_lib.common import CACHE, TestbedError, locked, run, wait_until
@@ -35,6 +36,11 @@ def open_store() -> Path:
         scratch.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=0700", "testbed", scratch)
     return _MOUNT_POINT
+
+
+def make_scratch() -> Path:
+    """Return a new, empty mount point."""
+    return Path(tempfile.mkdtemp(dir=SCRATCH))
 
 
 def _make() -> None:
