@@ -9,6 +9,7 @@ import signal
 import sys
 from pathlib import Path
 
+from testbed_lib.base import DEFAULT_TREEFILE
 from testbed_lib.common import CACHE, TestbedError
 from testbed_lib.guardian import guard
 from testbed_lib.images import Wanted, image
@@ -113,6 +114,10 @@ def _image(arguments: argparse.Namespace) -> Path:
         Wanted(
             repo=Path(arguments.repo) if arguments.repo else None,
             ref=arguments.ref,
+            treefile=arguments.treefile,
+            suite=arguments.suite,
+            force=arguments.force,
+            stale=arguments.stale_base,
             fixtures=not arguments.no_fixture_repo,
             fast=arguments.fast,
         )
@@ -130,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(required=True, metavar="VERB")
 
     source = argparse.ArgumentParser(add_help=False)
+    source.add_argument(
+        "--treefile", type=Path, metavar="F", default=DEFAULT_TREEFILE, help="what to compose"
+    )
+    source.add_argument("--suite", metavar="S", help="compose from this suite, such as bookworm")
+    source.add_argument("--force", action="store_true", help="compose anew, with what the archive has now")
+    source.add_argument("--stale-base", action="store_true", help="do not compose again after a change")
     source.add_argument("--repo", help="boot a commit of this repository")
     source.add_argument("--ref", default="debian/13/amd64/minimal", help="what to boot from --repo")
     source.add_argument("--no-fixture-repo", action="store_true", help="without the fixture packages")

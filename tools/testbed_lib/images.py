@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed_lib.common import CACHE, hash_of, locked, run, say
+from testbed_lib.base import DEFAULT_TREEFILE, base_of_ref, composed_base
+from testbed_lib.common import CACHE, hash_of, locked, say
 from testbed_lib.fixtures import fixture_repository, fixtures_key
 from testbed_lib.image import FORMAT, images, make_base_image, prune_siblings
 from testbed_lib.install import code_key, install_into_image
@@ -18,13 +19,19 @@ _KEPT_CODE_IMAGES = 6
 class Wanted:
     """What an image is to hold.
 
-    repo:     boot `ref` of this repository; None composes a tree.
+    repo:     boot `ref` of this repository instead of composing `treefile`.
+    suite:    compose from this suite instead of the treefile's.
+    force:    compose anew; stale: be content with an older tree.
     fixtures: include the repository of fixture packages.
     fast:     copy the code's files, do not build and install its package.
     """
 
-    repo: Path | None
-    ref: str
+    repo: Path | None = None
+    ref: str = "debian/13/amd64/minimal"
+    treefile: Path = DEFAULT_TREEFILE
+    suite: str | None = None
+    force: bool = False
+    stale: bool = False
     fixtures: bool = True
     fast: bool = False
 
@@ -32,20 +39,21 @@ class Wanted:
 def image(wanted: Wanted) -> Path:
     """Return the image, made if it is not cached."""
     fixtures = fixture_repository() if wanted.fixtures else None
-    repo = wanted.repo
-    assert repo
-    commit = run("ostree", "rev-parse", f"--repo={repo}", wanted.ref).strip()
-    base_key = hash_of(FORMAT, commit, wanted.ref)
-    key = hash_of(base_key, code_key(), fixtures_key() if fixtures else "", str(wanted.fast))
-    base = images() / "base" / base_key / "disk.img"
-    target = images() / "code" / key / "disk.img"
     with locked(CACHE / "build.lock"):
-        if not base.exists():
-            say(f"making the disk image of {wanted.ref} {commit[:12]}")
-            make_base_image(base, repo, commit, wanted.ref)
-            prune_siblings(base, _KEPT_BASE_IMAGES)
+        if wanted.repo:
+            base = base_of_ref(wanted.repo, wanted.ref)
+        else:
+            base = composed_base(wanted.treefile, wanted.suite, force=wanted.force, stale=wanted.stale)
+        base_key = hash_of(FORMAT, base.commit, base.ref)
+        key = hash_of(base_key, code_key(), fixtures_key() if fixtures else "", str(wanted.fast))
+        base_image = images() / "base" / base_key / "disk.img"
+        target = images() / "code" / key / "disk.img"
+        if not base_image.exists():
+            say(f"making the disk image of {base.ref} {base.commit[:12]}")
+            make_base_image(base_image, base.repo, base.commit, base.ref)
+            prune_siblings(base_image, _KEPT_BASE_IMAGES)
         if not target.exists():
             say("installing this checkout's code")
-            install_into_image(base, target, wanted.ref, fixtures=fixtures, fast=wanted.fast)
+            install_into_image(base_image, target, base.ref, fixtures=fixtures, fast=wanted.fast)
             prune_siblings(target, _KEPT_CODE_IMAGES)
     return target
