@@ -29,6 +29,8 @@ VERBS: Mapping[str, str] = {
     "install": "apt_ostree.core.packages:install",
     "uninstall": "apt_ostree.core.packages:uninstall",
     "upgrade": "apt_ostree.core.packages:upgrade",
+    "apply-live": "apt_ostree.core.live:apply_live",
+    "recover": "apt_ostree.core.live_undo:recover",
 }
 
 

@@ -26,6 +26,9 @@ download_only = click.option("--download-only", is_flag=True, help="Download the
 idempotent = click.option("--idempotent", is_flag=True, help="Accept what is already as asked.")
 unchanged_exit_77 = click.option("--unchanged-exit-77", is_flag=True, help="Exit 77 when nothing changed.")
 apply_live = click.option("-A", "--apply-live", is_flag=True, help="Apply the result to the running system.")
+allow_replacement = click.option(
+    "--allow-replacement", is_flag=True, help="Replace or remove running packages, too."
+)
 
 _TRANSACTION = (
     json_output,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -26,6 +26,25 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f"Download {size(plan['download_bytes'])}, disk {size(plan['disk_bytes'])}"
 
 
+def _live(plan: Mapping[str, Any]) -> Iterator[str]:
+    packages = plan["packages"]
+    yield from _rows("Added", [f"{p['name']} {p['version']}" for p in packages["added"]])
+    yield from _rows("Removed", [f"{p['name']} {p['version']}" for p in packages["removed"]])
+    yield from _rows("Changed", [f"{p['name']} {p['old']} -> {p['new']}" for p in packages["changed"]])
+    files = plan["files"]
+    yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
+    yield from _rows("/etc", [f"{s['action']} {s['path']}: {s['reason']}" for s in plan["etc"]])
+    yield from _rows("Units", [f"{s['unit']}: {s['action']} ({s['reason']})" for s in plan["units"]])
+    yield from _rows("Waits for the reboot", plan["deferred"])
+    yield from _rows("Refused", plan["refusals"])
+
+
+def _rows(heading: str, rows: Sequence[str]) -> Iterator[str]:
+    if rows:
+        yield f"{heading}:"
+        yield from (f"  {row}" for row in rows)
+
+
 def _step(step: Mapping[str, Any]) -> str:
     versions = " -> ".join(filter(None, (step["old"], step["new"])))
     notes = [step["reason"], step["origin"], "security" if step["security"] else ""]
@@ -47,4 +66,7 @@ def size(number: int) -> str:
     return f"{amount:.1f} GB"
 
 
-_RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {"transaction": _transaction}
+_RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
+    "transaction": _transaction,
+    "live": _live,
+}

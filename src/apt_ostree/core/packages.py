@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, layering
+from apt_ostree.core import host, layering, live, live_undo
 from apt_ostree.core.layering import Built, Options, Recipe
 from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
 from apt_ostree.model.package import diff_packages
+from apt_ostree.system import statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
@@ -171,7 +172,9 @@ def _deploy(
     report: Report, sysroot: Sysroot, merge: Deployment, target: Target, options: Mapping[str, Any]
 ) -> Mapping[str, Any]:
     """Build the target's commit and stage it, unless nothing would change."""
-    settings = Options(**options)
+    given = dict(options)
+    apply_live, replace_packages = given.pop("apply_live", False), given.pop("allow_replacement", False)
+    settings = Options(**given)
     built = layering.build(report, sysroot, target.recipe, settings) if target.recipe else None
     commit = built.commit if built else target.base
     outcome = _outcome(sysroot, merge, built, commit)
@@ -180,9 +183,20 @@ def _deploy(
     if commit is None or (commit == merge.checksum and target.origin == merge.origin):
         report(Message("No change."))
         return outcome | {"staged": False, "changed": False}
+    if not apply_live:
+        _stage(report, sysroot, commit, target, merge)
+        return outcome | {"staged": True}
+    with statedb.opened() as db:
+        # Planned before anything is staged: a refused `-A` must leave no deployment behind.
+        live_undo.recover_interrupted(report, sysroot, db)
+        change = live.plan(report, sysroot, db, commit, allow_replacement=replace_packages)
+        _stage(report, sysroot, commit, target, merge)
+        return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change)
+
+
+def _stage(report: Report, sysroot: Sysroot, commit: str, target: Target, merge: Deployment) -> None:
     with task(report, "Staging the deployment"):
         sysroot.stage(commit, target.origin, merge)
-    return outcome | {"staged": True}
 
 
 def _outcome(sysroot: Sysroot, merge: Deployment, built: Built | None, commit: str | None) -> dict[str, Any]:

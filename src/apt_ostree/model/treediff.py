@@ -63,7 +63,10 @@ class DirDiff:
 
 @dataclass(frozen=True, slots=True)
 class PathChange:
-    """One differing path of a flattened difference."""
+    """One differing path of a flattened difference.
+
+    old, new: checksums of the file objects, or of the metadata objects of a directory.
+    """
 
     path: str
     kind: Kind
@@ -81,7 +84,8 @@ def flatten(diff: DirDiff | None, prefix: str = "") -> Iterator[PathChange]:
     for directory in diff.dirs:
         path = f"{prefix}{directory.name}"
         if directory.own_change:
-            yield PathChange(path, directory.kind, True)
+            metadata = [side[1] if side else "" for side in (directory.old, directory.new)]
+            yield PathChange(path, directory.kind, True, *metadata)
         yield from flatten(directory, f"{path}/")
 
 

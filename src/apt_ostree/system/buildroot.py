@@ -47,7 +47,7 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
     """Assemble a build root from checked-out /usr trees, the topmost first; changes go to scratch/upper."""
     for name in ("upper", "work", "root", "mnt"):
         (scratch / name).mkdir()
-    _copy_directory_metadata(lowers[0], scratch / "upper")
+    copy_directory_metadata(lowers[0], scratch / "upper")
     root = scratch / "root"
     mounts.mount("apt-ostree-build", root, "tmpfs", data="mode=755,size=1m")
     try:
@@ -99,7 +99,8 @@ def require_space(path: Path, needed: int, what: str) -> None:
         )
 
 
-def _copy_directory_metadata(source: Path, target: Path) -> None:
+def copy_directory_metadata(source: Path, target: Path) -> None:
+    """Give `target` the owner, mode and xattrs of `source`: the topmost layer's count (overlayfs.rst)."""
     stat = source.stat()
     os.chown(target, stat.st_uid, stat.st_gid)
     target.chmod(stat.st_mode & 0o7777)

@@ -5,12 +5,15 @@ Must not know any particular program; their adapters do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 from apt_ostree.errors import ExternalFailure
 
@@ -57,44 +60,68 @@ def run(
     log:     write stdout and stderr, merged, to this file instead of keeping them in memory.
     """
     words = [os.fspath(word) for word in argv]
-    sink = log.open("wb") if log else None
+    with contextlib.ExitStack() as stack:
+        # Files, not pipes: a daemon that a program leaves behind must not keep us waiting for its output.
+        out = stack.enter_context(log.open("w+b") if log else tempfile.TemporaryFile())  # noqa: SIM115
+        err = out if log or merge_stderr else stack.enter_context(tempfile.TemporaryFile())
+        process = _start(words, what, stdin=stdin, out=out, err=err, env=env, cwd=cwd, pass_fds=pass_fds)
+        try:
+            process.communicate(stdin.encode() if stdin is not None else None, timeout=timeout)
+        except subprocess.TimeoutExpired as error:
+            _kill_group(process)
+            raise ExternalFailure(
+                f"cannot {what}: no answer within {timeout:g} seconds",
+                details=(f"command: {shlex.join(words)}",),
+            ) from error
+        except BaseException:
+            _kill_group(process)
+            raise
+        texts = [_text(stream) for stream in (out, err)]
+    done = subprocess.CompletedProcess(words, process.returncode, texts[0], "" if err is out else texts[1])
+    if check and done.returncode != 0:
+        raise ExternalFailure(
+            f"cannot {what}: {describe_exit(done)}", details=tail(done.stderr or done.stdout, words)
+        )
+    return done
+
+
+def _start(
+    words: Sequence[str],
+    what: str,
+    *,
+    stdin: str | None,
+    out: IO[bytes],
+    err: IO[bytes],
+    env: Mapping[str, str] | None,
+    cwd: str | Path | None,
+    pass_fds: Sequence[int],
+) -> subprocess.Popen[bytes]:
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             words,
             env=environment(env),
             cwd=cwd,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
-            stdout=sink or subprocess.PIPE,
-            stderr=subprocess.STDOUT if sink or merge_stderr else subprocess.PIPE,
-            text=True,
-            errors="replace",
+            stdout=out,
+            stderr=err,
             pass_fds=tuple(pass_fds),
             process_group=0,  # a timeout or a cancel must reach the grandchildren too
         )
-    except FileNotFoundError as error:
+    except OSError as error:
+        if error.filename != words[0]:
+            raise ExternalFailure(f"cannot {what}: {error.filename}: {error.strerror}") from error
+        reason = (
+            "is not installed" if isinstance(error, FileNotFoundError) else f"cannot run: {error.strerror}"
+        )
         raise ExternalFailure(
-            f"cannot {what}: the program {words[0]!r} is not installed",
+            f"cannot {what}: the program {words[0]!r} {reason}",
             hint=f"install the package that provides {words[0]!r}",
         ) from error
-    finally:
-        if sink:
-            sink.close()
-    try:
-        out, err = process.communicate(stdin, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        _kill_group(process)
-        raise ExternalFailure(
-            f"cannot {what}: no answer within {timeout:g} seconds",
-            details=(f"command: {shlex.join(words)}",),
-        ) from error
-    except BaseException:
-        _kill_group(process)
-        raise
-    done = subprocess.CompletedProcess(words, process.returncode, out or "", err or "")
-    if check and done.returncode != 0:
-        text = log.read_text(errors="replace") if log else done.stderr or done.stdout
-        raise ExternalFailure(f"cannot {what}: {describe_exit(done)}", details=tail(text, words))
-    return done
+
+
+def _text(stream: IO[bytes]) -> str:
+    stream.seek(0)
+    return stream.read().decode(errors="replace")
 
 
 def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
@@ -111,9 +138,9 @@ def tail(text: str, words: Sequence[str]) -> tuple[str, ...]:
     return (*lines, f"command: {shlex.join(words)}")
 
 
-def _kill_group(process: subprocess.Popen[str]) -> None:
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         pass
-    process.communicate()
+    process.wait()

@@ -16,6 +16,7 @@ from apt_ostree.cli import options
 @options.transaction
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base holds already.")
+@options.allow_replacement
 @click.option("--uninstall", multiple=True, metavar="PACKAGE", help="Drop a layered package, too.")
 def install(packages: tuple[str, ...], idempotent: bool, allow_inactive: bool, **given: Any) -> int:
     """Layer packages on the next deployment.
@@ -25,6 +26,7 @@ def install(packages: tuple[str, ...], idempotent: bool, allow_inactive: bool, *
     arguments = {
         "packages": options.absolute_files(packages),
         "uninstall": list(given.pop("uninstall")),
+        "allow_replacement": given.pop("allow_replacement"),
         "idempotent": idempotent,
         "allow_inactive": allow_inactive,
     }
@@ -46,6 +48,7 @@ def uninstall(packages: tuple[str, ...], idempotent: bool, everything: bool, **g
         "install": options.absolute_files(given.pop("install")),
         "everything": everything,
         "idempotent": idempotent,
+        "allow_replacement": True,  # taking packages away is what was asked for
     }
     return options.run_transaction("uninstall", arguments, given)
 
@@ -69,5 +72,10 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
     looking = check or preview
     if looking:
         given["unchanged_exit_77"] = True
-    arguments = {"base": not packages_only, "packages": not base_only, "check": looking}
+    arguments = {
+        "base": not packages_only,
+        "packages": not base_only,
+        "check": looking,
+        "allow_replacement": True,
+    }
     return options.run_transaction("upgrade", arguments, given)

@@ -14,6 +14,7 @@ from typing import Any
 from apt_ostree.errors import UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.events import Progress, Report
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import Package
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
@@ -108,6 +109,27 @@ class Repo:
             OSTree.checksum_from_bytes(variant.get_child_value(7).unpack()),
         )
 
+    def file_state(self, checksum: str) -> FileState:
+        """Return the state that a file object describes."""
+        with explained(f"read the file object {checksum[:12]}"):
+            _ok, stream, info, xattrs = self.handle.load_file(checksum)
+        owner = (info.get_attribute_uint32("unix::uid"), info.get_attribute_uint32("unix::gid"))
+        if info.get_file_type() == Gio.FileType.SYMBOLIC_LINK:
+            return FileState("symlink", 0o777, *owner, os.fsencode(info.get_symlink_target()))
+        mode = info.get_attribute_uint32("unix::mode") & 0o7777
+        content = stream.read_bytes(info.get_size(), None).get_data() if info.get_size() else b""
+        return FileState("file", mode, *owner, content or b"", _xattrs(xattrs))
+
+    def directory_state(self, checksum: str) -> FileState:
+        """Return the state that a directory's metadata object describes."""
+        with explained(f"read the metadata object {checksum[:12]}"):
+            _ok, variant = self.handle.load_variant(OSTree.ObjectType.DIR_META, checksum)
+        uid, gid, mode = (
+            GLib.Variant.new_uint32(variant.get_child_value(i).get_uint32()).byteswap().get_uint32()
+            for i in range(3)
+        )
+        return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
+
     # -- changes ----------------------------------------------------------------------------------
 
     @contextmanager
@@ -167,8 +189,6 @@ class Repo:
     def checkout(self, checksum: str, parent: Path, name: str, *, subpath: str = "/") -> None:
         """Check a commit out by hardlinks into `parent/name`; whiteout markers become whiteouts."""
         options = OSTree.RepoCheckoutAtOptions()
-        options.mode = OSTree.RepoCheckoutMode.NONE
-        options.overwrite_mode = OSTree.RepoCheckoutOverwriteMode.NONE
         options.no_copy_fallback = True
         options.process_passthrough_whiteouts = True
         options.subpath = subpath
@@ -178,6 +198,11 @@ class Repo:
                 self.handle.checkout_at(options, fd, name, checksum, None)
         finally:
             os.close(fd)
+
+
+def _xattrs(variant: Any) -> tuple[tuple[str, bytes], ...]:
+    pairs = variant.unpack() if variant is not None else []
+    return tuple(sorted((bytes(name).rstrip(b"\0").decode(), bytes(value)) for name, value in pairs))
 
 
 def package_list(packages: Iterable[Package]) -> GLib.Variant:

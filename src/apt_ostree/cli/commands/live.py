@@ -1,0 +1,54 @@
+"""apply-live and recover."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options
+
+
+@click.command(
+    name="apply-live",
+    epilog="Examples: apt-ostree apply-live; apt-ostree apply-live --dry-run; apt-ostree apply-live --reset",
+)
+@options.json_output
+@options.quiet
+@options.dry_run
+@options.assume_yes
+@options.allow_replacement
+@options.unchanged_exit_77
+@click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
+@click.option("--reset", is_flag=True, help="Go back to the booted commit.")
+def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run: bool, **given: Any) -> int:
+    """Make the pending deployment current on the running system, without a reboot.
+
+    The plan is shown before anything is changed. Nobody sees a half-changed /usr; when a step fails,
+    everything is put back.
+    """
+    if reset and target:
+        raise click.UsageError("--reset and --target exclude each other")
+    confirm = not given["assumeyes"] and not dry_run and sys.stdin.isatty() and not given["as_json"]
+    arguments = {
+        "target": target,
+        "reset": reset,
+        "allow_replacement": allow_replacement,
+        "dry_run": dry_run,
+        "confirm": confirm,
+    }
+    return options.run_verb("apply-live", arguments, given)
+
+
+@click.command()
+@options.json_output
+@options.quiet
+@click.option("--boot", is_flag=True, hidden=True)
+@click.option("--shutdown", is_flag=True, hidden=True)
+def recover(boot: bool, shutdown: bool, **given: Any) -> int:
+    """Finish or undo what an interrupted command left behind.
+
+    This happens by itself at the next changing command and at boot.
+    """
+    return options.run_verb("recover", {"boot": boot, "shutdown": shutdown}, given)

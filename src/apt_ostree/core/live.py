@@ -1,0 +1,280 @@
+"""apply-live: makes another commit current on the running system, and steps back.
+
+The way is the same for every change: plan, prepare beside the system, write the journal, act, and either
+keep the new generation or undo everything in reverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core import host, live_undo
+from apt_ostree.core.live_plan import ETC, Change, Situation, look, plan_change
+from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
+from apt_ostree.model import plan as rules
+from apt_ostree.model.events import Message, PlanShown, Report, task
+from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
+from apt_ostree.model.plan import EtcAction, UnitAction
+from apt_ostree.model.treediff import Kind
+from apt_ostree.system import files, statedb, systemd, usrview
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import layers
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb
+
+_ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
+_LIBRARY_CACHE = "ld.so.cache"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A view that is ready to be shown: lower directories, the topmost first, and an upper if unlocked."""
+
+    layers: tuple[str, ...]
+    uppers: tuple[str, ...]
+    lowers: tuple[Path, ...]
+    writable: Path | None
+
+
+def apply_live(
+    report: Report,
+    *,
+    target: str | None = None,
+    reset: bool = False,
+    allow_replacement: bool = False,
+    dry_run: bool = False,
+    confirm: bool = False,
+) -> Mapping[str, Any]:
+    """Make the pending deployment, or `target`, current on the running system; or go back to the booted."""
+    if reset and target:
+        raise UsageError("--reset and --target exclude each other")
+    with host.changing("change the running system") as sysroot, statedb.opened() as db:
+        live_undo.recover_interrupted(report, sysroot, db)
+        if reset:
+            return live_undo.reset(report, sysroot, db, dry_run=dry_run)
+        commit = _choose_target(sysroot, target)
+        change = plan(report, sysroot, db, commit, allow_replacement=allow_replacement, confirm=confirm)
+        return carry_out(report, sysroot, db, change, dry_run=dry_run)
+
+
+def plan(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    commit: str,
+    *,
+    allow_replacement: bool,
+    confirm: bool = False,
+) -> Change:
+    """Plan, show the plan, and refuse what must not be done; nothing is touched."""
+    with task(report, "Comparing the trees"):
+        situation = look(sysroot, db)
+        change = plan_change(sysroot, situation, commit, allow_replacement=allow_replacement)
+    refused = bool(change.plan.refusals)
+    report(PlanShown("live", change.plan.to_json(), confirm=confirm and not refused))
+    if refused:
+        raise Refused(
+            "the change cannot be applied live",
+            details=change.plan.refusals,
+            hint="add --allow-replacement to replace running packages, or reboot into the deployment",
+        )
+    return change
+
+
+def carry_out(
+    report: Report, sysroot: Sysroot, db: StateDb, change: Change, *, dry_run: bool = False
+) -> dict[str, Any]:
+    """Prepare and act on a plan; on any failure everything is undone and the failure raised."""
+    outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.plan.target}
+    if change.plan.source == change.plan.target:
+        report(Message("The running system shows this commit already."))
+        return outcome | {"changed": False, "live": False}
+    if dry_run:
+        return outcome | {"changed": True, "live": False}
+    situation = look(sysroot, db)
+    with task(report, "Preparing the layer"):
+        prepared = _prepare(sysroot, situation, change)
+    generation = _begin(sysroot, db, situation, change, prepared)
+    with _undone_on_failure(report, sysroot, db, generation):
+        _act(report, sysroot, db, change=change, prepared=prepared, generation=generation)
+    report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))
+    return outcome | {"changed": True, "live": True, "generation": generation}
+
+
+def _choose_target(sysroot: Sysroot, target: str | None) -> str:
+    if target:
+        return sysroot.repo.resolve(target)
+    pending = sysroot.deployments().pending
+    if pending is None:
+        raise Refused(
+            "there is no pending deployment to apply",
+            hint="make one with 'apt-ostree install' or 'apt-ostree upgrade', or name a commit with --target",
+        )
+    return pending.checksum
+
+
+def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared:
+    """Build the layer beside the system and list what the new view is made of."""
+    booted_usr = sysroot.directory(situation.booted) / "usr"
+    names: tuple[str, ...] = ()
+    if change.view_diff is not None:
+        failpoint("prepare.before-layer")
+        layer = layers.write_layer(
+            sysroot.repo,
+            change.view_diff,
+            subject=f"live: {situation.booted.checksum} to {change.plan.target}",
+        )
+        names = (layer,)
+    directories = [layers.check_out(sysroot.repo, name, live_undo.layers_dir(sysroot)) for name in names]
+    uppers = _frozen_uppers(situation)
+    writable = live_undo.new_upper(sysroot, booted_usr) if uppers else None
+    lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
+    return Prepared(names, uppers, lowers, writable)
+
+
+def _frozen_uppers(situation: Situation) -> tuple[str, ...]:
+    """Return the writable layers of an unlocked system, which become read-only under the new view."""
+    if situation.current:
+        return situation.current.uppers
+    upper = usrview.unlocked_upper()
+    return (upper,) if upper else ()
+
+
+def _begin(sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, prepared: Prepared) -> int:
+    """Write the journal: the intent and every pre-image, durable before the first change."""
+    etc = [EtcRecord(path, files.read_state(ETC / path), state) for path, state in change.etc_states.items()]
+    ordered = {step.path: i for i, step in enumerate(change.plan.etc)}
+    etc.sort(key=lambda record: ordered[record.path])
+    recorded = {record.path for record in etc}
+    outside = [*_ACCOUNTS, _LIBRARY_CACHE]
+    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in outside if name not in recorded]
+    units = [UnitRecord(s.unit, s.action) for s in change.plan.units if s.action is not UnitAction.LIST]
+    own = (str(prepared.writable / "upper"),) if prepared.writable else ()
+    failpoint("journal.before")
+    generation = db.begin(
+        deployment=situation.booted.id,
+        source=change.plan.source,
+        target=change.plan.target,
+        layers=prepared.layers,
+        uppers=(*own, *prepared.uppers),
+        etc=etc,
+        units=units,
+    )
+    failpoint("journal.after")
+    live_undo.pin(sysroot, generation, change.plan.target, prepared.layers)
+    return generation
+
+
+def _act(
+    report: Report, sysroot: Sysroot, db: StateDb, *, change: Change, prepared: Prepared, generation: int
+) -> None:
+    """Stop, switch, make current, start: the only part that the running system notices."""
+    plan, touched = change.plan, change.changes
+    stopping = [step.unit for step in plan.units if step.action is UnitAction.STOP]
+    if stopping:
+        with task(report, f"Stopping {', '.join(stopping)}"):
+            systemd.stop(stopping)
+            failpoint("act.stopped")
+    _write_etc(report, change)
+    with task(report, "Switching /usr"), live_undo.scratch(sysroot) as scratch:
+        upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
+        usrview.show(
+            generation,
+            prepared.lowers,
+            scratch=scratch,
+            upper=upper,
+            read_only=upper is None or look(sysroot, db).booted.unlocked == "transient",
+        )
+    failpoint("act.switched")
+    _make_current(db, change, generation)
+    if rules.touches(touched, "lib/systemd/", "etc/systemd/"):
+        with task(report, "Reloading systemd"):
+            systemd.daemon_reload()
+            failpoint("act.reloaded")
+    _start_units(report, change)
+    live_undo.hold_until_shutdown()
+    failpoint("act.before-end")
+    db.set_phase(generation, Phase.LIVE)
+
+
+def _write_etc(report: Report, change: Change) -> None:
+    steps = [step for step in change.plan.etc if step.action is not EtcAction.KEEP]
+    if not steps:
+        return
+    with task(report, f"Updating {len(steps)} paths in /etc"):
+        for step in steps:
+            files.write_state(ETC / step.path, change.etc_states[step.path])
+
+
+def _make_current(db: StateDb, change: Change, generation: int) -> None:
+    """Do on the running system what boot, or a package's scripts, would have done."""
+    touched = change.changes
+    users = _configs(change, "lib/sysusers.d/")
+    if users:
+        systemd.create_users(users)
+        failpoint("act.users")
+        for name in _ACCOUNTS:
+            db.set_after(generation, name, files.read_state(ETC / name))
+    directories = _configs(change, "lib/tmpfiles.d/")
+    if directories:
+        systemd.create_files(directories)
+        failpoint("act.tmpfiles")
+    if _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change):
+        systemd.update_library_cache()
+        db.set_after(generation, _LIBRARY_CACHE, files.read_state(ETC / _LIBRARY_CACHE))
+    if rules.touches(touched, "lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
+        systemd.reload_udev()
+    if rules.touches(touched, "share/dbus-1/", "etc/dbus-1/"):
+        systemd.reload_bus()
+
+
+def _libraries_changed(change: Change) -> bool:
+    return any(
+        ".so" in c.path and c.path.startswith(("lib/", "lib64/", "local/lib/")) for c in change.changes
+    )
+
+
+def _configs(change: Change, directory: str) -> list[str]:
+    """Return the names of new and changed files of a configuration directory of /usr."""
+    found = (c for c in change.changes if c.path.startswith(directory) and c.kind is not Kind.REMOVED)
+    return sorted({Path(c.path).name for c in found if not c.is_dir})
+
+
+def _start_units(report: Report, change: Change) -> None:
+    starting = [step.unit for step in change.plan.units if step.action is UnitAction.START]
+    if not starting:
+        return
+    with task(report, f"Starting {', '.join(starting)}"):
+        try:
+            systemd.start(starting)
+        except ExternalFailure as error:
+            # dpkg goes on when a new service does not start, because many need configuration first.
+            report(Message(f"not all new units could be started: {error.message}", "warning"))
+        failpoint("act.started")
+
+
+@contextmanager
+def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, generation: int) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as failure:
+        report(Message("The change failed and is being undone.", "warning"))
+        try:
+            live_undo.undo(report, sysroot, db, generation)
+        except Exception as trouble:
+            raise Incomplete(
+                f"the change failed ({failure}) and could not be undone completely: {trouble}",
+                hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
+            ) from failure
+        if isinstance(failure, AptOstreeError):
+            raise
+        if isinstance(failure, OSError):
+            raise ExternalFailure(
+                f"the change failed and was undone: {failure.strerror or failure}",
+                details=(str(failure),),
+            ) from failure
+        raise

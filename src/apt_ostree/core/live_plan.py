@@ -1,0 +1,186 @@
+"""Plans a live change: gathers facts and decides; touches nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from apt_ostree.errors import Refused
+from apt_ostree.model import plan as rules
+from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.generation import Generation
+from apt_ostree.model.package import diff_packages
+from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, UnitAction, UnitStep
+from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
+from apt_ostree.system import files, systemd, usrview
+from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb, boot_id
+
+ETC = Path("/etc")
+#: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
+NOT_MERGED = frozenset(
+    {f"{n}{end}" for n in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for end in ("", "-")}
+    | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What the system shows now: the booted deployment and the live generations of this boot."""
+
+    booted: Deployment
+    generations: tuple[Generation, ...]
+
+    @property
+    def current(self) -> Generation | None:
+        """Return the generation that /usr shows."""
+        return self.generations[-1] if self.generations else None
+
+    @property
+    def commit(self) -> str:
+        """Return the commit that /usr shows."""
+        return self.current.target if self.current else self.booted.checksum
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A plan with the material to carry it out.
+
+    view_diff: what lies between the booted /usr and the target (the layer); changes: what lies between the
+    present /usr and the target; etc_states: the target's state of each path that is written or removed.
+    """
+
+    plan: LivePlan
+    view_diff: DirDiff | None
+    changes: tuple[PathChange, ...]
+    etc_states: dict[str, FileState] = field(default_factory=dict)
+
+
+def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
+    """Gather what the system shows now."""
+    booted = sysroot.deployments().booted
+    if booted is None:
+        raise Refused("this system was not booted from an OSTree deployment")
+    here = boot_id()
+    known = db.generations() if db else ()
+    return Situation(booted, tuple(g for g in known if g.boot_id == here))
+
+
+def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_replacement: bool) -> Change:
+    """Plan to make `target` current."""
+    repo, running = sysroot.repo, os.uname().release
+    now = _usr_diff(sysroot, situation.commit, target)
+    view_diff = now
+    if situation.commit != situation.booted.checksum:
+        view_diff = _usr_diff(sysroot, situation.booted.checksum, target)
+    changes = tuple(flatten(now))
+    packages = diff_packages(repo.packages(situation.commit), repo.packages(target))
+    etc, states = _plan_etc(sysroot, changes)
+    refusals = () if allow_replacement else rules.replacement_refusals(packages)
+    plan = LivePlan(
+        source=situation.commit,
+        target=target,
+        packages=packages,
+        files=rules.count_files(changes),
+        etc=etc,
+        units=plan_units(changes, etc),
+        deferred=rules.kernel_notes(changes, running),
+        refusals=(*refusals, *_environment_refusals(situation)),
+    )
+    if view_diff is not None:
+        kept = frozenset({Kind.REMOVED, Kind.CHANGED})
+        view_diff = without(view_diff, f"lib/modules/{running}", kept)
+    return Change(plan, view_diff, changes, states)
+
+
+def _usr_diff(sysroot: Sysroot, old: str, new: str) -> DirDiff | None:
+    return diff.diff_commits(sysroot.repo, old, new)
+
+
+def _environment_refusals(situation: Situation) -> tuple[str, ...]:
+    reasons = []
+    if situation.booted.unlocked == "hotfix":
+        reasons.append("the booted deployment is unlocked as a hotfix; its /usr is not the commit's")
+    current = situation.current
+    if current and usrview.generation() != current.id:
+        reasons.append("something else is mounted over the live view of /usr")
+    return tuple(reasons)
+
+
+def _plan_etc(
+    sysroot: Sysroot, changes: tuple[PathChange, ...]
+) -> tuple[tuple[EtcStep, ...], dict[str, FileState]]:
+    """Decide about each path below /usr/etc that differs between the trees."""
+    steps: list[EtcStep] = []
+    states: dict[str, FileState] = {}
+    written: set[str] = set()
+    for change in changes:
+        if not change.path.startswith("etc/"):
+            continue
+        path = change.path.removeprefix("etc/")
+        if path in NOT_MERGED:
+            continue
+        new = _state(sysroot, change.new, is_dir=change.is_dir)
+        current = files.read_state(ETC / path)
+        decision = three_way(_state(sysroot, change.old, is_dir=change.is_dir), new, current)
+        if decision is None:
+            continue
+        action, reason = decision
+        parent = str(Path(path).parent)
+        if action is EtcAction.WRITE and parent not in written and not (ETC / parent).is_dir():
+            action, reason = EtcAction.KEEP, "the administrator removed its directory"
+        if action is not EtcAction.KEEP:
+            states[path] = new
+            written.add(path)
+        steps.append(EtcStep(path, action, reason))
+    # Directories are made before what is in them, and go after it.
+    writes = [step for step in steps if step.action is not EtcAction.REMOVE]
+    removals = [step for step in steps if step.action is EtcAction.REMOVE]
+    return (*writes, *reversed(removals)), states
+
+
+def _state(sysroot: Sysroot, checksum: str, *, is_dir: bool) -> FileState:
+    if not checksum:
+        return ABSENT
+    return sysroot.repo.directory_state(checksum) if is_dir else sysroot.repo.file_state(checksum)
+
+
+def plan_units(changes: tuple[PathChange, ...], etc: tuple[EtcStep, ...]) -> tuple[UnitStep, ...]:
+    """Decide about units whose files differ: stop what goes, start what is newly enabled, list the rest."""
+    kept = {f"etc/{step.path}" for step in etc if step.action is EtcAction.KEEP}
+    by_unit: dict[str, list[PathChange]] = {}
+    for change in changes:
+        unit = rules.unit_of(change.path)
+        if unit and not change.is_dir and change.path not in kept:
+            by_unit.setdefault(unit, []).append(change)
+    enabled = {}
+    for change in changes:
+        link = rules.enabled_unit(change.path)
+        if link and change.kind is Kind.ADDED and change.path not in kept:
+            enabled[link[1]] = link[0]
+    running = systemd.active([*by_unit, *enabled, *enabled.values()])
+    steps = []
+    for unit, found in sorted(by_unit.items()):
+        gone = all(change.kind is Kind.REMOVED for change in found) and not _still_defined(unit, found)
+        if unit in running and gone:
+            steps.append(UnitStep(unit, UnitAction.STOP, "its unit file goes"))
+        elif unit in running:
+            steps.append(UnitStep(unit, UnitAction.LIST, f"changed: /usr/{found[0].path}"))
+    for unit, target in sorted(enabled.items()):
+        if unit not in running and target in running and "@." not in unit and not _masked(unit):
+            steps.append(UnitStep(unit, UnitAction.START, f"newly enabled for {target}"))
+    return tuple(steps)
+
+
+def _still_defined(unit: str, changes: list[PathChange]) -> bool:
+    """Tell whether a unit keeps a definition although some of its files go: a drop-in is not the unit."""
+    main = [change for change in changes if Path(change.path).name == unit]
+    return not main or (ETC / "systemd/system" / unit).is_file()
+
+
+def _masked(unit: str) -> bool:
+    link = ETC / "systemd/system" / unit
+    return link.is_symlink() and os.fspath(link.readlink()) == "/dev/null"

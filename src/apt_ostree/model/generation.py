@@ -1,0 +1,53 @@
+"""A generation: the numbered record of one live switch, and what it takes to undo it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from apt_ostree.model.filestate import FileState
+
+
+class Phase(StrEnum):
+    """How far a generation has come. Everything but LIVE is unfinished business."""
+
+    ACTING = "acting"
+    LIVE = "live"
+    UNDOING = "undoing"
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One switch.
+
+    deployment: the booted deployment it was made on; source, target: commits before and after;
+    layers: commits of the view's layers, the topmost first; uppers: frozen writable layers of an unlocked
+    system, the newest first; created: seconds since 1970.
+    """
+
+    id: int
+    boot_id: str
+    deployment: str
+    source: str
+    target: str
+    layers: tuple[str, ...]
+    uppers: tuple[str, ...]
+    phase: Phase
+    created: float
+
+
+@dataclass(frozen=True, slots=True)
+class EtcRecord:
+    """One path of /etc that a generation changed. after is None until an outside program has changed it."""
+
+    path: str
+    before: FileState
+    after: FileState | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """One unit that a generation stopped or started."""
+
+    unit: str
+    action: str

@@ -1,0 +1,208 @@
+"""The journal and the record of live changes: SQLite, durable before the call returns.
+
+Owns /var/lib/apt-ostree/state.db. Rows are keyed by boot, since live state ends with it.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model.filestate import FileState
+from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord
+
+DIRECTORY = Path("/var/lib/apt-ostree")
+#: Exists from the first live change of a boot until the next boot has cleared up; a unit looks for it.
+MARKER = DIRECTORY / "live"
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS generation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
+    layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS etc (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, path TEXT NOT NULL, before TEXT NOT NULL, after TEXT,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS unit (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, unit TEXT NOT NULL, action TEXT NOT NULL,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
+"""
+
+
+class StateDb:
+    """An opened state database."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._db = connection
+
+    def begin(
+        self,
+        *,
+        deployment: str,
+        source: str,
+        target: str,
+        layers: Sequence[str],
+        uppers: Sequence[str],
+        etc: Sequence[EtcRecord],
+        units: Sequence[UnitRecord],
+    ) -> int:
+        """Write the intent of a switch with every pre-image; return the generation's number."""
+        MARKER.touch()
+        with self._db:
+            cursor = self._db.execute(
+                "INSERT INTO generation (boot_id, deployment, source, target, layers, uppers, phase, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    boot_id(),
+                    deployment,
+                    source,
+                    target,
+                    json.dumps(list(layers)),
+                    json.dumps(list(uppers)),
+                    Phase.ACTING,
+                    time.time(),
+                ),
+            )
+            number = cursor.lastrowid or 0
+            rows = [(number, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
+            self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
+            unit_rows = [(number, i, r.unit, r.action) for i, r in enumerate(units)]
+            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?)", unit_rows)
+        return number
+
+    def set_after(self, generation: int, path: str, after: FileState) -> None:
+        """Record what an outside program made of a path."""
+        with self._db:
+            self._db.execute(
+                "UPDATE etc SET after = ? WHERE generation = ? AND path = ?", (_pack(after), generation, path)
+            )
+
+    def set_phase(self, generation: int, phase: Phase) -> None:
+        """Record how far a generation has come."""
+        with self._db:
+            self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (phase, generation))
+
+    def generations(self) -> tuple[Generation, ...]:
+        """Return all generations, the oldest first."""
+        rows = self._db.execute(
+            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created"
+            " FROM generation ORDER BY id"
+        )
+        return tuple(
+            Generation(
+                id=row[0],
+                boot_id=row[1],
+                deployment=row[2],
+                source=row[3],
+                target=row[4],
+                layers=tuple(json.loads(row[5])),
+                uppers=tuple(json.loads(row[6])),
+                phase=Phase(row[7]),
+                created=row[8],
+            )
+            for row in rows
+        )
+
+    def etc_records(self, generation: int) -> tuple[EtcRecord, ...]:
+        """Return a generation's changes of /etc in the order they are made."""
+        rows = self._db.execute(
+            "SELECT path, before, after FROM etc WHERE generation = ? ORDER BY position", (generation,)
+        )
+        return tuple(EtcRecord(path, _unpack(before), _unpack_or_none(after)) for path, before, after in rows)
+
+    def unit_records(self, generation: int) -> tuple[UnitRecord, ...]:
+        """Return a generation's units in the order they are acted on."""
+        rows = self._db.execute(
+            "SELECT unit, action FROM unit WHERE generation = ? ORDER BY position", (generation,)
+        )
+        return tuple(UnitRecord(*row) for row in rows)
+
+    def remove(self, generation: int) -> None:
+        """Forget a generation."""
+        with self._db:
+            self._db.execute("DELETE FROM generation WHERE id = ?", (generation,))
+
+    def remember_removals(self, shipped: dict[str, FileState]) -> None:
+        """Remember files that the administrator removed from a live /etc, with what the tree ships."""
+        with self._db:
+            self._db.executemany(
+                "INSERT OR REPLACE INTO removed_by_admin VALUES (?, ?)",
+                [(path, _pack(state)) for path, state in shipped.items()],
+            )
+
+    def take_removals(self) -> dict[str, FileState]:
+        """Return and forget those files."""
+        rows = dict(self._db.execute("SELECT path, shipped FROM removed_by_admin"))
+        with self._db:
+            self._db.execute("DELETE FROM removed_by_admin")
+        return {path: _unpack(state) for path, state in rows.items()}
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[StateDb]:
+    """Open the database for a change, creating it if need be."""
+    DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    with _connected(DIRECTORY / "state.db", "rwc") as connection:
+        connection.executescript(_SCHEMA)
+        yield StateDb(connection)
+
+
+@contextlib.contextmanager
+def read_only() -> Iterator[StateDb | None]:
+    """Open the database to read it; None where nothing was ever changed live."""
+    path = DIRECTORY / "state.db"
+    if not path.exists():
+        yield None
+        return
+    with _connected(path, "ro") as connection:
+        yield StateDb(connection)
+
+
+def boot_id() -> str:
+    """Return the identifier of this boot (random(4))."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+@contextlib.contextmanager
+def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    try:
+        connection = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=30)
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise ExternalFailure(f"cannot use the state database {path}: {error}") from error
+
+
+def _pack(state: FileState | None) -> str | None:
+    if state is None:
+        return None
+    xattrs = [[name, base64.b64encode(value).decode()] for name, value in state.xattrs]
+    content = base64.b64encode(state.content).decode()
+    return json.dumps([state.type, state.mode, state.uid, state.gid, content, xattrs])
+
+
+def _unpack(text: str) -> FileState:
+    kind, mode, uid, gid, content, xattrs = json.loads(text)
+    pairs: Any = ((name, base64.b64decode(value)) for name, value in xattrs)
+    return FileState(kind, mode, uid, gid, base64.b64decode(content), tuple(pairs))
+
+
+def _unpack_or_none(text: str | None) -> FileState | None:
+    return None if text is None else _unpack(text)
