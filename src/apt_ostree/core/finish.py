@@ -142,7 +142,7 @@ def describe_state(root: Path, var_before: frozenset[str]) -> None:
         if path in var_before or f"/{path}" in described:
             continue
         owner = (users.get(info.st_uid, str(info.st_uid)), groups.get(info.st_gid, str(info.st_gid)))
-        entries.append(_entry(root, path, info, owner))
+        entries.append(_entry(root, path, info, tmpfiles.OWNERS.get(path, owner)))
     old = ours.read_text() if ours.exists() else ""
     _write(ours, tmpfiles.merge(old, entries))
 
@@ -219,13 +219,22 @@ def drop_leftovers(root: Path) -> None:
         _write(machine_id, "")
     _sort_records(root / layout.DPKG_ADMINDIR / "diversions", 3)
     _sort_records(root / layout.DPKG_ADMINDIR / "statoverride", 1)
-    for directory in ("usr/lib", "usr/share"):
-        for path in sorted((root / directory).rglob("__pycache__/*.pyc")):
-            _forget_source_time(path)
+
+
+def settle_bytecode(changed: Path, usr: Path) -> None:
+    """Make compiled Python agree with its source as it is checked out: with time stamp 0.
+
+    Otherwise every start of every program would compile its modules again, in vain: /usr is read-only.
+    changed: a directory whose paths tell what to look at in `usr`; it may be the same.
+    """
+    for path in sorted(changed.rglob("__pycache__/*.pyc")):
+        target = usr / path.relative_to(changed)
+        if target.is_file():  # not the whiteout of a removed one
+            _forget_source_time(target)
 
 
 def _forget_source_time(path: Path) -> None:
-    """Make compiled Python agree with its source as it is checked out: with time stamp 0.
+    """Set the time stamp of the source in a .pyc file to 0.
 
     The header (PEP 552) holds the magic number, flags, then the source's time stamp and size.
     """

@@ -18,7 +18,7 @@ from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Transaction
-from apt_ostree.system import buildroot, sandbox
+from apt_ostree.system import buildroot, dpkg_query, sandbox
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlay_commit
 from apt_ostree.system.ostree.repo import package_list, text
@@ -119,7 +119,9 @@ def _install(
             report=report,
             run_in_root=lambda argv, what: sandbox.run(root, argv, what=what),
         )
-    return transaction, Resolver().installed()
+        finish.settle_bytecode(scratch / "upper", root / "usr")
+        packages = dpkg_query.installed(root / layout.DPKG_ADMINDIR)
+    return transaction, frozenset(packages)
 
 
 @contextlib.contextmanager

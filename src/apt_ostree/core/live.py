@@ -6,7 +6,7 @@ keep the new generation or undo everything in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,8 +206,7 @@ def _write_etc(report: Report, change: Change) -> None:
     if not steps:
         return
     with task(report, f"Updating {len(steps)} paths in /etc"):
-        for step in steps:
-            files.write_state(ETC / step.path, change.etc_states[step.path])
+        files.write_states([(ETC / step.path, change.etc_states[step.path]) for step in steps])
 
 
 def _make_current(db: StateDb, change: Change, generation: int) -> None:
@@ -217,19 +216,22 @@ def _make_current(db: StateDb, change: Change, generation: int) -> None:
     if users:
         systemd.create_users(users)
         failpoint("act.users")
-        for name in _ACCOUNTS:
-            db.set_after(generation, name, files.read_state(ETC / name))
+        _record_outcome(db, generation, _ACCOUNTS)
     directories = _configs(change, "lib/tmpfiles.d/")
     if directories:
         systemd.create_files(directories)
         failpoint("act.tmpfiles")
     if _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change):
         systemd.update_library_cache()
-        db.set_after(generation, _LIBRARY_CACHE, files.read_state(ETC / _LIBRARY_CACHE))
+        _record_outcome(db, generation, (_LIBRARY_CACHE,))
     if rules.touches(touched, "lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
         systemd.reload_udev()
     if rules.touches(touched, "share/dbus-1/", "etc/dbus-1/"):
         systemd.reload_bus()
+
+
+def _record_outcome(db: StateDb, generation: int, names: Sequence[str]) -> None:
+    db.set_after(generation, {name: files.read_state(ETC / name) for name in names})
 
 
 def _libraries_changed(change: Change) -> bool:

@@ -80,7 +80,7 @@ def recover(report: Report, *, boot: bool = False, shutdown: bool = False) -> Ma
     with host.changing("recover") as sysroot, statedb.opened() as db:
         changed = recover_interrupted(report, sysroot, db)
         if shutdown:
-            _end_of_boot(sysroot, db)
+            _end_of_boot(report, db)
         if boot:
             _clear_earlier_boots(report, sysroot, db)
     return {"changed": changed or boot or shutdown}
@@ -133,8 +133,7 @@ def _step_back(
         _show_before(sysroot, db, generations)
     failpoint("undo.switched")
     for generation in reversed(generations):
-        for record in reversed(db.etc_records(generation.id)):
-            _restore(report, record)
+        _restore(report, db.etc_records(generation.id))
     failpoint("undo.etc")
     systemd.daemon_reload()
     stopped = [record.unit for record in units if record.action == UnitAction.STOP]
@@ -183,15 +182,18 @@ def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tupl
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
-def _restore(report: Report, record: EtcRecord) -> None:
-    """Give a path of /etc its state from before, unless the administrator has changed it since."""
-    current = files.read_state(ETC / record.path)
-    if current == record.before:
-        return
-    if record.after is not None and current != record.after:
-        report(Message(f"kept /etc/{record.path}: it was changed after the update", "warning"))
-        return
-    files.write_state(ETC / record.path, record.before)
+def _restore(report: Report, records: Sequence[EtcRecord]) -> None:
+    """Give paths of /etc their states from before, but keep what the administrator changed since."""
+    wanted = []
+    for record in reversed(records):
+        current = files.read_state(ETC / record.path)
+        if current == record.before:
+            continue
+        if record.after is not None and current != record.after:
+            report(Message(f"kept /etc/{record.path}: it was changed after the update", "warning"))
+            continue
+        wanted.append((ETC / record.path, record.before))
+    files.write_states(wanted)
 
 
 def forget(sysroot: Sysroot, db: StateDb, number: int) -> None:
@@ -208,18 +210,19 @@ def pin(sysroot: Sysroot, number: int, target: str, names: Sequence[str]) -> Non
     sysroot.repo.sync_refs(prefix, wanted)
 
 
-def _end_of_boot(sysroot: Sysroot, db: StateDb) -> None:
+def _end_of_boot(report: Report, db: StateDb) -> None:
     """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
     removed: dict[str, FileState] = {}
     for generation in reversed([g for g in db.generations() if g.boot_id == boot_id()]):
-        for record in reversed(db.etc_records(generation.id)):
-            current = files.read_state(ETC / record.path)
-            if record.after and record.after.type != "absent" and current.type == "absent":
+        records = db.etc_records(generation.id)
+        for record in records:
+            shipped = record.after is not None and record.after.type != "absent"
+            if record.after and shipped and files.read_state(ETC / record.path).type == "absent":
                 removed[record.path] = record.after
-            elif record.after is not None and current == record.after != record.before:
-                files.write_state(ETC / record.path, record.before)
-            failpoint("shutdown.etc")
-    db.remember_removals(removed)
+        db.remember_removals(removed)
+        failpoint("shutdown.remembered")
+        _restore(report, [record for record in records if record.path not in removed])
+        failpoint("shutdown.etc")
 
 
 def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
@@ -227,8 +230,7 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     booted = look(sysroot, db).booted
     for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
         if generation.deployment == booted.id:
-            for record in reversed(db.etc_records(generation.id)):
-                _restore(report, record)
+            _restore(report, db.etc_records(generation.id))
         forget(sysroot, db, generation.id)
     for path, shipped in db.take_removals().items():
         if files.read_state(ETC / path) == shipped == files.read_state(Path("/usr/etc") / path):

@@ -17,10 +17,7 @@ _HEADER = "# State that the packages of this tree start from. Written by apt-ost
 #: lives in the tree or on the host.
 SKIPPED = (
     *layout.SYSIMAGE_LINKS,
-    "var/cache/apt/archives/partial",  # apt makes it, owned by the user it drops to
-    "var/cache/ldconfig",
     "var/lib/apt-ostree",
-    "var/lib/apt/lists/partial",
     "var/lib/dbus/machine-id",
     "var/lib/systemd/random-seed",
     "var/lock",
@@ -36,6 +33,12 @@ ONLY_DIRECTORIES = (
     "var/lib/systemd/deb-systemd-helper-enabled",
     "var/log",
 )
+#: Directories whose owner depends on how the build ran apt: as the user it drops to where that user can
+#: reach the build's directory, else as root. User and group.
+OWNERS = {
+    "var/cache/apt/archives/partial": ("_apt", "root"),
+    "var/lib/apt/lists/partial": ("_apt", "root"),
+}
 #: Endings of files that a package's scripts leave as their own backup or lock.
 LEFTOVER_ENDINGS = (".dpkg-old", ".dpkg-new", ".dpkg-tmp", ".old", "-old", "~", ".lock")
 

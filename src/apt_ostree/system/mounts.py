@@ -1,7 +1,7 @@
-"""The kernel's mount interface: namespaces, detached overlays, moving mounts.
+"""The kernel's mount interface: namespaces, detached overlays, moving mounts, flushing.
 
-The only module that uses ctypes; no binding of the fsopen(2) family exists. It knows system calls, not
-deployments or layers. Every function raises OSError with the path or the kernel's own explanation.
+The only module that uses ctypes; no binding of the fsopen(2) family or of syncfs(2) exists. It knows
+system calls, not deployments or layers. Every function raises OSError with the path or the kernel's own explanation.
 """
 
 from __future__ import annotations
@@ -82,6 +82,15 @@ def in_namespace_of(pid: int) -> Iterator[None]:
     finally:
         for fd in (theirs, ours, cwd):
             os.close(fd)
+
+
+def sync_file_system(directory: Path) -> None:
+    """Write everything that a file system holds in memory to its disk, as syncfs(2)."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _check(_libc.syncfs(fd), os.fspath(directory))
+    finally:
+        os.close(fd)
 
 
 def new_overlay(

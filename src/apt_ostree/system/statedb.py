@@ -10,7 +10,7 @@ import contextlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,12 +83,11 @@ class StateDb:
             self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?)", unit_rows)
         return number
 
-    def set_after(self, generation: int, path: str, after: FileState) -> None:
-        """Record what an outside program made of a path."""
+    def set_after(self, generation: int, after: Mapping[str, FileState]) -> None:
+        """Record what an outside program made of some paths."""
+        rows = [(_pack(state), generation, path) for path, state in after.items()]
         with self._db:
-            self._db.execute(
-                "UPDATE etc SET after = ? WHERE generation = ? AND path = ?", (_pack(after), generation, path)
-            )
+            self._db.executemany("UPDATE etc SET after = ? WHERE generation = ? AND path = ?", rows)
 
     def set_phase(self, generation: int, phase: Phase) -> None:
         """Record how far a generation has come."""

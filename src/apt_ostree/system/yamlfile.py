@@ -37,9 +37,9 @@ def read(path: Path) -> Document:
 
 def parse(text: str, name: str) -> Document:
     """Parse YAML text; only plain values (safe tags) are accepted, and no key may stand twice."""
-    loader = yaml.SafeLoader(text)
     lines: dict[KeyPath, int] = {}
     try:
+        loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
         if node is None:
             return Document(name, {}, lines)
@@ -50,8 +50,6 @@ def parse(text: str, name: str) -> Document:
         where = f"{name}:{mark.line + 1}" if mark else name
         problem = getattr(error, "problem", None) or str(error)
         raise UsageError(f"{where}: not valid YAML: {problem}") from error
-    finally:
-        loader.dispose()
 
 
 def _walk(node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str) -> None:

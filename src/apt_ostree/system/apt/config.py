@@ -46,7 +46,8 @@ def use_build_root(root: Path, scratch: Path) -> None:
     settings = {
         "Dir::State::status": str(root / layout.DPKG_ADMINDIR / "status"),
         "Dir::State::extended_states": str(root / layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"]),
-        "Dir::Cache::pkgcache": str(_CACHE / "pkgcache.bin"),
+        # Each build has a database of its own: a cache that includes it would be written (50 MB) in vain.
+        "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": str(_CACHE / "srcpkgcache.bin"),
         "Dir::Log": str(scratch),
         "Dir::Bin::dpkg": str(_dpkg_wrapper(root, scratch)),
