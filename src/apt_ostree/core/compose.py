@@ -20,7 +20,7 @@ from typing import Any
 
 from apt_ostree import __version__
 from apt_ostree.core import treebuild
-from apt_ostree.core.finish import finish_tree
+from apt_ostree.core.finish import finish_tree, settle_bytecode
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, release
 from apt_ostree.model import treefile as treefiles
@@ -78,15 +78,15 @@ def compose_tree(
     with task(report, "Resolving packages"):
         wanted = _plan_bootstrap(tree)
         head = commit.head(job.repo, job.ref)
-        foreseen = mmdebstrap.simulate(wanted) if dry_run or (head and not force) else ()
+        foreseen = mmdebstrap.simulate(wanted)
     if dry_run:
         return {"packages": [[item.name, item.version, item.architecture] for item in foreseen]}
-    if head and not force and _same_inputs(job, head, foreseen):
-        report(Message(f"No change: {job.ref} has these packages and this treefile already ({head[:12]})"))
-        return _result(job, head, foreseen, changed=False)
+    inputs = inputs_digest(tree, foreseen)
+    if head and not force and _known_inputs(job, head) == inputs:
+        report(Message(f"No change: {job.ref} has these packages and this treefile already"))
+        return _result(job, head, len(foreseen), changed=False)
     with _work_directory(job.repo, workdir) as work:
-        packages, sources = _make_root(report, job, wanted, work)
-        inputs = inputs_digest(tree, packages)
+        sources = _make_root(report, job, wanted, work)
         _make_tree(report, job, work / "root")
         packages = dpkg_query.installed(work / "root" / layout.DPKG_ADMINDIR)
         with task(report, f"Committing to {job.ref}"):
@@ -100,7 +100,7 @@ def compose_tree(
                 metadata=_metadata(job, work / "root", packages, sources, inputs),
                 keep_parent=job.keep_parent,
             )
-    return _result(job, written.checksum, packages, changed=written.changed)
+    return _result(job, written.checksum, len(packages), changed=written.changed)
 
 
 # --- the treefile
@@ -198,24 +198,22 @@ def _choose_sources(tree: Treefile) -> tuple[str, ...]:
     return tuple(release.source_line(source) for source in chosen or defaults.values())
 
 
-def _make_root(
-    report: Report, job: Job, wanted: Bootstrap, work: Path
-) -> tuple[tuple[Package, ...], tuple[str, ...]]:
-    """Make the root directory; return its packages and where they came from."""
+def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple[str, ...]:
+    """Make the root directory; return where its packages came from."""
     root = work / "root"
     title = f"Installing packages of {wanted.suite}"
     report(TaskBegin(title))
     mmdebstrap.make_root(wanted, root, log=work / "mmdebstrap.log")
     failpoint("compose.root-made")
-    packages = dpkg_query.installed(root / "var/lib/dpkg")
     sources = [source for source in map(release.parse_source, wanted.sources) if source]
     described = {line for text in treebuild.read_releases(root) for line in release.describe(text, sources)}
     keyrings = [archive.signed_by for archive in job.tree.archives if archive.signed_by]
     treebuild.adopt_keyrings(root, keyrings)
     treebuild.drop_host_files(root)
     treebuild.adopt_state(root)
-    report(TaskEnd(title, f"{len(packages)} packages"))
-    return packages, tuple(sorted(described))
+    count = len(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
+    report(TaskEnd(title, f"{count} packages"))
+    return tuple(sorted(described))
 
 
 def _make_tree(report: Report, job: Job, root: Path) -> None:
@@ -231,6 +229,7 @@ def _make_tree(report: Report, job: Job, root: Path) -> None:
         treebuild.run_scripts(root, job.tree.postprocess, run_in_root)
     treebuild.gather_home_directories(root)
     finish_tree(root, run_in_root=run_in_root, report=report)
+    settle_bytecode(root / "usr", root / "usr")
     treebuild.shape_top_level(root)
     failpoint("compose.tree-made")
 
@@ -259,7 +258,10 @@ def _metadata(
 
 
 def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
-    """Return a digest of all that a compose is made from; equal digests promise equal trees."""
+    """Return a digest of all that a compose is made from; equal digests promise equal trees.
+
+    packages: those that a simulation names; what is installed in the end can be one or two fewer.
+    """
     facts = {
         "program": __version__,
         "treefile": treefiles.to_json(tree),
@@ -269,22 +271,21 @@ def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
     return hashlib.sha256(_canonical(facts).encode()).hexdigest()
 
 
-def _same_inputs(job: Job, head: str, packages: Sequence[Package]) -> bool:
-    known = repository.Repo.open(job.repo).metadata(head).get(layout.META_INPUTS)
-    return bool(known == inputs_digest(job.tree, packages))
+def _known_inputs(job: Job, head: str) -> object:
+    return repository.Repo.open(job.repo).metadata(head).get(layout.META_INPUTS)
 
 
 def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _result(job: Job, checksum: str, packages: Sequence[Package], *, changed: bool) -> dict[str, Any]:
+def _result(job: Job, checksum: str, packages: int, *, changed: bool) -> dict[str, Any]:
     return {
         "ref": job.ref,
         "commit": checksum,
         "changed": changed,
         "version": job.version,
-        "packages": len(packages),
+        "packages": packages,
     }
 
 

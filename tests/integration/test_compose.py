@@ -1,0 +1,302 @@
+"""Composing real trees: what they hold, that they can be repeated, and that a failure leaves no trace.
+
+Needs root and a Debian mirror. The composes are slow (under a minute each): `-m "not slow"` leaves them out.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.errors import ExternalFailure, UsageError
+from apt_ostree.model import layout
+from apt_ostree.system.ostree import commit
+from apt_ostree.system.ostree.repo import Repo, text
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+EPOCH = 1763900000
+REF = "test/small"
+TREEFILE = """
+ref: test/small
+version: 1.${date}
+suite: trixie
+archives: [{suite: trixie}]
+packages: [systemd, systemd-sysv, dracut, ostree, ostree-boot, linux-image-cloud-amd64, openssh-server, zstd]
+units: {mask: [apt-daily.timer]}
+add-files:
+  - {src: motd, dest: /etc/motd}
+  - {src: motd, dest: /lib/test/secret, mode: "0600"}
+postprocess: |
+  echo done > /etc/postprocessed
+  mkdir -p /opt/vendor
+  echo state > /opt/vendor/file
+kernel-arguments: [rw, quiet]
+dracut: {omit-modules: [nvdimm]}
+metadata: {vendor: example}
+"""
+
+
+def apt_ostree(*words, failpoint=None, **options):
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), "SOURCE_DATE_EPOCH": str(EPOCH)}
+    if failpoint:
+        env["APT_OSTREE_FAILPOINT"] = failpoint
+    command = [sys.executable, "-m", "apt_ostree", "compose", "tree", *map(str, words)]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, **options)
+
+
+def start(*words):
+    env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    command = [sys.executable, "-m", "apt_ostree", "compose", "tree", *map(str, words)]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def write_treefile(directory: Path, content: str = TREEFILE) -> Path:
+    (directory / "motd").write_text("Hello\n")
+    (directory / "os.yaml").write_text(content)
+    return directory / "os.yaml"
+
+
+def state_of(repo: Path) -> tuple[str, set[str]]:
+    """Return the ref's commit and the names of all files in the repository but its empty lock."""
+    head = (repo / "refs/heads" / REF).read_text()
+    return head, {str(path) for path in repo.rglob("*") if path.name != ".lock" and "cache" not in path.parts}
+
+
+def mounts_and_processes(needle: str) -> list[str]:
+    found = [line for line in Path("/proc/self/mountinfo").read_text().splitlines() if needle in line]
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = entry.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if needle in words and "pytest" not in words:
+            found.append(words)
+    return found
+
+
+@pytest.fixture(scope="module")
+def composed(tmp_path_factory):
+    """A repository with one composed commit, and the treefile."""
+    base = tmp_path_factory.mktemp("compose", numbered=True)
+    treefile = write_treefile(base)
+    done = apt_ostree(treefile, f"--repo={base}/repo", f"--write-commitid-to={base}/id")
+    assert done.returncode == 0, done.stderr
+    return base
+
+
+@pytest.fixture(scope="module")
+def tree(composed):
+    target = composed / "checkout"
+    subprocess.run(["ostree", "checkout", f"--repo={composed}/repo", REF, target], check=True)
+    return target
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("suite: trixie\n", "os.yaml: ref: expected"),
+        ("ref: a\nsuite: trixie\npackages: nginx\n", "os.yaml:3: packages: expected a list of strings"),
+        ("include: gone.yaml\n", "gone.yaml: No such file"),
+        ("include: os.yaml\n", "includes itself"),
+        (
+            "ref: a\nsuite: trixie\nadd-files: [{src: gone, dest: /a}]\n",
+            "add-files[0].src: expected an existing",
+        ),
+        ("ref: a\nsuite: trixie\narchives: [{suite: elsewhere}]\n", "archives[0].suite: expected one of"),
+    ],
+)
+def test_a_bad_treefile_is_a_usage_error_and_touches_nothing(tmp_path, content, message):
+    done = apt_ostree(write_treefile(tmp_path, content), f"--repo={tmp_path}/repo")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"motd", "os.yaml"}
+
+
+def test_a_directory_that_is_no_repository_is_refused(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/precious").touch()
+    done = apt_ostree(write_treefile(tmp_path), f"--repo={tmp_path}/data")
+    assert done.returncode == 2
+    assert "not an OSTree repository" in done.stderr
+
+
+def test_print_only_merges_includes(tmp_path):
+    write_treefile(tmp_path)
+    (tmp_path / "more.yaml").write_text("include: os.yaml\nref: test/more\npackages: [jq]\n")
+    done = apt_ostree(tmp_path / "more.yaml", "--print-only")
+    shown = json.loads(done.stdout)
+    assert shown["ref"] == "test/more"
+    assert {"jq", "dracut"} <= set(shown["packages"])
+    assert shown["add-files"][1] == {"src": "motd", "dest": "/lib/test/secret", "mode": "0600"}
+
+
+# --- committing a directory
+
+
+def commit_files(repo, directory, **files):
+    directory.mkdir()
+    for name, content in files.items():
+        (directory / name).write_text(content)
+    return commit.commit_directory(
+        repo, directory, REF, subject="x", timestamp=EPOCH, metadata={"version": text("1")}
+    )
+
+
+def test_equal_content_is_the_same_commit_and_other_content_a_child(tmp_path):
+    repo = tmp_path / "repo"
+    first = commit_files(repo, tmp_path / "a", file="one")
+    again = commit_files(repo, tmp_path / "b", file="one")
+    assert (again.checksum, again.changed) == (first.checksum, False)
+    second = commit_files(repo, tmp_path / "c", file="two")
+    assert second.changed
+    shown = subprocess.run(
+        ["ostree", "log", f"--repo={repo}", REF], capture_output=True, text=True, check=True
+    ).stdout
+    assert first.checksum in shown
+    subprocess.run(["ostree", "fsck", "-q", f"--repo={repo}"], check=True)
+
+
+def test_a_failure_while_committing_leaves_ref_and_no_new_repository(tmp_path, monkeypatch):
+    repo = tmp_path / "repo"
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", "commit.objects-written=error")
+    with pytest.raises(OSError, match="failpoint"):
+        commit_files(repo, tmp_path / "a", file="one")
+    assert not repo.exists()
+    monkeypatch.delenv("APT_OSTREE_FAILPOINT")
+    first = commit_files(repo, tmp_path / "b", file="one")
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", "repo.before-commit=error")
+    with pytest.raises(OSError, match="failpoint"):
+        commit_files(repo, tmp_path / "c", file="two")
+    assert commit.head(repo, REF) == first.checksum
+    subprocess.run(["ostree", "fsck", "-q", f"--repo={repo}"], check=True)
+
+
+def test_head_without_repository_or_ref(tmp_path):
+    assert commit.head(tmp_path / "none", REF) is None
+    with pytest.raises(UsageError):
+        commit.head(tmp_path / "no/parent", REF)
+    (tmp_path / "fake/objects").mkdir(parents=True)
+    (tmp_path / "fake/config").write_text("[core]\n")
+    with pytest.raises(ExternalFailure):
+        commit.head(tmp_path / "fake", REF)
+
+
+# --- a real compose
+
+
+@pytest.mark.slow
+def test_layout_of_the_tree(tree):
+    assert {name: str((tree / name).readlink()) for name in layout.TOP_LINKS} == layout.TOP_LINKS
+    for name in layout.TOP_DIRECTORIES:
+        assert list((tree / name).iterdir()) == []
+    assert not (tree / "etc").exists()
+    modules = next((tree / layout.KERNEL_MODULES).iterdir())
+    assert {"vmlinuz", "config", "System.map", "initramfs.img"} <= {path.name for path in modules.iterdir()}
+    assert (tree / "usr/etc/machine-id").read_text() == ""
+    assert not (tree / "usr/etc/hostname").exists()
+    assert list((tree / "usr/etc/ssh").glob("ssh_host*")) == []
+    assert "u sshd " in (tree / layout.SYSUSERS).read_text()
+    assert "/var/lib/dpkg - - - - ../../usr/lib/sysimage/dpkg" in (tree / layout.TMPFILES_LAYOUT).read_text()
+
+
+@pytest.mark.slow
+def test_the_treefile_was_applied(tree):
+    assert (tree / "usr/etc/motd").read_text() == "Hello\n"
+    assert (tree / "usr/lib/test/secret").stat().st_mode & 0o777 == 0o600
+    assert (tree / "usr/etc/postprocessed").read_text() == "done\n"
+    assert (tree / "usr/share/factory/var/opt/vendor/file").read_text() == "state\n"
+    assert os.readlink(tree / "usr/etc/systemd/system/apt-daily.timer") == "/dev/null"
+    assert (tree / layout.KERNEL_ARGUMENTS).read_text() == 'kargs = ["rw", "quiet"]\n'
+    assert (tree / layout.DRACUT_ARGUMENTS).read_text() == "--omit\nnvdimm\n"
+
+
+@pytest.mark.slow
+def test_metadata_of_the_commit(composed):
+    repo = Repo.open(composed / "repo")
+    checksum = repo.resolve(REF)
+    found = repo.metadata(checksum)
+    assert (composed / "id").read_text().strip() == checksum
+    assert found["version"] == "1.20251123"
+    assert found["vendor"] == "example"
+    assert found["ostree.bootable"] is True
+    assert found[layout.META_KERNEL_ARGUMENTS] == ["rw", "quiet"]
+    assert json.loads(found[layout.META_TREEFILE])["suite"] == "trixie"
+    assert [line.split()[:3] for line in found[layout.META_SOURCES]] == [["Debian", "trixie", "main"]]
+    assert "systemd" in {package.name for package in repo.packages(checksum)}
+    assert repo.timestamp(checksum) == EPOCH
+
+
+@pytest.mark.slow
+def test_dpkg_verifies_the_tree(tree, tmp_path):
+    inside = ["bwrap", "--bind", tree, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/var"]
+    inside += ["--symlink", "usr/etc", "/etc", "--cap-add", "ALL"]
+    script = (
+        "systemd-tmpfiles --create --prefix=/var; ln -sfn /run /var/run; mkdir -p /var/tmp; dpkg --verify"
+    )
+    done = subprocess.run(
+        [*map(str, inside), "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+    (tree / "etc").unlink(missing_ok=True)
+    assert done.stdout.strip() == "", done.stderr
+
+
+@pytest.mark.slow
+def test_nothing_to_do_is_said_and_done(composed):
+    before = state_of(composed / "repo")
+    done = apt_ostree(composed / "os.yaml", f"--repo={composed}/repo", "--unchanged-exit-77")
+    assert done.returncode == 77
+    assert "No change" in done.stderr
+    assert state_of(composed / "repo") == before
+
+
+@pytest.mark.slow
+def test_a_second_compose_gives_the_same_commit(composed, tmp_path):
+    done = apt_ostree(composed / "os.yaml", f"--repo={tmp_path}/repo", f"--write-commitid-to={tmp_path}/id")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "id").read_text() == (composed / "id").read_text()
+    subprocess.run(["ostree", "fsck", "-q", f"--repo={tmp_path}/repo"], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_cancelled_compose_leaves_nothing(composed, number):
+    repo = composed / "repo"
+    before = state_of(repo)
+    process = start(composed / "os.yaml", f"--repo={repo}", "--force-nocache")
+    deadline = time.monotonic() + 120
+    while not list(repo.glob("tmp/.apt-ostree-compose-*/root/usr/bin/dpkg")):
+        assert process.poll() is None, process.stdout.read()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(number)
+    assert process.wait(timeout=60) == 130
+    assert state_of(repo) == before
+    assert mounts_and_processes(str(repo)) == []
+
+
+@pytest.mark.slow
+def test_a_killed_compose_leaves_the_ref_and_the_next_one_cleans_up(composed):
+    repo = composed / "repo"
+    before = state_of(repo)
+    done = apt_ostree(
+        composed / "os.yaml", f"--repo={repo}", "--force-nocache", failpoint="compose.root-made=kill"
+    )
+    assert done.returncode == 1
+    assert state_of(repo)[0] == before[0]
+    assert list(repo.glob("tmp/.apt-ostree-compose-*"))
+    done = apt_ostree(
+        composed / "os.yaml", f"--repo={repo}", "--force-nocache", failpoint="compose.root-made=error"
+    )
+    assert done.returncode == 1
+    assert state_of(repo) == before
+    assert mounts_and_processes(str(repo)) == []
