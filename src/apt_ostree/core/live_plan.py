@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from apt_ostree.core.inventory import packages_of
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
@@ -77,7 +78,7 @@ def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_re
     if situation.commit != situation.booted.checksum:
         view_diff = _usr_diff(sysroot, situation.booted.checksum, target)
     changes = tuple(flatten(now))
-    packages = diff_packages(repo.packages(situation.commit), repo.packages(target))
+    packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
     etc, states = _plan_etc(sysroot, changes)
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
     plan = LivePlan(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
+from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live_plan import ETC, Situation, look, plan_units
 from apt_ostree.errors import Refused
 from apt_ostree.model.deployment import Deployment
@@ -98,7 +99,7 @@ def _plan_reset(sysroot: Sysroot, db: StateDb, situation: Situation) -> LivePlan
     return LivePlan(
         source=situation.commit,
         target=booted,
-        packages=diff_packages(repo.packages(situation.commit), repo.packages(booted)),
+        packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, booted)),
         files=count_files(changes),
         etc=etc,
         units=plan_units(changes, ()),

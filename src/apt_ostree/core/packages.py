@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host, layering, live, live_undo
+from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
 from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
@@ -107,7 +108,7 @@ def _new_requests(
 ) -> tuple[str, ...]:
     """Check requests against what is requested and present already; return those that are new."""
     known = set(merge.origin.requested)
-    present = {p.name for p in sysroot.repo.packages(sysroot.repo.base_of(merge.checksum))}
+    present = {p.name for p in packages_of(sysroot.repo, sysroot.repo.base_of(merge.checksum))}
     fresh = []
     for request in names:
         if request in known or request_name(request) in merge.origin.names - {request_name(request)}:
@@ -163,7 +164,9 @@ def _recompute(sysroot: Sysroot, merge: Deployment, origin: Origin) -> Target:
         return Target(origin, base, None)
     newer: Sequence[tuple[str, str]] = ()
     if origin.upgraded:
-        newer = layering.layered_versions(sysroot.repo.packages(base), sysroot.repo.packages(merge.checksum))
+        newer = layering.layered_versions(
+            packages_of(sysroot.repo, base), packages_of(sysroot.repo, merge.checksum)
+        )
     recipe = Recipe(base, base, origin.requested, origin.local, at_least=tuple(newer))
     return Target(origin, base, recipe)
 
@@ -204,6 +207,6 @@ def _outcome(sysroot: Sysroot, merge: Deployment, built: Built | None, commit: s
         transaction = built.transaction
         return {"transaction": transaction.to_json(), "commit": commit, "changed": bool(transaction)}
     diff = diff_packages(
-        sysroot.repo.packages(merge.checksum), sysroot.repo.packages(commit or merge.checksum)
+        packages_of(sysroot.repo, merge.checksum), packages_of(sysroot.repo, commit or merge.checksum)
     )
     return {"transaction": None, "commit": commit, "changed": bool(diff) or commit != merge.checksum}

@@ -84,9 +84,18 @@ class Repo:
         return variant
 
     def metadata(self, checksum: str) -> dict[str, Any]:
-        """Return the commit's metadata, unpacked."""
-        unpacked: dict[str, Any] = self.load_commit(checksum).get_child_value(0).unpack()
-        return unpacked
+        """Return the commit's metadata, unpacked, but for the package list (see `packages`)."""
+        rows = self.load_commit(checksum).get_child_value(0)
+        entries = (rows.get_child_value(index) for index in range(rows.n_children()))
+        return {
+            key: entry.get_child_value(1).unpack()
+            for entry in entries
+            if (key := entry.get_child_value(0).get_string()) != layout.META_PACKAGES
+        }
+
+    def _value(self, checksum: str, key: str) -> Any:
+        found = self.load_commit(checksum).get_child_value(0).lookup_value(key, None)
+        return None if found is None else found.unpack()
 
     def timestamp(self, checksum: str) -> int:
         """Return the commit's time, in seconds since 1970."""
@@ -94,12 +103,12 @@ class Repo:
 
     def base_of(self, checksum: str) -> str:
         """Return the base commit of a layered commit, or the commit itself."""
-        return str(self.metadata(checksum).get(layout.META_BASE) or checksum)
+        return str(self._value(checksum, layout.META_BASE) or checksum)
 
-    def packages(self, checksum: str) -> frozenset[Package]:
-        """Return the packages that the commit's metadata lists."""
-        rows = self.metadata(checksum).get(layout.META_PACKAGES, [])
-        return frozenset(Package(*row) for row in rows)
+    def packages(self, checksum: str) -> frozenset[Package] | None:
+        """Return the packages that the commit's metadata lists, or None without a list."""
+        rows = self._value(checksum, layout.META_PACKAGES)
+        return None if rows is None else frozenset(Package(*row) for row in rows)
 
     def tree_checksums(self, checksum: str) -> tuple[str, str]:
         """Return the checksums of a commit's root: contents and metadata."""
