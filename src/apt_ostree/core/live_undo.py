@@ -30,7 +30,7 @@ from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
 _REFS = "apt-ostree/live"
-_SHUTDOWN_UNIT = "apt-ostree-live.service"
+_SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
 
 def reset(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = False) -> Mapping[str, Any]:
@@ -69,11 +69,13 @@ def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     return bool(found)
 
 
-def recover(report: Report, *, boot: bool = False, shutdown: bool = False) -> Mapping[str, Any]:
+def recover(
+    report: Report, *, boot: bool = False, shutdown: bool = False, finalized: bool = False
+) -> Mapping[str, Any]:
     """Finish what was interrupted; at boot and shutdown, also end the boot's live state.
 
     boot: clears up after earlier boots. shutdown: gives /etc back, so that ostree merges the
-    administrator's changes alone into the next deployment.
+    administrator's changes alone into the next deployment. finalized: ostree has merged.
     """
     if not is_booted_on_ostree() or not statedb.MARKER.exists():
         report(Message("Nothing to recover."))
@@ -82,9 +84,11 @@ def recover(report: Report, *, boot: bool = False, shutdown: bool = False) -> Ma
         changed = recover_interrupted(report, sysroot, db)
         if shutdown:
             _end_of_boot(report, db)
+        if finalized:
+            _carry_removals(sysroot, db)
         if boot:
             _clear_earlier_boots(report, sysroot, db)
-    return {"changed": changed or boot or shutdown}
+    return {"changed": changed or boot or shutdown or finalized}
 
 
 def _plan_reset(sysroot: Sysroot, db: StateDb, situation: Situation) -> LivePlan:
@@ -226,6 +230,24 @@ def _end_of_boot(report: Report, db: StateDb) -> None:
         failpoint("shutdown.etc")
 
 
+def _carry_removals(sysroot: Sysroot, db: StateDb) -> None:
+    """Remove from the next deployment's /etc what the administrator removed while it was live."""
+    pending = sysroot.deployments().pending
+    if pending and (sysroot.directory(pending) / "etc").is_dir():
+        _remove_again(sysroot.directory(pending), db)
+
+
+def _remove_again(root: Path, db: StateDb) -> None:
+    """Remove files that the administrator had removed and a merge brought back as they are shipped."""
+    wanted = [
+        (root / "etc" / path, FileState("absent"))
+        for path, shipped in db.removals().items()
+        if files.read_state(root / "etc" / path) == shipped == files.read_state(root / "usr/etc" / path)
+    ]
+    files.write_states(sorted(wanted, key=lambda row: row[0], reverse=True))
+    db.forget_removals()
+
+
 def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Remove every trace of live state that earlier boots left, on disk as well."""
     booted = look(sysroot, db).booted
@@ -233,9 +255,7 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         if generation.deployment == booted.id:
             _restore(report, db.etc_records(generation.id))
         forget(sysroot, db, generation.id)
-    for path, shipped in db.take_removals().items():
-        if files.read_state(ETC / path) == shipped == files.read_state(Path("/usr/etc") / path):
-            files.write_state(ETC / path, FileState("absent"))
+    _remove_again(Path("/"), db)
     failpoint("boot.cleared")
     if not any(g.boot_id == boot_id() for g in db.generations()):
         shutil.rmtree(layers_dir(sysroot), ignore_errors=True)
@@ -245,7 +265,7 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
 
 def hold_until_shutdown() -> None:
     """Have systemd call us at shutdown, before ostree merges /etc into the next deployment."""
-    systemd.start([_SHUTDOWN_UNIT], block=False)
+    systemd.start(_SHUTDOWN_UNITS, block=False)
 
 
 def layers_dir(sysroot: Sysroot) -> Path:

@@ -142,12 +142,15 @@ class StateDb:
                 [(path, _pack(state)) for path, state in shipped.items()],
             )
 
-    def take_removals(self) -> dict[str, FileState]:
-        """Return and forget those files."""
-        rows = dict(self._db.execute("SELECT path, shipped FROM removed_by_admin"))
+    def removals(self) -> dict[str, FileState]:
+        """Return those files."""
+        rows = self._db.execute("SELECT path, shipped FROM removed_by_admin")
+        return {path: _unpack(state) for path, state in rows}
+
+    def forget_removals(self) -> None:
+        """Forget those files."""
         with self._db:
             self._db.execute("DELETE FROM removed_by_admin")
-        return {path: _unpack(state) for path, state in rows.items()}
 
 
 @contextlib.contextmanager

@@ -46,9 +46,10 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
 @options.quiet
 @click.option("--boot", is_flag=True, hidden=True)
 @click.option("--shutdown", is_flag=True, hidden=True)
-def recover(boot: bool, shutdown: bool, **given: Any) -> int:
+@click.option("--finalized", is_flag=True, hidden=True)
+def recover(boot: bool, shutdown: bool, finalized: bool, **given: Any) -> int:
     """Finish or undo what an interrupted command left behind.
 
     This happens by itself at the next changing command and at boot.
     """
-    return options.run_verb("recover", {"boot": boot, "shutdown": shutdown}, given)
+    return options.run_verb("recover", {"boot": boot, "shutdown": shutdown, "finalized": finalized}, given)
