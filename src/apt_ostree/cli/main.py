@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "install": ("apt_ostree.cli.commands.packages", "install", "Layer packages on the next deployment"),
     "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Drop layered packages"),
     "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
+    "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Finish or undo what was interrupted"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from apt_ostree.cli import client, render
-from apt_ostree.errors import EXIT_UNCHANGED
+from apt_ostree.cli import render
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
 
 Command = Callable[..., Any]
 
@@ -69,8 +69,13 @@ def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str,
 
 def run_verb(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> int:
     """Run a verb in a worker, show how it goes, and return the exit code."""
+    from apt_ostree.cli import client  # `status` needs these options and starts no worker
+
     as_json = bool(given["as_json"])
-    result = client.call(verb, arguments, render.view(as_json=as_json, quiet=bool(given.get("quiet"))))
+    try:
+        result = client.call(verb, arguments, render.view(as_json=as_json, quiet=bool(given.get("quiet"))))
+    except AptOstreeError as failure:
+        return render.error(failure, as_json=as_json)
     if as_json:
         render.event_json({"event": "result", **result})
     if given.get("unchanged_exit_77") and not result.get("changed", True):

@@ -91,7 +91,7 @@ def view(*, as_json: bool, quiet: bool = False) -> TextView | JsonView:
     return JsonView() if as_json else TextView(quiet=quiet)
 
 
-def result_json(result: Mapping[str, Any]) -> None:
+def result_json(result: Any) -> None:
     """Print a result object on stdout."""
     print(json.dumps(result, indent=2, sort_keys=True))
 
@@ -104,6 +104,15 @@ def event_json(obj: Mapping[str, Any]) -> None:
 def lines(text: str) -> None:
     """Print a result's text on stdout."""
     print(text)
+
+
+def bullet() -> str:
+    """Return rpm-ostree's mark of the booted deployment, or a plain one where it cannot be shown."""
+    try:
+        "●".encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        return "*"
+    return "●"
 
 
 def error(failure: AptOstreeError, *, as_json: bool = False) -> int:

@@ -19,6 +19,15 @@ def require_root(what: str) -> None:
 
 
 @contextlib.contextmanager
+def reading(path: str = "/") -> Iterator[Sysroot]:
+    """Open the running system, or the one below `path`, to read it."""
+    if path == "/":
+        require_booted()
+    with Sysroot(path) as sysroot:
+        yield sysroot
+
+
+@contextlib.contextmanager
 def changing(what: str) -> Iterator[Sysroot]:
     """Open the running system for a change: booted from OSTree, as root, alone, in a private namespace."""
     require_root(what)

@@ -139,6 +139,14 @@ class Repo:
         )
         return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
 
+    def verifies(self, remote: str) -> bool:
+        """Tell whether commits of a remote must be signed with GnuPG; an unknown remote's need not."""
+        try:
+            _ok, enabled = self.handle.remote_get_gpg_verify(remote)
+        except GLib.Error:
+            return False
+        return bool(enabled)
+
     # -- changes ----------------------------------------------------------------------------------
 
     @contextmanager

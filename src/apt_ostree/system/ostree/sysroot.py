@@ -6,6 +6,7 @@ libostree may remount /sysroot and /boot writable there and nowhere else.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -58,6 +59,16 @@ class Sysroot:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def in_use(self) -> bool:
+        """Tell whether a program holds the sysroot's lock; anyone may ask (proc_locks(5))."""
+        try:
+            lock = (self._physical / "ostree/lock").stat()
+        except OSError:
+            return False
+        where = f"{os.major(lock.st_dev):02x}:{os.minor(lock.st_dev):02x}:{lock.st_ino}"
+        rows = Path("/proc/locks").read_text().splitlines()
+        return any(where in row.split() for row in rows)
 
     @property
     def state_dir(self) -> Path:

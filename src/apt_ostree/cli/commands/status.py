@@ -1,0 +1,43 @@
+"""status. Runs in this process, without a worker, and imports little: it is to be quick."""
+
+from __future__ import annotations
+
+import click
+
+from apt_ostree.cli import render
+from apt_ostree.cli.options import quiet
+from apt_ostree.errors import EXIT_UNCHANGED
+
+
+@click.command(epilog="Examples: apt-ostree status -v; apt-ostree status -J '$.deployments[0].version'")
+@click.option("-v", "--verbose", is_flag=True, help="Show more of each deployment, and versions.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object with rpm-ostree's keys.")
+@click.option("-J", "--jsonpath", metavar="EXPRESSION", help="Print what a JSONPath selects of that object.")
+@click.option("-b", "--booted", is_flag=True, help="Show the booted deployment only.")
+@click.option("--pending-exit-77", is_flag=True, help="Exit 77 when another deployment is to boot next.")
+@click.option("--sysroot", default="/", metavar="PATH", help="Look at the system below PATH.")
+@quiet
+def status(as_json: bool, jsonpath: str | None, sysroot: str, booted: bool, **given: bool) -> int:
+    """Show the deployments, what is layered on them, and what was changed live."""
+    if as_json and jsonpath:
+        raise click.UsageError("--json and --jsonpath exclude each other")
+    from apt_ostree.core import status as reading
+
+    found = reading.status(sysroot, only_booted=booted)
+    if as_json:
+        render.result_json(found.to_json())
+    elif jsonpath:
+        from apt_ostree.model import jsonpath as paths
+
+        render.result_json(paths.query(found.to_json(), jsonpath))
+    else:
+        from apt_ostree.cli import statusview
+
+        bullet = render.bullet()
+        rows = (
+            statusview.brief(found, bullet=bullet)
+            if given["quiet"]
+            else statusview.lines(found, verbose=given["verbose"], bullet=bullet)
+        )
+        render.lines("\n".join(rows))
+    return EXIT_UNCHANGED if given["pending_exit_77"] and found.pending else 0

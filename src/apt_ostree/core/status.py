@@ -1,0 +1,86 @@
+"""status: what is deployed, booted, pending and live. Reads only, and needs no root.
+
+Imports as little as it can, for it is what people and scripts call most; a test holds the time.
+"""
+
+from __future__ import annotations
+
+from apt_ostree.core import host
+from apt_ostree.core.inventory import packages_of
+from apt_ostree.model import layout
+from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.generation import Phase
+from apt_ostree.model.package import diff_packages
+from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, package_name
+from apt_ostree.system import statedb, usrview
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.ostree.sysroot import Sysroot
+
+
+def status(path: str = "/", *, only_booted: bool = False) -> Status:
+    """Gather the status of the running system, or of the one below `path`."""
+    with host.reading(path) as sysroot:
+        deployments = sysroot.deployments()
+        chosen = [d for d in deployments.all if d.booted or not only_booted]
+        return Status(
+            tuple(_describe(sysroot, deployment, deployments.booted) for deployment in chosen),
+            pending=bool(deployments.booted and deployments.pending),
+            busy=sysroot.in_use(),
+        )
+
+
+def requested_names(path: str = "/") -> list[str]:
+    """Return the names of the packages that the next deployment requests, to complete a command line."""
+    with host.reading(path) as sysroot:
+        return sorted(host.merge_deployment(sysroot.deployments()).origin.names)
+
+
+def _describe(sysroot: Sysroot, deployment: Deployment, booted: Deployment | None) -> DeploymentStatus:
+    repo, checksum, origin = sysroot.repo, deployment.checksum, deployment.origin
+    base = repo.base_of(checksum)
+    layered: tuple[str, ...] = ()
+    upgraded = diff = None
+    if base != checksum:
+        changes = diff_packages(packages_of(repo, base), packages_of(repo, checksum))
+        added = {package.name for package in changes.added}
+        layered = tuple(sorted({package_name(r) for r in origin.requested} & added))
+        upgraded = changes.changed
+    if booted and deployment.index < booted.index:
+        diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, checksum))
+    return DeploymentStatus(
+        deployment=deployment,
+        commit=_commit(repo, checksum),
+        base=_commit(repo, base) if base != checksum else None,
+        layered=layered,
+        upgraded=upgraded or (),
+        diff=diff,
+        live=_live(repo, deployment) if deployment.booted and sysroot.path == "/" else None,
+        gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
+    )
+
+
+def _commit(repo: Repo, checksum: str) -> Commit:
+    metadata = repo.metadata(checksum)
+    return Commit(checksum, repo.timestamp(checksum), metadata.get(layout.META_VERSION), metadata)
+
+
+def _live(repo: Repo, booted: Deployment) -> Live | None:
+    """Return what was changed live since boot, or None."""
+    with statedb.read_only() as db:
+        here = statedb.boot_id()
+        known = [g for g in db.generations() if g.boot_id == here] if db else []
+    if not known:
+        return None
+    done = [g for g in known if g.phase is Phase.LIVE]
+    unfinished = known[-1].target if known[-1].phase is not Phase.LIVE else None
+    if not done:
+        return Live(unfinished=unfinished)
+    newest = done[-1]
+    possible = {newest.id, known[-1].id}
+    return Live(
+        commit=newest.target,
+        generation=newest.id,
+        diff=diff_packages(packages_of(repo, booted.checksum), packages_of(repo, newest.target)),
+        unfinished=unfinished,
+        shown=usrview.generation() in possible,
+    )

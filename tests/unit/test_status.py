@@ -1,0 +1,163 @@
+"""status: rpm-ostree's JSON keys, the text made of a value, JSONPath."""
+
+import json
+
+import pytest
+
+from apt_ostree import errors
+from apt_ostree.cli import statusview
+from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.jsonpath import query
+from apt_ostree.model.origin import LocalPackage, Origin
+from apt_ostree.model.package import Package, PackageChange, PackageDiff
+from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
+
+BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
+HTOP = Package("htop", "3.4.1-5", "amd64")
+PLAIN = Origin("deb:debian/13/amd64")
+ARRAYS = {
+    "packages",
+    "requested-packages",
+    "requested-local-packages",
+    "requested-local-fileoverride-packages",
+    "requested-base-removals",
+    "requested-base-local-replacements",
+    "base-removals",
+    "base-local-replacements",
+}
+
+
+def deployment(index=0, checksum=BASE, origin=PLAIN, **flags):
+    fields = {"booted": False, "staged": False, "pinned": False, "unlocked": "none", **flags}
+    return Deployment(index, "debian", checksum, 0, f"deploy/{checksum}.0", origin, **fields)
+
+
+def booted(**fields):
+    return DeploymentStatus(deployment(booted=True), Commit(BASE, 0, "13.1"), **fields)
+
+
+def pending():
+    origin = Origin(
+        "deb:debian/13/amd64",
+        requested=("bash", "htop"),
+        local=(LocalPackage("0" * 64, "tool", "1.0", "all"),),
+        upgraded=True,
+    )
+    return DeploymentStatus(
+        deployment(checksum=LAYERED, origin=origin, staged=True),
+        Commit(LAYERED, 60, "13.1"),
+        base=Commit(BASE, 0, "13.1"),
+        layered=("htop",),
+        upgraded=(PackageChange("dash", "amd64", "1", "2"),),
+        diff=PackageDiff(added=(HTOP,)),
+    )
+
+
+def rows(*entries, **options):
+    """Return the table's rows of the first deployment; the value by the key."""
+    text = list(statusview.lines(Status(entries), **options))[3:]
+    table = text[: text.index("")] if "" in text else text
+    return {key.strip(): value for key, _, value in (line.partition(": ") for line in table)}
+
+
+def test_json_of_a_plain_deployment():
+    found = json.loads(json.dumps(Status((booted(),)).to_json()))
+    assert (found["transaction"], found["cached-update"], found["update-driver"]) == (None, None, None)
+    (entry,) = found["deployments"]
+    assert entry["id"] == f"debian-{BASE}.0"
+    assert (entry["booted"], entry["staged"], entry["pinned"]) == (True, False, False)
+    assert (entry["origin"], entry["version"], entry["unlocked"]) == ("deb:debian/13/amd64", "13.1", "none")
+    assert {key for key in ARRAYS if entry[key] == []} == ARRAYS
+    assert entry["base-remote-replacements"] == {}
+    assert entry["regenerate-initramfs"] is False
+    assert not {"base-checksum", "layered-commit-meta", "live-replaced", "live-inprogress"} & entry.keys()
+
+
+def test_json_of_a_layered_deployment():
+    entry = pending().to_json()
+    assert (entry["checksum"], entry["base-checksum"], entry["base-timestamp"]) == (LAYERED, BASE, 0)
+    assert entry["packages"] == ["htop"]
+    assert entry["requested-packages"] == ["bash", "htop"]
+    assert entry["requested-local-packages"] == ["tool=1.0"]
+    assert [change["name"] for change in entry["upgraded-packages"]] == ["dash"]
+    assert [package["name"] for package in entry["diff"]["added"]] == ["htop"]
+
+
+def test_json_of_live_state():
+    entry = booted(live=Live(LIVE, 3, PackageDiff(added=(HTOP,)), shown=False)).to_json()
+    assert entry["live-replaced"] == LIVE
+    assert entry["live-generation"] == {"number": 3, "shown": False}
+    assert "live-inprogress" not in entry
+    entry = booted(live=Live(unfinished=LIVE)).to_json()
+    assert entry["live-inprogress"] == LIVE
+    assert "live-replaced" not in entry
+
+
+def test_text_marks_the_booted_deployment():
+    lines = list(statusview.lines(Status((pending(), booted()))))
+    assert lines[:2] == ["State: idle", "Deployments:"]
+    assert [line for line in lines if line.startswith("●")] == ["● deb:debian/13/amd64"]
+    assert next(statusview.lines(Status((), busy=True))) == "State: busy"
+
+
+def test_text_of_a_layered_deployment():
+    found = rows(pending(), booted())
+    assert found["BaseCommit"] == BASE
+    assert "Commit" not in found
+    assert found["LayeredPackages"] == "htop"
+    assert found["InactiveRequests"] == "bash"
+    assert found["LocalPackages"] == "tool=1.0"
+    assert found["UpgradedPackages"] == "dash"
+    assert found["Diff"] == "1 added (htop)"
+    assert found["Staged"] == "yes"
+    found = rows(pending(), verbose=True)
+    assert found["Commit"] == LAYERED
+    assert found["UpgradedPackages"] == "dash 1 -> 2"
+    assert found["Diff"] == "1 added (htop 3.4.1-5)"
+
+
+def test_text_of_live_state():
+    live = Live(LIVE, 3, PackageDiff(added=tuple(Package(f"p{n}", "1", "all") for n in range(10))))
+    found = rows(booted(live=live))
+    assert found["BootedCommit"] == BASE
+    assert found["LiveCommit"] == f"{LIVE} (generation 3)"
+    assert found["LiveDiff"] == "10 added (p0, p1, p2, p3, p4, p5, p6, p7, 2 more)"
+    assert not {"Commit", "LiveState", "InterruptedLiveCommit"} & found.keys()
+    assert "LiveState" in rows(booted(live=Live(LIVE, 3, shown=False)))
+    assert rows(booted(live=Live(unfinished=LIVE)))["InterruptedLiveCommit"].startswith(LIVE)
+
+
+def test_brief_is_one_line_for_each():
+    assert list(statusview.brief(Status((pending(), booted())), bullet="*")) == [
+        f"  deb:debian/13/amd64 13.1 {LAYERED[:12]}",
+        f"* deb:debian/13/amd64 13.1 {BASE[:12]}",
+    ]
+
+
+DOCUMENT = {"deployments": [{"id": "a", "booted": True}, {"id": "b", "x": {"id": "c"}}], "transaction": None}
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("$", [DOCUMENT]),
+        ("$.deployments[0].id", ["a"]),
+        ("$['deployments'][-1]['id']", ["b"]),
+        ("$.deployments[*].id", ["a", "b"]),
+        ("$.deployments[0,1].id", ["a", "b"]),
+        ("$.deployments[1:].id", ["b"]),
+        ("$..id", ["a", "b", "c"]),
+        ("$.deployments.*.booted", [True]),
+        ("$.transaction", [None]),
+        ("$.nothing", []),
+        ("$.deployments[7]", []),
+    ],
+)
+def test_jsonpath(path, found):
+    assert query(DOCUMENT, path) == found
+
+
+@pytest.mark.parametrize("path", ["", "deployments", "$.", "$[", "$[x]", "$deployments", "$.a[::0]", "$...a"])
+def test_what_is_no_jsonpath(path):
+    with pytest.raises(errors.UsageError):
+        query(DOCUMENT, path)
