@@ -32,6 +32,14 @@ UNIT_CONDITIONS = {
     "sshd-keygen.service": "[Unit]\nConditionFirstBoot=\nConditionPathIsReadWrite=/etc/ssh\n",
 }
 
+#: Makes missing host keys where openssh has no unit for it (Debian 12); sshd refuses to start without.
+SSH_KEYS = """\
+[Service]
+ExecStartPre=
+ExecStartPre=/usr/bin/ssh-keygen -A
+ExecStartPre=/usr/sbin/sshd -t
+"""
+
 #: Backups, locks and secrets of the build below /etc and dpkg's database, as patterns of pathlib.
 LEFTOVERS = (
     "etc/.pwd.lock",
@@ -206,6 +214,8 @@ def free_units(root: Path) -> None:
     for unit, text in UNIT_CONDITIONS.items():
         if (units / unit).exists():
             _write(units / f"{unit}.d/10-apt-ostree.conf", text)
+    if (units / "ssh.service").exists() and not (units / "sshd-keygen.service").exists():
+        _write(units / "ssh.service.d/10-apt-ostree.conf", SSH_KEYS)
 
 
 def drop_leftovers(root: Path) -> None:

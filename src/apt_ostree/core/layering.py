@@ -110,15 +110,15 @@ def _install(
         return transaction
     with task(report, "Installing packages"), _scripts_prepared(root) as var_before:
         failpoint("layering.before-install")
-        install.install(resolver, report, log=scratch / "dpkg.log", script_timeout=options.script_timeout)
+        install.install(resolver, report, scratch=scratch, script_timeout=options.script_timeout)
         failpoint("layering.after-install")
-        _refuse_top_level(root)
         finish.finish_tree(
             root,
             var_before=var_before,
             report=report,
             run_in_root=lambda argv, what: sandbox.run(root, argv, what=what),
         )
+        _refuse_top_level(root)
         finish.settle_bytecode(scratch / "upper", root / "usr")
         packages = dpkg_query.installed(root / layout.DPKG_ADMINDIR)
     return transaction, frozenset(packages)

@@ -1,7 +1,7 @@
 """A root directory in which packages are installed on top of a commit without copying it.
 
 /usr is an overlay of checked-out trees with a scratch upper directory, /etc the tree's own pristine
-/usr/etc, /var an empty tmpfs; nothing of the host's configuration or state is visible. Lives in the
+/usr/etc, /var and /boot empty; nothing of the host's configuration or state is visible. Lives in the
 worker's private mount namespace and vanishes with it, so nothing has to be cleaned up after a crash but
 the scratch directory.
 """
@@ -45,7 +45,7 @@ def scratch_directory(work_dir: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
     """Assemble a build root from checked-out /usr trees, the topmost first; changes go to scratch/upper."""
-    for name in ("upper", "work", "root", "mnt"):
+    for name in ("upper", "work", "root", "mnt", "boot", "var"):
         (scratch / name).mkdir()
     copy_directory_metadata(lowers[0], scratch / "upper")
     root = scratch / "root"
@@ -65,7 +65,8 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
         finally:
             os.close(overlay)
         mounts.mount(str(root / "usr/etc"), root / "etc", flags=mounts.MS_BIND)
-        mounts.mount("apt-ostree-var", root / "var", "tmpfs", data="mode=755")
+        for name in ("boot", "var"):  # on disk: a kernel or a database would fill memory
+            mounts.mount(str(scratch / name), root / name, flags=mounts.MS_BIND)
         yield root
     finally:
         mounts.umount(root, detach=True)

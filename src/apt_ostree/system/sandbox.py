@@ -31,6 +31,7 @@ SCRIPT_ENVIRONMENT = {
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
     "APT_LISTCHANGES_FRONTEND": "none",
     "NEEDRESTART_SUSPEND": "1",
+    "TMPDIR": "/tmp",
     "INITRD": "No",  # keeps update-initramfs hooks quiet; the kernel is handled after all packages
     "RUNLEVEL": "1",
 }

@@ -53,7 +53,6 @@ def use_build_root(root: Path, scratch: Path) -> None:
         "Dir::Bin::dpkg": str(_dpkg_wrapper(root, scratch)),
         "DPkg::Use-Pty": "false",
         "DPkg::Options::": "--force-confnew",  # the tree's /etc is pristine; the three-way merge keeps edits
-        "DPkg::Install::Recursive": "false",
         "APT::Sandbox::User": config.find("APT::Sandbox::User", "_apt"),
     }
     for key, value in settings.items():
@@ -84,6 +83,11 @@ def add_source_list(scratch: Path, lines: str) -> Path:
     extra.write_text(lines)
     apt_pkg.config.set("Dir::Etc::sourceparts", f"{parts}/")
     return extra
+
+
+def local_directory(scratch: Path) -> Path:
+    """Return the directory that the sandbox sees at the same place as the host."""
+    return scratch / "local"
 
 
 @contextlib.contextmanager
@@ -117,7 +121,7 @@ def explained(what: str, hint: str | None = None) -> Iterator[None]:
 def _dpkg_wrapper(root: Path, scratch: Path) -> Path:
     """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox."""
     archives = apt_pkg.config.find_dir("Dir::Cache::archives")
-    local = scratch / "local"
+    local = local_directory(scratch)
     local.mkdir(exist_ok=True)
     Path(archives).mkdir(parents=True, exist_ok=True)
     words = sandbox.argv(root, ["dpkg"], read_only=[archives.rstrip("/"), local])

@@ -16,22 +16,24 @@ import apt_pkg
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
+from apt_ostree.system.apt.config import local_directory
 from apt_ostree.system.apt.resolver import Resolver
 
 _TITLE = "Installing packages"
 
 
-def install(resolver: Resolver, report: Report, *, log: Path, script_timeout: float) -> None:
+def install(resolver: Resolver, report: Report, *, scratch: Path, script_timeout: float) -> None:
     """Install the resolved and downloaded packages.
 
-    log: receives dpkg's and the maintainer scripts' output.
+    scratch: as given to `config.use_build_root`; dpkg's and the scripts' output goes to a log there.
     script_timeout: seconds that dpkg may pass without any sign of progress.
     """
+    log = scratch / "dpkg.log"
     status_read, status_write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(status_read)
-        _child(resolver, status_write, log)
+        _child(resolver, status_write, scratch)
     os.close(status_write)
     try:
         errors, silent = _follow(status_read, report, script_timeout)
@@ -56,14 +58,16 @@ def install(resolver: Resolver, report: Report, *, log: Path, script_timeout: fl
         )
 
 
-def _child(resolver: Resolver, status_write: int, log: Path) -> None:
+def _child(resolver: Resolver, status_write: int, scratch: Path) -> None:
     """Be the process that runs dpkg; never returns."""
     code = 1
     try:
         os.setpgid(0, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
-        sink = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
+        os.environ["TMPDIR"] = str(local_directory(scratch))
+        sink = os.open(scratch / "dpkg.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(sink, 1)

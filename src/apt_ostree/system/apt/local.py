@@ -52,7 +52,7 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tu
     """Let libapt find these packages; return the exact requests (NAME=VERSION) for them."""
     if not packages:
         return ()
-    archive = scratch / "local"
+    archive = config.local_directory(scratch)
     archive.mkdir(exist_ok=True)
     paragraphs = []
     for package in packages:

@@ -5,6 +5,7 @@ Only decides; `acquire` downloads and `install` runs dpkg. Requires `config.use_
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,8 @@ from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Step, Transaction
 from apt_ostree.system.apt.config import explained
 
-_KERNEL_IMAGE = "linux-image-"
+#: A package with a kernel, unlike the meta-package that depends on the newest one.
+_KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +179,11 @@ class Resolver:
 
     def _drop_superseded_kernels(self) -> None:
         """An OSTree tree holds one kernel: the old one goes when a newer image comes in."""
-        images = [p for p in self.cache.packages if p.name.startswith(_KERNEL_IMAGE) and p.has_versions]
-        coming = [p for p in images if not p.current_ver and self.depcache.marked_install(p)]
-        if not coming:
+        images = [p for p in self.cache.packages if _KERNEL_IMAGE.match(p.name) and p.has_versions]
+        if not any(self.depcache.marked_install(p) and not p.current_ver for p in images):
             return
         for pkg in images:
-            if pkg.current_ver and self.depcache.is_garbage(pkg):
+            if pkg.current_ver and pkg.name not in self._requested:
                 self.depcache.mark_delete(pkg, True)
 
     def _refuse_removals(self, transaction: Transaction) -> None:
@@ -201,7 +202,7 @@ class Resolver:
             if depcache.marked_keep(pkg):
                 continue
             if depcache.marked_delete(pkg):
-                reason = "superseded kernel" if pkg.name.startswith(_KERNEL_IMAGE) else "conflict"
+                reason = "superseded kernel" if _KERNEL_IMAGE.match(pkg.name) else "conflict"
                 lists["remove"].append(Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", reason))
             elif depcache.marked_install(pkg):
                 lists["install"].append(self._step(pkg))
