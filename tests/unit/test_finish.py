@@ -144,6 +144,19 @@ def test_units_look_at_every_boot_only_where_they_exist(root):
     assert not (units / "sshd-keygen.service.d").exists()
 
 
+def test_host_keys_are_made_one_way_or_the_other(root):
+    units = root / "usr/lib/systemd/system"
+    units.mkdir(parents=True)
+    (units / "ssh.service").write_text("")
+    finish(root)
+    assert "ssh-keygen -A" in (units / "ssh.service.d/10-apt-ostree.conf").read_text()
+    (units / "sshd-keygen.service").write_text("")
+    (units / "ssh.service.d/10-apt-ostree.conf").unlink()
+    finish(root)
+    assert not (units / "ssh.service.d/10-apt-ostree.conf").exists()
+    assert (units / "sshd-keygen.service.d/10-apt-ostree.conf").exists()
+
+
 def test_leftovers_go(root):
     admindir = root / layout.DPKG_ADMINDIR
     (admindir / "triggers").mkdir(parents=True)

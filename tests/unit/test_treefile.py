@@ -47,7 +47,7 @@ metadata: {vendor: example}
     assert tree.include == ("/trees/base.yaml",)
     assert tree.archives == (
         Archive("trixie"),
-        Archive("tools", ("extra",), "https://example.org/apt", "/trees/keys/tools.gpg"),
+        Archive("tools", ("extra",), "https://example.org/apt", "keys/tools.gpg", "/trees/keys/tools.gpg"),
     )
     assert tree.add_files == (AddFile("files/motd", "/etc/motd", "/trees/files/motd", 0o600),)
     assert tree.units == Units(("nginx.service",), ("ssh.socket",), ("tmp.mount",))

@@ -123,7 +123,9 @@ def load_treefile(path: Path, seen: tuple[Path, ...] = ()) -> Treefile:
 def _check_files(tree: Treefile, path: Path) -> None:
     named = [(f"add-files[{n}].src", item.path) for n, item in enumerate(tree.add_files)]
     named += [(f"postprocess[{n}].file", item.path) for n, item in enumerate(tree.postprocess) if item.path]
-    named += [(f"archives[{n}].signed-by", i.signed_by) for n, i in enumerate(tree.archives) if i.signed_by]
+    named += [
+        (f"archives[{n}].signed-by", item.keyring) for n, item in enumerate(tree.archives) if item.keyring
+    ]
     for key, file in named:
         if not Path(file).exists():
             raise UsageError(
@@ -184,7 +186,7 @@ def _choose_sources(tree: Treefile) -> tuple[str, ...]:
     for number, archive in enumerate(tree.archives):
         if archive.mirror is not None:
             options = ["trusted=yes"] if archive.trusted else []
-            options += [f"signed-by={archive.signed_by}"] if archive.signed_by else []
+            options += [f"signed-by={Path(archive.keyring).absolute()}"] if archive.keyring else []
             chosen.append(
                 release.Source(" ".join(options), archive.mirror, archive.suite, archive.components)
             )
@@ -206,14 +208,13 @@ def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple
     mmdebstrap.make_root(wanted, root, log=work / "mmdebstrap.log")
     failpoint("compose.root-made")
     sources = [source for source in map(release.parse_source, wanted.sources) if source]
-    described = {line for text in treebuild.read_releases(root) for line in release.describe(text, sources)}
-    keyrings = [archive.signed_by for archive in job.tree.archives if archive.signed_by]
-    treebuild.adopt_keyrings(root, keyrings)
+    described = release.describe(treebuild.read_releases(root), sources)
+    treebuild.adopt_keyrings(root, [Path(item.keyring) for item in job.tree.archives if item.keyring])
     treebuild.drop_host_files(root)
     treebuild.adopt_state(root)
     count = len(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
     report(TaskEnd(title, f"{count} packages"))
-    return tuple(sorted(described))
+    return described
 
 
 def _make_tree(report: Report, job: Job, root: Path) -> None:

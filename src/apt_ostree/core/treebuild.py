@@ -46,16 +46,16 @@ def drop_host_files(root: Path) -> None:
         (root / name).unlink(missing_ok=True)
 
 
-def adopt_keyrings(root: Path, keyrings: Sequence[str]) -> None:
+def adopt_keyrings(root: Path, keyrings: Sequence[Path]) -> None:
     """Copy keyrings into the tree and let its sources name the copies."""
     for keyring in keyrings:
-        place = f"/etc/apt/keyrings/{Path(keyring).name}"
+        place = f"/etc/apt/keyrings/{keyring.name}"
         (root / place[1:]).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(keyring, root / place[1:])
         (root / place[1:]).chmod(0o644)
         for sources in (root / "etc/apt").glob("sources.list*"):
             for path in sorted(sources.iterdir()) if sources.is_dir() else [sources]:
-                path.write_text(path.read_text().replace(keyring, place))
+                path.write_text(path.read_text().replace(str(keyring.absolute()), place))
 
 
 def add_files(root: Path, files: Sequence[AddFile]) -> None:
@@ -168,15 +168,20 @@ def kernel_of(root: Path) -> str | None:
     return max(found, default=None)
 
 
-def read_releases(root: Path) -> list[str]:
-    """Return the Release files that apt downloaded."""
+def read_releases(root: Path) -> dict[str, str]:
+    """Return the Release files that apt downloaded, by their names."""
     lists = root / "var/lib/apt/lists"
-    return [path.read_text(errors="replace") for path in sorted(lists.glob("*Release"))]
+    return {path.name: path.read_text(errors="replace") for path in sorted(lists.glob("*Release"))}
 
 
 def fingerprint_inputs(tree: Treefile) -> Mapping[str, str]:
     """Return the contents of a treefile's files and scripts, by their key, as text or SHA-256."""
     found = {f"postprocess[{n}]": script_text(script) for n, script in enumerate(tree.postprocess)}
+    for archive in tree.archives:
+        if archive.keyring:
+            found[f"signed-by:{archive.signed_by}"] = hashlib.sha256(
+                Path(archive.keyring).read_bytes()
+            ).hexdigest()
     for item in tree.add_files:
         source = Path(item.path)
         for path in [source, *sorted(source.rglob("*"))] if source.is_dir() else [source]:

@@ -117,3 +117,14 @@ def _quote(text: str) -> str:
         return "-"
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
     return f'"{escaped}"' if re.search(r"\s", text) or escaped != text else text
+
+
+def without_added(current: str, before: str, after: str) -> str:
+    """Return an account file without the names that were added between `before` and `after`."""
+    added = _first_fields(after) - _first_fields(before)
+    lines = current.splitlines(keepends=True)
+    return "".join(line for line in lines if line.partition(":")[0] not in added)
+
+
+def _first_fields(text: str) -> frozenset[str]:
+    return frozenset(line.partition(":")[0] for line in text.splitlines())

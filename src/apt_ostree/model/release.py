@@ -6,7 +6,7 @@ Pure text in, values out.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -38,19 +38,30 @@ def source_line(source: Source) -> str:
     return " ".join([f"deb{options}", source.uri, source.suite, *source.components])
 
 
-def describe(release: str, sources: Iterable[Source]) -> tuple[str, ...]:
-    """Return "origin suite component version date" for each component taken from one Release file.
+def describe(releases: Mapping[str, str], sources: Iterable[Source]) -> tuple[str, ...]:
+    """Return "origin suite component version date" for each component of each source, sorted.
 
-    The suite is the name that the sources use (Codename or Suite of the file); date is in UTC, ISO 8601.
+    releases: Release files by the name that apt gives them in its lists directory. Dates are UTC, ISO 8601.
     """
-    fields = dict(re.findall(r"^(Origin|Suite|Codename|Version|Date): *(.*)$", release, re.MULTILINE))
-    names = {fields.get("Suite"), fields.get("Codename")}
+    texts = {_path_of(name): text for name, text in releases.items()}
+    found = set()
+    for source in sources:
+        where = source.uri.split(":", 1)[-1].removeprefix("//").rstrip("/").rsplit("@", 1)[-1]
+        text = texts.get(f"{where}/dists/{source.suite}")
+        if text is not None:
+            found |= {_describe(text, source.suite, component) for component in source.components}
+    return tuple(sorted(found))
+
+
+def _describe(release: str, suite: str, component: str) -> str:
+    fields = dict(re.findall(r"^(Origin|Version|Date): *(.*)$", release, re.MULTILINE))
     date = fields.get("Date", "")
     stamp = parsedate_to_datetime(date).strftime("%Y-%m-%dT%H:%M:%SZ") if date else "-"
-    words = (fields.get("Origin") or "-").replace(" ", "-"), fields.get("Version") or "-"
-    return tuple(
-        f"{words[0]} {source.suite} {component} {words[1]} {stamp}"
-        for source in sources
-        if source.suite in names
-        for component in source.components
-    )
+    origin = (fields.get("Origin") or "-").replace(" ", "-")
+    return f"{origin} {suite} {component} {fields.get('Version') or '-'} {stamp}"
+
+
+def _path_of(name: str) -> str:
+    """Return the place that a file in apt's lists came from, without scheme and file name."""
+    path = re.sub(r"%([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), name.replace("_", "/"))
+    return path.rpartition("/")[0]

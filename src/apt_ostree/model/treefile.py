@@ -30,12 +30,16 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*:/\S+")
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One suite of one archive. No mirror: the one that mmdebstrap takes by default for that suite."""
+    """One suite of one archive. No mirror: the one that mmdebstrap takes by default for that suite.
+
+    signed_by is the keyring as written, keyring its path resolved against the directory of its treefile.
+    """
 
     suite: str
     components: tuple[str, ...] = ("main",)
     mirror: str | None = None
     signed_by: str | None = None
+    keyring: str | None = None
     trusted: bool = False
 
 
@@ -171,7 +175,7 @@ def to_json(tree: Treefile) -> dict[str, Any]:
         "ref": tree.ref,
         "suite": tree.suite,
         "components": list(tree.components),
-        "archives": [_plain(item) for item in tree.archives],
+        "archives": [_plain(replace(item, keyring=None)) for item in tree.archives],
         "check-valid-until": tree.check_valid_until,
         "variant": tree.variant,
         "recommends": tree.recommends,
@@ -201,7 +205,8 @@ def _archive(entry: Section, resolve: Callable[[str], str]) -> Archive:
         suite=entry.required("suite", _matching(_SUITE, "the name of a suite, such as trixie-security")),
         components=entry.strings("components", _matching(_WORD, "a component, such as main")) or ("main",),
         mirror=entry.string("mirror", _matching(_URI, "a URI")),
-        signed_by=resolve(signed_by) if signed_by else None,
+        signed_by=signed_by,
+        keyring=resolve(signed_by) if signed_by else None,
         trusted=bool(entry.boolean("trusted")),
     )
     entry.refuse_the_rest()

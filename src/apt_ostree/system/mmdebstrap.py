@@ -21,6 +21,7 @@ _CONTAINED = (
 )
 #: Kept for the commit's metadata; the caller removes them with the rest of /var.
 _SKIP = "cleanup/apt/lists"
+_LOCAL = re.compile(r"^(deb (?:\[[^]]*\] )?)file:")
 _INSTALL = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*?\[(?P<architecture>[^]]+)\]\)")
 
 
@@ -59,20 +60,16 @@ def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
 
 def make_root(wanted: Bootstrap, root: Path, *, log: Path) -> None:
     """Make the root directory; it keeps the downloaded package lists in /var/lib/apt/lists."""
+    # dpkg runs inside the root, where packages of a local archive are not to be seen: let apt copy them.
+    sources = [_LOCAL.sub(r"\1copy:", line) for line in wanted.sources]
+    options = [*_options(wanted), f"--skip={_SKIP}"]
     process.run(
-        [
-            *_CONTAINED,
-            "mmdebstrap",
-            *_options(wanted),
-            f"--skip={_SKIP}",
-            wanted.suite,
-            root,
-            *wanted.sources,
-        ],
+        [*_CONTAINED, "mmdebstrap", *options, wanted.suite, root, *sources],
         what=f"make a root directory of {wanted.suite}",
         env={"INITRD": "No"},  # the kernel packages' hooks make no initramfs: ours needs the ostree module
         log=log,
     )
+    (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in wanted.sources))
 
 
 def simulate(wanted: Bootstrap) -> tuple[Package, ...]:
