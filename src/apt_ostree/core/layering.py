@@ -105,12 +105,12 @@ def _install(
     if transaction.download_bytes and options.cache_only:
         report(Message("some archives are not in the cache", "warning"))
     with task(report, "Downloading packages"):
-        acquire.download(resolver, report)
+        archives = acquire.download(resolver, report)
     if options.download_only:
         return transaction
     with task(report, "Installing packages"), _scripts_prepared(root) as var_before:
         failpoint("layering.before-install")
-        install.install(resolver, report, scratch=scratch, script_timeout=options.script_timeout)
+        install.install(report, archives, root=root, scratch=scratch, script_timeout=options.script_timeout)
         failpoint("layering.after-install")
         finish.finish_tree(
             root,

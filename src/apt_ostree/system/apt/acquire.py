@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +29,7 @@ class _Progress:
         self._report = report
         self._title = title
         self._last = 0.0
+        self._state = (0, 0)
         self.failures: list[str] = []
         # Set by libapt.
         self.current_bytes = self.total_bytes = self.fetched_bytes = 0
@@ -38,10 +43,10 @@ class _Progress:
 
     def pulse(self, _owner: Any) -> bool:
         """Report progress a few times a second; libapt stops when this is False."""
-        now = time.monotonic()
-        if now - self._last > 0.2:
-            self._last = now
-            self._report(Progress(self._title, int(self.current_bytes), int(self.total_bytes)))
+        now, state = time.monotonic(), (int(self.current_bytes), int(self.total_bytes))
+        if now - self._last > 0.2 and state != self._state:
+            self._last, self._state = now, state
+            self._report(Progress(self._title, *state))
         return True
 
     def fail(self, item: Any) -> None:
@@ -90,24 +95,88 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
     with explained("read the package sources", hint="check the files in /etc/apt/sources.list.d"):
         sources.read_main_list()
     progress = _Progress(report, "Refreshing package lists")
+    problems = ""
     try:
-        with explained("refresh the package lists"):
+        with warnings.catch_warnings(record=True) as caught:  # python-apt's way to pass apt's own on
             apt_pkg.Cache(None).update(progress, sources, 250_000)
-    except ExternalFailure as error:
-        reasons = tuple(dict.fromkeys((*error.details, *progress.failures)))
+    except (apt_pkg.Error, SystemError) as error:
+        problems = str(error)
+    reasons = _reasons(problems) or tuple(dict.fromkeys(progress.failures))
+    if reasons:
+        archives = ", ".join(_failed_archives(sources, reasons)) or "some archives"
         raise ExternalFailure(
-            "cannot refresh the package lists",
-            details=reasons,
-            hint="check the network and the files in /etc/apt/sources.list.d",
-        ) from error
-    if progress.failures:
-        raise ExternalFailure("cannot refresh some package lists", details=progress.failures)
+            f"cannot refresh the package lists of {archives}", details=reasons, hint=_hint(reasons)
+        )
+    for warning in caught:
+        report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
         _STAMP.parent.mkdir(parents=True, exist_ok=True)
         _STAMP.touch()
 
 
-def download(resolver: Resolver, report: Report) -> None:
+def _reasons(problems: str) -> tuple[str, ...]:
+    """Return the messages of a libapt error, which joins them: "E:one., W:two, E:three"."""
+    parts = re.split(r"(?:^|, )[EW]:", problems)
+    return tuple(dict.fromkeys(part.strip().rstrip(",") for part in parts if part.strip()))
+
+
+def _failed_archives(sources: apt_pkg.SourceList, reasons: tuple[str, ...]) -> Iterator[str]:
+    """Yield "URI SUITE" of the archives that the messages speak of."""
+    for entry in sources.list:
+        uri = public_uri(entry.uri).rstrip("/")
+        names = (f"{uri} {entry.dist} ", f"{uri}/dists/{entry.dist}/", f"{uri}/ {entry.dist} ")
+        if any(name in f"{reason} " for reason in reasons for name in names):
+            yield f"{uri} {entry.dist}"
+
+
+def public_uri(uri: str) -> str:
+    """Return an archive's address without a user and a password."""
+    return re.sub(r"//[^/]*@", "//", uri)
+
+
+def _hint(reasons: tuple[str, ...]) -> str:
+    text = " ".join(reasons)
+    if "not signed" in text or "signature" in text:
+        return "name the key of the archive with Signed-By in its file below /etc/apt/sources.list.d"
+    if "Release file" in text:
+        return "check the archive's address and suite in /etc/apt/sources.list.d"
+    return "check the network and the files in /etc/apt/sources.list.d"
+
+
+def remove_downloads() -> int:
+    """Remove package lists, archives and libapt's caches of both; return how many files went."""
+    config, removed = apt_pkg.config, 0
+    for directory in (config.find_dir("Dir::State::lists"), config.find_dir("Dir::Cache::archives")):
+        if not Path(directory).is_dir():
+            continue
+        with (
+            explained(f"lock {directory}", hint="wait for other package tools to end"),
+            apt_pkg.FileLock(f"{directory}lock"),
+        ):
+            removed += _remove_files(Path(directory))
+    caches = [Path(config.find_file(f"Dir::Cache::{name}")) for name in ("pkgcache", "srcpkgcache")]
+    for path in (*caches, *(_STAMP.parent / cache.name for cache in caches), _STAMP):
+        path.unlink(missing_ok=True)
+    return removed
+
+
+def _remove_files(directory: Path) -> int:
+    found = [path for path in directory.rglob("*") if path.is_file() and path.name != "lock"]
+    for path in found:
+        path.unlink(missing_ok=True)
+    return len(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Archives:
+    """Downloaded archives: the package manager that knows them, and the directories that they are in."""
+
+    manager: Any
+    fetcher: Any
+    directories: frozenset[Path]
+
+
+def download(resolver: Resolver, report: Report) -> Archives:
     """Download the archives of the resolved transaction into the host's cache and verify them."""
     progress = _Progress(report, "Downloading packages")
     fetcher: Any = apt_pkg.Acquire(progress)
@@ -129,3 +198,4 @@ def download(resolver: Resolver, report: Report) -> None:
         )
     report(Message(f"{len(fetcher.items)} archives ready"))
     failpoint("download.after")
+    return Archives(manager, fetcher, frozenset(Path(item.destfile).parent for item in fetcher.items))

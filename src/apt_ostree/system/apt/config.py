@@ -50,7 +50,7 @@ def use_build_root(root: Path, scratch: Path) -> None:
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": str(_CACHE / "srcpkgcache.bin"),
         "Dir::Log": str(scratch),
-        "Dir::Bin::dpkg": str(_dpkg_wrapper(root, scratch)),
+        "Dir::Bin::dpkg": str(write_dpkg_wrapper(root, scratch)),
         "DPkg::Use-Pty": "false",
         "DPkg::Options::": "--force-confnew",  # the tree's /etc is pristine; the three-way merge keeps edits
         "APT::Sandbox::User": config.find("APT::Sandbox::User", "_apt"),
@@ -118,13 +118,16 @@ def explained(what: str, hint: str | None = None) -> Iterator[None]:
         raise ExternalFailure(f"cannot {what}", details=messages, hint=hint) from error
 
 
-def _dpkg_wrapper(root: Path, scratch: Path) -> Path:
-    """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox."""
+def write_dpkg_wrapper(root: Path, scratch: Path, visible: frozenset[Path] = frozenset()) -> Path:
+    """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox.
+
+    visible: directories with archives, besides the cache (those of file: sources are used where they are).
+    """
     archives = apt_pkg.config.find_dir("Dir::Cache::archives")
     local = local_directory(scratch)
     local.mkdir(exist_ok=True)
     Path(archives).mkdir(parents=True, exist_ok=True)
-    words = sandbox.argv(root, ["dpkg"], read_only=[archives.rstrip("/"), local])
+    words = sandbox.argv(root, ["dpkg"], read_only=sorted({Path(archives), local, *visible}))
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment().items())
     wrapper = scratch / "dpkg"
     wrapper.write_text(_WRAPPER.format(exports=exports, command=shlex.join(words)))

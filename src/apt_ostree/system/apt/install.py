@@ -12,28 +12,27 @@ import time
 from pathlib import Path
 from typing import Any
 
-import apt_pkg
-
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
-from apt_ostree.system.apt.config import local_directory
-from apt_ostree.system.apt.resolver import Resolver
+from apt_ostree.system.apt import config
+from apt_ostree.system.apt.acquire import Archives
 
 _TITLE = "Installing packages"
 
 
-def install(resolver: Resolver, report: Report, *, scratch: Path, script_timeout: float) -> None:
+def install(report: Report, archives: Archives, *, root: Path, scratch: Path, script_timeout: float) -> None:
     """Install the resolved and downloaded packages.
 
-    scratch: as given to `config.use_build_root`; dpkg's and the scripts' output goes to a log there.
+    root, scratch: as given to `config.use_build_root`; dpkg's and the scripts' output goes to a log there.
     script_timeout: seconds that dpkg may pass without any sign of progress.
     """
     log = scratch / "dpkg.log"
+    config.write_dpkg_wrapper(root, scratch, archives.directories)
     status_read, status_write = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(status_read)
-        _child(resolver, status_write, scratch)
+        _child(archives.manager, status_write, scratch)
     os.close(status_write)
     try:
         errors, silent = _follow(status_read, report, script_timeout)
@@ -58,7 +57,7 @@ def install(resolver: Resolver, report: Report, *, scratch: Path, script_timeout
         )
 
 
-def _child(resolver: Resolver, status_write: int, scratch: Path) -> None:
+def _child(manager: Any, status_write: int, scratch: Path) -> None:
     """Be the process that runs dpkg; never returns."""
     code = 1
     try:
@@ -66,15 +65,13 @@ def _child(resolver: Resolver, status_write: int, scratch: Path) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
-        os.environ["TMPDIR"] = str(local_directory(scratch))
+        os.environ["TMPDIR"] = str(config.local_directory(scratch))
         sink = os.open(scratch / "dpkg.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(sink, 1)
         os.dup2(sink, 2)
         os.set_inheritable(status_write, True)
-        manager: Any = apt_pkg.PackageManager(resolver.depcache)  # python-apt's stubs lack do_install
-        manager.get_archives(apt_pkg.Acquire(), resolver.sources, apt_pkg.PackageRecords(resolver.cache))
         code = 0 if manager.do_install(status_write) == manager.RESULT_COMPLETED else 1
     except BaseException as error:
         os.write(2, f"{error}\n".encode())
