@@ -30,6 +30,10 @@ VERBS: Mapping[str, str] = {
     "uninstall": "apt_ostree.core.packages:uninstall",
     "upgrade": "apt_ostree.core.packages:upgrade",
     "apply-live": "apt_ostree.core.live:apply_live",
+    "rollback": "apt_ostree.core.deployments:rollback",
+    "cleanup": "apt_ostree.core.deployments:cleanup",
+    "refresh-md": "apt_ostree.core.archives:refresh_md",
+    "search": "apt_ostree.core.archives:search",
     "recover": "apt_ostree.core.live_undo:recover",
 }
 

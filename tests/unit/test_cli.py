@@ -124,3 +124,23 @@ def test_every_command_is_there(name):
     assert command.help, "a command's docstring is its help"
     assert 0 < len(summary) < 60
     assert not summary.endswith(".")
+
+
+@pytest.mark.parametrize(("alias", "name"), sorted(main.ALIASES.items()))
+def test_rpm_ostree_names_work_too(alias, name):
+    context = click.Context(main.apt_ostree)
+    command = main.apt_ostree.get_command(context, alias)
+    assert command is main.apt_ostree.get_command(context, name)
+    assert command is not None
+    assert alias not in main.apt_ostree.list_commands(context)
+
+
+def test_apply_live_is_found_where_rpm_ostree_has_it(capsys):
+    assert main.run(["ex", "apply-live", "--help"]) == 0
+    assert "--target" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("mistyped", "meant"), [("statsu", "status"), ("upgrde", "upgrade")])
+def test_a_mistyped_command_gets_a_proposal(mistyped, meant, capsys):
+    assert main.run([mistyped]) == errors.UsageError.exit_code
+    assert f"did you mean '{meant}'?" in capsys.readouterr().err

@@ -5,7 +5,9 @@ Each command lives in a module of `cli.commands` and is imported only when it is
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 
 import click
@@ -22,8 +24,23 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Finish or undo what was interrupted"),
+    "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),
+    "cleanup": ("apt_ostree.cli.commands.deployments", "cleanup", "Remove deployments, leftovers, downloads"),
+    "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
+    "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
 }
+
+#: Further names, which help and completion do not list: rpm-ostree's.
+ALIASES = {
+    "update": "upgrade",
+    "remove": "uninstall",
+    "pkg-add": "install",
+    "pkg-remove": "uninstall",
+    "makecache": "refresh-md",
+}
+#: Commands that are not listed either.
+HIDDEN = {"ex": ("apt_ostree.cli.commands.experimental", "ex", "")}
 
 
 class LazyGroup(click.Group):
@@ -35,11 +52,25 @@ class LazyGroup(click.Group):
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         """Import and return one command."""
-        if name not in COMMANDS:
+        found = {**COMMANDS, **HIDDEN}.get(ALIASES.get(name, name))
+        if found is None:
             return None
-        module, attribute, _help = COMMANDS[name]
+        module, attribute, _help = found
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command of a command line; a mistyped one gets a proposal."""
+        name = args[0]
+        if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
+            proposal = f"did you mean '{near[0]}'? " if near else ""
+            raise UsageError(
+                f"there is no command {name!r}", hint=f"{proposal}'{ctx.command_path} --help' lists all"
+            )
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -55,7 +86,13 @@ def apt_ostree() -> None:
 
 def main() -> None:
     """Run the command line and exit with the documented code."""
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader (`head`) has seen enough; nothing is left to be flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
 
 
 def run(argv: list[str]) -> int:

@@ -67,8 +67,17 @@ def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str,
     return run_verb(verb, wire, given)
 
 
-def run_verb(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> int:
-    """Run a verb in a worker, show how it goes, and return the exit code."""
+def run_verb(
+    verb: str,
+    arguments: Mapping[str, Any],
+    given: Mapping[str, Any],
+    *,
+    show: Callable[[Mapping[str, Any]], None] | None = None,
+) -> int:
+    """Run a verb in a worker, show how it goes, and return the exit code.
+
+    show: prints a result as text; without it, what was reported on the way says enough.
+    """
     from apt_ostree.cli import client  # `status` needs these options and starts no worker
 
     as_json = bool(given["as_json"])
@@ -78,11 +87,14 @@ def run_verb(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) 
         return render.error(failure, as_json=as_json)
     if as_json:
         render.event_json({"event": "result", **result})
+    elif show:
+        show(result)
     if given.get("unchanged_exit_77") and not result.get("changed", True):
         return EXIT_UNCHANGED
-    if given.get("reboot") and result.get("staged"):
+    waits = result.get("staged") or result.get("next_boot")
+    if given.get("reboot") and waits:
         client.reboot()
-    elif not as_json and result.get("staged") and not result.get("live"):
+    elif not as_json and waits and not result.get("live"):
         render.lines("The change takes effect at the next boot; run 'systemctl reboot' to boot into it.")
     return 0
 

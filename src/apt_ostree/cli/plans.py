@@ -39,6 +39,25 @@ def _live(plan: Mapping[str, Any]) -> Iterator[str]:
     yield from _rows("Refused", plan["refusals"])
 
 
+def _deployments(plan: Mapping[str, Any]) -> Iterator[str]:
+    yield f"Next boot: {plan['next']}"
+    yield from _rows("Dropped", [f"{row['id']} ({row['reason']})" for row in plan["dropped"]])
+    yield from _rows("Kept", [f"{row['id']} ({row['reason']})" for row in plan["kept"]])
+
+
+def matches(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a search's result, grouped as rpm-ostree does."""
+    if not found:
+        yield "No matches found."
+    group = None
+    for row in found:
+        if row["group"] != group:
+            group = row["group"]
+            yield f"===== {group.title()} Matched ====="
+        mark = " (installed)" if row["installed"] else ""
+        yield f"{row['name']} : {row['summary']}{mark}"
+
+
 def _rows(heading: str, rows: Sequence[str]) -> Iterator[str]:
     if rows:
         yield f"{heading}:"
@@ -69,4 +88,5 @@ def size(number: int) -> str:
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "live": _live,
+    "deployments": _deployments,
 }

@@ -215,6 +215,14 @@ def pin(sysroot: Sysroot, number: int, target: str, names: Sequence[str]) -> Non
     sysroot.repo.sync_refs(prefix, wanted)
 
 
+def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
+    """Remove the refs of generations of which neither a record nor a mount is left."""
+    for ref in sysroot.repo.refs(_REFS):
+        number = ref.removeprefix(f"{_REFS}/").partition("/")[0]
+        if not (number.isdecimal() and int(number) in numbers):
+            sysroot.repo.set_ref(ref, None)
+
+
 def _end_of_boot(report: Report, db: StateDb) -> None:
     """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
     removed: dict[str, FileState] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from apt_ostree.model.origin import Origin
 
@@ -65,6 +66,59 @@ class Deployments:
     def merge(self) -> Deployment | None:
         """Return the deployment that a new one is made from: the pending one, else the booted one."""
         return self.pending or self.booted or (self.all[0] if self.all else None)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPlan:
+    """What happens to the list of deployments.
+
+    order:   the new list, the next boot's deployment first.
+    dropped: deployments that go, and why; kept: those that were meant, too, but stay, and why.
+    """
+
+    order: tuple[Deployment, ...]
+    dropped: tuple[tuple[Deployment, str], ...] = ()
+    kept: tuple[tuple[Deployment, str], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as a JSON object."""
+        return {
+            "next": self.order[0].id,
+            "order": [deployment.id for deployment in self.order],
+            "dropped": [{"id": deployment.id, "reason": reason} for deployment, reason in self.dropped],
+            "kept": [{"id": deployment.id, "reason": reason} for deployment, reason in self.kept],
+        }
+
+
+def plan_rollback(deployments: Deployments) -> OrderPlan | None:
+    """Put the rollback deployment first, else the booted one; None when neither would change anything.
+
+    A second rollback thereby takes the first one back. A staged deployment cannot wait behind another.
+    """
+    target = deployments.rollback or (deployments.booted if deployments.pending else None)
+    if target is None:
+        return None
+    staged = tuple(d for d in deployments.all if d.staged)
+    others = tuple(d for d in deployments.all if d is not target and not d.staged)
+    return OrderPlan((target, *others), tuple((d, "staged") for d in staged))
+
+
+def plan_cleanup(deployments: Deployments, osname: str, *, pending: bool, rollback: bool) -> OrderPlan:
+    """Drop the pending deployments, those before the booted one, and the rollbacks, those behind it."""
+    booted = deployments.booted
+    order, dropped, kept = [], [], []
+    for deployment in deployments.all:
+        before = booted is not None and deployment.index < booted.index
+        reason = "pending" if before else "rollback"
+        wanted = pending if before else rollback
+        meant = wanted and deployment.osname == osname and not deployment.booted
+        if meant and not deployment.pinned:
+            dropped.append((deployment, reason))
+            continue
+        if meant:
+            kept.append((deployment, "pinned"))
+        order.append(deployment)
+    return OrderPlan(tuple(order), tuple(dropped), tuple(kept))
 
 
 def layered_commits(deployments: Sequence[Deployment]) -> frozenset[str]:

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options
+from apt_ostree.errors import AptOstreeError
 
 
 @click.command(
@@ -33,8 +34,18 @@ def install(packages: tuple[str, ...], idempotent: bool, allow_inactive: bool, *
     return options.run_transaction("install", arguments, given)
 
 
+def _requested(_context: click.Context, _parameter: click.Parameter, word: str) -> list[str]:
+    """Complete the name of a requested package."""
+    from apt_ostree.core import status
+
+    try:
+        return [name for name in status.requested_names() if name.startswith(word)]
+    except AptOstreeError:
+        return []
+
+
 @click.command(epilog="Examples: apt-ostree uninstall nginx; apt-ostree uninstall --all -A -y")
-@click.argument("packages", nargs=-1, metavar="PACKAGE...")
+@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=_requested)
 @options.transaction
 @options.idempotent
 @click.option("--all", "everything", is_flag=True, help="Drop all layered packages.")

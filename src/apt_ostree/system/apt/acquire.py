@@ -30,7 +30,7 @@ class _Progress:
         self._title = title
         self._last = 0.0
         self._state = (0, 0)
-        self.failures: list[str] = []
+        self._failed: dict[str, str] = {}
         # Set by libapt.
         self.current_bytes = self.total_bytes = self.fetched_bytes = 0
         self.current_items = self.total_items = self.current_cps = self.elapsed_time = 0
@@ -50,15 +50,23 @@ class _Progress:
         return True
 
     def fail(self, item: Any) -> None:
-        """Remember why one file could not be had."""
-        if item.owner.status != item.owner.STAT_DONE:
-            self.failures.append(f"{item.description}: {item.owner.error_text}")
+        """Remember why one file could not be had; libapt leaves one that need not be there idle or done."""
+        if item.owner.status in (item.owner.STAT_DONE, item.owner.STAT_IDLE):
+            self._failed.pop(item.description, None)
+        else:
+            self._failed[item.description] = item.owner.error_text
 
     def fetch(self, item: Any) -> None:
         """A file is being fetched."""
 
     def done(self, item: Any) -> None:
-        """A file is here."""
+        """A file is here, perhaps after a first try in another form (compression, user) that failed."""
+        self._failed.pop(item.description, None)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """Return why files could not be had at all."""
+        return tuple(f"{description}: {reason}" for description, reason in self._failed.items())
 
     def ims_hit(self, item: Any) -> None:
         """A file had not changed."""
@@ -101,7 +109,7 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
             apt_pkg.Cache(None).update(progress, sources, 250_000)
     except (apt_pkg.Error, SystemError) as error:
         problems = str(error)
-    reasons = _reasons(problems) or tuple(dict.fromkeys(progress.failures))
+    reasons = _reasons(problems) or progress.failures
     if reasons:
         archives = ", ".join(_failed_archives(sources, reasons)) or "some archives"
         raise ExternalFailure(

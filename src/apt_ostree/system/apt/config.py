@@ -97,6 +97,7 @@ def only_source(source_list: Path) -> Iterator[None]:
         "Dir::Etc::sourcelist": str(source_list),
         "Dir::Etc::sourceparts": "/dev/null",
         "APT::Get::List-Cleanup": "false",
+        "APT::Sandbox::User": "root",  # it lies in a scratch directory that is root's alone
     }
     saved = {key: apt_pkg.config.find(key) for key in changed}
     for key, value in changed.items():

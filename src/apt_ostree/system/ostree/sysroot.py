@@ -141,6 +141,10 @@ class Sysroot:
 
     def cleanup(self) -> None:
         """Remove deployments' directories that no boot entry needs, then unreachable objects."""
+        present = {deployment.checksum for deployment in self.deployments().all}
+        for ref, checksum in self.repo.refs("ostree").items():
+            if checksum not in present:  # libostree leaves the ref of a dropped staged deployment behind
+                self.repo.set_ref(ref, None)
         with explained("clean up the system root"):
             self._sysroot.cleanup(None)
 

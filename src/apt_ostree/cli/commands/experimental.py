@@ -1,0 +1,15 @@
+"""`apt-ostree ex`: rpm-ostree's place for what was an experiment there; hidden."""
+
+from __future__ import annotations
+
+import click
+
+from apt_ostree.cli.commands.live import apply_live
+
+
+@click.group(hidden=True)
+def ex() -> None:
+    """Commands that rpm-ostree calls experimental."""
+
+
+ex.add_command(apply_live)

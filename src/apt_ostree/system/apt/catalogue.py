@@ -1,0 +1,57 @@
+"""What libapt knows of packages: names, versions and summaries, to read only. Needs no root."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import apt_pkg
+
+from apt_ostree.model.search import Offer
+from apt_ostree.system.apt.acquire import public_uri
+from apt_ostree.system.apt.config import explained
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A suite of an archive; signed: its lists are vouched for, or declared as trusted."""
+
+    uri: str
+    suite: str
+    signed: bool
+    downloaded: bool
+
+
+def offered() -> Iterator[Offer]:
+    """Yield the packages of the native architecture, each with its newest candidate version."""
+    with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
+        cache = apt_pkg.Cache(None)
+        depcache, records = apt_pkg.DepCache(cache), apt_pkg.PackageRecords(cache)
+    native = apt_pkg.config.find("APT::Architecture")
+    found = []
+    for package in cache.packages:
+        version = depcache.get_candidate_ver(package) if package.has_versions else None
+        if version and package.architecture == native:
+            found.append((version.translated_description.file_list[0], package, version))
+    # In the order of the files: a seek for each summary would cost more than all the rest.
+    found.sort(key=lambda row: (row[0][0].id, row[0][1]))
+    for place, package, version in found:
+        records.lookup(place)
+        installed = package.current_ver.ver_str if package.current_ver else ""
+        yield Offer(package.name, version.ver_str, records.short_desc, installed)
+
+
+def sources() -> tuple[Source, ...]:
+    """Return the configured archives in the order of the configuration."""
+    configured = apt_pkg.SourceList()
+    with explained("read the package sources", hint="check the files in /etc/apt/sources.list.d"):
+        configured.read_main_list()
+    return tuple(
+        Source(
+            public_uri(entry.uri),
+            entry.dist,
+            signed=entry.is_trusted,
+            downloaded=any(index.exists for index in entry.index_files),
+        )
+        for entry in configured.list
+    )

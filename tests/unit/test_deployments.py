@@ -1,0 +1,84 @@
+"""Which deployment is pending or the rollback, and what rollback and cleanup make of the order."""
+
+import pytest
+
+from apt_ostree.cli import plans
+from apt_ostree.model.deployment import Deployment, Deployments, plan_cleanup, plan_rollback
+from apt_ostree.model.origin import Origin
+
+
+def deployments(words):
+    """Make deployments of words such as "staged booted old pinned other:old"."""
+    found = []
+    for index, word in enumerate(words.split()):
+        osname, _, name = word.rpartition(":")
+        found.append(
+            Deployment(
+                index=index,
+                osname=osname or "debian",
+                checksum=f"{index}" * 64,
+                serial=0,
+                path=name,
+                origin=Origin(),
+                booted=name == "booted",
+                staged=name == "staged",
+                pinned=name == "pinned",
+                unlocked="none",
+            )
+        )
+    return Deployments(tuple(found))
+
+
+def names(found):
+    return " ".join(deployment.path for deployment in found)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "dropped"),
+    [
+        ("booted old", "old booted", ""),
+        ("old booted", "booted old", ""),  # takes the first rollback back
+        ("staged booted", "booted", "staged"),
+        ("staged booted old", "old booted", "staged"),
+        ("next booted old", "old next booted", ""),
+        ("booted pinned old", "pinned booted old", ""),
+    ],
+)
+def test_rollback(before, after, dropped):
+    plan = plan_rollback(deployments(before))
+    assert plan is not None
+    assert names(plan.order) == after
+    assert names(d for d, _reason in plan.dropped) == dropped
+
+
+@pytest.mark.parametrize("words", ["booted", "booted other:old"])
+def test_nothing_to_roll_back_to(words):
+    assert plan_rollback(deployments(words)) is None
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "after", "kept"),
+    [
+        ("staged booted old", {"pending": True}, "booted old", ""),
+        ("staged booted old", {"rollback": True}, "staged booted", ""),
+        ("staged next booted old older", {"pending": True, "rollback": True}, "booted", ""),
+        ("booted pinned old", {"rollback": True}, "booted pinned", "pinned"),
+        ("booted old other:old", {"rollback": True}, "booted old", ""),
+        ("staged booted old", {}, "staged booted old", ""),
+    ],
+)
+def test_cleanup(before, options, after, kept):
+    plan = plan_cleanup(deployments(before), "debian", **{"pending": False, "rollback": False, **options})
+    assert names(plan.order) == after
+    assert names(d for d, _reason in plan.kept) == kept
+
+
+def test_cleanup_of_another_stateroot():
+    plan = plan_cleanup(deployments("booted old other:old"), "other", pending=True, rollback=True)
+    assert [d.osname for d, _reason in plan.dropped] == ["other"]
+
+
+def test_text_names_what_is_dropped_and_why():
+    plan = plan_rollback(deployments("staged booted old"))
+    lines = list(plans.lines("deployments", plan.to_json()))
+    assert lines == [f"Next boot: debian-{'2' * 64}.0", "Dropped:", f"  debian-{'0' * 64}.0 (staged)"]
