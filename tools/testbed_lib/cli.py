@@ -35,6 +35,9 @@ def main() -> int:
         return 125  # as podman and docker: the tool failed, not the command
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # so that Python's own flush at the end is quiet
+        return 141  # as killed by SIGPIPE
     return result
 
 
@@ -51,7 +54,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return _passed_through(machine, arguments)
     machine = Machine(throw_away_name())
     machine.create_disk(_image(arguments))
-    lifeline = machine.boot(throw_away=True, shared_peer_group=arguments.shared_peer_group)
+    lifeline = machine.boot(vm=arguments.vm, throw_away=True, shared_peer_group=arguments.shared_peer_group)
     try:
         return _passed_through(machine, arguments)
     finally:
@@ -70,7 +73,7 @@ def _start_machine(machine: Machine, arguments: argparse.Namespace) -> None:
         machine.remove()
     if not machine.has_disk():
         machine.create_disk(_image(arguments))
-    machine.boot(shared_peer_group=arguments.shared_peer_group)
+    machine.boot(vm=arguments.vm, shared_peer_group=arguments.shared_peer_group)
 
 
 def _exec(arguments: argparse.Namespace) -> int:
@@ -148,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fast", action="store_true", help="copy the code, do not build and install its package"
     )
     boot = argparse.ArgumentParser(add_help=False, parents=[source])
+    boot.add_argument("--vm", action="store_true", help="in QEMU: a true boot, and slow without KVM")
     boot.add_argument("--fresh", action="store_true", help="begin with a new disk")
     boot.add_argument("--shared-peer-group", action="store_true",
                       help="leave /usr in the peer group of /: MOVE_MOUNT_BENEATH is refused")  # fmt: skip

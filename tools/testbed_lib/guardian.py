@@ -17,10 +17,12 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO
 
+from testbed_lib.boot import Boot
 from testbed_lib.cgroup import machine_cgroup
 from testbed_lib.common import MACHINES, TestbedError, wait_until
 from testbed_lib.kernel import clone_file
 from testbed_lib.nspawn import Nspawn
+from testbed_lib.qemu import Qemu
 from testbed_lib.store import open_store
 
 #: How long a clean shutdown may take; systemd itself gives up on a unit after 90 s.
@@ -100,14 +102,15 @@ class _Guardian:
                 # image file at this instant is what a power cut leaves on the disk.
                 machine.cgroup.freeze()
                 clone_file(self.disk, self.disk.with_suffix(".cut"))
+            again = not cut and machine.wants_reboot()
         (self.directory / "state.json").unlink(missing_ok=True)
         if cut:
             self.disk.with_suffix(".cut").rename(self.disk)
-            return False
-        return machine.wants_reboot()
+        return again
 
-    def _backend(self) -> Nspawn:
-        return Nspawn(
+    def _backend(self) -> Boot:
+        kind = Qemu if self.options.get("vm") else Nspawn
+        return kind(
             self.name,
             self.directory,
             self.disk,
@@ -115,7 +118,7 @@ class _Guardian:
             shared_peer_group=self.options.get("shared_peer_group", False),
         )
 
-    def _obey_until_end(self, machine: Nspawn, listener: socket.socket) -> bool:
+    def _obey_until_end(self, machine: Boot, listener: socket.socket) -> bool:
         """Serve requests until the machine ends by itself (False) or its power is to be cut (True)."""
         ended = os.pidfd_open(machine.process.pid)
         poll = select.poll()
@@ -137,8 +140,11 @@ class _Guardian:
                 if request == "kill":
                     return True
                 if request in {"stop", "reboot"}:
-                    deadline = _SHUTDOWN_SECONDS * 1000
-                    machine.ask_poweroff() if request == "stop" else machine.ask_reboot()
+                    try:
+                        machine.ask_poweroff() if request == "stop" else machine.ask_reboot()
+                        deadline = _SHUTDOWN_SECONDS * 1000
+                    except TestbedError as error:
+                        self._answer(f"error {error}")
         finally:
             os.close(ended)
 
@@ -169,7 +175,7 @@ class _Guardian:
         listener.listen()
         return listener
 
-    def _write_state(self, machine: Nspawn) -> None:
+    def _write_state(self, machine: Boot) -> None:
         state = {"guardian": os.getpid(), "leader": machine.leader, "boots": self.boots, **self.options}
         temporary = self.directory / "state.json.new"
         temporary.write_text(json.dumps(state))

@@ -14,17 +14,17 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from testbed_lib import agent
+from testbed_lib.agent import EXIT_TIMEOUT, Stream
 from testbed_lib.cgroup import Cgroup, hierarchy, machine_cgroup
 from testbed_lib.common import CHECKOUT, ENVIRONMENT, MACHINES, TestbedError, say, wait_until
 from testbed_lib.guardian import remove_files
 from testbed_lib.kernel import clone_file
 from testbed_lib.store import open_store
-
-Stream = int | IO[Any] | None
-EXIT_TIMEOUT = 124  # as coreutils' timeout
 
 
 class Machine:
@@ -58,14 +58,16 @@ class Machine:
             return True
         return False
 
-    def boot(self, *, throw_away: bool = False, shared_peer_group: bool = False) -> int | None:
-        """Boot the machine's disk and wait until it settled.
+    def boot(
+        self, *, vm: bool = False, throw_away: bool = False, shared_peer_group: bool = False
+    ) -> int | None:
+        """Boot the machine's disk, in nspawn or as a virtual machine, and wait until it settled.
 
         Returns the life line of a throw-away machine: it ends, with its files, when this is closed.
         """
         if self.is_running():
             raise TestbedError(f"machine {self.name} is already running")
-        options = {"shared_peer_group": shared_peer_group}
+        options = {"vm": vm, "shared_peer_group": shared_peer_group}
         status_read, status_write = os.pipe()
         life_read, life_write = os.pipe() if throw_away else (-1, -1)
         argv = [sys.executable, CHECKOUT / "tools/testbed", "_guard", self.name, json.dumps(options)]
@@ -93,8 +95,9 @@ class Machine:
         self.wait_settled()
         return life_write if throw_away else None
 
-    def wait_settled(self, *, seconds: float = 120) -> None:
+    def wait_settled(self) -> None:
         """Wait until systemd has started everything; name the units that failed."""
+        seconds = 300 if self._state()["vm"] else 120
         state = ""
 
         def look() -> bool:
@@ -120,7 +123,30 @@ class Machine:
         check: bool = False,
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a command as root; exit code 124 when it took longer than `timeout` seconds."""
-        leader = self._state()["leader"]
+        state = self._state()
+        if state["vm"]:
+            done = agent.run_command(
+                self.directory, argv, input=input, stdin=stdin, stdout=stdout, stderr=stderr, timeout=timeout
+            )
+        else:
+            streams = {"input": input, "stdin": stdin, "stdout": stdout, "stderr": stderr}
+            done = self._exec_in_container(state["leader"], argv, timeout=timeout, **streams)
+        if check and done.returncode:
+            text = (done.stderr or done.stdout or b"").decode(errors="replace").strip()
+            raise TestbedError(f"exit code {done.returncode} in {self.name} from: {' '.join(argv)}\n{text}")
+        return done
+
+    def _exec_in_container(
+        self,
+        leader: int,
+        argv: Sequence[str],
+        *,
+        input: bytes | None,
+        stdin: Stream,
+        stdout: Stream,
+        stderr: Stream,
+        timeout: float | None,
+    ) -> subprocess.CompletedProcess[bytes]:
         group = self._command_cgroup(leader).create()
 
         process = None
@@ -143,12 +169,7 @@ class Machine:
             if process:
                 _end_command(process, group)
             group.remove()
-        code = 128 - code if code < 0 else code
-        done = subprocess.CompletedProcess(argv, code, out, err)
-        if check and code:
-            text = (err or out or b"").decode(errors="replace").strip()
-            raise TestbedError(f"exit code {code} in {self.name} from: {' '.join(argv)}\n{text}")
-        return done
+        return subprocess.CompletedProcess(list(argv), 128 - code if code < 0 else code, out, err)
 
     def reboot(self) -> None:
         """Shut down cleanly, boot what a boot loader would choose, wait until settled."""

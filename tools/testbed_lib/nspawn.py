@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 from contextlib import ExitStack
 from pathlib import Path
 
+from testbed_lib.boot import Boot
 from testbed_lib.bootentry import choose_entry, deployment_of
-from testbed_lib.cgroup import Cgroup
-from testbed_lib.common import ENVIRONMENT, TestbedError, wait_until
+from testbed_lib.common import TestbedError, wait_until
 from testbed_lib.image import STATEROOT, bind_mounted, mounted_disk
-from testbed_lib.kernel import die_with_parent
 
 #: nspawn's exit code when the machine wants to reboot and nspawn runs as a service (--keep-unit).
 _EXIT_REBOOT = 133
@@ -28,40 +26,8 @@ exec /usr/lib/systemd/systemd
 """
 
 
-class Nspawn:
-    """One boot of a machine; a context manager that leaves nothing mounted or running."""
-
-    def __init__(
-        self, name: str, directory: Path, disk: Path, cgroup: Cgroup, *, shared_peer_group: bool
-    ) -> None:
-        self.name, self.directory, self.disk, self.cgroup = name, directory, disk, cgroup
-        self.shared_peer_group = shared_peer_group
-        self.leader = 0
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Nspawn:
-        with ExitStack() as stack:
-            root = stack.enter_context(mounted_disk(self.disk))
-            # A second mount point: after the pivot, paths below `root` mean the deployment.
-            boot = stack.enter_context(bind_mounted(root / "boot"))
-            command = self._command(root, boot, deployment_of(root, choose_entry(root)))
-            stack.callback(self.cgroup.remove)
-            self.cgroup.create()
-            log = stack.enter_context((self.directory / "console.log").open("ab"))
-            self.process = subprocess.Popen(
-                [*self.cgroup.launcher(), *command],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**ENVIRONMENT, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                preexec_fn=_die_with_guardian,  # noqa: PLW1509 - the guardian has one thread
-            )
-            self.leader = self._wait_for_leader()
-            self._stack = stack.pop_all()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+class Nspawn(Boot):
+    """One boot in systemd-nspawn."""
 
     def ask_poweroff(self) -> None:
         """Ask for a clean shutdown."""
@@ -74,6 +40,13 @@ class Nspawn:
     def wants_reboot(self) -> bool:
         """Say, of a boot that ended, whether the machine asked to be started again."""
         return self.process.wait() == _EXIT_REBOOT
+
+    def _prepare(self, stack: ExitStack) -> tuple[list[str], dict[str, str]]:
+        root = stack.enter_context(mounted_disk(self.disk))
+        # A second mount point: after the pivot, paths below `root` mean the deployment.
+        boot = stack.enter_context(bind_mounted(root / "boot"))
+        command = self._command(root, boot, deployment_of(root, choose_entry(root)))
+        return command, {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
 
     def _command(self, root: Path, boot: Path, deployment: str) -> list[str]:
         empty = self.directory / "empty"
@@ -94,8 +67,7 @@ class Nspawn:
             f"--kill-signal={signal.SIGRTMIN + 3}", "/bin/sh", "-c", _INIT,
         ]  # fmt: skip
 
-    def _wait_for_leader(self) -> int:
-        """Return PID 1 of the machine, as the host numbers it."""
+    def _wait_for_start(self, _stack: ExitStack) -> None:
         found: list[int] = []
 
         def look() -> bool:
@@ -106,11 +78,7 @@ class Nspawn:
             return bool(found)
 
         wait_until(look, seconds=20, what="systemd starting in the machine")
-        return found[0]
-
-
-def _die_with_guardian() -> None:
-    die_with_parent(signal.SIGKILL)  # nspawn in turn takes the machine with it
+        self.leader = found[0]
 
 
 def _is_systemd(pid: str) -> bool:
