@@ -14,7 +14,7 @@ from pathlib import Path
 
 from apt_ostree.model import accounts, layout, tmpfiles
 from apt_ostree.model.events import Report, task
-from apt_ostree.system import dracut
+from apt_ostree.system import dracut, process
 from apt_ostree.system.failpoints import failpoint
 
 #: Runs a command inside the root: its words, and its purpose for an error message.
@@ -76,6 +76,7 @@ def finish_tree(
     """
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
+    place_opt(root)
     describe_state(root, var_before)
     describe_accounts(root)
     free_units(root)
@@ -134,6 +135,19 @@ def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
 
 
 # --- /var
+
+
+def place_opt(root: Path) -> None:
+    """Move what packages put into /opt to /usr/lib/opt, with links: it is part of the tree, not state."""
+    for entry in _directories(root / "var/opt"):
+        if entry.is_symlink():
+            continue
+        home = root / "usr/lib/opt" / entry.name
+        home.mkdir(parents=True, exist_ok=True)
+        # cp keeps owners, capabilities and hard links, which shutil does not.
+        process.run(["cp", "-a", "--", f"{entry}/.", home], what=f"place /opt/{entry.name} in the tree")
+        shutil.rmtree(entry)
+        entry.symlink_to(f"../../usr/lib/opt/{entry.name}")
 
 
 def describe_state(root: Path, var_before: frozenset[str]) -> None:

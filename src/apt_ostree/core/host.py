@@ -15,7 +15,7 @@ from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
 def require_root(what: str) -> None:
     """Refuse to go on without root's rights."""
     if os.geteuid() != 0:
-        raise NotAuthorized(f"{what} needs root", hint="run the command with sudo")
+        raise NotAuthorized(f"cannot {what} without root's rights", hint="run the command with sudo")
 
 
 @contextlib.contextmanager

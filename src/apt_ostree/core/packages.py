@@ -15,7 +15,7 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
 from apt_ostree.model.package import diff_packages
-from apt_ostree.system import statedb
+from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
@@ -177,11 +177,12 @@ def _deploy(
     """Build the target's commit and stage it, unless nothing would change."""
     given = dict(options)
     apply_live, replace_packages = given.pop("apply_live", False), given.pop("allow_replacement", False)
-    settings = Options(**given)
-    built = layering.build(report, sysroot, target.recipe, settings) if target.recipe else None
+    limits = settings.load()
+    wanted = Options(script_timeout=limits.script_timeout, **given)
+    built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
     commit = built.commit if built else target.base
     outcome = _outcome(sysroot, merge, built, commit)
-    if settings.dry_run or settings.download_only:
+    if wanted.dry_run or wanted.download_only:
         return outcome | {"staged": False}
     if commit is None or (commit == merge.checksum and target.origin == merge.origin):
         report(Message("No change."))

@@ -149,7 +149,21 @@ class Resolver:
             ) from failure
         kept = [pkg.name for pkg in targets if not (self._will_be_installed(pkg))]
         if kept:
-            raise Refused(f"cannot install {', '.join(kept)} without breaking other packages")
+            raise Refused(
+                f"cannot install {', '.join(kept)} without breaking other packages",
+                details=tuple(self._conflicts(targets)),
+                hint="choose other packages or versions; nothing was changed",
+            )
+
+    def _conflicts(self, targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
+        """Yield what stands between the requested packages, and between them and installed ones."""
+        for pkg in targets:
+            version = self.depcache.get_candidate_ver(pkg)
+            groups = [g for kind in ("Conflicts", "Breaks") for g in version.depends_list.get(kind, [])]
+            others = {v.parent_pkg for group in groups for dep in group for v in dep.all_targets()}
+            for other in sorted(others, key=lambda other: other.name):
+                if other != pkg and (other in targets or other.current_ver):
+                    yield f"{pkg.name} {version.ver_str} conflicts with {other.name}"
 
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
