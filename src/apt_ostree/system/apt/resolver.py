@@ -46,6 +46,7 @@ class Resolver:
             self.sources = apt_pkg.SourceList()
             self.sources.read_main_list()
         self._requested: frozenset[str] = frozenset()
+        self._chosen: dict[int, Any] = {}  # package id -> the version that was asked for
 
     def installed(self) -> frozenset[Package]:
         """Return the packages in the build root's database."""
@@ -85,7 +86,8 @@ class Resolver:
                 known = ", ".join(sorted({v.ver_str for v in pkg.version_list}))
                 raise UsageError(f"package {name!r} has no version {version!r}", hint=f"known: {known}")
             self.depcache.set_candidate_ver(pkg, found)
-        if not self.depcache.get_candidate_ver(pkg):
+        self._chosen[pkg.id] = self.depcache.get_candidate_ver(pkg)
+        if not self._chosen[pkg.id]:
             raise UsageError(f"package {name!r} has no version that may be installed")
         return pkg
 
@@ -158,7 +160,7 @@ class Resolver:
     def _conflicts(self, targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
         """Yield what stands between the requested packages, and between them and installed ones."""
         for pkg in targets:
-            version = self.depcache.get_candidate_ver(pkg)
+            version = self._chosen[pkg.id]
             groups = [g for kind in ("Conflicts", "Breaks") for g in version.depends_list.get(kind, [])]
             others = {v.parent_pkg for group in groups for dep in group for v in dep.all_targets()}
             for other in sorted(others, key=lambda other: other.name):
