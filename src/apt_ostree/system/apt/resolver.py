@@ -162,9 +162,10 @@ class Resolver:
         for pkg in targets:
             version = self._chosen[pkg.id]
             groups = [g for kind in ("Conflicts", "Breaks") for g in version.depends_list.get(kind, [])]
-            others = {v.parent_pkg for group in groups for dep in group for v in dep.all_targets()}
-            for other in sorted(others, key=lambda other: other.name):
-                if other != pkg and (other in targets or other.current_ver):
+            found = (v.parent_pkg for group in groups for dep in group for v in dep.all_targets())
+            others = {other.id: other for other in found if other.id != pkg.id}
+            for other in sorted(others.values(), key=lambda other: other.name):
+                if other.id in self._chosen or other.current_ver:
                     yield f"{pkg.name} {version.ver_str} conflicts with {other.name}"
 
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
