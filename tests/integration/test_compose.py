@@ -36,7 +36,8 @@ add-files:
 postprocess: |
   echo done > /etc/postprocessed
   mkdir -p /opt/vendor
-  echo state > /opt/vendor/file
+  echo content > /opt/vendor/file
+  echo state > /var/lib/vendor
 kernel-arguments: [rw, quiet]
 dracut: {omit-modules: [nvdimm]}
 metadata: {vendor: example}
@@ -214,7 +215,9 @@ def test_the_treefile_was_applied(tree):
     assert (tree / "usr/etc/motd").read_text() == "Hello\n"
     assert (tree / "usr/lib/test/secret").stat().st_mode & 0o777 == 0o600
     assert (tree / "usr/etc/postprocessed").read_text() == "done\n"
-    assert (tree / "usr/share/factory/var/opt/vendor/file").read_text() == "state\n"
+    assert (tree / "usr/lib/opt/vendor/file").read_text() == "content\n"
+    assert "L /var/opt/vendor - - - - ../../usr/lib/opt/vendor\n" in (tree / layout.TMPFILES_VAR).read_text()
+    assert (tree / "usr/share/factory/var/lib/vendor").read_text() == "state\n"
     assert os.readlink(tree / "usr/etc/systemd/system/apt-daily.timer") == "/dev/null"
     assert (tree / layout.KERNEL_ARGUMENTS).read_text() == 'kargs = ["rw", "quiet"]\n'
     assert (tree / layout.DRACUT_ARGUMENTS).read_text() == "--omit\nnvdimm\n"
