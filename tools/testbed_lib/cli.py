@@ -54,13 +54,11 @@ def _run(arguments: argparse.Namespace) -> int:
         return _passed_through(machine, arguments)
     machine = Machine(throw_away_name())
     machine.create_disk(_image(arguments))
-    lifeline = machine.boot(vm=arguments.vm, throw_away=True, shared_peer_group=arguments.shared_peer_group)
     try:
+        machine.boot(vm=arguments.vm, shared_peer_group=arguments.shared_peer_group)
         return _passed_through(machine, arguments)
     finally:
-        assert lifeline is not None
-        machine.kill()
-        os.close(lifeline)
+        machine.remove()
 
 
 def _start(arguments: argparse.Namespace) -> int:
@@ -71,6 +69,8 @@ def _start(arguments: argparse.Namespace) -> int:
 def _start_machine(machine: Machine, arguments: argparse.Namespace) -> None:
     if arguments.fresh:
         machine.remove()
+    if machine.is_running():
+        raise TestbedError(f"machine {machine.name} is already running")
     if not machine.has_disk():
         machine.create_disk(_image(arguments))
     machine.boot(vm=arguments.vm, shared_peer_group=arguments.shared_peer_group)

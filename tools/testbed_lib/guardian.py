@@ -32,15 +32,14 @@ _SHUTDOWN_SECONDS = 120
 def guard(name: str, options: dict[str, bool], *, status_fd: int, lifeline_fd: int) -> int:
     """Hold a machine until it is off; the first line on `status_fd` says how the first boot went.
 
-    lifeline_fd: ends the machine, and its files, when it closes; -1 for a machine that stays.
+    lifeline_fd: the machine ends, with its files, when this closes; -1 for a machine that stays.
     """
     directory = MACHINES / name
     with ExitStack() as stack:
         lock = stack.enter_context((directory / "lock").open("w"))
         wait_until(lambda: _try_lock(lock), seconds=2, what=f"machine {name} being free")
         disk = open_store() / "machines" / name / "disk.img"
-        if lifeline_fd >= 0:
-            stack.callback(remove_files, name)
+        stack.callback(_remove_if_orphaned, name, lifeline_fd)
         guardian = _Guardian(name, directory, disk, options, lifeline_fd)
         status = os.fdopen(status_fd, "w")
         try:
@@ -61,6 +60,11 @@ def _try_lock(file: IO[str]) -> bool:
     except BlockingIOError:
         return False  # someone looks whether the machine runs
     return True
+
+
+def _remove_if_orphaned(name: str, lifeline: int) -> None:
+    if lifeline >= 0 and select.select([lifeline], [], [], 0)[0]:
+        remove_files(name)
 
 
 def remove_files(name: str) -> None:

@@ -35,6 +35,7 @@ class Machine:
             raise TestbedError(f"not a machine name: {name!r} (use a-z, 0-9 and '-')")
         self.name = name
         self.directory = MACHINES / name
+        self._lifeline = -1
 
     def create_disk(self, image: Path) -> None:
         """Give the machine a fresh copy of a disk image."""
@@ -58,18 +59,17 @@ class Machine:
             return True
         return False
 
-    def boot(
-        self, *, vm: bool = False, throw_away: bool = False, shared_peer_group: bool = False
-    ) -> int | None:
+    def boot(self, *, vm: bool = False, shared_peer_group: bool = False) -> None:
         """Boot the machine's disk, in nspawn or as a virtual machine, and wait until it settled.
 
-        Returns the life line of a throw-away machine: it ends, with its files, when this is closed.
+        A machine with a name from `throw_away_name` holds a life line: it ends, with its files, when this
+        process does.
         """
         if self.is_running():
             raise TestbedError(f"machine {self.name} is already running")
         options = {"vm": vm, "shared_peer_group": shared_peer_group}
         status_read, status_write = os.pipe()
-        life_read, life_write = os.pipe() if throw_away else (-1, -1)
+        life_read, life_write = os.pipe() if self._is_ours() else (-1, -1)
         argv = [sys.executable, CHECKOUT / "tools/testbed", "_guard", self.name, json.dumps(options)]
         argv += [str(status_write), str(life_read)]
         with (self.directory / "guardian.log").open("wb") as log:
@@ -85,6 +85,8 @@ class Machine:
         os.close(status_write)
         if life_read >= 0:
             os.close(life_read)
+            self._drop_lifeline()
+            self._lifeline = life_write
         with os.fdopen(status_read) as status:
             answer = status.read().strip()
         if answer != "booted":
@@ -93,7 +95,6 @@ class Machine:
                 f"machine {self.name} did not boot: {answer.removeprefix('error ')} {log_tail}"
             )
         self.wait_settled()
-        return life_write if throw_away else None
 
     def wait_settled(self) -> None:
         """Wait until systemd has started everything; name the units that failed."""
@@ -189,6 +190,15 @@ class Machine:
         if self.is_running():
             self.kill()
         remove_files(self.name)
+        self._drop_lifeline()
+
+    def _is_ours(self) -> bool:
+        return self.name.startswith(f"run-{os.getpid()}-")
+
+    def _drop_lifeline(self) -> None:
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+        self._lifeline = -1
 
     def _disk(self) -> Path:
         return open_store() / "machines" / self.name / "disk.img"
@@ -259,6 +269,7 @@ def sweep() -> None:
             machine_cgroup(machine.name).remove()
             owner = re.match(r"run-(\d+)-", machine.name)
             if owner and not Path(f"/proc/{owner[1]}").exists():
+                say(f"removing the files of {machine.name}, which was killed")
                 remove_files(machine.name)
 
 
