@@ -5,7 +5,6 @@ Each command lives in a module of `cli.commands` and is imported only when it is
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import sys
@@ -65,6 +64,8 @@ class LazyGroup(click.Group):
         """Find the command of a command line; a mistyped one gets a proposal."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
+            import difflib
+
             near = difflib.get_close_matches(name, [*COMMANDS, *ALIASES], n=1)
             proposal = f"did you mean '{near[0]}'? " if near else ""
             raise UsageError(
