@@ -70,4 +70,4 @@ class Boot:
 
 
 def _die_with_guardian() -> None:
-    die_with_parent(signal.SIGKILL)  # nspawn in turn takes the machine with it
+    die_with_parent(signal.SIGKILL)  # and so does the machine

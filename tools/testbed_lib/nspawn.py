@@ -61,6 +61,8 @@ class Nspawn(Boot):
         if self.shared_peer_group:
             binds.append(f"--bind-ro={empty}:/run/testbed/shared-peer-group")
         return [
+            # A killed nspawn would leave its container running. As PID 1 of a namespace it takes all with it.
+            "unshare", "--pid", "--fork", "--kill-child", "--mount-proc",
             "systemd-nspawn", "--quiet", f"--directory={root}", f"--pivot-root={deployment}:/sysroot",
             *binds, f"--machine=testbed-{self.name}", f"--hostname={self.name}", "--register=no",
             "--keep-unit", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=read-only",
@@ -73,12 +75,19 @@ class Nspawn(Boot):
         def look() -> bool:
             if self.process.poll() is not None:
                 raise TestbedError(f"systemd-nspawn ended at once; see {self.directory}/console.log")
-            children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-            found[:] = [int(pid) for pid in children if _is_systemd(pid)]
+            nspawn = _children(str(self.process.pid))
+            found[:] = [int(pid) for parent in nspawn for pid in _children(parent) if _is_systemd(pid)]
             return bool(found)
 
         wait_until(look, seconds=20, what="systemd starting in the machine")
         self.leader = found[0]
+
+
+def _children(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return []
 
 
 def _is_systemd(pid: str) -> bool:
