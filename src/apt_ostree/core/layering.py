@@ -112,6 +112,7 @@ def _install(
         failpoint("layering.before-install")
         install.install(report, archives, root=root, scratch=scratch, script_timeout=options.script_timeout)
         failpoint("layering.after-install")
+        _drop_stale_initramfs(scratch / "upper", root)
         finish.finish_tree(
             root,
             var_before=var_before,
@@ -145,6 +146,13 @@ def _scripts_prepared(root: Path) -> Iterator[frozenset[str]]:
     for name, own in trees_own.items():
         target = root / "etc" / name
         target.write_text(seeding.harvest(own, seeded[name], _read(target)))
+
+
+def _drop_stale_initramfs(upper: Path, root: Path) -> None:
+    """Have the initramfs of a kernel made again whose image or modules were replaced under the same name."""
+    for modules in (upper / "lib/modules").glob("*"):
+        if (modules / "vmlinuz").is_file() or (modules / "kernel").is_dir():
+            (root / layout.KERNEL_MODULES / modules.name / finish.INITRAMFS).unlink(missing_ok=True)
 
 
 def _commit(

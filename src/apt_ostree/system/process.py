@@ -77,11 +77,11 @@ def run(
             _kill_group(process)
             raise
         texts = [_text(stream) for stream in (out, err)]
-    done = subprocess.CompletedProcess(words, process.returncode, texts[0], "" if err is out else texts[1])
+    err_text = "" if err is out else texts[1]
+    done = subprocess.CompletedProcess(words, process.returncode, "" if log else texts[0], err_text)
     if check and done.returncode != 0:
-        raise ExternalFailure(
-            f"cannot {what}: {describe_exit(done)}", details=tail(done.stderr or done.stdout, words)
-        )
+        details = tail((err_text.strip() and err_text) or texts[0], words)
+        raise ExternalFailure(f"cannot {what}: {describe_exit(done)}", details=details)
     return done
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import apt_pkg
 
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Step, Transaction
 from apt_ostree.system.apt.config import explained
@@ -236,7 +235,6 @@ class Resolver:
     def _step(self, pkg: apt_pkg.Package) -> Step:
         version = self.depcache.get_candidate_ver(pkg)
         files = [row[0] for row in version.file_list if not row[0].not_source]
-        origin = files[0] if files else None
         reason = "dependency"
         if pkg.name in self._requested:
             reason = "requested"
@@ -248,9 +246,7 @@ class Resolver:
             old=pkg.current_ver.ver_str if pkg.current_ver else "",
             new=version.ver_str,
             reason=reason,
-            origin=f"{origin.origin or origin.site}:{origin.archive}/{origin.component}"
-            if origin
-            else "local",
+            origin=_origin_text(files[0]) if files else "",
             size=version.size,
             security=any((f.label or "").endswith("-Security") for f in files),
         )
@@ -271,11 +267,12 @@ class Resolver:
             )
 
 
+def _origin_text(source: apt_pkg.PackageFile) -> str:
+    """Return ORIGIN:ARCHIVE/COMPONENT; a package given as a file has none of them."""
+    name = source.origin or source.site
+    return f"{name}:{source.archive}/{source.component}" if name else "file"
+
+
 def _dependency_text(dep: apt_pkg.Dependency) -> str:
     version = f" ({dep.comp_type} {dep.target_ver})" if dep.target_ver else ""
     return f"{dep.target_pkg.name}{version}"
-
-
-def requested_names(requests: Sequence[str]) -> frozenset[str]:
-    """Return the package names of requests."""
-    return frozenset(request_name(r).partition(":")[0] for r in requests)
