@@ -23,15 +23,16 @@ _SIZE = "64G"  # sparse: takes what is used
 @functools.cache
 def open_store() -> Path:
     """Mount the store for this process and its children; return where."""
-    if _MOUNT_POINT.is_mount():
-        return _MOUNT_POINT  # in the namespace of the process that started this one
+    # Always a namespace of its own, though the store may be mounted in the one it comes from: what this
+    # process mounts must end with it.
     unshare_mounts()
     with locked(CACHE / "store.lock"):
         _MOUNT_POINT.mkdir(exist_ok=True)
         if not _FILE.exists():
             _make()
         # One loop device for all: `mount` finds and reuses the one that has the file already.
-        wait_until(_try_mount, seconds=30, what="mounting the image store")
+        if not _MOUNT_POINT.is_mount():
+            wait_until(_try_mount, seconds=30, what="mounting the image store")
     for scratch in (SCRATCH, Path("/run/systemd/nspawn")):  # the latter: nspawn's own leftovers
         scratch.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", "mode=0700", "testbed", scratch)
