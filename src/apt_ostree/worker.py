@@ -45,6 +45,8 @@ def main() -> int:
     os.dup2(2, 1)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _raise_cancelled)
+    # A lost client is no reason to stop. Not SIG_IGN, which children would inherit.
+    signal.signal(signal.SIGHUP, lambda *_: None)
     try:
         result = _dispatch(json.loads(sys.stdin.readline()), _reporter(wire))
     except AptOstreeError as error:

@@ -26,7 +26,6 @@ from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
-_ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
 _LIBRARY_CACHE = "ld.so.cache"
 
 
@@ -96,10 +95,11 @@ def carry_out(
     if dry_run:
         return outcome | {"changed": True, "live": False}
     situation = look(sysroot, db)
+    statedb.mark()  # what is prepared in vain goes at the next boot
     with task(report, "Preparing the layer"):
         prepared = _prepare(sysroot, situation, change)
-    generation = _begin(sysroot, db, situation, change, prepared)
-    with _undone_on_failure(report, sysroot, db, generation):
+    with _undone_on_failure(report, sysroot, db):
+        generation = _begin(sysroot, db, situation, change, prepared)
         _act(report, sysroot, db, change=change, prepared=prepared, generation=generation)
     report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))
     return outcome | {"changed": True, "live": True, "generation": generation}
@@ -146,12 +146,16 @@ def _frozen_uppers(situation: Situation) -> tuple[str, ...]:
 
 def _begin(sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, prepared: Prepared) -> int:
     """Write the journal: the intent and every pre-image, durable before the first change."""
-    etc = [EtcRecord(path, files.read_state(ETC / path), state) for path, state in change.etc_states.items()]
-    ordered = {step.path: i for i, step in enumerate(change.plan.etc)}
-    etc.sort(key=lambda record: ordered[record.path])
-    recorded = {record.path for record in etc}
-    outside = [*_ACCOUNTS, _LIBRARY_CACHE]
-    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in outside if name not in recorded]
+    steps = [step.path for step in change.plan.etc if step.action is not EtcAction.KEEP]
+    etc = [EtcRecord(path, files.read_state(ETC / path), change.etc_states[path]) for path in steps]
+    edited = [record.path for record in etc if record.before != change.etc_seen[record.path]]
+    if edited:
+        raise Refused(
+            "files in /etc were edited while the change was being prepared",
+            details=edited,
+            hint="run the command again",
+        )
+    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in _outside(change)]
     units = [UnitRecord(s.unit, s.action) for s in change.plan.units if s.action is not UnitAction.LIST]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()
     failpoint("journal.before")
@@ -174,6 +178,7 @@ def _act(
 ) -> None:
     """Stop, switch, make current, start: the only part that the running system notices."""
     plan, touched = change.plan, change.changes
+    live_undo.hold_until_shutdown()
     stopping = [step.unit for step in plan.units if step.action is UnitAction.STOP]
     if stopping:
         with task(report, f"Stopping {', '.join(stopping)}"):
@@ -196,7 +201,6 @@ def _act(
             systemd.daemon_reload()
             failpoint("act.reloaded")
     _start_units(report, change)
-    live_undo.hold_until_shutdown()
     failpoint("act.before-end")
     db.set_phase(generation, Phase.LIVE)
 
@@ -216,18 +220,25 @@ def _make_current(db: StateDb, change: Change, generation: int) -> None:
     if users:
         systemd.create_users(users)
         failpoint("act.users")
-        _record_outcome(db, generation, _ACCOUNTS)
+        _record_outcome(db, generation, live_undo.ACCOUNT_FILES)
     directories = _configs(change, "lib/tmpfiles.d/")
     if directories:
         systemd.create_files(directories)
         failpoint("act.tmpfiles")
-    if _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change):
+    if _LIBRARY_CACHE in _outside(change):
         systemd.update_library_cache()
         _record_outcome(db, generation, (_LIBRARY_CACHE,))
     if rules.touches(touched, "lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
         systemd.reload_udev()
     if rules.touches(touched, "share/dbus-1/", "etc/dbus-1/"):
         systemd.reload_bus()
+
+
+def _outside(change: Change) -> tuple[str, ...]:
+    """Return the paths of /etc that programs change which we call."""
+    accounts = live_undo.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
+    cached = _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change)
+    return (*accounts, *((_LIBRARY_CACHE,) if cached else ()))
 
 
 def _record_outcome(db: StateDb, generation: int, names: Sequence[str]) -> None:
@@ -260,13 +271,16 @@ def _start_units(report: Report, change: Change) -> None:
 
 
 @contextmanager
-def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, generation: int) -> Iterator[None]:
+def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb) -> Iterator[None]:
+    known = {generation.id for generation in db.generations()}
     try:
         yield
     except BaseException as failure:
-        report(Message("The change failed and is being undone.", "warning"))
         try:
-            live_undo.undo(report, sysroot, db, generation)
+            begun = [generation for generation in db.generations() if generation.id not in known]
+            if begun:
+                report(Message("The change failed and is being undone.", "warning"))
+                live_undo.undo(report, sysroot, db, begun)
         except Exception as trouble:
             raise Incomplete(
                 f"the change failed ({failure}) and could not be undone completely: {trouble}",

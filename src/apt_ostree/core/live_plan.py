@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from apt_ostree.core.inventory import packages_of
-from apt_ostree.errors import Refused
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
@@ -51,13 +52,15 @@ class Change:
     """A plan with the material to carry it out.
 
     view_diff: what lies between the booted /usr and the target (the layer); changes: what lies between the
-    present /usr and the target; etc_states: the target's state of each path that is written or removed.
+    present /usr and the target; etc_states: the target's state of each path that is written or removed;
+    etc_seen: what these paths held when that was decided.
     """
 
     plan: LivePlan
     view_diff: DirDiff | None
     changes: tuple[PathChange, ...]
     etc_states: dict[str, FileState] = field(default_factory=dict)
+    etc_seen: dict[str, FileState] = field(default_factory=dict)
 
 
 def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
@@ -73,13 +76,15 @@ def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
 def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_replacement: bool) -> Change:
     """Plan to make `target` current."""
     repo, running = sysroot.repo, os.uname().release
+    if diff.directory_of(repo, target, "usr") is None:
+        raise UsageError(f"commit {target[:12]} is not a system's tree: it has no /usr")
     now = _usr_diff(sysroot, situation.commit, target)
     view_diff = now
     if situation.commit != situation.booted.checksum:
         view_diff = _usr_diff(sysroot, situation.booted.checksum, target)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
-    etc, states = _plan_etc(sysroot, changes)
+    etc, states, seen = _plan_etc(sysroot, changes)
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
     plan = LivePlan(
         source=situation.commit,
@@ -89,20 +94,25 @@ def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_re
         etc=etc,
         units=plan_units(changes, etc),
         deferred=rules.kernel_notes(changes, running),
-        refusals=(*refusals, *_environment_refusals(situation)),
+        refusals=(*refusals, *_environment_refusals(situation, changes)),
     )
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})
         view_diff = without(view_diff, f"lib/modules/{running}", kept)
-    return Change(plan, view_diff, changes, states)
+    return Change(plan, view_diff, changes, states, seen)
 
 
 def _usr_diff(sysroot: Sysroot, old: str, new: str) -> DirDiff | None:
     return diff.diff_commits(sysroot.repo, old, new)
 
 
-def _environment_refusals(situation: Situation) -> tuple[str, ...]:
-    reasons = []
+def _environment_refusals(situation: Situation, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+    going = {f"{usrview.USR}/{change.path}" for change in changes if change.kind is Kind.REMOVED}
+    reasons = [
+        f"{target} is a mount point, and the new tree has no such path; unmount it first"
+        for target in usrview.submounts()
+        if going.intersection({target, *map(str, Path(target).parents)})
+    ]
     if situation.booted.unlocked == "hotfix":
         reasons.append("the booted deployment is unlocked as a hotfix; its /usr is not the commit's")
     current = situation.current
@@ -113,34 +123,72 @@ def _environment_refusals(situation: Situation) -> tuple[str, ...]:
 
 def _plan_etc(
     sysroot: Sysroot, changes: tuple[PathChange, ...]
-) -> tuple[tuple[EtcStep, ...], dict[str, FileState]]:
-    """Decide about each path below /usr/etc that differs between the trees."""
+) -> tuple[tuple[EtcStep, ...], dict[str, FileState], dict[str, FileState]]:
+    """Decide about each path below /usr/etc that differs between the trees.
+
+    Return the steps in the order they are taken, and for each path that is changed its new state and the
+    one that was found.
+    """
     steps: list[EtcStep] = []
     states: dict[str, FileState] = {}
-    written: set[str] = set()
-    for change in changes:
-        if not change.path.startswith("etc/"):
-            continue
-        path = change.path.removeprefix("etc/")
-        if path in NOT_MERGED:
-            continue
-        new = _state(sysroot, change.new, is_dir=change.is_dir)
+    seen: dict[str, FileState] = {}
+    for path, (old, new) in _etc_sides(sysroot, changes).items():
         current = files.read_state(ETC / path)
-        decision = three_way(_state(sysroot, change.old, is_dir=change.is_dir), new, current)
+        decision = three_way(old, new, current)
         if decision is None:
             continue
         action, reason = decision
         parent = str(Path(path).parent)
-        if action is EtcAction.WRITE and parent not in written and not (ETC / parent).is_dir():
+        shown = states.get(parent) or files.read_state(ETC / parent)
+        if action is EtcAction.WRITE and shown.type != "directory":
             action, reason = EtcAction.KEEP, "the administrator removed its directory"
         if action is not EtcAction.KEEP:
-            states[path] = new
-            written.add(path)
+            states[path], seen[path] = new, current
         steps.append(EtcStep(path, action, reason))
-    # Directories are made before what is in them, and go after it.
+    going = {ETC / path for path, state in states.items() if state.type == "absent"}
+    for index, step in enumerate(steps):
+        if _replaces_directory(step, states, seen) and files.holds_others(ETC / step.path, going):
+            steps[index] = EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
+            del states[step.path]
+    return _in_order(steps, states, seen), states, seen
+
+
+def _etc_sides(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> dict[str, tuple[FileState, FileState]]:
+    """Return what the trees ship, before and after, of each path of /etc that differs; parents come first."""
+    sides: dict[str, tuple[FileState, FileState]] = {}
+    for change in changes:
+        path = change.path.removeprefix("etc/")
+        if path == change.path or path in NOT_MERGED:
+            continue
+        old = _state(sysroot, change.old, is_dir=change.is_dir)
+        new = _state(sysroot, change.new, is_dir=change.is_dir)
+        if path in sides:  # a directory became a file, or a file a directory: two entries, one path
+            known_old, known_new = sides[path]
+            old, new = (known_old, new) if old == ABSENT else (old, known_new)
+        sides[path] = (old, new)
+    return sides
+
+
+def _replaces_directory(
+    step: EtcStep, states: Mapping[str, FileState], seen: Mapping[str, FileState]
+) -> bool:
+    if step.action is not EtcAction.WRITE or states[step.path].type == "directory":
+        return False
+    return seen[step.path].type == "directory"
+
+
+def _in_order(
+    steps: list[EtcStep], states: Mapping[str, FileState], seen: Mapping[str, FileState]
+) -> tuple[EtcStep, ...]:
+    """Order steps: directories are made before what is in them, and go after it.
+
+    What is new comes first, but a directory that is replaced must be empty by then.
+    """
+    replaced = tuple(f"{step.path}/" for step in steps if _replaces_directory(step, states, seen))
     writes = [step for step in steps if step.action is not EtcAction.REMOVE]
-    removals = [step for step in steps if step.action is EtcAction.REMOVE]
-    return (*writes, *reversed(removals)), states
+    removals = [step for step in reversed(steps) if step.action is EtcAction.REMOVE]
+    early = [step for step in removals if replaced and step.path.startswith(replaced)]
+    return (*early, *writes, *(step for step in removals if step not in early))
 
 
 def _state(sysroot: Sysroot, checksum: str, *, is_dir: bool) -> FileState:

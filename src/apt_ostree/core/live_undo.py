@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live_plan import ETC, Situation, look, plan_units
-from apt_ostree.errors import Refused
+from apt_ostree.errors import ExternalFailure, Incomplete, Refused
+from apt_ostree.model.accounts import without_added
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.filestate import FileState
@@ -29,6 +31,9 @@ from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
+_ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
+#: What systemd-sysusers(8) writes in /etc: the account files, with their backups.
+ACCOUNT_FILES = tuple(f"{name}{end}" for name in _ACCOUNTS for end in ("", "-"))
 _REFS = "apt-ostree/live"
 _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
@@ -40,33 +45,93 @@ def reset(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = Fals
         report(Message("The running system shows the booted commit already."))
         return {"changed": False, "live": False, "commit": situation.booted.checksum}
     usrview.refuse_foreign_mount()
-    _refuse_lost_edits(sysroot, situation.generations)
+    _refuse_lost_edits(sysroot, situation)
     plan = _plan_reset(sysroot, db, situation)
     report(PlanShown("live", plan.to_json()))
     if not dry_run:
-        for generation in situation.generations:
-            db.set_phase(generation.id, Phase.UNDOING)
-        failpoint("reset.marked")
-        _step_back(report, sysroot, db, situation.generations, plan)
+        _finish_undo(report, sysroot, db, situation.generations)
         report(Message("The running system shows the booted commit again."))
     return {"changed": True, "live": False, "commit": situation.booted.checksum, "plan": plan.to_json()}
 
 
-def undo(report: Report, sysroot: Sysroot, db: StateDb, number: int) -> None:
-    """Undo one generation that failed or was interrupted: the newest one."""
-    generation = next(g for g in db.generations() if g.id == number)
-    db.set_phase(number, Phase.UNDOING)
+def undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
+    """Undo generations, the newest ones: units, then the view, then /etc, then what had been stopped."""
+    for generation in generations:
+        db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
-    _step_back(report, sysroot, db, (generation,), None)
+    started, stopped = _unit_changes(sysroot, db, generations)
+    stopping = sorted(systemd.active(started))
+    if stopping:
+        _try(report, f"Stopping {', '.join(stopping)}", lambda: systemd.stop(stopping))
+    failpoint("undo.stopped")
+    with task(report, "Switching /usr back"):
+        _show_before(sysroot, db, generations)
+    failpoint("undo.switched")
+    for generation in reversed(generations):
+        _restore(report, db.etc_records(generation.id))
+    failpoint("undo.etc")
+    systemd.daemon_reload()
+    starting = sorted(stopped)
+    if starting:
+        _try(report, f"Starting {', '.join(starting)}", lambda: systemd.start(starting))
+    failpoint("undo.restarted")
+    for generation in reversed(generations):
+        forget(sysroot, db, generation.id)
 
 
 def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """Undo what an earlier call of this boot left unfinished; tell whether there was anything."""
     found = [g for g in db.generations() if g.boot_id == boot_id() and g.phase is not Phase.LIVE]
-    for generation in reversed(found):
-        report(Message(f"Undoing generation {generation.id}, which was interrupted."))
-        undo(report, sysroot, db, generation.id)
+    if found:
+        report(Message(f"Undoing {len(found)} live changes that were interrupted."))
+        _finish_undo(report, sysroot, db, found)
     return bool(found)
+
+
+def _finish_undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
+    """Undo generations, and try again when that fails: half a step back is nobody's wish."""
+    try:
+        undo(report, sysroot, db, generations)
+    except Refused:
+        raise
+    except Exception as failure:
+        report(Message(f"Going on after: {failure}", "warning"))
+        try:
+            undo(report, sysroot, db, generations)
+        except Exception as trouble:
+            raise Incomplete(
+                f"the live changes could not be undone completely: {trouble}",
+                hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
+            ) from failure
+
+
+def _try(report: Report, title: str, action: Callable[[], None]) -> None:
+    """Do what must not hold up an undo."""
+    with task(report, title):
+        try:
+            action()
+        except ExternalFailure as error:
+            report(Message(error.message, "warning"))
+
+
+def _unit_changes(
+    sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the units to stop and those to start to get back to how it was before `generations`."""
+    first: dict[str, str] = {}
+    for generation in generations:
+        for record in db.unit_records(generation.id):
+            first.setdefault(record.unit, record.action)
+    started = {unit for unit, action in first.items() if action == UnitAction.START}
+    stopped = {unit for unit, action in first.items() if action == UnitAction.STOP}
+    try:
+        changes = tuple(
+            flatten(diff.diff_commits(sysroot.repo, generations[-1].target, generations[0].source))
+        )
+    except ExternalFailure:  # the commit is gone, so it was not shown yet when the change was interrupted
+        changes = ()
+    going = {step.unit for step in plan_units(changes, ()) if step.action is UnitAction.STOP}
+    return frozenset(started | going), frozenset(stopped)
 
 
 def recover(
@@ -81,7 +146,9 @@ def recover(
         report(Message("Nothing to recover."))
         return {"changed": False}
     with host.changing("recover") as sysroot, statedb.opened() as db:
-        changed = recover_interrupted(report, sysroot, db)
+        changed = False
+        if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
+            changed = recover_interrupted(report, sysroot, db)
         if shutdown:
             _end_of_boot(report, db)
         if finalized:
@@ -94,68 +161,60 @@ def recover(
 def _plan_reset(sysroot: Sysroot, db: StateDb, situation: Situation) -> LivePlan:
     repo, booted = sysroot.repo, situation.booted.checksum
     changes = tuple(flatten(diff.diff_commits(repo, situation.commit, booted)))
-    etc = tuple(
-        step
-        for g in reversed(situation.generations)
-        for record in db.etc_records(g.id)[::-1]
-        if (step := _undo_step(record))
-    )
     return LivePlan(
         source=situation.commit,
         target=booted,
         packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, booted)),
         files=count_files(changes),
-        etc=etc,
+        etc=_plan_restore([r for g in situation.generations for r in db.etc_records(g.id)]),
         units=plan_units(changes, ()),
     )
 
 
-def _undo_step(record: EtcRecord) -> EtcStep | None:
-    if record.after is None or record.before == record.after:
-        return None
-    current = files.read_state(ETC / record.path)
-    if current == record.before:
-        return None
-    if current != record.after:
-        return EtcStep(record.path, EtcAction.KEEP, "the administrator changed it since")
-    action = EtcAction.REMOVE if record.before.type == "absent" else EtcAction.WRITE
-    return EtcStep(record.path, action, "as it was before")
+def _plan_restore(records: Sequence[EtcRecord]) -> tuple[EtcStep, ...]:
+    """Tell what undoing records, the oldest first, makes of /etc."""
+    steps: dict[str, EtcStep] = {}
+    then: dict[str, FileState] = {}
+    for record in reversed(records):
+        now = files.read_state(ETC / record.path)
+        current = then.get(record.path, now)
+        goal = _goal(record, current)
+        if goal is None:
+            steps[record.path] = EtcStep(record.path, EtcAction.KEEP, "the administrator changed it since")
+            continue
+        then[record.path] = goal
+        action = EtcAction.REMOVE if goal.type == "absent" else EtcAction.WRITE
+        reason = "as it was before" if goal == record.before else "without the accounts that were added"
+        steps[record.path] = EtcStep(record.path, action, reason)
+        if goal == now:
+            del steps[record.path]
+    return tuple(steps.values())
 
 
-def _step_back(
-    report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation], plan: LivePlan | None
-) -> None:
-    """Undo generations, the newest first: units, then the view, then /etc, then what had been stopped."""
-    units = [record for g in generations for record in db.unit_records(g.id)]
-    started = {record.unit for record in units if record.action == UnitAction.START}
-    going = {step.unit for step in plan.units if step.action is UnitAction.STOP} if plan else set()
-    stopping = systemd.active(started | going)
-    if stopping:
-        with task(report, f"Stopping {', '.join(sorted(stopping))}"):
-            systemd.stop(sorted(stopping))
-    failpoint("undo.stopped")
-    with task(report, "Switching /usr back"):
-        _show_before(sysroot, db, generations)
-    failpoint("undo.switched")
-    for generation in reversed(generations):
-        _restore(report, db.etc_records(generation.id))
-    failpoint("undo.etc")
-    systemd.daemon_reload()
-    stopped = [record.unit for record in units if record.action == UnitAction.STOP]
-    if stopped:
-        systemd.start(sorted(set(stopped)))
-    failpoint("undo.restarted")
-    for generation in reversed(generations):
-        forget(sysroot, db, generation.id)
+def _goal(record: EtcRecord, current: FileState) -> FileState | None:
+    """Return what undoing a record makes of a path, or None when it is the administrator's by now."""
+    if record.after is None or current in (record.before, record.after):
+        return record.before
+    if record.path in _ACCOUNTS and current.type == "file":  # the administrator adds users, too
+        texts = (
+            state.content.decode(errors="surrogateescape") for state in (current, record.before, record.after)
+        )
+        return replace(current, content=without_added(*texts).encode(errors="surrogateescape"))
+    return None
 
 
 def _show_before(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
     """Make /usr show what it showed before the first of `generations`."""
     gone = {g.id for g in generations}
+    if gone.isdisjoint(usrview.stacked()):
+        return
+    usrview.refuse_foreign_mount()
+    if usrview.generation() not in gone:  # killed with the new view beneath the old one: bring it up
+        usrview.finish_switch()
     earlier = [
         g for g in db.generations() if g.boot_id == boot_id() and g.id not in gone and g.phase is Phase.LIVE
     ]
-    if earlier and usrview.generation() in gone and earlier[-1].id not in usrview.stacked():
+    if earlier and earlier[-1].id not in usrview.stacked():
         previous = earlier[-1]
         booted = look(sysroot, db).booted
         with scratch(sysroot) as directory:
@@ -164,14 +223,12 @@ def _show_before(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation
     usrview.withdraw(earlier[-1].id if earlier else None)
 
 
-def _refuse_lost_edits(sysroot: Sysroot, generations: Sequence[Generation]) -> None:
+def _refuse_lost_edits(sysroot: Sysroot, situation: Situation) -> None:
     """Refuse a reset that would drop what was edited in an unlocked /usr while it showed the change."""
     edited = [
         str(path)
-        for generation in generations
-        for upper in map(Path, generation.uppers)
-        if upper.is_relative_to(sysroot.state_dir)
-        for path in upper.rglob("*")
+        for generation in situation.generations
+        for path in _edits(sysroot, lowers(sysroot, situation.booted, generation))
     ]
     if edited:
         raise Refused(
@@ -181,24 +238,44 @@ def _refuse_lost_edits(sysroot: Sysroot, generations: Sequence[Generation]) -> N
         )
 
 
+def _edits(sysroot: Sysroot, directories: Sequence[Path]) -> Iterator[Path]:
+    """Yield what was written into a generation's own upper directory; Python's caches are nobody's edits."""
+    for index, upper in enumerate(directories):
+        if not upper.is_relative_to(sysroot.state_dir / "uppers"):
+            continue
+        for path in upper.rglob("*"):
+            name = path.relative_to(upper)
+            is_dir = path.is_dir() and not path.is_symlink()
+            copied_up = is_dir and any((below / name).is_dir() for below in directories[index + 1 :])
+            if "__pycache__" not in name.parts and not copied_up:
+                yield path
+        return
+
+
 def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tuple[Path, ...]:
     """Return the directories that a generation's view is made of, the topmost first."""
     checked_out = (layers.check_out(sysroot.repo, name, layers_dir(sysroot)) for name in generation.layers)
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
-def _restore(report: Report, records: Sequence[EtcRecord]) -> None:
+def _restore(report: Report, records: Sequence[EtcRecord], etc: Path = ETC) -> None:
     """Give paths of /etc their states from before, but keep what the administrator changed since."""
-    wanted = []
+    files.discard_leftovers(etc / record.path for record in records)
+    wanted: dict[Path, FileState] = {}
     for record in reversed(records):
-        current = files.read_state(ETC / record.path)
-        if current == record.before:
+        path = etc / record.path
+        current = files.read_state(path)
+        goal = _goal(record, current)
+        if goal == current:
             continue
-        if record.after is not None and current != record.after:
+        blocked = (
+            current.type == "directory" and goal is not None and goal.type not in ("directory", "absent")
+        )
+        if goal is None or (blocked and files.holds_others(path, wanted)):
             report(Message(f"kept /etc/{record.path}: it was changed after the update", "warning"))
             continue
-        wanted.append((ETC / record.path, record.before))
-    files.write_states(wanted)
+        wanted[path] = goal
+    files.write_states(list(wanted.items()))
 
 
 def forget(sysroot: Sysroot, db: StateDb, number: int) -> None:
@@ -231,7 +308,7 @@ def _end_of_boot(report: Report, db: StateDb) -> None:
         for record in records:
             shipped = record.after is not None and record.after.type != "absent"
             if record.after and shipped and files.read_state(ETC / record.path).type == "absent":
-                removed[record.path] = record.after
+                removed.setdefault(record.path, record.after)
         db.remember_removals(removed)
         failpoint("shutdown.remembered")
         _restore(report, [record for record in records if record.path not in removed])
@@ -258,10 +335,11 @@ def _remove_again(root: Path, db: StateDb) -> None:
 
 def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Remove every trace of live state that earlier boots left, on disk as well."""
-    booted = look(sysroot, db).booted
+    # After a power cut, another deployment than the one that was changed may have been booted.
+    places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
     for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
-        if generation.deployment == booted.id:
-            _restore(report, db.etc_records(generation.id))
+        if generation.deployment in places:
+            _restore(report, db.etc_records(generation.id), places[generation.deployment])
         forget(sysroot, db, generation.id)
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")

@@ -90,17 +90,23 @@ def flatten(diff: DirDiff | None, prefix: str = "") -> Iterator[PathChange]:
 
 
 def without(diff: DirDiff, path: str, kinds: frozenset[Kind]) -> DirDiff:
-    """Return the difference without entries of these kinds at and below a path (relative to `diff`)."""
+    """Return the difference without entries of these kinds at and below a path (relative to `diff`).
+
+    A directory on the way that goes as a whole stays, since something below it does.
+    """
     head, _, rest = path.partition("/")
     dirs = []
+    kept = False
     for directory in diff.dirs:
         if directory.name != head:
             dirs.append(directory)
-        elif rest:
-            dirs.append(without(directory, rest, kinds))
-        elif pruned := _prune(directory, kinds):
+            continue
+        pruned = without(directory, rest, kinds) if rest else _prune(directory, kinds)
+        kept = directory.new is None and (pruned is None or pruned.new is not None)
+        if pruned:
             dirs.append(pruned)
-    return DirDiff(diff.name, diff.old, diff.new, diff.files, tuple(dirs))
+    new = diff.old if kept and diff.new is None else diff.new
+    return DirDiff(diff.name, diff.old, new, diff.files, tuple(dirs))
 
 
 def _prune(diff: DirDiff, kinds: frozenset[Kind]) -> DirDiff | None:
@@ -108,6 +114,8 @@ def _prune(diff: DirDiff, kinds: frozenset[Kind]) -> DirDiff | None:
         return None
     files = tuple(entry for entry in diff.files if entry.kind not in kinds)
     dirs = tuple(kept for directory in diff.dirs if (kept := _prune(directory, kinds)))
-    if not files and not dirs:
-        return None
-    return DirDiff(diff.name, diff.old, diff.new, files, dirs)
+    new = diff.new
+    if diff.old and new and Kind.CHANGED in kinds:
+        new = (new[0], diff.old[1])  # its own metadata stays
+    pruned = DirDiff(diff.name, diff.old, new, files, dirs)
+    return pruned if files or dirs or pruned.own_change else None

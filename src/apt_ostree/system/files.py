@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -69,13 +70,32 @@ def write_states(wanted: Sequence[tuple[Path, FileState]]) -> None:
             failpoint("etc.after-write")
         _flush(path for path, _state in wanted)
     finally:
-        for temporary in prepared.values():
-            temporary.unlink(missing_ok=True)
+        discard_leftovers(prepared)
 
 
 def write_state(path: Path, state: FileState) -> None:
     """Make one path hold `state`."""
     write_states([(path, state)])
+
+
+def discard_leftovers(paths: Iterable[Path]) -> None:
+    """Remove what a killed `write_states` left beside these paths."""
+    for path in paths:
+        temporary = _temporary(path)
+        if temporary.is_dir() and not temporary.is_symlink():
+            temporary.rmdir()
+        else:
+            _remove(temporary)
+
+
+def holds_others(directory: Path, going: Collection[Path]) -> bool:
+    """Tell whether anything lies below a directory that is not in `going`."""
+    return any(path not in going for path in directory.rglob("*"))
+
+
+def _temporary(path: Path) -> Path:
+    """Return where a path's new state is written: a name that fits and that a later call knows, too."""
+    return path.with_name(_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
 
 
 def _remove(path: Path) -> None:
@@ -93,17 +113,22 @@ def _remove(path: Path) -> None:
 
 
 def _make_directory(path: Path, state: FileState) -> None:
-    if not path.is_dir() or path.is_symlink():
-        _remove(path)
-        path.mkdir(parents=True)
-    _set_metadata(path, state)
+    if path.is_dir() and not path.is_symlink():
+        _set_metadata(path, state)
+        return
+    temporary = _temporary(path)
+    discard_leftovers([path])
+    temporary.mkdir(parents=True)
+    _set_metadata(temporary, state)
+    _remove(path)
+    temporary.rename(path)
 
 
 def _prepare(path: Path, state: FileState) -> Path:
     """Write a file or link beside its place."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{_PREFIX}{path.name}"[:255])
-    temporary.unlink(missing_ok=True)
+    temporary = _temporary(path)
+    discard_leftovers([path])
     if state.type == "symlink":
         temporary.symlink_to(os.fsdecode(state.content))
         os.lchown(temporary, state.uid, state.gid)

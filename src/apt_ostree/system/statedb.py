@@ -43,10 +43,11 @@ CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT
 
 
 class StateDb:
-    """An opened state database."""
+    """An opened state database. The file is made by the first `begin`, so that looking changes nothing."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, provisional: bool = False) -> None:
         self._db = connection
+        self._provisional = provisional
 
     def begin(
         self,
@@ -60,7 +61,11 @@ class StateDb:
         units: Sequence[UnitRecord],
     ) -> int:
         """Write the intent of a switch with every pre-image; return the generation's number."""
-        MARKER.touch()
+        mark()
+        if self._provisional:
+            self._db.close()
+            self._db, self._provisional = _connect(f"file:{_path()}?mode=rwc"), False
+            self._db.executescript(_SCHEMA)
         with self._db:
             cursor = self._db.execute(
                 "INSERT INTO generation (boot_id, deployment, source, target, layers, uppers, phase, created)"
@@ -152,25 +157,39 @@ class StateDb:
         with self._db:
             self._db.execute("DELETE FROM removed_by_admin")
 
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+
+def mark() -> None:
+    """Have the next boot clear up, from now on."""
+    DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    MARKER.touch()
+
 
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
-    """Open the database for a change, creating it if need be."""
-    DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
-    with _connected(DIRECTORY / "state.db", "rwc") as connection:
-        connection.executescript(_SCHEMA)
-        yield StateDb(connection)
+    """Open the database for a change."""
+    with _explained():
+        exists = _path().exists()
+        connection = _connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
+        db = StateDb(connection, provisional=not exists)
+        try:
+            connection.executescript(_SCHEMA)
+            yield db
+        finally:
+            db.close()
 
 
 @contextlib.contextmanager
 def read_only() -> Iterator[StateDb | None]:
     """Open the database to read it; None where nothing was ever changed live."""
-    path = DIRECTORY / "state.db"
-    if not path.exists():
+    if not _path().exists():
         yield None
         return
-    with _connected(path, "ro") as connection:
-        yield StateDb(connection)
+    with _explained(), contextlib.closing(StateDb(_connect(f"file:{_path()}?mode=ro"))) as db:
+        yield db
 
 
 def boot_id() -> str:
@@ -178,18 +197,23 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
+def _path() -> Path:
+    return DIRECTORY / "state.db"
+
+
+def _connect(uri: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(uri, uri=True, timeout=30)
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
 @contextlib.contextmanager
-def _connected(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+def _explained() -> Iterator[None]:
     try:
-        connection = sqlite3.connect(f"file:{path}?mode={mode}", uri=True, timeout=30)
-        try:
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA foreign_keys = ON")
-            yield connection
-        finally:
-            connection.close()
+        yield
     except sqlite3.Error as error:
-        raise ExternalFailure(f"cannot use the state database {path}: {error}") from error
+        raise ExternalFailure(f"cannot use the state database {_path()}: {error}") from error
 
 
 def _pack(state: FileState | None) -> str | None:

@@ -64,11 +64,11 @@ def show(
 ) -> None:
     """Make /usr show these directories, the topmost first, as one atomic switch.
 
-    scratch: an empty directory outside /usr. upper: upper and work directory of an unlocked system.
-    The caller is in a private namespace.
+    scratch: an empty directory outside /usr, with room beside it. upper: upper and work directory of an
+    unlocked system. The caller is in a private namespace.
     """
     overlay = mounts.new_overlay(
-        [str(lower) for lower in lowers],
+        [str(lower) for lower in _at_least_two(lowers, scratch.parent)],
         source=f"{_SOURCE}{generation}",
         scratch=scratch,
         upper=(str(upper[0]), str(upper[1])) if upper else None,
@@ -87,6 +87,12 @@ def show(
                 os.close(tree)
     finally:
         os.close(overlay)
+
+
+def finish_switch() -> None:
+    """Detach the old view that a killed switch left on top of its new one."""
+    with mounts.in_namespace_of(_PID1):
+        mounts.umount(USR, detach=True)
 
 
 def withdraw(down_to: int | None = None) -> None:
@@ -116,6 +122,20 @@ def _swap(tree: int) -> None:
         return
     failpoint("switch.between")
     mounts.umount(USR, detach=True)
+
+
+def submounts() -> tuple[str, ...]:
+    """Return the mount points below /usr, which a new view takes over."""
+    return tuple(mount.target for mount in mountinfo.below(mountinfo.read(_PID1), USR))
+
+
+def _at_least_two(lowers: Sequence[Path], parent: Path) -> Sequence[Path]:
+    """Add an empty directory to a single one: a read-only overlay needs two (overlayfs.rst)."""
+    if len(lowers) > 1:
+        return lowers
+    empty = parent / "empty"
+    empty.mkdir(mode=0o700, exist_ok=True)
+    return (*lowers, empty)
 
 
 def _carry_submounts(overlay: int, scratch: Path) -> int:

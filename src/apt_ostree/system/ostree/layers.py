@@ -39,9 +39,13 @@ def check_out(repo: Repo, layer: str, layers_dir: Path) -> Path:
     layers_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     partial = layers_dir / f"{layer}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    repo.checkout(layer, layers_dir, partial.name)
-    failpoint("layer.checked-out")
-    partial.rename(target)
+    try:
+        repo.checkout(layer, layers_dir, partial.name)
+        failpoint("layer.checked-out")
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     return target
 
 

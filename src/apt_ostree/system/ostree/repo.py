@@ -43,7 +43,8 @@ class Repo:
             _ok, checksum = self.handle.resolve_rev(rev, False)
         except GLib.Error as error:
             raise UsageError(f"no commit or ref {rev!r} in the repository: {error.message}") from error
-        self.load_commit(checksum)
+        if not self.handle.has_object(OSTree.ObjectType.COMMIT, checksum, None)[1]:
+            raise UsageError(f"no commit {rev!r} in the repository")  # a whole checksum is taken at its word
         return str(checksum)
 
     def resolve_or_none(self, rev: str) -> str | None:
