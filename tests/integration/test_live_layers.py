@@ -1,0 +1,398 @@
+"""Layers and the switch on real OSTree repositories and real overlayfs, in a private mount namespace."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from apt_ostree.model.treediff import flatten
+from apt_ostree.system import mountinfo, mounts, usrview
+from apt_ostree.system.ostree import commit, diff, layers, overlay_commit
+from apt_ostree.system.ostree.repo import Repo
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
+_numbers = itertools.count()
+_limits = settings(
+    deadline=None,
+    max_examples=60,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+@pytest.fixture(scope="module")
+def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty file system in a mount namespace of the module's own."""
+    outside = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    mounts.enter_private_namespace()
+    place = tmp_path_factory.mktemp("live")
+    mounts.mount("none", place, "tmpfs", data="mode=755")
+    try:
+        yield place
+    finally:
+        assert mounts._libc.setns(outside, mounts.CLONE_NEWNS) == 0  # os.setns is of Python 3.12
+        os.close(outside)
+
+
+# --- trees
+
+#: ("file", mode, uid, text) | ("link", target) | ("dir", mode, uid, entries)
+_names = st.sampled_from(["a", "b", "c", "läng lich"])
+_files = st.tuples(
+    st.just("file"),
+    st.sampled_from([0o644, 0o755, 0o4755, 0o600]),
+    st.sampled_from([0, 7]),
+    st.sampled_from(["", "1", "2"]),
+)
+_links = st.tuples(st.just("link"), st.sampled_from(["a", "../b", "/nowhere"]))
+_modes = st.sampled_from([0o755, 0o700, 0o2775, 0o1777])
+
+
+def _directories(child):
+    return st.tuples(
+        st.just("dir"), _modes, st.sampled_from([0, 7]), st.dictionaries(_names, child, max_size=4)
+    )
+
+
+_entries = st.recursive(_files | _links, _directories, max_leaves=10)
+_trees = _directories(_entries)
+
+
+def _build(entry, path: Path) -> None:
+    match entry:
+        case ("file", mode, uid, text):
+            path.write_text(text)
+            os.chown(path, uid, uid)
+            path.chmod(mode)
+        case ("link", target):
+            path.symlink_to(target)
+        case ("dir", mode, uid, entries):
+            path.mkdir()
+            for name, child in entries.items():
+                _build(child, path / name)
+            os.chown(path, uid, uid)
+            path.chmod(mode)
+
+
+def _describe(top: Path) -> dict[str, tuple]:
+    found = {}
+    for path in [top, *sorted(top.rglob("*"))]:
+        info = path.lstat()
+        row = (stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
+        if path.is_symlink():
+            row += (os.readlink(path),)
+        elif path.is_file():
+            row += (path.read_bytes(),)
+        found[str(path.relative_to(top))] = row
+    return found
+
+
+def _commit(repo: Path, tree, work: Path) -> str:
+    root = work / f"tree{next(_numbers)}"
+    root.mkdir()
+    _build(tree, root / "usr")
+    written = commit.commit_directory(
+        repo, root, "test", subject="x", timestamp=0, metadata={}, keep_parent=False
+    )
+    shutil.rmtree(root, ignore_errors=True)
+    return written.checksum
+
+
+def _mounted(lowers: list[Path], work: Path, upper: tuple[str, str] | None = None) -> Path:
+    target, scratch = work / "merged", work / "scratch"
+    for path in (target, scratch):
+        path.mkdir()
+    overlay = mounts.new_overlay(
+        [str(lower) for lower in lowers], source="test", scratch=scratch, upper=upper,
+        options=usrview._OPTIONS, read_only=upper is None,
+    )  # fmt: skip
+    mounts.attach(overlay, target)
+    os.close(overlay)
+    return target
+
+
+def _fsck(repo: Path) -> None:
+    subprocess.run(["ostree", "fsck", "--quiet", f"--repo={repo}"], check=True, capture_output=True)
+
+
+@given(_trees, _trees)
+@_limits
+def test_a_layer_turns_one_tree_into_another(disk: Path, old, new):
+    work = disk / f"case{next(_numbers)}"
+    work.mkdir()
+    path = work / "repo"
+    first, second = _commit(path, old, work), _commit(path, new, work)
+    repo = Repo.open(path)
+    difference = diff.diff_commits(repo, first, second)
+    repo.checkout(first, work, "old", subpath="/usr")
+    repo.checkout(second, work, "new", subpath="/usr")
+    if difference is None:
+        assert _describe(work / "old") == _describe(work / "new")
+        return
+    layer = layers.check_out(repo, layers.write_layer(repo, difference, subject="layer"), work / "layers")
+    merged = _mounted([layer, work / "old"], work)
+    try:
+        assert _describe(merged) == _describe(work / "new")
+        assert _describe(work / "old") != _describe(work / "new")
+        assert list(flatten(difference)) or difference.own_change
+    finally:
+        mounts.umount(merged)
+    _fsck(path)
+    shutil.rmtree(work)
+
+
+_paths = st.lists(_names, min_size=1, max_size=3).map("/".join)
+_edits = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), _paths, _entries),
+        st.tuples(st.just("remove"), _paths),
+        st.tuples(st.just("mode"), _paths, _modes),
+        st.tuples(st.just("append"), _paths),
+        st.tuples(st.just("move"), _paths, _paths),
+    ),
+    max_size=8,
+)
+
+
+def _edit(top: Path, words) -> None:
+    path = top / words[1]
+    if words[0] in ("put", "move"):
+        target = top / words[-1] if words[0] == "move" else path
+        if not target.parent.is_dir() or target.parent.is_symlink():
+            return
+        if words[0] == "put":
+            _remove(path)
+            _build(words[2], path)
+        elif path.lstat() and not target.is_relative_to(path) and not path.is_relative_to(target):
+            _remove(target)
+            shutil.move(path, target)
+    elif words[0] == "remove":
+        _remove(path)
+    elif path.lstat() and not path.is_symlink():
+        if words[0] == "mode":
+            path.chmod(words[2])
+        elif path.is_file():
+            with path.open("a") as stream:
+                stream.write("more")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@given(_trees, _edits)
+@_limits
+def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits):
+    work = disk / f"case{next(_numbers)}"
+    work.mkdir()
+    path = work / "repo"
+    base = _commit(path, tree, work)
+    repo = Repo.open(path)
+    repo.checkout(base, work, "old", subpath="/usr")
+    for name in ("upper", "work"):
+        (work / name).mkdir()
+    info = (work / "old").stat()
+    os.chown(work / "upper", info.st_uid, info.st_gid)
+    (work / "upper").chmod(stat.S_IMODE(info.st_mode))
+    merged = _mounted([work / "old"], work, (str(work / "upper"), str(work / "work")))
+    full = work / "full"
+    try:
+        for words in edits:
+            try:
+                _edit(merged, words)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        full.mkdir()
+        subprocess.run(["cp", "-a", merged, full / "usr"], check=True)
+    finally:
+        mounts.umount(merged)
+    whole = commit.commit_directory(path, full, "full", subject="x", timestamp=0, metadata={})
+    ours = overlay_commit.commit_upper(repo, base, work / "upper", subject="x", metadata={})
+    assert diff.diff_commits(repo, whole.checksum, ours) is None
+    assert repo.tree_checksums(ours)[0] == repo.tree_checksums(whole.checksum)[0]
+    _fsck(path)
+    shutil.rmtree(work)
+
+
+# --- the switch
+
+_FILES = 20  # the reader below knows the number, too
+#: Reads a big file, and a package through its directory, until it is told to stop; prints what went wrong.
+_READER = """
+import json, os, signal, sys
+usr, result = sys.argv[1], {"reads": 0, "failed": 0, "mixed": 0}
+running = True
+def stop(*_):
+    global running
+    running = False
+signal.signal(signal.SIGTERM, stop)
+print("reading", flush=True)
+while running:
+    try:
+        text = open(f"{usr}/share/big").read()
+        if len(set(text)) != 1:
+            result["mixed"] += 1
+        fd = os.open(f"{usr}/share/package", os.O_RDONLY | os.O_DIRECTORY)
+        found = set()
+        for number in range(20):
+            part = os.open(f"file{number}", os.O_RDONLY, dir_fd=fd)
+            found.add(os.read(part, 10))
+            os.close(part)
+        os.close(fd)
+        if len(found) != 1:
+            result["mixed"] += 1
+    except OSError as error:
+        result["failed"] += 1
+    result["reads"] += 1
+print(json.dumps(result))
+"""
+
+
+def _generation(top: Path, number: int) -> Path:
+    usr = top / f"generation{number}"
+    (usr / "share/package").mkdir(parents=True)
+    (usr / "share/big").write_text(str(number) * 200_000)
+    (usr / "local/share").mkdir(parents=True)
+    for item in range(_FILES):
+        (usr / f"share/package/file{item}").write_text(f"{number}\n")
+    return usr
+
+
+@pytest.fixture
+def usr(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A /usr of our own, in a namespace that the view takes for PID 1's."""
+    top = disk / f"switch{next(_numbers)}"
+    top.mkdir()
+    mounts.mount("none", top, "tmpfs", data="mode=755")
+    _generation(top, 0).rename(top / "usr")
+    (top / "scratch").mkdir()
+    monkeypatch.setattr(usrview, "USR", str(top / "usr"))
+    monkeypatch.setattr(usrview, "_PID1", os.getpid())
+    yield top / "usr"
+    mounts.umount(top, detach=True)
+
+
+def _own_peer_group(usr: Path) -> None:
+    mounts.mount(str(usr), usr, flags=mounts.MS_BIND)
+    mounts.set_propagation(usr, mounts.MS_PRIVATE)
+
+
+def _stack(usr: Path) -> int:
+    return len(mountinfo.stack_at(mountinfo.read(), str(usr)))
+
+
+def _show(usr: Path, number: int, layer: Path, base: Path) -> None:
+    usrview.show(number, [layer, base], scratch=usr.parent / "scratch")
+
+
+def _number(usr: Path) -> str:
+    return (usr / "share/package/file0").read_text().strip()
+
+
+def test_readers_never_miss_a_file_and_never_see_a_mixture(usr: Path):
+    _own_peer_group(usr)
+    base = _generation(usr.parent, 3)
+    directories = [_generation(usr.parent, number) for number in (1, 2)]
+    command = [sys.executable, "-c", _READER, usr]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for reader in readers:
+        assert reader.stdout and reader.stdout.readline() == "reading\n"
+    times = []
+    for number in range(1, 201):
+        began = time.monotonic()
+        _show(usr, number, directories[number % 2], base)
+        times.append(time.monotonic() - began)
+    results = []
+    for reader in readers:
+        reader.send_signal(signal.SIGTERM)
+        results.append(json.loads(reader.communicate(timeout=60)[0]))
+    assert all(result["reads"] > 50 for result in results), results
+    assert [(result["failed"], result["mixed"]) for result in results] == [(0, 0)] * 4
+    assert _stack(usr) == 2 and usrview.generation() == 200
+    usrview.withdraw()
+    assert _stack(usr) == 1 and _number(usr) == "0"
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["beneath", "stacked"])
+def test_switching_and_withdrawing(usr: Path, shared: bool):
+    """In the peer group of its parent, /usr cannot be mounted beneath: then views are stacked."""
+    if shared:
+        mounts.set_propagation(usr.parent, mounts.MS_SHARED)
+        mounts.mount(str(usr), usr, flags=mounts.MS_BIND)
+    else:
+        _own_peer_group(usr)
+    base = _generation(usr.parent, 3)
+    for number in (1, 2, 4):
+        _show(usr, number, _generation(usr.parent, number), base)
+        assert _number(usr) == str(number) and usrview.generation() == number
+    assert set(usrview.stacked()) >= {4}
+    assert shared or usrview.stacked() == (4,)
+    with pytest.raises(OSError, match="Read-only"):
+        (usr / "share/new").write_text("x")
+    usrview.withdraw()
+    assert usrview.stacked() == () and _number(usr) == "0"
+
+
+def test_einval_of_move_mount_falls_back_to_stacking(usr: Path, monkeypatch: pytest.MonkeyPatch):
+    """As on Linux before 6.5: the real call with a flag it does not know answers EINVAL, too."""
+    _own_peer_group(usr)
+    monkeypatch.setattr(mounts, "MOVE_MOUNT_BENEATH", 0x40000000)
+    base = _generation(usr.parent, 3)
+    for number in (1, 2):
+        _show(usr, number, _generation(usr.parent, number), base)
+    assert usrview.stacked() == (1, 2) and _number(usr) == "2"
+
+
+def test_submounts_come_along(usr: Path):
+    _own_peer_group(usr)
+    base = _generation(usr.parent, 3)
+    mounts.mount("none", usr / "local/share", "tmpfs", data="mode=755")
+    (usr / "local/share/deep").mkdir()
+    mounts.mount("none", usr / "local/share/deep", "tmpfs", data="mode=755")
+    (usr / "local/share/deep/file").write_text("there")
+    for number in (1, 2):
+        _show(usr, number, _generation(usr.parent, number), base)
+        assert (usr / "local/share/deep/file").read_text() == "there"
+        assert _number(usr) == str(number)
+        assert usrview.submounts() == (str(usr / "local/share"),)
+    (usr / "local/share/deep/later").write_text("written through the view")
+    usrview.withdraw()
+    assert (usr / "local/share/deep/later").exists()
+
+
+def test_a_single_directory_can_be_shown(usr: Path):
+    _own_peer_group(usr)
+    usrview.show(1, [_generation(usr.parent, 1)], scratch=usr.parent / "scratch")
+    assert _number(usr) == "1" and _describe(usr) == _describe(usr.parent / "generation1")
+
+
+def test_an_unlocked_view_is_writable_and_keeps_its_edits(usr: Path):
+    _own_peer_group(usr)
+    base = _generation(usr.parent, 3)
+    for number in (1, 2):
+        for name in ("upper", "work"):
+            (usr.parent / f"{name}{number}").mkdir()
+    first, second = ((usr.parent / f"upper{n}", usr.parent / f"work{n}") for n in (1, 2))
+    one = _generation(usr.parent, 1)
+    usrview.show(1, [one, base], scratch=usr.parent / "scratch", upper=first, read_only=False)
+    (usr / "share/edit").write_text("mine")
+    (usr / "share/package/file1").unlink()
+    usrview.show(2, [one, first[0], base], scratch=usr.parent / "scratch", upper=second, read_only=False)
+    assert (usr / "share/edit").read_text() == "mine"
+    (usr / "share/late").write_text("x")
+    assert (second[0] / "share/late").exists() and not (first[0] / "share/late").exists()
