@@ -1,0 +1,29 @@
+"""Inside the machine: `python3 -m bench_lib TOPIC JSON` measures one topic and prints the figures as JSON."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+
+#: Topic -> "module:function"; the arguments come as a JSON object.
+_TOPICS = {
+    "installs": "bench_lib.installs:measure",
+    "switch": "bench_lib.switch:measure",
+    "startup": "bench_lib.startup:measure",
+    "memory": "bench_lib.memory:measure",
+    "changes": "bench_lib.growth:measure_changes",
+    "tree": "bench_lib.growth:measure_tree",
+    "enlarge": "bench_lib.growth:enlarge_base",
+    "enlarged": "bench_lib.growth:forget_old_base",
+}
+
+
+def main() -> None:
+    """Run the topic that the command line names."""
+    topic, arguments = sys.argv[1:]
+    module, _, name = _TOPICS[topic].partition(":")
+    print(json.dumps(getattr(importlib.import_module(module), name)(**json.loads(arguments))))
+
+
+main()

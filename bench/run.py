@@ -1,0 +1,148 @@
+#!/usr/bin/python3
+"""Measures what the documentation promises: prints a table of ratios, and writes docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_CHECKOUT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
+sys.dont_write_bytecode = True
+
+from bench_lib import compose, document, machine, report  # noqa: E402
+from bench_lib.measure import BenchError, say  # noqa: E402
+from testbed_lib.common import TestbedError  # noqa: E402
+from testbed_lib.machine import Machine  # noqa: E402
+
+_PAGE = _CHECKOUT / "docs/benchmarks.md"
+_TOPICS = ("compose", "installs", "switch", "startup", "memory", "changes", "tree")
+
+
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """How often each thing is measured."""
+
+    installs: int = 7
+    startup: int = 20
+    blocks: int = 5
+    switches: int = 60
+    refreshes: int = 12
+    changes: tuple[int, ...] = (1, 10, 100, 500)
+    files: tuple[int, ...] = (20_000, 60_000)
+    rounds: int = 5
+
+
+_QUICK = Amount(
+    installs=2, startup=7, blocks=2, switches=30, refreshes=8, changes=(1, 100), files=(20_000,), rounds=2
+)
+
+
+def main() -> int:
+    """Measure, print, write; return the exit code: 1 when a target is missed."""
+    arguments = _parser().parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
+    try:
+        found = json.loads(arguments.load.read_text()) if arguments.load else _measure(arguments)
+    except (BenchError, TestbedError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 125
+    if arguments.save:
+        arguments.save.write_text(json.dumps(found, indent=1))
+    complete = not (arguments.quick or arguments.only or arguments.load)
+    if output := arguments.output or (_PAGE if complete else None):
+        document.write(output, found)
+    _print(found)
+    return 1 if any("missed" in row.verdict for row in report.rows(found)) else 0
+
+
+def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    if os.geteuid() != 0:
+        raise BenchError("needs root: it mounts and boots")
+    os.umask(0o022)
+    amount = _QUICK if arguments.quick else Amount()
+    topics = set(arguments.only or _TOPICS)
+    if arguments.quick and not arguments.only:
+        topics.discard("compose")
+    found: dict[str, Any] = {"machine": document.describe_machine(time.strftime("%Y-%m-%d"))}
+    if "compose" in topics:
+        found["compose"] = compose.measure()
+        topics.remove("compose")
+    if topics:
+        with machine.booted(
+            arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
+        ) as booted:
+            _measure_inside(booted, topics, amount, found)
+    if "compose" in found and "memory" in found:
+        found["memory"]["compose"] = found["compose"]["memory"]
+    return found
+
+
+def _measure_inside(booted: Machine, topics: set[str], amount: Amount, found: dict[str, Any]) -> None:
+    settings: dict[str, dict[str, Any]] = {
+        "installs": {"rounds": amount.installs},
+        "switch": {
+            "blocks": amount.blocks,
+            "switches": amount.switches,
+            "refreshes": amount.refreshes,
+        },
+        "startup": {"rounds": amount.startup},
+        "memory": {},
+        "changes": {"counts": amount.changes, "rounds": amount.rounds},
+    }
+    for topic, given in settings.items():
+        if topic in topics:
+            found[topic] = machine.measure(booted, topic, **given)
+    if "tree" in topics:
+        found["tree"] = {"0": machine.measure(booted, "tree", rounds=amount.rounds)}
+        there = 0
+        for files in amount.files:
+            machine.measure(booted, "enlarge", files=files - there)
+            booted.reboot()
+            machine.measure(booted, "enlarged")
+            found["tree"][str(files)] = machine.measure(booted, "tree", rounds=amount.rounds)
+            there = files
+
+
+def _print(found: dict[str, Any]) -> None:
+    print(report.markdown(report.main_table(report.rows(found))))
+    for topic, first in (("changes", "packages"), ("tree", "files")):
+        if topic in found:
+            install, live = map(report.markdown, report.growth_tables(found[topic], first))
+            print(f"\ninstall:\n\n{install}\n\napply-live:\n\n{live}")
+    if "memory" in found:
+        print("\n" + report.markdown(report.memory_table(found["memory"])))
+    say("all targets met" if not any("missed" in r.verdict for r in report.rows(found)) else "targets missed")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few repetitions, no compose, no page")
+    parser.add_argument(
+        "--only", action="append", choices=_TOPICS, help="measure this topic; may be repeated"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="write the page there (default: docs/benchmarks.md, if all was measured)",
+    )
+    parser.add_argument("--save", type=Path, metavar="FILE", help="keep the figures, as JSON")
+    parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing, report kept figures")
+    parser.add_argument(
+        "--machine", default="bench", metavar="NAME", help="the machine of the test bed to use"
+    )
+    parser.add_argument("--keep", action="store_true", help="keep the machine")
+    parser.add_argument("--stale-base", action="store_true", help="do not compose the machine's tree again")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
