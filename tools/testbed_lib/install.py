@@ -22,6 +22,12 @@ from testbed_lib.store import SCRATCH, make_scratch
 OVERLAY = Path(__file__).parent / "overlay"
 #: What the package is made of, see tools/build-deb.
 _INPUTS = ("data", "debian", "man", "src", "tools/build-deb", "tools/install-files")
+#: ostree gives every file the time stamp 0. Compiled Python has to agree, or each start would compile again.
+_COMPILE = """
+cd /usr/lib/python3/dist-packages/apt_ostree
+find . -name '*.py' -exec touch --date=@0 {} +
+python3 -m compileall -q -f .
+"""
 _PACKAGES_KEY = "apt-ostree.packages"
 
 
@@ -105,6 +111,7 @@ def _install_package(deb: Path, work: Path, tree: Path) -> None:
         run(
             "chroot", root, "dpkg", "--install", f"/tmp/{deb.name}", env={"DEBIAN_FRONTEND": "noninteractive"}
         )
+        run("chroot", root, "sh", "-ec", _COMPILE)
     _apply_upper(upper, tree)
     (tree / "etc").rmdir()
 
