@@ -1,7 +1,7 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check lint format man bench deb testbed setup install
+.PHONY: help demo check torture lint format man bench deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -11,6 +11,11 @@ demo: setup ## show the product at work on a booted machine (root)
 
 check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 	@tools/check $(ARGS)
+
+torture: setup ## break a live change at every failpoint (root); SEED=N COUNT=N of each verb
+	@APT_OSTREE_TORTURE=1 APT_OSTREE_TORTURE_SEED=$(or $(SEED),20261123) \
+	  APT_OSTREE_TORTURE_COUNT=$(or $(COUNT),0) \
+	  /usr/bin/python3 -m pytest -s --tb=short --timeout=14400 tests/system/test_faults.py $(ARGS)
 
 lint: setup ## run ruff and mypy
 	@tools/lint

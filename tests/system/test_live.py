@@ -1,0 +1,541 @@
+"""apply-live on a booted machine: what it shows, refuses, restores, and leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import livehost
+from tests.system.livehost import Host, same, wait_for, wait_for_stopped_worker
+
+SERVICE = "fx-service.service"
+ASK = ("curl", "--silent", "--fail", "--unix-socket", "/run/fx-service/socket", "http://x/")
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Path]:
+    with livehost.prepared_disk() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def shared(disk: Path) -> Iterator[livehost.Shared]:
+    with livehost.Shared(disk) as machine:
+        yield machine
+
+
+@pytest.fixture
+def host(shared: livehost.Shared) -> Iterator[Host]:
+    """The module's machine; after the test a reset must give back exactly what it showed at first."""
+    yield from shared.lend()
+
+
+@pytest.fixture
+def own(disk: Path) -> Iterator[Host]:
+    """A machine of the test's own."""
+    with livehost.booted(disk) as machine:
+        yield machine
+        if machine.machine.is_running():
+            machine.check_clean()
+
+
+# --- refusing and planning touch nothing
+
+
+def test_dry_run_changes_nothing(host: Host):
+    host.ao("install", "fx-service")
+    before = host.look()
+    result = host.json("apply-live", "--dry-run")[-1]
+    assert result["changed"] and not result["live"]
+    assert [p["name"] for p in result["plan"]["packages"]["added"]] == ["fx-service"]
+    same(before.everything(), host.look().everything())
+
+
+def test_dry_run_of_install_stages_nothing(host: Host):
+    before = host.look()
+    host.ao("install", "-A", "--dry-run", "fx-service")
+    same(before.everything(), host.look().everything())
+
+
+def test_replacement_is_refused_with_counts_and_names(own: Host):
+    own.ao("install", "-A", "-y", "fx-hello", "fx-conf")
+    own.suites("stable", "updates")
+    own.ao("upgrade")
+    before = own.look()
+    error = own.json("apply-live", code=3)[-1]
+    assert error["error"] == "Refused"
+    details = "\n".join(error["details"])
+    assert "2" in details and "fx-hello" in details and "fx-conf" in details
+    same(before.everything(), own.look().everything())
+    own.ao("apply-live", "--allow-replacement")
+    assert own.sh("fx-hello") == "hello 2.0\n"
+
+
+def test_refused_install_stages_nothing(own: Host):
+    own.ao("install", "-A", "-y", "fx-hello")
+    own.suites("stable", "updates")
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-set-40=1.0", "fx-hello=2.0", code=3)
+    same(before.everything(), own.look().everything())
+
+
+@pytest.mark.parametrize("target", ["no-such-ref", "0" * 64])
+def test_unknown_target(host: Host, target: str):
+    before = host.look()
+    host.ao("apply-live", "--target", target, code=2)
+    same(before.everything(), host.look().everything())
+
+
+def test_target_that_is_no_system(host: Host):
+    host.sh(
+        "mkdir -p /var/tmp/x/etc && unshare -m sh -c 'mount -o remount,rw /sysroot &&"
+        " ostree commit --repo=/ostree/repo --branch=x --tree=dir=/var/tmp/x'"
+    )
+    before = host.look()
+    host.ao("apply-live", "--target", "x", code=2)
+    same(before.everything(), host.look().everything())
+
+
+def test_nothing_pending_is_refused(host: Host):
+    host.ao("apply-live", code=3)
+
+
+def test_not_root(host: Host):
+    for words in (("apply-live",), ("apply-live", "--reset"), ("install", "-A", "-y", "fx-hello")):
+        done = host.run("setpriv", "--reuid=nobody", "--clear-groups", "apt-ostree", *words, check=False)
+        assert done.returncode == 4
+
+
+# --- what a live change does
+
+
+def test_install_starts_the_service_and_reset_ends_it(host: Host):
+    before = host.look()
+    result = host.json("install", "-A", "-y", "fx-service")[-1]
+    assert result["live"] and result["staged"]
+    assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    live = host.look()
+    assert len(live.mounts) == len(before.mounts) + 1
+    assert live.records[-1][1:] == ["live", result["commit"]]
+    assert host.run("touch", "/usr/x", check=False).returncode != 0
+    host.ao("apply-live", "--reset")
+    after = host.look()
+    same(before.system(), after.system())
+    assert not host.exists("/usr/libexec/fx-service")
+
+
+def test_uninstall_stops_the_service_and_removes_its_files(host: Host):
+    host.ao("install", "-A", "-y", "fx-service")
+    host.ao("uninstall", "-A", "-y", "fx-service")
+    assert not host.is_active(SERVICE)
+    for path in ("/usr/libexec/fx-service", "/etc/fx-service.conf", f"/usr/lib/systemd/system/{SERVICE}"):
+        assert not host.exists(path)
+    host.run("dpkg", "--verify")
+    host.ao("apply-live", "--reset")
+    assert not host.is_active(SERVICE)
+
+
+def test_user_has_the_trees_ids_live_and_after_reboot(own: Host):
+    own.sh("useradd --system fx-other")  # takes an id that a build without the host's list would give away
+    own.ao("install", "-A", "-y", "fx-user")
+    ids = own.sh("id fx-user; stat -c %u:%g:%a /var/lib/fx-user")
+    sysusers = own.sh("grep -h fx-user /usr/lib/sysusers.d/apt-ostree.conf")
+    assert ids.split("uid=")[1].partition("(")[0] in sysusers
+    own.reboot()
+    assert own.sh("id fx-user; stat -c %u:%g:%a /var/lib/fx-user") == ids
+    assert own.sh("id -un fx-other") == "fx-other\n"
+
+
+def test_upgrade_of_configuration(own: Host):
+    own.ao("install", "-A", "-y", "fx-conf")
+    own.reboot()
+    own.sh("cd /etc/fx-conf; echo mine >>main.conf; rm constant.conf; echo extra >extra.conf")
+    own.suites("stable", "updates")
+    before = own.look()
+    plan = own.json("upgrade", "-A", "-y")[-1]["plan"]
+    actions = {step["path"]: step["action"] for step in plan["etc"]}
+    assert actions == {
+        "fx-conf/main.conf": "keep", "fx-conf/new.conf": "write", "fx-conf/old.conf": "remove"
+    }  # fmt: skip
+    assert own.sh("cat /usr/share/fx-conf/version") == "2.0\n"
+    assert (
+        own.sh("tail -n 1 /etc/fx-conf/main.conf; ls /etc/fx-conf")
+        == "mine\nextra.conf\nmain.conf\nnew.conf\n"
+    )
+    own.ao("apply-live", "--reset")
+    same(before.system(), own.look().system())
+    assert own.sh("cat /usr/share/fx-conf/version") == "1.0\n"
+
+
+def test_edits_after_the_change_are_kept_on_reset(own: Host):
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf", "fx-user")
+    own.sh("echo mine >>/etc/fx-service.conf; rm /etc/fx-conf/main.conf; useradd --no-create-home joe; "
+           "echo joe:secret | chpasswd; echo note >/etc/fx-conf/note")  # fmt: skip
+    own.ao("apply-live", "--reset")
+    after = own.look()
+    assert (
+        own.sh("cat /etc/fx-service.conf; cat /etc/fx-conf/note; id -un joe")
+        == "greeting=hello\nmine\nnote\njoe\n"
+    )
+    assert own.run("id", "fx-user", check=False).returncode == 1
+    assert own.run("grep", "-c", "^joe:[$]", "/etc/shadow").stdout == "1\n"
+    changed = {p for p in before.etc.keys() | after.etc.keys() if before.etc.get(p) != after.etc.get(p)}
+    accounts = ("passwd", "group", "shadow", "gshadow", "subuid", "subgid")
+    changed -= {f"/etc/{name}{end}" for name in accounts for end in ("", "-")}
+    assert changed == {"/etc/fx-service.conf", "/etc/fx-conf", "/etc/fx-conf/note"}
+    assert after.usr == before.usr and after.records == [] and after.live_refs == []
+
+
+def test_user_added_between_apply_and_reset_without_accounts_in_the_change(own: Host):
+    own.ao("install", "-A", "-y", "fx-hello")
+    own.sh("useradd --no-create-home joe")
+    own.ao("apply-live", "--reset")
+    assert own.sh("id -un joe") == "joe\n"
+    own.ao("apply-live")
+    own.sh("useradd --no-create-home jane")
+    own.power_cut()
+    assert own.sh("id -un joe jane || id -un joe; id -un jane").split()[-1] == "jane"
+
+
+def test_second_apply_on_top_of_the_first(host: Host):
+    host.ao("install", "-A", "-y", "fx-service")
+    pid = host.sh(f"systemctl show -p MainPID --value {SERVICE}")
+    one = host.look()
+    host.ao("install", "-A", "-y", "fx-hello", "fx-set-40")
+    two = host.look()
+    assert len(two.mounts) == len(one.mounts) and len(two.records) == 2
+    assert host.sh("fx-hello; fx-many-040") == "hello 1.0\nfx-many-040 1.0\n"
+    assert host.sh(f"systemctl show -p MainPID --value {SERVICE}") == pid
+
+
+def test_target(host: Host):
+    host.ao("install", "fx-service")
+    commit = host.commit_of_pending()
+    host.sh(f"unshare -m sh -c 'mount -o remount,rw /sysroot; ostree refs --create=kept {commit}'")
+    host.undeploy()
+    host.ao("apply-live", "--target", commit)
+    assert host.is_active(SERVICE)
+    booted = host.sh("ostree admin status").split()[2].partition(".")[0]
+    host.ao("apply-live", "--target", booted, code=3)
+    host.ao("apply-live", "--target", booted, "--allow-replacement")
+    assert not host.is_active(SERVICE)
+    assert not host.exists("/etc/fx-service.conf")
+
+
+def test_types_change_live(own: Host):
+    """A file becomes a directory, a directory a link, and so on, below /usr; and back."""
+    own.ao("install", "-A", "-y", "fx-dirs")
+    own.reboot()
+    before = own.look()
+    own.suites("stable", "updates")
+    own.ao("upgrade", "-A", "-y")
+    shown = own.sh("cd /usr/share/fx-dirs; find . -printf '%p %y %m %l\\n' | sort")
+    own.ao("apply-live", "--reset")
+    own.suites("stable")
+    same(before.system(), own.look().system())
+    own.ao("apply-live", "--allow-replacement")
+    assert own.sh("cd /usr/share/fx-dirs; find . -printf '%p %y %m %l\\n' | sort") == shown
+    own.reboot()
+    assert own.sh("cd /usr/share/fx-dirs; find . -printf '%p %y %m %l\\n' | sort") == shown
+
+
+def test_types_change_in_etc(own: Host):
+    """Directories of /etc become files and the other way round, also with files of the administrator."""
+    own.sh(
+        "cd /var/tmp; mkdir -p one/usr/etc/fx/dir/sub one/usr/etc/fx/kept; cd one/usr/etc/fx;"
+        "echo 1 | tee file dir/sub/inner kept/inner; ln -s file link;"
+        "cd /var/tmp; mkdir -p two/usr/etc/fx/file two/usr/etc/fx/link; cd two/usr/etc/fx;"
+        "echo 2 | tee dir kept file/inner link/inner"
+    )
+    own.commit("one", "/var/tmp/one")
+    own.commit("two", "/var/tmp/two")
+    own.ao("apply-live", "--target", "one")
+    one = own.look()
+    own.sh("echo mine >/etc/fx/kept/mine")
+    own.ao("apply-live", "--target", "two")
+    assert own.sh("cd /etc/fx; cat dir file/inner link/inner kept/mine") == "2\n2\n2\nmine\n"
+    own.sh("rm /etc/fx/kept/mine")
+    own.ao("apply-live", "--target", "one")
+    assert (
+        own.sh("cd /etc/fx; cat file link dir/sub/inner kept/inner; ls -A")
+        == "1\n1\n1\n1\ndir\nfile\nkept\nlink\n"
+    )
+    assert own.look().etc == one.etc
+    own.ao("apply-live", "--reset")
+    assert not own.exists("/etc/fx")
+
+
+# --- surroundings
+
+
+@pytest.mark.parametrize("how", [(), ("--transient",)], ids=["development", "transient"])
+def test_unlocked(own: Host, how: tuple[str, ...]):
+    own.run("ostree", "admin", "unlock", *how)
+    writable = ["unshare", "-m", "sh", "-euc"]
+    # The new mount API, which mount(8) would use, refuses to reconfigure an overlay.
+    prefix = "LIBMOUNT_FORCE_MOUNT2=always mount -o remount,rw /usr;" if how else ""
+    own.run(*writable, f"{prefix} echo edited >/usr/share/fx-edit; rm /usr/share/common-licenses/GPL-3")
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-service")
+    assert own.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert own.sh("cat /usr/share/fx-edit") == "edited\n"
+    assert not own.exists("/usr/share/common-licenses/GPL-3")
+    own.ao("install", "-A", "-y", "fx-hello")
+    assert own.sh("fx-hello; cat /usr/share/fx-edit") == "hello 1.0\nedited\n"
+    own.ao("apply-live", "--reset")
+    same(before.system(), own.look().system())
+    # An edit made on top of the change would be lost: refused, until it is gone.
+    own.ao("apply-live")
+    own.run(*writable, f"{prefix} echo late >/usr/share/fx-late")
+    live = own.look()
+    own.ao("apply-live", "--reset", code=3)
+    same(live.everything(), own.look().everything())
+    own.run(*writable, f"{prefix} rm /usr/share/fx-late")
+    own.ao("apply-live", "--reset")
+    same(before.system(), own.look().system())
+    own.sh("umount -l /usr")  # for dpkg --verify
+
+
+def test_submount_below_usr_stays(host: Host):
+    host.sh("mount -t tmpfs -o size=1m none /usr/local/share; echo there >/usr/local/share/file")
+    before = host.look()
+    for package in ("fx-service", "fx-hello"):
+        host.ao("install", "-A", "-y", package)
+        assert host.sh("cat /usr/local/share/file; echo more >>/usr/local/share/more") == "there\n"
+    host.ao("apply-live", "--reset")
+    assert host.look().mounts == before.mounts
+    assert host.sh("cat /usr/local/share/file") == "there\n"
+    host.sh("umount /usr/local/share")
+
+
+def test_submount_that_the_target_lacks_is_refused(host: Host):
+    host.ao("install", "-A", "-y", "fx-hello")
+    host.sh("mount -t tmpfs -o size=1m none /usr/share/fx-hello")
+    host.ao("uninstall", "fx-hello")
+    before = host.look()
+    host.ao("apply-live", "--allow-replacement", code=3)
+    same(before.everything(), host.look().everything())
+    host.sh("umount /usr/share/fx-hello")
+
+
+def test_foreign_mount_over_the_view_is_refused(host: Host):
+    host.ao("install", "-A", "-y", "fx-hello")
+    host.sh("mkdir /var/tmp/extension; mount -t overlay foreign -o lowerdir=/var/tmp/extension:/usr /usr")
+    before = host.look()
+    host.ao("apply-live", "--reset", code=3)
+    host.ao("install", "-A", "-y", "fx-service", code=3)
+    same(before.everything(), host.look().everything())
+    host.sh("umount --lazy /usr")
+
+
+def test_shared_peer_group_stacks_and_resets(disk: Path):
+    with livehost.booted(disk, shared_peer_group=True) as host:
+        before = host.look()
+        for package in ("fx-service", "fx-hello", "fx-conf"):
+            host.ao("install", "-A", "-y", package)
+        assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+        host.ao("apply-live", "--reset")
+        same(before.system(), host.look().system())
+        host.ao("apply-live")
+        host.ao("uninstall", "-A", "-y", "fx-service", failpoint="act.switched=error", code=1)
+        assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+        host.ao("apply-live", "--reset")
+        same(before.system(), host.look().system())
+        host.check_clean()
+
+
+def test_modules_of_the_running_kernel_stay(own: Host):
+    release = own.run("uname", "-r").stdout.strip()
+    modules = f"/usr/lib/modules/{release}"
+    for ref, text in (("with", "old"), ("changed", "new")):
+        top = f"/var/tmp/{ref}{modules}"
+        own.sh(f"mkdir -p {top}/kernel/net; echo old >{top}/kernel/net/x.ko; echo {text} >{top}/changed")
+        own.commit(ref, f"/var/tmp/{ref}")
+    own.sh("ostree admin deploy with")
+    own.reboot()
+    for target in ("changed", "debian/13/amd64/minimal"):
+        own.ao("apply-live", "--target", target)
+        assert own.sh(f"cat {modules}/kernel/net/x.ko {modules}/changed") == "old\nold\n"
+        assert own.exists("/usr/lib/modules/6.12.117+deb13-amd64") or own.sh("ls -d /usr/lib/modules/*deb13*")
+
+
+# --- the next boot
+
+
+def _assert_no_trace(host: Host) -> None:
+    after = host.look()
+    assert after.live_refs == [] and after.records == []
+    assert all(mount[2] != "overlay" for mount in after.mounts)
+    assert not any("/layers" in path for path in after.store)
+    assert "/var/lib/apt-ostree/live" not in after.state
+
+
+def test_reboot_into_what_was_applied(own: Host):
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf")
+    live = own.look()
+    own.sh("echo mine >>/etc/fx-conf/main.conf; rm /etc/fx-conf/old.conf")
+    own.reboot()
+    after = own.look()
+    assert after.usr == live.usr
+    assert own.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert own.sh("tail -n 1 /etc/fx-conf/main.conf; ls /etc/fx-conf") == "mine\nconstant.conf\nmain.conf\n"
+    _assert_no_trace(own)
+
+
+def test_reboot_without_the_pending_deployment(own: Host):
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-service", "fx-user")
+    own.undeploy()
+    own.reboot()
+    after = own.look()
+    same(before.system(), after.system())
+    _assert_no_trace(own)
+
+
+def test_power_cut_after_apply(own: Host):
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-service", "fx-user")
+    own.power_cut()
+    same(before.system(), own.look().system())
+    _assert_no_trace(own)
+
+
+def test_power_cut_then_boot_of_another_deployment(own: Host):
+    """The deployment that was changed live gets its /etc back although another one was booted."""
+    own.ao("install", "fx-hello")
+    own.reboot()
+    before = own.look()
+    own.ao("install", "-A", "-y", "fx-service")
+    own.undeploy()
+    own.sh("ostree admin set-default 1")
+    own.power_cut()
+    assert not own.exists("/usr/bin/fx-hello")
+    _assert_no_trace(own)
+    own.sh("ostree admin set-default 1")
+    own.reboot()
+    same(before.system(), own.look().system())
+
+
+def test_disabled_unit_stays_disabled(own: Host):
+    own.ao("install", "-A", "-y", "fx-service")
+    own.run("systemctl", "disable", "--now", SERVICE)
+    own.reboot()
+    assert not own.is_active(SERVICE)
+    assert own.run("systemctl", "is-enabled", SERVICE, check=False).stdout == "disabled\n"
+
+
+# --- interruptions
+
+
+def _in_background(host: Host, name: str, *argv: str, failpoint: str | None = None) -> None:
+    env = [f"--setenv=APT_OSTREE_FAILPOINT={failpoint}"] if failpoint else []
+    host.run("systemd-run", f"--unit={name}", "--property=KillMode=process", "--remain-after-exit", *env,
+             "apt-ostree", *argv)  # fmt: skip
+
+
+def _exit_code(host: Host, name: str) -> int:
+    wait_for(host, f"systemctl show -p SubState --value {name} | grep -qE 'exited|failed'")
+    code = int(host.sh(f"systemctl show -p ExecMainStatus --value {name}"))
+    host.sh(f"systemctl stop {name}; systemctl reset-failed {name} 2>/dev/null || true")
+    return code
+
+
+@pytest.mark.parametrize(
+    "point", ["prepare.before-layer", "journal.after", "etc.after-write", "act.switched", "act.started"]
+)
+def test_interrupt_undoes(host: Host, point: str):
+    host.ao("install", "fx-service")
+    before = host.look()
+    _in_background(host, "cut", "apply-live", failpoint=f"{point}=stop")
+    cli, worker = wait_for_stopped_worker(host, "cut")
+    host.sh(f"kill -INT {cli}; kill -CONT {worker}")
+    assert _exit_code(host, "cut") == 130
+    same(before.system(), host.look().system())
+    assert host.look().deployments == before.deployments
+
+
+def test_interrupted_reset_is_finished(host: Host):
+    before = host.look()
+    host.ao("install", "-A", "-y", "fx-service")
+    _in_background(host, "cut", "apply-live", "--reset", failpoint="undo.switched=stop")
+    cli, worker = wait_for_stopped_worker(host, "cut")
+    host.sh(f"kill -INT {cli}; kill -CONT {worker}")
+    assert _exit_code(host, "cut") == 0
+    same(before.system(), host.look().system())
+
+
+def test_worker_outlives_its_client(host: Host):
+    host.ao("install", "fx-service")
+    _in_background(host, "cut", "apply-live", failpoint="act.switched=stop")
+    cli, worker = wait_for_stopped_worker(host, "cut")
+    host.sh(f"kill -KILL {cli}; kill -CONT {worker}")
+    wait_for(host, f"! test -d /proc/{worker}")
+    assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert host.look().records[-1][1] == "live"
+    host.sh("systemctl reset-failed cut 2>/dev/null || systemctl stop cut")
+
+
+def test_two_at_a_time(host: Host):
+    host.ao("install", "fx-service")
+    _in_background(host, "first", "apply-live", failpoint="act.switched=stop")
+    _cli, worker = wait_for_stopped_worker(host, "first")
+    during = host.look()
+    error = host.json("apply-live", "--reset", code=3)[-1]
+    assert error["error"] == "Refused"
+    same(during.everything(), host.look().everything())
+    host.sh(f"kill -CONT {worker}")
+    assert _exit_code(host, "first") == 0
+    for name in ("first", "second", "third"):
+        _in_background(host, name, "apply-live", *(["--reset"] if name == "second" else []))
+    assert {_exit_code(host, name) for name in ("first", "second", "third")} <= {0, 3}
+
+
+def test_edit_while_the_plan_is_being_read(host: Host):
+    """What is edited between the plan and the act is not overwritten."""
+    host.ao("install", "fx-service")
+    before = host.look()
+    _in_background(host, "cut", "apply-live", failpoint="prepare.before-layer=stop")
+    _cli, worker = wait_for_stopped_worker(host, "cut")
+    host.sh(f"echo mine >/etc/fx-service.conf; kill -CONT {worker}")
+    assert _exit_code(host, "cut") == 3
+    assert host.sh("cat /etc/fx-service.conf; rm /etc/fx-service.conf") == "mine\n"
+    same(before.system(), host.look().system())
+
+
+def test_full_disk(own: Host):
+    own.ao("install", "fx-service", "fx-set-40")
+    before = own.look()
+    own.sh("fallocate -l $(($(df -B1 --output=avail /var | tail -1) - 8192)) /var/tmp/fill; "
+           "dd if=/dev/zero of=/var/tmp/more bs=4k 2>/dev/null || true; df /var | tail -1")  # fmt: skip
+    for words in (("apply-live",), ("install", "-A", "-y", "fx-hello")):
+        error = own.json(*words, code=1)[-1]
+        assert error["error"] == "ExternalFailure", error
+    own.sh("rm /var/tmp/fill /var/tmp/more")
+    after = own.look()
+    same(before.system(), after.system())
+    assert after.deployments == before.deployments
+    own.ao("apply-live")
+    assert own.is_active(SERVICE)
+
+
+def test_refused_where_nothing_was_booted_from_ostree(tmp_path: Path):
+    import subprocess
+    import sys
+
+    if Path("/run/ostree-booted").exists():
+        pytest.skip("this machine was booted from OSTree")
+    root = Path(__file__).parents[2]
+    for words in (["apply-live"], ["apply-live", "--reset"], ["install", "-A", "-y", "fx-hello"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "apt_ostree", *words, "--json"],
+            env={"PYTHONPATH": f"{root}/src", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert json.loads(done.stdout.splitlines()[-1])["error"] == "Refused"
