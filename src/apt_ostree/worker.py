@@ -40,6 +40,7 @@ VERBS: Mapping[str, str] = {
 
 def main() -> int:
     """Run the request that stands on stdin; the exit code is the command's."""
+    os.umask(0o022)  # what we make in trees and in /etc must not depend on the caller's
     # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)

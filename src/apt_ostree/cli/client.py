@@ -5,16 +5,21 @@ Must not print: the caller passes a view (cli.render) that does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
-from apt_ostree.errors import AptOstreeError, from_wire
+import apt_ostree
+from apt_ostree.errors import AptOstreeError, Cancelled, from_wire
 from apt_ostree.model import events
+
+_CANCELS = (signal.SIGINT, signal.SIGTERM)
 
 
 class View(Protocol):
@@ -29,26 +34,48 @@ class View(Protocol):
 
 def call(verb: str, arguments: Mapping[str, Any], view: View) -> Mapping[str, Any]:
     """Run `verb` in a worker and return its result; raise the error it reported."""
-    worker = subprocess.Popen(
-        [sys.executable, "-m", "apt_ostree.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        process_group=0,  # the terminal's Ctrl-C reaches us alone; we pass it on as a cancel
-    )
-    assert worker.stdin and worker.stdout
-    _send(worker, {"verb": verb, "arguments": arguments})
-    previous = signal.signal(signal.SIGINT, lambda *_: worker.terminate())
-    signal.signal(signal.SIGTERM, lambda *_: worker.terminate())
+    cancels: list[int] = []
+    # Before there is a worker: a cancel in between is remembered, and neither side goes on without the other.
+    before = {n: signal.signal(n, lambda number, _frame: cancels.append(number)) for n in _CANCELS}
+
+    def pass_on(number: int, _frame: object) -> None:
+        cancels.append(number)
+        worker.terminate()
+
     try:
-        return _follow(worker, view)
+        worker = subprocess.Popen(
+            # -P: the caller's directory may be anybody's, and must not be searched for modules.
+            [sys.executable, "-P", "-m", "apt_ostree.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            # Ctrl-C reaches us alone, and we pass it on as a cancel. And no script gets the terminal.
+            start_new_session=True,
+        )
+        for number in _CANCELS:
+            signal.signal(number, pass_on)
+        if cancels:
+            worker.terminate()
+        _send(worker, {"verb": verb, "arguments": arguments})
+        try:
+            return _follow(worker, view, cancels)
+        finally:
+            worker.wait()
     finally:
-        signal.signal(signal.SIGINT, previous)
-        worker.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def _follow(worker: subprocess.Popen[str], view: View) -> Mapping[str, Any]:
+def _environment() -> dict[str, str]:
+    """Return the worker's environment: the caller's, but for what would change which code it runs."""
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_", "GI_", "GIO_", "BASH_"))
+    }
+    return kept | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
+
+
+def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -> Mapping[str, Any]:
     assert worker.stdout
     for line in worker.stdout:
         obj = json.loads(line)
@@ -62,18 +89,33 @@ def _follow(worker: subprocess.Popen[str], view: View) -> Mapping[str, Any]:
             continue
         view.show(event)
         if isinstance(event, events.PlanShown) and event.confirm:
-            _send(worker, {"proceed": view.confirm(event)})
+            _send(worker, {"proceed": _confirmed(view, event)})
     code = worker.wait()
+    if cancels and code == -signal.SIGTERM:
+        raise Cancelled("cancelled before anything was done")  # the worker was not ready for a signal yet
     raise AptOstreeError(
         f"the worker ended without an answer (exit code {code})",
         hint="see its messages above; an unfinished change is undone at the next call or boot",
     )
 
 
+def _confirmed(view: View, plan: events.PlanShown) -> bool:
+    """Ask; a cancel is a no, and ends the reading of an answer."""
+    before = {number: signal.signal(number, signal.default_int_handler) for number in _CANCELS}
+    try:
+        return view.confirm(plan)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _send(worker: subprocess.Popen[str], obj: Mapping[str, Any]) -> None:
     assert worker.stdin
-    worker.stdin.write(json.dumps(obj) + "\n")
-    worker.stdin.flush()
+    with contextlib.suppress(BrokenPipeError):  # it has ended; its output, or its exit code, says why
+        worker.stdin.write(json.dumps(obj) + "\n")
+        worker.stdin.flush()
 
 
 def reboot() -> None:

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.events import Message, Report, TaskBegin, TaskEnd, task
 from apt_ostree.model.package import Package
 from apt_ostree.model.treefile import Treefile
-from apt_ostree.system import dpkg_query, mmdebstrap, sandbox, yamlfile
+from apt_ostree.system import confined, dpkg_query, mmdebstrap, sandbox, yamlfile
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap
 from apt_ostree.system.ostree import commit
@@ -229,10 +230,15 @@ def _make_tree(report: Report, job: Job, root: Path) -> None:
         treebuild.write_boot_configuration(root, job.tree)
         treebuild.run_scripts(root, job.tree.postprocess, run_in_root)
     treebuild.gather_home_directories(root)
-    finish_tree(root, run_in_root=run_in_root, report=report)
-    settle_bytecode(root / "usr", root / "usr")
+    confined.call(root, partial(_finish, report), run_in_root)
     treebuild.shape_top_level(root)
     failpoint("compose.tree-made")
+
+
+def _finish(report: Report, run_in_root: confined.RunInRoot) -> None:
+    root = Path("/")
+    finish_tree(root, run_in_root=run_in_root, report=report)
+    settle_bytecode(root / "usr", root / "usr")
 
 
 def _metadata(

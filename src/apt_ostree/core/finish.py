@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from apt_ostree.model import accounts, layout, tmpfiles
 from apt_ostree.model.events import Report, task
-from apt_ostree.system import dracut, process
+from apt_ostree.system import dracut
+from apt_ostree.system.confined import RunInRoot
 from apt_ostree.system.failpoints import failpoint
-
-#: Runs a command inside the root: its words, and its purpose for an error message.
-RunInRoot = Callable[[Sequence[str], str], object]
 
 #: What a kernel package puts into /boot -> its name beside the kernel's modules.
 BOOT_FILES = {"vmlinuz": "vmlinuz", "config": "config", "System.map": "System.map"}
@@ -76,7 +74,7 @@ def finish_tree(
     """
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
-    place_opt(root)
+    place_opt(root, run_in_root)
     describe_state(root, var_before)
     describe_accounts(root)
     free_units(root)
@@ -137,7 +135,7 @@ def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
 # --- /var
 
 
-def place_opt(root: Path) -> None:
+def place_opt(root: Path, run_in_root: RunInRoot) -> None:
     """Move what packages put into /opt to /usr/lib/opt, with links: it is part of the tree, not state."""
     for entry in _directories(root / "var/opt"):
         if entry.is_symlink():
@@ -145,7 +143,8 @@ def place_opt(root: Path) -> None:
         home = root / "usr/lib/opt" / entry.name
         home.mkdir(parents=True, exist_ok=True)
         # cp keeps owners, capabilities and hard links, which shutil does not.
-        process.run(["cp", "-a", "--", f"{entry}/.", home], what=f"place /opt/{entry.name} in the tree")
+        words = ["cp", "-a", "--", f"/var/opt/{entry.name}/.", f"/usr/lib/opt/{entry.name}"]
+        run_in_root(words, f"place /opt/{entry.name} in the tree")
         shutil.rmtree(entry)
         entry.symlink_to(f"../../usr/lib/opt/{entry.name}")
 
@@ -252,16 +251,16 @@ def settle_bytecode(changed: Path, usr: Path) -> None:
     changed: a directory whose paths tell what to look at in `usr`; it may be the same.
     """
     for path in sorted(changed.rglob("__pycache__/*.pyc")):
-        target = usr / path.relative_to(changed)
-        if target.is_file():  # not the whiteout of a removed one
-            _forget_source_time(target)
+        settle_bytecode_file(usr / path.relative_to(changed))
 
 
-def _forget_source_time(path: Path) -> None:
-    """Set the time stamp of the source in a .pyc file to 0.
+def settle_bytecode_file(path: Path) -> None:
+    """Set the time stamp of the source in a .pyc file to 0, if the file is there.
 
     The header (PEP 552) holds the magic number, flags, then the source's time stamp and size.
     """
+    if not path.is_file() or path.is_symlink():
+        return
     data = path.read_bytes()
     if len(data) < 16 or data[4:12] == bytes(8) or data[4:8] != bytes(4):
         return

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,11 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The deployment to make: its origin, and the recipe of its commit (None: the base commit itself)."""
+    """The deployment to make: its origin, and the commit that it holds or, with a recipe, is built on."""
 
     origin: Origin
-    base: str
-    recipe: Recipe | None
+    commit: str
+    recipe: Recipe | None = None
 
 
 def install(
@@ -38,11 +39,10 @@ def install(
     **options: Any,
 ) -> Mapping[str, Any]:
     """Layer packages (names, NAME=VERSION, .deb files) on the next deployment."""
-    with host.changing("install packages") as sysroot:
+    with host.changing("install packages") as sysroot, _requests(sysroot, packages) as (names, local):
         merge = host.merge_deployment(sysroot.deployments())
-        names, local = _split_local(packages)
-        names = _new_requests(sysroot, merge, names, idempotent=idempotent, allow_inactive=allow_inactive)
-        origin = add_requests(merge.origin, names, local)
+        fresh = _new_requests(sysroot, merge, names, idempotent=idempotent, allow_inactive=allow_inactive)
+        origin = add_requests(merge.origin, fresh, local)
         if uninstall:
             origin = _without(origin, uninstall, idempotent=idempotent)
         target = _recompute(sysroot, merge, origin) if uninstall else _extend(sysroot, merge, origin)
@@ -59,11 +59,10 @@ def uninstall(
     **options: Any,
 ) -> Mapping[str, Any]:
     """Drop layered packages from the next deployment."""
-    with host.changing("uninstall packages") as sysroot:
+    with host.changing("uninstall packages") as sysroot, _requests(sysroot, install) as (names, local):
         merge = host.merge_deployment(sysroot.deployments())
         gone = tuple(sorted(merge.origin.names)) if everything else tuple(packages)
         origin = _without(merge.origin, gone, idempotent=idempotent)
-        names, local = _split_local(install)
         target = _recompute(sysroot, merge, add_requests(origin, names, local))
         return _deploy(report, sysroot, merge, target, options)
 
@@ -79,39 +78,68 @@ def upgrade(
     """Follow the base's remote and bring the packages to the archives' newest versions."""
     with host.changing("upgrade the system") as sysroot:
         merge = host.merge_deployment(sysroot.deployments())
-        commit = sysroot.repo.base_of(merge.checksum)
-        if base and (newer := _newer_base(report, sysroot, merge.origin)):
-            commit = newer
-        origin = replace(merge.origin, upgraded=merge.origin.upgraded or packages)
-        unchanged_base = commit == sysroot.repo.base_of(merge.checksum)
-        start = merge.checksum if unchanged_base else commit
-        requests = () if unchanged_base else origin.requested
-        recipe = Recipe(commit, start, requests, () if unchanged_base else origin.local, upgrade=packages)
-        wanted = packages or not unchanged_base
-        target = Target(origin, commit, recipe if wanted and (packages or origin.layered) else None)
+        pull = not options.get("cache_only")
+        newer = _newer_base(report, sysroot, merge.origin, pull=pull) if base else None
+        target = _upgraded(sysroot, merge, newer, packages=packages)
         return _deploy(
             report, sysroot, merge, target, {**options, "dry_run": options.get("dry_run") or check}
         )
 
 
-def _newer_base(report: Report, sysroot: Sysroot, origin: Origin) -> str | None:
+def _newer_base(report: Report, sysroot: Sysroot, origin: Origin, *, pull: bool) -> str | None:
     if not origin.refspec:
         return None
-    if origin.remote:
+    if origin.remote and pull:
         with task(report, f"Pulling {origin.refspec}"):
             sysroot.repo.pull(origin.refspec, report)
     return sysroot.repo.resolve_or_none(origin.refspec)
+
+
+def _upgraded(sysroot: Sysroot, merge: Deployment, newer: str | None, *, packages: bool) -> Target:
+    """Return the target of an upgrade: on the current commit where the base stays, else on the new base."""
+    origin, base = merge.origin, sysroot.repo.base_of(merge.checksum)
+    if newer in (None, base):
+        if not packages:
+            return Target(origin, merge.checksum)
+        pinned = tuple(request for request in origin.requested if "=" in request)
+        return _build(origin, Recipe(base, merge.checksum, pinned, origin.local, upgrade=True))
+    assert newer is not None
+    if not (packages or origin.layered):
+        return Target(origin, newer)
+    keep = () if packages else _versions_in_use(sysroot, merge)
+    return _build(origin, Recipe(newer, newer, origin.requested, origin.local, packages, keep))
+
+
+@contextlib.contextmanager
+def _requests(
+    sysroot: Sysroot, packages: Sequence[str]
+) -> Iterator[tuple[tuple[str, ...], tuple[LocalPackage, ...]]]:
+    """Separate package names from .deb files, which are kept as long as a deployment may need them again."""
+    names = tuple(word for word in packages if not word.endswith(".deb"))
+    files = [word for word in packages if word.endswith(".deb")]
+    if not files:
+        yield names, ()
+        return
+    from apt_ostree.system.apt import local
+
+    try:
+        yield names, tuple(local.keep(Path(word)) for word in files)
+    finally:
+        used = frozenset(p.sha256 for d in sysroot.deployments().all for p in d.origin.local)
+        local.remove_unused(used)
 
 
 def _new_requests(
     sysroot: Sysroot, merge: Deployment, names: tuple[str, ...], *, idempotent: bool, allow_inactive: bool
 ) -> tuple[str, ...]:
     """Check requests against what is requested and present already; return those that are new."""
-    known = set(merge.origin.requested)
     present = {p.name for p in packages_of(sysroot.repo, sysroot.repo.base_of(merge.checksum))}
-    fresh = []
-    for request in names:
-        if request in known or request_name(request) in merge.origin.names - {request_name(request)}:
+    fresh: list[str] = []
+    for request in dict.fromkeys(names):
+        same = [other for other in fresh if request_name(other) == request_name(request)]
+        if same:
+            raise UsageError(f"{same[0]!r} and {request!r} are requests for the same package")
+        if request in merge.origin.requested:
             _or_idempotent(f"package {request!r} is already requested", idempotent)
         elif request in present and not allow_inactive:
             _or_idempotent(f"package {request!r} is already part of the base", idempotent)
@@ -137,38 +165,35 @@ def _requested_hint(origin: Origin) -> str:
     return f"requested packages: {names}"
 
 
-def _split_local(packages: Sequence[str]) -> tuple[tuple[str, ...], tuple[LocalPackage, ...]]:
-    """Separate package names from .deb files; the files are kept for later rebuilds."""
-    names = tuple(word for word in packages if not word.endswith(".deb"))
-    files = [word for word in packages if word.endswith(".deb")]
-    if not files:
-        return names, ()
-    from apt_ostree.system.apt import local
-
-    return names, tuple(local.keep(Path(word)) for word in files)
-
-
 def _extend(sysroot: Sysroot, merge: Deployment, origin: Origin) -> Target:
     """Build on the current commit: right as long as packages are only added."""
     base = sysroot.repo.base_of(merge.checksum)
     added = tuple(r for r in origin.requested if r not in merge.origin.requested)
     local = tuple(p for p in origin.local if p not in merge.origin.local)
-    recipe = Recipe(base, merge.checksum, added, local) if added or local else None
-    return Target(origin, base, recipe)
+    if not (added or local):
+        return Target(origin, merge.checksum)
+    return _build(origin, Recipe(base, merge.checksum, added, local))
 
 
 def _recompute(sysroot: Sysroot, merge: Deployment, origin: Origin) -> Target:
     """Build from the base: nothing of a dropped package can stay behind."""
     base = sysroot.repo.base_of(merge.checksum)
+    if origin == merge.origin:
+        return Target(origin, merge.checksum)
     if not origin.layered:
-        return Target(origin, base, None)
-    newer: Sequence[tuple[str, str]] = ()
-    if origin.upgraded:
-        newer = layering.layered_versions(
-            packages_of(sysroot.repo, base), packages_of(sysroot.repo, merge.checksum)
-        )
-    recipe = Recipe(base, base, origin.requested, origin.local, at_least=tuple(newer))
-    return Target(origin, base, recipe)
+        return Target(origin, base)
+    keep = _versions_in_use(sysroot, merge)
+    return _build(origin, Recipe(base, base, origin.requested, origin.local, keep=keep))
+
+
+def _build(origin: Origin, recipe: Recipe) -> Target:
+    return Target(origin, recipe.start, recipe)
+
+
+def _versions_in_use(sysroot: Sysroot, merge: Deployment) -> tuple[tuple[str, str], ...]:
+    """Return the packages that are not as in the base: what else is rebuilt is not to upgrade them."""
+    base = packages_of(sysroot.repo, sysroot.repo.base_of(merge.checksum))
+    return tuple((p.name, p.version) for p in sorted(packages_of(sysroot.repo, merge.checksum) - base))
 
 
 def _deploy(
@@ -177,37 +202,55 @@ def _deploy(
     """Build the target's commit and stage it, unless nothing would change."""
     given = dict(options)
     apply_live, replace_packages = given.pop("apply_live", False), given.pop("allow_replacement", False)
-    limits = settings.load()
-    wanted = Options(script_timeout=limits.script_timeout, **given)
+    wanted = Options(script_timeout=settings.load().script_timeout, **given)
     built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
-    commit = built.commit if built else target.base
-    outcome = _outcome(sysroot, merge, built, commit)
+    target = _with_result(sysroot, target, built)
+    outcome = _outcome(sysroot, merge, target, built)
     if wanted.dry_run or wanted.download_only:
         return outcome | {"staged": False}
-    if commit is None or (commit == merge.checksum and target.origin == merge.origin):
+    if not outcome["changed"]:
         report(Message("No change."))
-        return outcome | {"staged": False, "changed": False}
+        return outcome | {"staged": False}
     if not apply_live:
-        _stage(report, sysroot, commit, target, merge)
+        _stage(report, sysroot, target, merge)
         return outcome | {"staged": True}
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
         live_undo.recover_interrupted(report, sysroot, db)
-        change = live.plan(report, sysroot, db, commit, allow_replacement=replace_packages)
-        _stage(report, sysroot, commit, target, merge)
+        change = live.plan(report, sysroot, db, target.commit, allow_replacement=replace_packages)
+        _stage(report, sysroot, target, merge)
         return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change)
 
 
-def _stage(report: Report, sysroot: Sysroot, commit: str, target: Target, merge: Deployment) -> None:
-    with task(report, "Staging the deployment"):
-        sysroot.stage(commit, target.origin, merge)
-
-
-def _outcome(sysroot: Sysroot, merge: Deployment, built: Built | None, commit: str | None) -> dict[str, Any]:
-    if built:
-        transaction = built.transaction
-        return {"transaction": transaction.to_json(), "commit": commit, "changed": bool(transaction)}
-    diff = diff_packages(
-        packages_of(sysroot.repo, merge.checksum), packages_of(sysroot.repo, commit or merge.checksum)
+def _with_result(sysroot: Sysroot, target: Target, built: Built | None) -> Target:
+    """Return the target with the commit that was built, and whether its base's packages were upgraded."""
+    if built is None or target.recipe is None:
+        return target
+    commit = built.commit or target.commit  # nothing to install is a result, too
+    base = {(p.name, p.architecture): p.version for p in packages_of(sysroot.repo, target.recipe.base)}
+    upgraded = any(
+        base.get((p.name, p.architecture), p.version) != p.version for p in packages_of(sysroot.repo, commit)
     )
-    return {"transaction": None, "commit": commit, "changed": bool(diff) or commit != merge.checksum}
+    return Target(replace(target.origin, upgraded=upgraded), commit, target.recipe)
+
+
+def _stage(report: Report, sysroot: Sysroot, target: Target, merge: Deployment) -> None:
+    with task(report, "Staging the deployment"):
+        sysroot.stage(target.commit, target.origin, merge)
+
+
+def _outcome(sysroot: Sysroot, merge: Deployment, target: Target, built: Built | None) -> dict[str, Any]:
+    """Return what came of it; the difference is to the deployment that is replaced, where it is known."""
+    pending = built is not None and bool(built.transaction) and built.commit is None
+    changed = pending or target.commit != merge.checksum or target.origin != merge.origin
+    outcome: dict[str, Any] = {
+        "transaction": built.transaction.to_json() if built else None,
+        "commit": None if pending else target.commit,
+        "changed": changed,
+    }
+    if not pending:
+        diff = diff_packages(
+            packages_of(sysroot.repo, merge.checksum), packages_of(sysroot.repo, target.commit)
+        )
+        outcome["packages"] = asdict(diff)
+    return outcome

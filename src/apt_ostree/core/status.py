@@ -66,6 +66,8 @@ def _commit(repo: Repo, checksum: str) -> Commit:
 
 def _live(repo: Repo, booted: Deployment) -> Live | None:
     """Return what was changed live since boot, or None."""
+    if not statedb.is_readable():
+        return _live_by_mount(repo, booted)
     with statedb.read_only() as db:
         here = statedb.boot_id()
         known = [g for g in db.generations() if g.boot_id == here] if db else []
@@ -84,3 +86,13 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
         unfinished=unfinished,
         shown=usrview.generation() in possible,
     )
+
+
+def _live_by_mount(repo: Repo, booted: Deployment) -> Live | None:
+    """Return what anybody may know of the live state: which generation is mounted, and its commit's ref."""
+    number = usrview.generation()
+    target = repo.refs(f"apt-ostree/live/{number}").get(f"apt-ostree/live/{number}/target")
+    if number is None or target is None:
+        return None
+    diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, target))
+    return Live(commit=target, generation=number, diff=diff)

@@ -12,11 +12,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from apt_ostree.core.finish import RunInRoot
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import layout, tmpfiles
 from apt_ostree.model.treefile import AddFile, Script, Treefile, Units
 from apt_ostree.system import dracut
+from apt_ostree.system.confined import RunInRoot
 
 #: Files that the bootstrap copied from the machine it ran on.
 HOST_FILES = ("etc/hostname", "etc/resolv.conf")

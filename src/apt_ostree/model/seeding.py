@@ -15,6 +15,8 @@ FILES: dict[str, str | None] = {
     "gshadow": "!::",
 }
 
+_FIRST_PERSON = 1000  # ids from here on belong to people (adduser(8))
+
 
 def seed(name: str, tree: str, host: str) -> str:
     """Return the tree's account file with the host's further names; passwords are never copied."""
@@ -28,11 +30,24 @@ def seed(name: str, tree: str, host: str) -> str:
     return "".join(f"{line}\n" for line in [*tree.splitlines(), *extra])
 
 
-def harvest(tree: str, seeded: str, result: str) -> str:
-    """Return what the build made of the tree's account file, without the names that were only seeded."""
-    foreign = _names(seeded) - _names(tree)
+def harvest(tree: str, seeded: str, result: str, *, used: frozenset[str] = frozenset()) -> str:
+    """Return what the build made of the tree's account file, without the names that were only seeded.
+
+    used: seeded names that stay. A package's script found them and would have made them otherwise.
+    """
+    foreign = _names(seeded) - _names(tree) - used
     kept = [line for line in result.splitlines() if line.partition(":")[0] not in foreign]
     return "".join(f"{line}\n" for line in kept)
+
+
+def used_names(text: str, owners: frozenset[int]) -> frozenset[str]:
+    """Return the system accounts of passwd(5) or group(5) text whose ids own files of the build."""
+    rows = (line.split(":") for line in text.splitlines())
+    return frozenset(
+        row[0]
+        for row in rows
+        if len(row) > 3 and row[2].isdecimal() and 0 < int(row[2]) < _FIRST_PERSON and int(row[2]) in owners
+    )
 
 
 def _names(text: str) -> frozenset[str]:

@@ -1,8 +1,7 @@
 """The kernel's mount interface: namespaces, detached overlays, moving mounts, flushing.
 
-The only module that uses ctypes; no binding of the fsopen(2) family or of syncfs(2) exists. It knows
-system calls, not deployments or layers. Every function raises OSError with the path or the kernel's own
-explanation.
+Uses ctypes: no binding of the fsopen(2) family or of syncfs(2) exists. It knows system calls, not
+deployments or layers. Every function raises OSError with the path or the kernel's own explanation.
 """
 
 from __future__ import annotations

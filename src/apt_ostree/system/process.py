@@ -6,6 +6,7 @@ Must not know any particular program; their adapters do.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shlex
 import signal
@@ -29,6 +30,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 PASSED_ON = ("SOURCE_DATE_EPOCH", "http_proxy", "https_proxy", "no_proxy", "TMPDIR")
 
 _TAIL_LINES = 25
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -136,6 +138,15 @@ def tail(text: str, words: Sequence[str]) -> tuple[str, ...]:
     """Return the last lines of a program's output, then the command, as details of an error."""
     lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
     return (*lines, f"command: {shlex.join(words)}")
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl")
+    if os.getppid() != parent:  # it ended before the kernel knew
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

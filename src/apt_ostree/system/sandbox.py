@@ -36,29 +36,39 @@ SCRIPT_ENVIRONMENT = {
     "RUNLEVEL": "1",
 }
 
+#: What sets or shows the host's kernel. Files of these may be written by any process with uid 0, capable or
+#: not, and bwrap covers less of /proc than one would think.
+_KERNEL_INTERFACES = (
+    "/sys",
+    "/proc/sys",
+    "/proc/fs",
+    "/proc/acpi",
+    "/proc/scsi",
+    "/proc/driver",
+    "/proc/sysrq-trigger",
+)
+
 
 def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] = ()) -> list[str]:
     """Return the command line that runs `command` inside `root`.
 
     read_only: host paths that the sandbox sees at the same place, such as the package archive.
     """
-    words = [
-        "bwrap",
-        "--bind",
-        str(root),
-        "/",
-        "--dev",
-        "/dev",
-        "--proc",
-        "/proc",
-        "--ro-bind",
-        "/sys",
-        "/sys",
-    ]
+    words = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
+    for interface in _KERNEL_INTERFACES:
+        words += ["--ro-bind-try", interface, interface]
     words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/run/lock"]
     for path in read_only:
         words += ["--ro-bind", str(path), str(path)]
-    words += ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-net", "--die-with-parent"]
+    # A session of its own: nothing in it can type into the administrator's terminal (TIOCSTI).
+    words += [
+        "--new-session",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-net",
+        "--die-with-parent",
+    ]
     words += ["--hostname", "localhost", "--chdir", "/", "--cap-drop", "ALL"]
     for capability in _CAPABILITIES:
         words += ["--cap-add", capability]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +65,9 @@ class StateDb:
         mark()
         if self._provisional:
             self._db.close()
-            self._db, self._provisional = _connect(f"file:{_path()}?mode=rwc"), False
+            # It holds pre-images of /etc, shadow's among them: root's alone. SQLite's journal takes its mode.
+            os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db, self._provisional = _connect(f"file:{_path()}?mode=rw"), False
             self._db.executescript(_SCHEMA)
         with self._db:
             cursor = self._db.execute(
@@ -192,6 +195,11 @@ def read_only() -> Iterator[StateDb | None]:
         yield db
 
 
+def is_readable() -> bool:
+    """Tell whether the caller may read the record: it is root's."""
+    return not _path().exists() or os.access(_path(), os.R_OK)
+
+
 def boot_id() -> str:
     """Return the identifier of this boot (random(4))."""
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -203,7 +211,8 @@ def _path() -> Path:
 
 def _connect(uri: str) -> sqlite3.Connection:
     connection = sqlite3.connect(uri, uri=True, timeout=30)
-    connection.execute("PRAGMA synchronous = FULL")
+    # EXTRA: with FULL the end of a transaction (the journal's removal) could be lost in a power cut.
+    connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
 

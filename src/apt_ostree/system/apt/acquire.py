@@ -12,13 +12,15 @@ from typing import Any
 
 import apt_pkg
 
-from apt_ostree.errors import ExternalFailure
+from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.events import Message, Progress, Report
+from apt_ostree.system import signals
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.resolver import Resolver
 from apt_ostree.system.failpoints import failpoint
 
 _STAMP = Path("/var/cache/apt-ostree/refreshed")
+_LOCAL = ("file:", "copy:")  # archives that are used where they are
 _MAX_AGE = 24 * 3600  # seconds; apt's own daily timer has the same pace
 
 
@@ -31,6 +33,7 @@ class _Progress:
         self._last = 0.0
         self._state = (0, 0)
         self._failed: dict[str, str] = {}
+        self._cancelled = False
         # Set by libapt.
         self.current_bytes = self.total_bytes = self.fetched_bytes = 0
         self.current_items = self.total_items = self.current_cps = self.elapsed_time = 0
@@ -43,11 +46,17 @@ class _Progress:
 
     def pulse(self, _owner: Any) -> bool:
         """Report progress a few times a second; libapt stops when this is False."""
+        if self._cancelled:
+            return False
         now, state = time.monotonic(), (int(self.current_bytes), int(self.total_bytes))
         if now - self._last > 0.2 and state != self._state:
             self._last, self._state = now, state
             self._report(Progress(self._title, *state))
         return True
+
+    def cancel(self) -> None:
+        """Make libapt stop at the next pulse."""
+        self._cancelled = True
 
     def fail(self, item: Any) -> None:
         """Remember why one file could not be had; libapt leaves one that need not be there idle or done."""
@@ -105,7 +114,10 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
     progress = _Progress(report, "Refreshing package lists")
     problems = ""
     try:
-        with warnings.catch_warnings(record=True) as caught:  # python-apt's way to pass apt's own on
+        with (
+            warnings.catch_warnings(record=True) as caught,  # python-apt's way to pass apt's own on
+            signals.held(progress.cancel),
+        ):
             apt_pkg.Cache(None).update(progress, sources, 250_000)
     except (apt_pkg.Error, SystemError) as error:
         problems = str(error)
@@ -184,19 +196,31 @@ class Archives:
     directories: frozenset[Path]
 
 
-def download(resolver: Resolver, report: Report) -> Archives:
-    """Download the archives of the resolved transaction into the host's cache and verify them."""
+def download(resolver: Resolver, report: Report, *, cache_only: bool = False) -> Archives:
+    """Download the archives of the resolved transaction into the host's cache and verify them.
+
+    cache_only: refuse when an archive is not there yet.
+    """
     progress = _Progress(report, "Downloading packages")
     fetcher: Any = apt_pkg.Acquire(progress)
     manager = apt_pkg.PackageManager(resolver.depcache)
     with explained("prepare the downloads"):
         manager.get_archives(fetcher, resolver.sources, apt_pkg.PackageRecords(resolver.cache))
+    absent = [i.desc_uri for i in fetcher.items if not (i.complete or i.desc_uri.startswith(_LOCAL))]
+    if cache_only and absent:
+        raise Refused(
+            f"{len(absent)} packages are not in the cache",
+            details=[public_uri(uri) for uri in absent],
+            hint="leave --cache-only out to download them",
+        )
     failpoint("download.before")
-    with explained("download the packages"):
+    with explained("download the packages"), signals.held(progress.cancel):
         fetcher.get_lock(apt_pkg.config.find_dir("Dir::Cache::archives"))  # also makes partial/, for _apt
         result = fetcher.run()
     missing = [
-        f"{i.desc_uri}: {i.error_text}" for i in fetcher.items if not (i.complete and i.status == i.STAT_DONE)
+        f"{public_uri(i.desc_uri)}: {i.error_text}"
+        for i in fetcher.items
+        if not (i.complete and i.status == i.STAT_DONE)
     ]
     if missing or result != fetcher.RESULT_CONTINUE:
         raise ExternalFailure(

@@ -36,8 +36,13 @@ exec {command} "$@"
 """
 
 
-def use_build_root(root: Path, scratch: Path) -> None:
-    """Make libapt work on the packages of `root` for the rest of this process."""
+def use_build_root(root: Path, scratch: Path, states: str) -> None:
+    """Make libapt work on the packages of `root` for the rest of this process.
+
+    states: apt's record of automatically installed packages. libapt gets a copy of it, see `extended_states`:
+    it would write through a link that a script left in the root.
+    """
+    extended_states(scratch).write_text(states)
     apt_pkg.init_config()
     _CACHE.mkdir(parents=True, exist_ok=True)
     config = apt_pkg.config
@@ -45,7 +50,7 @@ def use_build_root(root: Path, scratch: Path) -> None:
         config.clear(hook)
     settings = {
         "Dir::State::status": str(root / layout.DPKG_ADMINDIR / "status"),
-        "Dir::State::extended_states": str(root / layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"]),
+        "Dir::State::extended_states": str(extended_states(scratch)),
         # Each build has a database of its own: a cache that includes it would be written (50 MB) in vain.
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": str(_CACHE / "srcpkgcache.bin"),
@@ -83,6 +88,11 @@ def add_source_list(scratch: Path, lines: str) -> Path:
     extra.write_text(lines)
     apt_pkg.config.set("Dir::Etc::sourceparts", f"{parts}/")
     return extra
+
+
+def extended_states(scratch: Path) -> Path:
+    """Return the file in which libapt keeps which packages were installed automatically."""
+    return scratch / "extended_states"
 
 
 def local_directory(scratch: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
+from apt_ostree.system import process
 from apt_ostree.system.apt import config
 from apt_ostree.system.apt.acquire import Archives
 
@@ -29,11 +30,14 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
     log = scratch / "dpkg.log"
     config.write_dpkg_wrapper(root, scratch, archives.directories)
     status_read, status_write = os.pipe()
+    worker = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(status_read)
+        process.end_with_parent(worker)  # it holds the sysroot's lock, too
         _child(archives.manager, status_write, scratch)
     os.close(status_write)
+    os.setpgid(child, child)  # here as well as there: whichever comes first
     try:
         errors, silent = _follow(status_read, report, script_timeout)
         if silent:
@@ -64,6 +68,8 @@ def _child(manager: Any, status_write: int, scratch: Path) -> None:
         os.setpgid(0, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
+        os.environ.clear()
+        os.environ.update(process.environment())  # no secret of the caller's shell reaches a script
         # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
         os.environ["TMPDIR"] = str(config.local_directory(scratch))
         sink = os.open(scratch / "dpkg.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

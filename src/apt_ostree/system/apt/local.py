@@ -28,8 +28,8 @@ def keep(path: Path) -> LocalPackage:
         control = _control(path)
     except (SystemError, apt_pkg.Error) as error:
         raise UsageError(f"{path} is not a Debian package: {error}") from error
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist") from error
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
     section = apt_pkg.TagSection(control)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     STORE.mkdir(parents=True, exist_ok=True)

@@ -25,14 +25,14 @@ _KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
 class Wanted:
     """What a tree is to hold, relative to what it holds now.
 
-    install:  requests (NAME, NAME=VERSION, NAME:ARCH).
-    upgrade:  bring every package to the archives' newest version.
-    at_least: packages that must not be older than this version.
+    install: requests (NAME, NAME=VERSION, NAME:ARCH).
+    upgrade: bring every other package to the archives' newest version.
+    keep:    versions in use, which are preferred to newer ones; no package gets older than that.
     """
 
     install: tuple[str, ...] = ()
     upgrade: bool = False
-    at_least: Mapping[str, str] = field(default_factory=dict)
+    keep: Mapping[str, str] = field(default_factory=dict)
 
 
 class Resolver:
@@ -57,14 +57,23 @@ class Resolver:
 
     def resolve(self, wanted: Wanted) -> Transaction:
         """Decide what to install; UsageError for an unknown package, Refused for a conflict."""
+        try:
+            return self._resolve(wanted, exact=True)
+        except Refused:
+            if not wanted.keep:
+                raise
+        self.depcache.init()  # perhaps newer versions than those in use are needed
+        return self._resolve(wanted, exact=False)
+
+    def _resolve(self, wanted: Wanted, *, exact: bool) -> Transaction:
         solver = apt_pkg.ProblemResolver(self.depcache)
+        with explained("resolve the packages"):
+            self._keep(wanted.keep, exact=exact)
         targets = [self._target(request) for request in wanted.install]
         self._requested = frozenset(pkg.name for pkg in targets)
         with explained("resolve the packages"):
             if wanted.upgrade:
                 self._upgrade_all()
-            for name, version in wanted.at_least.items():
-                self._raise_to(name, version)
             for pkg in targets:
                 solver.clear(pkg)
                 solver.protect(pkg)
@@ -123,17 +132,21 @@ class Resolver:
             solver.protect(pkg)
         solver.resolve_by_keep()
 
-    def _raise_to(self, name: str, version: str) -> None:
-        try:
-            pkg = self.cache[name]
-        except KeyError:
-            return
-        if not pkg.current_ver or apt_pkg.version_compare(pkg.current_ver.ver_str, version) >= 0:
-            return
-        same = next((v for v in pkg.version_list if v.ver_str == version), None)
-        if same:
-            self.depcache.set_candidate_ver(pkg, same)
-        self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
+    def _keep(self, versions: Mapping[str, str], *, exact: bool) -> None:
+        """Have these versions, if they are still offered, else the newest; what is newer already stays."""
+        raised = []
+        for name, version in versions.items():
+            pkg = self.cache[name] if name in self.cache else None  # noqa: SIM401  # a cache has no get()
+            installed = pkg.current_ver if pkg else None
+            if not pkg or (installed and apt_pkg.version_compare(installed.ver_str, version) >= 0):
+                continue
+            same = next((v for v in pkg.version_list if v.ver_str == version), None)
+            if same and exact:
+                self.depcache.set_candidate_ver(pkg, same)
+            if installed:
+                raised.append(pkg)
+        for pkg in raised:
+            self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
 
     def _solve(self, solver: apt_pkg.ProblemResolver, targets: Sequence[apt_pkg.Package]) -> None:
         failure: Exception | None = None

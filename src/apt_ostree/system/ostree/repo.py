@@ -16,6 +16,7 @@ from apt_ostree.model import layout
 from apt_ostree.model.events import Progress, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import Package
+from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 
@@ -62,11 +63,14 @@ class Repo:
             "changed",
             lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
         )
-        options = GLib.Variant("a{sv}", {"refs": GLib.Variant("as", [ref])})
+        # An older commit is no update, even if it is signed: a mirror must not be able to take us back.
+        wanted = {"refs": GLib.Variant("as", [ref]), "timestamp-check": GLib.Variant("b", True)}
+        options = GLib.Variant("a{sv}", wanted)
         hint = f"check the remote with 'ostree remote show-url {remote}'"
+        stop = Gio.Cancellable()
         try:
-            with explained(f"pull {refspec}", hint=hint):
-                self.handle.pull_with_options(remote, options, progress, None)
+            with explained(f"pull {refspec}", hint=hint), signals.held(stop.cancel):
+                self.handle.pull_with_options(remote, options, progress, stop)
         finally:
             progress.finish()
 

@@ -14,6 +14,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
+from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
@@ -100,26 +101,28 @@ class Sysroot:
         """
         keyfile = _keyfile(format_origin(origin))
         handle = self._handle(merge)
-        options = OSTree.SysrootDeployTreeOpts()
         arguments = list(merge.kernel_arguments if kernel_arguments is None else kernel_arguments)
+        self._pin_base(commit)
         failpoint("stage.before")
-        with explained(f"deploy commit {commit[:12]}"):
-            if self._sysroot.get_booted_deployment():
-                self._stage_with(merge.osname, commit, keyfile, handle, arguments)
-            else:
-                _ok, new = self._sysroot.deploy_tree(merge.osname, commit, keyfile, handle, arguments, None)
-                self._sysroot.simple_write_deployment(
-                    merge.osname, new, handle, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
-                )
-        del options
-        failpoint("stage.after")
-        self._reload()
-        self.sync_base_refs()
+        stop = Gio.Cancellable()
+        with signals.held(stop.cancel) as cancels:
+            with explained(f"deploy commit {commit[:12]}"):
+                if self._sysroot.get_booted_deployment():
+                    self._sysroot.stage_tree(merge.osname, commit, keyfile, handle, arguments, stop)
+                else:
+                    self._deploy_now(merge.osname, commit, keyfile, handle, arguments)
+            failpoint("stage.after")
+            self._reload()
+            self.sync_base_refs()
+            cancels.clear()  # too late: the deployment is there, and complete
 
-    def _stage_with(
+    def _deploy_now(
         self, osname: str, commit: str, keyfile: object, handle: object, arguments: list[str]
     ) -> None:
-        self._sysroot.stage_tree(osname, commit, keyfile, handle, arguments, None)
+        _ok, new = self._sysroot.deploy_tree(osname, commit, keyfile, handle, arguments, None)
+        self._sysroot.simple_write_deployment(
+            osname, new, handle, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
+        )
 
     def keep(self, wanted: Callable[[Deployment], bool]) -> tuple[Deployment, ...]:
         """Keep only the deployments that `wanted` accepts; return the ones dropped."""
@@ -148,6 +151,12 @@ class Sysroot:
         with explained("clean up the system root"):
             self._sysroot.cleanup(None)
 
+    def _pin_base(self, commit: str) -> None:
+        """Point a ref at a layered commit's base before a deployment needs it: finalising may prune."""
+        base = self.repo.base_of(commit)
+        if base != commit:
+            self.repo.set_ref(f"{_BASE_REF_PREFIX}/{base}", base)
+
     def sync_base_refs(self) -> None:
         """Point refs at the base commit of each layered deployment, so that pruning keeps them."""
         bases = {
@@ -160,8 +169,9 @@ class Sysroot:
             self._sysroot.load(None)
 
     def _handle(self, deployment: Deployment) -> object:
+        wanted = (deployment.osname, deployment.checksum, deployment.serial)
         for handle in self._sysroot.get_deployments():
-            if handle.get_csum() == deployment.checksum and handle.get_deployserial() == deployment.serial:
+            if (handle.get_osname(), handle.get_csum(), handle.get_deployserial()) == wanted:
                 return handle
         raise Refused(
             f"deployment {deployment.id} is gone", hint="another program changed the system; try again"

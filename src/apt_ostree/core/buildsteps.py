@@ -1,0 +1,154 @@
+"""What is done to a build root before and after maintainer scripts ran in it, from inside of it.
+
+Every function here runs through `system.confined`: the root is /, and no link that a script left leads to
+the host. Arguments and results are plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core import finish
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import layout, seeding
+from apt_ostree.model.events import Report
+from apt_ostree.system import buildroot, confined, sandbox
+
+ETC = Path("/etc")
+_ROOT = Path("/")
+_EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
+_POLICY = Path("/usr/sbin/policy-rc.d")
+_POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
+#: Text that is read and written back as it is, whatever its encoding.
+_ENCODING: Mapping[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The root before the scripts: account files as the tree has them and as seeded, paths of /var."""
+
+    own: Mapping[str, str]
+    seeded: Mapping[str, str]
+    var: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What the scripts changed, as seen from outside: files of byte code (relative to /usr), kernels whose
+    files were replaced, and the ids that own new files."""
+
+    bytecode: Sequence[str]
+    kernels: Sequence[str]
+    owners: Sequence[int]
+
+
+def extended_states(root: Path) -> str:
+    """Return apt's record of automatically installed packages, which libapt is given a copy of."""
+    text: str = confined.call(root, lambda _run: _read(_EXTENDED_STATES), _nothing_runs)
+    return text
+
+
+def prepare(root: Path) -> Prepared:
+    """Give maintainer scripts a /var as after boot, the host's ids, and no services to start."""
+    sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
+    host = {name: _read(ETC / name) for name in seeding.FILES}
+    return Prepared(**confined.call(root, lambda _run: asdict(_prepare(host)), _nothing_runs))
+
+
+def settle(
+    report: Report, root: Path, prepared: Prepared, changed: Changed, *, states: str, timeout: float
+) -> None:
+    """Turn the root into a tree again: only the tree's own accounts, state described, kernels in place."""
+
+    def run_in_root(words: Sequence[str], what: str) -> object:
+        return sandbox.run(root, words, what=what, timeout=timeout)
+
+    work = partial(_settle, report, prepared, changed, states)
+    confined.call(root, work, run_in_root)
+
+
+def look_at(upper: Path) -> Changed:
+    """Read from the upper directory, following no link, what `settle` needs to know."""
+    bytecode, kernels, owners = [], set(), set()
+    for directory, names, files in os.walk(upper):
+        relative = Path(directory).relative_to(upper)
+        parts = relative.parts
+        if parts[:2] == ("lib", "modules") and len(parts) == 3 and ("vmlinuz" in files or "kernel" in names):
+            kernels.add(parts[2])
+        if relative.name == "__pycache__":
+            bytecode += [f"{relative}/{name}" for name in files if name.endswith(".pyc")]
+        for name in (*names, *files):
+            info = os.lstat(Path(directory, name))
+            owners |= {info.st_uid, info.st_gid}
+    return Changed(sorted(bytecode), sorted(kernels), sorted(owners))
+
+
+def _prepare(host: Mapping[str, str]) -> Prepared:
+    own = {name: _read(ETC / name) for name in seeding.FILES}
+    seeded = {name: seeding.seed(name, text, host[name]) for name, text in own.items()}
+    for name, text in seeded.items():
+        _write(ETC / name, text)
+    if os.path.lexists(_POLICY):
+        _POLICY.rename(_POLICY_ASIDE)
+    _POLICY.write_text("#!/bin/sh\nexit 101\n")  # no service starts in a build (policy-rc.d(8))
+    _POLICY.chmod(0o755)
+    var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
+    return Prepared(own, seeded, var)
+
+
+def _settle(
+    report: Report, prepared: Prepared, changed: Changed, states: str, run_in_root: confined.RunInRoot
+) -> None:
+    _POLICY.unlink(missing_ok=True)
+    if os.path.lexists(_POLICY_ASIDE):
+        _POLICY_ASIDE.rename(_POLICY)
+    _write(_EXTENDED_STATES, states)
+    owners = frozenset(changed.owners) | _owners(Path("/var"))
+    used = seeding.used_names(prepared.seeded["passwd"], owners)
+    used |= seeding.used_names(prepared.seeded["group"], owners)
+    for name, own in prepared.own.items():
+        kept = seeding.harvest(own, prepared.seeded[name], _read(ETC / name), used=used)
+        _write(ETC / name, kept)
+    for kernel in changed.kernels:
+        Path("/", layout.KERNEL_MODULES, kernel, finish.INITRAMFS).unlink(missing_ok=True)
+    finish.finish_tree(_ROOT, run_in_root=run_in_root, report=report, var_before=frozenset(prepared.var))
+    for path in changed.bytecode:
+        finish.settle_bytecode_file(Path("/usr", path))
+    _refuse_odd_shape()
+
+
+def _owners(top: Path) -> frozenset[int]:
+    infos = [os.lstat(path) for path in top.rglob("*")]
+    return frozenset(number for info in infos for number in (info.st_uid, info.st_gid))
+
+
+def _refuse_odd_shape() -> None:
+    """Refuse what a tree cannot hold."""
+    odd = [f"/{name}" for name in buildroot.unexpected_top_level(_ROOT)]
+    odd += [str(path) for path in (Path("/usr/etc"), Path("/usr")) if path.is_symlink() or not path.is_dir()]
+    if odd:
+        raise ExternalFailure(
+            "a package ships files beside /usr, /etc and /var, which a tree cannot hold", details=odd
+        )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(**_ENCODING)
+    except FileNotFoundError:
+        return ""
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file if it says something else: an unchanged file must not appear in a layer."""
+    if _read(path) != text:
+        path.write_text(text, **_ENCODING)
+
+
+def _nothing_runs(_words: Sequence[str], what: str) -> None:
+    raise AssertionError(f"no program runs while we {what}")

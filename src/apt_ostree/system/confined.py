@@ -1,0 +1,116 @@
+"""Runs our own code on a build root without trusting what is in it.
+
+Maintainer scripts may leave links anywhere in the root, and what we do to it afterwards as root would follow
+them out. So that work runs in a child process whose root directory is the build root: no path leads outside.
+Programs of the root are still run by the parent, in the sandbox.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from apt_ostree.errors import AptOstreeError, ExternalFailure, from_wire
+from apt_ostree.system import process
+
+#: Runs a command inside the root: its words, and its purpose for an error message.
+RunInRoot = Callable[[Sequence[str], str], object]
+
+
+def call(root: Path, work: Callable[[RunInRoot], Any], run_in_root: RunInRoot) -> Any:
+    """Call `work` in a child that sees `root` as /; return its result, which must fit into JSON.
+
+    `work` gets a function with the meaning of `run_in_root`, which the parent carries out. An error of
+    `work` is raised here.
+    """
+    ours, theirs = socket.socketpair()
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        ours.close()
+        _child(parent, root, theirs, work)
+    theirs.close()
+    try:
+        with ours, ours.makefile("rw", encoding="utf-8") as wire:
+            answer = _serve(wire, run_in_root)
+        _pid, status = os.waitpid(child, 0)
+        child = 0
+    finally:
+        if child:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    if answer is None:
+        raise ExternalFailure(f"the work on the build root ended unexpectedly (status {status})")
+    if "error" in answer:
+        raise from_wire(answer["error"], answer["message"], answer["details"], answer["hint"])
+    return answer["result"]
+
+
+def _serve(wire: IO[str], run_in_root: RunInRoot) -> Mapping[str, Any] | None:
+    """Run what the child asks for until it has ended; return its last word, or None if there was none."""
+    for line in wire:
+        message: Mapping[str, Any] = json.loads(line)
+        if "run" not in message:
+            return message
+        try:
+            run_in_root(message["run"], message["what"])
+            _send(wire, {})
+        except AptOstreeError as error:
+            _send(wire, _packed(error))
+    return None
+
+
+def _child(parent: int, root: Path, theirs: socket.socket, work: Callable[[RunInRoot], Any]) -> None:
+    """Be the child; never returns."""
+    try:
+        process.end_with_parent(parent)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)  # the parent decides, and ends us
+        os.chroot(root)
+        os.chdir("/")
+        with theirs.makefile("rw", encoding="utf-8") as wire:
+            _send(wire, _outcome(wire, work))
+    finally:
+        os._exit(0)
+
+
+def _outcome(wire: IO[str], work: Callable[[RunInRoot], Any]) -> Mapping[str, Any]:
+    def run_in_root(words: Sequence[str], what: str) -> None:
+        _send(wire, {"run": list(words), "what": what})
+        answer = json.loads(wire.readline())
+        if answer:
+            raise from_wire(answer["error"], answer["message"], answer["details"], answer["hint"])
+
+    try:
+        return {"result": work(run_in_root)}
+    except AptOstreeError as error:
+        return _packed(error)
+    except OSError as error:
+        text = (
+            f"the system refused an operation on the build root's {error.filename}: {error.strerror or error}"
+        )
+        return _packed(ExternalFailure(text))
+    except Exception as error:
+        return _packed(
+            AptOstreeError(f"internal error: {error!r}", details=traceback.format_exc().splitlines())
+        )
+
+
+def _packed(error: AptOstreeError) -> dict[str, Any]:
+    return {
+        "error": error.kind,
+        "message": error.message,
+        "details": list(error.details),
+        "hint": error.hint,
+    }
+
+
+def _send(wire: IO[str], obj: Mapping[str, Any]) -> None:
+    wire.write(json.dumps(obj) + "\n")
+    wire.flush()
