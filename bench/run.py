@@ -80,8 +80,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
         ) as booted:
             _measure_inside(booted, topics, amount, found)
-    if "compose" in found and "memory" in found:
-        found["memory"]["compose"] = found["compose"]["memory"]
+    if "compose" in found:
+        found.setdefault("memory", {})["compose"] = found["compose"]["memory"]
     return found
 
 
