@@ -189,6 +189,27 @@ def _cut_power(host: Host, words: tuple[str, ...], failpoint: str) -> None:
     host.power_cut()
 
 
+@pytest.mark.parametrize("cut", [False, True], ids=["kill", "power-cut"])
+def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
+    """The same at a time drawn by lot: between failpoints, too."""
+    host, dice = sweep.host, random.Random(f"{SEED} {cut}")
+    base, live = sweep.known["apply-live"][:2]
+    for _round in range(COUNT or 100):
+        words, old, new = dice.choice([("apply-live", base, live), ("apply-live --reset", live, base)])
+        sweep.ready("live" if old is live else "pending")
+        delay = dice.uniform(0.1, 1.5)
+        case = f"apt-ostree {words}, {'power cut' if cut else 'killed'} after {delay:.3f} s"
+        if cut:
+            host.sh(f"systemd-run apt-ostree {words}; sleep {delay}")
+            host.power_cut()
+            same(_shown(base), _shown(host.look()))
+        else:
+            host.sh(f"apt-ostree {words} & sleep {delay}; pkill -KILL --parent $! || true; wait $! || true")
+            sweep.settle(dice)
+            _is_one_of(host.look(), old, new)
+        print(f"{case}: ok", flush=True)
+
+
 def test_failpoints_are_found():
     assert {"journal.after", "act.switched", "undo.etc", "switch.between", "shutdown.etc"} <= failpoints()
 

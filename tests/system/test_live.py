@@ -297,6 +297,14 @@ def test_unlocked(own: Host, how: tuple[str, ...]):
     own.run(*writable, f"{prefix} rm /usr/share/fx-late")
     own.ao("apply-live", "--reset")
     same(before.system(), own.look().system())
+    # A second change that fails gives the first one back, with its edits, and as writable as it was.
+    own.ao("apply-live")
+    own.run(*writable, f"{prefix} echo late >/usr/share/fx-late")
+    own.ao("uninstall", "-A", "-y", "fx-hello", failpoint="act.switched=error", code=1)
+    assert own.sh("fx-hello; cat /usr/share/fx-late") == "hello 1.0\nlate\n"
+    own.run(*writable, f"{prefix} rm /usr/share/fx-late")
+    own.ao("apply-live", "--reset")
+    same(before.system(), own.look().system())
     own.sh("umount -l /usr")  # for dpkg --verify
 
 

@@ -65,7 +65,8 @@ def show(
     """Make /usr show these directories, the topmost first, as one atomic switch.
 
     scratch: an empty directory outside /usr, with room beside it. upper: upper and work directory of an
-    unlocked system. The caller is in a private namespace.
+    unlocked system; its view is put on top, so that the one below keeps its own upper and can come back.
+    The caller is in a private namespace.
     """
     overlay = mounts.new_overlay(
         [str(lower) for lower in _at_least_two(lowers, scratch.parent)],
@@ -80,7 +81,7 @@ def show(
         try:
             failpoint("switch.before")
             with mounts.in_namespace_of(_PID1):
-                _swap(tree)
+                _swap(tree, replace=upper is None)
             failpoint("switch.after")
         finally:
             if tree != overlay:
@@ -107,9 +108,9 @@ def withdraw(down_to: int | None = None) -> None:
         failpoint("withdraw.after")
 
 
-def _swap(tree: int) -> None:
+def _swap(tree: int, *, replace: bool) -> None:
     """Replace our visible mount by `tree`, or put `tree` on top where /usr is not ours yet."""
-    if generation() is None:
+    if generation() is None or not replace:
         mounts.attach(tree, USR)
         return
     try:
