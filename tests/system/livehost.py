@@ -29,18 +29,20 @@ _LOOK = r"""
 import hashlib, json, os, pathlib, re, sqlite3, stat, subprocess
 cache_path = pathlib.Path("/run/testbed-digests.json")
 cache = json.loads(cache_path.read_text()) if cache_path.exists() else {}
-def describe(path):
+def describe(path, contents):
     info = os.lstat(path)
     row = [stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]
     if stat.S_ISLNK(info.st_mode):
         return [*row, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
         key = f"{info.st_ino} {info.st_ctime_ns} {info.st_size}"
+        if not contents:
+            return [*row, key]
         if key not in cache:
             cache[key] = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
         return [*row, cache[key]]
     return row
-def tree(top, one_device=True):
+def tree(top, one_device=True, contents=True):
     found = {}
     device = os.lstat(top).st_dev if os.path.lexists(top) else 0
     for where, directories, files in os.walk(top):
@@ -49,14 +51,14 @@ def tree(top, one_device=True):
         for name in sorted(directories + files):
             path = f"{where}/{name}"
             try:
-                found[path] = describe(path)
+                found[path] = describe(path, contents)
             except FileNotFoundError:
                 pass
     return found
 def lines(*argv):
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout.splitlines()
 etc = tree("/etc")
-usr = tree("/usr")
+usr = tree("/usr", contents=False)  # the files are the repository's own, which fsck reads whole
 if os.access("/usr", os.W_OK):  # unlocked: any Python program writes its caches there
     usr = {path: row for path, row in usr.items() if "/__pycache__" not in path}
 mounts = []

@@ -346,7 +346,16 @@ def test_undoing_added_accounts_keeps_all_others(before: str, change: str, own: 
     current = after + "".join(
         line for line in own.splitlines(keepends=True) if line.partition(":")[0] not in _names(after)
     )
-    left = accounts.without_added(current, before, after)
+    added = accounts.names(after) - accounts.names(before)
+    left = accounts.without_names(current, added)
     assert left.startswith(before)
     assert _names(left) == _names(current) - (_names(after) - known)
-    assert accounts.without_added(left, before, after) == left
+    assert accounts.without_names(left, added) == left
+    assert not accounts.changed_since(current, before, after)
+
+
+def test_an_added_account_that_was_changed_since_is_known():
+    before, after = "root:*:1::::::\n", "root:*:1::::::\nweb:!*:::::::\n"
+    assert accounts.changed_since(after, before, after) == frozenset()
+    assert accounts.changed_since("root:$y$new:2::::::\nweb:!*:::::::\n", before, after) == frozenset()
+    assert accounts.changed_since("root:*:1::::::\nweb:$y$hash:3::::::\n", before, after) == {"web"}

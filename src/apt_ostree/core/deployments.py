@@ -91,7 +91,8 @@ def _remove_leftovers(sysroot: Sysroot, generations: tuple[Generation, ...]) -> 
     known, shown = {g.id for g in generations}, set(usrview.stacked())
     sysroot.sync_base_refs()
     live_undo.unpin_all_but(sysroot, frozenset(known | shown))
-    if shown <= known:  # else a view is mounted of which there is no record, and its layers are not known
+    # A layer that was mounted in this boot may be in use where no list of mounts shows it; boot removes it.
+    if not shown and not statedb.MARKER.exists():
         layers.remove_checkouts(
             live_undo.layers_dir(sysroot), frozenset(name for g in generations for name in g.layers)
         )

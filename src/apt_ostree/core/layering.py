@@ -86,7 +86,7 @@ def _install(
     from apt_ostree.system.apt.resolver import Resolver, Wanted
 
     config.use_build_root(root, scratch, buildsteps.extended_states(root))
-    if not options.cache_only and not acquire.lists_are_current():
+    if not options.cache_only and (recipe.upgrade or not acquire.lists_are_current()):
         with task(report, "Refreshing package lists"):
             acquire.refresh_lists(report)
     exact = local.offer(report, recipe.local, scratch)

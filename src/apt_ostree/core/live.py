@@ -52,7 +52,7 @@ def apply_live(
     if reset and target:
         raise UsageError("--reset and --target exclude each other")
     with host.changing("change the running system") as sysroot, statedb.opened() as db:
-        live_undo.recover_interrupted(report, sysroot, db)
+        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
             return live_undo.reset(report, sysroot, db, dry_run=dry_run)
         commit = _choose_target(sysroot, target)
@@ -210,7 +210,15 @@ def _write_etc(report: Report, change: Change) -> None:
     if not steps:
         return
     with task(report, f"Updating {len(steps)} paths in /etc"):
-        files.write_states([(ETC / step.path, change.etc_states[step.path]) for step in steps])
+        states = [(ETC / step.path, change.etc_states[step.path]) for step in steps]
+        seen = {ETC / step.path: change.etc_seen[step.path] for step in steps}
+        edited = files.write_states(states, seen=seen)
+    if edited:
+        raise ExternalFailure(
+            "files in /etc were edited during the change",
+            details=[str(path) for path in edited],
+            hint="run the command again; the edits were kept",
+        )
 
 
 def _make_current(db: StateDb, change: Change, generation: int) -> None:
@@ -280,7 +288,7 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb) -> Iterato
             begun = [generation for generation in db.generations() if generation.id not in known]
             if begun:
                 report(Message("The change failed and is being undone.", "warning"))
-                live_undo.undo(report, sysroot, db, begun)
+                live_undo.finish_undo(report, sysroot, db, begun)
         except Exception as trouble:
             raise Incomplete(
                 f"the change failed ({failure}) and could not be undone completely: {trouble}",

@@ -9,21 +9,21 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host
+from apt_ostree.core import etc_restore, host
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live_plan import ETC, Situation, look, plan_units
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
-from apt_ostree.model.accounts import without_added
+from apt_ostree.model import layout
+from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.generation import EtcRecord, Generation, Phase
+from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, UnitAction, count_files
+from apt_ostree.model.plan import LivePlan, UnitAction, count_files
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import buildroot, files, statedb, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
@@ -31,9 +31,8 @@ from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
-_ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
 #: What systemd-sysusers(8) writes in /etc: the account files, with their backups.
-ACCOUNT_FILES = tuple(f"{name}{end}" for name in _ACCOUNTS for end in ("", "-"))
+ACCOUNT_FILES = tuple(f"{name}{end}" for name in etc_restore.ACCOUNTS for end in ("", "-"))
 _REFS = "apt-ostree/live"
 _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
@@ -49,7 +48,7 @@ def reset(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = Fals
     plan = _plan_reset(sysroot, db, situation)
     report(PlanShown("live", plan.to_json()))
     if not dry_run:
-        _finish_undo(report, sysroot, db, situation.generations)
+        finish_undo(report, sysroot, db, situation.generations)
         report(Message("The running system shows the booted commit again."))
     return {"changed": True, "live": False, "commit": situation.booted.checksum, "plan": plan.to_json()}
 
@@ -68,7 +67,8 @@ def undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Ge
         _show_before(sysroot, db, generations)
     failpoint("undo.switched")
     for generation in reversed(generations):
-        _restore(report, db.etc_records(generation.id))
+        expected = _described_accounts(sysroot, generation)
+        etc_restore.restore(report, db.etc_records(generation.id), expected=expected)
     failpoint("undo.etc")
     systemd.daemon_reload()
     starting = sorted(stopped)
@@ -79,16 +79,18 @@ def undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Ge
         forget(sysroot, db, generation.id)
 
 
-def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = False) -> bool:
     """Undo what an earlier call of this boot left unfinished; tell whether there was anything."""
     found = [g for g in db.generations() if g.boot_id == boot_id() and g.phase is not Phase.LIVE]
+    if found and dry_run:
+        raise Refused("an earlier live change was interrupted", hint="run 'apt-ostree recover' first")
     if found:
         report(Message(f"Undoing {len(found)} live changes that were interrupted."))
-        _finish_undo(report, sysroot, db, found)
+        finish_undo(report, sysroot, db, found)
     return bool(found)
 
 
-def _finish_undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
+def finish_undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
     """Undo generations, and try again when that fails: half a step back is nobody's wish."""
     try:
         undo(report, sysroot, db, generations)
@@ -150,7 +152,7 @@ def recover(
         if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
             changed = recover_interrupted(report, sysroot, db)
         if shutdown:
-            _end_of_boot(report, db)
+            _end_of_boot(report, sysroot, db)
         if finalized:
             _carry_removals(sysroot, db)
         if boot:
@@ -166,41 +168,9 @@ def _plan_reset(sysroot: Sysroot, db: StateDb, situation: Situation) -> LivePlan
         target=booted,
         packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, booted)),
         files=count_files(changes),
-        etc=_plan_restore([r for g in situation.generations for r in db.etc_records(g.id)]),
+        etc=etc_restore.plan_restore([r for g in situation.generations for r in db.etc_records(g.id)]),
         units=plan_units(changes, ()),
     )
-
-
-def _plan_restore(records: Sequence[EtcRecord]) -> tuple[EtcStep, ...]:
-    """Tell what undoing records, the oldest first, makes of /etc."""
-    steps: dict[str, EtcStep] = {}
-    then: dict[str, FileState] = {}
-    for record in reversed(records):
-        now = files.read_state(ETC / record.path)
-        current = then.get(record.path, now)
-        goal = _goal(record, current)
-        if goal is None:
-            steps[record.path] = EtcStep(record.path, EtcAction.KEEP, "the administrator changed it since")
-            continue
-        then[record.path] = goal
-        action = EtcAction.REMOVE if goal.type == "absent" else EtcAction.WRITE
-        reason = "as it was before" if goal == record.before else "without the accounts that were added"
-        steps[record.path] = EtcStep(record.path, action, reason)
-        if goal == now:
-            del steps[record.path]
-    return tuple(steps.values())
-
-
-def _goal(record: EtcRecord, current: FileState) -> FileState | None:
-    """Return what undoing a record makes of a path, or None when it is the administrator's by now."""
-    if record.after is None or current in (record.before, record.after):
-        return record.before
-    if record.path in _ACCOUNTS and current.type == "file":  # the administrator adds users, too
-        texts = (
-            state.content.decode(errors="surrogateescape") for state in (current, record.before, record.after)
-        )
-        return replace(current, content=without_added(*texts).encode(errors="surrogateescape"))
-    return None
 
 
 def _show_before(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
@@ -258,24 +228,13 @@ def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tupl
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
-def _restore(report: Report, records: Sequence[EtcRecord], etc: Path = ETC) -> None:
-    """Give paths of /etc their states from before, but keep what the administrator changed since."""
-    files.discard_leftovers(etc / record.path for record in records)
-    wanted: dict[Path, FileState] = {}
-    for record in reversed(records):
-        path = etc / record.path
-        current = files.read_state(path)
-        goal = _goal(record, current)
-        if goal == current:
-            continue
-        blocked = (
-            current.type == "directory" and goal is not None and goal.type not in ("directory", "absent")
-        )
-        if goal is None or (blocked and files.holds_others(path, wanted)):
-            report(Message(f"kept /etc/{record.path}: it was changed after the update", "warning"))
-            continue
-        wanted[path] = goal
-    files.write_states(list(wanted.items()))
+def _described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
+    """Return the names of accounts that a generation's tree describes, as far as it is still here."""
+    try:
+        checksum = diff.file_of(sysroot.repo, generation.target, layout.SYSUSERS)
+    except ExternalFailure:
+        return frozenset()
+    return described_names(sysroot.repo.file_state(checksum).content.decode()) if checksum else frozenset()
 
 
 def forget(sysroot: Sysroot, db: StateDb, number: int) -> None:
@@ -300,7 +259,7 @@ def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
             sysroot.repo.set_ref(ref, None)
 
 
-def _end_of_boot(report: Report, db: StateDb) -> None:
+def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
     removed: dict[str, FileState] = {}
     for generation in reversed([g for g in db.generations() if g.boot_id == boot_id()]):
@@ -311,7 +270,8 @@ def _end_of_boot(report: Report, db: StateDb) -> None:
                 removed.setdefault(record.path, record.after)
         db.remember_removals(removed)
         failpoint("shutdown.remembered")
-        _restore(report, [record for record in records if record.path not in removed])
+        left = [record for record in records if record.path not in removed]
+        etc_restore.restore(report, left, expected=_described_accounts(sysroot, generation))
         failpoint("shutdown.etc")
 
 
@@ -339,7 +299,9 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
     for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
         if generation.deployment in places:
-            _restore(report, db.etc_records(generation.id), places[generation.deployment])
+            etc = places[generation.deployment]
+            expected = _described_accounts(sysroot, generation)
+            etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
         forget(sysroot, db, generation.id)
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")

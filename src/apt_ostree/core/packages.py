@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from apt_ostree.core import host, layering, live, live_undo
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
-from apt_ostree.errors import UsageError
+from apt_ostree.errors import AptOstreeError, UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
@@ -217,9 +218,30 @@ def _deploy(
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
         live_undo.recover_interrupted(report, sysroot, db)
-        change = live.plan(report, sysroot, db, target.commit, allow_replacement=replace_packages)
+        change = live.plan(
+            report,
+            sysroot,
+            db,
+            target.commit,
+            allow_replacement=replace_packages,
+            confirm=wanted.confirm and built is None,  # else the transaction was confirmed
+        )
         _stage(report, sysroot, target, merge)
-        return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change)
+        with _unstaged_on_failure(sysroot, merge):
+            return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change)
+
+
+@contextmanager
+def _unstaged_on_failure(sysroot: Sysroot, merge: Deployment) -> Iterator[None]:
+    """Take the new deployment back when it cannot be made live; say so where another one stood before."""
+    try:
+        yield
+    except AptOstreeError as error:
+        if merge.booted:
+            sysroot.keep(lambda deployment: not deployment.staged)
+            raise
+        note = "the new deployment stays for the next boot; 'apt-ostree cleanup -p' drops it"
+        raise type(error)(error.message, details=(*error.details, note), hint=error.hint) from error
 
 
 def _with_result(sysroot: Sysroot, target: Target, built: Built | None) -> Target:

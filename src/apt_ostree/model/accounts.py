@@ -119,12 +119,25 @@ def _quote(text: str) -> str:
     return f'"{escaped}"' if re.search(r"\s", text) or escaped != text else text
 
 
-def without_added(current: str, before: str, after: str) -> str:
-    """Return an account file without the names that were added between `before` and `after`."""
-    added = _first_fields(after) - _first_fields(before)
-    lines = current.splitlines(keepends=True)
-    return "".join(line for line in lines if line.partition(":")[0] not in added)
+def names(text: str) -> frozenset[str]:
+    """Return the names in an account file (passwd, group, shadow, gshadow)."""
+    return frozenset(line.partition(":")[0] for line in text.splitlines() if line)
 
 
-def _first_fields(text: str) -> frozenset[str]:
-    return frozenset(line.partition(":")[0] for line in text.splitlines())
+def without_names(text: str, gone: frozenset[str]) -> str:
+    """Return an account file without these names."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.partition(":")[0] not in gone)
+
+
+def changed_since(current: str, before: str, after: str) -> frozenset[str]:
+    """Return the names that were added between `before` and `after` and have another line now."""
+    added = frozenset(after.splitlines()) - frozenset(before.splitlines())
+    new = names(after) - names(before)
+    present = frozenset(current.splitlines())
+    return frozenset(name for line in added - present if (name := line.partition(":")[0]) in new)
+
+
+def described_names(sysusers_text: str) -> frozenset[str]:
+    """Return the users and groups that sysusers.d text describes."""
+    rows = (line.split() for line in sysusers_text.splitlines())
+    return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in {"u", "u!", "g"})

@@ -10,6 +10,8 @@ import configparser
 import io
 from dataclasses import dataclass, field, replace
 
+from apt_ostree.errors import AptOstreeError
+
 _GROUP = "packages"
 
 
@@ -91,7 +93,10 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
 def parse_origin(text: str) -> Origin:
     """Read an origin file's text."""
     parser = _parser()
-    parser.read_string(text)
+    try:
+        parser.read_string(text)
+    except configparser.Error as error:
+        raise AptOstreeError(f"a deployment's origin file cannot be read: {error.message}") from error
     section = parser["origin"] if parser.has_section("origin") else {}
     packages = parser[_GROUP] if parser.has_section(_GROUP) else {}
     rest = tuple(
@@ -100,7 +105,11 @@ def parse_origin(text: str) -> Origin:
     return Origin(
         refspec=section.get("baserefspec") or section.get("refspec", ""),
         requested=_split(packages.get("requested", "")),
-        local=tuple(LocalPackage(*word.split("|")) for word in _split(packages.get("requested-local", ""))),
+        local=tuple(
+            LocalPackage(*fields)
+            for word in _split(packages.get("requested-local", ""))
+            if len(fields := word.split("|")) == 4
+        ),
         upgraded=packages.get("upgraded", "") == "true",
         rest=rest,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -13,6 +13,8 @@ from apt_ostree.system import mounts
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-"
+#: Extended attributes that are the kernel's business.
+_KERNEL_XATTRS = ("trusted.overlay.", "security.selinux")
 
 
 def read_state(path: Path) -> FileState:
@@ -45,14 +47,20 @@ def is_whiteout(path: Path) -> bool:
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 
-def write_states(wanted: Sequence[tuple[Path, FileState]]) -> None:
+def write_states(
+    wanted: Sequence[tuple[Path, FileState]], *, seen: Mapping[Path, FileState] | None = None
+) -> tuple[Path, ...]:
     """Make paths hold states, in this order; after a power cut each has its old or its new state.
+
+    seen: what the paths held when this was decided. One that holds something else by now is left alone;
+    these paths are returned.
 
     New contents are written beside their places and made durable together before the first one is renamed:
     one flush for all of them, where a flush for each would cost a hundred times more. A directory that
     should go but is not empty stays: what is in it is not ours.
     """
     prepared: dict[Path, Path] = {}
+    edited: list[Path] = []
     try:
         for path, state in wanted:
             failpoint("etc.before-prepare")
@@ -63,7 +71,9 @@ def write_states(wanted: Sequence[tuple[Path, FileState]]) -> None:
         _flush(path for path, _state in wanted)
         for path, state in wanted:
             failpoint("etc.before-write")
-            if state.type == "absent":
+            if seen is not None and state.type != "directory" and read_state(path) != seen[path]:
+                edited.append(path)
+            elif state.type == "absent":
                 _remove(path)
             elif path in prepared:
                 _put(prepared.pop(path), path)
@@ -71,6 +81,7 @@ def write_states(wanted: Sequence[tuple[Path, FileState]]) -> None:
         _flush(path for path, _state in wanted)
     finally:
         discard_leftovers(prepared)
+    return tuple(edited)
 
 
 def write_state(path: Path, state: FileState) -> None:
@@ -133,8 +144,8 @@ def _prepare(path: Path, state: FileState) -> Path:
         temporary.symlink_to(os.fsdecode(state.content))
         os.lchown(temporary, state.uid, state.gid)
         return temporary
-    with temporary.open("xb") as stream:
-        os.fchmod(stream.fileno(), 0o600)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:  # nobody else's, from the first instant
         stream.write(state.content)
     _set_metadata(temporary, state)
     return temporary
@@ -148,9 +159,13 @@ def _put(temporary: Path, path: Path) -> None:
 
 def _set_metadata(path: Path, state: FileState) -> None:
     os.lchown(path, state.uid, state.gid)
-    path.chmod(state.mode)
-    for name, value in state.xattrs:
+    wanted = dict(state.xattrs)
+    for name in os.listxattr(path):  # a default ACL of the directory above, or what is no longer there
+        if name not in wanted and not name.startswith(_KERNEL_XATTRS):
+            os.removexattr(path, name)
+    for name, value in wanted.items():
         os.setxattr(path, name, value)
+    path.chmod(state.mode)
 
 
 def _flush(paths: Iterable[Path]) -> None:
