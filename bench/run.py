@@ -37,11 +37,20 @@ class Amount:
     refreshes: int = 12
     changes: tuple[int, ...] = (1, 10, 100, 500)
     files: tuple[int, ...] = (20_000, 60_000)
-    rounds: int = 5
+    rounds: int = 9
+    tree_rounds: int = 5
 
 
 _QUICK = Amount(
-    installs=2, startup=7, blocks=2, switches=30, refreshes=8, changes=(1, 100), files=(20_000,), rounds=2
+    installs=2,
+    startup=7,
+    blocks=2,
+    switches=30,
+    refreshes=8,
+    changes=(1, 100),
+    files=(20_000,),
+    rounds=5,
+    tree_rounds=3,
 )
 
 
@@ -101,13 +110,13 @@ def _measure_inside(booted: Machine, topics: set[str], amount: Amount, found: di
         if topic in topics:
             found[topic] = machine.measure(booted, topic, **given)
     if "tree" in topics:
-        found["tree"] = {"0": machine.measure(booted, "tree", rounds=amount.rounds)}
+        found["tree"] = {"0": machine.measure(booted, "tree", rounds=amount.tree_rounds)}
         there = 0
         for files in amount.files:
             machine.measure(booted, "enlarge", files=files - there)
             booted.reboot()
             machine.measure(booted, "enlarged")
-            found["tree"][str(files)] = machine.measure(booted, "tree", rounds=amount.rounds)
+            found["tree"][str(files)] = machine.measure(booted, "tree", rounds=amount.tree_rounds)
             there = files
 
 

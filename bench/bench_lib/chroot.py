@@ -72,7 +72,7 @@ def deploy(ref: str, *options: str) -> float:
 
 
 def remove() -> None:
-    """Unmount and remove the chroot, its copy, and the commits made from it."""
+    """Unmount and remove the chroot and its copy."""
     for path in (*_SHARED, *_MOUNTS):
         # One that is not there, for the copy was not finished, is no reason to leave the others.
         run("sh", "-c", 'umount --recursive --lazy "$1" || true', "sh", _ROOT / path)

@@ -3,40 +3,59 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench_lib import product
-from bench_lib.measure import run, say
+from bench_lib.measure import interleaved, run, say
 
 _EXTRA = Path("/var/lib/bench/extra")
 _PER_DIRECTORY = 100
 
 
 def measure_changes(counts: Sequence[int], rounds: int) -> dict[str, Any]:
-    """Return the steps of installing, and of applying live (several rounds), for numbers of packages."""
-    return {
-        str(count): _steps([f"fx-many-{number:03}" for number in range(1, count + 1)], rounds)
-        for count in counts
-    }
+    """Return the steps of installing, and of applying live (several rounds), for numbers of packages.
+
+    Each number is installed once. Then all are applied in turns, so that a machine that gets slower meanwhile
+    does not look like a step that grows.
+    """
+    found: dict[str, Any] = {}
+    commits: dict[str, str] = {}
+    for count in counts:
+        names = [f"fx-many-{number:03}" for number in range(1, count + 1)]
+        found[str(count)] = {"install": [_install(names)], "apply-live": []}
+        commits[str(count)] = product.keep_pending(f"bench/changes-{count}")
+        product.drop_pending()
+
+    def side(count: str) -> Callable[[], None]:
+        def apply() -> None:
+            found[count]["apply-live"].append(product.steps("apply-live", target=commits[count]))
+            product.undo_live()
+
+        return apply
+
+    for number in interleaved(rounds, *map(side, commits)):
+        say(f"growth: round {number + 1} of {rounds}")
+    product.forget_kept("bench")
+    return found
 
 
 def measure_tree(rounds: int) -> dict[str, Any]:
     """Return the steps with the tree as it is, for the small set."""
-    return _steps(product.SMALL, rounds)
-
-
-def _steps(names: Sequence[str], rounds: int) -> dict[str, Any]:
-    say(f"growth: {len(names)} packages")
-    product.packages_of(names)  # libapt's cache of the lists is there when the clock runs
-    installing = product.steps("install", packages=list(names))
+    installing = _install(product.SMALL)
     applying = []
     for _ in range(rounds):
         applying.append(product.steps("apply-live"))
         product.undo_live()
     product.drop_pending()
     return {"install": [installing], "apply-live": applying}
+
+
+def _install(names: Sequence[str]) -> dict[str, float]:
+    say(f"growth: installing {len(names)} packages")
+    product.packages_of(names)  # libapt's cache of the lists is there when the clock runs
+    return product.steps("install", packages=list(names))
 
 
 def enlarge_base(files: int) -> None:
@@ -53,7 +72,7 @@ def enlarge_base(files: int) -> None:
     words = ["ostree", "commit", "--repo=/sysroot/ostree/repo", f"--branch={ref}", f"--parent={_head(ref)}",
              f"--tree=ref={ref}", f"--tree=dir={_EXTRA}", "--owner-uid=0", "--owner-gid=0", "--bootable",
              *kept]  # fmt: skip
-    run("unshare", "--mount", "sh", "-c", 'mount -o remount,bind,rw /sysroot && exec "$@"', "sh", *words)
+    product.run_writable(*words)
     shutil.rmtree(_EXTRA)
     run("ostree", "admin", "deploy", ref)
 

@@ -15,7 +15,9 @@ def measure(rounds: int) -> dict[str, Any]:
     """Return for each set the number of packages, and the seconds of each side and step in every round."""
     try:
         chroot.build(list(_SETS.values()))
-        return {name: _measure_set(name, packages, rounds) for name, packages in _SETS.items()}
+        found = {name: _measure_set(name, packages, rounds) for name, packages in _SETS.items()}
+        product.forget_kept("bench")
+        return found
     finally:
         chroot.remove()
 

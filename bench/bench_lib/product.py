@@ -30,7 +30,6 @@ to_wire = events.to_wire
 events.to_wire = lambda event: {**to_wire(event), "time": time.monotonic()}
 sys.exit(worker.main())
 """
-_BUILT_ANEW = f"mount -o remount,bind,rw /sysroot && rm -rf {_LAYERS}"
 
 
 def install(names: Sequence[str]) -> float:
@@ -50,12 +49,31 @@ def undo_live() -> None:
     """
     run("apt-ostree", "apply-live", "--reset", "-q")
     run("apt-ostree", "cleanup", "-b", "-q")
-    run("unshare", "--mount", "sh", "-c", _BUILT_ANEW)
+    run_writable("rm", "-rf", _LAYERS)
 
 
 def drop_pending() -> None:
     """Remove the staged deployment and its objects."""
     run("apt-ostree", "cleanup", "-p", "-q")
+
+
+def keep_pending(ref: str) -> str:
+    """Give the staged deployment's commit a ref, which outlives the deployment; return the commit."""
+    commit: str = json.loads(run("apt-ostree", "status", "-J", "$.deployments[0].checksum"))[0]
+    run_writable("ostree", "refs", f"--create={ref}", commit)
+    return commit
+
+
+def forget_kept(prefix: str) -> None:
+    """Remove the refs with a prefix, and what nothing refers to any more."""
+    run_writable("ostree", "refs", "--delete", prefix)
+    run("apt-ostree", "cleanup", "-b", "-q")
+
+
+def run_writable(*argv: str | Path) -> None:
+    """Run a program that sees a writable /sysroot."""
+    script = 'mount -o remount,bind,rw /sysroot && exec "$@"'
+    run("unshare", "--mount", "sh", "-c", script, "sh", *argv)
 
 
 def steps(verb: str, **arguments: Any) -> dict[str, float]:

@@ -130,9 +130,9 @@ def _swap_timed(found: list[float]) -> Iterator[None]:
     """Note the seconds of the swap inside `usrview.show`: from the first system call to the last."""
     swap = usrview._swap
 
-    def noted(tree: int) -> None:
+    def noted(*arguments: Any, **options: Any) -> None:
         began = time.perf_counter()
-        swap(tree)
+        swap(*arguments, **options)
         found.append(time.perf_counter() - began)
 
     usrview._swap = noted
