@@ -110,10 +110,13 @@ def _switch_rows(found: Mapping[str, Any]) -> list[Row]:
         side: statistics.mean(seen["failures"] / seen["switches"] for seen in readers[side])
         for side in ("ours", "peer")
     }
+    start = statistics.median(found["refresh_start"])
+    bare = [max(seconds - start, 0.0) for seconds in found["refresh"]]
     worst = float(sum(seen["failures"] for seen in readers["ours"]))
     return [
         _compared("the switch alone, against sysext refresh", found["swap"], found["refresh"], 0.1),
         _compared("preparing and switching, against sysext refresh", found["show"], found["refresh"]),
+        _compared("preparing and switching, against refresh less its start", found["show"], bare),
         Row(
             "failed lookups, each reader and switch",
             f"{failed['ours']:g}",
