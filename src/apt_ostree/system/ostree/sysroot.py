@@ -100,7 +100,9 @@ class Sysroot:
         On the booted system it is staged (ostree finalises it at shutdown); elsewhere it is deployed at once.
         """
         keyfile = _keyfile(format_origin(origin))
-        handle = self._handle(merge)
+        # /etc comes from the running system, never from a pending deployment: a staged one is gone by the
+        # time that this one is finalised, which would then fail.
+        handle = self._sysroot.get_merge_deployment(merge.osname)
         arguments = list(merge.kernel_arguments if kernel_arguments is None else kernel_arguments)
         self._pin_base(commit)
         failpoint("stage.before")
