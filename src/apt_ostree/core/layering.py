@@ -91,7 +91,7 @@ def _install(
             acquire.refresh_lists(report)
     exact = local.offer(report, recipe.local, scratch)
     with task(report, "Resolving packages"):
-        resolver = Resolver()
+        resolver = Resolver(local_archive=config.local_directory(scratch))
         wanted = Wanted((*recipe.install, *exact), recipe.upgrade, dict(recipe.keep))
         transaction = resolver.resolve(wanted)
         resolver.refuse_untrusted(transaction)

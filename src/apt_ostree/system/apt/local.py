@@ -6,6 +6,7 @@ this archive needs no signature; nothing else is taken from it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 from collections.abc import Sequence
@@ -46,6 +47,8 @@ def remove_unused(used: frozenset[str]) -> None:
     for entry in STORE.glob("*"):
         if entry.stem not in used:
             entry.unlink()
+    with contextlib.suppress(OSError):  # it is not there, or not empty
+        STORE.rmdir()
 
 
 def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import apt_pkg
@@ -38,12 +39,13 @@ class Wanted:
 class Resolver:
     """An opened package cache and the decisions made on it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, local_archive: Path | None = None) -> None:
         with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
             self.cache = apt_pkg.Cache(None)
             self.depcache: Any = apt_pkg.DepCache(self.cache)  # python-apt's stubs lack half of it
             self.sources = apt_pkg.SourceList()
             self.sources.read_main_list()
+        self._local = f"file:{local_archive}/" if local_archive else None
         self._requested: frozenset[str] = frozenset()
         self._chosen: dict[int, Any] = {}  # package id -> the version that was asked for
 
@@ -77,7 +79,8 @@ class Resolver:
             for pkg in targets:
                 solver.clear(pkg)
                 solver.protect(pkg)
-            with apt_pkg.ActionGroup(self.depcache):  # else each mark looks at all packages: 8 ms
+            marking: Any = apt_pkg.ActionGroup(self.depcache)  # else each mark looks at all packages: 8 ms
+            with marking:
                 for pkg in targets:
                     self.depcache.mark_install(pkg, True, True)
         self._solve(solver, targets)
@@ -90,7 +93,9 @@ class Resolver:
         name, _, version = request.partition("=")
         pkg = self._find(name)
         if version:
-            found = next((v for v in pkg.version_list if v.ver_str == version), None)
+            same = [v for v in pkg.version_list if v.ver_str == version]
+            # The administrator's own build of a version wins over the archives'.
+            found = next(filter(self._is_local, same), same[0] if same else None)
             if found is None:
                 known = ", ".join(sorted({v.ver_str for v in pkg.version_list}))
                 raise UsageError(f"package {name!r} has no version {version!r}", hint=f"known: {known}")
@@ -99,6 +104,10 @@ class Resolver:
         if not self._chosen[pkg.id]:
             raise UsageError(f"package {name!r} has no version that may be installed")
         return pkg
+
+    def _is_local(self, version: apt_pkg.Version) -> bool:
+        indexes = (self.sources.find_index(row[0]) for row in version.file_list)
+        return any(i and self._local and i.archive_uri("").startswith(self._local) for i in indexes)
 
     def _find(self, name: str) -> apt_pkg.Package:
         plain, _, architecture = name.partition(":")
@@ -166,7 +175,7 @@ class Resolver:
         if kept:
             raise Refused(
                 f"cannot install {', '.join(kept)} without breaking other packages",
-                details=tuple(self._conflicts(targets)),
+                details=(*self._conflicts(targets), *self._missing(targets)),
                 hint="choose other packages or versions; nothing was changed",
             )
 
@@ -181,6 +190,15 @@ class Resolver:
                 if other.id in self._chosen or other.current_ver:
                     yield f"{pkg.name} {version.ver_str} conflicts with {other.name}"
 
+    def _missing(self, targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
+        """Yield dependencies of the requested packages that nothing on offer satisfies."""
+        for pkg in targets:
+            version = self._chosen[pkg.id]
+            for kind in ("PreDepends", "Depends"):
+                for group in version.depends_list.get(kind, []):
+                    if not any(dep.all_targets() for dep in group):
+                        yield _unmet_text(pkg, version, kind, group)
+
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
@@ -193,8 +211,7 @@ class Resolver:
             for kind in ("PreDepends", "Depends", "Conflicts", "Breaks"):
                 for group in version.depends_list.get(kind, []):
                     if not self._satisfied(kind, group):
-                        words = " | ".join(_dependency_text(dep) for dep in group)
-                        yield f"{pkg.name} {version.ver_str}: {kind.lower()} on {words}"
+                        yield _unmet_text(pkg, version, kind, group)
 
     def _satisfied(self, kind: str, group: Sequence[apt_pkg.Dependency]) -> bool:
         hits = [v for dep in group for v in dep.all_targets() if self._final_version(v.parent_pkg) == v]
@@ -285,6 +302,13 @@ def _origin_text(source: apt_pkg.PackageFile) -> str:
     """Return ORIGIN:ARCHIVE/COMPONENT; a package given as a file has none of them."""
     name = source.origin or source.site
     return f"{name}:{source.archive}/{source.component}" if name else "file"
+
+
+def _unmet_text(
+    pkg: apt_pkg.Package, version: apt_pkg.Version, kind: str, group: Sequence[apt_pkg.Dependency]
+) -> str:
+    words = " | ".join(_dependency_text(dep) for dep in group)
+    return f"{pkg.name} {version.ver_str}: {kind.lower()} on {words}"
 
 
 def _dependency_text(dep: apt_pkg.Dependency) -> str:
