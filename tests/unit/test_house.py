@@ -37,7 +37,7 @@ OWNERS = {
     "apt_inst": ["system.apt*"],
     "apt_pkg": ["system.apt*"],
     "click": ["cli", "cli.*"],
-    "ctypes": ["system.mounts"],
+    "ctypes": ["system.mounts", "system.process"],
     "dasbus": ["daemon", "daemon.*", "cli.bus", "system.systemd*"],
     "gi": ["system.ostree", "system.ostree.*"],
     "jinja2": ["system.templates"],
