@@ -27,8 +27,9 @@ _numbers = itertools.count(1)
 #: change, which no program can set, so that a second look is quick.
 _LOOK = r"""
 import hashlib, json, os, pathlib, re, sqlite3, stat, subprocess
-cache_path = pathlib.Path("/run/testbed-digests.json")
+cache_path = pathlib.Path("/var/lib/testbed/digests.json")
 cache = json.loads(cache_path.read_text()) if cache_path.exists() else {}
+known = len(cache)
 def describe(path, contents):
     info = os.lstat(path)
     row = [stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]
@@ -36,8 +37,8 @@ def describe(path, contents):
         return [*row, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
         key = f"{info.st_ino} {info.st_ctime_ns} {info.st_size}"
-        if not contents:
-            return [*row, key]
+        if not contents:  # a hard link more changes the time of change
+            return [*row, info.st_ino, info.st_size]
         if key not in cache:
             cache[key] = hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
         return [*row, cache[key]]
@@ -66,7 +67,7 @@ for line in open("/proc/1/mountinfo"):
     words = line.split(" ")
     if words[4] == "/usr" or words[4].startswith("/usr/"):
         after = line.split(" - ")[1].split(" ")
-        mounts.append([words[3], words[4], after[0], after[1]])
+        mounts.append([words[3], words[4], after[0], re.sub("^/dev/loop.*", "/dev/loop", after[1])])
 records = []
 if os.path.exists("/var/lib/apt-ostree/state.db"):
     db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
@@ -74,7 +75,8 @@ if os.path.exists("/var/lib/apt-ostree/state.db"):
     assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
 listed = lines("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "fx-*")
 units = [line.split()[0] for line in listed]
-cache_path.write_text(json.dumps(cache))
+if len(cache) != known:
+    cache_path.write_text(json.dumps(cache))
 print(json.dumps({
     "usr": hashlib.sha256(json.dumps(usr, sort_keys=True).encode()).hexdigest(),
     "etc": etc,
@@ -84,7 +86,7 @@ print(json.dumps({
     "mounts": mounts,
     "records": records,
     "units": units,
-    "store": sorted(p for p in tree("/ostree/apt-ostree", False) if "/layers/" not in p or p.count("/") == 4),
+    "store": sorted(map(str, pathlib.Path("/ostree/apt-ostree").glob("*/*"))),
 }))
 """
 
@@ -175,6 +177,14 @@ class Host:
     def succeeds(self, script: str) -> bool:
         return self.run("sh", "-c", script, check=False).returncode == 0
 
+    def contents_of_usr(self) -> str:
+        """Return a digest of /usr that is the same wherever the same tree is checked out."""
+        script = (
+            "cd /usr && find . -xdev -printf '%p %y %m %U %G %l\\n' | sort | sha256sum; "
+            "find . -xdev -type f -print0 | sort -z | xargs -0 sha256sum | sha256sum"
+        )
+        return self.sh(script)
+
     def is_active(self, unit: str) -> bool:
         return self.succeeds(f"systemctl is-active --quiet {unit}")
 
@@ -262,6 +272,7 @@ def _prepared() -> Machine:
     host.sh(": >/etc/apt/sources.list")
     host.suites("stable")
     host.ao("install", "--dry-run", "fx-hello")
+    host.look()  # so that every copy of the disk knows the digests of the base
     machine.stop()
     return machine
 

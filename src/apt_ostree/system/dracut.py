@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 from apt_ostree.model.treefile import Dracut
 
-#: One image for every machine, the same bytes at every build, and the module that does the pivot.
-_ALWAYS = ("--force", "--no-hostonly", "--reproducible", "--zstd", "--add", "ostree")
+#: One image for every machine, the same bytes at every build, and the module that does the pivot. dracut's
+#: own zstd runs at level 15 on all cores: three times slower, twice the memory, and half a percent smaller.
+_ALWAYS = ("--force", "--no-hostonly", "--reproducible", "--compress", "zstd -12 -q -T1", "--add", "ostree")
 
 
 def argv(kernel: str, output: str, *, scratch: str, arguments: Sequence[str] = ()) -> list[str]:
