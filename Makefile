@@ -1,7 +1,7 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check torture lint format man bench deb testbed setup install
+.PHONY: help demo check vm torture lint format man bench deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -11,6 +11,9 @@ demo: setup ## show the product at work on a booted machine (root)
 
 check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 	@tools/check $(ARGS)
+
+vm: setup ## run the tests in virtual machines: real boots and reboots (root, minutes)
+	@/usr/bin/python3 -m pytest -v --tb=short --timeout=3600 -m vm tests/system $(ARGS)
 
 torture: setup ## break a live change at every failpoint (root); SEED=N COUNT=N of each verb
 	@APT_OSTREE_TORTURE=1 APT_OSTREE_TORTURE_SEED=$(or $(SEED),20261123) \

@@ -17,7 +17,6 @@ from testbed_lib.machine import Machine, throw_away_name  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "vm: boots a virtual machine, which takes about a minute")
 
 
 @pytest.fixture(scope="session", autouse=True)
