@@ -16,9 +16,6 @@ from testbed_lib.images import Wanted, image  # noqa: E402
 from testbed_lib.machine import Machine, throw_away_name  # noqa: E402
 
 
-def pytest_configure(config: pytest.Config) -> None:
-
-
 @pytest.fixture(scope="session", autouse=True)
 def _needs_root() -> None:
     if os.geteuid() != 0:

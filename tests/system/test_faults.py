@@ -7,6 +7,7 @@ APT_OSTREE_TORTURE_COUNT choose others, or fewer.
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import random
@@ -71,11 +72,26 @@ def failpoints() -> set[str]:
 
 
 class Sweep:
-    """The machine of the sweep, and what it shows before and after each verb."""
+    """The machine of the sweep, and what it shows before and after each verb that nothing disturbs."""
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, disk: Path) -> None:
+        self._disk = disk
+        self._stack = contextlib.ExitStack()
+
+    def begin(self) -> None:
+        """Take a new machine, and learn what is right there."""
+        self._stack.close()
+        self.host = self._stack.enter_context(livehost.booted(self._disk))
         self.known: dict[str, tuple[Look, Look, list[str]]] = {}
+        for name in VERBS:
+            self.learn(name)
+
+    def end(self) -> None:
+        try:
+            self.host.check_clean()
+            self.host.run("ostree", "fsck", "--quiet")
+        finally:
+            self._stack.close()
 
     def ready(self, state: str) -> None:
         """Bring the machine into a state: nothing, pending or live."""
@@ -119,13 +135,11 @@ class Sweep:
 @pytest.fixture(scope="module")
 def sweep() -> Iterator[Sweep]:
     """A machine for the whole sweep; each verb has been run there undisturbed, to know what is right."""
-    with livehost.prepared_disk() as disk, livehost.booted(disk) as host:
-        found = Sweep(host)
-        for name in VERBS:
-            found.learn(name)
+    with livehost.prepared_disk() as disk:
+        found = Sweep(disk)
+        found.begin()
         yield found
-        host.check_clean()
-        host.run("ostree", "fsck", "--quiet")
+        found.end()
 
 
 def _cases(name: str, passed: list[str]) -> list[tuple[str, str]]:
@@ -225,9 +239,10 @@ def test_sweep(sweep: Sweep, name: str):
             _break(sweep, name, point, action, random.Random(f"{SEED} {case}"))
         except AssertionError as error:
             failures.append(f"{case}: {error}")
-            print(f"{case}: FAILED", flush=True)
-            if len(failures) > 9:
+            print(f"{case}: FAILED: {error}", flush=True)
+            if len(failures) > 4:
                 break
+            sweep.begin()  # what is wrong with this machine must not be blamed on the next case
         else:
             print(f"{case}: ok", flush=True)
     assert not failures, "\n\n".join(failures)
