@@ -15,7 +15,7 @@ from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import EtcRecord
 from apt_ostree.model.plan import EtcAction, EtcStep
-from apt_ostree.system import files
+from apt_ostree.system import files, systemd
 
 ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
 
@@ -111,6 +111,7 @@ def _accounts_locked(etc: Path) -> Iterator[None]:
     fd = os.open(etc / ".pwd.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX)
+        systemd.discard_leftovers(etc)  # nobody is writing now
         yield
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from apt_ostree.system import mounts, process
 
@@ -46,6 +47,13 @@ def stop(names: Sequence[str]) -> None:
 def create_users(configs: Sequence[str]) -> None:
     """Create the users and groups that these sysusers.d files (by name) describe."""
     _run(["systemd-sysusers", *configs], "create the packages' users")
+
+
+def discard_leftovers(etc: Path) -> None:
+    """Remove the scratch files that systemd-sysusers leaves beside the account files when power fails."""
+    for name in ("passwd", "group", "shadow", "gshadow"):
+        for path in etc.glob(f".#{name}" + "[0-9a-f]" * 16):  # tempfn_random() in systemd
+            path.unlink()
 
 
 def create_files(configs: Sequence[str]) -> None:
