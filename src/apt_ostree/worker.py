@@ -37,6 +37,8 @@ VERBS: Mapping[str, str] = {
     "recover": "apt_ostree.core.live_undo:recover",
 }
 
+_CANCELS = (signal.SIGTERM, signal.SIGINT)
+
 
 def main() -> int:
     """Run the request that stands on stdin; the exit code is the command's."""
@@ -44,8 +46,9 @@ def main() -> int:
     # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _CANCELS:
         signal.signal(number, _raise_cancelled)
+    sys.unraisablehook = _cancel_again
     # A lost client is no reason to stop. Not SIG_IGN, which children would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
     try:
@@ -115,9 +118,18 @@ def _send(wire: Any, obj: Mapping[str, Any]) -> None:
 
 
 def _raise_cancelled(_number: int, _frame: object) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _CANCELS:
         signal.signal(number, signal.SIG_IGN)  # the undo that follows is not to be cancelled
     raise Cancelled("cancelled; everything was put back as it was")
+
+
+def _cancel_again(lost: sys.UnraisableHookArgs) -> None:
+    """Raise a cancel again that came where Python drops exceptions, such as in a hook of os.fork()."""
+    if not isinstance(lost.exc_value, Cancelled):
+        sys.__unraisablehook__(lost)
+        return
+    signal.signal(signal.SIGALRM, _raise_cancelled)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 if __name__ == "__main__":
