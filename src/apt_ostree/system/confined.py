@@ -92,9 +92,8 @@ def _outcome(wire: IO[str], work: Callable[[RunInRoot], Any]) -> Mapping[str, An
     except AptOstreeError as error:
         return _packed(error)
     except OSError as error:
-        text = (
-            f"the system refused an operation on the build root's {error.filename}: {error.strerror or error}"
-        )
+        where = f"{error.filename} of the build root" if error.filename else "the build root"
+        text = f"the system refused an operation on {where}: {error.strerror or error}"
         return _packed(ExternalFailure(text))
     except Exception as error:
         return _packed(

@@ -19,6 +19,8 @@ from apt_ostree.system.apt import config
 from apt_ostree.system.apt.acquire import Archives
 
 _TITLE = "Installing packages"
+#: Bytes; with less, a failure of dpkg is the disk's. ext4 keeps 16 MB of what it calls free to itself.
+_FULL = 20_000_000
 
 
 def install(report: Report, archives: Archives, *, root: Path, scratch: Path, script_timeout: float) -> None:
@@ -54,11 +56,18 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
     if status != 0 or errors:
+        full = _is_full(scratch)  # then there was no room for dpkg's complaint either
+        reason = f"No space left on the file system of {scratch.parent}" if full else "; ".join(errors)
         raise ExternalFailure(
-            "dpkg could not install the packages: " + ("; ".join(errors) or "see its output"),
+            f"dpkg could not install the packages: {reason or 'see its output'}",
             details=_log_tail(log),
             hint="nothing was changed; the packages' own scripts printed the lines above",
         )
+
+
+def _is_full(path: Path) -> bool:
+    stats = os.statvfs(path)
+    return stats.f_bfree * stats.f_frsize < _FULL
 
 
 def _child(manager: Any, status_write: int, scratch: Path) -> None:

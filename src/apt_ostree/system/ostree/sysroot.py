@@ -6,8 +6,9 @@ libostree may remount /sysroot and /boot writable there and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
@@ -107,7 +108,7 @@ class Sysroot:
         self._pin_base(commit)
         failpoint("stage.before")
         stop = Gio.Cancellable()
-        with signals.held(stop.cancel) as cancels:
+        with self._cleaned_on_failure(), signals.held(stop.cancel) as cancels:
             with explained(f"deploy commit {commit[:12]}"):
                 if self._sysroot.get_booted_deployment():
                     self._sysroot.stage_tree(merge.osname, commit, keyfile, handle, arguments, stop)
@@ -117,6 +118,17 @@ class Sysroot:
             self._reload()
             self.sync_base_refs()
             cancels.clear()  # too late: the deployment is there, and complete
+
+    @contextlib.contextmanager
+    def _cleaned_on_failure(self) -> Iterator[None]:
+        """Remove what an unfinished deployment left: its directory, and objects that only it needs."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(GLib.Error):  # the first failure is the one to tell
+                self._sysroot.load(None)
+                self._sysroot.cleanup(None)
+            raise
 
     def _deploy_now(
         self, osname: str, commit: str, keyfile: object, handle: object, arguments: list[str]
