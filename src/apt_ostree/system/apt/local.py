@@ -66,6 +66,7 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tu
                 hint="install it from its file again",
             )
         shutil.copyfile(stored, archive / stored.name)
+        _forget_download(package)
         size = stored.stat().st_size
         paragraphs.append(
             f"{_control(stored).strip()}\nFilename: ./{stored.name}\nSize: {size}\nSHA256: {package.sha256}\n"
@@ -75,6 +76,12 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tu
     with config.only_source(extra):
         acquire.refresh_lists(report, everything=False)
     return tuple(package.label for package in packages)
+
+
+def _forget_download(package: LocalPackage) -> None:
+    """Remove an archive's file of the same name from the cache: libapt would take it if the sizes agree."""
+    name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
+    Path(apt_pkg.config.find_dir("Dir::Cache::archives"), name).unlink(missing_ok=True)
 
 
 def _control(path: Path) -> str:
