@@ -1,0 +1,706 @@
+"""install, uninstall and upgrade on a booted machine: what they make, refuse, and leave behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import livehost
+from tests.system.livehost import Host
+
+POOL = "/var/lib/testbed/repo/pool"
+STORE = "/var/lib/apt-ostree/debs"
+CONF = "/etc/apt-ostree/apt-ostree.conf"
+EXTRA = "/etc/apt/sources.list.d/extra.sources"
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+
+#: What a build may leave in the sysroot: scratch directories, mounts, processes, unlisted deployments.
+_LEFT = """
+cd /sysroot/ostree
+ls -d apt-ostree/work/* apt-ostree/tree-* 2>/dev/null || true
+for d in deploy/debian/deploy/*.[0-9]; do
+    ostree admin status | grep -q "${d##*/}" || echo "$d"
+done
+grep -l apt-ostree-build /proc/[0-9]*/mountinfo 2>/dev/null || true
+pgrep -af '[a]pt_ostree.worker' || pgrep -x 'bwrap|dpkg' || true
+"""
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Path]:
+    with livehost.prepared_disk() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def machine(disk: Path) -> Iterator[Host]:
+    with livehost.booted(disk) as host:
+        yield host
+        host.check_clean()
+        host.run("ostree", "fsck", "--quiet")
+
+
+@pytest.fixture
+def host(machine: Host) -> Iterator[Host]:
+    """The module's machine, without a pending deployment."""
+    yield machine
+    machine.sh(f"rm -f {EXTRA} {CONF}; rm -rf /var/tmp/*")
+    machine.suites("stable")
+    machine.undeploy()
+    assert left_over(machine) == []
+
+
+@pytest.fixture
+def own(disk: Path) -> Iterator[Host]:
+    """A machine of the test's own."""
+    with livehost.booted(disk) as host:
+        yield host
+        host.check_clean()
+        assert left_over(host) == []
+
+
+def left_over(host: Host) -> list[str]:
+    return host.sh(_LEFT).splitlines()
+
+
+@contextlib.contextmanager
+def untouched(host: Host, *, linked: bool = False) -> Iterator[None]:
+    """What happens inside leaves the system as it was, to the byte.
+
+    linked: files of /usr may have been linked into a deployment that went again, which changes their ctime.
+    """
+    before = host.look().everything()
+    yield
+    after = host.look().everything()
+    if linked:
+        before["usr"] = after["usr"]
+    livehost.same(before, after)
+    assert left_over(host) == []
+
+
+def failure(host: Host, code: int, *argv: str) -> str:
+    """Run a command that has to fail with this code; return its message, details and hint as one text."""
+    event = host.json(*argv, code=code)[-1]
+    kinds = {1: "ExternalFailure", 2: "UsageError", 3: "Refused", 4: "NotAuthorized", 130: "Cancelled"}
+    assert (event["event"], event["error"]) == ("error", kinds[code])
+    return "\n".join([event["message"], *event["details"], event["hint"] or ""])
+
+
+def deployments(host: Host) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(host.ao("status", "--json").stdout)["deployments"]
+    return found
+
+
+def next_commit(host: Host) -> str:
+    return str(deployments(host)[0]["checksum"])
+
+
+def layered(host: Host) -> tuple[list[str], list[str]]:
+    """Return what is requested, by name and as files, of the next deployment."""
+    first = deployments(host)[0]
+    return (first["requested-packages"], first["requested-local-packages"])
+
+
+def versions(host: Host, commit: str) -> dict[str, str]:
+    """Return the fx packages of a commit's dpkg database with their versions."""
+    text = host.sh(f"ostree cat {commit} /usr/lib/sysimage/dpkg/status")
+    found = (dict(line.split(": ", 1) for line in p.splitlines() if ": " in line) for p in text.split("\n\n"))
+    return {row["Package"]: row["Version"] for row in found if row.get("Package", "").startswith("fx-")}
+
+
+# --- bad input
+
+
+def test_not_an_ostree_host():
+    root = Path(__file__).resolve().parents[2]
+    for words in (["install", "fx-hello"], ["uninstall", "--all"], ["upgrade"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "apt_ostree", *words, "--json"],
+            env={"PYTHONPATH": f"{root}/src", "PATH": "/usr/bin:/bin"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 3
+        assert json.loads(done.stdout)["error"] == "Refused"
+
+
+#: Exit code, arguments, and what the message, its details and the hint must name.
+BAD = (
+    (2, "install no-such-package", ["no-such-package", "not known", "refresh-md"]),
+    (2, "install fx-conf=7", ["fx-conf", "'7'", "1.0"]),
+    (2, "install fx-conf fx-conf=1.0", ["fx-conf=1.0", "same package"]),
+    (2, "install less", ["less", "part of the base", "--idempotent"]),
+    (2, "install fx-hello", ["already requested"]),
+    (2, "install /nowhere/x.deb", ["/nowhere/x.deb", "No such file"]),
+    (2, "install /etc/profile.d", ["/etc/profile.d", "not known"]),
+    (2, "install --uninstall fx-conf fx-user", ["fx-conf", "not requested", "fx-hello"]),
+    (2, "uninstall fx-conf", ["fx-conf", "not requested", "fx-hello"]),
+    (3, "install fx-conflict-a fx-conflict-b", ["fx-conflict-a 1.0 conflicts with fx-conflict-b"]),
+    (3, "install fx-breaks-base", ["less"]),
+    (3, "install fx-missing", ["fx-missing", "fx-does-not-exist"]),
+    (1, "install fx-fail", ["fx-fail", "this postinst fails on purpose"]),
+    (1, "install fx-conf fx-fail", ["this postinst fails on purpose"]),
+)
+
+
+def test_bad_requests(host: Host):
+    host.ao("install", "fx-hello")
+    with untouched(host):
+        for code, argv, words in BAD:
+            text = failure(host, code, *argv.split())
+            assert [word for word in words if word not in text] == [], f"{argv}: {text}"
+            assert left_over(host) == [], argv
+
+
+def test_bad_command_lines(host: Host):
+    with untouched(host):
+        for argv in (
+            ["install"], ["install", "--no-such-option", "fx-hello"], ["install", "-A", "-r", "fx-hello"],
+            ["uninstall"], ["uninstall", "--all", "fx-hello"], ["upgrade", "--base-only", "--packages-only"],
+            ["upgrade", "fx-hello"], ["instal", "fx-hello"],
+        ):  # fmt: skip
+            done = host.ao(*argv, code=2)
+            assert done.stderr.startswith("error: ") and "\nhint: " in done.stderr and not done.stdout
+
+
+def test_not_root(host: Host):
+    with untouched(host):
+        for argv in (
+            ["install", "fx-hello"],
+            ["install", "-n", "fx-hello"],
+            ["uninstall", "--all"],
+            ["upgrade"],
+        ):
+            done = host.run(*NOBODY, "apt-ostree", *argv, check=False)
+            assert done.returncode == 4
+            assert "sudo" in done.stderr
+
+
+def test_bad_settings(host: Host):
+    for text in ("[Layering]\nScriptTimeout=soon\n", "[Layering]\nTimeout=3\n", "ScriptTimeout=3\n"):
+        host.sh(f"mkdir -p /etc/apt-ostree; printf '{text}' >{CONF}")
+        with untouched(host):
+            for argv in (["install", "fx-hello"], ["upgrade"]):
+                assert CONF in failure(host, 2, *argv)
+
+
+def test_virtual_package(host: Host):
+    stanza = "Version: 1\nArchitecture: all\nProvides: fx-virtual\nFilename: x.deb\nSize: 1\nSHA256: {}\n\n"
+    paragraphs = "".join(f"Package: fx-virtual-{n}\n{stanza.format(n * 64)}" for n in "12")
+    host.sh(
+        f"mkdir /var/tmp/v; printf '%s' '{paragraphs}' >/var/tmp/v/Packages;"
+        f"printf 'Types: deb\\nURIs: file:/var/tmp/v\\nSuites: ./\\nTrusted: yes\\n' >{EXTRA}"
+    )
+    with untouched(host):
+        text = failure(host, 2, "install", "fx-virtual")
+    assert "virtual" in text and "fx-virtual-1, fx-virtual-2" in text
+
+
+@pytest.mark.parametrize("suite", ["unsigned", "badsig", "expired"])
+def test_archives_that_are_not_to_be_trusted(host: Host, suite: str):
+    host.suites("stable", suite)
+    with untouched(host):
+        assert f"/var/lib/testbed/repo {suite}" in failure(host, 1, "install", "fx-hello=9.0")
+
+
+def test_an_unsigned_list_that_is_here_already(host: Host):
+    host.suites("stable", "unsigned")
+    host.sh("apt-get -q update --allow-insecure-repositories; touch /var/cache/apt-ostree/refreshed")
+    with untouched(host):
+        assert "fx-hello 9.0" in failure(host, 3, "install", "-C", "fx-hello=9.0")
+        assert "fx-hello 9.0" in failure(host, 3, "install", "-C", "-A", "-y", "fx-hello")
+
+
+def test_archive_that_cannot_be_reached(host: Host):
+    host.sh(
+        f"printf 'Types: deb\\nURIs: http://127.0.0.1:9/debian\\nSuites: trixie\\nComponents: main\\n'"
+        f" >{EXTRA}"
+    )
+    with untouched(host):
+        for argv in (["install", "fx-hello"], ["upgrade"]):
+            text = failure(host, 1, *argv)
+            assert "http://127.0.0.1:9/debian trixie" in text.splitlines()[0] and "network" in text
+
+
+def test_a_script_that_hangs(host: Host):
+    host.sh(f"mkdir -p /etc/apt-ostree; printf '[Layering]\\nScriptTimeout=3\\n' >{CONF}")
+    with untouched(host):
+        text = failure(host, 1, "install", "fx-hang")
+    assert "3 seconds" in text and "this postinst never ends" in text and "ScriptTimeout" in text
+
+
+def test_local_files_that_are_no_packages(host: Host):
+    host.sh(
+        "cd /var/tmp; mkdir dir.deb; echo nonsense >text.deb; : >empty.deb;"
+        f"head -c 700 {POOL}/fx-conf_1.0_all.deb >cut.deb; cp {POOL}/fx-missing_1.0_all.deb missing.deb"
+    )
+    with untouched(host):
+        for name in ("dir", "text", "empty"):
+            assert f"/var/tmp/{name}.deb" in failure(host, 2, "install", f"/var/tmp/{name}.deb")
+        failure(host, 2, "install", f"{POOL}/fx-conf_1.0_all.deb", "/var/tmp/text.deb")
+        assert "fx-does-not-exist" in failure(host, 3, "install", "/var/tmp/missing.deb")
+        host.ao("install", "-n", f"{POOL}/fx-conf_1.0_all.deb")
+
+
+# --- cancels, kills and full disks
+
+#: Waits until the script of fx-hang runs.
+HANGS = "for i in $(seq 600); do pgrep -f [f]x-hang.postinst >/dev/null && break; sleep 0.05; done"
+#: Runs a command whose worker stops at a failpoint, does something, and lets it go on.
+_AT = """
+point=$1 action=$2; shift 2
+APT_OSTREE_FAILPOINT=$point=stop "$@" >/run/out 2>&1 & client=$!
+for i in $(seq 1200); do
+    worker=$(pgrep -P $client) && grep -q '(stopped)' /proc/$worker/status && break
+    kill -0 $client || break
+    sleep 0.05
+done
+eval "$action"
+kill -CONT $worker || echo "not stopped at $point"
+code=0; wait $client || code=$?
+cat /run/out
+exit $code
+"""
+
+
+def at(host: Host, point: str, action: str, *argv: str) -> tuple[int, str]:
+    """Do something ($client, $worker) while a command stands at a failpoint; return its code and output."""
+    done = host.run("bash", "-uc", _AT, "bash", point, action, "apt-ostree", *argv, check=False)
+    assert "not stopped" not in done.stdout, done.stdout
+    return done.returncode, done.stdout
+
+
+POINTS = (
+    "buildroot.created",
+    "download.before",
+    "download.after",
+    "layering.before-install",
+    "layering.after-install",
+    "layering.before-commit",
+    "repo.before-commit",
+    "layering.after-commit",
+    "stage.before",
+)
+
+
+def test_cancelled(host: Host):
+    host.ao("install", "fx-hello")
+    with untouched(host):
+        for point in POINTS:
+            code, text = at(host, point, "kill -INT $client", "install", "fx-conf")
+            assert code == 130 and "cancelled" in text, f"{point}: {text}"
+            assert left_over(host) == [], point
+
+
+def test_cancelled_when_it_is_done(host: Host):
+    code, _text = at(host, "stage.after", "kill -INT $client", "install", "fx-conf")
+    assert code == 0 and layered(host)[0] == ["fx-conf"]
+
+
+def test_cancelled_while_a_script_runs(host: Host):
+    with untouched(host):
+        done = host.run(
+            "bash",
+            "-c",
+            f"apt-ostree install fx-hang 2>&1 & {HANGS}; kill -INT $!; wait $!",
+            check=False,
+        )
+        assert done.returncode == 130 and "cancelled" in done.stdout
+
+
+#: An archive of one suite whose packages never arrive.
+_SLOW = """
+import http.server, os, threading
+class Handler(http.server.SimpleHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.endswith(".deb"):
+            self.send_response(200)
+            self.send_header("Content-Length", str(os.path.getsize(self.path[1:])))
+            self.end_headers()
+            open("/run/asked", "w").close()
+            threading.Event().wait()
+        super().do_GET()
+os.chdir("/var/lib/testbed/repo")
+http.server.ThreadingHTTPServer(("127.0.0.1", 8099), Handler).serve_forever()
+"""
+
+
+@contextlib.contextmanager
+def slow_archive(host: Host) -> Iterator[None]:
+    host.sh("rm -f /run/asked")
+    host.run("systemd-run", "--quiet", "--unit=slow-archive", "/usr/bin/python3", "-c", _SLOW)
+    try:
+        livehost.wait_for(host, "curl -s http://127.0.0.1:8099/ >/dev/null")
+        host.sh(
+            "sed s,file:/var/lib/testbed/repo,http://127.0.0.1:8099,"
+            f" /etc/apt/sources.list.d/testbed.sources >{EXTRA}"
+        )
+        host.suites("none")
+        yield
+    finally:
+        host.run("systemctl", "stop", "slow-archive", check=False)
+
+
+def test_cancelled_while_downloading_and_archives_that_are_not_here(host: Host):
+    with slow_archive(host), untouched(host):
+        host.ao("refresh-md", "-f")
+        text = failure(host, 3, "install", "-C", "fx-conf")
+        assert "fx-conf_1.0_all.deb" in text and "--cache-only" in text
+        done = host.run(
+            "bash",
+            "-c",
+            "apt-ostree install fx-conf 2>&1 & for i in $(seq 600); do test -e /run/asked && break;"
+            "sleep 0.05; done; kill -INT $!; wait $!",
+            check=False,
+        )
+        assert done.returncode == 130 and "cancelled" in done.stdout
+
+
+def test_worker_killed(host: Host):
+    host.ao("install", "fx-hello")
+    before = host.look().everything()
+    for point in ("layering.before-install", "layering.before-commit", "stage.before"):
+        code, text = at(host, point, "kill -KILL $worker; kill() { :; }", "install", "fx-conf")
+        assert code == 1 and "worker" in text, f"{point}: {text}"
+    livehost.same(before, host.look().everything())
+    host.ao("install", "fx-conf")
+    assert layered(host)[0] == ["fx-conf", "fx-hello"]
+
+
+def test_worker_killed_while_a_script_runs(host: Host):
+    before = host.look().everything()
+    host.run(
+        "bash",
+        "-c",
+        f"apt-ostree install fx-hang & {HANGS}; pkill -KILL -P $!; wait $!",
+        check=False,
+    )
+    livehost.wait_for(host, "! pgrep -f [f]x-hang.postinst")
+    livehost.same(before, host.look().everything())
+    host.ao("install", "fx-hello")
+
+
+#: Fills the file system but for so many kilobytes, with what is free for anyone (%a) or for root (%f).
+_FILL = "fallocate -l $(($(stat -fc '{free}*%S' /var)-{kb}*1024)) /var/tmp/fill; sync -f /var"
+
+
+def free_blocks(host: Host) -> int:
+    return int(host.sh("sync; stat -fc %f /var"))
+
+
+def test_full_disk(host: Host):
+    host.ao("install", "fx-hello")
+    host.ao("install", "-n", "fx-set-40")
+    free = free_blocks(host)
+    with untouched(host, linked=True):
+        for point, kilobytes in (
+            ("buildroot.created", 0),
+            ("layering.before-install", 0),
+            ("layering.before-install", 400),
+            ("layering.after-install", 0),
+            ("layering.before-commit", 100),
+            ("layering.after-commit", 0),
+        ):
+            fill = _FILL.format(free="%f", kb=kilobytes)
+            code, text = at(host, point, fill, "install", "fx-set-40")
+            host.sh("rm /var/tmp/fill")
+            reason = text.partition("error: ")[2]
+            assert code == 1 and ("No space left" in reason or "not enough space" in reason), (
+                f"{point}: {text}"
+            )
+            assert left_over(host) == [], point
+    assert free - free_blocks(host) < 2000
+    host.ao("install", "fx-conf")
+
+
+def test_too_little_space_is_known_beforehand(host: Host):
+    host.sh(_FILL.format(free="%a", kb=30_000))
+    with untouched(host):
+        text = failure(host, 1, "install", "fx-hello")
+        assert "not enough space" in text and "cleanup" in text
+
+
+def test_memory_of_the_worker(host: Host):
+    request = json.dumps({"verb": "install", "arguments": {"packages": ["fx-set-40"]}})
+    peak = host.sh(
+        f"echo '{request}' | python3 -c 'import apt_ostree.worker as w; w.main(); print(\"VmHWM\","
+        'open("/proc/self/status").read().split("VmHWM:")[1].split()[0])\' 2>&1 | sed -n \'s/VmHWM //p\''
+    )
+    assert 20_000 < int(peak) < 200_000  # kB
+
+
+# --- what the verbs make
+
+
+def test_install_idempotent_inactive_unchanged(host: Host):
+    host.ao("install", "fx-set-40")
+    assert len(versions(host, next_commit(host))) == 41
+    with untouched(host):
+        result = host.json("install", "--idempotent", "fx-set-40", "less")[-1]
+        assert not result["changed"] and not result["staged"]
+        host.ao("install", "--idempotent", "--unchanged-exit-77", "fx-set-40", code=77)
+        host.ao("upgrade", "--unchanged-exit-77", code=77)
+        host.ao("upgrade", "--base-only", "--unchanged-exit-77", code=77)
+        host.ao("uninstall", "--idempotent", "--unchanged-exit-77", "fx-nothing", code=77)
+        host.ao("upgrade", "--check", code=77)
+    # A dependency that is here already, and a package of the base: nothing to install, but to remember.
+    assert host.json("install", "--allow-inactive", "fx-many-007", "less")[-1]["changed"]
+    host.ao("uninstall", "fx-set-40")
+    assert layered(host) == (["fx-many-007", "less"], [])
+    assert list(versions(host, next_commit(host))) == ["fx-many-007"]
+    host.ao("uninstall", "fx-many-007")
+    assert layered(host) == (["less"], [])
+
+
+def test_uninstall_goes_back_to_the_base(host: Host):
+    base = next_commit(host)
+    host.ao("install", "fx-set-40", "fx-conf=1.0", "fx-user")
+    result = host.json("install", "fx-hello", "--uninstall", "fx-set-40")[-1]
+    assert [p["name"] for p in result["packages"]["added"]] == ["fx-hello"]
+    assert len(result["packages"]["removed"]) == 41
+    assert layered(host) == (["fx-conf=1.0", "fx-hello", "fx-user"], [])
+    host.ao("uninstall", "fx-conf", "--install", "fx-var")
+    assert layered(host)[0] == ["fx-hello", "fx-user", "fx-var"]
+    result = host.json("uninstall", "--all")[-1]
+    assert result["commit"] == base == next_commit(host)
+    assert layered(host) == ([], [])
+
+
+def test_uninstall_does_not_upgrade_what_stays(host: Host):
+    host.ao("install", "fx-hello", "fx-conf", "fx-var")
+    host.suites("stable", "updates")
+    host.ao("uninstall", "fx-conf")
+    assert versions(host, next_commit(host)) == {"fx-hello": "1.0", "fx-var": "1.0"}
+    host.ao("install", "fx-set-40", "--uninstall", "fx-var")
+    assert versions(host, next_commit(host))["fx-hello"] == "1.0"
+
+
+def test_dry_run_and_download_only(host: Host):
+    with untouched(host):
+        result = host.json("install", "-n", "fx-hello")[-1]
+        assert result["changed"] and not result["staged"]
+        assert [s["name"] for s in result["transaction"]["install"]] == ["fx-hello"]
+        assert "fx-hello" in host.ao("install", "-n", "fx-hello").stdout
+    host.run("systemd-run", "--quiet", "--unit=archive", "/usr/bin/python3", "-m", "http.server",
+             "--bind=127.0.0.1", "--directory=/var/lib/testbed/repo", "8098")  # fmt: skip
+    try:
+        livehost.wait_for(host, "curl -s http://127.0.0.1:8098/ >/dev/null")
+        host.sh(
+            "sed s,file:/var/lib/testbed/repo,http://127.0.0.1:8098,"
+            f" /etc/apt/sources.list.d/testbed.sources >{EXTRA}"
+        )
+        host.suites("none")
+        with untouched(host):
+            host.ao("install", "--download-only", "fx-hello")
+        assert host.exists("/var/cache/apt/archives/fx-hello_1.0_all.deb")
+    finally:
+        host.run("systemctl", "stop", "archive")
+    assert "fx-conf_1.0_all.deb" in failure(host, 1, "install", "fx-conf")
+    host.ao("install", "-C", "fx-hello")
+    assert layered(host)[0] == ["fx-hello"]
+
+
+def build_deb(host: Host, name: str, version: str, *, depends: str, content: str) -> str:
+    """Make a package with one file in the machine; return its path."""
+    path = f"/var/tmp/{name}_{version}.deb"
+    control = f"Package: {name}\\nVersion: {version}\\nArchitecture: all\\nMaintainer: x <x@x.invalid>\\n"
+    host.sh(
+        f"d=$(mktemp -d -p /var/tmp); chmod 755 $d; mkdir -p $d/DEBIAN $d/usr/share/{name};"
+        f"echo '{content}' >$d/usr/share/{name}/content;"
+        f"printf '{control}Depends: {depends}\\nDescription: x\\n' >$d/DEBIAN/control;"
+        f"dpkg-deb -Znone --root-owner-group --build $d {path}; rm -r $d"
+    )
+    return path
+
+
+def test_local_package(host: Host):
+    path = build_deb(host, "fx-local", "1.5", depends="fx-hello, fx-conf", content="local")
+    host.ao("install", path)
+    assert layered(host) == ([], ["fx-local=1.5"])
+    assert list(versions(host, next_commit(host))) == ["fx-conf", "fx-hello", "fx-local"]
+    host.sh(f"rm {path}")
+    host.ao("install", "fx-var", "--uninstall", "fx-user", "--idempotent")  # all is built again
+    assert layered(host) == (["fx-var"], ["fx-local=1.5"])
+    newer = build_deb(host, "fx-local", "1.6", depends="fx-hello", content="newer")
+    host.ao("install", newer)
+    assert layered(host)[1] == ["fx-local=1.6"]
+    assert len(host.sh(f"ls {STORE}").split()) == 1
+    host.suites("stable", "updates")
+    host.ao("upgrade")
+    found = versions(host, next_commit(host))
+    assert (found["fx-local"], found["fx-hello"]) == ("1.6", "2.0")
+    host.ao("uninstall", "fx-local")
+    assert layered(host) == (["fx-var"], [])
+
+
+def test_local_package_wins_over_the_archives_of_the_same_version(host: Host):
+    path = build_deb(host, "fx-hello", "1.0", depends="fx-conf", content="mine")
+    host.ao("install", path)
+    assert host.sh(f"ostree cat {next_commit(host)} /usr/share/fx-hello/content") == "mine\n"
+
+
+def test_upgrade_and_pinned_versions(host: Host):
+    host.ao("install", "fx-hello=1.0", "fx-conf", f"{POOL}/fx-var_1.0_all.deb")
+    host.suites("stable", "updates")
+    with untouched(host):
+        result = host.json("upgrade", "--check")[-1]
+        assert [s["name"] for s in result["transaction"]["upgrade"]] == ["fx-conf"]
+        assert host.json("upgrade", "-n")[-1]["changed"]
+    host.ao("upgrade", "--packages-only")
+    wanted = {"fx-hello": "1.0", "fx-conf": "2.0", "fx-var": "1.0"}
+    assert versions(host, next_commit(host)) == wanted
+    host.ao("upgrade", "--check", code=77)
+    host.ao("install", "fx-hello")
+    assert versions(host, next_commit(host))["fx-hello"] == "2.0"
+    assert layered(host)[0] == ["fx-conf", "fx-hello"]
+    base = host.json("uninstall", "--all")[-1]["commit"]
+    assert base == deployments(host)[-1]["checksum"]
+
+
+# --- a newer base
+
+
+def follow(host: Host, *options: str) -> None:
+    """Make the booted deployment follow a remote with one newer commit than its own."""
+    host.sh(
+        "r=/var/tmp/base; ref=debian/13/amd64/minimal; ostree init --repo=$r --mode=bare;"
+        "ostree pull-local --repo=$r /ostree/repo $ref; mkdir -p /var/tmp/new/usr/share;"
+        "echo new >/var/tmp/new/usr/share/new-base;"
+        "ostree commit --repo=$r --branch=$ref --owner-uid=0 --owner-gid=0 --add-metadata-string=version=14"
+        " --tree=ref=$ref --tree=dir=/var/tmp/new;"
+        "unshare -m sh -euc 'mount -o remount,rw /sysroot;"
+        f"ostree remote add {' '.join(options)} base file:///var/tmp/base;"
+        "sed -i s,refspec=,refspec=base:, /ostree/deploy/debian/deploy/*.origin'"
+    )
+
+
+def test_newer_base(own: Host):
+    follow(own, "--no-gpg-verify")
+    own.ao("install", "fx-hello", "fx-user", "fx-conf=1.0")
+    own.suites("stable", "updates")
+    own.ao("upgrade", "--base-only")
+    pending = next_commit(own)
+    assert own.sh(f"ostree cat {pending} /usr/share/new-base") == "new\n"
+    assert versions(own, pending) == {"fx-hello": "1.0", "fx-user": "1.0", "fx-conf": "1.0"}
+    assert deployments(own)[0]["version"] == "14"
+    own.ao("upgrade")
+    assert versions(own, next_commit(own))["fx-hello"] == "2.0"
+    assert versions(own, next_commit(own))["fx-conf"] == "1.0"
+    own.ao("upgrade", "--unchanged-exit-77", code=77)
+    own.reboot()
+    assert own.sh("cat /usr/share/new-base; fx-hello; id -un fx-user") == "new\nhello 2.0\nfx-user\n"
+    own.ao("uninstall", "--all")
+    assert next_commit(own) == own.sh("ostree rev-parse base:debian/13/amd64/minimal").strip()
+
+
+def test_newer_base_without_layers(own: Host):
+    follow(own, "--no-gpg-verify")
+    with untouched_but_pulled(own):
+        own.ao("upgrade", "--check")
+    own.ao("upgrade")
+    assert next_commit(own) == own.sh("ostree rev-parse base:debian/13/amd64/minimal").strip()
+    origin = own.sh("cat /run/ostree/staged-deployment | tr -d '\\0' | grep -ao 'refspec=[^ ]*' || true")
+    assert "baserefspec" not in origin
+    own.ao("upgrade", "--check", code=77)
+
+
+@contextlib.contextmanager
+def untouched_but_pulled(host: Host) -> Iterator[None]:
+    before = host.look().everything()
+    yield
+    after = host.look().everything()
+    before["refs"] = after["refs"] = [ref for ref in after["refs"] if not ref.startswith("base:")]
+    livehost.same(before, after)
+
+
+def test_unsigned_base_where_signatures_are_wanted(own: Host):
+    follow(own)
+    own.ao("install", "fx-hello")
+    with untouched(own):
+        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade")
+        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade", "--base-only", "-A", "-y")
+    own.ao("upgrade", "--packages-only", "--unchanged-exit-77", code=77)
+
+
+def test_remote_that_is_not_there(own: Host):
+    follow(own, "--no-gpg-verify")
+    own.sh("rm -rf /var/tmp/base")
+    with untouched(own):
+        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade")
+
+
+# --- what boots
+
+
+def stat(host: Host, *paths: str) -> Sequence[str]:
+    return host.run("stat", "--format=%F %a %U:%G", *paths).stdout.splitlines()
+
+
+def test_what_boots(own: Host):
+    own.sh("useradd --system fx-other")  # takes an id that a build without the host's list would give away
+    own.ao(
+        "install", "fx-service", "fx-conf", "fx-user", "fx-var", "fx-opt", "fx-caps", "fx-divert", "fx-dirs"
+    )
+    assert own.run("id", "fx-user", check=False).returncode == 1
+    own.reboot()
+    own.check_clean()
+    ids = own.sh("grep -h fx-user /usr/lib/sysusers.d/apt-ostree.conf")
+    assert own.sh("id -u fx-user").strip() in ids and own.sh("id -g fx-user").strip() in ids
+    assert own.sh("id -u fx-user") != own.sh("id -u fx-other")
+    assert stat(own, "/var/lib/fx-user", "/var/lib/fx-var/empty", "/var/lib/fx-var/data") == [
+        "directory 750 fx-user:fx-user", "directory 2770 root:root", "regular file 644 root:root"
+    ]  # fmt: skip
+    assert own.sh(
+        "cat /var/lib/fx-var/data /var/www/fx-var/index.html; /opt/fx/bin/fx; cat /opt/fx/data"
+    ) == ("data 1.0\n<p>1.0</p>\nfx\nopt\n")
+    assert own.run("getcap", "/usr/bin/fx-caps").stdout.split()[1] == "cap_net_bind_service=ep"
+    assert stat(own, "/usr/bin/fx-setuid") == ["regular file 4755 root:root"]
+    assert (
+        own.sh("fx-editor; fx-hello; cat /usr/share/fx-hello/greeting.real") == "two\ndiverted\nhello 1.0\n"
+    )
+    assert own.is_active("fx-service.service")
+    top = "/usr/share/fx-dirs"
+    before = own.sh(f"cat {top}/file-then-dir {top}/dir-then-file/inner; readlink {top}/link-then-dir")
+    assert before == "a file\ninside\nmode\n"
+
+    own.sh(
+        "systemctl disable --now fx-service; echo mine >>/etc/fx-conf/main.conf;"
+        "echo changed >/var/lib/fx-var/data"
+    )
+    own.suites("stable", "updates")
+    own.ao("upgrade")
+    own.reboot()
+    assert own.sh("cat /usr/share/fx-service/version") == "2.0\n"
+    assert own.run("systemctl", "is-enabled", "fx-service", check=False).stdout == "disabled\n"
+    assert not own.is_active("fx-service.service")
+    assert own.sh("tail -n 1 /etc/fx-conf/main.conf; cat /etc/fx-conf/new.conf") == "mine\nonly=in-2.0\n"
+    assert not own.exists("/etc/fx-conf/old.conf")
+    assert own.sh("cat /var/lib/fx-var/data; cat /usr/share/fx-var/version") == "changed\n2.0\n"
+    assert own.sh(
+        f"cd {top}; cat file-then-dir/inner dir-then-file link-then-file link-then-dir/inner;"
+        "readlink file-then-link dir-then-link link-moves"
+    ) == "inside\na file\na file\ninside\nstays\nmode\nmode\n"  # fmt: skip
+    assert stat(own, f"{top}/mode", f"{top}/file-mode") == [
+        "directory 2750 root:root", "regular file 755 root:root"
+    ]  # fmt: skip
+    assert not own.exists(f"{top}/gone") and not own.exists(f"{top}/gone-dir")
+    assert own.sh("id -u fx-user").strip() in ids
+    own.sh("echo 'data 2.0' >/var/lib/fx-var/data; printf '<p>2.0</p>\\n' >/var/www/fx-var/index.html")
+
+    own.ao("uninstall", "--all")
+    own.reboot()
+    assert (
+        own.run("sh", "-c", "ls -d /usr/share/fx-* /usr/lib/opt/fx /etc/fx-service.conf", check=False).stdout
+        == ""
+    )
+    assert deployments(own)[0]["checksum"] == deployments(own)[0].get(
+        "base-checksum", deployments(own)[0]["checksum"]
+    )
