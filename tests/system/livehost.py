@@ -23,10 +23,16 @@ from testbed_lib.machine import Machine
 
 _numbers = itertools.count(1)
 
-#: Prints everything that a live change may touch, as JSON. A file of /usr that is an object of the repository
-#: is known by the object's name, which is its digest; check_clean() verifies that.
+#: Prints everything that a live change may touch, as JSON. Digests of files in /usr are remembered by the
+#: name of the repository's object that they are, which stands for the content; check_clean() verifies that.
 _LOOK = r"""
 import hashlib, json, os, pathlib, re, sqlite3, stat, subprocess
+base, recent = pathlib.Path("/var/lib/testbed/digests.json"), pathlib.Path("/run/testbed-digests.json")
+digests = {}
+for path in (base, recent):
+    if path.exists():
+        digests |= json.loads(path.read_text())
+known = len(digests)
 objects = {}
 for directory in os.scandir("/ostree/repo/objects"):
     for entry in os.scandir(directory):
@@ -38,8 +44,11 @@ def describe(path):
     if stat.S_ISLNK(info.st_mode):
         return [*row, os.readlink(path)]
     if stat.S_ISREG(info.st_mode):
-        known = objects.get(info.st_ino) if path.startswith("/usr/") else None
-        return [*row, known or hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()]
+        name = objects.get(info.st_ino) if path.startswith("/usr/") else None
+        digest = digests.get(name) or hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
+        if name:
+            digests[name] = digest
+        return [*row, digest]
     return row
 def tree(top):
     found = {}
@@ -69,6 +78,8 @@ if os.path.exists("/var/lib/apt-ostree/state.db"):
     db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
     records = [list(row) for row in db.execute("SELECT id, phase, target FROM generation ORDER BY id")]
     assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+if len(digests) != known:
+    (recent if base.exists() else base).write_text(json.dumps(digests))
 listed = lines("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "fx-*")
 units = [line.split()[0] for line in listed]
 print(json.dumps({
@@ -266,6 +277,7 @@ def _prepared() -> Machine:
     host.sh(": >/etc/apt/sources.list")
     host.suites("stable")
     host.ao("install", "--dry-run", "fx-hello")
+    host.look()  # so that every copy of the disk knows the digests of the base
     machine.stop()
     return machine
 
