@@ -24,7 +24,7 @@ from testbed_lib.machine import Machine
 _numbers = itertools.count(1)
 
 #: Prints everything that a live change may touch, as JSON. Digests of files in /usr are remembered by the
-#: name of the repository's object that they are, which stands for the content; check_clean() verifies that.
+#: name of the repository object that they are; check_clean() verifies that it stands for the content.
 _LOOK = r"""
 import hashlib, json, os, pathlib, re, sqlite3, stat, subprocess
 base, recent = pathlib.Path("/var/lib/testbed/digests.json"), pathlib.Path("/run/testbed-digests.json")

@@ -106,12 +106,12 @@ def test_cleanup_keeps_the_files_of_local_packages_that_are_needed(host: Host):
     package = host.sh("ls /var/lib/testbed/repo/pool/fx-conf_1.0_all.deb").strip()
     host.ao("install", package)
     assert deployments(host)[0]["requested-local-packages"] == ["fx-conf=1.0"]
-    (needed,) = host.sh(f"ls {STORE}").split()
+    (needed,) = host.sh(f"ls {STORE} 2>/dev/null || true").split()
     host.sh(f"cp {package} {STORE}/{'0' * 64}.deb")
     host.ao("cleanup", "-b")
-    assert host.sh(f"ls {STORE}").split() == [needed]
+    assert host.sh(f"ls {STORE} 2>/dev/null || true").split() == [needed]
     host.ao("cleanup", "-p")
-    assert host.sh(f"ls {STORE}").split() == []
+    assert host.sh(f"ls {STORE} 2>/dev/null || true").split() == []
 
 
 def test_cleanup_of_what_killed_programs_left(host: Host):
@@ -121,11 +121,8 @@ def test_cleanup_of_what_killed_programs_left(host: Host):
     ref = "apt-ostree/live/77/target"
     host.sh(
         "unshare --mount sh -euc 'mount -o remount,rw /sysroot; "
-        f"mkdir -p {WORK}/tree-x/y {WORK}/layers/old; ostree refs --create {ref} debian/13/amd64/minimal'"
+        f"mkdir -p {WORK}/tree-x/y; ostree refs --create {ref} debian/13/amd64/minimal'"
     )
     host.ao("cleanup", "-b")
-    assert host.sh(f"ls {WORK}/work {WORK}/layers; ls -d {WORK}/tree-* || true").split() == [
-        f"{WORK}/layers:",
-        f"{WORK}/work:",
-    ]
+    assert host.sh(f"ls {WORK}/work; ls -d {WORK}/tree-* || true") == ""
     assert ref not in host.look().refs
