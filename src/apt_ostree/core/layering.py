@@ -15,7 +15,7 @@ from apt_ostree.model.events import PlanShown, Report, task
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Transaction
-from apt_ostree.system import buildroot, dpkg_query
+from apt_ostree.system import buildroot, dpkg_query, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlay_commit
 from apt_ostree.system.ostree.repo import package_list, text
@@ -133,13 +133,15 @@ def _commit(
     if version := base_metadata.get(layout.META_VERSION):
         metadata[layout.META_VERSION] = text(version)
     failpoint("layering.before-commit")
-    commit = overlay_commit.commit_upper(
-        sysroot.repo,
-        recipe.start,
-        scratch / "upper",
-        subject=_subject(transaction),
-        metadata=metadata,
-    )
+    # A cancel waits for the end of it: raised in libostree's binding, it would look like an error of ours.
+    with signals.held(lambda: None):
+        commit = overlay_commit.commit_upper(
+            sysroot.repo,
+            recipe.start,
+            scratch / "upper",
+            subject=_subject(transaction),
+            metadata=metadata,
+        )
     failpoint("layering.after-commit")
     return commit
 
