@@ -17,7 +17,7 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
 from apt_ostree.model.package import diff_packages
-from apt_ostree.system import settings, statedb
+from apt_ostree.system import settings, signals, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
@@ -213,7 +213,10 @@ def _deploy(
         report(Message("No change."))
         return outcome | {"staged": False}
     if not apply_live:
-        _stage(report, sysroot, target, merge)
+        with signals.held(lambda: None) as too_late:
+            _stage(report, sysroot, target, merge)
+            too_late.clear()
+        signals.ignore()
         return outcome | {"staged": True}
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.

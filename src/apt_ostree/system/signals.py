@@ -36,3 +36,9 @@ def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
             signal.signal(number, handler)
         if held_back:
             signal.raise_signal(held_back[0])
+
+
+def ignore() -> None:
+    """Take no cancel any more: what was asked for is done."""
+    for number in _CANCELS:
+        signal.signal(number, signal.SIG_IGN)
