@@ -444,6 +444,13 @@ def _in_background(host: Host, name: str, *argv: str, failpoint: str | None = No
              "apt-ostree", *argv)  # fmt: skip
 
 
+def _interrupt(host: Host, client: str, worker: str) -> None:
+    """Press Ctrl-C; the stopped worker goes on when the client has passed it on: SIGTERM is pending."""
+    host.sh(f"kill -INT {client}")
+    wait_for(host, f"grep -Eq 'ShdPnd:.*[4-7c-f]...$' /proc/{worker}/status")
+    host.sh(f"kill -CONT {worker}")
+
+
 def _exit_code(host: Host, name: str) -> int:
     wait_for(host, f"systemctl show -p SubState --value {name} | grep -qE 'exited|failed'")
     code = int(host.sh(f"systemctl show -p ExecMainStatus --value {name}"))
@@ -459,7 +466,7 @@ def test_interrupt_undoes(host: Host, point: str):
     before = host.look()
     _in_background(host, "cut", "apply-live", failpoint=f"{point}=stop")
     cli, worker = wait_for_stopped_worker(host, "cut")
-    host.sh(f"kill -INT {cli}; kill -CONT {worker}")
+    _interrupt(host, cli, worker)
     assert _exit_code(host, "cut") == 130
     same(before.system(), host.look().system())
     assert host.look().deployments == before.deployments
@@ -470,7 +477,7 @@ def test_interrupted_reset_is_finished(host: Host):
     host.ao("install", "-A", "-y", "fx-service")
     _in_background(host, "cut", "apply-live", "--reset", failpoint="undo.switched=stop")
     cli, worker = wait_for_stopped_worker(host, "cut")
-    host.sh(f"kill -INT {cli}; kill -CONT {worker}")
+    _interrupt(host, cli, worker)
     assert _exit_code(host, "cut") == 0
     same(before.system(), host.look().system())
 

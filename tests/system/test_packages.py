@@ -264,6 +264,9 @@ for i in $(seq 1200); do
     sleep 0.05
 done
 eval "$action"
+case $action in *-INT*)  # the client has passed it on when SIGTERM is pending
+    for i in $(seq 1200); do grep -Eq 'ShdPnd:.*[4-7c-f]...$' /proc/$worker/status && break; sleep 0.05; done
+esac
 kill -CONT $worker || echo "not stopped at $point"
 code=0; wait $client || code=$?
 cat /run/out

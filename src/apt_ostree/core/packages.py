@@ -17,7 +17,7 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
 from apt_ostree.model.package import diff_packages
-from apt_ostree.system import settings, signals, statedb
+from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
@@ -213,10 +213,7 @@ def _deploy(
         report(Message("No change."))
         return outcome | {"staged": False}
     if not apply_live:
-        with signals.held(lambda: None) as too_late:
-            _stage(report, sysroot, target, merge)
-            too_late.clear()
-        signals.ignore()
+        _stage(report, sysroot, target, merge, last=True)
         return outcome | {"staged": True}
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
@@ -259,9 +256,11 @@ def _with_result(sysroot: Sysroot, target: Target, built: Built | None) -> Targe
     return Target(replace(target.origin, upgraded=upgraded), commit, target.recipe)
 
 
-def _stage(report: Report, sysroot: Sysroot, target: Target, merge: Deployment) -> None:
+def _stage(
+    report: Report, sysroot: Sysroot, target: Target, merge: Deployment, *, last: bool = False
+) -> None:
     with task(report, "Staging the deployment"):
-        sysroot.stage(target.commit, target.origin, merge)
+        sysroot.stage(target.commit, target.origin, merge, last=last)
 
 
 def _outcome(sysroot: Sysroot, merge: Deployment, target: Target, built: Built | None) -> dict[str, Any]:

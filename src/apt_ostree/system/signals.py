@@ -16,13 +16,18 @@ def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
     """Hold SIGINT and SIGTERM back until the end; `on_signal` is called at once, in a thread of its own.
 
     on_signal: tells the foreign code to stop. Whatever that then raises, the signal's own handler has the
-    last word, unless the body empties the list that it was given: the signal came too late.
+    last word, unless the body empties the list that it was given: the signal came too late. An ignore()
+    in the body outlasts it.
     """
     held_back: list[int] = []
     read, write = os.pipe()
     os.set_blocking(write, False)  # as set_wakeup_fd() wants it
     watcher = threading.Thread(target=lambda: os.read(read, 1) and on_signal(), daemon=True)
-    before = {n: signal.signal(n, lambda number, _frame: held_back.append(number)) for n in _CANCELS}
+
+    def hold(number: int, _frame: object) -> None:
+        held_back.append(number)
+
+    before = {n: signal.signal(n, hold) for n in _CANCELS}
     wakeup = signal.set_wakeup_fd(write)
     watcher.start()
     try:
@@ -33,7 +38,8 @@ def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
         watcher.join()
         os.close(read)
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is hold:
+                signal.signal(number, handler)
         if held_back:
             signal.raise_signal(held_back[0])
 

@@ -94,11 +94,18 @@ class Sysroot:
         return self._physical / deployment.path
 
     def stage(
-        self, commit: str, origin: Origin, merge: Deployment, *, kernel_arguments: Sequence[str] | None = None
+        self,
+        commit: str,
+        origin: Origin,
+        merge: Deployment,
+        *,
+        kernel_arguments: Sequence[str] | None = None,
+        last: bool = False,
     ) -> None:
         """Make `commit` the next boot's deployment.
 
         On the booted system it is staged (ostree finalises it at shutdown); elsewhere it is deployed at once.
+        last: nothing of what was asked for follows, so that a cancel comes too late from then on.
         """
         keyfile = _keyfile(format_origin(origin))
         # /etc comes from the running system, never from a pending deployment: a staged one is gone by the
@@ -117,6 +124,8 @@ class Sysroot:
             failpoint("stage.after")
             self._reload()
             self.sync_base_refs()
+            if last:
+                signals.ignore()
             cancels.clear()  # too late: the deployment is there, and complete
 
     @contextlib.contextmanager
