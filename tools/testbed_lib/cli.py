@@ -77,32 +77,32 @@ def _start_machine(machine: Machine, arguments: argparse.Namespace) -> None:
 
 
 def _exec(arguments: argparse.Namespace) -> int:
-    return _passed_through(Machine(arguments.name), arguments)
+    return _passed_through(_named(arguments), arguments)
 
 
 def _shell(arguments: argparse.Namespace) -> int:
     # `script` gives the shell a terminal of the machine's own.
     argv = ("script", "--quiet", "--return", "--flush", "--command", "bash -l", "/dev/null")
-    return Machine(arguments.name).exec(*argv, stdin=None, stdout=None, stderr=None).returncode
+    return _named(arguments).exec(*argv, stdin=None, stdout=None, stderr=None).returncode
 
 
 def _reboot(arguments: argparse.Namespace) -> int:
-    Machine(arguments.name).reboot()
+    _named(arguments).reboot()
     return 0
 
 
 def _kill(arguments: argparse.Namespace) -> int:
-    Machine(arguments.name).kill()
+    _named(arguments).kill()
     return 0
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    Machine(arguments.name).stop()
+    _named(arguments).stop()
     return 0
 
 
 def _remove(arguments: argparse.Namespace) -> int:
-    Machine(arguments.name).remove()
+    _named(arguments).remove()
     return 0
 
 
@@ -110,6 +110,13 @@ def _list(_arguments: argparse.Namespace) -> int:
     for machine in all_machines():
         print(f"{machine.name}\t{'running' if machine.is_running() else 'off'}")
     return 0
+
+
+def _named(arguments: argparse.Namespace) -> Machine:
+    machine = Machine(arguments.name)
+    if arguments.vm and machine.is_running() and not machine.is_vm():
+        raise TestbedError(f"machine {machine.name} runs in nspawn; 'start --vm' boots it in QEMU")
+    return machine
 
 
 def _image(arguments: argparse.Namespace) -> Path:
@@ -168,13 +175,16 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(function=function)
         return sub
 
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--vm", action="store_true", help="insist that it is a virtual machine")
+    named.add_argument("name")
+
     add("build", _build, "make the disk image", source)
     sub = add("run", _run, "boot a throw-away machine and run a command in it", boot, command)
     sub.add_argument("--in", dest="in_machine", metavar="NAME", help="use this machine, and keep it")
     sub.add_argument("command", nargs="+", metavar="CMD")
     add("start", _start, "boot a machine that stays", boot).add_argument("name")
-    sub = add("exec", _exec, "run a command in a machine", command)
-    sub.add_argument("name")
+    sub = add("exec", _exec, "run a command in a machine", command, named)
     sub.add_argument("command", nargs="+", metavar="CMD")
     for verb, function, help in (
         ("reboot", _reboot, "reboot cleanly"),
@@ -183,6 +193,6 @@ def _parser() -> argparse.ArgumentParser:
         ("shell", _shell, "open a shell in a machine"),
         ("remove", _remove, "cut the power and remove the machine's files"),
     ):
-        add(verb, function, help).add_argument("name")
+        add(verb, function, help, named)
     add("list", _list, "list machines")
     return parser

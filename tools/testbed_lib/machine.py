@@ -59,6 +59,10 @@ class Machine:
             return True
         return False
 
+    def is_vm(self) -> bool:
+        """Say whether the running machine is a virtual one."""
+        return bool(self._state()["vm"])
+
     def boot(self, *, vm: bool = False, shared_peer_group: bool = False) -> None:
         """Boot the machine's disk, in nspawn or as a virtual machine, and wait until it settled.
 
