@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
+    "confirm": ("apt_ostree.cli.commands.live", "confirm", "Keep a change made with --confirm-within"),
+    "history": ("apt_ostree.cli.commands.history", "history", "Show what was done to the running system"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Finish or undo what was interrupted"),
     "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),
     "cleanup": ("apt_ostree.cli.commands.deployments", "cleanup", "Remove deployments, leftovers, downloads"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,25 @@ from apt_ostree.cli import render
 from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
 
 Command = Callable[..., Any]
+_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+
+
+class Span(click.ParamType):
+    """A span of time such as 90, 10m or 1h30m (systemd.time(7)), in seconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        if isinstance(value, float):
+            return value
+        text = str(value).replace(" ", "")
+        parts = re.findall(r"(\d+)([a-z]*)", text)
+        known = all(unit in _SECONDS or not unit for _number, unit in parts)
+        if not known or "".join(n + u for n, u in parts) != text or not any(int(n) for n, _unit in parts):
+            self.fail(f"{value!r} is not a span of time such as 90s, 10m or 1h30m", param, ctx)
+        return float(sum(int(number) * _SECONDS.get(unit, 1) for number, unit in parts))
+
 
 json_output = click.option(
     "--json", "as_json", is_flag=True, help="Print events and the result as JSON lines."
@@ -30,6 +50,22 @@ allow_replacement = click.option(
     "--allow-replacement", is_flag=True, help="Replace or remove running packages, too."
 )
 
+restart_services = click.option(
+    "--restart-services",
+    is_flag=False,
+    flag_value="needed",
+    default="none",
+    show_default=True,
+    type=click.Choice(["none", "needed", "all"]),
+    help="Restart and reload what the change affects; 'all': also what would see the old /usr for ever.",
+)
+confirm_within = click.option(
+    "--confirm-within",
+    metavar="TIME",
+    type=Span(),
+    help="Undo the change after TIME (such as 10m) unless 'apt-ostree confirm' is run.",
+)
+
 _TRANSACTION = (
     json_output,
     quiet,
@@ -40,6 +76,8 @@ _TRANSACTION = (
     download_only,
     unchanged_exit_77,
     apply_live,
+    restart_services,
+    confirm_within,
 )
 
 
@@ -63,7 +101,14 @@ def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str,
         "confirm": live and not given["assumeyes"] and sys.stdin.isatty() and not given["as_json"],
     }
     if live:
-        wire["apply_live"] = True
+        wire |= {
+            "apply_live": True,
+            "verb": f"{verb} -A",
+            "restart_services": given["restart_services"],
+            "confirm_within": given["confirm_within"],
+        }
+    elif given["restart_services"] != "none" or given["confirm_within"]:
+        raise click.UsageError("--restart-services and --confirm-within need --apply-live")
     return run_verb(verb, wire, given)
 
 

@@ -27,16 +27,50 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _live(plan: Mapping[str, Any]) -> Iterator[str]:
-    packages = plan["packages"]
-    yield from _rows("Added", [f"{p['name']} {p['version']}" for p in packages["added"]])
-    yield from _rows("Removed", [f"{p['name']} {p['version']}" for p in packages["removed"]])
-    yield from _rows("Changed", [f"{p['name']} {p['old']} -> {p['new']}" for p in packages["changed"]])
+    yield from package_lines(plan["packages"])
     files = plan["files"]
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
     yield from _rows("/etc", [f"{s['action']} {s['path']}: {s['reason']}" for s in plan["etc"]])
-    yield from _rows("Units", [f"{s['unit']}: {s['action']} ({s['reason']})" for s in plan["units"]])
+    yield from _unit_lines(plan["units"])
     yield from _rows("Waits for the reboot", plan["deferred"])
+    yield from _rows("Health checks", plan["health_checks"])
+    if plan["impact"] != "none":
+        yield f"Impact: {plan['impact']} ({_IMPACTS[plan['impact']]})"
     yield from _rows("Refused", plan["refusals"])
+
+
+def package_lines(packages: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the lines of a difference between packages."""
+    yield from _rows("Added", [f"{p['name']} {p['version']}" for p in packages["added"]])
+    yield from _rows("Removed", [f"{p['name']} {p['version']}" for p in packages["removed"]])
+    yield from _rows("Changed", [f"{p['name']} {p['old']} -> {p['new']}" for p in packages["changed"]])
+
+
+def _unit_lines(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the units on which the run acts, then those it only names, each with its reason."""
+    yield from _rows("Units", [_unit_line(step) for step in steps if step["acts"]])
+    named = [step for step in steps if not step["acts"]]
+    wanting = [step for step in named if step["action"] in _WANTING]
+    rest = [step for step in named if step["action"] not in _WANTING]
+    yield from _rows("Not done without --restart-services", [_unit_line(step) for step in wanting])
+    yield from _rows("Left alone", [_unit_line(step) for step in rest])
+
+
+_WANTING = ("restart", "reload", "reexec", "stop", "start")
+_IMPACTS = {
+    "process": "programs go on with new code or configuration without a restart",
+    "service": "services are started, stopped or restarted until nothing old runs",
+    "session": "sessions have to end until nothing old runs",
+    "reboot": "a part takes effect with a reboot only",
+}
+
+
+def _unit_line(step: Mapping[str, Any]) -> str:
+    files, processes = step["evidence"], step["processes"]
+    more = f" and {len(files) - 2} more" if len(files) > 2 else ""
+    what = f": {', '.join(files[:2])}{more}" if files else ""
+    who = f" [{', '.join(processes[:4])}{', ...' if len(processes) > 4 else ''}]" if processes else ""
+    return f"{step['action']} {step['unit']} ({step['reason']}{what}){who}"
 
 
 def _deployments(plan: Mapping[str, Any]) -> Iterator[str]:

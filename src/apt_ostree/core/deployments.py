@@ -21,7 +21,7 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 _SCRATCH = ("work/build-*", "tree-*", "view-*", "layers/*.partial")
 
 
-def rollback(report: Report) -> Mapping[str, Any]:
+def rollback(report: Report, *, dry_run: bool = False) -> Mapping[str, Any]:
     """Make the rollback deployment the next boot's; a second time takes that back."""
     with host.changing("roll back") as sysroot:
         plan = plan_rollback(sysroot.deployments())
@@ -32,6 +32,8 @@ def rollback(report: Report) -> Mapping[str, Any]:
                 "undone by 'apt-ostree apply-live --reset'",
             )
         report(PlanShown("deployments", plan.to_json()))
+        if dry_run:
+            return plan.to_json() | {"changed": True, "next_boot": False}
         with task(report, "Writing the list of deployments"):
             sysroot.write_order(plan.order)
         next_one = plan.order[0]

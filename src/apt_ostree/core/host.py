@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 from collections.abc import Iterator
+from pathlib import Path
 
 from apt_ostree.errors import NotAuthorized, Refused
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.system import mounts
 from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
+
+#: What the kernel says where nobody logged in (linux/audit.h).
+_UNSET = 2**32 - 1
 
 
 def require_root(what: str) -> None:
@@ -35,6 +40,20 @@ def changing(what: str) -> Iterator[Sysroot]:
     mounts.enter_private_namespace()
     with Sysroot(writable=True) as sysroot:
         yield sysroot
+
+
+def caller() -> str:
+    """Return who asks, for the record: whoever logged in, also behind sudo (pam_loginuid(8))."""
+    try:
+        number = int(Path("/proc/self/loginuid").read_text())
+    except (OSError, ValueError):
+        number = _UNSET
+    if number == _UNSET:
+        number = os.getuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def merge_deployment(deployments: Deployments) -> Deployment:

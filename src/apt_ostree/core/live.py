@@ -6,37 +6,44 @@ keep the new generation or undo everything in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, live_undo
-from apt_ostree.core.live_plan import ETC, Change, Situation, look, plan_change
+from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo
+from apt_ostree.core.live_act import Clock
+from apt_ostree.core.live_plan import ETC, Change, Prepared, Situation, look, plan_change
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
-from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
-from apt_ostree.model.plan import EtcAction, UnitAction
-from apt_ostree.model.treediff import Kind
-from apt_ostree.system import files, statedb, systemd, usrview
+from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.plan import EtcAction, RestartPolicy
+from apt_ostree.system import files, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
-_LIBRARY_CACHE = "ld.so.cache"
-
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A view that is ready to be shown: lower directories, the topmost first, and an upper if unlocked."""
+class Wishes:
+    """How a live change is wanted.
 
-    layers: tuple[str, ...]
-    uppers: tuple[str, ...]
-    lowers: tuple[Path, ...]
-    writable: Path | None
+    confirm: ask before acting; confirm_within: seconds after which it is undone unless confirmed.
+    """
+
+    verb: str = "apply-live"
+    allow_replacement: bool = False
+    confirm: bool = False
+    restart_services: str = RestartPolicy.NONE
+    confirm_within: float | None = None
+    clock: Clock = field(default_factory=Clock)
+
+
+#: The wishes that a package verb passes on.
+WISHES = frozenset({"verb", "allow_replacement", "restart_services", "confirm_within"})
 
 
 def apply_live(
@@ -44,37 +51,39 @@ def apply_live(
     *,
     target: str | None = None,
     reset: bool = False,
-    allow_replacement: bool = False,
     dry_run: bool = False,
-    confirm: bool = False,
+    **options: Any,
 ) -> Mapping[str, Any]:
-    """Make the pending deployment, or `target`, current on the running system; or go back to the booted."""
+    """Make the pending deployment, or `target`, current on the running system; or go back to the booted.
+
+    options: fields of `Wishes`.
+    """
     if reset and target:
         raise UsageError("--reset and --target exclude each other")
+    wishes = Wishes(**options)
     with host.changing("change the running system") as sysroot, statedb.opened() as db:
         live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
-            return live_undo.reset(report, sysroot, db, dry_run=dry_run)
+            policy = RestartPolicy(wishes.restart_services)
+            return live_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         commit = _choose_target(sysroot, target)
-        change = plan(report, sysroot, db, commit, allow_replacement=allow_replacement, confirm=confirm)
-        return carry_out(report, sysroot, db, change, dry_run=dry_run)
+        change = plan(report, sysroot, db, commit, wishes)
+        return carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 
-def plan(
-    report: Report,
-    sysroot: Sysroot,
-    db: StateDb,
-    commit: str,
-    *,
-    allow_replacement: bool,
-    confirm: bool = False,
-) -> Change:
+def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wishes) -> Change:
     """Plan, show the plan, and refuse what must not be done; nothing is touched."""
-    with task(report, "Comparing the trees"):
+    with task(report, "Comparing the trees"), wishes.clock.step("detection"):
         situation = look(sysroot, db)
-        change = plan_change(sysroot, situation, commit, allow_replacement=allow_replacement)
+        change = plan_change(
+            sysroot,
+            situation,
+            commit,
+            allow_replacement=wishes.allow_replacement,
+            policy=RestartPolicy(wishes.restart_services),
+        )
     refused = bool(change.plan.refusals)
-    report(PlanShown("live", change.plan.to_json(), confirm=confirm and not refused))
+    report(PlanShown("live", change.plan.to_json(), confirm=wishes.confirm and not refused))
     if refused:
         raise Refused(
             "the change cannot be applied live",
@@ -85,7 +94,7 @@ def plan(
 
 
 def carry_out(
-    report: Report, sysroot: Sysroot, db: StateDb, change: Change, *, dry_run: bool = False
+    report: Report, sysroot: Sysroot, db: StateDb, change: Change, wishes: Wishes, *, dry_run: bool = False
 ) -> dict[str, Any]:
     """Prepare and act on a plan; on any failure everything is undone and the failure raised."""
     outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.plan.target}
@@ -94,15 +103,37 @@ def carry_out(
         return outcome | {"changed": False, "live": False}
     if dry_run:
         return outcome | {"changed": True, "live": False}
+    _refuse_shutdown()
     situation = look(sysroot, db)
     statedb.mark()  # what is prepared in vain goes at the next boot
-    with task(report, "Preparing the layer"):
+    with task(report, "Preparing the layer"), wishes.clock.step("preparation"):
         prepared = _prepare(sysroot, situation, change)
-    with _undone_on_failure(report, sysroot, db):
-        generation = _begin(sysroot, db, situation, change, prepared)
-        _act(report, sysroot, db, change=change, prepared=prepared, generation=generation)
+    with _undone_on_failure(report, sysroot, db), systemd_login.inhibited("a change of the running system"):
+        generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes)
+        with wishes.clock.step("application"):
+            live_act.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
+        with wishes.clock.step("verification"):
+            live_act.verify(report, sysroot, change, generation)
+        _end(report, db, generation, wishes)
     report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))
     return outcome | {"changed": True, "live": True, "generation": generation}
+
+
+def _end(report: Report, db: StateDb, generation: int, wishes: Wishes) -> None:
+    """Keep the generation: for good, or until its time is over."""
+    if wishes.confirm_within:
+        live_confirm.arm(db, generation, wishes.confirm_within)
+    failpoint("act.before-end")
+    db.set_phase(generation, Phase.LIVE)
+    db.end(generation, Outcome.LIVE, steps=wishes.clock.seconds)
+    if wishes.confirm_within:
+        minutes = f"{wishes.confirm_within / 60:.0f} minutes"
+        report(Message(f"It is undone in {minutes} unless you run 'apt-ostree confirm'.", "warning"))
+
+
+def _refuse_shutdown() -> None:
+    if systemd.state() == "stopping":
+        raise Refused("the system is shutting down", hint="the deployment takes effect with the next boot")
 
 
 def _choose_target(sysroot: Sysroot, target: str | None) -> str:
@@ -144,7 +175,9 @@ def _frozen_uppers(situation: Situation) -> tuple[str, ...]:
     return (upper,) if upper else ()
 
 
-def _begin(sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, prepared: Prepared) -> int:
+def _begin(
+    sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, *, prepared: Prepared, wishes: Wishes
+) -> int:
     """Write the journal: the intent and every pre-image, durable before the first change."""
     steps = [step.path for step in change.plan.etc if step.action is not EtcAction.KEEP]
     etc = [EtcRecord(path, files.read_state(ETC / path), change.etc_states[path]) for path in steps]
@@ -155,14 +188,13 @@ def _begin(sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, 
             details=edited,
             hint="run the command again",
         )
-    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in _outside(change)]
-    units = [UnitRecord(s.unit, s.action) for s in change.plan.units if s.action is not UnitAction.LIST]
+    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in live_act.outside_paths(change)]
+    units = [UnitRecord(step.unit, step.action) for step in change.plan.units if step.acts]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()
     failpoint("journal.before")
     generation = db.begin(
+        Intent(wishes.verb, host.caller(), change.plan.source, change.plan.target, change.plan.to_json()),
         deployment=situation.booted.id,
-        source=change.plan.source,
-        target=change.plan.target,
         layers=prepared.layers,
         uppers=(*own, *prepared.uppers),
         etc=etc,
@@ -171,111 +203,6 @@ def _begin(sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, 
     failpoint("journal.after")
     live_undo.pin(sysroot, generation, change.plan.target, prepared.layers)
     return generation
-
-
-def _act(
-    report: Report, sysroot: Sysroot, db: StateDb, *, change: Change, prepared: Prepared, generation: int
-) -> None:
-    """Stop, switch, make current, start: the only part that the running system notices."""
-    plan, touched = change.plan, change.changes
-    live_undo.hold_until_shutdown()
-    stopping = [step.unit for step in plan.units if step.action is UnitAction.STOP]
-    if stopping:
-        with task(report, f"Stopping {', '.join(stopping)}"):
-            systemd.stop(stopping)
-            failpoint("act.stopped")
-    _write_etc(report, change)
-    with task(report, "Switching /usr"), live_undo.scratch(sysroot) as scratch:
-        upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
-        usrview.show(
-            generation,
-            prepared.lowers,
-            scratch=scratch,
-            upper=upper,
-            read_only=upper is None or look(sysroot, db).booted.unlocked == "transient",
-        )
-    failpoint("act.switched")
-    _make_current(db, change, generation)
-    if rules.touches(touched, "lib/systemd/", "etc/systemd/"):
-        with task(report, "Reloading systemd"):
-            systemd.daemon_reload()
-            failpoint("act.reloaded")
-    _start_units(report, change)
-    failpoint("act.before-end")
-    db.set_phase(generation, Phase.LIVE)
-
-
-def _write_etc(report: Report, change: Change) -> None:
-    steps = [step for step in change.plan.etc if step.action is not EtcAction.KEEP]
-    if not steps:
-        return
-    with task(report, f"Updating {len(steps)} paths in /etc"):
-        states = [(ETC / step.path, change.etc_states[step.path]) for step in steps]
-        seen = {ETC / step.path: change.etc_seen[step.path] for step in steps}
-        edited = files.write_states(states, seen=seen)
-    if edited:
-        raise ExternalFailure(
-            "files in /etc were edited during the change",
-            details=[str(path) for path in edited],
-            hint="run the command again; the edits were kept",
-        )
-
-
-def _make_current(db: StateDb, change: Change, generation: int) -> None:
-    """Do on the running system what boot, or a package's scripts, would have done."""
-    touched = change.changes
-    users = _configs(change, "lib/sysusers.d/")
-    if users:
-        systemd.create_users(users)
-        failpoint("act.users")
-        _record_outcome(db, generation, live_undo.ACCOUNT_FILES)
-    directories = _configs(change, "lib/tmpfiles.d/")
-    if directories:
-        systemd.create_files(directories)
-        failpoint("act.tmpfiles")
-    if _LIBRARY_CACHE in _outside(change):
-        systemd.update_library_cache()
-        _record_outcome(db, generation, (_LIBRARY_CACHE,))
-    if rules.touches(touched, "lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
-        systemd.reload_udev()
-    if rules.touches(touched, "share/dbus-1/", "etc/dbus-1/"):
-        systemd.reload_bus()
-
-
-def _outside(change: Change) -> tuple[str, ...]:
-    """Return the paths of /etc that programs change which we call."""
-    accounts = live_undo.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
-    cached = _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change)
-    return (*accounts, *((_LIBRARY_CACHE,) if cached else ()))
-
-
-def _record_outcome(db: StateDb, generation: int, names: Sequence[str]) -> None:
-    db.set_after(generation, {name: files.read_state(ETC / name) for name in names})
-
-
-def _libraries_changed(change: Change) -> bool:
-    return any(
-        ".so" in c.path and c.path.startswith(("lib/", "lib64/", "local/lib/")) for c in change.changes
-    )
-
-
-def _configs(change: Change, directory: str) -> list[str]:
-    """Return the names of new and changed files of a configuration directory of /usr."""
-    found = (c for c in change.changes if c.path.startswith(directory) and c.kind is not Kind.REMOVED)
-    return sorted({Path(c.path).name for c in found if not c.is_dir})
-
-
-def _start_units(report: Report, change: Change) -> None:
-    starting = [step.unit for step in change.plan.units if step.action is UnitAction.START]
-    if not starting:
-        return
-    with task(report, f"Starting {', '.join(starting)}"):
-        try:
-            systemd.start(starting)
-        except ExternalFailure as error:
-            # dpkg goes on when a new service does not start, because many need configuration first.
-            report(Message(f"not all new units could be started: {error.message}", "warning"))
-        failpoint("act.started")
 
 
 @contextmanager
@@ -288,7 +215,8 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb) -> Iterato
             begun = [generation for generation in db.generations() if generation.id not in known]
             if begun:
                 report(Message("The change failed and is being undone.", "warning"))
-                live_undo.finish_undo(report, sysroot, db, begun)
+                note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
+                live_undo.finish_undo(report, sysroot, db, begun, outcome=Outcome.FAILED, note=note)
         except Exception as trouble:
             raise Incomplete(
                 f"the change failed ({failure}) and could not be undone completely: {trouble}",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from apt_ostree.core import health, live_units, unit_files
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import plan as rules
@@ -14,9 +15,10 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import Generation
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, UnitAction, UnitStep
+from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, RestartPolicy, UnitStep
+from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
-from apt_ostree.system import files, systemd, usrview
+from apt_ostree.system import files, settings, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
@@ -61,6 +63,17 @@ class Change:
     changes: tuple[PathChange, ...]
     etc_states: dict[str, FileState] = field(default_factory=dict)
     etc_seen: dict[str, FileState] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A view that is ready to be shown: lower directories, the topmost first, and an upper if unlocked."""
+
+    layers: tuple[str, ...]
+    uppers: tuple[str, ...]
+    lowers: tuple[Path, ...]
+    writable: Path | None
 
 
 def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
@@ -73,11 +86,19 @@ def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
     return Situation(booted, tuple(g for g in known if g.boot_id == here))
 
 
-def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_replacement: bool) -> Change:
+def plan_change(
+    sysroot: Sysroot,
+    situation: Situation,
+    target: str,
+    *,
+    allow_replacement: bool,
+    policy: RestartPolicy = RestartPolicy.NONE,
+) -> Change:
     """Plan to make `target` current."""
     repo, running = sysroot.repo, os.uname().release
     if diff.directory_of(repo, target, "usr") is None:
         raise UsageError(f"commit {target[:12]} is not a system's tree: it has no /usr")
+    chosen = settings.load()
     now = _usr_diff(sysroot, situation.commit, target)
     view_diff = now
     if situation.commit != situation.booted.checksum:
@@ -86,20 +107,62 @@ def plan_change(sysroot: Sysroot, situation: Situation, target: str, *, allow_re
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
     etc, states, seen = _plan_etc(sysroot, changes)
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
+    affected = live_units.UnitChange(
+        packages,
+        target,
+        changes,
+        etc,
+        unit_files.states(repo, changes, states),
+        _files(sysroot, situation, target),
+    )
     plan = LivePlan(
         source=situation.commit,
         target=target,
         packages=packages,
         files=rules.count_files(changes),
         etc=etc,
-        units=plan_units(changes, etc),
+        units=live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units),
         deferred=rules.kernel_notes(changes, running),
         refusals=(*refusals, *_environment_refusals(situation, changes)),
+        restart_services=policy,
+        health_checks=health.checks(),
     )
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})
         view_diff = without(view_diff, f"lib/modules/{running}", kept)
-    return Change(plan, view_diff, changes, states, seen)
+    return Change(plan, view_diff, changes, states, seen, chosen)
+
+
+def plan_units_back(
+    sysroot: Sysroot, situation: Situation, target: str, policy: RestartPolicy
+) -> tuple[tuple[PathChange, ...], tuple[UnitStep, ...]]:
+    """Return what going back to `target` changes, and what that means for units."""
+    repo, source = sysroot.repo, situation.commit
+    changes = tuple(flatten(_usr_diff(sysroot, source, target)))
+    packages = diff_packages(packages_of(repo, source), packages_of(repo, target))
+    affected = live_units.UnitChange(
+        packages,
+        target,
+        changes,
+        (),
+        unit_files.states(repo, changes),
+        _files(sysroot, situation, target),
+    )
+    return changes, live_units.plan_units(repo, affected, policy=policy, overrides=settings.load().units)
+
+
+def _files(sysroot: Sysroot, situation: Situation, target: str) -> dict[str, str]:
+    """Return the files below /usr that a view of this boot had and `target` lacks or has in another version.
+
+    Each with the object that `target` has there, or "". A process may still use any of these views.
+    """
+    views = {situation.booted.checksum, *(g.target for g in situation.generations)}
+    return {
+        change.path: change.new
+        for view in views
+        for change in flatten(_usr_diff(sysroot, view, target))
+        if change.kind is not Kind.ADDED and not change.is_dir and not change.path.startswith("etc/")
+    }
 
 
 def _usr_diff(sysroot: Sysroot, old: str, new: str) -> DirDiff | None:
@@ -195,41 +258,3 @@ def _state(sysroot: Sysroot, checksum: str, *, is_dir: bool) -> FileState:
     if not checksum:
         return ABSENT
     return sysroot.repo.directory_state(checksum) if is_dir else sysroot.repo.file_state(checksum)
-
-
-def plan_units(changes: tuple[PathChange, ...], etc: tuple[EtcStep, ...]) -> tuple[UnitStep, ...]:
-    """Decide about units whose files differ: stop what goes, start what is newly enabled, list the rest."""
-    kept = {f"etc/{step.path}" for step in etc if step.action is EtcAction.KEEP}
-    by_unit: dict[str, list[PathChange]] = {}
-    for change in changes:
-        unit = rules.unit_of(change.path)
-        if unit and not change.is_dir and change.path not in kept:
-            by_unit.setdefault(unit, []).append(change)
-    enabled = {}
-    for change in changes:
-        link = rules.enabled_unit(change.path)
-        if link and change.kind is Kind.ADDED and change.path not in kept:
-            enabled[link[1]] = link[0]
-    running = systemd.active([*by_unit, *enabled, *enabled.values()])
-    steps = []
-    for unit, found in sorted(by_unit.items()):
-        gone = all(change.kind is Kind.REMOVED for change in found) and not _still_defined(unit, found)
-        if unit in running and gone:
-            steps.append(UnitStep(unit, UnitAction.STOP, "its unit file goes"))
-        elif unit in running:
-            steps.append(UnitStep(unit, UnitAction.LIST, f"changed: /usr/{found[0].path}"))
-    for unit, target in sorted(enabled.items()):
-        if unit not in running and target in running and "@." not in unit and not _masked(unit):
-            steps.append(UnitStep(unit, UnitAction.START, f"newly enabled for {target}"))
-    return tuple(steps)
-
-
-def _still_defined(unit: str, changes: list[PathChange]) -> bool:
-    """Tell whether a unit keeps a definition although some of its files go: a drop-in is not the unit."""
-    main = [change for change in changes if Path(change.path).name == unit]
-    return not main or (ETC / "systemd/system" / unit).is_file()
-
-
-def _masked(unit: str) -> bool:
-    link = ETC / "systemd/system" / unit
-    return link.is_symlink() and os.fspath(link.readlink()) == "/dev/null"

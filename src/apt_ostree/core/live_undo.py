@@ -1,34 +1,31 @@
-"""Steps back: undoes a generation, resets to the booted tree, recovers what was interrupted.
+"""Undoes generations: the one way back, whoever asks for it.
 
 Every step may be repeated, so an undo that is itself interrupted is simply run again.
 """
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from apt_ostree.core import etc_restore, host
-from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.live_plan import ETC, Situation, look, plan_units
+from apt_ostree.core import etc_restore, unit_files
+from apt_ostree.core.live_plan import look
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
-from apt_ostree.model.events import Message, PlanShown, Report, task
-from apt_ostree.model.filestate import FileState
+from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.generation import Generation, Phase
-from apt_ostree.model.package import diff_packages
-from apt_ostree.model.plan import LivePlan, UnitAction, count_files
+from apt_ostree.model.history import Outcome
+from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.treediff import flatten
-from apt_ostree.system import buildroot, files, statedb, systemd, usrview
+from apt_ostree.system import buildroot, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, layers
-from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
+from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
 #: What systemd-sysusers(8) writes in /etc: the account files, with their backups.
@@ -37,46 +34,39 @@ _REFS = "apt-ostree/live"
 _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
 
-def reset(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = False) -> Mapping[str, Any]:
-    """Go back to the booted tree; no mount, ref or record stays behind."""
-    situation = look(sysroot, db)
-    if not situation.generations:
-        report(Message("The running system shows the booted commit already."))
-        return {"changed": False, "live": False, "commit": situation.booted.checksum}
-    usrview.refuse_foreign_mount()
-    _refuse_lost_edits(sysroot, situation)
-    plan = _plan_reset(sysroot, db, situation)
-    report(PlanShown("live", plan.to_json()))
-    if not dry_run:
-        finish_undo(report, sysroot, db, situation.generations)
-        report(Message("The running system shows the booted commit again."))
-    return {"changed": True, "live": False, "commit": situation.booted.checksum, "plan": plan.to_json()}
-
-
-def undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
-    """Undo generations, the newest ones: units, then the view, then /etc, then what had been stopped."""
+def undo(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    generations: Sequence[Generation],
+    *,
+    outcome: Outcome,
+    note: str,
+) -> None:
+    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before."""
     for generation in generations:
         db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
-    started, stopped = _unit_changes(sysroot, db, generations)
-    stopping = sorted(systemd.active(started))
-    if stopping:
-        _try(report, f"Stopping {', '.join(stopping)}", lambda: systemd.stop(stopping))
+    work = unit_work(sysroot, db, generations)
+    _free_units(report, work)
     failpoint("undo.stopped")
     with task(report, "Switching /usr back"):
         _show_before(sysroot, db, generations)
     failpoint("undo.switched")
     for generation in reversed(generations):
-        expected = _described_accounts(sysroot, generation)
+        expected = described_accounts(sysroot, generation)
         etc_restore.restore(report, db.etc_records(generation.id), expected=expected)
     failpoint("undo.etc")
-    systemd.daemon_reload()
-    starting = sorted(stopped)
-    if starting:
-        _try(report, f"Starting {', '.join(starting)}", lambda: systemd.start(starting))
+    troubled = _return_units(report, work)
     failpoint("undo.restarted")
     for generation in reversed(generations):
-        forget(sysroot, db, generation.id)
+        forget(sysroot, db, generation.id, outcome=outcome, note=note)
+    if troubled:
+        raise Incomplete(
+            f"the old versions of {len(troubled)} units do not run: {', '.join(troubled)}",
+            details=systemd.log_tail(troubled[0]),
+            hint=f"see 'systemctl status {troubled[0]}'; /usr and /etc are as they were before",
+        )
 
 
 def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb, *, dry_run: bool = False) -> bool:
@@ -86,20 +76,29 @@ def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb, *, dry_ru
         raise Refused("an earlier live change was interrupted", hint="run 'apt-ostree recover' first")
     if found:
         report(Message(f"Undoing {len(found)} live changes that were interrupted."))
-        finish_undo(report, sysroot, db, found)
+        note = "the command did not end; this was undone later"
+        finish_undo(report, sysroot, db, found, outcome=Outcome.INTERRUPTED, note=note)
     return bool(found)
 
 
-def finish_undo(report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
+def finish_undo(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    generations: Sequence[Generation],
+    *,
+    outcome: Outcome,
+    note: str,
+) -> None:
     """Undo generations, and try again when that fails: half a step back is nobody's wish."""
     try:
-        undo(report, sysroot, db, generations)
-    except Refused:
+        undo(report, sysroot, db, generations, outcome=outcome, note=note)
+    except (Refused, Incomplete):
         raise
     except Exception as failure:
         report(Message(f"Going on after: {failure}", "warning"))
         try:
-            undo(report, sysroot, db, generations)
+            undo(report, sysroot, db, generations, outcome=outcome, note=note)
         except Exception as trouble:
             raise Incomplete(
                 f"the live changes could not be undone completely: {trouble}",
@@ -116,61 +115,86 @@ def _try(report: Report, title: str, action: Callable[[], None]) -> None:
             report(Message(error.message, "warning"))
 
 
-def _unit_changes(
-    sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]
-) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the units to stop and those to start to get back to how it was before `generations`."""
-    first: dict[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class UnitWork:
+    """What to do with units to get back to how it was before: each a list of names."""
+
+    stop: tuple[str, ...]
+    start: tuple[str, ...]
+    restart: tuple[str, ...]
+    reload: tuple[str, ...]
+    reexec: tuple[str, ...]
+
+    @property
+    def touched(self) -> tuple[str, ...]:
+        """Return the units that the change acted on and that run again afterwards."""
+        return tuple(dict.fromkeys((*self.start, *self.restart, *self.reload)))
+
+
+def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> UnitWork:
+    """Return what the records of `generations` ask for; the first thing done to a unit says what it was."""
+    first: dict[str, UnitAction] = {}
+    unfinished: set[str] = set()
     for generation in generations:
         for record in db.unit_records(generation.id):
-            first.setdefault(record.unit, record.action)
-    started = {unit for unit, action in first.items() if action == UnitAction.START}
-    stopped = {unit for unit, action in first.items() if action == UnitAction.STOP}
+            if record.begun:
+                first.setdefault(record.unit, UnitAction(record.action))
+                if generation.phase is not Phase.LIVE:
+                    unfinished.add(record.unit)
     try:
-        changes = tuple(
-            flatten(diff.diff_commits(sysroot.repo, generations[-1].target, generations[0].source))
-        )
+        now, then = generations[-1].target, generations[0].source
+        changes = flatten(diff.diff_commits(sysroot.repo, now, then))
+        going = unit_files.without_definition(sysroot.repo, changes)
     except ExternalFailure:  # the commit is gone, so it was not shown yet when the change was interrupted
-        changes = ()
-    going = {step.unit for step in plan_units(changes, ()) if step.action is UnitAction.STOP}
-    return frozenset(started | going), frozenset(stopped)
+        going = frozenset()
+    states = systemd.units(first)
 
+    def names(action: UnitAction) -> tuple[str, ...]:
+        """Return units that were acted on so, and that nobody has stopped since."""
+        return tuple(
+            unit
+            for unit, done in first.items()
+            if done is action
+            and unit not in going
+            and (unit in unfinished or unit not in states or states[unit]["ActiveState"] != "inactive")
+        )
 
-def recover(
-    report: Report, *, boot: bool = False, shutdown: bool = False, finalized: bool = False
-) -> Mapping[str, Any]:
-    """Finish what was interrupted; at boot and shutdown, also end the boot's live state.
-
-    boot: clears up after earlier boots. shutdown: gives /etc back, so that ostree merges the
-    administrator's changes alone into the next deployment. finalized: ostree has merged.
-    """
-    if not is_booted_on_ostree() or not statedb.MARKER.exists():
-        report(Message("Nothing to recover."))
-        return {"changed": False}
-    with host.changing("recover") as sysroot, statedb.opened() as db:
-        changed = False
-        if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
-            changed = recover_interrupted(report, sysroot, db)
-        if shutdown:
-            _end_of_boot(report, sysroot, db)
-        if finalized:
-            _carry_removals(sysroot, db)
-        if boot:
-            _clear_earlier_boots(report, sysroot, db)
-    return {"changed": changed or boot or shutdown or finalized}
-
-
-def _plan_reset(sysroot: Sysroot, db: StateDb, situation: Situation) -> LivePlan:
-    repo, booted = sysroot.repo, situation.booted.checksum
-    changes = tuple(flatten(diff.diff_commits(repo, situation.commit, booted)))
-    return LivePlan(
-        source=situation.commit,
-        target=booted,
-        packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, booted)),
-        files=count_files(changes),
-        etc=etc_restore.plan_restore([r for g in situation.generations for r in db.etc_records(g.id)]),
-        units=plan_units(changes, ()),
+    return UnitWork(
+        stop=tuple(sorted(going | {u for u in names(UnitAction.START) if u in states and states[u].is_active})),
+        start=tuple(unit for unit, done in first.items() if done is UnitAction.STOP),
+        restart=names(UnitAction.RESTART),
+        reload=names(UnitAction.RELOAD),
+        reexec=names(UnitAction.REEXEC),
     )
+
+
+def _free_units(report: Report, work: UnitWork) -> None:
+    """Stop what the change started, and end what hangs."""
+    if work.touched:
+        systemd.cancel_jobs(work.touched)
+    if work.stop:
+        _try(report, f"Stopping {', '.join(work.stop)}", lambda: systemd.stop(work.stop))
+
+
+def _return_units(report: Report, work: UnitWork) -> tuple[str, ...]:
+    """Have the units of before run their old code again; return those that do not."""
+    if any(not name.startswith("user@") for name in work.reexec):
+        _try(report, "Executing systemd anew", systemd.daemon_reexec)
+    else:
+        systemd.daemon_reload()
+    for manager in systemd.user_managers() if work.reexec else ():
+        systemd.signal_user_manager(manager, reexec=True)
+    if not work.touched:
+        return ()
+    systemd.reset_failed(work.touched)
+    if work.restart:
+        _try(report, f"Restarting {', '.join(work.restart)}", lambda: systemd.restart(work.restart))
+    if work.reload:
+        _try(report, f"Reloading {', '.join(work.reload)}", lambda: systemd.reload(work.reload))
+    if work.start:
+        _try(report, f"Starting {', '.join(work.start)}", lambda: systemd.start(work.start))
+    running = systemd.active(work.touched)
+    return tuple(name for name in work.touched if name not in running)
 
 
 def _show_before(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> None:
@@ -193,42 +217,13 @@ def _show_before(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation
     usrview.withdraw(earlier[-1].id if earlier else None)
 
 
-def _refuse_lost_edits(sysroot: Sysroot, situation: Situation) -> None:
-    """Refuse a reset that would drop what was edited in an unlocked /usr while it showed the change."""
-    edited = [
-        str(path)
-        for generation in situation.generations
-        for path in _edits(sysroot, lowers(sysroot, situation.booted, generation))
-    ]
-    if edited:
-        raise Refused(
-            f"{len(edited)} paths were edited in the unlocked /usr since the live change and would be lost",
-            details=edited[:20],
-            hint="copy them elsewhere and undo the edits, or reboot",
-        )
-
-
-def _edits(sysroot: Sysroot, directories: Sequence[Path]) -> Iterator[Path]:
-    """Yield what was written into a generation's own upper directory; Python's caches are nobody's edits."""
-    for index, upper in enumerate(directories):
-        if not upper.is_relative_to(sysroot.state_dir / "uppers"):
-            continue
-        for path in upper.rglob("*"):
-            name = path.relative_to(upper)
-            is_dir = path.is_dir() and not path.is_symlink()
-            copied_up = is_dir and any((below / name).is_dir() for below in directories[index + 1 :])
-            if "__pycache__" not in name.parts and not copied_up:
-                yield path
-        return
-
-
 def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tuple[Path, ...]:
     """Return the directories that a generation's view is made of, the topmost first."""
     checked_out = (layers.check_out(sysroot.repo, name, layers_dir(sysroot)) for name in generation.layers)
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
-def _described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
+def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
     """Return the names of accounts that a generation's tree describes, as far as it is still here."""
     try:
         checksum = diff.file_of(sysroot.repo, generation.target, layout.SYSUSERS)
@@ -237,10 +232,11 @@ def _described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[s
     return described_names(sysroot.repo.file_state(checksum).content.decode()) if checksum else frozenset()
 
 
-def forget(sysroot: Sysroot, db: StateDb, number: int) -> None:
-    """Remove a generation's refs and its record."""
+def forget(sysroot: Sysroot, db: StateDb, number: int, *, outcome: Outcome, note: str = "") -> None:
+    """Remove a generation's refs and its record; the history keeps how it ended."""
     sysroot.repo.sync_refs(f"{_REFS}/{number}", {})
     failpoint("undo.unpinned")
+    db.end(number, outcome, note)
     db.remove(number)
 
 
@@ -257,58 +253,6 @@ def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
         number = ref.removeprefix(f"{_REFS}/").partition("/")[0]
         if not (number.isdecimal() and int(number) in numbers):
             sysroot.repo.set_ref(ref, None)
-
-
-def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
-    """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
-    removed: dict[str, FileState] = {}
-    for generation in reversed([g for g in db.generations() if g.boot_id == boot_id()]):
-        records = db.etc_records(generation.id)
-        for record in records:
-            shipped = record.after is not None and record.after.type != "absent"
-            if record.after and shipped and files.read_state(ETC / record.path).type == "absent":
-                removed.setdefault(record.path, record.after)
-        db.remember_removals(removed)
-        failpoint("shutdown.remembered")
-        left = [record for record in records if record.path not in removed]
-        etc_restore.restore(report, left, expected=_described_accounts(sysroot, generation))
-        failpoint("shutdown.etc")
-
-
-def _carry_removals(sysroot: Sysroot, db: StateDb) -> None:
-    """Remove from the next deployment's /etc what the administrator removed while it was live."""
-    pending = sysroot.deployments().pending
-    if pending and (sysroot.directory(pending) / "etc").is_dir():
-        _remove_again(sysroot.directory(pending), db)
-
-
-def _remove_again(root: Path, db: StateDb) -> None:
-    """Remove files that the administrator had removed and a merge brought back as they are shipped."""
-    wanted = [
-        (root / "etc" / path, FileState("absent"))
-        for path, shipped in db.removals().items()
-        if files.read_state(root / "etc" / path) == shipped == files.read_state(root / "usr/etc" / path)
-    ]
-    files.write_states(sorted(wanted, key=lambda row: row[0], reverse=True))
-    db.forget_removals()
-
-
-def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
-    """Remove every trace of live state that earlier boots left, on disk as well."""
-    # After a power cut, another deployment than the one that was changed may have been booted.
-    places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
-    for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
-        if generation.deployment in places:
-            etc = places[generation.deployment]
-            expected = _described_accounts(sysroot, generation)
-            etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
-        forget(sysroot, db, generation.id)
-    _remove_again(Path("/"), db)
-    failpoint("boot.cleared")
-    if not any(g.boot_id == boot_id() for g in db.generations()):
-        shutil.rmtree(layers_dir(sysroot), ignore_errors=True)
-        shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
-        statedb.MARKER.unlink(missing_ok=True)
 
 
 def hold_until_shutdown() -> None:

@@ -12,13 +12,16 @@ from typing import Any
 from apt_ostree.core import host, layering, live, live_undo
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
-from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
 from apt_ostree.model.package import diff_packages
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
+
+#: Holds the pending deployment's commit while another one is staged that may have to be taken back.
+_PREVIOUS = "apt-ostree/previous"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +205,8 @@ def _deploy(
 ) -> Mapping[str, Any]:
     """Build the target's commit and stage it, unless nothing would change."""
     given = dict(options)
-    apply_live, replace_packages = given.pop("apply_live", False), given.pop("allow_replacement", False)
+    apply_live = given.pop("apply_live", False)
+    wishes = live.Wishes(**{name: given.pop(name) for name in live.WISHES & given.keys()})
     wanted = Options(script_timeout=settings.load().script_timeout, **given)
     built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
     target = _with_result(sysroot, target, built)
@@ -218,30 +222,28 @@ def _deploy(
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
         live_undo.recover_interrupted(report, sysroot, db)
-        change = live.plan(
-            report,
-            sysroot,
-            db,
-            target.commit,
-            allow_replacement=replace_packages,
-            confirm=wanted.confirm and built is None,  # else the transaction was confirmed
-        )
-        _stage(report, sysroot, target, merge)
-        with _unstaged_on_failure(sysroot, merge):
-            return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change)
+        asking = wanted.confirm and built is None  # else the transaction was confirmed
+        wishes = replace(wishes, confirm=asking)
+        change = live.plan(report, sysroot, db, target.commit, wishes)
+        with _unstaged_on_failure(report, sysroot, merge):
+            _stage(report, sysroot, target, merge)
+            return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change, wishes)
 
 
 @contextmanager
-def _unstaged_on_failure(sysroot: Sysroot, merge: Deployment) -> Iterator[None]:
-    """Take the new deployment back when it cannot be made live; say so where another one stood before."""
+def _unstaged_on_failure(report: Report, sysroot: Sysroot, merge: Deployment) -> Iterator[None]:
+    """When the new deployment cannot be made live, take it back: what was pending before is pending again."""
+    sysroot.repo.set_ref(_PREVIOUS, merge.checksum)  # staging another one prunes it
     try:
         yield
-    except AptOstreeError as error:
-        if merge.booted:
+    except BaseException:
+        with task(report, "Taking the deployment back"):
             sysroot.keep(lambda deployment: not deployment.staged)
-            raise
-        note = "the new deployment stays for the next boot; 'apt-ostree cleanup -p' drops it"
-        raise type(error)(error.message, details=(*error.details, note), hint=error.hint) from error
+            if not merge.booted:
+                sysroot.stage(merge.checksum, merge.origin, merge)
+        raise
+    finally:
+        sysroot.repo.set_ref(_PREVIOUS, None)
 
 
 def _with_result(sysroot: Sysroot, target: Target, built: Built | None) -> Target:

@@ -22,7 +22,8 @@ class Generation:
 
     deployment: the booted deployment it was made on; source, target: commits before and after;
     layers: commits of the view's layers, the topmost first; uppers: frozen writable layers of an unlocked
-    system, the newest first; created: seconds since 1970.
+    system, the newest first; created: seconds since 1970; confirm_by: seconds since 1970 until when it is
+    undone unless it is confirmed.
     """
 
     id: int
@@ -34,6 +35,7 @@ class Generation:
     uppers: tuple[str, ...]
     phase: Phase
     created: float
+    confirm_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class EtcRecord:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """One unit that a generation stopped or started."""
+    """One unit that a generation acts on; begun: whether it came to that."""
 
     unit: str
     action: str
+    begun: bool = False

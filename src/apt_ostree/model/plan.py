@@ -25,9 +25,32 @@ class EtcAction(StrEnum):
 class UnitAction(StrEnum):
     """What happens to one unit."""
 
+    STOP = "stop"  # before the switch, with its old definition
+    RELOAD = "reload"
+    RESTART = "restart"
     START = "start"
-    STOP = "stop"
-    LIST = "may need a restart"
+    REEXEC = "reexec"  # systemd itself, or a user's manager
+    REFRESH = "refresh view"  # it sees the old /usr until it is restarted
+    DEFER = "defer"  # waits for a reboot, or for the session's end
+    SKIP = "skip"  # left alone on purpose
+
+
+class RestartPolicy(StrEnum):
+    """Which units a live change acts on (--restart-services)."""
+
+    NONE = "none"  # stop what goes and start what is newly enabled, as Debian would; name the rest
+    NEEDED = "needed"  # restart and reload what the change affects
+    ALL = "all"  # and what sees the old /usr for ever
+
+
+class Impact(StrEnum):
+    """What it takes until nothing old runs any more, the least first."""
+
+    NONE = "none"
+    PROCESS = "process"
+    SERVICE = "service"
+    SESSION = "session"
+    REBOOT = "reboot"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +64,26 @@ class EtcStep:
 
 @dataclass(frozen=True, slots=True)
 class UnitStep:
-    """One unit."""
+    """One unit.
+
+    evidence: the files that are the reason; processes: "PID NAME" of those that run old code;
+    acts: whether this run does it, or only names it.
+    """
 
     unit: str
     action: UnitAction
     reason: str
+    evidence: tuple[str, ...] = ()
+    processes: tuple[str, ...] = ()
+    acts: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
     """Everything that applying `target` to a system that shows `source` does.
 
-    refusals: reasons not to; deferred: what waits for the reboot.
+    refusals: reasons not to; deferred: what waits for the reboot;
+    health_checks: what is run afterwards; the change is undone when a required one fails.
     """
 
     source: str
@@ -63,10 +94,32 @@ class LivePlan:
     units: tuple[UnitStep, ...]
     deferred: tuple[str, ...] = ()
     refusals: tuple[str, ...] = ()
+    restart_services: RestartPolicy = RestartPolicy.NONE
+    health_checks: tuple[str, ...] = ()
+
+    @property
+    def impact(self) -> Impact:
+        """Return what it takes until nothing old runs any more."""
+        if self.deferred or any(s.action is UnitAction.DEFER and not is_session(s.unit) for s in self.units):
+            return Impact.REBOOT
+        if any(s.action is UnitAction.DEFER for s in self.units):
+            return Impact.SESSION
+        if any(s.action not in (UnitAction.RELOAD, UnitAction.REEXEC, UnitAction.SKIP) for s in self.units):
+            return Impact.SERVICE
+        return Impact.PROCESS if self.units else Impact.NONE
+
+    def acting(self, *actions: UnitAction) -> tuple[str, ...]:
+        """Return the units on which this run takes one of the actions."""
+        return tuple(step.unit for step in self.units if step.acts and step.action in actions)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan as a JSON object."""
-        return asdict(self)
+        """Return the plan as a JSON object (docs/live-plan.schema.json)."""
+        return asdict(self) | {"impact": self.impact}
+
+
+def is_session(unit: str) -> bool:
+    """Tell whether a unit ends when its user logs out."""
+    return unit.endswith(".scope") or unit.startswith(("user@", "session-"))
 
 
 def replacement_refusals(packages: PackageDiff) -> tuple[str, ...]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.unitrules import Need
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,13 +16,28 @@ class Settings:
     """What apt-ostree.conf may set.
 
     script_timeout: [Layering] ScriptTimeout, seconds that dpkg may pass without any sign of progress.
+    settle: [Live] SettleSeconds, how long a restarted service has to run without trouble.
+    unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
+    check_timeout: [Live] CheckTimeout, seconds that one health check may take.
+    units: [Units] NAME=restart|reload|skip|defer, what a live change does with a unit it affects.
     """
 
     script_timeout: float = 600.0
+    settle: float = 2.0
+    unit_timeout: float = 90.0
+    check_timeout: float = 60.0
+    units: Mapping[str, Need] = field(default_factory=dict)
 
 
-#: (section, key) -> field of Settings. Every setting so far is a positive number of seconds.
-_KEYS: Mapping[tuple[str, str], str] = {("Layering", "ScriptTimeout"): "script_timeout"}
+#: (section, key) -> field of Settings, each a positive number of seconds.
+_KEYS: Mapping[tuple[str, str], str] = {
+    ("Layering", "ScriptTimeout"): "script_timeout",
+    ("Live", "SettleSeconds"): "settle",
+    ("Live", "UnitTimeout"): "unit_timeout",
+    ("Live", "CheckTimeout"): "check_timeout",
+}
+_UNITS = "Units"
+_CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
 
 def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
@@ -35,15 +52,32 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
             raise UsageError(f"{name} cannot be read: {error.message}") from error
         for section in parser.sections():
             for key, value in parser[section].items():
-                settings = replace(settings, **{_field(name, section, key): _seconds(name, key, value)})
+                settings = _with(settings, name, section, key, value)
     return settings
+
+
+def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
+    if section == _UNITS:
+        return replace(settings, units={**settings.units, key: _need(name, key, value)})
+    seconds: dict[str, Any] = {_field(name, section, key): _seconds(name, key, value)}
+    return replace(settings, **seconds)
+
+
+def _need(name: str, key: str, value: str) -> Need:
+    if value not in _CHOICES:
+        choices = ", ".join(_CHOICES)
+        raise UsageError(f"{name}: [Units] {key} must be one of {choices}, not {value!r}")
+    return Need(value)
 
 
 def _field(name: str, section: str, key: str) -> str:
     try:
         return _KEYS[section, key]
     except KeyError:
-        known = ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in _KEYS)
+        known = (
+            ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in _KEYS)
+            + ", [Units] UNIT"
+        )
         raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}") from None
 
 

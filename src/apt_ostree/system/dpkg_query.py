@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from apt_ostree.model.package import Package
@@ -18,3 +19,11 @@ def installed(admindir: Path) -> tuple[Package, ...]:
     )
     rows = (line.split("\t") for line in done.stdout.splitlines())
     return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == "installed"))
+
+
+def verify(names: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files of packages that differ from the running system's database, but for conffiles."""
+    words = ["dpkg", "--verify", "--", *names]
+    done = process.run(words, what="compare files with the database of packages", check=False)
+    rows = (line.split(maxsplit=1) for line in done.stdout.splitlines())
+    return tuple(Path(row[1]) for row in rows if len(row) == 2 and not row[1].startswith("c "))

@@ -19,6 +19,7 @@ class MountPoint:
     source: str
     options: str  # per mount, then per file system, comma-separated
     super_options: str
+    peers: tuple[int, ...] = ()  # the groups it shares mounts with or receives them from
 
 
 def read(pid: int | str = "self") -> tuple[MountPoint, ...]:
@@ -42,6 +43,7 @@ def parse(text: str) -> tuple[MountPoint, ...]:
                 _decode(right[1]),
                 left[5],
                 right[2] if len(right) > 2 else "",
+                tuple(int(w.partition(":")[2]) for w in left[6:] if w.startswith(("shared:", "master:"))),
             )
         )
     return tuple(found)

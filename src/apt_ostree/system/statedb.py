@@ -15,19 +15,29 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.errors import ExternalFailure
+from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord
+from apt_ostree.model.history import Entry, Intent, Outcome
 
 DIRECTORY = Path("/var/lib/apt-ostree")
 #: Exists from the first live change of a boot until the next boot has cleared up; a unit looks for it.
 MARKER = DIRECTORY / "live"
 
+#: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
+_VERSION = 1
 _SCHEMA = """
+CREATE TABLE IF NOT EXISTS history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot_id TEXT NOT NULL, verb TEXT NOT NULL, caller TEXT NOT NULL, began REAL NOT NULL,
+    source TEXT NOT NULL, target TEXT NOT NULL, plan TEXT NOT NULL, steps TEXT NOT NULL, ended REAL,
+    outcome TEXT NOT NULL, message TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS generation (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
-    layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL
+    layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
+    confirm_by REAL
 );
 CREATE TABLE IF NOT EXISTS etc (
     generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
@@ -37,10 +47,12 @@ CREATE TABLE IF NOT EXISTS etc (
 CREATE TABLE IF NOT EXISTS unit (
     generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
     position INTEGER NOT NULL, unit TEXT NOT NULL, action TEXT NOT NULL,
+    begun INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (generation, position)
 );
 CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
 """
+_KEPT = 500  # entries of the history
 
 
 class StateDb:
@@ -52,10 +64,9 @@ class StateDb:
 
     def begin(
         self,
+        intent: Intent,
         *,
         deployment: str,
-        source: str,
-        target: str,
         layers: Sequence[str],
         uppers: Sequence[str],
         etc: Sequence[EtcRecord],
@@ -68,28 +79,116 @@ class StateDb:
             # It holds pre-images of /etc, shadow's among them: root's alone. SQLite's journal takes its mode.
             os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db, self._provisional = _connect(f"file:{_path()}?mode=rw"), False
-            self._db.executescript(_SCHEMA)
+            _prepare(self._db)
         with self._db:
-            cursor = self._db.execute(
-                "INSERT INTO generation (boot_id, deployment, source, target, layers, uppers, phase, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            number = self._log(intent)
+            self._db.execute(
+                "INSERT INTO generation"
+                " (id, boot_id, deployment, source, target, layers, uppers, phase, created)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
+                    number,
                     boot_id(),
                     deployment,
-                    source,
-                    target,
+                    intent.source,
+                    intent.target,
                     json.dumps(list(layers)),
                     json.dumps(list(uppers)),
                     Phase.ACTING,
                     time.time(),
                 ),
             )
-            number = cursor.lastrowid or 0
             rows = [(number, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
             self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
-            unit_rows = [(number, i, r.unit, r.action) for i, r in enumerate(units)]
-            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?)", unit_rows)
+            unit_rows = [(number, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
+            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
         return number
+
+    def log(self, intent: Intent) -> int:
+        """Write down an operation that makes no generation; return its number."""
+        with self._db:
+            return self._log(intent)
+
+    def _log(self, intent: Intent) -> int:
+        cursor = self._db.execute(
+            "INSERT INTO history"
+            " (boot_id, verb, caller, began, source, target, plan, steps, outcome, message)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, '{}', ?, '')",
+            (
+                boot_id(),
+                intent.verb,
+                intent.caller,
+                time.time(),
+                intent.source,
+                intent.target,
+                json.dumps(intent.plan),
+                Outcome.ACTING,
+            ),
+        )
+        return cursor.lastrowid or 0
+
+    def end(
+        self, number: int, outcome: Outcome, message: str = "", *, steps: Mapping[str, float] | None = None
+    ) -> None:
+        """Write down how an operation ended."""
+        with self._db:
+            self._db.execute(
+                "UPDATE history SET outcome = ?, message = ?, ended = ? WHERE number = ?",
+                (outcome, message, time.time(), number),
+            )
+            if steps:
+                row = (json.dumps(steps), number)
+                self._db.execute("UPDATE history SET steps = ? WHERE number = ?", row)
+            self._db.execute(
+                "DELETE FROM history WHERE number NOT IN (SELECT id FROM generation)"
+                " AND number <= (SELECT max(number) FROM history) - ?",
+                (_KEPT,),
+            )
+
+    def history(self) -> tuple[Entry, ...]:
+        """Return what was done, the oldest first."""
+        rows = self._db.execute(
+            "SELECT number, boot_id, verb, caller, began, source, target,"
+            " plan, steps, ended, outcome, message FROM history ORDER BY number"
+        )
+        return tuple(
+            Entry(
+                number=row[0],
+                boot_id=row[1],
+                verb=row[2],
+                caller=row[3],
+                began=row[4],
+                source=row[5],
+                target=row[6],
+                plan=json.loads(row[7]),
+                steps=json.loads(row[8]),
+                ended=row[9],
+                outcome=Outcome(row[10]),
+                message=row[11],
+            )
+            for row in rows
+        )
+
+    def set_confirm_by(self, generation: int, when: float | None) -> None:
+        """Record until when a generation has to be confirmed; None: it is."""
+        with self._db:
+            self._db.execute("UPDATE generation SET confirm_by = ? WHERE id = ?", (when, generation))
+
+    def add_units(self, generation: int, units: Sequence[UnitRecord]) -> None:
+        """Record further units of a generation."""
+        with self._db:
+            query = "SELECT count(*) FROM unit WHERE generation = ?"
+            count = self._db.execute(query, (generation,)).fetchone()[0]
+            rows = [(generation, count + i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
+            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", rows)
+
+    def set_begun(self, generation: int, units: Sequence[str]) -> None:
+        """Record that units are about to be acted on."""
+        with self._db:
+            self._db.executemany(
+                "UPDATE unit SET begun = 1 WHERE generation = ? AND unit = ?",
+                [(generation, unit) for unit in units],
+            )
 
     def set_after(self, generation: int, after: Mapping[str, FileState]) -> None:
         """Record what an outside program made of some paths."""
@@ -105,7 +204,7 @@ class StateDb:
     def generations(self) -> tuple[Generation, ...]:
         """Return all generations, the oldest first."""
         rows = self._db.execute(
-            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created"
+            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by"
             " FROM generation ORDER BY id"
         )
         return tuple(
@@ -119,6 +218,7 @@ class StateDb:
                 uppers=tuple(json.loads(row[6])),
                 phase=Phase(row[7]),
                 created=row[8],
+                confirm_by=row[9],
             )
             for row in rows
         )
@@ -133,9 +233,9 @@ class StateDb:
     def unit_records(self, generation: int) -> tuple[UnitRecord, ...]:
         """Return a generation's units in the order they are acted on."""
         rows = self._db.execute(
-            "SELECT unit, action FROM unit WHERE generation = ? ORDER BY position", (generation,)
+            "SELECT unit, action, begun FROM unit WHERE generation = ? ORDER BY position", (generation,)
         )
-        return tuple(UnitRecord(*row) for row in rows)
+        return tuple(UnitRecord(row[0], row[1], bool(row[2])) for row in rows)
 
     def remove(self, generation: int) -> None:
         """Forget a generation."""
@@ -179,7 +279,7 @@ def opened() -> Iterator[StateDb]:
         connection = _connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
         db = StateDb(connection, provisional=not exists)
         try:
-            connection.executescript(_SCHEMA)
+            _prepare(connection)
             yield db
         finally:
             db.close()
@@ -215,6 +315,18 @@ def _connect(uri: str) -> sqlite3.Connection:
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
     return connection
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    """Make the tables that are missing; refuse those of a newer version."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > _VERSION:
+        raise Refused(
+            f"{_path()} was written by a newer apt-ostree (its tables have version {version})",
+            hint="reboot, which ends the live state, and move the file away",
+        )
+    if version < _VERSION:
+        connection.executescript(f"{_SCHEMA}\nPRAGMA user_version = {_VERSION};")
 
 
 @contextlib.contextmanager

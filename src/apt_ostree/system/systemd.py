@@ -2,46 +2,187 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from apt_ostree.errors import ExternalFailure
 from apt_ostree.system import mounts, process
 
-_PROPERTIES = ("Id", "ActiveState", "LoadState", "FragmentPath")
+_PROPERTIES = (
+    "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "SourcePath",
+    "CanReload", "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "MainPID", "NRestarts",
+    "Result", "Job", "Transient", "Following",
+)  # fmt: skip
+#: Where unit files travel with the tree; what is elsewhere is generated.
+TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
+_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+")  # systemd.unit(5)
+_POLICY = "/usr/sbin/policy-rc.d"
+_TIMEOUT = 300.0  # seconds
+_RUNNING = ("active", "activating", "reloading", "refreshing")
 
 
-def units(names: Iterable[str]) -> dict[str, Mapping[str, str]]:
-    """Return what systemd knows of these units: ActiveState, LoadState, FragmentPath, by name."""
-    wanted = sorted(set(names))
-    if not wanted:
-        return {}
-    words = ["show", f"--property={','.join(_PROPERTIES)}", "--", *wanted]
-    blocks = _systemctl(words, "ask systemd about units").split("\n\n")
-    rows = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks]
-    return dict(zip(wanted, rows, strict=False))
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What systemd knows of a loaded unit (org.freedesktop.systemd1(5)), its properties by their names."""
+
+    name: str
+    properties: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.properties.get(name, "")
+
+    @property
+    def is_active(self) -> bool:
+        """Tell whether it runs or is about to."""
+        return self["ActiveState"] in _RUNNING
+
+    @property
+    def is_loaded(self) -> bool:
+        """Tell whether it has a definition."""
+        return self["LoadState"] == "loaded"
+
+    @property
+    def main_pid(self) -> int:
+        """Return the process that stands for it, or 0."""
+        return int(self["MainPID"] or 0)
+
+    @property
+    def fragment(self) -> str:
+        """Return the path of its unit file, or "" where it has none of its own."""
+        return _merged(self["FragmentPath"])
+
+    @property
+    def drop_ins(self) -> tuple[str, ...]:
+        """Return the paths of its drop-ins, in their order."""
+        return tuple(_merged(path) for path in self["DropInPaths"].split())
+
+    @property
+    def has_job(self) -> bool:
+        """Tell whether systemd is about to start or stop it."""
+        return self["Job"] not in ("", "0")
+
+
+def loaded_units() -> dict[str, Unit]:
+    """Return all units that systemd has loaded, by name."""
+    return {unit.name: unit for unit in _show(["*"])}
+
+
+def units(names: Iterable[str]) -> dict[str, Unit]:
+    """Return what systemd knows of these units, by the names given."""
+    wanted = sorted({name for name in names if is_unit_name(name)})
+    return dict(zip(wanted, _show(wanted), strict=True)) if wanted else {}
 
 
 def active(names: Iterable[str]) -> frozenset[str]:
     """Return those of the units that are active or becoming so."""
-    states = units(name for name in names if "@." not in name)
-    return frozenset(
-        name for name, row in states.items() if row.get("ActiveState") in ("active", "activating")
-    )
+    return frozenset(name for name, unit in units(names).items() if unit.is_active)
+
+
+def is_unit_name(name: str) -> bool:
+    """Tell whether systemd takes this as the name of one unit: a template's, or a wild one's, it does not."""
+    return _UNIT_NAME.fullmatch(name) is not None and "@." not in name
+
+
+def _merged(path: str) -> str:
+    """Return a path below /usr where systemd names it by the link that once was the place (Debian 12)."""
+    return f"/usr{path}" if path.startswith("/lib/") else path
+
+
+def _show(names: Sequence[str]) -> list[Unit]:
+    words = ["show", f"--property={','.join(_PROPERTIES)}", "--", *names]
+    blocks = _systemctl(words, "ask systemd about units").strip("\n").split("\n\n")
+    rows = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks if block]
+    return [Unit(row.get("Id", ""), row) for row in rows]
 
 
 def daemon_reload() -> None:
-    """Make systemd read its units again."""
+    """Make systemd, and the managers of users who are logged in, read their units again."""
     _systemctl(["daemon-reload"], "make systemd read its units again")
 
 
-def start(names: Sequence[str], *, block: bool = True) -> None:
+def daemon_reexec() -> None:
+    """Make systemd execute itself anew, keeping all state."""
+    _systemctl(["daemon-reexec"], "make systemd execute itself anew")
+
+
+def user_managers() -> tuple[str, ...]:
+    """Return the running managers of users (user@UID.service)."""
+    return tuple(unit.name for unit in _show(["user@*.service"]) if unit.is_active)
+
+
+def signal_user_manager(unit: str, *, reexec: bool) -> None:
+    """Make a user's manager (user@UID.service) read its units again, or execute itself anew (systemd(1))."""
+    number = "SIGRTMIN+25" if reexec else "SIGHUP"
+    words = ["kill", "--kill-whom=main", f"--signal={number}", "--", unit]
+    _systemctl(words, f"tell {unit} to go on with new code")
+
+
+def start(names: Sequence[str], *, block: bool = True, timeout: float = _TIMEOUT) -> None:
     """Start units as one transaction."""
-    _systemctl(["start", *([] if block else ["--no-block"]), "--", *names], f"start {', '.join(names)}")
+    _job("start", names, timeout, *([] if block else ["--no-block"]))
 
 
-def stop(names: Sequence[str]) -> None:
+def stop(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
     """Stop units as one transaction."""
-    _systemctl(["stop", "--", *names], f"stop {', '.join(names)}")
+    _job("stop", names, timeout)
+
+
+def restart(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
+    """Restart units as one transaction, ordered by their dependencies; those that do not run are started."""
+    _job("restart", names, timeout)
+
+
+def reload(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
+    """Have units reload their configuration."""
+    _job("reload", names, timeout)
+
+
+def cancel_jobs(names: Iterable[str]) -> None:
+    """Drop the jobs of units that did not end in time, and kill what hangs while it stops."""
+    for name, unit in units(names).items():
+        if unit.has_job:
+            _systemctl(["cancel", unit["Job"]], f"drop the job of {name}", check=False)
+        if unit["ActiveState"] == "deactivating":
+            _systemctl(["kill", "--signal=SIGKILL", "--", name], f"kill {name}", check=False)
+
+
+def log_tail(name: str, lines: int = 8) -> tuple[str, ...]:
+    """Return the last lines that a unit logged in this boot (journalctl(1))."""
+    words = ["journalctl", "--no-pager", "--boot", f"--lines={lines}", "--output=cat", f"--unit={name}"]
+    return tuple(_run(words, f"read the log of {name}", check=False).splitlines())
+
+
+def reset_failed(names: Sequence[str]) -> None:
+    """Forget that units failed or were started too often: the next start counts."""
+    _systemctl(["reset-failed", "--", *names], "forget failures", check=False)
+
+
+def run_later(name: str, words: Sequence[str], seconds: float) -> None:
+    """Have systemd run a command later, whatever becomes of us (a transient timer, systemd-run(1))."""
+    options = [f"--unit={name}", f"--on-active={seconds:.0f}", "--timer-property=AccuracySec=1s", "--collect"]
+    _run(["systemd-run", "--quiet", *options, "--", *words], "set a timer")
+
+
+def disarm(name: str) -> None:
+    """Drop such a timer, if it is there."""
+    _systemctl(["stop", f"{name}.timer"], f"stop {name}.timer", check=False)
+
+
+def state() -> str:
+    """Return the state of the system's manager, such as "running" or "stopping" (systemctl(1))."""
+    return _systemctl(["is-system-running"], "ask systemd for its state", check=False).strip()
+
+
+def is_allowed(unit: str, action: str) -> bool:
+    """Ask the administrator's policy-rc.d, as deb-systemd-invoke does (invoke-rc.d(8)): 101 forbids."""
+    with mounts.in_namespace_of(1):
+        if not os.access(_POLICY, os.X_OK):
+            return True
+        done = process.run([_POLICY, unit, action], what=f"ask {_POLICY}", check=False, timeout=60)
+    return done.returncode != 101
 
 
 def create_users(configs: Sequence[str]) -> None:
@@ -83,10 +224,22 @@ def reload_bus() -> None:
     _run(words, "make the message bus read its configuration again", check=False)
 
 
-def _systemctl(words: Sequence[str], what: str) -> str:
-    return _run(["systemctl", "--no-pager", *words], what)
+def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None:
+    """Have systemd do something with units, and wait for it; a failure tells what the unit logged."""
+    try:
+        _systemctl([verb, *options, "--", *names], f"{verb} {', '.join(names)}", timeout=timeout)
+    except ExternalFailure as error:
+        troubled = [
+            name for name, unit in units(names).items() if unit["ActiveState"] not in ("active", "inactive")
+        ]
+        logged = [f"{name}: {line}" for name in troubled[:3] for line in log_tail(name)]
+        raise ExternalFailure(error.message, details=logged or error.details, hint=error.hint) from error
 
 
-def _run(words: Sequence[str], what: str, *, check: bool = True) -> str:
+def _systemctl(words: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
+    return _run(["systemctl", "--no-pager", *words], what, check=check, timeout=timeout)
+
+
+def _run(words: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
     with mounts.in_namespace_of(1):
-        return process.run(words, what=what, check=check, timeout=300).stdout
+        return process.run(words, what=what, check=check, timeout=timeout).stdout

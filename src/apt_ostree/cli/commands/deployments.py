@@ -10,17 +10,36 @@ import click
 from apt_ostree.cli import options, render
 
 
-@click.command(epilog="Examples: apt-ostree rollback; apt-ostree rollback -r")
+@click.command(
+    epilog="Examples: apt-ostree rollback -r; apt-ostree rollback --live; apt-ostree rollback --live 3"
+)
 @options.json_output
 @options.quiet
 @options.reboot
-def rollback(**given: Any) -> int:
-    """Boot the previous deployment next.
+@options.dry_run
+@options.restart_services
+@click.option("--live", is_flag=True, help="Step back on the running system instead.")
+@click.argument("generation", type=int, required=False)
+def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) -> int:
+    """Boot the previous deployment next, or step back on the running system.
 
-    A second rollback takes the first one back. A staged deployment is dropped, which the output says. Changes
-    made to the running system are stepped back from with apply-live --reset instead.
+    A second rollback takes the first one back. A staged deployment is dropped, which the output says.
+
+    With --live, /usr, /etc and services go back to what they were before the last live change, or to the
+    GENERATION that 'apt-ostree history' lists; 0 is the booted tree.
     """
-    return options.run_verb("rollback", {}, given)
+    if live:
+        if given["reboot"]:
+            raise click.UsageError("--live and --reboot exclude each other")
+        arguments = {
+            "generation": generation,
+            "restart_services": given["restart_services"],
+            "dry_run": dry_run,
+        }
+        return options.run_verb("rollback-live", arguments, given)
+    if generation is not None or given["restart_services"] != "none":
+        raise click.UsageError("a generation and --restart-services need --live")
+    return options.run_verb("rollback", {"dry_run": dry_run}, given)
 
 
 @click.command(epilog="Examples: apt-ostree cleanup -b; apt-ostree cleanup -p -r; apt-ostree cleanup -m")

@@ -20,6 +20,8 @@ from apt_ostree.cli import options
 @options.assume_yes
 @options.allow_replacement
 @options.unchanged_exit_77
+@options.restart_services
+@options.confirm_within
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
 @click.option("--reset", is_flag=True, help="Go back to the booted commit.")
 def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run: bool, **given: Any) -> int:
@@ -31,14 +33,25 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
     if reset and target:
         raise click.UsageError("--reset and --target exclude each other")
     confirm = not given["assumeyes"] and not dry_run and sys.stdin.isatty() and not given["as_json"]
-    arguments = {
+    arguments: dict[str, Any] = {
         "target": target,
         "reset": reset,
         "allow_replacement": allow_replacement,
         "dry_run": dry_run,
         "confirm": confirm,
     }
+    if reset and given["confirm_within"]:
+        raise click.UsageError("--reset and --confirm-within exclude each other")
+    arguments |= {name: given[name] for name in ("restart_services", "confirm_within")}
     return options.run_verb("apply-live", arguments, given)
+
+
+@click.command(epilog="Example: apt-ostree install -A --confirm-within=10m nginx, then apt-ostree confirm")
+@options.json_output
+@options.quiet
+def confirm(**given: Any) -> int:
+    """Keep a live change that was made with --confirm-within."""
+    return options.run_verb("confirm", {}, given)
 
 
 @click.command()
@@ -47,9 +60,11 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
 @click.option("--boot", is_flag=True, hidden=True)
 @click.option("--shutdown", is_flag=True, hidden=True)
 @click.option("--finalized", is_flag=True, hidden=True)
-def recover(boot: bool, shutdown: bool, finalized: bool, **given: Any) -> int:
+@click.option("--unconfirmed", is_flag=True, hidden=True)
+def recover(boot: bool, shutdown: bool, finalized: bool, unconfirmed: bool, **given: Any) -> int:
     """Finish or undo what an interrupted command left behind.
 
     This happens by itself at the next changing command and at boot.
     """
-    return options.run_verb("recover", {"boot": boot, "shutdown": shutdown, "finalized": finalized}, given)
+    moments = {"boot": boot, "shutdown": shutdown, "finalized": finalized, "unconfirmed": unconfirmed}
+    return options.run_verb("recover", moments, given)

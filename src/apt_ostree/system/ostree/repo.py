@@ -134,6 +134,13 @@ class Repo:
         content = stream.read_bytes(info.get_size(), None).get_data() if info.get_size() else b""
         return FileState("file", mode, *owner, content or b"", _xattrs(xattrs))
 
+    def inode(self, checksum: str) -> int:
+        """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""
+        try:
+            return os.stat(f"objects/{checksum[:2]}/{checksum[2:]}.file", dir_fd=self.handle.get_dfd()).st_ino
+        except FileNotFoundError:
+            return 0
+
     def directory_state(self, checksum: str) -> FileState:
         """Return the state that a directory's metadata object describes."""
         with explained(f"read the metadata object {checksum[:12]}"):

@@ -1,0 +1,104 @@
+"""history: list, show and compare what was done to the running system."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from types import ModuleType
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options, plans, render
+from apt_ostree.model.history import Entry
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog="Examples: apt-ostree history; apt-ostree history show 3; apt-ostree history diff 0 3",
+)
+@options.json_output
+@click.pass_context
+def history(context: click.Context, as_json: bool) -> None:
+    """List what was done to the running system, and how it ended."""
+    if context.invoked_subcommand:
+        return
+    found = _core().entries()
+    if as_json:
+        render.result_json([entry.to_json() for entry in found])
+    else:
+        render.lines("\n".join(_table(found)) if found else "Nothing was changed live.")
+
+
+@history.command()
+@options.json_output
+@click.argument("number", type=int)
+def show(number: int, as_json: bool) -> None:
+    """Show one operation: its plan, its outcome, and how long its steps took."""
+    entry = _core().show(number)
+    if as_json:
+        render.result_json(entry.to_json())
+    else:
+        render.lines("\n".join(_details(entry)))
+
+
+@history.command()
+@options.json_output
+@click.argument("one", type=int)
+@click.argument("two", type=int)
+def diff(one: int, two: int, as_json: bool) -> None:
+    """Show what differs between what two operations made the system show; 0 is the booted tree."""
+    found = _core().compare(one, two)
+    if as_json:
+        render.result_json(found)
+    else:
+        render.lines("\n".join(_difference(found)))
+
+
+def _core() -> ModuleType:
+    """Import what does the work only when it is used: completion and help need none of it."""
+    from apt_ostree.core import history as core
+
+    return core
+
+
+def _table(found: tuple[Entry, ...]) -> Iterator[str]:
+    rows = [
+        ("", "WHEN", "WHO", "WHAT", "CHANGE", "OUTCOME"),
+        *(
+            (str(entry.number), _when(entry.began), entry.caller, entry.verb, _summary(entry), entry.outcome)
+            for entry in found
+        ),
+    ]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+
+
+def _summary(entry: Entry) -> str:
+    packages: Mapping[str, Any] = entry.plan.get("packages", {})
+    counts = [f"{sign}{len(packages[key])}" for key, sign in _SIGNS if packages.get(key)]
+    return " ".join(counts) or "files"
+
+
+_SIGNS = (("added", "+"), ("removed", "-"), ("changed", "~"))
+
+
+def _details(entry: Entry) -> Iterator[str]:
+    yield f"Operation:  {entry.number} ({entry.verb}) by {entry.caller}"
+    yield f"Began:      {_when(entry.began)}"
+    yield f"Commits:    {entry.source[:12]} -> {entry.target[:12]}"
+    yield f"Outcome:    {entry.outcome}" + (f": {entry.message}" if entry.message else "")
+    if entry.steps:
+        yield "Steps:      " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.steps.items())
+    yield from plans.lines("live", entry.plan)
+
+
+def _difference(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['source'][:12]} -> {found['target'][:12]}"
+    yield from plans.package_lines(found["packages"])
+    yield from (f"  {kind:8}{path}" for kind, path in found["changes"])
+
+
+def _when(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))

@@ -1,0 +1,155 @@
+"""Steps back on the running system: to the booted tree, or to what an earlier generation showed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core import etc_restore, host, live_undo
+from apt_ostree.core.inventory import packages_of
+from apt_ostree.core.live_plan import Situation, look, plan_units_back
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.events import Message, PlanShown, Report
+from apt_ostree.model.generation import Generation, UnitRecord
+from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.package import diff_packages
+from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitAction, UnitStep, count_files
+from apt_ostree.system import statedb, usrview
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb
+
+
+def reset(
+    report: Report, sysroot: Sysroot, db: StateDb, *, policy: RestartPolicy, dry_run: bool = False
+) -> Mapping[str, Any]:
+    """Go back to the booted tree; no mount or ref stays behind."""
+    situation = look(sysroot, db)
+    if not situation.generations:
+        report(Message("The running system shows the booted commit already."))
+        return {"changed": False, "live": False, "commit": situation.booted.checksum}
+    return _go_back(report, sysroot, db, situation, policy=policy, dry_run=dry_run)
+
+
+def rollback(
+    report: Report,
+    *,
+    generation: int | None = None,
+    restart_services: str = RestartPolicy.NONE,
+    dry_run: bool = False,
+) -> Mapping[str, Any]:
+    """Go back to what a live generation of this boot showed; to the one before the present without a number.
+
+    generation: 0 stands for the booted tree.
+    """
+    with host.changing("roll back the running system") as sysroot, statedb.opened() as db:
+        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        situation = look(sysroot, db)
+        numbers = [0, *(g.id for g in situation.generations)]
+        if len(numbers) == 1:
+            raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
+        goal = numbers[-2] if generation is None else generation
+        if goal not in numbers:
+            known = ", ".join(map(str, numbers))
+            raise UsageError(
+                f"generation {goal} is not live", hint=f"there are {known}; 0 is the booted tree"
+            )
+        if goal == numbers[-1]:
+            report(Message(f"The running system shows generation {goal} already."))
+            return {"changed": False, "live": True, "generation": goal, "commit": situation.commit}
+        policy = RestartPolicy(restart_services)
+        return _go_back(report, sysroot, db, situation, goal or None, policy=policy, dry_run=dry_run)
+
+
+def _go_back(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    situation: Situation,
+    goal: int | None = None,
+    *,
+    policy: RestartPolicy,
+    dry_run: bool,
+) -> Mapping[str, Any]:
+    """Undo the generations after `goal` (None: all), with a plan before and a record after."""
+    going = [g for g in situation.generations if goal is None or g.id > goal]
+    usrview.refuse_foreign_mount()
+    _refuse_lost_edits(sysroot, situation.booted, going)
+    plan = _plan_back(sysroot, db, situation, going, policy=policy)
+    report(PlanShown("live", plan.to_json()))
+    answer: dict[str, Any] = {"live": goal is not None, "commit": plan.target, "plan": plan.to_json()}
+    if goal is not None:
+        answer["generation"] = goal
+    if not dry_run:
+        verb = "apply-live --reset" if goal is None else f"rollback --live {goal}"
+        number = db.log(Intent(verb, host.caller(), plan.source, plan.target, plan.to_json()))
+        # The undo acts on what the records say, also after a crash in the middle of it.
+        db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in plan.units if s.acts])
+        note = f"by operation {number}"
+        live_undo.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
+        db.end(number, Outcome.DONE)
+        shown = "the booted commit" if goal is None else f"generation {goal}"
+        report(Message(f"The running system shows {shown} again."))
+    return answer | {"changed": True}
+
+
+def _plan_back(
+    sysroot: Sysroot,
+    db: StateDb,
+    situation: Situation,
+    going: Sequence[Generation],
+    *,
+    policy: RestartPolicy,
+) -> LivePlan:
+    """Plan to undo generations: what was acted on is acted on again, the rest that is affected is named."""
+    repo, target = sysroot.repo, going[0].source
+    changes, units = plan_units_back(sysroot, situation, target, policy)
+    work = live_undo.unit_work(sysroot, db, going)
+    reason = "the live change acted on it"
+    known = {
+        **{name: UnitStep(name, UnitAction.STOP, reason) for name in work.stop},
+        **{name: UnitStep(name, UnitAction.START, reason) for name in work.start},
+        **{name: UnitStep(name, UnitAction.RESTART, reason) for name in work.restart},
+        **{name: UnitStep(name, UnitAction.RELOAD, reason) for name in work.reload},
+        **{name: UnitStep(name, UnitAction.REEXEC, reason) for name in work.reexec},
+    }
+    named = (s for s in units if s.unit not in known and s.action is not UnitAction.START)
+    return LivePlan(
+        source=situation.commit,
+        target=target,
+        packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, target)),
+        files=count_files(changes),
+        etc=etc_restore.plan_restore([r for g in going for r in db.etc_records(g.id)]),
+        units=tuple(sorted((*known.values(), *named), key=lambda step: step.unit)),
+        restart_services=policy,
+    )
+
+
+def _refuse_lost_edits(sysroot: Sysroot, booted: Deployment, going: Sequence[Generation]) -> None:
+    """Refuse a step back that would drop what was edited in an unlocked /usr while it showed the change."""
+    edited = [
+        str(path)
+        for generation in going
+        for path in _edits(sysroot, live_undo.lowers(sysroot, booted, generation))
+    ]
+    if edited:
+        raise Refused(
+            f"{len(edited)} paths were edited in the unlocked /usr since the live change and would be lost",
+            details=edited[:20],
+            hint="copy them elsewhere and undo the edits, or reboot",
+        )
+
+
+def _edits(sysroot: Sysroot, directories: Sequence[Path]) -> Iterator[Path]:
+    """Yield what was written into a generation's own upper directory; Python's caches are nobody's edits."""
+    for index, upper in enumerate(directories):
+        if not upper.is_relative_to(sysroot.state_dir / "uppers"):
+            continue
+        for path in upper.rglob("*"):
+            name = path.relative_to(upper)
+            is_dir = path.is_dir() and not path.is_symlink()
+            copied_up = is_dir and any((below / name).is_dir() for below in directories[index + 1 :])
+            if "__pycache__" not in name.parts and not copied_up:
+                yield path
+        return

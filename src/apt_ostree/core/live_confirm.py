@@ -1,0 +1,61 @@
+"""Deferred rollback: a change that is undone unless somebody confirms it, kept by systemd and not by us."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from apt_ostree.core import host, live_undo
+from apt_ostree.core.live_plan import look
+from apt_ostree.errors import Refused
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.history import Outcome
+from apt_ostree.system import statedb, systemd
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb
+
+_UNIT = "apt-ostree-unconfirmed"
+#: What the timer runs. A lost connection, or a lost terminal, then still rolls back.
+_COMMAND = ("/usr/bin/apt-ostree", "recover", "--unconfirmed")
+
+
+def arm(db: StateDb, generation: int, seconds: float) -> None:
+    """Have a generation undone after `seconds`, unless it is confirmed."""
+    systemd.disarm(_UNIT)
+    systemd.run_later(_UNIT, _COMMAND, seconds)
+    failpoint("confirm.armed")
+    db.set_confirm_by(generation, time.time() + seconds)
+
+
+def confirm(report: Report) -> Mapping[str, Any]:
+    """Keep what waits to be confirmed."""
+    with host.changing("confirm a live change") as sysroot, statedb.opened() as db:
+        waiting = [g for g in look(sysroot, db).generations if g.confirm_by is not None]
+        if not waiting:
+            raise Refused("no live change waits to be confirmed")
+        for generation in waiting:
+            db.set_confirm_by(generation.id, None)
+        failpoint("confirm.recorded")
+        systemd.disarm(_UNIT)
+        report(Message(f"Generation {waiting[-1].id} is kept."))
+    return {"changed": True, "generations": [generation.id for generation in waiting]}
+
+
+def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """Undo from the first generation on whose time is over; tell whether there was one."""
+    generations = look(sysroot, db).generations
+    late = [g for g in generations if g.confirm_by is not None and g.confirm_by <= time.time() + 1]
+    if not late:
+        return False
+    going = [g for g in generations if g.id >= late[0].id]
+    report(Message(f"Generation {late[0].id} was not confirmed in time and is undone."))
+    live_undo.finish_undo(
+        report, sysroot, db, going, outcome=Outcome.UNCONFIRMED, note="it was not confirmed in time"
+    )
+    pending = sysroot.deployments().pending
+    if pending and pending.staged and pending.checksum in {g.target for g in going}:
+        sysroot.keep(lambda deployment: not deployment.staged)
+        report(Message("The pending deployment with the same content was dropped, too."))
+    return True

@@ -1,0 +1,314 @@
+"""Plans what a live change means for the units that run: gathers facts, asks the rules; touches nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from apt_ostree.core import unit_files
+from apt_ostree.model import layout, maintscript, unitfile, unitrules
+from apt_ostree.model import plan as rules
+from apt_ostree.model.filestate import FileState
+from apt_ostree.model.package import PackageDiff
+from apt_ostree.model.plan import EtcAction, EtcStep, RestartPolicy, UnitAction, UnitStep
+from apt_ostree.model.treediff import Kind, PathChange
+from apt_ostree.model.unitrules import Decision, Facts, Need
+from apt_ostree.system import running, systemd
+from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.running import Process
+from apt_ostree.system.systemd import Unit
+
+_PID1 = "init.scope"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitChange:
+    """What a live change does, as far as it matters to units.
+
+    new_states: the new state of each unit file and drop-in that differs, by its path; etc: paths of /etc
+    that change; files: paths below /usr that differ from any view of this boot or go, and the object they
+    become ("" where they go), since a process may still use any of the views.
+    """
+
+    packages: PackageDiff
+    target: str
+    changes: tuple[PathChange, ...]
+    etc: tuple[EtcStep, ...] = ()
+    new_states: Mapping[str, FileState] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def etc_paths(self) -> frozenset[str]:
+        """Return the paths of /etc that the change writes or removes."""
+        return frozenset(f"/etc/{s.path}" for s in self.etc if s.action is not EtcAction.KEEP)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ownership:
+    """What changed packages own of what matters here, and what their scripts do with units."""
+
+    units: Mapping[str, str] = field(default_factory=dict)  # path of a unit file -> package
+    configuration: Mapping[str, str] = field(default_factory=dict)  # path of /etc -> package
+    restarts: Mapping[str, bool] = field(default_factory=dict)  # unit -> restarted on upgrade
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What deciding about one unit needs besides the unit."""
+
+    change: UnitChange
+    owned: _Ownership
+    active: Mapping[str, Unit]
+    overrides: Mapping[str, Need]
+
+
+def plan_units(
+    repo: Repo,
+    change: UnitChange,
+    *,
+    policy: RestartPolicy = RestartPolicy.NONE,
+    overrides: Mapping[str, Need] | None = None,
+) -> tuple[UnitStep, ...]:
+    """Decide about every unit that the change affects, with a reason for each."""
+    loaded = systemd.loaded_units()
+    active = {name: u for name, u in loaded.items() if u.is_active and not u["Following"]}
+    stale = _stale_processes(repo, change)
+    context = _Context(change, _ownership(repo, change, active.values()), active, overrides or {})
+    steps = [
+        step
+        for name, unit in sorted(active.items())
+        if (decision := _decide(unit, stale.get(name, {}), context))
+        for step in _to_steps(decision, stale.get(name, {}), policy)
+    ]
+    steps += _with_their_sockets(steps, active)
+    steps += _managers(stale, active, policy)
+    steps += _scopes(stale, active)
+    steps += _newly_enabled(change, active, {step.unit for step in steps})
+    return tuple(_allowed(step) for step in steps)
+
+
+# -- what runs old code ---------------------------------------------------------------------------
+
+
+def _stale_processes(repo: Repo, change: UnitChange) -> dict[str, dict[Process, tuple[str, ...]]]:
+    """Return by unit the processes that execute files which the target lacks or has in another version."""
+    found: dict[str, dict[Process, tuple[str, ...]]] = {}
+    if not change.files:
+        return found
+    ourselves = {os.getpid(), os.getppid()}
+    inodes: dict[str, int] = {}
+    for process in running.processes():
+        if process.pid in ourselves or not process.unit:
+            continue
+        files = []
+        for path, inode in process.mapped:
+            name = _below_usr(path, change.files)
+            if name is None:
+                continue
+            checksum = change.files[name]
+            if checksum and checksum not in inodes:
+                inodes[checksum] = repo.inode(checksum)
+            if not checksum or inodes[checksum] != inode:
+                files.append(f"/usr/{name}")
+        if files:
+            found.setdefault(process.unit, {})[process] = tuple(sorted(files))
+    return found
+
+
+def _below_usr(path: str, files: Mapping[str, str]) -> str | None:
+    """Return a mapped path relative to /usr, if it is one of `files`; a detached view shows no /usr in it."""
+    for name in (path.removeprefix("/usr/"), path.removeprefix("/")):
+        if name in files:
+            return name
+    return None
+
+
+# -- facts and decisions --------------------------------------------------------------------------
+
+
+def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Context) -> Decision | None:
+    change, owned = context.change, context.owned
+    old, new, gone = unit_files.definitions(unit, change.new_states)
+    if old is None and new is None:
+        old = new = unit_files.on_disk(unit)
+    definition = new or old or unit_files.on_disk(unit)
+    programs = unitfile.executables(definition)
+    used = {*unitfile.configuration(definition), *unitfile.environment_files(definition)}
+    package = owned.units.get(unit.fragment, "")
+    facts = Facts(
+        name=unit.name,
+        unit_type=unit["Type"],
+        remain_after_exit=unit["RemainAfterExit"] == "yes",
+        can_reload=unit["CanReload"] == "yes",
+        refuse_manual_stop=unit["RefuseManualStop"] == "yes",
+        old=old,
+        new=new,
+        gone=gone,
+        stale=tuple(sorted({path for paths in stale.values() for path in paths})),
+        programs=tuple(sorted(p for p in programs if _is_changed_script(p, change))),
+        configuration=tuple(
+            sorted(
+                path
+                for path in change.etc_paths
+                if path in used or (package and owned.configuration.get(path) == package)
+            )
+        ),
+        package=package,
+        package_restarts=owned.restarts.get(unit.name, owned.restarts.get(unit_files.template(unit.name))),
+        old_view=bool(change.files) and unit.main_pid > 1 and running.keeps_view(unit.main_pid),
+        own=unit.name == _own_unit(),
+        sockets=tuple(
+            s for s in unit["TriggeredBy"].split() if s.endswith(".socket") and s in context.active
+        ),
+        override=context.overrides.get(unit.name, context.overrides.get(unit_files.template(unit.name))),
+    )  # fmt: skip
+    return unitrules.decide(facts)
+
+
+def _to_steps(
+    decision: Decision, stale: Mapping[Process, tuple[str, ...]], policy: RestartPolicy
+) -> Iterator[UnitStep]:
+    restarting = policy is not RestartPolicy.NONE
+    actions = {
+        Need.STOP: (UnitAction.STOP, restarting or not decision.start_again),
+        Need.RELOAD: (UnitAction.RELOAD, restarting),
+        Need.RESTART: (UnitAction.RESTART, restarting),
+        Need.REFRESH: (UnitAction.REFRESH, False),
+        Need.DEFER: (UnitAction.DEFER, False),
+        Need.SKIP: (UnitAction.SKIP, False),
+    }
+    if decision.need not in actions:
+        return
+    action, acts = actions[decision.need]
+    if action is UnitAction.REFRESH and policy is RestartPolicy.ALL:
+        action, acts = UnitAction.RESTART, True
+    processes = tuple(process.label for process in sorted(stale, key=lambda p: p.pid))
+    step = UnitStep(decision.unit, action, decision.reason, decision.evidence, processes, acts)
+    yield step
+    if decision.start_again:
+        yield replace(step, action=UnitAction.START, reason="stopped before the switch", processes=())
+
+
+def _with_their_sockets(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> Iterator[UnitStep]:
+    """Yield the services of restarted sockets: systemd starts no socket whose service runs."""
+    planned = {step.unit for step in steps if step.action in (UnitAction.RESTART, UnitAction.STOP)}
+    for step in steps:
+        if step.action is UnitAction.RESTART and step.unit.endswith(".socket"):
+            for name in active[step.unit]["Triggers"].split():
+                if name in active and name not in planned:
+                    reason = f"{step.unit} is restarted and belongs to it"
+                    yield UnitStep(name, UnitAction.RESTART, reason, acts=step.acts)
+
+
+def _is_changed_script(path: str, change: UnitChange) -> bool:
+    """Tell whether an interpreter runs this changed file; a binary that runs is known by its mapping."""
+    name = _merged(path)
+    if name.removeprefix("/usr/") not in change.files:
+        return False
+    try:
+        with Path(name).open("rb") as file:
+            return file.read(2) == b"#!"
+    except OSError:
+        return True
+
+
+def _managers(
+    stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit], policy: RestartPolicy
+) -> Iterator[UnitStep]:
+    """Yield systemd itself and the users' managers, where they run old code: they can replace themselves."""
+    for name, found in sorted(stale.items()):
+        manager = 1 if name == _PID1 else active[name].main_pid if name in active else 0
+        if name != _PID1 and not name.startswith("user@"):
+            continue
+        for process, files in found.items():
+            if process.pid == manager:
+                yield UnitStep(
+                    name,
+                    UnitAction.REEXEC,
+                    "systemd runs old code and can execute itself anew",
+                    files,
+                    (process.label,),
+                    acts=policy is not RestartPolicy.NONE,
+                )
+
+
+def _scopes(
+    stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit]
+) -> Iterator[UnitStep]:
+    """Yield the scopes whose processes run old code: nobody but their users can end them."""
+    for name, found in sorted(stale.items()):
+        if name.endswith(".scope") and name != _PID1 and name in active:
+            files = tuple(sorted({path for paths in found.values() for path in paths}))
+            labels = tuple(process.label for process in sorted(found, key=lambda p: p.pid))
+            yield UnitStep(
+                name, UnitAction.DEFER, "its processes run old code until they end", files, labels, acts=False
+            )
+
+
+def _newly_enabled(
+    change: UnitChange, active: Mapping[str, Unit], planned: Collection[str]
+) -> Iterator[UnitStep]:
+    """Yield the units that the change enables for something that runs: installing a package starts them."""
+    kept = {f"etc/{step.path}" for step in change.etc if step.action is EtcAction.KEEP}
+    enabled = {}
+    for entry in change.changes:
+        link = rules.enabled_unit(entry.path)
+        if link and entry.kind is Kind.ADDED and entry.path not in kept:
+            enabled[link[1]] = link[0]
+    for unit, target in sorted(enabled.items()):
+        startable = systemd.is_unit_name(unit) and not unit_files.is_masked(unit)
+        if target in active and unit not in active and unit not in planned and startable:
+            yield UnitStep(unit, UnitAction.START, f"newly enabled for {target}")
+
+
+def _allowed(step: UnitStep) -> UnitStep:
+    """Ask the administrator's policy about what is to be done."""
+    words = {UnitAction.START: "start", UnitAction.STOP: "stop", UnitAction.RESTART: "restart",
+             UnitAction.RELOAD: "reload"}  # fmt: skip
+    if not step.acts or step.action not in words or systemd.is_allowed(step.unit, words[step.action]):
+        return step
+    return replace(
+        step, action=UnitAction.SKIP, reason=f"policy-rc.d forbids to {words[step.action]} it", acts=False
+    )
+
+
+# -- packages -------------------------------------------------------------------------------------
+
+
+def _ownership(repo: Repo, change: UnitChange, active: Collection[Unit]) -> _Ownership:
+    """Find out which changed packages own active units and changed configuration."""
+    fragments = {unit.fragment for unit in active if unit.fragment}
+    etc = change.etc_paths
+    info = diff.directory_of(repo, change.target, f"{layout.DPKG_ADMINDIR}/info")
+    if info is None or not change.packages.changed:
+        return _Ownership()
+    files = diff.read_tree(repo, info[0])[0]
+
+    def read(package: str, architecture: str, what: str) -> str:
+        checksum = files.get(f"{package}.{what}") or files.get(f"{package}:{architecture}.{what}")
+        return repo.file_state(checksum).content.decode(errors="replace") if checksum else ""
+
+    units: dict[str, str] = {}
+    configuration: dict[str, str] = {}
+    restarts: dict[str, bool] = {}
+    for package in change.packages.changed:
+        name = package.name
+        paths = {_merged(line) for line in read(name, package.architecture, "list").splitlines()}
+        configuration |= dict.fromkeys(paths & etc, name)
+        if own := paths & fragments:
+            units |= dict.fromkeys(own, name)
+        texts = [read(name, package.architecture, what) for what in ("postinst", "prerm")]
+        restarts |= maintscript.restarts(*texts)
+    return _Ownership(units, configuration, restarts)
+
+
+def _merged(path: str) -> str:
+    """Return a path of a package with the links of the merged /usr followed."""
+    return f"/usr{path}" if path.startswith(("/lib/", "/bin/", "/sbin/", "/lib64/")) else path
+
+
+def _own_unit() -> str:
+    return running.unit_of_cgroup(Path("/proc/self/cgroup").read_text())

@@ -1,0 +1,104 @@
+"""Finishes what was interrupted, and ends a boot's live state at shutdown and at the next boot."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core import etc_restore, host, live_confirm, live_undo
+from apt_ostree.core.live_plan import ETC
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.filestate import FileState
+from apt_ostree.model.generation import Phase
+from apt_ostree.model.history import Outcome
+from apt_ostree.system import files, statedb
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
+from apt_ostree.system.statedb import StateDb, boot_id
+
+
+def recover(
+    report: Report,
+    *,
+    boot: bool = False,
+    shutdown: bool = False,
+    finalized: bool = False,
+    unconfirmed: bool = False,
+) -> Mapping[str, Any]:
+    """Finish what was interrupted; at boot and shutdown, also end the boot's live state.
+
+    boot: clears up after earlier boots. shutdown: gives /etc back, so that ostree merges the
+    administrator's changes alone into the next deployment. finalized: ostree has merged. unconfirmed: undoes
+    changes that nobody confirmed in time.
+    """
+    if not is_booted_on_ostree() or not statedb.MARKER.exists():
+        report(Message("Nothing to recover."))
+        return {"changed": False}
+    with host.changing("recover") as sysroot, statedb.opened() as db:
+        changed = False
+        if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
+            changed = live_undo.recover_interrupted(report, sysroot, db)
+        if shutdown:
+            _end_of_boot(report, sysroot, db)
+        if finalized:
+            _carry_removals(sysroot, db)
+        if unconfirmed:
+            changed |= live_confirm.expire(report, sysroot, db)
+        if boot:
+            _clear_earlier_boots(report, sysroot, db)
+    return {"changed": changed or boot or shutdown or finalized}
+
+
+def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
+    """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
+    removed: dict[str, FileState] = {}
+    for generation in reversed([g for g in db.generations() if g.boot_id == boot_id()]):
+        records = db.etc_records(generation.id)
+        for record in records:
+            shipped = record.after is not None and record.after.type != "absent"
+            if record.after and shipped and files.read_state(ETC / record.path).type == "absent":
+                removed.setdefault(record.path, record.after)
+        db.remember_removals(removed)
+        failpoint("shutdown.remembered")
+        left = [record for record in records if record.path not in removed]
+        etc_restore.restore(report, left, expected=live_undo.described_accounts(sysroot, generation))
+        failpoint("shutdown.etc")
+
+
+def _carry_removals(sysroot: Sysroot, db: StateDb) -> None:
+    """Remove from the next deployment's /etc what the administrator removed while it was live."""
+    pending = sysroot.deployments().pending
+    if pending and (sysroot.directory(pending) / "etc").is_dir():
+        _remove_again(sysroot.directory(pending), db)
+
+
+def _remove_again(root: Path, db: StateDb) -> None:
+    """Remove files that the administrator had removed and a merge brought back as they are shipped."""
+    wanted = [
+        (root / "etc" / path, FileState("absent"))
+        for path, shipped in db.removals().items()
+        if files.read_state(root / "etc" / path) == shipped == files.read_state(root / "usr/etc" / path)
+    ]
+    files.write_states(sorted(wanted, key=lambda row: row[0], reverse=True))
+    db.forget_removals()
+
+
+def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
+    """Remove every trace of live state that earlier boots left, on disk as well."""
+    # After a power cut, another deployment than the one that was changed may have been booted.
+    places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
+    for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
+        if generation.deployment in places:
+            etc = places[generation.deployment]
+            expected = live_undo.described_accounts(sysroot, generation)
+            etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
+        done = generation.phase is Phase.LIVE
+        live_undo.forget(sysroot, db, generation.id, outcome=Outcome.ENDED if done else Outcome.INTERRUPTED)
+    _remove_again(Path("/"), db)
+    failpoint("boot.cleared")
+    if not any(g.boot_id == boot_id() for g in db.generations()):
+        shutil.rmtree(live_undo.layers_dir(sysroot), ignore_errors=True)
+        shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
+        statedb.MARKER.unlink(missing_ok=True)

@@ -1,0 +1,134 @@
+"""Unit files before and after a change: which definition of a unit will be in force. Touches nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from apt_ostree.model import unitfile
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.treediff import PathChange
+from apt_ostree.model.unitfile import UnitFile
+from apt_ostree.system import systemd
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.systemd import Unit
+
+#: Where unit files are looked for; the first directory wins (systemd.unit(5)).
+DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
+_NULL = FileState("symlink", 0o777, 0, 0, b"/dev/null")
+
+
+def states(
+    repo: Repo, changes: Iterable[PathChange], etc: Collection[str] | None = None
+) -> dict[str, FileState]:
+    """Return the new state of each unit file and drop-in that differs, by its path.
+
+    etc: the paths of /etc that are written; None: all that differ.
+    """
+    found = {}
+    for change in changes:
+        below_etc = change.path.removeprefix("etc/")
+        if change.is_dir or not change.path.startswith(("lib/systemd/system/", "etc/systemd/system/")):
+            continue
+        state = repo.file_state(change.new) if change.new else ABSENT
+        if below_etc == change.path:
+            found[f"/usr/{change.path}"] = state
+        elif etc is None or below_etc in etc:
+            found[f"/{change.path}"] = state
+    return found
+
+
+def without_definition(repo: Repo, changes: Iterable[PathChange]) -> frozenset[str]:
+    """Return the units that run and have no unit file any more after these changes."""
+    new = states(repo, changes)
+    if not new:
+        return frozenset()
+    return frozenset(
+        name for name, unit in systemd.loaded_units().items() if unit.is_active and definitions(unit, new)[2]
+    )
+
+
+def definitions(
+    unit: Unit, new_states: Mapping[str, FileState]
+) -> tuple[UnitFile | None, UnitFile | None, bool]:
+    """Return a unit's definition before and after, and whether it goes; None where nothing of it differs."""
+    names = _directory_names(unit.name)
+    mine = {
+        path: state for path, state in new_states.items()
+        if Path(path).name in (unit.name, template(unit.name)) or Path(path).parent.name in names
+    }  # fmt: skip
+    if not mine or not unit.fragment.startswith(systemd.TREE_DIRECTORIES):
+        return None, None, False
+    fragment = _new_fragment(unit.name, mine)
+    old = unitfile.parse(_text(path, {}) for path in (unit.fragment, *unit.drop_ins))
+    if fragment is None:
+        return old, None, True
+    drop_ins = _new_drop_ins(unit.drop_ins, mine)
+    return old, unitfile.parse(_text(path, mine) for path in (fragment, *drop_ins)), False
+
+
+def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
+    """Return the path of the unit file that will be in force, or None when there is none or it is masked."""
+    for candidate in dict.fromkeys((name, template(name))):
+        for directory in DIRECTORIES:
+            path = f"{directory}/{candidate}"
+            state = new.get(path)
+            if state == _NULL or (state is None and _is_null(path)):
+                return None
+            if state.type != "absent" if state else Path(path).is_file():
+                return path
+    return None
+
+
+def _new_drop_ins(old: Sequence[str], new: Mapping[str, FileState]) -> list[str]:
+    """Return the drop-ins that will be in force: /etc hides /run, /run hides /usr; ordered by name."""
+    going = {path for path, state in new.items() if state.type == "absent"}
+    coming = [p for p, s in new.items() if p.endswith(".conf") and s.type != "absent"]
+    by_name: dict[str, str] = {}
+    paths = [path for path in (*old, *coming) if path not in going]
+    for path in sorted(paths, key=_precedence, reverse=True):
+        by_name[Path(path).name] = path
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _precedence(path: str) -> int:
+    return next((i for i, d in enumerate(DIRECTORIES) if path.startswith(d)), len(DIRECTORIES))
+
+
+def _is_null(path: str) -> bool:
+    return Path(path).is_symlink() and os.fspath(Path(path).readlink()) == "/dev/null"
+
+
+def _text(path: str, new: Mapping[str, FileState]) -> str:
+    if path in new:
+        return new[path].content.decode(errors="replace")
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+def template(name: str) -> str:
+    """Return the template of an instance, else the name."""
+    stem, at, rest = name.partition("@")
+    return f"{stem}@.{rest.rpartition('.')[2]}" if at else name
+
+
+def _directory_names(name: str) -> frozenset[str]:
+    """Return the names of the directories whose drop-ins apply to a unit (systemd.unit(5))."""
+    stem, _, kind = name.rpartition(".")
+    words = stem.split("-")
+    prefixes = {f"{'-'.join(words[:count])}-.{kind}.d" for count in range(1, len(words))}
+    return frozenset({f"{name}.d", f"{template(name)}.d", f"{kind}.d"} | prefixes)
+
+
+def on_disk(unit: Unit) -> UnitFile:
+    """Return the definition of a unit that is in force now."""
+    paths = (unit.fragment, *unit.drop_ins) if unit.fragment else ()
+    return unitfile.parse(_text(path, {}) for path in paths)
+
+
+def is_masked(unit: str) -> bool:
+    """Tell whether the administrator masked a unit."""
+    return _is_null(f"{DIRECTORIES[0]}/{unit}")

@@ -1,0 +1,479 @@
+"""What a live update means for each active unit: the table of rules, without the deeds.
+
+First the causes are collected (what the change asks for; the strongest counts), then whoever has a say speaks
+(the administrator, the never-restart list, the hints of the unit, its package): the first that does wins.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from apt_ostree.model.unitfile import COMMANDS, UnitFile, difference, environment_files, executables
+
+
+class Need(StrEnum):
+    """What an active unit needs."""
+
+    NONE = "none"
+    RELOAD = "reload"
+    RESTART = "restart"
+    STOP = "stop"  # before the switch, with its old definition
+    START = "start"
+    REFRESH = "refresh view"
+    DEFER = "defer"  # waits for a reboot
+    SKIP = "skip"  # left alone on purpose, reported
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known about one unit.
+
+    name, active: as systemd knows it; unit_type: Type= of a service; the next three are systemd's properties;
+    old, new: its unit file with drop-ins in either tree (None: it has none there), both None or equal when
+        unchanged, but hints are read from `new` alone, so it is better given;
+    gone: its unit file is removed, or masked, in the new tree;
+    stale: files it has executed or mapped that the new tree changes or removes;
+    programs: changed scripts that its commands name (a binary that still runs is in `stale`);
+    configuration: changed files of /etc that it uses or that its package owns;
+    package: the changed package that owns the unit; package_restarts: what its script does on upgrade;
+    old_view: its mount namespace shows an older /usr for ever; own: this very operation runs inside it;
+    sockets: active socket units that trigger it; override: the administrator's setting for this unit.
+    """
+
+    name: str
+    active: bool = True
+    unit_type: str = ""
+    remain_after_exit: bool = False
+    can_reload: bool = False
+    refuse_manual_stop: bool = False
+    old: UnitFile | None = None
+    new: UnitFile | None = None
+    gone: bool = False
+    stale: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    configuration: tuple[str, ...] = ()
+    package: str = ""
+    package_restarts: bool | None = None
+    old_view: bool = False
+    own: bool = False
+    sockets: tuple[str, ...] = ()
+    override: Need | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What happens to a unit, why, and which files are the reason.
+
+    start_again: a unit that is stopped before the switch is started after it.
+    """
+
+    unit: str
+    need: Need
+    reason: str
+    evidence: tuple[str, ...] = ()
+    start_again: bool = False
+
+
+def decide(facts: Facts) -> Decision | None:
+    """Decide about one unit; None when there is nothing to say about it."""
+    ends_by_itself = facts.unit_type == "oneshot" and not facts.remain_after_exit
+    if not facts.active or ends_by_itself:
+        return None
+    wishes = [wish for cause in _CAUSES if (wish := cause(facts))]
+    if not wishes:
+        return None
+    wish = max(wishes, key=lambda each: _RANKS.index(each.need))
+    evidence = dict.fromkeys(path for each in wishes if each.need is wish.need for path in each.evidence)
+    wish = replace(wish, evidence=tuple(evidence))
+    return next((decision for rule in _RULES if (decision := rule(facts, wish))), wish)
+
+
+def never(name: str) -> str | None:
+    """Return why a unit is never restarted while the system runs, or None."""
+    for reason, patterns in _NEVER.items():
+        if any(fnmatchcase(name, pattern) for pattern in patterns.split()):
+            return f"never restarted while the system runs: {reason}"
+    return None
+
+
+def is_socket_activated(facts: Facts) -> bool:
+    """Tell whether a service is left to its sockets, which stay open, after it was stopped."""
+    if _kind(facts) != "service" or _hint(facts.new, "X-NotSocketActivated") is True:
+        return False
+    return bool(facts.sockets or (facts.new and facts.new.values("Service", "Sockets")))
+
+
+# --- tables
+
+_Keys = frozenset[tuple[str, str]]
+
+#: Reason -> patterns of unit names. What peers (needrestart, NixOS, Debian's packages) leave alone, together.
+_NEVER: Mapping[str, str] = {
+    "sessions depend on it": """
+        systemd-logind.service elogind.service user@*.service user-runtime-dir@*.service
+        systemd-user-sessions.service getty@*.service serial-getty@*.service console-getty.service
+        container-getty@*.service autovt@*.service emergency.service rescue.service session-*.scope
+        debug-shell.service *vncserver@*.service xrdp.service xrdp-sesman.service""",
+    "every service talks through it": "dbus.service dbus-broker.service",
+    "the graphical session runs in it": """
+        display-manager.service gdm.service gdm3.service sddm.service lightdm.service greetd.service
+        xdm.service kdm.service lxdm.service nodm.service slim.service wdm.service ly.service ly@*.service
+        plymouth*.service""",
+    "the network depends on it": """
+        NetworkManager*.service wpa_supplicant.service wpa_supplicant*@*.service iwd.service
+        connman.service ModemManager.service networking.service ifup@*.service dhcpcd*.service
+        hostapd*.service *vpn*.service *swan*.service ipsec.service wg-quick@*.service tinc.service
+        tinc@*.service bird.service bird6.service frr.service quagga*.service zebra.service""",
+    "guests and containers depend on it": """
+        libvirtd.service libvirt-guests.service virt*d.service lxc.service lxc@*.service lxc-net.service
+        lxcfs.service lxd*.service incus*.service docker.service containerd.service podman*.service
+        crio.service systemd-nspawn@*.service systemd-machined.service machine-*.scope xen*.service""",
+    "mounted storage depends on it": """
+        iscsid.service open-iscsi.service multipathd.service lvm2-*.service dm-event.service
+        blk-availability.service mdmon@*.service mdmonitor.service drbd*.service nbd*.service zfs-*.service
+        systemd-cryptsetup@*.service systemd-veritysetup@*.service systemd-sysext.service
+        systemd-confext.service""",
+    "mounted file systems run in it": """
+        *fuse*.service sshfs*.service s3fs*.service rclone*.service mergerfs*.service davfs2*.service
+        glusterfs*.service""",
+    "devices depend on it": "bluetooth.service usbguard.service",
+    "it does its work once, at boot or by the clock": """
+        systemd-random-seed.service systemd-remount-fs.service systemd-update-utmp*.service
+        systemd-journal-flush.service systemd-fsck@*.service systemd-fsck-root.service
+        systemd-backlight@*.service systemd-rfkill.service systemd-udev-settle.service
+        systemd-udev-trigger.service systemd-tmpfiles-setup*.service ostree-*.service initrd-*.service
+        cloud-init*.service cloud-config.service cloud-final.service rc-local.service apt-daily*.service
+        unattended-upgrades.service""",
+}
+
+#: Of several causes the strongest counts.
+_RANKS = (Need.NONE, Need.REFRESH, Need.SKIP, Need.START, Need.RELOAD, Need.RESTART, Need.STOP, Need.DEFER)
+
+#: Keys of [Unit] that a daemon-reload brings into force, or that say nothing about a running unit.
+_IGNORED = frozenset({
+    "Description", "Documentation", "OnFailure", "OnSuccess", "OnFailureJobMode", "IgnoreOnIsolate",
+    "StopWhenUnneeded", "RefuseManualStart", "RefuseManualStop", "AllowIsolate", "CollectMode", "SourcePath",
+})  # fmt: skip
+
+#: systemd does not read X- keys; of them only these two are meant as a change.
+_TRIGGERS = ("X-Reload-Triggers", "X-Restart-Triggers")
+
+_TRUE = ("1", "yes", "y", "true", "t", "on")
+_FALSE = ("0", "no", "n", "false", "f", "off")
+
+#: These stand under everything: no setting makes us unmount them.
+_ROOTS = ("-.mount", "usr.mount", "sysroot.mount")
+_BUSY_MOUNTS = (*_ROOTS, "etc.mount", "var.mount", "home.mount", "tmp.mount", "var-tmp.mount", "run.mount",
+                "dev-*.mount", "proc-*.mount", "sys-*.mount", "run-*.mount")  # fmt: skip
+_SPECIAL_TARGETS = ("sysinit.target", "basic.target", "multi-user.target", "graphical.target")
+
+#: The one thing these can do live.
+_BUSES = ("dbus.service", "dbus-broker.service")
+
+#: A changed unit file of these kinds always means the same.
+_PLAIN: Mapping[str, tuple[Need, str]] = {
+    "timer": (Need.RESTART, "its unit file changed"),
+    "path": (Need.RESTART, "its unit file changed"),
+    "slice": (Need.NONE, "systemd applies its changed unit file by itself"),
+    "swap": (Need.DEFER, "its unit file changed, and the swap may be in use"),
+    "automount": (Need.DEFER, "its unit file changed, and the directory may be in use"),
+}
+
+_USR_MERGED = re.compile(r"^/(?=(?:bin|sbin|lib|lib64)/)")
+
+
+# --- causes: what the change asks for
+
+
+def _gone(facts: Facts) -> Decision | None:
+    if not _is_gone(facts):
+        return None
+    kind = _kind(facts)
+    if kind == "slice":
+        return Decision(facts.name, Need.NONE, "its unit file is gone; it ends with the last unit in it")
+    if kind == "mount" and _matches(facts.name, _BUSY_MOUNTS):
+        return Decision(facts.name, Need.DEFER, "its unit file is gone, and the system needs what it mounts")
+    return Decision(facts.name, Need.STOP, "its unit file is gone or masked")
+
+
+def _changed_file(facts: Facts) -> Decision | None:
+    kind, keys = _kind(facts), _changed_keys(facts)
+    if not keys:
+        return None
+    if kind in _PLAIN:
+        return Decision(facts.name, *_PLAIN[kind])
+    return _CHANGED[kind](facts, keys) if kind in _CHANGED else None
+
+
+def _changed_service(facts: Facts, keys: _Keys) -> Decision:
+    enough = all(key in ("X-Reload-Triggers", "ExecReload") for _, key in keys) and _can_reload(facts)
+    return Decision(facts.name, Need.RELOAD if enough else Need.RESTART, _file_reason(keys))
+
+
+def _changed_socket(facts: Facts, keys: _Keys) -> Decision:
+    if any(key.startswith("Listen") or key in ("SocketUser", "SocketGroup", "SocketMode") for _, key in keys):
+        return Decision(facts.name, Need.RESTART, _file_reason(keys))
+    return Decision(
+        facts.name, Need.SKIP, "its unit file changed; it stays open, so no connection is refused"
+    )
+
+
+def _changed_mount(facts: Facts, keys: _Keys) -> Decision:
+    if keys == {("Mount", "Options")} and facts.name != "usr.mount":
+        return Decision(facts.name, Need.RELOAD, "its options changed")
+    if _matches(facts.name, _BUSY_MOUNTS):
+        return Decision(facts.name, Need.DEFER, "its unit file changed, and the system needs what it mounts")
+    return Decision(facts.name, Need.RESTART, _file_reason(keys))
+
+
+def _changed_target(facts: Facts, keys: _Keys) -> Decision:
+    if _hint(facts.new, "X-StopOnReconfiguration") is True and facts.name not in _SPECIAL_TARGETS:
+        return Decision(facts.name, Need.STOP, _file_reason(keys), start_again=True)
+    return Decision(facts.name, Need.NONE, "its unit file changed; what is new in it is started")
+
+
+def _stale_code(facts: Facts) -> Decision | None:
+    if not facts.stale or _kind(facts) not in ("service", "scope"):
+        return None
+    return Decision(facts.name, Need.RESTART, "it runs code that the change replaces", facts.stale)
+
+
+def _changed_programs(facts: Facts) -> Decision | None:
+    programs = _running_programs(facts)
+    if not programs or _kind(facts) != "service":
+        return None
+    return Decision(facts.name, Need.RESTART, "a program that it runs changed", programs)
+
+
+def _changed_configuration(facts: Facts) -> Decision | None:
+    if not facts.configuration or _kind(facts) != "service":
+        return None
+    environment = set(environment_files(facts.new)) if facts.new else set()
+    enough = _can_reload(facts) and not environment.intersection(facts.configuration)
+    need = Need.RELOAD if enough else Need.RESTART
+    return Decision(facts.name, need, "its configuration changed", facts.configuration)
+
+
+def _package_restarts(facts: Facts) -> Decision | None:
+    if facts.package_restarts is not True or _kind(facts) not in ("service", "timer", "path"):
+        return None
+    return Decision(facts.name, Need.RESTART, "its package restarts it on upgrade")
+
+
+def _old_view(facts: Facts) -> Decision | None:
+    if not facts.old_view or facts.unit_type == "oneshot":
+        return None
+    return Decision(facts.name, Need.REFRESH, "it goes on seeing the older /usr until it is restarted")
+
+
+_CAUSES: tuple[Callable[[Facts], Decision | None], ...] = (
+    _gone, _changed_file, _stale_code, _changed_programs, _changed_configuration, _package_restarts,
+    _old_view,
+)  # fmt: skip
+
+_CHANGED: Mapping[str, Callable[[Facts, _Keys], Decision]] = {
+    "service": _changed_service,
+    "socket": _changed_socket,
+    "mount": _changed_mount,
+    "target": _changed_target,
+}
+
+
+# --- rules: who has a say about it
+
+
+def _own(facts: Facts, wish: Decision) -> Decision | None:
+    if not facts.own or wish.need in (Need.NONE, Need.SKIP):
+        return None
+    return _instead(wish, _left(wish), "this operation runs inside it")
+
+
+def _pid1(facts: Facts, wish: Decision) -> Decision | None:
+    if facts.name != "init.scope":
+        return None
+    return _instead(wish, Need.NONE, "PID 1 executes itself again, it is never restarted")
+
+
+def _overridden(facts: Facts, wish: Decision) -> Decision | None:
+    want = facts.override
+    if want is None or (want is Need.RELOAD and wish.need is Need.REFRESH):
+        return None
+    says = f"the configuration says {want}"
+    if want in (Need.RESTART, Need.RELOAD):
+        if _is_gone(facts) or facts.name in _ROOTS or _kind(facts) in ("scope", "slice"):
+            return None
+        if want is Need.RELOAD and not _can_reload(facts):
+            return _instead(wish, Need.DEFER, f"{says}, and it cannot reload")
+        if want is Need.RESTART and _refuses(facts):
+            return _instead(wish, Need.DEFER, f"{says}, and systemd refuses to stop it")
+    return _instead(wish, want, says)
+
+
+def _settled(_facts: Facts, wish: Decision) -> Decision | None:
+    return wish if wish.need in (Need.NONE, Need.SKIP, Need.DEFER) else None
+
+
+def _never(facts: Facts, wish: Decision) -> Decision | None:
+    why = never(facts.name)
+    if why is None and _kind(facts) == "socket":
+        why = never(_service_of(facts))
+    if why is None or (wish.need is Need.RELOAD and facts.name in _BUSES):
+        return None
+    return _instead(wish, _left(wish), why)
+
+
+def _scope(facts: Facts, wish: Decision) -> Decision | None:
+    if _kind(facts) != "scope":
+        return None
+    return _instead(wish, _left(wish), "systemd cannot start a scope again")
+
+
+def _stopped(facts: Facts, wish: Decision) -> Decision | None:
+    if wish.need is not Need.STOP:
+        return None
+    if not wish.start_again and _hint(facts.old, "X-StopOnRemoval") is False:
+        return _instead(wish, Need.SKIP, "its unit file is gone, and said not to stop it then")
+    if facts.refuse_manual_stop:
+        return _instead(wish, Need.DEFER, f"{wish.reason}, and systemd refuses to stop it")
+    return wish
+
+
+def _hinted_reload(facts: Facts, wish: Decision) -> Decision | None:
+    wanted = wish.need in (Need.RESTART, Need.RELOAD) and _hint(facts.new, "X-ReloadIfChanged") is True
+    return replace(wish, need=Need.RELOAD) if wanted and _can_reload(facts) else None
+
+
+def _done(facts: Facts, wish: Decision) -> Decision | None:
+    if facts.unit_type != "oneshot" or wish.need is not Need.RESTART or facts.package_restarts is True:
+        return None
+    return _instead(wish, Need.SKIP, f"{wish.reason}; a oneshot that has done its work")
+
+
+def _hinted_skip(facts: Facts, wish: Decision) -> Decision | None:
+    if wish.need not in (Need.RESTART, Need.REFRESH):
+        return None
+    if _hint(facts.new, "X-RestartIfChanged") is False:
+        return _instead(wish, Need.SKIP, f"{wish.reason}; its unit file says not to restart it")
+    if _hint(facts.new, "X-OnlyManualStart") is True:
+        return _instead(wish, Need.SKIP, f"{wish.reason}; it is only started by hand")
+    return None
+
+
+def _refused(facts: Facts, wish: Decision) -> Decision | None:
+    if wish.need not in (Need.RESTART, Need.REFRESH) or not _refuses(facts):
+        return None
+    need = Need.DEFER if facts.stale else Need.SKIP
+    return _instead(wish, need, f"{wish.reason}; systemd refuses to restart it")
+
+
+def _package_leaves(facts: Facts, wish: Decision) -> Decision | None:
+    foreign = bool(facts.stale) and not facts.package
+    if facts.package_restarts is not False or wish.need not in (Need.RESTART, Need.RELOAD) or foreign:
+        return None
+    return _instead(wish, Need.SKIP, f"{wish.reason}; its package does not restart it on upgrade")
+
+
+def _stop_first(facts: Facts, wish: Decision) -> Decision | None:
+    if wish.need is not Need.RESTART or _hint(facts.new, "X-StopIfChanged") is not True:
+        return None
+    return replace(wish, need=Need.STOP, start_again=True)
+
+
+_RULES: tuple[Callable[[Facts, Decision], Decision | None], ...] = (
+    _own, _pid1, _overridden, _settled, _never, _scope, _stopped, _hinted_reload, _done, _hinted_skip,
+    _refused, _package_leaves, _stop_first,
+)  # fmt: skip
+
+
+# --- helpers
+
+
+def _kind(facts: Facts) -> str:
+    return facts.name.rpartition(".")[2]
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _instead(wish: Decision, need: Need, reason: str) -> Decision:
+    return replace(wish, need=need, reason=reason, start_again=False)
+
+
+def _left(wish: Decision) -> Need:
+    """An old view alone is no reason to wait for a reboot."""
+    return Need.SKIP if wish.need is Need.REFRESH else Need.DEFER
+
+
+def _is_gone(facts: Facts) -> bool:
+    return facts.gone or (facts.old is not None and facts.new is None)
+
+
+def _changed_keys(facts: Facts) -> _Keys:
+    """Return the changed settings that matter to a running unit."""
+    new = facts.new
+    if new is None or facts.gone:
+        return frozenset()
+    changed = difference(facts.old or UnitFile({}), new)
+    return frozenset(setting for setting in changed if not _ignorable(setting, new))
+
+
+def _ignorable(setting: tuple[str, str], new: UnitFile) -> bool:
+    section, key = setting
+    if section == "Unit" and key in _IGNORED:
+        return True
+    if setting == ("Service", "ExecReload"):
+        return not new.values(*setting)
+    return key not in _TRIGGERS and (key.startswith("X-") or section.startswith("X-"))
+
+
+def _file_reason(keys: _Keys) -> str:
+    names = sorted({key for _, key in keys})
+    more = ", …" if len(names) > 3 else ""
+    return f"its unit file changed ({', '.join(names[:3])}{more})"
+
+
+def _hint(unit: UnitFile | None, key: str) -> bool | None:
+    """Return a boolean of [Unit] or [Service], None when it is not set or no boolean."""
+    value = (unit.get("Unit", key) or unit.get("Service", key)).lower() if unit else ""
+    return True if value in _TRUE else False if value in _FALSE else None
+
+
+def _can_reload(facts: Facts) -> bool:
+    """Tell whether the unit can reload once systemd has read the new definition."""
+    if facts.new and (
+        facts.new.values("Service", "ExecReload") or facts.new.get("Service", "Type") == "notify-reload"
+    ):
+        return True
+    lost = facts.old and facts.new and facts.old.values("Service", "ExecReload")
+    return facts.can_reload and not lost
+
+
+def _refuses(facts: Facts) -> bool:
+    keys = ("RefuseManualStop", "RefuseManualStart")
+    return facts.refuse_manual_stop or any(_hint(facts.new, key) is True for key in keys)
+
+
+def _running_programs(facts: Facts) -> tuple[str, ...]:
+    """Leave out what only helper commands name: they run anew each time (ExecReload=/bin/kill)."""
+    if facts.new is None:
+        return facts.programs
+    main = {_merged(path) for path in executables(facts.new, ("ExecStart",))}
+    helpers = {_merged(path) for path in executables(facts.new, COMMANDS)} - main
+    return tuple(path for path in facts.programs if _merged(path) not in helpers)
+
+
+def _merged(path: str) -> str:
+    return _USR_MERGED.sub("/usr/", path)
+
+
+def _service_of(facts: Facts) -> str:
+    """Return the service that a socket unit starts; any instance of a template."""
+    unit = facts.new or facts.old or UnitFile({})
+    accept = unit.get("Socket", "Accept").lower() in _TRUE
+    stem = facts.name.removesuffix(".socket")
+    return unit.get("Socket", "Service") or (f"{stem}@0.service" if accept else f"{stem}.service")

@@ -1,0 +1,101 @@
+"""What runs: the processes of each unit, the files they execute, and which /usr they see.
+
+Reads /proc (proc(5)) and nothing of what a process could forge: not its environment, not its arguments.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from apt_ostree.system import mountinfo
+
+_UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)(?=/|$)")
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process.
+
+    unit: the unit whose control group it is in; mapped: (path, inode) of each file it may execute code of.
+    A path of a view that is no longer mounted lacks its /usr.
+    """
+
+    pid: int
+    name: str
+    unit: str
+    mapped: frozenset[tuple[str, int]]
+
+    @property
+    def label(self) -> str:
+        """Return "PID NAME"."""
+        return f"{self.pid} {self.name}"
+
+
+def processes() -> Iterator[Process]:
+    """Yield the processes that see our root directory; those of containers see another."""
+    root = (_PROC / "1/root/.").stat()
+    for entry in os.scandir(_PROC):
+        if not entry.name.isdecimal():
+            continue
+        directory = _PROC / entry.name
+        try:
+            theirs = (directory / "root/.").stat()
+            if (theirs.st_dev, theirs.st_ino) == (root.st_dev, root.st_ino):
+                yield _read(directory)
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue  # it ended meanwhile
+
+
+def _read(directory: Path) -> Process:
+    maps = (directory / "maps").read_text(errors="surrogateescape")
+    return Process(
+        pid=int(directory.name),
+        name=(directory / "comm").read_text(errors="replace").strip(),
+        unit=unit_of_cgroup((directory / "cgroup").read_text()),
+        mapped=executable_mappings(maps),
+    )
+
+
+def unit_of_cgroup(text: str) -> str:
+    """Return the outermost unit of a process's control group, or "" (cgroups(7))."""
+    group = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
+    found = _UNIT.search(group)
+    return found[0] if found else ""
+
+
+def executable_mappings(maps: str) -> frozenset[tuple[str, int]]:
+    """Return path and inode of the files that a process has mapped to execute."""
+    found = set()
+    for line in maps.splitlines():
+        words = line.split(maxsplit=5)
+        if len(words) == 6 and "x" in words[1] and words[5].startswith("/"):
+            found.add((words[5].removesuffix(" (deleted)"), int(words[4])))
+    return frozenset(found)
+
+
+def keeps_view(pid: int) -> bool:
+    """Tell whether a process will go on to see the present /usr when the system's changes.
+
+    Its mount namespace gets the system's changes when its /usr is a slave or a peer of the system's.
+    """
+    try:
+        if (_PROC / str(pid) / "ns/mnt").readlink() == (_PROC / "1/ns/mnt").readlink():
+            return False
+        theirs, ours = (_peers_of_usr(who) for who in (pid, 1))
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return theirs.isdisjoint(ours)
+
+
+def _peers_of_usr(pid: int) -> frozenset[int]:
+    """Return the peer groups that the mount which shows /usr belongs to or receives from."""
+    mounts = mountinfo.read(pid)
+    for target in ("/usr", "/"):
+        if stack := mountinfo.stack_at(mounts, target):
+            return frozenset(stack[-1].peers)
+    return frozenset()

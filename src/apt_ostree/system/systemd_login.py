@@ -1,0 +1,35 @@
+"""systemd-logind (org.freedesktop.login1(5)): keeps the system from shutting down at a bad moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NAME, _PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
+
+
+@contextmanager
+def inhibited(why: str) -> Iterator[None]:
+    """Block shutdown and sleep meanwhile, where logind runs; the kernel lets go when this process dies."""
+    fd = _inhibit(why)
+    try:
+        yield
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _inhibit(why: str) -> int | None:
+    from dasbus.connection import SystemMessageBus
+    from dasbus.error import DBusError
+    from dasbus.unix import GLibClientUnix
+
+    bus = SystemMessageBus()
+    try:
+        manager = bus.get_proxy(_NAME, _PATH, client=GLibClientUnix)
+        return int(manager.Inhibit("shutdown:sleep", "apt-ostree", why, "block"))
+    except (DBusError, OSError, ConnectionError):
+        return None  # a system without logind, or without a bus
+    finally:
+        bus.disconnect()

@@ -1,0 +1,262 @@
+"""What a live update does with services: why it restarts, when it is content, and the way back."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system import livehost
+from tests.system.livehost import Host, same
+
+RESTARTING = ("upgrade", "-A", "-y", "--packages-only", "--restart-services")
+SETTINGS = "/etc/apt-ostree/apt-ostree.conf.d/test.conf"
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[livehost.Shared]:
+    with livehost.prepared_disk() as disk, livehost.Shared(disk) as machine:
+        yield machine
+
+
+@pytest.fixture
+def host(shared: livehost.Shared) -> Iterator[Host]:
+    """The module's machine; after the test a reset must give back exactly what it showed at first."""
+    for machine in shared.lend():
+        yield machine
+        machine.suites("stable")
+
+
+@contextlib.contextmanager
+def settings(host: Host, text: str) -> Iterator[None]:
+    host.sh(f"mkdir -p {Path(SETTINGS).parent}; printf '%s' '{text}' >{SETTINGS}")
+    try:
+        yield
+    finally:
+        host.sh(f"rm -r {Path(SETTINGS).parent}; rmdir --ignore-fail-on-non-empty /etc/apt-ostree")
+
+
+def ask(host: Host, service: str) -> str:
+    return host.run(
+        "curl", "--silent", "--unix-socket", f"/run/{service}/socket", "http://x/"
+    ).stdout.split()[0]
+
+
+def newer(host: Host, *packages: str) -> None:
+    """Install 1.0 live, and offer 2.0."""
+    host.ao("install", "-A", "-y", *packages)
+    host.suites("stable", "updates")
+
+
+def upgrade(host: Host, *options: str, code: int = 0) -> dict[str, Any]:
+    return host.json(*RESTARTING, *options, code=code)[-1]
+
+
+def steps(plan: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    return {step["unit"]: (step["action"], step["acts"]) for step in plan["units"]}
+
+
+def test_a_changed_program_is_named_and_with_the_option_restarted(host: Host):
+    newer(host, "fx-service")
+    host.ao("upgrade", "--packages-only")
+    named = host.json("apply-live", "--dry-run", "--allow-replacement")[-1]["plan"]
+    assert steps(named) == {"fx-service.service": ("restart", False)}
+    assert named["impact"] == "service"
+    planned = host.json("apply-live", "--dry-run", "--allow-replacement", "--restart-services")[-1]["plan"]
+
+    done = host.json("apply-live", "--allow-replacement", "--restart-services")[-1]
+
+    assert done["plan"] == planned
+    assert steps(done["plan"]) == {"fx-service.service": ("restart", True)}
+    assert done["plan"]["units"][0]["evidence"] == ["/usr/libexec/fx-service/daemon"]
+    assert ask(host, "fx-service") == "2.0"
+    host.ao("rollback", "--live")
+    assert ask(host, "fx-service") == "1.0"
+
+
+def test_without_the_option_nothing_is_restarted_and_later_it_still_is_known(host: Host):
+    newer(host, "fx-service", "fx-hello")
+    host.ao("upgrade", "-A", "-y", "--packages-only")
+    assert ask(host, "fx-service") == "1.0"
+    host.ao("uninstall", "-A", "-y", "fx-hello")
+    assert ask(host, "fx-service") == "1.0"
+
+
+@pytest.mark.parametrize("service", ["fx-broken", "fx-flaps", "fx-mute"])
+def test_an_update_that_does_not_run_is_undone(host: Host, service: str):
+    newer(host, service)
+    before = host.look()
+    with settings(host, "[Live]\nUnitTimeout=4\n"):
+        failed = upgrade(host, code=1)
+    assert service in failed["message"]
+    assert ask(host, service) == "1.0"
+    same(before.system(), host.look().system())
+    assert before.deployments == host.look().deployments
+    assert json.loads(host.ao("history", "--json").stdout)[-1]["outcome"] == "failed"
+
+
+def test_a_service_that_does_not_stop_is_undone(host: Host):
+    newer(host, "fx-deaf")
+    before = host.look()
+    with settings(host, "[Live]\nUnitTimeout=3\n"):
+        failed = upgrade(host, code=1)
+    assert "fx-deaf" in failed["message"]
+    assert ask(host, "fx-deaf") == "1.0"
+    same(before.system(), host.look().system())
+    host.sh("systemctl kill --signal=KILL fx-deaf")  # or the reset after this test waits
+
+
+def test_a_health_check_decides(host: Host):
+    newer(host, "fx-service")
+    directory = "/etc/greenboot/check/required.d"
+    host.sh(f"mkdir -p {directory}; printf '#!/bin/sh\\necho too bad; exit 1\\n' >{directory}/x.sh")
+    host.sh(f"chmod 755 {directory}/x.sh")
+    try:
+        failed = upgrade(host, code=1)
+        assert "x.sh" in failed["message"] and "too bad" in failed["details"]
+        assert ask(host, "fx-service") == "1.0"
+        host.sh(f"printf '#!/bin/sh\\nexit 0\\n' >{directory}/x.sh")
+        done = upgrade(host)
+        assert done["plan"]["health_checks"] == [f"{directory}/x.sh"]
+        assert ask(host, "fx-service") == "2.0"
+    finally:
+        host.sh("rm -r /etc/greenboot")
+
+
+#: Asks all the time, and counts what is refused.
+_HAMMER = r"""
+import os, socket, time
+refused, answers = 0, set()
+while not os.path.exists("/run/stop-hammer"):
+    client = socket.socket(socket.AF_UNIX)
+    try:
+        client.connect("/run/fx-socket")
+        client.sendall(b"hello\n")
+        answers.add(client.recv(100).decode().strip())
+    except ConnectionRefusedError:
+        refused += 1
+    except ConnectionResetError:
+        pass
+    client.close()
+    time.sleep(0.002)
+print(refused, *sorted(answers), sep="\n")
+"""
+
+
+def test_a_socket_stays_open(host: Host):
+    newer(host, "fx-socket")
+    host.run("systemd-run", "--quiet", "--unit=hammer", "-p", "StandardOutput=file:/run/hammered",
+             "/usr/bin/python3", "-c", _HAMMER)  # fmt: skip
+    livehost.wait_for(host, "systemctl is-active fx-socket.service")
+    done = upgrade(host)
+    assert steps(done["plan"])["fx-socket.service"] == ("restart", True)
+    assert "fx-socket.socket" not in steps(done["plan"])
+    host.sh("sleep 0.3; touch /run/stop-hammer; while systemctl is-active -q hammer; do sleep 0.1; done")
+    refused, *answers = host.sh("cat /run/hammered; rm /run/hammered /run/stop-hammer").splitlines()
+    assert refused == "0"
+    assert {"version 1.0", "version 2.0"} <= set(answers)
+
+
+def test_instances_one_by_one(host: Host):
+    newer(host, "fx-worker")
+    instances = [f"fx-worker@{number}.service" for number in (1, 2, 3)]
+    host.run("systemctl", "start", *instances)
+    try:
+        host.sh("touch /etc/fx-worker-fails; rm /run/fx-worker.log")
+        failed = upgrade(host, code=1)
+        assert "fx-worker@2.service" in failed["message"]
+        log = host.sh("cat /run/fx-worker.log; rm /run/fx-worker.log").splitlines()
+        assert log[:2] == ["1 2.0", "2 2.0"]  # the third was not touched any more
+        assert sorted(log[2:]) == ["1 1.0", "2 1.0"]
+        assert all(host.is_active(name) for name in instances)
+        host.sh("rm /etc/fx-worker-fails")
+        upgrade(host)
+        assert host.sh("cat /run/fx-worker.log").splitlines() == ["1 2.0", "2 2.0", "3 2.0"]
+    finally:
+        host.sh("rm -f /etc/fx-worker-fails")
+        host.run("systemctl", "stop", *instances)
+
+
+@pytest.mark.parametrize(("choice", "action"), [("skip", "skip"), ("defer", "defer")])
+def test_settings_for_one_unit(host: Host, choice: str, action: str):
+    newer(host, "fx-service")
+    with settings(host, f"[Units]\nfx-service.service={choice}\n"):
+        done = upgrade(host)
+    assert steps(done["plan"]) == {"fx-service.service": (action, False)}
+    assert ask(host, "fx-service") == "1.0"
+
+
+def test_policy_rc_d_is_asked(host: Host):
+    newer(host, "fx-service")
+    host.sh(
+        "mkdir -p /run/sbin; mount -t tmpfs none /run/sbin; cp -a /usr/sbin/. /run/sbin/;"
+        "printf '#!/bin/sh\\n[ $1.$2 != fx-service.service.restart ] || exit 101\\n' "
+        ">/run/sbin/policy-rc.d;"
+        "chmod 755 /run/sbin/policy-rc.d; mount --bind /run/sbin /usr/sbin"
+    )
+    try:
+        done = upgrade(host)
+    finally:
+        host.sh("umount /usr/sbin; umount /run/sbin")
+    assert steps(done["plan"]) == {"fx-service.service": ("skip", False)}
+    assert ask(host, "fx-service") == "1.0"
+
+
+# --- history and the way back
+
+
+def test_rollback_to_any_generation(host: Host):
+    host.suites("stable", "updates")
+    host.ao("install", "-A", "-y", "fx-hello=1.0")
+    looks = [host.look()]
+    host.ao("install", "-A", "-y", "fx-service=1.0", "fx-conf=1.0")
+    looks.append(host.look())
+    host.ao("uninstall", "-A", "-y", "fx-conf", "fx-service")
+    numbers = [row[0] for row in host.look().records]
+    host.ao("rollback", "--live", str(numbers[1]))
+    same(looks[1].system(), host.look().system())
+    assert ask(host, "fx-service") == "1.0"
+    host.ao("rollback", "--live")
+    same(looks[0].system(), host.look().system())
+    host.ao("rollback", "--live", "99", code=2)
+    host.ao("rollback", "--live", "0")
+    listed = json.loads(host.ao("history", "--json").stdout)[-6:]
+    assert [entry["outcome"] for entry in listed] == ["rolled back"] * 3 + ["done"] * 3
+    assert all(entry["ended"] for entry in listed)
+    assert host.ao("history").stdout.splitlines()[0].split()[:3] == ["WHEN", "WHO", "WHAT"]
+    shown = json.loads(host.ao("history", "show", str(numbers[0]), "--json").stdout)
+    assert shown["plan"]["packages"]["added"][0]["name"] == "fx-hello"
+    assert set(shown["steps"]) == {"detection", "preparation", "application", "verification"}
+    host.ao("history", "show", "999", code=2)
+
+
+def test_history_compares(host: Host):
+    host.ao("install", "-A", "-y", "fx-hello")
+    host.ao("install", "-A", "-y", "fx-conf")
+    one, two = (row[0] for row in host.look().records)
+    found = json.loads(host.ao("history", "diff", str(one), str(two), "--json").stdout)
+    assert [p["name"] for p in found["packages"]["added"]] == ["fx-conf"]
+    assert ["added", "/usr/share/fx-conf/version"] in found["changes"]
+
+
+def test_unconfirmed_is_undone(host: Host):
+    newer(host, "fx-service")
+    before = host.look()
+    upgrade(host, "--confirm-within=3s")
+    assert ask(host, "fx-service") == "2.0"
+    livehost.wait_for(host, "apt-ostree history | tail -n 1 | grep -q unconfirmed")
+    assert ask(host, "fx-service") == "1.0"
+    same(before.system(), host.look().system())
+
+
+def test_confirmed_stays(host: Host):
+    newer(host, "fx-service")
+    upgrade(host, "--confirm-within=3s")
+    host.ao("confirm")
+    host.sh("sleep 4; ! systemctl list-timers --all | grep apt-ostree-unconfirmed")
+    assert ask(host, "fx-service") == "2.0"
+    host.ao("confirm", code=3)

@@ -1,0 +1,70 @@
+"""A live install in a virtual machine: a real kernel, initramfs and reboot, nothing of a container."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from testbed_lib.machine import Machine
+
+from tests.system.livehost import Host
+
+TIMEOUT = 600  # seconds of one command; everything is emulated
+
+
+@pytest.fixture
+def host(new_machine: Callable[..., Machine]) -> Iterator[Host]:
+    """A virtual machine that has the package lists and archives already: a container got them."""
+    machine = new_machine()
+    machine.boot()
+    host = Host(machine)
+    host.run("apt-ostree", "install", "--download-only", "nginx-light", "fx-hello", timeout=TIMEOUT)
+    machine.stop()
+    machine.boot(vm=True)
+    yield host
+
+
+def install(host: Host, *packages: str) -> None:
+    host.run("apt-ostree", "install", "-A", "-y", "-C", *packages, timeout=TIMEOUT)
+
+
+def usr_mounts(host: Host) -> list[str]:
+    return host.sh("awk '$5 == \"/usr\" {print $1}' /proc/1/mountinfo").splitlines()
+
+
+def answers(host: Host) -> bool:
+    return "nginx" in host.run("curl", "--silent", "--fail", "http://localhost/", check=False).stdout
+
+
+def check_modules(host: Host) -> None:
+    host.sh("test -d /usr/lib/modules/$(uname -r)/kernel; modprobe -n -v dummy | grep -q dummy.ko")
+
+
+def check_no_live_trace(host: Host) -> None:
+    assert host.sh("ostree refs --list apt-ostree/live") == ""
+    assert host.sh("ls -A /ostree/apt-ostree/layers 2>/dev/null || true") == ""
+    assert not host.exists("/var/lib/apt-ostree/live")
+    assert host.sh("findmnt -no FSTYPE /usr") == "ext4\n"
+    assert host.look().records == []
+
+
+@pytest.mark.vm
+def test_live_install_and_reboot(host: Host):
+    before = len(usr_mounts(host))
+    install(host, "nginx-light")
+    assert answers(host)
+    check_modules(host)
+    assert len(usr_mounts(host)) == before + 1
+    install(host, "fx-hello")
+    assert host.run("fx-hello").stdout == "hello 1.0\n"
+    assert len(usr_mounts(host)) == before + 1  # slipped beneath the first view, which then went
+    assert answers(host)
+
+    host.reboot()
+
+    assert answers(host)
+    assert host.run("fx-hello").stdout == "hello 1.0\n"
+    check_modules(host)
+    check_no_live_trace(host)
+    host.check_clean()
+    host.run("ostree", "fsck", "--quiet", timeout=TIMEOUT)
