@@ -160,7 +160,9 @@ def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) 
         )
 
     return UnitWork(
-        stop=tuple(sorted(going | {u for u in names(UnitAction.START) if u in states and states[u].is_active})),
+        stop=tuple(
+            sorted(going | {u for u in names(UnitAction.START) if u in states and states[u].is_active})
+        ),
         start=tuple(unit for unit, done in first.items() if done is UnitAction.STOP),
         restart=names(UnitAction.RESTART),
         reload=names(UnitAction.RELOAD),
