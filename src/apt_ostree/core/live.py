@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, live_undo
+from apt_ostree.core import host, live_undo, subset
 from apt_ostree.core.live_plan import ETC, Change, Situation, look, plan_change
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
 from apt_ostree.model.plan import EtcAction, UnitAction
+from apt_ostree.model.selection import Selection
 from apt_ostree.model.treediff import Kind
 from apt_ostree.system import files, statedb, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
@@ -44,20 +45,47 @@ def apply_live(
     *,
     target: str | None = None,
     reset: bool = False,
+    packages: Sequence[str] = (),
+    excluded: Sequence[str] = (),
+    security: bool = False,
     allow_replacement: bool = False,
     dry_run: bool = False,
     confirm: bool = False,
 ) -> Mapping[str, Any]:
-    """Make the pending deployment, or `target`, current on the running system; or go back to the booted."""
-    if reset and target:
-        raise UsageError("--reset and --target exclude each other")
+    """Make the pending deployment, a part of it, or `target` current; or go back to the booted commit."""
+    selection = Selection(tuple(packages), tuple(excluded), security)
+    if bool(reset) + bool(target) + bool(selection) > 1:
+        raise UsageError("--reset, --target, and a selection of packages exclude each other")
     with host.changing("change the running system") as sysroot, statedb.opened() as db:
         live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
             return live_undo.reset(report, sysroot, db, dry_run=dry_run)
+        if selection:
+            limits = {"allow_removal": allow_replacement, "dry_run": dry_run, "confirm": confirm}
+            return _apply_selection(report, sysroot, db, selection, **limits)
         commit = _choose_target(sysroot, target)
         change = plan(report, sysroot, db, commit, allow_replacement=allow_replacement, confirm=confirm)
         return carry_out(report, sysroot, db, change, dry_run=dry_run)
+
+
+def _apply_selection(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    selection: Selection,
+    *,
+    allow_removal: bool,
+    dry_run: bool,
+    confirm: bool,
+) -> Mapping[str, Any]:
+    """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
+    shown = look(sysroot, db)
+    keep, chosen = not dry_run, {"selection": selection.to_json()}
+    with subset.built(report, sysroot, shown, selection, allow_removal=allow_removal, keep=keep) as commit:
+        if commit == shown.commit:
+            return chosen | {"changed": False, "live": False, "commit": commit}
+        change = plan(report, sysroot, db, commit, allow_replacement=True, confirm=confirm)
+        return chosen | carry_out(report, sysroot, db, change, dry_run=dry_run)
 
 
 def plan(
