@@ -1,7 +1,7 @@
 """Builds the repository of fixture packages (tests/fixtures/packages.py), signed and cached by its content.
 
 <repository>/pool/*.deb
-<repository>/dists/{stable,updates}           signed: versions 1.0, and 2.0
+<repository>/dists/{stable,security,updates}  signed: versions 1.0, 1.1 of a few packages, and 2.0
 <repository>/dists/{unsigned,badsig,expired}  not to be trusted: no signature, a wrong one, an old one
 <repository>/testbed.gpg                      the public key
 """
@@ -25,7 +25,7 @@ from typing import Any
 from testbed_lib.common import CACHE, CHECKOUT, hash_of, locked, run, say
 
 _DEFINITIONS = CHECKOUT / "tests/fixtures/packages.py"
-SUITES = ("stable", "updates", "unsigned", "badsig", "expired")
+SUITES = ("stable", "security", "updates", "unsigned", "badsig", "expired")
 #: All files of the packages bear this date, so that a rebuilt repository is the same.
 _EPOCH = 1_700_000_000
 
@@ -142,7 +142,7 @@ def _make_keys(directory: Path) -> None:
 
 
 def _write_suite(target: Path, suite: str, stanzas: Iterable[str], keys: Path) -> None:
-    version = {"stable": "1.0", "updates": "2.0"}.get(suite, "9.0")
+    version = {"stable": "1.0", "security": "1.1", "updates": "2.0"}.get(suite, "9.0")
     chosen = [stanza for stanza in stanzas if f"\nVersion: {version}\n" in stanza]
     index = ("\n\n".join(chosen) + "\n").encode()
     top = target / "dists" / suite
@@ -168,7 +168,7 @@ def _release(suite: str, names: dict[str, bytes]) -> str:
     now = datetime.now(UTC)
     lines = [
         "Origin: Testbed",
-        "Label: Testbed",
+        f"Label: Testbed{'-Security' if suite == 'security' else ''}",
         f"Suite: {suite}",
         f"Codename: {suite}",
         "Architectures: amd64",

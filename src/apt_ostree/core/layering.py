@@ -6,8 +6,10 @@ no ref or deployment points at the result until the caller deploys it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apt_ostree.core import buildsteps, trees
 from apt_ostree.model import layout
@@ -21,10 +23,14 @@ from apt_ostree.system.ostree import overlay_commit
 from apt_ostree.system.ostree.repo import package_list, text
 from apt_ostree.system.ostree.sysroot import Sysroot
 
+if TYPE_CHECKING:
+    from apt_ostree.system.apt.resolver import Resolver, Wanted
+
 #: Room that a build needs besides the packages' own (bytes).
 _HEADROOM = 64_000_000
 #: Seconds that a step of finishing the tree may take; making an initramfs takes long on slow machines.
 _LONGEST_STEP = 1800.0
+_DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +39,9 @@ class Recipe:
 
     base: the commit that the packages are layered on; start: the commit the work starts from, which is the
     base or a commit layered on it already. install, upgrade, keep: see system.apt.resolver.Wanted.
+    choose: decides instead of these what is wanted, once the archives are known; of `local`, it takes some.
+    lists_age: seconds after which package lists are too old. title, metadata: further description of the
+    commit.
     """
 
     base: str
@@ -41,6 +50,10 @@ class Recipe:
     local: tuple[LocalPackage, ...] = ()
     upgrade: bool = False
     keep: tuple[tuple[str, str], ...] = ()
+    choose: Callable[[Resolver], Wanted] | None = None
+    lists_age: float = _DAY
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +99,16 @@ def _install(
     from apt_ostree.system.apt.resolver import Resolver, Wanted
 
     config.use_build_root(root, scratch, buildsteps.extended_states(root))
-    if not options.cache_only and (recipe.upgrade or not acquire.lists_are_current()):
+    if not options.cache_only and (recipe.upgrade or not acquire.lists_are_current(recipe.lists_age)):
         with task(report, "Refreshing package lists"):
             acquire.refresh_lists(report)
     exact = local.offer(report, recipe.local, scratch)
     with task(report, "Resolving packages"):
         resolver = Resolver(local_archive=config.local_directory(scratch))
-        wanted = Wanted((*recipe.install, *exact), recipe.upgrade, dict(recipe.keep))
+        if recipe.choose:
+            wanted = recipe.choose(resolver)
+        else:
+            wanted = Wanted((*recipe.install, *exact), recipe.upgrade, dict(recipe.keep))
         transaction = resolver.resolve(wanted)
         resolver.refuse_untrusted(transaction)
     if not transaction:
@@ -129,6 +145,7 @@ def _commit(
     metadata = {
         layout.META_BASE: text(recipe.base),
         layout.META_PACKAGES: package_list(packages),
+        **{key: text(value) for key, value in recipe.metadata.items()},
     }
     if version := base_metadata.get(layout.META_VERSION):
         metadata[layout.META_VERSION] = text(version)
@@ -139,7 +156,7 @@ def _commit(
             sysroot.repo,
             recipe.start,
             scratch / "upper",
-            subject=_subject(transaction),
+            subject=": ".join(filter(None, (recipe.title, _subject(transaction)))),
             metadata=metadata,
         )
     failpoint("layering.after-commit")

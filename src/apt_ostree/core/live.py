@@ -6,13 +6,13 @@ keep the new generation or undo everything in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo
+from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo, subset
 from apt_ostree.core.live_act import Clock
 from apt_ostree.core.live_plan import ETC, Change, Prepared, Situation, look, plan_change
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
@@ -20,6 +20,7 @@ from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.plan import EtcAction, RestartPolicy
+from apt_ostree.model.selection import Selection
 from apt_ostree.system import files, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
@@ -51,24 +52,44 @@ def apply_live(
     *,
     target: str | None = None,
     reset: bool = False,
+    packages: Sequence[str] = (),
+    excluded: Sequence[str] = (),
+    security: bool = False,
     dry_run: bool = False,
     **options: Any,
 ) -> Mapping[str, Any]:
-    """Make the pending deployment, or `target`, current on the running system; or go back to the booted.
+    """Make the pending deployment, a part of it, or `target` current; or go back to the booted commit.
 
     options: fields of `Wishes`.
     """
-    if reset and target:
-        raise UsageError("--reset and --target exclude each other")
+    selection = Selection(tuple(packages), tuple(excluded), security)
+    if bool(reset) + bool(target) + bool(selection) > 1:
+        raise UsageError("--reset, --target, and a selection of packages exclude each other")
     wishes = Wishes(**options)
     with host.changing("change the running system") as sysroot, statedb.opened() as db:
         live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
             policy = RestartPolicy(wishes.restart_services)
             return live_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
+        if selection:
+            return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
         commit = _choose_target(sysroot, target)
         change = plan(report, sysroot, db, commit, wishes)
         return carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
+
+
+def _apply_selection(
+    report: Report, sysroot: Sysroot, db: StateDb, selection: Selection, wishes: Wishes, *, dry_run: bool
+) -> Mapping[str, Any]:
+    """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
+    shown, removal = look(sysroot, db), wishes.allow_replacement
+    keep, chosen = not dry_run, {"selection": selection.to_json()}
+    wishes = replace(wishes, allow_replacement=True)
+    with subset.built(report, sysroot, shown, selection, allow_removal=removal, keep=keep) as commit:
+        if commit == shown.commit:
+            return chosen | {"changed": False, "live": False, "commit": commit}
+        change = plan(report, sysroot, db, commit, wishes)
+        return chosen | carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 
 def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wishes) -> Change:

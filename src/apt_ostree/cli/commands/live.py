@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import click
 
 from apt_ostree.cli import options
 
+#: Argument of the verb -> option with a list of packages.
+_LISTS = {"packages": "--packages", "excluded": "--except"}
+
 
 @click.command(
     name="apply-live",
-    epilog="Examples: apt-ostree apply-live; apt-ostree apply-live --dry-run; apt-ostree apply-live --reset",
+    epilog="Examples: apt-ostree apply-live; apt-ostree apply-live --packages=nginx,openssl; "
+    "apt-ostree apply-live --security --except=openssh-server; apt-ostree apply-live --reset",
 )
 @options.json_output
 @options.quiet
@@ -24,18 +29,34 @@ from apt_ostree.cli import options
 @options.confirm_within
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
 @click.option("--reset", is_flag=True, help="Go back to the booted commit.")
+@click.option(
+    "--packages", multiple=True, metavar="NAME,...", help="Apply only these, with what they depend on."
+)
+@click.option("--except", "excluded", multiple=True, metavar="NAME,...", help="Apply all but these packages.")
+@click.option("--security", is_flag=True, help="Apply only security updates.")
 def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run: bool, **given: Any) -> int:
     """Make the pending deployment current on the running system, without a reboot.
 
     The plan is shown before anything is changed. Nobody sees a half-changed /usr; when a step fails,
     everything is put back.
+
+    With --packages, --except and --security, a part of the pending deployment is applied, and the rest waits
+    for the reboot; where none is pending, packages come from the archives, and a name may be NAME=VERSION.
+    What comes from the archives this way lasts until the reboot. Packages that change need no
+    --allow-replacement then.
     """
+    selection = {key: _words(given[key], option) for key, option in _LISTS.items()}
+    selected = any(selection.values()) or given["security"]
     if reset and target:
         raise click.UsageError("--reset and --target exclude each other")
+    if selected and (reset or target):
+        raise click.UsageError("--packages, --except and --security exclude --reset and --target")
     confirm = not given["assumeyes"] and not dry_run and sys.stdin.isatty() and not given["as_json"]
     arguments: dict[str, Any] = {
         "target": target,
         "reset": reset,
+        **selection,
+        "security": given["security"],
         "allow_replacement": allow_replacement,
         "dry_run": dry_run,
         "confirm": confirm,
@@ -52,6 +73,14 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
 def confirm(**given: Any) -> int:
     """Keep a live change that was made with --confirm-within."""
     return options.run_verb("confirm", {}, given)
+
+
+def _words(given: Iterable[str], option: str) -> list[str]:
+    """Return the names of a list that may be given in parts; one without names would select everything."""
+    words = [word.strip() for part in given for word in part.split(",")]
+    if not all(words):
+        raise click.UsageError(f"{option} names no package")
+    return list(dict.fromkeys(words))
 
 
 @click.command()

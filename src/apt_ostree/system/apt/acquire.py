@@ -21,7 +21,7 @@ from apt_ostree.system.failpoints import failpoint
 
 _STAMP = Path("/var/cache/apt-ostree/refreshed")
 _LOCAL = ("file:", "copy:")  # archives that are used where they are
-_MAX_AGE = 24 * 3600  # seconds; apt's own daily timer has the same pace
+_DAY = 24 * 3600.0  # seconds; apt's own daily timer has the same pace
 
 
 class _Progress:
@@ -85,8 +85,8 @@ class _Progress:
         return False
 
 
-def lists_are_current() -> bool:
-    """Tell whether the package lists are here, younger than a day and younger than the sources."""
+def lists_are_current(max_age: float = _DAY) -> bool:
+    """Tell whether the package lists are here, not older than `max_age` (s) and younger than the sources."""
     try:
         refreshed = _STAMP.stat().st_mtime
     except FileNotFoundError:
@@ -98,7 +98,7 @@ def lists_are_current() -> bool:
     lists = Path(config.find_dir("Dir::State::lists"))
     if not any(lists.glob("*Packages*")):
         return False
-    return newest < refreshed and time.time() - refreshed < _MAX_AGE
+    return newest < refreshed and time.time() - refreshed < max_age
 
 
 def refresh_lists(report: Report, *, everything: bool = True) -> None:

@@ -29,11 +29,14 @@ class Wanted:
     install: requests (NAME, NAME=VERSION, NAME:ARCH).
     upgrade: bring every other package to the archives' newest version.
     keep:    versions in use, which are preferred to newer ones; no package gets older than that.
+    along:   further requests, when `install` and these are all that may change: what they depend on is not
+             looked for, and what does not fit together is refused.
     """
 
     install: tuple[str, ...] = ()
     upgrade: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
+    along: tuple[str, ...] | None = None
 
 
 class Resolver:
@@ -64,10 +67,17 @@ class Resolver:
         except Refused:
             if not wanted.keep:
                 raise
-        self.depcache.init()  # perhaps newer versions than those in use are needed
+        self.reset()  # perhaps newer versions than those in use are needed
         return self._resolve(wanted, exact=False)
 
+    def reset(self) -> None:
+        """Forget all decisions."""
+        self.depcache.init()
+        self._chosen = {}
+
     def _resolve(self, wanted: Wanted, *, exact: bool) -> Transaction:
+        if wanted.along is not None:
+            return self._resolve_alone(wanted.install, wanted.along)
         solver = apt_pkg.ProblemResolver(self.depcache)
         with explained("resolve the packages"):
             self._keep(wanted.keep, exact=exact)
@@ -84,6 +94,28 @@ class Resolver:
                 for pkg in targets:
                     self.depcache.mark_install(pkg, True, True)
         self._solve(solver, targets)
+        self._drop_superseded_kernels()
+        transaction = self._transaction()
+        self._refuse_removals(transaction)
+        return transaction
+
+    def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> Transaction:
+        asked, pulled = ([self._target(request) for request in words] for words in (install, along))
+        targets = [*asked, *pulled]
+        self._requested = frozenset(pkg.name for pkg in asked)
+        marking: Any = apt_pkg.ActionGroup(self.depcache)
+        with explained("resolve the packages"), marking:
+            for pkg in targets:
+                automatic = self.depcache.is_auto_installed(pkg) if pkg.current_ver else pkg not in asked
+                self.depcache.mark_install(pkg, False, True)
+                self.depcache.mark_auto(pkg, automatic)
+        held = [pkg.name for pkg in targets if self._final_version(pkg) != self._chosen[pkg.id]]
+        if held or self.depcache.broken_count:
+            raise Refused(
+                "the packages cannot be changed without others",
+                details=(*self._unmet(), *(f"{name} cannot be changed" for name in held)),
+                hint="choose other packages or versions; nothing was changed",
+            )
         self._drop_superseded_kernels()
         transaction = self._transaction()
         self._refuse_removals(transaction)
@@ -220,7 +252,7 @@ class Resolver:
     def _final_version(self, pkg: apt_pkg.Package) -> Any:
         if self.depcache.marked_delete(pkg):
             return None
-        if self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg):
+        if not self.depcache.marked_keep(pkg):
             return self.depcache.get_candidate_ver(pkg)
         return pkg.current_ver
 
@@ -279,7 +311,7 @@ class Resolver:
             reason=reason,
             origin=_origin_text(files[0]) if files else "",
             size=version.size,
-            security=any((f.label or "").endswith("-Security") for f in files),
+            security=is_security(version),
         )
 
     def refuse_untrusted(self, transaction: Transaction) -> None:
@@ -296,6 +328,11 @@ class Resolver:
                 details=untrusted,
                 hint="sign the archive and name its key with Signed-By in its sources file",
             )
+
+
+def is_security(version: apt_pkg.Version) -> bool:
+    """Tell whether an archive for security updates offers a version: Debian labels it Debian-Security."""
+    return any((row[0].label or "").endswith("-Security") for row in version.file_list)
 
 
 def _origin_text(source: apt_pkg.PackageFile) -> str:

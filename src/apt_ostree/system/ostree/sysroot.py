@@ -171,6 +171,10 @@ class Sysroot:
         for ref, checksum in self.repo.refs("ostree").items():
             if checksum not in present:  # libostree leaves the ref of a dropped staged deployment behind
                 self.repo.set_ref(ref, None)
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove what no deployment and no ref needs."""
         with explained("clean up the system root"):
             self._sysroot.cleanup(None)
 

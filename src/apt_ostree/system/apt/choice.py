@@ -1,0 +1,96 @@
+"""What choosing a part of an upgrade needs to know of the archives. Only reads what a resolver has open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import apt_pkg
+
+from apt_ostree.model.closure import Key, Member, Members, Relation
+from apt_ostree.model.package import Package
+from apt_ostree.model.transaction import Transaction
+from apt_ostree.system.apt.resolver import Resolver, is_security
+
+
+def satisfies(version: str, operator: str, other: str) -> bool:
+    """Compare two versions as dpkg does."""
+    return bool(apt_pkg.check_dep(version, operator, other))
+
+
+def after(resolver: Resolver, transaction: Transaction, shown: Members) -> Members:
+    """Return the packages that a resolved transaction leaves, with their relations."""
+    gone = {(step.name, step.architecture) for step in transaction.remove}
+    target = {key: member for key, member in shown.items() if key not in gone}
+    for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):
+        pkg = resolver.cache[step.name, step.architecture]
+        version = resolver.depcache.get_candidate_ver(pkg)
+        member = _member(Package(step.name, step.new, step.architecture), version)
+        # A package may change its architecture, to `all` for instance; dpkg then replaces the other one.
+        for key in _replaced(target, step.name, pkg.architecture):
+            del target[key]
+        target[member.key] = member
+    return target
+
+
+def absent(resolver: Resolver, packages: Iterable[Package]) -> list[Package]:
+    """Return the packages whose versions no archive offers any more."""
+    return [package for package in packages if not _offered(resolver, package)]
+
+
+def security_updates(
+    resolver: Resolver, packages: Iterable[Package], limits: Mapping[Key, str] | None = None
+) -> dict[Key, str]:
+    """Return the newest security update of each package (in its present version) that has one.
+
+    limits: the versions that packages change to, which an update must not exceed; without them, these are
+    the candidates of the archives by apt's own policy, and what is on hold is left alone.
+    """
+    found = {}
+    for package in packages:
+        key = (package.name, package.architecture)
+        if key not in resolver.cache:
+            continue
+        pkg = resolver.cache[key]
+        limit = limits.get(key) if limits is not None else _candidate(resolver, pkg)
+        updates = [
+            version.ver_str
+            for version in pkg.version_list  # the newest first
+            if limit and is_security(version) and _between(package.version, version.ver_str, limit)
+        ]
+        if updates:
+            found[key] = updates[0]
+    return found
+
+
+def _candidate(resolver: Resolver, pkg: apt_pkg.Package) -> str | None:
+    candidate = resolver.depcache.get_candidate_ver(pkg)
+    return candidate.ver_str if candidate and pkg.selected_state != apt_pkg.SELSTATE_HOLD else None
+
+
+def _between(old: str, version: str, limit: str) -> bool:
+    return apt_pkg.version_compare(old, version) < 0 and apt_pkg.version_compare(version, limit) <= 0
+
+
+def _offered(resolver: Resolver, package: Package) -> bool:
+    key = (package.name, package.architecture)
+    versions = resolver.cache[key].version_list if key in resolver.cache else []
+    same = (version for version in versions if version.ver_str == package.version)
+    return any(not row[0].not_source for version in same for row in version.file_list)
+
+
+def _replaced(target: Members, name: str, architecture: str) -> list[Key]:
+    return [key for key in target if key[0] == name and key[1] in (architecture, "all")]
+
+
+def _member(package: Package, version: Any) -> Member:
+    def groups(*kinds: str) -> list[tuple[Relation, ...]]:
+        found = (group for kind in kinds for group in version.depends_list.get(kind, []))
+        return [tuple(Relation(d.target_pkg.name, d.comp_type, d.target_ver or "") for d in g) for g in found]
+
+    return Member(
+        package,
+        depends=tuple(groups("PreDepends", "Depends")),
+        conflicts=tuple(one for group in groups("Conflicts", "Breaks") for one in group),
+        provides=tuple((name, provided or "") for name, provided, _version in version.provides_list),
+    )
