@@ -472,6 +472,21 @@ def test_interrupt_undoes(host: Host, point: str):
     assert host.look().deployments == before.deployments
 
 
+def test_a_second_caller_waits(host: Host):
+    host.ao("install", "fx-hello")
+    _in_background(host, "first", "apply-live", failpoint="act.switched=stop")
+    _cli, worker = wait_for_stopped_worker(host, "first")
+    refused = host.ao("install", "--no-wait", "fx-conf", code=3)
+    assert "another program" in refused.stderr
+    _in_background(host, "second", "install", "-A", "-y", "fx-conf")
+    wait_for(host, "journalctl --boot --unit=second | grep -q waiting")
+    host.sh(f"kill -CONT {worker}")
+    assert _exit_code(host, "first") == 0
+    assert _exit_code(host, "second") == 0
+    assert host.run("fx-hello").stdout == "hello 1.0\n"
+    assert host.exists("/etc/fx-conf/main.conf")
+
+
 def test_interrupted_reset_is_finished(host: Host):
     before = host.look()
     host.ao("install", "-A", "-y", "fx-service")

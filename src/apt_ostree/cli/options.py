@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, Refused
 
 Command = Callable[..., Any]
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -66,7 +66,12 @@ confirm_within = click.option(
     help="Undo the change after TIME (such as 10m) unless 'apt-ostree confirm' is run.",
 )
 
+no_wait = click.option(
+    "--no-wait", is_flag=True, help="Fail at once when another program is changing the system."
+)
+
 _TRANSACTION = (
+    no_wait,
     json_output,
     quiet,
     dry_run,
@@ -127,6 +132,8 @@ def run_verb(
 
     as_json = bool(given["as_json"])
     try:
+        if given.get("no_wait"):
+            _refuse_busy()
         result = client.call(verb, arguments, render.view(as_json=as_json, quiet=bool(given.get("quiet"))))
     except AptOstreeError as failure:
         return render.error(failure, as_json=as_json)
@@ -142,6 +149,16 @@ def run_verb(
     elif not as_json and waits and not result.get("live"):
         render.lines("The change takes effect at the next boot; run 'systemctl reboot' to boot into it.")
     return 0
+
+
+def _refuse_busy() -> None:
+    from apt_ostree.core import status
+
+    if status.is_busy():
+        raise Refused(
+            "another program is changing the system",
+            hint="wait for it to end, or leave --no-wait out",
+        )
 
 
 def absolute_files(packages: tuple[str, ...]) -> list[str]:

@@ -23,7 +23,7 @@ _SCRATCH = ("work/build-*", "tree-*", "view-*", "layers/*.partial")
 
 def rollback(report: Report, *, dry_run: bool = False) -> Mapping[str, Any]:
     """Make the rollback deployment the next boot's; a second time takes that back."""
-    with host.changing("roll back") as sysroot:
+    with host.changing("roll back", report) as sysroot:
         plan = plan_rollback(sysroot.deployments())
         if plan is None:
             raise Refused(
@@ -57,7 +57,7 @@ def cleanup(
         raise UsageError(
             "nothing to clean up was named", hint="give one of --base, --pending, --rollback, --repomd"
         )
-    with host.changing("clean up") as sysroot, statedb.read_only() as db:
+    with host.changing("clean up", report) as sysroot, statedb.read_only() as db:
         generations = db.generations() if db else ()
         deployments = sysroot.deployments()
         osname = _stateroot(deployments, stateroot)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from apt_ostree.errors import NotAuthorized, Refused
 from apt_ostree.model.deployment import Deployment, Deployments
+from apt_ostree.model.events import Message, Report
 from apt_ostree.system import mounts
 from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
 
@@ -33,12 +34,19 @@ def reading(path: str = "/") -> Iterator[Sysroot]:
 
 
 @contextlib.contextmanager
-def changing(what: str) -> Iterator[Sysroot]:
-    """Open the running system for a change: booted from OSTree, as root, alone, in a private namespace."""
+def changing(what: str, report: Report) -> Iterator[Sysroot]:
+    """Open the running system for a change: booted from OSTree, as root, alone, in a private namespace.
+
+    Waits until no other program changes it.
+    """
     require_root(what)
     require_booted()
     mounts.enter_private_namespace()
-    with Sysroot(writable=True) as sysroot:
+
+    def on_wait() -> None:
+        report(Message("Another program is changing the system; waiting for it to end..."))
+
+    with Sysroot(writable=True, on_wait=on_wait) as sysroot:
         yield sysroot
 
 

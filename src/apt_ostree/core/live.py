@@ -66,7 +66,7 @@ def apply_live(
     if bool(reset) + bool(target) + bool(selection) > 1:
         raise UsageError("--reset, --target, and a selection of packages exclude each other")
     wishes = Wishes(**options)
-    with host.changing("change the running system") as sysroot, statedb.opened() as db:
+    with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
         live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
             policy = RestartPolicy(wishes.restart_services)

@@ -43,7 +43,7 @@ def rollback(
 
     generation: 0 stands for the booted tree.
     """
-    with host.changing("roll back the running system") as sysroot, statedb.opened() as db:
+    with host.changing("roll back the running system", report) as sysroot, statedb.opened() as db:
         live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         situation = look(sysroot, db)
         numbers = [0, *(g.id for g in situation.generations)]

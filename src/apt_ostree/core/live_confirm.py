@@ -31,7 +31,7 @@ def arm(db: StateDb, generation: int, seconds: float) -> None:
 
 def confirm(report: Report) -> Mapping[str, Any]:
     """Keep what waits to be confirmed."""
-    with host.changing("confirm a live change") as sysroot, statedb.opened() as db:
+    with host.changing("confirm a live change", report) as sysroot, statedb.opened() as db:
         waiting = [g for g in look(sysroot, db).generations if g.confirm_by is not None]
         if not waiting:
             raise Refused("no live change waits to be confirmed")

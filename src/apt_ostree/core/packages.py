@@ -43,7 +43,7 @@ def install(
     **options: Any,
 ) -> Mapping[str, Any]:
     """Layer packages (names, NAME=VERSION, .deb files) on the next deployment."""
-    with host.changing("install packages") as sysroot, _requests(sysroot, packages) as (names, local):
+    with host.changing("install packages", report) as sysroot, _requests(sysroot, packages) as (names, local):
         merge = host.merge_deployment(sysroot.deployments())
         fresh = _new_requests(sysroot, merge, names, idempotent=idempotent, allow_inactive=allow_inactive)
         origin = add_requests(merge.origin, fresh, local)
@@ -63,7 +63,10 @@ def uninstall(
     **options: Any,
 ) -> Mapping[str, Any]:
     """Drop layered packages from the next deployment."""
-    with host.changing("uninstall packages") as sysroot, _requests(sysroot, install) as (names, local):
+    with (
+        host.changing("drop packages", report) as sysroot,
+        _requests(sysroot, install) as (names, local),
+    ):
         merge = host.merge_deployment(sysroot.deployments())
         gone = tuple(sorted(merge.origin.names)) if everything else tuple(packages)
         origin = _without(merge.origin, gone, idempotent=idempotent)
@@ -80,7 +83,7 @@ def upgrade(
     **options: Any,
 ) -> Mapping[str, Any]:
     """Follow the base's remote and bring the packages to the archives' newest versions."""
-    with host.changing("upgrade the system") as sysroot:
+    with host.changing("upgrade the system", report) as sysroot:
         merge = host.merge_deployment(sysroot.deployments())
         pull = not options.get("cache_only")
         newer = _newer_base(report, sysroot, merge.origin, pull=pull) if base else None

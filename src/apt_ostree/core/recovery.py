@@ -36,7 +36,7 @@ def recover(
     if not is_booted_on_ostree() or not statedb.MARKER.exists():
         report(Message("Nothing to recover."))
         return {"changed": False}
-    with host.changing("recover") as sysroot, statedb.opened() as db:
+    with host.changing("recover", report) as sysroot, statedb.opened() as db:
         changed = False
         if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
             changed = live_undo.recover_interrupted(report, sysroot, db)

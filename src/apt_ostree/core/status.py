@@ -29,6 +29,12 @@ def status(path: str = "/", *, only_booted: bool = False) -> Status:
         )
 
 
+def is_busy() -> bool:
+    """Tell whether a program is changing the running system."""
+    with host.reading() as sysroot:
+        return sysroot.in_use()
+
+
 def requested_names(path: str = "/") -> list[str]:
     """Return the names of the packages that the next deployment requests, to complete a command line."""
     with host.reading(path) as sysroot:

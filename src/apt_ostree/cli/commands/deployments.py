@@ -17,6 +17,7 @@ from apt_ostree.cli import options, render
 @options.quiet
 @options.reboot
 @options.dry_run
+@options.no_wait
 @options.restart_services
 @click.option("--live", is_flag=True, help="Step back on the running system instead.")
 @click.argument("generation", type=int, required=False)

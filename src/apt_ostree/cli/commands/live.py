@@ -25,6 +25,7 @@ _LISTS = {"packages": "--packages", "excluded": "--except"}
 @options.assume_yes
 @options.allow_replacement
 @options.unchanged_exit_77
+@options.no_wait
 @options.restart_services
 @options.confirm_within
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
@@ -70,6 +71,7 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
 @click.command(epilog="Example: apt-ostree install -A --confirm-within=10m nginx, then apt-ostree confirm")
 @options.json_output
 @options.quiet
+@options.no_wait
 def confirm(**given: Any) -> int:
     """Keep a live change that was made with --confirm-within."""
     return options.run_verb("confirm", {}, given)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
+_LOCK_INTERVAL = 0.1  # seconds
 _BASE_REF_PREFIX = "apt-ostree/base"
 _UNLOCKED = {
     OSTree.DeploymentUnlockedState.NONE: "none",
@@ -30,9 +32,14 @@ _UNLOCKED = {
 
 
 class Sysroot:
-    """An opened sysroot. `path` is "/" on a booted system."""
+    """An opened sysroot. `path` is "/" on a booted system.
 
-    def __init__(self, path: str = "/", *, writable: bool = False) -> None:
+    on_wait: called once when another program holds the lock that a writable one needs, before waiting for it.
+    """
+
+    def __init__(
+        self, path: str = "/", *, writable: bool = False, on_wait: Callable[[], object] = lambda: None
+    ) -> None:
         self.path = path
         self._sysroot = OSTree.Sysroot.new(Gio.File.new_for_path(path))
         with explained(f"open the system root {path}", hint="is this an OSTree system?"):
@@ -40,17 +47,18 @@ class Sysroot:
                 self._sysroot.set_mount_namespace_in_use()
                 if not self._sysroot.initialize():
                     raise ExternalFailure(f"cannot open the system root {path}")
-                self._lock()
+                self._lock(on_wait)
             self._sysroot.load(None)
         self.repo = Repo(self._sysroot.repo(), writable=writable)
 
-    def _lock(self) -> None:
+    def _lock(self, on_wait: Callable[[], object]) -> None:
+        """Take the lock. libostree's own waiting would keep Python from hearing a cancel."""
         ok, acquired = self._sysroot.try_lock()
-        if not (ok and acquired):
-            raise Refused(
-                "another program is changing this system's deployments",
-                hint="wait for it to end, then try again",
-            )
+        if ok and not acquired:
+            on_wait()
+        while ok and not acquired:
+            time.sleep(_LOCK_INTERVAL)
+            ok, acquired = self._sysroot.try_lock()
 
     def close(self) -> None:
         """Release the lock."""
