@@ -34,7 +34,7 @@ VERBS: Mapping[str, str] = {
     "cleanup": "apt_ostree.core.deployments:cleanup",
     "refresh-md": "apt_ostree.core.archives:refresh_md",
     "search": "apt_ostree.core.archives:search",
-    "rollback-live": "apt_ostree.core.live_back:rollback",
+    "rollback-live": "apt_ostree.core.live:rollback",
     "confirm": "apt_ostree.core.live_confirm:confirm",
     "recover": "apt_ostree.core.recovery:recover",
 }

@@ -234,6 +234,33 @@ def test_rollback_to_any_generation(host: Host):
     host.ao("history", "show", "999", code=2)
 
 
+def test_rollback_of_one_package(host: Host):
+    newer(host, "fx-hello", "fx-service")
+    upgrade(host)
+    one = host.look().records[0][0]
+    host.ao("rollback", "--live", str(one), "--packages=fx-service", "--restart-services")
+    assert ask(host, "fx-service") == "1.0"
+    assert host.run("fx-hello").stdout == "hello 2.0\n"
+    host.ao("rollback", "--live", str(one), "--packages=fx-nothing", code=2)
+    host.ao("rollback", "--live", "--packages=fx-hello", code=3)  # the booted tree has none: only all of it
+
+
+def test_a_unit_that_is_starting_is_in_the_way(host: Host):
+    newer(host, "fx-service")
+    host.ao("upgrade", "--packages-only")
+    host.sh(
+        "mkdir -p /run/systemd/system/fx-service.service.d;"
+        "printf '[Service]\\nExecStartPre=sleep 30\\n' >/run/systemd/system/fx-service.service.d/slow.conf;"
+        "systemctl daemon-reload; systemctl restart --no-block fx-service; sleep 0.5"
+    )
+    try:
+        refused = host.json("apply-live", "--allow-replacement", "--restart-services", code=3)[-1]
+        assert any("fx-service.service" in line for line in refused["details"])
+    finally:
+        host.sh("rm -r /run/systemd/system/fx-service.service.d; systemctl daemon-reload")
+        host.sh("systemctl restart fx-service")
+
+
 def test_history_compares(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
     host.ao("install", "-A", "-y", "fx-conf")

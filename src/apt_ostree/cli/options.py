@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,10 @@ allow_replacement = click.option(
     "--allow-replacement", is_flag=True, help="Replace or remove running packages, too."
 )
 
+force = click.option(
+    "--force", is_flag=True, help="Take every risk of a live change that may be taken; the plan names them."
+)
+verbose = click.option("-v", "--verbose", is_flag=True, help="Show all evidence in the plan.")
 restart_services = click.option(
     "--restart-services",
     is_flag=False,
@@ -83,6 +87,8 @@ _TRANSACTION = (
     apply_live,
     restart_services,
     confirm_within,
+    force,
+    verbose,
 )
 
 
@@ -111,9 +117,10 @@ def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str,
             "verb": f"{verb} -A",
             "restart_services": given["restart_services"],
             "confirm_within": given["confirm_within"],
+            "force": given["force"],
         }
-    elif given["restart_services"] != "none" or given["confirm_within"]:
-        raise click.UsageError("--restart-services and --confirm-within need --apply-live")
+    elif given["restart_services"] != "none" or given["confirm_within"] or given["force"]:
+        raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
     return run_verb(verb, wire, given)
 
 
@@ -134,7 +141,10 @@ def run_verb(
     try:
         if given.get("no_wait"):
             _refuse_busy()
-        result = client.call(verb, arguments, render.view(as_json=as_json, quiet=bool(given.get("quiet"))))
+        view = render.view(
+            as_json=as_json, quiet=bool(given.get("quiet")), verbose=bool(given.get("verbose"))
+        )
+        result = client.call(verb, arguments, view)
     except AptOstreeError as failure:
         return render.error(failure, as_json=as_json)
     if as_json:
@@ -164,3 +174,11 @@ def _refuse_busy() -> None:
 def absolute_files(packages: tuple[str, ...]) -> list[str]:
     """Return package words with the paths of .deb files made absolute: the worker has its own directory."""
     return [str(Path(word).resolve()) if word.endswith(".deb") else word for word in packages]
+
+
+def words(given: Iterable[str], option: str) -> list[str]:
+    """Return the names of a list that may be given in parts; one without names would select everything."""
+    words = [word.strip() for part in given for word in part.split(",")]
+    if not all(words):
+        raise click.UsageError(f"{option} names no package")
+    return list(dict.fromkeys(words))

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 
-def lines(kind: str, plan: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the lines of a plan."""
-    return _RENDERERS[kind](plan)
+def lines(kind: str, plan: Mapping[str, Any], *, verbose: bool = False) -> Iterator[str]:
+    """Yield the lines of a plan; verbose: with all evidence."""
+    return _live(plan, verbose=verbose) if kind == "live" else _RENDERERS[kind](plan)
 
 
 def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -26,12 +26,12 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f"Download {size(plan['download_bytes'])}, disk {size(plan['disk_bytes'])}"
 
 
-def _live(plan: Mapping[str, Any]) -> Iterator[str]:
+def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
     yield from package_lines(plan["packages"])
     files = plan["files"]
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
     yield from _rows("/etc", [f"{s['action']} {s['path']}: {s['reason']}" for s in plan["etc"]])
-    yield from _unit_lines(plan["units"])
+    yield from _unit_lines(plan["units"], verbose=verbose)
     yield from _rows("Waits for the reboot", plan["deferred"])
     yield from _rows("Health checks", plan["health_checks"])
     if plan["impact"] != "none":
@@ -46,14 +46,16 @@ def package_lines(packages: Mapping[str, Any]) -> Iterator[str]:
     yield from _rows("Changed", [f"{p['name']} {p['old']} -> {p['new']}" for p in packages["changed"]])
 
 
-def _unit_lines(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _unit_lines(steps: Sequence[Mapping[str, Any]], *, verbose: bool) -> Iterator[str]:
     """Yield the units on which the run acts, then those it only names, each with its reason."""
-    yield from _rows("Units", [_unit_line(step) for step in steps if step["acts"]])
+    yield from _rows("Units", [_unit_line(step, verbose=verbose) for step in steps if step["acts"]])
     named = [step for step in steps if not step["acts"]]
     wanting = [step for step in named if step["action"] in _WANTING]
     rest = [step for step in named if step["action"] not in _WANTING]
-    yield from _rows("Not done without --restart-services", [_unit_line(step) for step in wanting])
-    yield from _rows("Left alone", [_unit_line(step) for step in rest])
+    yield from _rows(
+        "Not done without --restart-services", [_unit_line(step, verbose=verbose) for step in wanting]
+    )
+    yield from _rows("Left alone", [_unit_line(step, verbose=verbose) for step in rest])
 
 
 _WANTING = ("restart", "reload", "reexec", "stop", "start")
@@ -65,12 +67,16 @@ _IMPACTS = {
 }
 
 
-def _unit_line(step: Mapping[str, Any]) -> str:
-    files, processes = step["evidence"], step["processes"]
-    more = f" and {len(files) - 2} more" if len(files) > 2 else ""
-    what = f": {', '.join(files[:2])}{more}" if files else ""
-    who = f" [{', '.join(processes[:4])}{', ...' if len(processes) > 4 else ''}]" if processes else ""
-    return f"{step['action']} {step['unit']} ({step['reason']}{what}){who}"
+def _unit_line(step: Mapping[str, Any], *, verbose: bool) -> str:
+    what = _some(step["evidence"], None if verbose else 2)
+    who = _some(step["processes"], None if verbose else 4)
+    reason = f"{step['reason']}: {what}" if what else step["reason"]
+    return f"{step['action']} {step['unit']} ({reason}){f' [{who}]' if who else ''}"
+
+
+def _some(words: Sequence[str], most: int | None) -> str:
+    more = f" and {len(words) - most} more" if most and len(words) > most else ""
+    return ", ".join(words[:most]) + more
 
 
 def _deployments(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -121,6 +127,5 @@ def size(number: int) -> str:
 
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
-    "live": _live,
     "deployments": _deployments,
 }

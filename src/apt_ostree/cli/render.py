@@ -17,8 +17,8 @@ from apt_ostree.model import events
 class TextView:
     """Shows a transaction's events as lines; asks on the terminal."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
-        self._quiet = quiet
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._quiet, self._verbose = quiet, verbose
         self._live = sys.stderr.isatty()
         self._drawn = False
 
@@ -52,7 +52,7 @@ class TextView:
     def _show_plan(self, event: events.PlanShown) -> None:
         from apt_ostree.cli import plans
 
-        for line in plans.lines(event.kind, event.plan):
+        for line in plans.lines(event.kind, event.plan, verbose=self._verbose):
             self._clear()
             print(line)
         sys.stdout.flush()
@@ -86,9 +86,9 @@ class JsonView:
         return False
 
 
-def view(*, as_json: bool, quiet: bool = False) -> TextView | JsonView:
+def view(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> TextView | JsonView:
     """Return the view that the command line asked for."""
-    return JsonView() if as_json else TextView(quiet=quiet)
+    return JsonView() if as_json else TextView(quiet=quiet, verbose=verbose)
 
 
 def result_json(result: Any) -> None:

@@ -32,11 +32,13 @@ from apt_ostree.system.statedb import StateDb
 class Wishes:
     """How a live change is wanted.
 
-    confirm: ask before acting; confirm_within: seconds after which it is undone unless confirmed.
+    force: refuse only what could not be done or undone; confirm: ask before acting; confirm_within: seconds
+    after which it is undone unless confirmed.
     """
 
     verb: str = "apply-live"
     allow_replacement: bool = False
+    force: bool = False
     confirm: bool = False
     restart_services: str = RestartPolicy.NONE
     confirm_within: float | None = None
@@ -44,7 +46,7 @@ class Wishes:
 
 
 #: The wishes that a package verb passes on.
-WISHES = frozenset({"verb", "allow_replacement", "restart_services", "confirm_within"})
+WISHES = frozenset({"verb", "allow_replacement", "force", "restart_services", "confirm_within"})
 
 
 def apply_live(
@@ -78,14 +80,53 @@ def apply_live(
         return carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 
+def rollback(
+    report: Report,
+    *,
+    generation: int | None = None,
+    packages: Sequence[str] = (),
+    dry_run: bool = False,
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Go back to what a live generation of this boot showed, 0 being the booted tree; or some packages only.
+
+    Without a number, everything goes back by one generation, and single packages to the booted tree's.
+    """
+    wishes = Wishes(verb="rollback --live", **options)
+    with host.changing("roll back the running system", report) as sysroot, statedb.opened() as db:
+        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        situation = look(sysroot, db)
+        if not packages:
+            policy = RestartPolicy(wishes.restart_services)
+            return live_back.rollback(
+                report, sysroot, db, situation, generation=generation, policy=policy, dry_run=dry_run
+            )
+        goal = live_back.goal_of(situation, generation or 0)
+        source = subset.Source(
+            next((g.target for g in situation.generations if g.id == goal), situation.booted.checksum),
+            f"generation {goal}" if goal else "the booted tree",
+        )
+        selection = Selection(tuple(packages))
+        return _apply_selection(report, sysroot, db, selection, wishes, source=source, dry_run=dry_run)
+
+
 def _apply_selection(
-    report: Report, sysroot: Sysroot, db: StateDb, selection: Selection, wishes: Wishes, *, dry_run: bool
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    selection: Selection,
+    wishes: Wishes,
+    *,
+    source: subset.Source | None = None,
+    dry_run: bool,
 ) -> Mapping[str, Any]:
     """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
     shown, removal = look(sysroot, db), wishes.allow_replacement
     keep, chosen = not dry_run, {"selection": selection.to_json()}
     wishes = replace(wishes, allow_replacement=True)
-    with subset.built(report, sysroot, shown, selection, allow_removal=removal, keep=keep) as commit:
+    with subset.built(
+        report, sysroot, shown, selection, source=source, allow_removal=removal, keep=keep
+    ) as commit:
         if commit == shown.commit:
             return chosen | {"changed": False, "live": False, "commit": commit}
         change = plan(report, sysroot, db, commit, wishes)
@@ -94,13 +135,14 @@ def _apply_selection(
 
 def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wishes) -> Change:
     """Plan, show the plan, and refuse what must not be done; nothing is touched."""
-    with task(report, "Comparing the trees"), wishes.clock.step("detection"):
+    with wishes.clock.step(report, "detection"), task(report, "Comparing the trees"):
         situation = look(sysroot, db)
         change = plan_change(
             sysroot,
             situation,
             commit,
-            allow_replacement=wishes.allow_replacement,
+            allow_replacement=wishes.allow_replacement or wishes.force,
+            force=wishes.force,
             policy=RestartPolicy(wishes.restart_services),
         )
     refused = bool(change.plan.refusals)
@@ -109,7 +151,8 @@ def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wis
         raise Refused(
             "the change cannot be applied live",
             details=change.plan.refusals,
-            hint="add --allow-replacement to replace running packages, or reboot into the deployment",
+            hint="add --allow-replacement to replace running packages, or --force for every risk that may be "
+            "taken; or reboot into the deployment",
         )
     return change
 
@@ -127,13 +170,13 @@ def carry_out(
     _refuse_shutdown()
     situation = look(sysroot, db)
     statedb.mark()  # what is prepared in vain goes at the next boot
-    with task(report, "Preparing the layer"), wishes.clock.step("preparation"):
+    with wishes.clock.step(report, "preparation"), task(report, "Preparing the layer"):
         prepared = _prepare(sysroot, situation, change)
     with _undone_on_failure(report, sysroot, db), systemd_login.inhibited("a change of the running system"):
         generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes)
-        with wishes.clock.step("application"):
+        with wishes.clock.step(report, "application"):
             live_act.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
-        with wishes.clock.step("verification"):
+        with wishes.clock.step(report, "verification"):
             live_act.verify(report, sysroot, change, generation)
         _end(report, db, generation, wishes)
     report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))

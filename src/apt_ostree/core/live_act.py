@@ -24,14 +24,15 @@ _LIBRARY_CACHE = "ld.so.cache"
 
 
 class Clock:
-    """Measures the four steps of a change, for the record."""
+    """Announces and measures the four steps of a change."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
-        """Measure one of detection, preparation, application, verification."""
+    def step(self, report: Report, name: str) -> Iterator[None]:
+        """Announce and measure one of detection, preparation, application, verification."""
+        report(Message(f"{name.capitalize()}:"))
         began = time.monotonic()
         try:
             yield

@@ -16,7 +16,7 @@ from apt_ostree.model.generation import Generation, UnitRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitAction, UnitStep, count_files
-from apt_ostree.system import statedb, usrview
+from apt_ostree.system import usrview
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
@@ -34,32 +34,33 @@ def reset(
 
 def rollback(
     report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    situation: Situation,
     *,
-    generation: int | None = None,
-    restart_services: str = RestartPolicy.NONE,
-    dry_run: bool = False,
+    generation: int | None,
+    policy: RestartPolicy,
+    dry_run: bool,
 ) -> Mapping[str, Any]:
-    """Go back to what a live generation of this boot showed; to the one before the present without a number.
+    """Go back to what a live generation showed; without a number, to the one before the present."""
+    goal = goal_of(situation, generation)
+    shown = situation.current.id if situation.current else 0
+    if goal == shown:
+        report(Message(f"The running system shows generation {goal} already."))
+        return {"changed": False, "live": bool(goal), "generation": goal, "commit": situation.commit}
+    return _go_back(report, sysroot, db, situation, goal or None, policy=policy, dry_run=dry_run)
 
-    generation: 0 stands for the booted tree.
-    """
-    with host.changing("roll back the running system", report) as sysroot, statedb.opened() as db:
-        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        situation = look(sysroot, db)
-        numbers = [0, *(g.id for g in situation.generations)]
-        if len(numbers) == 1:
-            raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
-        goal = numbers[-2] if generation is None else generation
-        if goal not in numbers:
-            known = ", ".join(map(str, numbers))
-            raise UsageError(
-                f"generation {goal} is not live", hint=f"there are {known}; 0 is the booted tree"
-            )
-        if goal == numbers[-1]:
-            report(Message(f"The running system shows generation {goal} already."))
-            return {"changed": False, "live": True, "generation": goal, "commit": situation.commit}
-        policy = RestartPolicy(restart_services)
-        return _go_back(report, sysroot, db, situation, goal or None, policy=policy, dry_run=dry_run)
+
+def goal_of(situation: Situation, generation: int | None) -> int:
+    """Return the generation to go back to: as asked, or the one before the present; 0 is the booted tree."""
+    numbers = [0, *(g.id for g in situation.generations)]
+    if len(numbers) == 1:
+        raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
+    goal = numbers[-2] if generation is None else generation
+    if goal not in numbers:
+        known = ", ".join(map(str, numbers))
+        raise UsageError(f"generation {goal} is not live", hint=f"there are {known}; 0 is the booted tree")
+    return goal
 
 
 def _go_back(

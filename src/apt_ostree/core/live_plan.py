@@ -18,12 +18,14 @@ from apt_ostree.model.package import diff_packages
 from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
-from apt_ostree.system import files, settings, usrview
+from apt_ostree.system import files, settings, systemd, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
 ETC = Path("/etc")
+#: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
+_HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
 #: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
 NOT_MERGED = frozenset(
     {f"{n}{end}" for n in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for end in ("", "-")}
@@ -93,8 +95,9 @@ def plan_change(
     *,
     allow_replacement: bool,
     policy: RestartPolicy = RestartPolicy.NONE,
+    force: bool = False,
 ) -> Change:
-    """Plan to make `target` current."""
+    """Plan to make `target` current; force: refuse only what could not be done or undone."""
     repo, running = sysroot.repo, os.uname().release
     if diff.directory_of(repo, target, "usr") is None:
         raise UsageError(f"commit {target[:12]} is not a system's tree: it has no /usr")
@@ -115,15 +118,17 @@ def plan_change(
         unit_files.states(repo, changes, states),
         _files(sysroot, situation, target),
     )
+    units = live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units)
+    risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
     plan = LivePlan(
         source=situation.commit,
         target=target,
         packages=packages,
         files=rules.count_files(changes),
         etc=etc,
-        units=live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units),
+        units=units,
         deferred=rules.kernel_notes(changes, running),
-        refusals=(*refusals, *_environment_refusals(situation, changes)),
+        refusals=(*refusals, *_environment_refusals(situation, changes), *risks),
         restart_services=policy,
         health_checks=health.checks(),
     )
@@ -182,6 +187,34 @@ def _environment_refusals(situation: Situation, changes: tuple[PathChange, ...])
     if current and usrview.generation() != current.id:
         reasons.append("something else is mounted over the live view of /usr")
     return tuple(reasons)
+
+
+def _space_refusals(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+    """Refuse what would run out of space half-way; a layer is hardlinks, so that little is needed."""
+    reasons = []
+    needed, inodes = _HEADROOM + _BYTES_EACH * len(changes), _INODES + len(changes)
+    for place in (sysroot.state_dir.parent, ETC):
+        stats = os.statvfs(place)
+        free = stats.f_bavail * stats.f_frsize
+        if free < needed:
+            reasons.append(
+                f"the file system of {place} has {free // 1000} kB free; {needed // 1000} kB may be needed"
+            )
+        elif stats.f_files and stats.f_favail < inodes:
+            reasons.append(
+                f"the file system of {place} has {stats.f_favail} inodes free; {inodes} may be needed"
+            )
+    return tuple(reasons)
+
+
+def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:
+    """Refuse to get in the way of units that are just starting or stopping."""
+    acting = [step.unit for step in units if step.acts]
+    return tuple(
+        f"{name} is {'waiting for a job' if unit.has_job else unit['ActiveState']}; try again later"
+        for name, unit in systemd.units(acting).items()
+        if unit.has_job or unit["ActiveState"] in ("activating", "deactivating", "reloading")
+    )
 
 
 def _plan_etc(

@@ -20,7 +20,6 @@ from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules
 from apt_ostree.model.closure import Members, close
-from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package, diff_packages
@@ -34,15 +33,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """A tree that packages are taken from; what: its name, for messages."""
+
+    commit: str
+    what: str
+    local: tuple[LocalPackage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class _Task:
-    """What all steps need to know; pending: the deployment that the packages are taken from, if any."""
+    """What all steps need to know; source: where the packages are taken from, if not from the archives."""
 
     report: Report
     sysroot: Sysroot
     selection: Selection
     shown: str
     booted: str
-    pending: Deployment | None
+    source: Source | None
 
     def packages(self, commit: str) -> frozenset[Package]:
         """Return a commit's packages."""
@@ -63,15 +71,17 @@ def built(
     situation: Situation,
     selection: Selection,
     *,
+    source: Source | None = None,
     allow_removal: bool = False,
     keep: bool = True,
 ) -> Iterator[str]:
     """Give a commit of what is shown with the selected packages changed; it is the shown one if none differ.
 
+    source: without one, it is the pending deployment, or else the archives.
     keep: what happens inside is to put a ref on the commit; unless it does, the commit is removed again.
     """
-    pending = sysroot.deployments().pending
-    task = _Task(report, sysroot, selection, situation.commit, situation.booted.checksum, pending)
+    source = source or _pending(sysroot)
+    task = _Task(report, sysroot, selection, situation.commit, situation.booted.checksum, source)
     commit = situation.commit
     done = False
     try:
@@ -87,7 +97,7 @@ def built(
 
 def _build(task: _Task) -> str:
     rules.check(task.selection)
-    recipe = _recipe_of_pending(task, task.pending) if task.pending else _recipe_of_archives(task)
+    recipe = _recipe_of_tree(task, task.source) if task.source else _recipe_of_archives(task)
     limits = Options(script_timeout=settings.load().script_timeout)
     result = layering.build(task.report, task.sysroot, recipe, limits) if recipe else None
     if result is None or result.commit is None:
@@ -106,21 +116,26 @@ def _discard(report: Report, sysroot: Sysroot) -> None:
 # --- where the packages come from
 
 
-def _recipe_of_pending(task: _Task, pending: Deployment) -> Recipe | None:
-    """Return how to take packages from the pending deployment, or None when none of them differs."""
+def _pending(sysroot: Sysroot) -> Source | None:
+    pending = sysroot.deployments().pending
+    return Source(pending.checksum, "the pending deployment", pending.origin.local) if pending else None
+
+
+def _recipe_of_tree(task: _Task, source: Source) -> Recipe | None:
+    """Return how to take packages from a tree, or None when none of them differs."""
     selection = task.selection
     if selection.versioned:
         raise UsageError(
-            f"{selection.versioned[0]!r} names a version, but the pending deployment decides it",
-            hint="leave the version out, or drop the deployment with 'apt-ostree cleanup -p'",
+            f"{selection.versioned[0]!r} names a version, but {source.what} decides it",
+            hint="leave the version out; 'apt-ostree cleanup -p' drops a pending deployment",
         )
-    shown, target = task.packages(task.shown), task.packages(pending.checksum)
+    shown, target = task.packages(task.shown), task.packages(source.commit)
     booted = task.packages(task.booted)
     offered = diff_packages(shown, target)
     names = rules.choose(
         selection,
         offered,
-        source="the pending deployment",
+        source=source.what,
         known=frozenset(package.name for package in shown | target | booted),
         settled=diff_packages(booted, target).names,
     )
@@ -135,13 +150,11 @@ def _recipe_of_pending(task: _Task, pending: Deployment) -> Recipe | None:
         if selection.security:
             updates = choice.security_updates(resolver, shown, limits)
             chosen = names & {name for name, _architecture in updates}
-        members = task.members(pending.checksum)
+        members = task.members(source.commit)
         return _wanted(task, resolver, members, _without_kernels(task, chosen))
 
-    local = tuple(
-        p for p in pending.origin.local if Package(p.name, p.version, p.architecture) in target - shown
-    )
-    # Lists of any age will do: the deployment was made with them, and newer ones may lack its versions.
+    local = tuple(p for p in source.local if Package(p.name, p.version, p.architecture) in target - shown)
+    # Lists of any age will do: the tree was made with them, and newer ones may lack its versions.
     return _recipe(task, choose, lists_age=math.inf, local=local)
 
 
@@ -189,8 +202,8 @@ def _recipe(
     local: tuple[LocalPackage, ...] = (),
 ) -> Recipe:
     metadata = {rules.META_SELECTION: str(task.selection)}
-    if task.pending:
-        metadata[rules.META_SELECTED_FROM] = task.pending.checksum
+    if task.source:
+        metadata[rules.META_SELECTED_FROM] = task.source.commit
     return Recipe(
         base=task.sysroot.repo.base_of(task.shown),
         start=task.shown,
@@ -241,10 +254,10 @@ def _requests(packages: Iterable[Package]) -> tuple[str, ...]:
 def _refuse_absent(packages: list[Package]) -> None:
     if packages:
         raise Refused(
-            "the archives no longer offer what is selected of the pending deployment",
+            "the archives no longer offer what is selected",
             details=[package.label for package in packages],
-            hint="'apt-ostree apply-live --allow-replacement' applies the whole deployment, which holds it; "
-            "'apt-ostree upgrade' makes one with the newest versions",
+            hint="the whole can still be had: a pending deployment with 'apt-ostree apply-live "
+            "--allow-replacement', an earlier generation with 'apt-ostree rollback --live'",
         )
 
 

@@ -12,7 +12,7 @@ from apt_ostree.model.package import PackageDiff
 
 #: Metadata of a commit that holds a selection; both are texts.
 META_SELECTION = "apt-ostree.selection"  # the options that chose the packages
-META_SELECTED_FROM = "apt-ostree.selected-from"  # the commit of the pending deployment, if there was one
+META_SELECTED_FROM = "apt-ostree.selected-from"  # the commit that the packages were taken from, if any
 
 _KERNEL = "linux-image-"
 _NAMES_SHOWN = 20

@@ -18,8 +18,10 @@ from apt_ostree.cli import options, render
 @options.reboot
 @options.dry_run
 @options.no_wait
+@options.verbose
 @options.restart_services
 @click.option("--live", is_flag=True, help="Step back on the running system instead.")
+@click.option("--packages", multiple=True, metavar="NAME,...", help="With --live: only these packages.")
 @click.argument("generation", type=int, required=False)
 def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) -> int:
     """Boot the previous deployment next, or step back on the running system.
@@ -27,19 +29,22 @@ def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) ->
     A second rollback takes the first one back. A staged deployment is dropped, which the output says.
 
     With --live, /usr, /etc and services go back to what they were before the last live change, or to the
-    GENERATION that 'apt-ostree history' lists; 0 is the booted tree.
+    GENERATION that 'apt-ostree history' lists; 0 is the booted tree. With --packages, only these packages get
+    the versions that they had there (without a GENERATION, in the booted tree), as a new generation.
     """
+    packages = options.words(given.pop("packages"), "--packages")
     if live:
         if given["reboot"]:
             raise click.UsageError("--live and --reboot exclude each other")
         arguments = {
             "generation": generation,
+            "packages": packages,
             "restart_services": given["restart_services"],
             "dry_run": dry_run,
         }
         return options.run_verb("rollback-live", arguments, given)
-    if generation is not None or given["restart_services"] != "none":
-        raise click.UsageError("a generation and --restart-services need --live")
+    if generation is not None or packages or given["restart_services"] != "none":
+        raise click.UsageError("a generation, --packages and --restart-services need --live")
     return options.run_verb("rollback", {"dry_run": dry_run}, given)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -26,6 +25,8 @@ _LISTS = {"packages": "--packages", "excluded": "--except"}
 @options.allow_replacement
 @options.unchanged_exit_77
 @options.no_wait
+@options.force
+@options.verbose
 @options.restart_services
 @options.confirm_within
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
@@ -46,7 +47,7 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
     What comes from the archives this way lasts until the reboot. Packages that change need no
     --allow-replacement then.
     """
-    selection = {key: _words(given[key], option) for key, option in _LISTS.items()}
+    selection = {key: options.words(given[key], option) for key, option in _LISTS.items()}
     selected = any(selection.values()) or given["security"]
     if reset and target:
         raise click.UsageError("--reset and --target exclude each other")
@@ -64,7 +65,7 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
     }
     if reset and given["confirm_within"]:
         raise click.UsageError("--reset and --confirm-within exclude each other")
-    arguments |= {name: given[name] for name in ("restart_services", "confirm_within")}
+    arguments |= {name: given[name] for name in ("restart_services", "confirm_within", "force")}
     return options.run_verb("apply-live", arguments, given)
 
 
@@ -75,14 +76,6 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
 def confirm(**given: Any) -> int:
     """Keep a live change that was made with --confirm-within."""
     return options.run_verb("confirm", {}, given)
-
-
-def _words(given: Iterable[str], option: str) -> list[str]:
-    """Return the names of a list that may be given in parts; one without names would select everything."""
-    words = [word.strip() for part in given for word in part.split(",")]
-    if not all(words):
-        raise click.UsageError(f"{option} names no package")
-    return list(dict.fromkeys(words))
 
 
 @click.command()
