@@ -139,7 +139,7 @@ while not os.path.exists("/run/stop-hammer"):
         answers.add(client.recv(100).decode().strip())
     except ConnectionRefusedError:
         refused += 1
-    except ConnectionResetError:
+    except (ConnectionResetError, BrokenPipeError):  # taken, and then cut: its server was stopped
         pass
     client.close()
     time.sleep(0.002)

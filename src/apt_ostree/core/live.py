@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo, subset
+from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo
 from apt_ostree.core.live_act import Clock
 from apt_ostree.core.live_plan import ETC, Change, Prepared, Situation, look, plan_change
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
@@ -26,6 +26,9 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
+
+if TYPE_CHECKING:
+    from apt_ostree.core.subset import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,8 @@ def rollback(
             return live_back.rollback(
                 report, sysroot, db, situation, generation=generation, policy=policy, dry_run=dry_run
             )
+        from apt_ostree.core import subset
+
         goal = live_back.goal_of(situation, generation or 0)
         source = subset.Source(
             next((g.target for g in situation.generations if g.id == goal), situation.booted.checksum),
@@ -117,10 +122,12 @@ def _apply_selection(
     selection: Selection,
     wishes: Wishes,
     *,
-    source: subset.Source | None = None,
+    source: Source | None = None,
     dry_run: bool,
 ) -> Mapping[str, Any]:
     """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
+    from apt_ostree.core import subset
+
     shown, removal = look(sysroot, db), wishes.allow_replacement
     keep, chosen = not dry_run, {"selection": selection.to_json()}
     wishes = replace(wishes, allow_replacement=True)

@@ -26,6 +26,8 @@ from apt_ostree.system.statedb import StateDb, boot_id
 ETC = Path("/etc")
 #: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
 _HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
+#: What below /usr no process runs: defaults of /etc, the databases of packages, and what is read at boot.
+_NOT_RUN = ("etc/", "lib/sysimage/", "lib/tmpfiles.d/", "lib/sysusers.d/")
 #: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
 NOT_MERGED = frozenset(
     {f"{n}{end}" for n in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for end in ("", "-")}
@@ -166,7 +168,7 @@ def _files(sysroot: Sysroot, situation: Situation, target: str) -> dict[str, str
         change.path: change.new
         for view in views
         for change in flatten(_usr_diff(sysroot, view, target))
-        if change.kind is not Kind.ADDED and not change.is_dir and not change.path.startswith("etc/")
+        if change.kind is not Kind.ADDED and not change.is_dir and not change.path.startswith(_NOT_RUN)
     }
 
 

@@ -73,8 +73,7 @@ def plan_units(
     overrides: Mapping[str, Need] | None = None,
 ) -> tuple[UnitStep, ...]:
     """Decide about every unit that the change affects, with a reason for each."""
-    loaded = systemd.loaded_units()
-    active = {name: u for name, u in loaded.items() if u.is_active and not u["Following"]}
+    active = _active_units(change)
     stale = _stale_processes(repo, change)
     context = _Context(change, _ownership(repo, change, active.values()), active, overrides or {})
     steps = [
@@ -88,6 +87,14 @@ def plan_units(
     steps += _scopes(stale, active)
     steps += _newly_enabled(change, active, {step.unit for step in steps})
     return tuple(_allowed(step) for step in steps)
+
+
+def _active_units(change: UnitChange) -> dict[str, Unit]:
+    """Return the active units that the change may affect: all, unless it only adds to the system."""
+    if change.files or change.new_states or change.etc_paths:
+        return systemd.active_units()
+    concerned = {name for link in _enabled(change).items() for name in link}
+    return {name: unit for name, unit in systemd.units(concerned).items() if unit.is_active}
 
 
 # -- what runs old code ---------------------------------------------------------------------------
@@ -252,16 +259,21 @@ def _newly_enabled(
     change: UnitChange, active: Mapping[str, Unit], planned: Collection[str]
 ) -> Iterator[UnitStep]:
     """Yield the units that the change enables for something that runs: installing a package starts them."""
-    kept = {f"etc/{step.path}" for step in change.etc if step.action is EtcAction.KEEP}
-    enabled = {}
-    for entry in change.changes:
-        link = rules.enabled_unit(entry.path)
-        if link and entry.kind is Kind.ADDED and entry.path not in kept:
-            enabled[link[1]] = link[0]
-    for unit, target in sorted(enabled.items()):
+    for unit, target in sorted(_enabled(change).items()):
         startable = systemd.is_unit_name(unit) and not unit_files.is_masked(unit)
         if target in active and unit not in active and unit not in planned and startable:
             yield UnitStep(unit, UnitAction.START, f"newly enabled for {target}")
+
+
+def _enabled(change: UnitChange) -> dict[str, str]:
+    """Return the units that the change enables, each with the unit that wants it."""
+    kept = {f"etc/{step.path}" for step in change.etc if step.action is EtcAction.KEEP}
+    links = (
+        rules.enabled_unit(entry.path)
+        for entry in change.changes
+        if entry.kind is Kind.ADDED and entry.path not in kept
+    )
+    return {unit: target for target, unit in filter(None, links)}
 
 
 def _allowed(step: UnitStep) -> UnitStep:

@@ -44,9 +44,7 @@ def without_definition(repo: Repo, changes: Iterable[PathChange]) -> frozenset[s
     new = states(repo, changes)
     if not new:
         return frozenset()
-    return frozenset(
-        name for name, unit in systemd.loaded_units().items() if unit.is_active and definitions(unit, new)[2]
-    )
+    return frozenset(name for name, unit in systemd.active_units().items() if definitions(unit, new)[2])
 
 
 def definitions(

@@ -18,6 +18,7 @@ _PROPERTIES = (
 )  # fmt: skip
 #: Where unit files travel with the tree; what is elsewhere is generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
+_TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+")  # systemd.unit(5)
 _POLICY = "/usr/sbin/policy-rc.d"
 _TIMEOUT = 300.0  # seconds
@@ -65,9 +66,10 @@ class Unit:
         return self["Job"] not in ("", "0")
 
 
-def loaded_units() -> dict[str, Unit]:
-    """Return all units that systemd has loaded, by name."""
-    return {unit.name: unit for unit in _show(["*"])}
+def active_units() -> dict[str, Unit]:
+    """Return the units that run or are about to, by name; devices, which nobody restarts, left out."""
+    found = _show([f"*.{kind}" for kind in _TYPES], "--state=active,reloading,activating")
+    return {unit.name: unit for unit in found if not unit["Following"]}
 
 
 def units(names: Iterable[str]) -> dict[str, Unit]:
@@ -91,8 +93,8 @@ def _merged(path: str) -> str:
     return f"/usr{path}" if path.startswith("/lib/") else path
 
 
-def _show(names: Sequence[str]) -> list[Unit]:
-    words = ["show", f"--property={','.join(_PROPERTIES)}", "--", *names]
+def _show(names: Sequence[str], *options: str) -> list[Unit]:
+    words = ["show", *options, f"--property={','.join(_PROPERTIES)}", "--", *names]
     blocks = _systemctl(words, "ask systemd about units").strip("\n").split("\n\n")
     rows = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks if block]
     return [Unit(row.get("Id", ""), row) for row in rows]
