@@ -76,12 +76,14 @@ def plan_units(
     active = _active_units(change)
     stale = _stale_processes(repo, change)
     context = _Context(change, _ownership(repo, change, active.values()), active, overrides or {})
-    steps = [
-        step
-        for name, unit in sorted(active.items())
-        if (decision := _decide(unit, stale.get(name, {}), context))
-        for step in _to_steps(decision, stale.get(name, {}), policy)
-    ]
+    steps: list[UnitStep] = []
+    for name, unit in sorted(active.items()):
+        if name.endswith(".scope"):
+            continue
+        processes = stale.get(name, {})
+        others = {process: processes[process] for process in processes if not _is_manager(process, unit)}
+        if decision := _decide(unit, others, context):
+            steps += _to_steps(decision, others, policy)
     steps += _with_their_sockets(steps, active)
     steps += _managers(stale, active, policy)
     steps += _scopes(stale, active)
@@ -227,11 +229,8 @@ def _managers(
 ) -> Iterator[UnitStep]:
     """Yield systemd itself and the users' managers, where they run old code: they can replace themselves."""
     for name, found in sorted(stale.items()):
-        manager = 1 if name == _PID1 else active[name].main_pid if name in active else 0
-        if name != _PID1 and not name.startswith("user@"):
-            continue
         for process, files in found.items():
-            if process.pid == manager:
+            if name in active and _is_manager(process, active[name]):
                 yield UnitStep(
                     name,
                     UnitAction.REEXEC,
@@ -253,6 +252,13 @@ def _scopes(
             yield UnitStep(
                 name, UnitAction.DEFER, "its processes run old code until they end", files, labels, acts=False
             )
+
+
+def _is_manager(process: Process, unit: Unit) -> bool:
+    """Tell whether a process is systemd, the system's or a user's."""
+    if unit.name == _PID1:
+        return process.pid == 1
+    return unit.name.startswith("user@") and process.pid == unit.main_pid
 
 
 def _newly_enabled(
