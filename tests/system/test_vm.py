@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from testbed_lib.machine import Machine
 
-from tests.system.livehost import Host
+from tests.system.livehost import Host, wait_for
 
 TIMEOUT = 600  # seconds of one command; everything is emulated
 
@@ -68,3 +68,15 @@ def test_live_install_and_reboot(host: Host):
     check_no_live_trace(host)
     host.check_clean()
     host.run("ostree", "fsck", "--quiet", timeout=TIMEOUT)
+
+
+@pytest.mark.vm
+def test_soft_reboot_ends_live_state(host: Host):
+    install(host, "fx-hello")
+    host.run("systemctl", "soft-reboot", check=False)
+    wait_for(host, "systemctl show -p SoftRebootsCount --value | grep -q 1", 300)
+    host.run("systemctl", "is-system-running", "--wait", check=False, timeout=TIMEOUT)
+
+    check_no_live_trace(host)
+    assert not host.succeeds("command -v fx-hello")
+    host.check_clean()

@@ -42,12 +42,16 @@ def undo(
     *,
     outcome: Outcome,
     note: str,
+    with_units: bool = True,
 ) -> None:
-    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before."""
+    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before.
+
+    with_units: not while the system starts; nothing of it runs yet.
+    """
     for generation in generations:
         db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
-    work = unit_work(sysroot, db, generations)
+    work = unit_work(sysroot, db, generations) if with_units else UnitWork()
     _free_units(report, work)
     failpoint("undo.stopped")
     with task(report, "Switching /usr back"):
@@ -89,16 +93,17 @@ def finish_undo(
     *,
     outcome: Outcome,
     note: str,
+    with_units: bool = True,
 ) -> None:
     """Undo generations, and try again when that fails: half a step back is nobody's wish."""
     try:
-        undo(report, sysroot, db, generations, outcome=outcome, note=note)
+        undo(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
     except (Refused, Incomplete):
         raise
     except Exception as failure:
         report(Message(f"Going on after: {failure}", "warning"))
         try:
-            undo(report, sysroot, db, generations, outcome=outcome, note=note)
+            undo(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
         except Exception as trouble:
             raise Incomplete(
                 f"the live changes could not be undone completely: {trouble}",
@@ -119,11 +124,11 @@ def _try(report: Report, title: str, action: Callable[[], None]) -> None:
 class UnitWork:
     """What to do with units to get back to how it was before: each a list of names."""
 
-    stop: tuple[str, ...]
-    start: tuple[str, ...]
-    restart: tuple[str, ...]
-    reload: tuple[str, ...]
-    reexec: tuple[str, ...]
+    stop: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    restart: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
+    reexec: tuple[str, ...] = ()
 
     @property
     def touched(self) -> tuple[str, ...]:

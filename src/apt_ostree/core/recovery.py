@@ -38,7 +38,9 @@ def recover(
         return {"changed": False}
     with host.changing("recover", report) as sysroot, statedb.opened() as db:
         changed = False
-        if not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
+        if boot:
+            changed = _end_before_soft_reboot(report, sysroot, db)
+        elif not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
             changed = live_undo.recover_interrupted(report, sysroot, db)
         if shutdown:
             _end_of_boot(report, sysroot, db)
@@ -49,6 +51,20 @@ def recover(
         if boot:
             _clear_earlier_boots(report, sysroot, db)
     return {"changed": changed or boot or shutdown or finalized}
+
+
+def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """End live state from before a soft reboot, which keeps the kernel, the mounts and the boot's id.
+
+    The shutdown has given /etc back; /usr follows, so that the new start has both from the booted tree.
+    """
+    left = [g for g in db.generations() if g.boot_id == boot_id()]
+    if left:
+        report(Message("The system was restarted without its kernel: its live changes end."))
+        live_undo.finish_undo(
+            report, sysroot, db, left, outcome=Outcome.ENDED, note="with a soft reboot", with_units=False
+        )
+    return bool(left)
 
 
 def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
