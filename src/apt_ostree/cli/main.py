@@ -13,7 +13,7 @@ import click
 
 from apt_ostree import __version__
 from apt_ostree.cli import render
-from apt_ostree.errors import AptOstreeError, Cancelled, UsageError
+from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
 
 #: Command -> (module, attribute, one line of help). The help stands here so that `--help` imports nothing.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -111,6 +111,11 @@ def run(argv: list[str]) -> int:
         return render.error(UsageError(error.format_message(), hint=hint))
     except AptOstreeError as error:
         return render.error(error)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
+        return render.error(ExternalFailure(f"the system refused an operation: {reason}"))
     return code if isinstance(code, int) else 0
 
 
