@@ -63,6 +63,7 @@ def undo(
     failpoint("undo.etc")
     troubled = _return_units(report, work)
     failpoint("undo.restarted")
+    discard_scratch(sysroot)
     for generation in reversed(generations):
         forget(sysroot, db, generation.id, outcome=outcome, note=note)
     if troubled:
@@ -291,4 +292,10 @@ def scratch(sysroot: Sysroot) -> Iterator[Path]:
     try:
         yield directory
     finally:
+        directory.rmdir()
+
+
+def discard_scratch(sysroot: Sysroot) -> None:
+    """Remove what `scratch` made and a killed process left behind. The caller holds the system's lock."""
+    for directory in sysroot.state_dir.glob("view-*"):
         directory.rmdir()

@@ -117,4 +117,5 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     if not any(g.boot_id == boot_id() for g in db.generations()):
         shutil.rmtree(live_undo.layers_dir(sysroot), ignore_errors=True)
         shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
+        live_undo.discard_scratch(sysroot)
         statedb.MARKER.unlink(missing_ok=True)
