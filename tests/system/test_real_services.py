@@ -352,6 +352,7 @@ def test_nginx_answers_with_its_new_version(updated: Update):
 def test_a_login_survives_the_restart_of_its_server(updated: Update):
     step = updated.step("ssh.service")
     assert (step["action"], step["acts"]) == ("restart", True)
+    assert step["clients"] == 0  # a login is a unit of its own
     assert all(updated.mapped_after["ssh.service"].values())
 
     numbers = updated.session.numbers
@@ -371,6 +372,7 @@ def test_postgresql_loses_what_was_not_committed_and_nothing_else(updated: Updat
     assert "/usr/lib/postgresql/15/bin/postgres" in step["evidence"]
     assert len(step["processes"]) > 3  # the postmaster, its helpers, and the one that serves the client
     assert all(label.endswith(" postgres") for label in step["processes"])
+    assert step["clients"] == 1
 
     assert updated.host.sh(psql("SELECT row FROM t")) == "committed\n"
     assert "terminating connection due to administrator command" in updated.transaction.said

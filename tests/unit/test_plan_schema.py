@@ -127,6 +127,7 @@ unit_steps = st.builds(
     evidence=st.lists(paths, max_size=2).map(tuple),
     processes=st.builds("{} {}".format, st.integers(min_value=1), st.text()).map(lambda label: (label,)),
     acts=st.booleans(),
+    clients=st.integers(min_value=0),
 )
 plans = st.builds(
     LivePlan,
@@ -163,6 +164,7 @@ UPGRADE = LivePlan(
             evidence=("/usr/sbin/nginx",),
             processes=("42 nginx", "43 nginx"),
             acts=False,
+            clients=2,
         ),
     ),
     deferred=("kernel 6.12 waits for the reboot",),

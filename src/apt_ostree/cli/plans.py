@@ -71,7 +71,9 @@ def _unit_line(step: Mapping[str, Any], *, verbose: bool) -> str:
     what = _some(step["evidence"], None if verbose else 2)
     who = _some(step["processes"], None if verbose else 4)
     reason = f"{step['reason']}: {what}" if what else step["reason"]
-    return f"{step['action']} {step['unit']} ({reason}){f' [{who}]' if who else ''}"
+    clients = step.get("clients", 0)  # older records do not have it
+    using = f", {count(clients, 'client')} connected" if clients else ""
+    return f"{step['action']} {step['unit']} ({reason}){f' [{who}]' if who else ''}{using}"
 
 
 def _some(words: Sequence[str], most: int | None) -> str:

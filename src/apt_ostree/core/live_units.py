@@ -88,7 +88,7 @@ def plan_units(
     steps += _managers(stale, active, policy)
     steps += _scopes(stale, active)
     steps += _newly_enabled(change, active, {step.unit for step in steps})
-    return tuple(_allowed(step) for step in steps)
+    return _with_clients([_allowed(step) for step in steps], active)
 
 
 def _active_units(change: UnitChange) -> dict[str, Unit]:
@@ -259,6 +259,13 @@ def _is_manager(process: Process, unit: Unit) -> bool:
     if unit.name == _PID1:
         return process.pid == 1
     return unit.name.startswith("user@") and process.pid == unit.main_pid
+
+
+def _with_clients(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> tuple[UnitStep, ...]:
+    """Tell of each unit that is to be restarted or stopped how many clients lose their connection."""
+    ending = [step for step in steps if step.action in (UnitAction.RESTART, UnitAction.STOP)]
+    found = running.clients({step.unit for step in ending if not active[step.unit].keeps_connections})
+    return tuple(replace(s, clients=found.get(s.unit, 0)) if s in ending else s for s in steps)
 
 
 def _newly_enabled(

@@ -67,7 +67,8 @@ class UnitStep:
     """One unit.
 
     evidence: the files that are the reason; processes: "PID NAME" of those that run old code;
-    acts: whether this run does it, or only names it.
+    acts: whether this run does it, or only names it;
+    clients: of a unit to be restarted or stopped, how many connections it has accepted, which end with that.
     """
 
     unit: str
@@ -76,6 +77,7 @@ class UnitStep:
     evidence: tuple[str, ...] = ()
     processes: tuple[str, ...] = ()
     acts: bool = True
+    clients: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from apt_ostree.system import mounts, process
 _PROPERTIES = (
     "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "SourcePath",
     "CanReload", "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "MainPID", "NRestarts",
-    "Result", "Job", "Transient", "Following",
+    "Result", "Job", "Transient", "Following", "FileDescriptorStoreMax",
 )  # fmt: skip
 #: Where unit files travel with the tree; what is elsewhere is generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
@@ -59,6 +59,11 @@ class Unit:
     def drop_ins(self) -> tuple[str, ...]:
         """Return the paths of its drop-ins, in their order."""
         return tuple(_merged(path) for path in self["DropInPaths"].split())
+
+    @property
+    def keeps_connections(self) -> bool:
+        """Tell whether it may give its sockets to systemd, which hands them to it again after a restart."""
+        return self["FileDescriptorStoreMax"] not in ("", "0")
 
     @property
     def has_job(self) -> bool:
