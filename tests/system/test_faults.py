@@ -1,140 +1,29 @@
-"""The sweep: fail, die or lose power at every failpoint of a live change; then old or new, never between.
+"""The sweep: fail, die or lose power at every failpoint of a live change, and at every system call of one.
 
-`make check` takes a sample with a fixed seed. `make torture` takes all of them; APT_OSTREE_TORTURE_SEED and
-APT_OSTREE_TORTURE_COUNT choose others, or fewer.
+Then old or new, never between, and the services run what is shown. `make check` takes a sample with a fixed
+seed. `make torture` takes all of them; APT_OSTREE_TORTURE_SEED and APT_OSTREE_TORTURE_COUNT choose others, or
+fewer.
 """
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import json
-import os
 import random
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system import livehost
-from tests.system.livehost import Host, Look, same
+from tests.system import livehost, syscalls
+from tests.system.livehost import Host, same
+from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, failpoints
 
-SOURCE = Path(__file__).parents[2] / "src/apt_ostree"
-PACKAGES = ("fx-service", "fx-user", "fx-conf")
-TORTURE = bool(os.environ.get("APT_OSTREE_TORTURE"))
-SEED = int(os.environ.get("APT_OSTREE_TORTURE_SEED", "20261123"))
-COUNT = int(os.environ.get("APT_OSTREE_TORTURE_COUNT", "0" if TORTURE else "2"))  # of each verb; 0: all
-
-#: A worker that runs its request and prints the failpoints it passes.
-_TRACE = """
-import sys
-from apt_ostree.system import failpoints
-failpoints.failpoint = lambda name: print(name, file=sys.stderr, flush=True)
-from apt_ostree import worker
-sys.exit(worker.main())
-"""
-
-
-@dataclass(frozen=True)
-class Verb:
-    """A command to break: how to get ready for it, its words, and its request to a worker."""
-
-    ready: str
-    words: tuple[str, ...]
-    request: dict[str, Any]
-
-
-INSTALL = ("install", "-A", "-y", *PACKAGES)
-VERBS = {
-    "apply-live": Verb("pending", ("apply-live",), {"verb": "apply-live", "arguments": {}}),
-    "reset": Verb("live", ("apply-live", "--reset"), {"verb": "apply-live", "arguments": {"reset": True}}),
-    "install": Verb("nothing", INSTALL, {"verb": "install", "arguments": {
-        "packages": PACKAGES, "apply_live": True}}),
-    "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service"), {"verb": "uninstall", "arguments": {
-        "packages": ["fx-service"], "apply_live": True, "allow_replacement": True}}),
-}  # fmt: skip
-
-
-def failpoints() -> set[str]:
-    """Return the names of all failpoints in the source."""
-    return {
-        node.args[0].value
-        for path in SOURCE.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id == "failpoint"
-        and node.args
-        and isinstance(node.args[0], ast.Constant)
-    }
-
-
-class Sweep:
-    """The machine of the sweep, and what it shows before and after each verb that nothing disturbs."""
-
-    def __init__(self, disk: Path) -> None:
-        self._disk = disk
-        self._stack = contextlib.ExitStack()
-
-    def begin(self) -> None:
-        """Take a new machine, and learn what is right there."""
-        self._stack.close()
-        self.host = self._stack.enter_context(livehost.booted(self._disk))
-        self.known: dict[str, tuple[Look, Look, list[str]]] = {}
-        for name in VERBS:
-            self.learn(name)
-
-    def end(self) -> None:
-        try:
-            self.host.check_clean()
-            self.host.run("ostree", "fsck", "--quiet")
-        finally:
-            self._stack.close()
-
-    def ready(self, state: str) -> None:
-        """Bring the machine into a state: nothing, pending or live."""
-        host = self.host
-        host.ao("recover")
-        host.ao("apply-live", "--reset")
-        if state == "nothing":
-            host.undeploy()
-            return
-        if not host.succeeds("grep -aq fx-service /run/ostree/staged-deployment"):
-            host.undeploy()
-            host.ao("install", *PACKAGES)
-        if state == "live":
-            host.ao("apply-live", "--allow-replacement")
-
-    def learn(self, name: str) -> tuple[Look, Look, list[str]]:
-        """Run a verb undisturbed once; return what is shown before and after, and the failpoints passed."""
-        if name not in self.known:
-            verb = VERBS[name]
-            self.ready(verb.ready)
-            before = self.host.look()
-            done = self.host.machine.exec(
-                "/usr/bin/python3", "-c", _TRACE, input=json.dumps(verb.request).encode() + b"\n", timeout=120
-            )
-            assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-            passed = [line for line in done.stderr.decode().splitlines() if line in failpoints()]
-            self.known[name] = (before, self.host.look(), passed)
-        return self.known[name]
-
-    def settle(self, dice: random.Random) -> None:
-        """Recover; in half of the cases recovery is killed once, too."""
-        if dice.random() < 0.5:
-            points = sorted({p for p in self.known["reset"][2] if p.startswith(("undo", "withdraw", "etc"))})
-            self.host.run(
-                "apt-ostree", "recover", check=False,
-                env={"APT_OSTREE_FAILPOINT": f"{dice.choice(points)}=kill"},
-            )  # fmt: skip
-        self.host.ao("recover")
+#: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
+SLOW = {"upgrade", "rollback", "part"}
+RARE = {"confirm-within", "confirm"}
 
 
 @pytest.fixture(scope="module")
 def sweep() -> Iterator[Sweep]:
-    """A machine for the whole sweep; each verb has been run there undisturbed, to know what is right."""
+    """A machine for the whole sweep; each verb is run there undisturbed first, to know what is right."""
     with livehost.prepared_disk() as disk:
         found = Sweep(disk)
         found.begin()
@@ -142,30 +31,56 @@ def sweep() -> Iterator[Sweep]:
         found.end()
 
 
+def _run_cases(sweep: Sweep, cases: list[tuple[str, Callable[[random.Random], None]]]) -> None:
+    """Run cases by their names and report all that fail, unless they are many."""
+    failures = []
+    for case, run in cases:
+        try:
+            run(random.Random(f"{SEED} {case}"))
+        except AssertionError as error:
+            failures.append(f"{case}: {error}")
+            print(f"{case}: FAILED: {error}", flush=True)
+            if len(failures) > 4:
+                break
+            sweep.begin()  # what is wrong with this machine must not be blamed on the next case
+        else:
+            print(f"{case}: ok", flush=True)
+    assert not failures, "\n\n".join(failures)
+    sweep.host.check_clean()
+
+
+# --- failpoints
+
+
+def test_failpoints_are_found():
+    assert {
+        "journal.after",
+        "act.switched",
+        "undo.etc",
+        "switch.between",
+        "shutdown.etc",
+        *UNDO,
+    } <= failpoints()
+
+
+@pytest.mark.parametrize("name", [name for name in VERBS if TORTURE or name not in RARE])
+def test_sweep(sweep: Sweep, name: str):
+    passed = sweep.learn(name)[2]
+    assert len(set(passed)) > (0 if name == "confirm" else 5)
+
+    def case(point: str, action: str) -> tuple[str, Callable[[random.Random], None]]:
+        return f"{name} {point}={action}", lambda dice: _break(sweep, name, point, action, dice)
+
+    _run_cases(sweep, [case(point, action) for point, action in _cases(name, passed)])
+
+
 def _cases(name: str, passed: list[str]) -> list[tuple[str, str]]:
     """Return (failpoint, action) pairs of one verb, with the pass at which it fires."""
     dice = random.Random(f"{SEED} {name}")
-    actions = ["error", "kill"] + (["cut"] if name in ("apply-live", "reset") else [])
-    every = [(point, action) for point in sorted(set(passed)) for action in actions]
-    chosen = dice.sample(every, min(COUNT, len(every))) if COUNT else every
+    every = [(point, action) for point in sorted(set(passed)) for action in VERBS[name].actions]
+    count = COUNT if TORTURE or name not in SLOW else 1
+    chosen = dice.sample(every, min(count, len(every))) if count else every
     return [(point, f"{action}:{dice.randint(1, passed.count(point))}") for point, action in chosen]
-
-
-def _shown(look: Look) -> dict[str, Any]:
-    """What makes a state: all but numbers of generations and commits, which are new every time."""
-    records = [row[1] for row in look.records]
-    mounts = [[*row[:3], row[3].partition(":")[0]] for row in look.mounts]
-    refs = sorted(ref.split("/", 3)[3] for ref in look.live_refs)
-    return look.system() | {"records": records, "mounts": mounts, "live_refs": refs}
-
-
-def _is_one_of(now: Look, before: Look, after: Look) -> str:
-    """Return which state is shown; fail with the difference to the nearer one when it is neither."""
-    if _shown(now) == _shown(after):
-        return "new"
-    nearer = after if now.usr == after.usr != before.usr else before
-    same(_shown(nearer), _shown(now))
-    return "old"
 
 
 def _break(sweep: Sweep, name: str, point: str, action: str, dice: random.Random) -> None:
@@ -174,27 +89,19 @@ def _break(sweep: Sweep, name: str, point: str, action: str, dice: random.Random
     sweep.ready(verb.ready)
     kind = action.partition(":")[0]
     if kind == "cut":
-        base = sweep.learn("install")[0]
         _cut_power(host, verb.words, f"{point}=stop:{action.partition(':')[2]}")
-        same(_shown(base), _shown(host.look()))
-        assert host.look().records == [] and "/var/lib/apt-ostree/live" not in host.look().state
+        same(sweep.base, sweep.shown())
+        assert "/var/lib/apt-ostree/live" not in host.look().state
         return
     done = host.run("apt-ostree", *verb.words, check=False, env={"APT_OSTREE_FAILPOINT": f"{point}={action}"})
     if kind == "error":
         # Undone, or carried through, by the command itself: recovery finds nothing to do.
-        state = _is_one_of(host.look(), before, after)
+        state = sweep.state(before, after)
         assert (done.returncode, state) in {(0, "new"), (1, "old")}, done.stderr
     else:
         assert done.returncode == 1, f"not killed: {done.stderr}"
     sweep.settle(dice)
-    _is_one_of(host.look(), before, after)
-    # The next command works: from the pending deployment, if the broken one had come so far.
-    pending = " (staged)" in host.look().deployments[0]
-    if verb.ready != "live":
-        host.ao(*(("apply-live",) if pending else INSTALL))
-        same(_shown(sweep.learn("apply-live")[1] if pending else after), _shown(host.look()))
-    host.ao("apply-live", "--reset")
-    same(_shown(sweep.learn("install")[0]), _shown(host.look()))
+    sweep.continues(name, sweep.state(before, after))
 
 
 def _cut_power(host: Host, words: tuple[str, ...], failpoint: str) -> None:
@@ -207,7 +114,7 @@ def _cut_power(host: Host, words: tuple[str, ...], failpoint: str) -> None:
 def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
     """The same at a time drawn by lot: between failpoints, too."""
     host, dice = sweep.host, random.Random(f"{SEED} {cut}")
-    base, live = sweep.known["apply-live"][:2]
+    base, live = sweep.learn("apply-live")[:2]
     for _round in range(COUNT or 100):
         words, old, new = dice.choice([("apply-live", base, live), ("apply-live --reset", live, base)])
         sweep.ready("live" if old is live else "pending")
@@ -216,34 +123,49 @@ def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
         if cut:
             host.sh(f"systemd-run apt-ostree {words}; sleep {delay}")
             host.power_cut()
-            same(_shown(base), _shown(host.look()))
+            same(base, sweep.shown())
         else:
             host.sh(f"apt-ostree {words} & sleep {delay}; pkill -KILL --parent $! || true; wait $! || true")
             sweep.settle(dice)
-            _is_one_of(host.look(), old, new)
+            sweep.state(old, new)
         print(f"{case}: ok", flush=True)
 
 
-def test_failpoints_are_found():
-    assert {"journal.after", "act.switched", "undo.etc", "switch.between", "shutdown.etc"} <= failpoints()
+# --- system calls
 
 
-@pytest.mark.parametrize("name", list(VERBS))
-def test_sweep(sweep: Sweep, name: str):
-    _before, _after, passed = sweep.learn(name)
-    assert len(set(passed)) > 5
-    failures = []
-    for point, action in _cases(name, passed):
-        case = f"{name} {point}={action}"
-        try:
-            _break(sweep, name, point, action, random.Random(f"{SEED} {case}"))
-        except AssertionError as error:
-            failures.append(f"{case}: {error}")
-            print(f"{case}: FAILED: {error}", flush=True)
-            if len(failures) > 4:
-                break
-            sweep.begin()  # what is wrong with this machine must not be blamed on the next case
-        else:
-            print(f"{case}: ok", flush=True)
-    assert not failures, "\n\n".join(failures)
-    sweep.host.check_clean()
+def test_failing_system_calls(sweep: Sweep):
+    """The kernel answers a call of apply-live, or of what it starts, with an error."""
+    before, after, _passed = sweep.learn("apply-live")
+    sweep.ready("pending")
+    passed = syscalls.record(sweep.host, VERBS["apply-live"].words)
+    dice = random.Random(f"{SEED} system calls")
+    every = syscalls.faults(passed, dice)
+    chosen = dice.sample(every, 2 * COUNT) if COUNT else every
+
+    def case(fault: syscalls.Fault) -> tuple[str, Callable[[random.Random], None]]:
+        return str(fault), lambda dice: _break_call(sweep, fault, before, after, dice)
+
+    _run_cases(sweep, [case(fault) for fault in chosen])
+
+
+def _break_call(
+    sweep: Sweep, fault: syscalls.Fault, before: Shown, after: Shown, dice: random.Random
+) -> None:
+    sweep.ready("pending")
+    done, injected = syscalls.run(sweep.host, VERBS["apply-live"].words, fault)
+    said = done.stdout + done.stderr
+    if done.returncode == 5:
+        assert "apt-ostree recover" in said, said
+        sweep.settle(dice)
+        state = sweep.state(before, after)
+    else:
+        state = sweep.state(before, after)
+        assert (done.returncode, state) in {(0, "new"), (1, "old")}, said
+    if done.returncode:
+        assert injected, said
+        assert any(text in said for text in fault.texts), f"not {fault.texts}: {said}"
+    sweep.settle(dice)
+    assert sweep.state(before, after) == state
+    if dice.random() < 0.2:
+        sweep.continues("apply-live", state)
