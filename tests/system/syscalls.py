@@ -1,4 +1,4 @@
-"""System calls that fail: which ones a command makes, and running it with one of them answered by an error."""
+"""System calls that fail: which ones a command makes, and how to have one answered by an error."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def _run_cases(sweep: Sweep, cases: list[tuple[str, Callable[[random.Random], No
         except AssertionError as error:
             failures.append(f"{case}: {error}")
             print(f"{case}: FAILED: {error}", flush=True)
-            if len(failures) > 4:
+            if len(failures) > (20 if TORTURE else 4):
                 break
             sweep.begin()  # what is wrong with this machine must not be blamed on the next case
         else:
