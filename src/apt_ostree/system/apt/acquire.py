@@ -15,7 +15,7 @@ import apt_pkg
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.events import Message, Progress, Report
 from apt_ostree.system import signals
-from apt_ostree.system.apt.config import explained
+from apt_ostree.system.apt.config import explained, no_source
 from apt_ostree.system.apt.resolver import Resolver
 from apt_ostree.system.failpoints import failpoint
 
@@ -118,7 +118,7 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
             warnings.catch_warnings(record=True) as caught,  # python-apt's way to pass apt's own on
             signals.held(progress.cancel),
         ):
-            apt_pkg.Cache(None).update(progress, sources, 250_000)
+            _empty_cache().update(progress, sources, 250_000)
     except (apt_pkg.Error, SystemError) as error:
         problems = str(error)
     reasons = _reasons(problems) or progress.failures
@@ -132,6 +132,15 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
     if everything:
         _STAMP.parent.mkdir(parents=True, exist_ok=True)
         _STAMP.touch()
+
+
+def _empty_cache() -> apt_pkg.Cache:
+    """Open a cache without any source: python-apt has update() as a method of one, and uses nothing of it.
+
+    A full one takes a second to make, and is out of date as soon as the lists have been refreshed.
+    """
+    with no_source():
+        return apt_pkg.Cache(None)
 
 
 def _reasons(problems: str) -> tuple[str, ...]:

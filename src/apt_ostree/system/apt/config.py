@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import apt_pkg
@@ -109,6 +109,20 @@ def only_source(source_list: Path) -> Iterator[None]:
         "APT::Get::List-Cleanup": "false",
         "APT::Sandbox::User": "root",  # it lies in a scratch directory that is root's alone
     }
+    with _changed(changed):
+        yield
+
+
+@contextlib.contextmanager
+def no_source() -> Iterator[None]:
+    """Make libapt see no source at all for a while, and leave the caches of those that there are."""
+    nowhere = dict.fromkeys(("Dir::Etc::sourcelist", "Dir::Etc::sourceparts"), "/dev/null")
+    with _changed({**nowhere, "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):
+        yield
+
+
+@contextlib.contextmanager
+def _changed(changed: Mapping[str, str]) -> Iterator[None]:
     saved = {key: apt_pkg.config.find(key) for key in changed}
     for key, value in changed.items():
         apt_pkg.config.set(key, value)
