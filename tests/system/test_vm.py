@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
+from testbed_lib.images import Wanted
 from testbed_lib.machine import Machine
 
 from tests.system.livehost import Host, wait_for
 
+DEBIAN_12 = Path(__file__).resolve().parents[2] / "examples/debian-12-release-only.yaml"
 TIMEOUT = 600  # seconds of one command; everything is emulated
 
 
@@ -68,6 +71,34 @@ def test_live_install_and_reboot(host: Host):
     check_no_live_trace(host)
     host.check_clean()
     host.run("ostree", "fsck", "--quiet", timeout=TIMEOUT)
+
+
+@pytest.mark.vm
+def test_debian_12_stacks_and_resets(new_machine: Callable[..., Machine]):
+    """Linux 6.1 has neither MOVE_MOUNT_BENEATH nor lowerdir+: views are stacked, and popped."""
+    machine = new_machine(Wanted(treefile=DEBIAN_12))
+    machine.boot()
+    host = Host(machine)
+    host.run("apt-ostree", "install", "--download-only", "fx-hello", "fx-service", timeout=TIMEOUT)
+    machine.stop()
+    machine.boot(vm=True)
+    assert host.sh("uname -r").startswith("6.1.")
+    before, mounts = host.contents_of_usr(), len(usr_mounts(host))
+
+    install(host, "fx-hello")
+    install(host, "fx-service")
+
+    assert len(usr_mounts(host)) == mounts + 2
+    assert host.run("fx-hello").stdout == "hello 1.0\n"
+    assert host.is_active("fx-service")
+    check_modules(host)
+    host.ao("rollback", "--live", "--json")
+    assert not host.is_active("fx-service")
+    assert host.run("fx-hello").stdout == "hello 1.0\n"
+    host.ao("apply-live", "--reset")
+    assert len(usr_mounts(host)) == mounts
+    assert host.contents_of_usr() == before
+    host.check_clean()
 
 
 @pytest.mark.vm
