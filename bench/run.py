@@ -18,12 +18,12 @@ sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
 sys.dont_write_bytecode = True
 
 from bench_lib import compose, document, machine, report  # noqa: E402
-from bench_lib.measure import BenchError, say  # noqa: E402
+from bench_lib.measure import BenchError, interleaved, say  # noqa: E402
 from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
 
 _PAGE = _CHECKOUT / "docs/benchmarks.md"
-_TOPICS = ("compose", "installs", "switch", "startup", "memory", "changes", "tree")
+_TOPICS = ("compose", "installs", "update", "switch", "startup", "memory", "changes", "tree")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class Amount:
     """How often each thing is measured."""
 
     installs: int = 7
+    updates: int = 7
     startup: int = 20
     blocks: int = 5
     switches: int = 60
@@ -43,6 +44,7 @@ class Amount:
 
 _QUICK = Amount(
     installs=2,
+    updates=3,
     startup=7,
     blocks=2,
     switches=30,
@@ -84,6 +86,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if "compose" in topics:
         found["compose"] = compose.measure()
         topics.remove("compose")
+    if "update" in topics:
+        found["update"] = _measure_update(arguments, amount.updates)
+        topics.remove("update")
     if topics:
         with machine.booted(
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
@@ -91,6 +96,26 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             _measure_inside(booted, topics, amount, found)
     if "compose" in found:
         found.setdefault("memory", {})["compose"] = found["compose"]["memory"]
+    return found
+
+
+def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
+    """Measure updates in two machines of their own, in turns: one as it is, one made a plain Debian."""
+    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
+    found: dict[str, list[Any]] = {"ours": [], "peer": []}
+    with (
+        machine.booted(f"{arguments.machine}-update", **options) as ours,
+        machine.booted(f"{arguments.machine}-plain", **options) as plain,
+    ):
+        machine.measure(ours, "update-prepare")
+        ours.reboot()
+        machine.measure(plain, "update-plain-prepare")
+        for _number in interleaved(
+            rounds,
+            lambda: found["ours"].append(machine.measure(ours, "update")),
+            lambda: found["peer"].append(machine.measure(plain, "update-plain")),
+        ):
+            pass
     return found
 
 

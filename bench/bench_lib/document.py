@@ -23,12 +23,19 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         "small": " ".join(product.SMALL),
         "forty": " ".join(product.FORTY),
         "sysext_start": _MISSING,
+        "update_peer": f" {_MISSING}",
         "compose_peer": _MISSING,
         "processes": _MISSING,
         "rounds": _MISSING,
     }
     if "switch" in found:
         words["sysext_start"] = f"{statistics.median(found['switch']['refresh_start']) * 1000:.0f} ms"
+    if "update" in found:
+        medians = {
+            name: statistics.median(steps[name] for steps in found["update"]["peer"])
+            for name in found["update"]["peer"][0]
+        }
+        words["update_peer"] = f" ({', '.join(f'{name} {s:.1f} s' for name, s in medians.items())})"
     if "compose" in found:
         steps = found["compose"]["peer"].items()
         words["compose_peer"] = "(" + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in steps) + ")"

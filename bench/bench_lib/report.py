@@ -55,6 +55,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
     made: list[Row] = []
     for topic, maker in (
         ("installs", _install_rows),
+        ("update", _update_rows),
         ("switch", _switch_rows),
         ("startup", _startup_rows),
         ("compose", _compose_rows),
@@ -101,6 +102,11 @@ def _install_rows(found: Mapping[str, Any]) -> list[Row]:
             _compared(f"apply-live of {count}, against apt-get", one["live"], one["apt"], live_target),
         ]
     return made
+
+
+def _update_rows(found: Mapping[str, Any]) -> list[Row]:
+    peer = [sum(steps.values()) for steps in found["peer"]]
+    return [_compared("update of a running service, against apt-get + needrestart", found["ours"], peer, 1.5)]
 
 
 def _switch_rows(found: Mapping[str, Any]) -> list[Row]:
