@@ -26,12 +26,8 @@ _ERRORS = ("ENOSPC", "EIO", "EINVAL")
 #: Of each call, the first ones and as many of the others, by lot.
 _FIRST = _OTHERS = 8
 _LOG = "/run/testbed-strace"
-#: What others say instead of the kernel's words: SQLite.
-_SYNONYMS = {
-    "ENOSPC": ("database or disk is full",),
-    "EIO": ("disk I/O error",),
-    "EINVAL": ("disk I/O error",),
-}
+#: What SQLite says instead of the kernel's words; a flush that fails is always the second.
+_OF_SQLITE = ("database or disk is full", "disk I/O error")
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Fault:
     @property
     def texts(self) -> tuple[str, ...]:
         """Words of which one has to be in the message."""
-        return (os.strerror(getattr(errno, self.error)), *_SYNONYMS[self.error])
+        return (os.strerror(getattr(errno, self.error)), *_OF_SQLITE)
 
 
 def record(host: Host, words: tuple[str, ...]) -> list[str]:
