@@ -110,6 +110,60 @@ def test_a_service_that_does_not_stop_is_undone(host: Host):
     host.sh("systemctl kill --signal=KILL fx-deaf")  # or the reset after this test waits
 
 
+#: A unit of the administrator's that cannot run without another one.
+_FOLLOWER = """[Unit]
+Requires=SERVICE.service
+After=SERVICE.service
+[Service]
+ExecStart=sleep infinity
+"""
+
+
+@contextlib.contextmanager
+def follower(host: Host, service: str) -> Iterator[None]:
+    text = _FOLLOWER.replace("SERVICE", service)
+    host.sh(f"printf '%s' '{text}' >/run/systemd/system/fx-follower.service")
+    host.sh("systemctl daemon-reload; systemctl start fx-follower")
+    try:
+        yield
+    finally:
+        host.sh("systemctl stop fx-follower; rm /run/systemd/system/fx-follower.service")
+        host.sh("systemctl daemon-reload")
+
+
+def test_what_depends_on_a_service_comes_back_with_it(host: Host):
+    newer(host, "fx-broken", "fx-service")
+    with follower(host, "fx-broken"):
+        assert "fx-broken" in upgrade(host, code=1)["message"]
+        assert host.is_active("fx-follower")
+    host.ao("uninstall", "-A", "-y", "fx-broken")
+    with follower(host, "fx-service"):
+        first = host.sh("systemctl show -p MainPID fx-follower")
+        done = upgrade(host)
+        assert steps(done["plan"])["fx-follower.service"] == ("restart", True)
+        assert host.is_active("fx-follower")
+        assert host.sh("systemctl show -p MainPID fx-follower") != first
+
+
+def test_a_service_that_stops_before_the_switch_runs_its_old_code_after_an_undo(host: Host):
+    newer(host, "fx-service")
+    directory = "/run/systemd/system/fx-service.service.d"
+    host.sh(f"mkdir {directory}; printf '[Service]\\nX-StopIfChanged=yes\\n' >{directory}/x.conf")
+    host.sh("systemctl daemon-reload; mkdir -p /etc/apt-ostree/health.d")
+    host.sh("ln -s /bin/false /etc/apt-ostree/health.d/no")
+    try:
+        failed = upgrade(host, code=1)
+        assert "health.d/no" in failed["message"]
+        assert ask(host, "fx-service") == "1.0"
+        host.sh("rm /etc/apt-ostree/health.d/no")
+        done = upgrade(host)
+        actions = [s["action"] for s in done["plan"]["units"] if s["unit"] == "fx-service.service"]
+        assert actions == ["stop", "start"]
+        assert ask(host, "fx-service") == "2.0"
+    finally:
+        host.sh(f"rm -rf {directory} /etc/apt-ostree; systemctl daemon-reload")
+
+
 def test_a_health_check_decides(host: Host):
     newer(host, "fx-service")
     directory = "/etc/greenboot/check/required.d"
@@ -159,6 +213,15 @@ def test_a_socket_stays_open(host: Host):
     refused, *answers = host.sh("cat /run/hammered; rm /run/hammered /run/stop-hammer").splitlines()
     assert refused == "0"
     assert {"version 1.0", "version 2.0"} <= set(answers)
+
+
+def test_a_service_that_a_new_socket_started_goes_with_it(host: Host):
+    host.ao("install", "-A", "-y", "fx-socket")
+    knock = 'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/fx-socket"); s.send(b"x")'
+    host.run("/usr/bin/python3", "-c", knock)
+    livehost.wait_for(host, "systemctl is-active fx-socket.service")
+    host.ao("rollback", "--live")
+    assert not host.is_active("fx-socket.service") and not host.is_active("fx-socket.socket")
 
 
 def test_instances_one_by_one(host: Host):

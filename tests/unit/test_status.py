@@ -86,7 +86,7 @@ def test_json_of_a_layered_deployment():
 def test_json_of_live_state():
     entry = booted(live=Live(LIVE, 3, PackageDiff(added=(HTOP,)), shown=False)).to_json()
     assert entry["live-replaced"] == LIVE
-    assert entry["live-generation"] == {"number": 3, "shown": False}
+    assert entry["live-generation"] == {"number": 3, "shown": False, "confirm-by": None}
     assert "live-inprogress" not in entry
     entry = booted(live=Live(unfinished=LIVE)).to_json()
     assert entry["live-inprogress"] == LIVE

@@ -37,6 +37,7 @@ class Span(click.ParamType):
 json_output = click.option(
     "--json", "as_json", is_flag=True, help="Print events and the result as JSON lines."
 )
+json_document = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done and change nothing.")
 assume_yes = click.option("-y", "--assumeyes", is_flag=True, help="Go ahead without asking.")

@@ -51,10 +51,12 @@ def _unit_lines(steps: Sequence[Mapping[str, Any]], *, verbose: bool) -> Iterato
     yield from _rows("Units", [_unit_line(step, verbose=verbose) for step in steps if step["acts"]])
     named = [step for step in steps if not step["acts"]]
     wanting = [step for step in named if step["action"] in _WANTING]
-    rest = [step for step in named if step["action"] not in _WANTING]
+    refreshed = [_unit_line(step, verbose=verbose) for step in named if step["action"] == "refresh view"]
+    rest = [step for step in named if step["action"] not in (*_WANTING, "refresh view")]
     yield from _rows(
         "Not done without --restart-services", [_unit_line(step, verbose=verbose) for step in wanting]
     )
+    yield from _rows("Not done without --restart-services=all", refreshed)
     yield from _rows("Left alone", [_unit_line(step, verbose=verbose) for step in rest])
 
 

@@ -87,6 +87,9 @@ def _live(live: Live, *, busy: bool, verbose: bool) -> Iterator[Row]:
         yield "LiveDiff", _diff(live.diff, verbose=verbose)
         if not live.shown:
             yield "LiveState", "not visible: something else is mounted over /usr"
+    if live.confirm_by:
+        when = datetime.fromtimestamp(live.confirm_by).astimezone().strftime("%H:%M:%S")
+        yield "Unconfirmed", f"undone at {when} unless 'apt-ostree confirm' is run"
     if live.unfinished and busy:
         yield "ApplyingLiveCommit", live.unfinished
     elif live.unfinished:

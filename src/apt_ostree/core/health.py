@@ -8,6 +8,7 @@ from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Message, Report, task
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import dpkg_query, mounts, process, systemd
@@ -28,9 +29,35 @@ _INTERVAL = 0.1  # seconds
 _QUICK = 0.5  # of the settle time, for services that say when they are ready
 
 
-def checks() -> tuple[str, ...]:
-    """Return the health checks of the running system, by their paths."""
-    return (*map(str, _programs(_REQUIRED)), *map(str, _programs(_WANTED)))
+def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, ...]:
+    """Return the health checks that will be there with the target's /usr and these changes of /etc."""
+    found: dict[tuple[str, str], tuple[str, bool]] = {}
+    for directory in (*_REQUIRED, *_WANTED):
+        names = {}
+        if directory.startswith("/usr/"):
+            tree = diff.directory_of(repo, target, directory.lstrip("/"))
+            files = diff.read_tree(repo, tree[0])[0] if tree else {}
+            names = {name: _is_program(repo.file_state(checksum)) for name, checksum in files.items()}
+        elif Path(directory).is_dir():
+            names = {path.name: _is_executable(path) for path in Path(directory).iterdir()}
+        changed = {f"/etc/{path}": state for path, state in etc.items()}
+        mine = [path for path in changed if str(Path(path).parent) == directory]
+        names |= {Path(path).name: _is_program(changed[path]) for path in mine}
+        found |= {(_kind(directory), name): (f"{directory}/{name}", ok) for name, ok in names.items()}
+    return tuple(path for path, ok in found.values() if ok)
+
+
+def _is_program(state: FileState) -> bool:
+    return state.type == "file" and bool(state.mode & 0o111)
+
+
+def _is_executable(path: Path) -> bool:
+    return path.is_file() and bool(path.stat().st_mode & 0o111)
+
+
+def _kind(directory: str) -> str:
+    """Return what directories share of which one in /etc hides the vendor's programs."""
+    return directory.removeprefix("/usr/lib/").removeprefix("/etc/")
 
 
 def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings) -> None:
@@ -73,7 +100,9 @@ def verify_packages(report: Report, repo: Repo, target: str, packages: PackageDi
     Where the image itself has something else (a postprocess script, files that dpkg was told to leave out),
     the image is right.
     """
-    names = sorted({p.name for p in packages.added} | {c.name for c in packages.changed})
+    present = {(p.name, p.architecture) for p in packages.added}
+    present |= {(c.name, c.architecture) for c in packages.changed}
+    names = sorted(_dpkg_name(*key) for key in present)
     if not names:
         return
     with mounts.in_namespace_of(1):
@@ -83,6 +112,11 @@ def verify_packages(report: Report, repo: Repo, target: str, packages: PackageDi
         raise ExternalFailure("files are not as their packages have them", details=wrong[:20])
     if differing:
         report(Message(f"{len(differing)} files are as the image has them, not as their packages have them"))
+
+
+def _dpkg_name(name: str, architecture: str) -> str:
+    """Return how dpkg tells a package from the same one of another architecture."""
+    return name if architecture == "all" else f"{name}:{architecture}"
 
 
 def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:
@@ -106,12 +140,15 @@ def _failure(name: str, why: str) -> ExternalFailure:
 
 
 def _programs(directories: Sequence[str]) -> Iterator[Path]:
-    """Yield the executables of directories, by name; one in /etc hides the vendor's of the same name."""
-    found: dict[str, Path] = {}
-    for directory in map(Path, directories):
-        if directory.is_dir():
-            found |= {p.name: p for p in directory.iterdir() if p.is_file() and p.stat().st_mode & 0o111}
-    yield from (found[name] for name in sorted(found))
+    """Yield the executables of directories; one in /etc hides the vendor's of the same name and kind.
+
+    What is not executable, such as a link to /dev/null, hides as well.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    for directory in directories:
+        if Path(directory).is_dir():
+            found |= {(_kind(directory), path.name): path for path in Path(directory).iterdir()}
+    yield from (path for _key, path in sorted(found.items()) if _is_executable(path))
 
 
 def _run(program: Path, settings: Settings) -> None:

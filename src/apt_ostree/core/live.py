@@ -21,7 +21,7 @@ from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.plan import EtcAction, RestartPolicy
 from apt_ostree.model.selection import Selection
-from apt_ostree.system import files, statedb, systemd, systemd_login, usrview
+from apt_ostree.system import files, signals, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -158,8 +158,8 @@ def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wis
         raise Refused(
             "the change cannot be applied live",
             details=change.plan.refusals,
-            hint="add --allow-replacement to replace running packages, or --force for every risk that may be "
-            "taken; or reboot into the deployment",
+            hint="see above; --allow-replacement lets running packages be replaced, and --force takes every "
+            "risk that may be taken; a reboot into the deployment needs neither",
         )
     return change
 
@@ -179,7 +179,8 @@ def carry_out(
     statedb.mark()  # what is prepared in vain goes at the next boot
     with wishes.clock.step(report, "preparation"), task(report, "Preparing the layer"):
         prepared = _prepare(sysroot, situation, change)
-    with _undone_on_failure(report, sysroot, db), systemd_login.inhibited("a change of the running system"):
+    why = "a change of the running system"
+    with systemd_login.inhibited(why), _undone_on_failure(report, sysroot, db, wishes):
         generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes)
         with wishes.clock.step(report, "application"):
             live_act.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
@@ -195,11 +196,17 @@ def _end(report: Report, db: StateDb, generation: int, wishes: Wishes) -> None:
     if wishes.confirm_within:
         live_confirm.arm(db, generation, wishes.confirm_within)
     failpoint("act.before-end")
+    signals.ignore()  # too late: it is done
     db.set_phase(generation, Phase.LIVE)
-    db.end(generation, Outcome.LIVE, steps=wishes.clock.seconds)
+    db.end(generation, Outcome.LIVE)
+    db.set_steps(generation, wishes.clock.seconds)
     if wishes.confirm_within:
-        minutes = f"{wishes.confirm_within / 60:.0f} minutes"
-        report(Message(f"It is undone in {minutes} unless you run 'apt-ostree confirm'.", "warning"))
+        span = _span(wishes.confirm_within)
+        report(Message(f"It is undone in {span} unless you run 'apt-ostree confirm'.", "warning"))
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _refuse_shutdown() -> None:
@@ -277,7 +284,7 @@ def _begin(
 
 
 @contextmanager
-def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb) -> Iterator[None]:
+def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, wishes: Wishes) -> Iterator[None]:
     known = {generation.id for generation in db.generations()}
     try:
         yield
@@ -286,8 +293,15 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb) -> Iterato
             begun = [generation for generation in db.generations() if generation.id not in known]
             if begun:
                 report(Message("The change failed and is being undone.", "warning"))
+                db.set_steps(begun[-1].id, wishes.clock.seconds)
                 note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
                 live_undo.finish_undo(report, sysroot, db, begun, outcome=Outcome.FAILED, note=note)
+        except Incomplete as trouble:
+            raise Incomplete(
+                f"the change failed ({failure}); {trouble.message}",
+                details=trouble.details,
+                hint=trouble.hint,
+            ) from failure
         except Exception as trouble:
             raise Incomplete(
                 f"the change failed ({failure}) and could not be undone completely: {trouble}",

@@ -170,7 +170,7 @@ def _renew_systemd(report: Report, db: StateDb, change: Change, generation: int)
 def _act_on_units(report: Report, db: StateDb, change: Change, generation: int) -> None:
     """Reload, restart and start units, and see each of them settle."""
     plan, settings = change.plan, change.settings
-    if reloading := plan.acting(UnitAction.RELOAD):
+    if reloading := tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD)))):
         with task(report, f"Reloading {', '.join(reloading)}"):
             db.set_begun(generation, reloading)
             failpoint("act.before-reload")
@@ -180,9 +180,10 @@ def _act_on_units(report: Report, db: StateDb, change: Change, generation: int) 
         with task(report, f"Restarting {', '.join(names)}"):
             db.set_begun(generation, names)
             failpoint("act.before-restart")
-            systemd.restart(names, timeout=settings.unit_timeout)
+            running = tuple(sorted(systemd.active(names)))  # but for those that somebody stopped meanwhile
+            systemd.restart(running, timeout=settings.unit_timeout, running_only=True)
             failpoint("act.restarted")
-            health.settle(names, systemd.units(names), settings)
+            health.settle(running, systemd.units(running), settings)
     _start_units(report, db, change, generation)
     if reloading:
         health.settle(reloading, systemd.units(reloading), settings)

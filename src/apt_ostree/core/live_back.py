@@ -9,7 +9,7 @@ from typing import Any
 from apt_ostree.core import etc_restore, host, live_undo
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live_plan import Situation, look, plan_units_back
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import AptOstreeError, Refused, UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report
 from apt_ostree.model.generation import Generation, UnitRecord
@@ -29,7 +29,8 @@ def reset(
     if not situation.generations:
         report(Message("The running system shows the booted commit already."))
         return {"changed": False, "live": False, "commit": situation.booted.checksum}
-    return _go_back(report, sysroot, db, situation, policy=policy, dry_run=dry_run)
+    verb = "apply-live --reset"
+    return _go_back(report, sysroot, db, situation, verb=verb, policy=policy, dry_run=dry_run)
 
 
 def rollback(
@@ -48,7 +49,8 @@ def rollback(
     if goal == shown:
         report(Message(f"The running system shows generation {goal} already."))
         return {"changed": False, "live": bool(goal), "generation": goal, "commit": situation.commit}
-    return _go_back(report, sysroot, db, situation, goal or None, policy=policy, dry_run=dry_run)
+    verb = f"rollback --live {goal}"
+    return _go_back(report, sysroot, db, situation, goal or None, verb=verb, policy=policy, dry_run=dry_run)
 
 
 def goal_of(situation: Situation, generation: int | None) -> int:
@@ -70,6 +72,7 @@ def _go_back(
     situation: Situation,
     goal: int | None = None,
     *,
+    verb: str,
     policy: RestartPolicy,
     dry_run: bool,
 ) -> Mapping[str, Any]:
@@ -83,12 +86,17 @@ def _go_back(
     if goal is not None:
         answer["generation"] = goal
     if not dry_run:
-        verb = "apply-live --reset" if goal is None else f"rollback --live {goal}"
         number = db.log(Intent(verb, host.caller(), plan.source, plan.target, plan.to_json()))
         # The undo acts on what the records say, also after a crash in the middle of it.
-        db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in plan.units if s.acts])
+        known = live_undo.unit_work(sysroot, db, going).all
+        further = [s for s in plan.units if s.acts and s.unit not in known]
+        db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
         note = f"by operation {number}"
-        live_undo.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
+        try:
+            live_undo.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
+        except AptOstreeError as error:
+            db.end(number, Outcome.FAILED, error.message)
+            raise
         db.end(number, Outcome.DONE)
         shown = "the booted commit" if goal is None else f"generation {goal}"
         report(Message(f"The running system shows {shown} again."))

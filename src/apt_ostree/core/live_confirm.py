@@ -14,7 +14,7 @@ from apt_ostree.model.history import Outcome
 from apt_ostree.system import statedb, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import Sysroot
-from apt_ostree.system.statedb import StateDb
+from apt_ostree.system.statedb import StateDb, boot_id
 
 _UNIT = "apt-ostree-unconfirmed"
 #: What the timer runs. A lost connection, or a lost terminal, then still rolls back.
@@ -23,10 +23,17 @@ _COMMAND = ("/usr/bin/apt-ostree", "recover", "--unconfirmed")
 
 def arm(db: StateDb, generation: int, seconds: float) -> None:
     """Have a generation undone after `seconds`, unless it is confirmed."""
-    systemd.disarm(_UNIT)
-    systemd.run_later(_UNIT, _COMMAND, seconds)
+    db.set_confirm_by(generation, time.monotonic() + seconds)
+    _set_timer(db)
     failpoint("confirm.armed")
-    db.set_confirm_by(generation, time.time() + seconds)
+
+
+def _set_timer(db: StateDb) -> None:
+    """Have systemd call us when the first generation's time is over: there is one timer for all."""
+    systemd.disarm(_UNIT)
+    waiting = [g.confirm_by for g in db.generations() if g.boot_id == boot_id() and g.confirm_by is not None]
+    if waiting:
+        systemd.run_later(_UNIT, _COMMAND, max(1.0, min(waiting) - time.monotonic()))
 
 
 def confirm(report: Report) -> Mapping[str, Any]:
@@ -46,8 +53,9 @@ def confirm(report: Report) -> Mapping[str, Any]:
 def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """Undo from the first generation on whose time is over; tell whether there was one."""
     generations = look(sysroot, db).generations
-    late = [g for g in generations if g.confirm_by is not None and g.confirm_by <= time.time() + 1]
+    late = [g for g in generations if g.confirm_by is not None and g.confirm_by <= time.monotonic() + 1]
     if not late:
+        _set_timer(db)
         return False
     going = [g for g in generations if g.id >= late[0].id]
     report(Message(f"Generation {late[0].id} was not confirmed in time and is undone."))
@@ -58,4 +66,5 @@ def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     if pending and pending.staged and pending.checksum in {g.target for g in going}:
         sysroot.keep(lambda deployment: not deployment.staged)
         report(Message("The pending deployment with the same content was dropped, too."))
+    _set_timer(db)
     return True

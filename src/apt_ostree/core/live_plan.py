@@ -132,7 +132,7 @@ def plan_change(
         deferred=rules.kernel_notes(changes, running),
         refusals=(*refusals, *_environment_refusals(situation, changes), *risks),
         restart_services=policy,
-        health_checks=health.checks(),
+        health_checks=health.checks(repo, target, states),
     )
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apt_ostree.core import etc_restore, unit_files
 from apt_ostree.core.live_plan import look
-from apt_ostree.errors import ExternalFailure, Incomplete, Refused
+from apt_ostree.errors import ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
@@ -21,8 +22,9 @@ from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.plan import UnitAction
+from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import flatten
-from apt_ostree.system import buildroot, systemd, usrview
+from apt_ostree.system import buildroot, settings, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -48,6 +50,8 @@ def undo(
 
     with_units: not while the system starts; nothing of it runs yet.
     """
+    if not {generation.id for generation in generations}.isdisjoint(usrview.stacked()):
+        usrview.refuse_foreign_mount()
     for generation in generations:
         db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
@@ -81,8 +85,12 @@ def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb, *, dry_ru
         raise Refused("an earlier live change was interrupted", hint="run 'apt-ostree recover' first")
     if found:
         report(Message(f"Undoing {len(found)} live changes that were interrupted."))
+        finished = {entry.number for entry in db.history() if entry.outcome is Outcome.LIVE}
+        going_back = any(g.id in finished for g in found)
+        outcome = Outcome.ROLLED_BACK if going_back else Outcome.INTERRUPTED
         note = "the command did not end; this was undone later"
-        finish_undo(report, sysroot, db, found, outcome=Outcome.INTERRUPTED, note=note)
+        finish_undo(report, sysroot, db, found, outcome=outcome, note=note)
+        db.end_others(Outcome.DONE if going_back else Outcome.INTERRUPTED, note)
     return bool(found)
 
 
@@ -97,14 +105,23 @@ def finish_undo(
     with_units: bool = True,
 ) -> None:
     """Undo generations, and try again when that fails: half a step back is nobody's wish."""
+    with systemd_login.inhibited("going back to the system of before"):
+        _undo_twice(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
+
+
+def _undo_twice(
+    report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation], **how: Any
+) -> None:
     try:
-        undo(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
+        undo(report, sysroot, db, generations, **how)
     except (Refused, Incomplete):
         raise
     except Exception as failure:
         report(Message(f"Going on after: {failure}", "warning"))
         try:
-            undo(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
+            undo(report, sysroot, db, generations, **how)
+        except Incomplete:
+            raise
         except Exception as trouble:
             raise Incomplete(
                 f"the live changes could not be undone completely: {trouble}",
@@ -130,6 +147,11 @@ class UnitWork:
     restart: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
     reexec: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> frozenset[str]:
+        """Return all units that something is done with."""
+        return frozenset((*self.stop, *self.start, *self.restart, *self.reload, *self.reexec))
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -169,7 +191,7 @@ def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) 
         stop=tuple(
             sorted(going | {u for u in names(UnitAction.START) if u in states and states[u].is_active})
         ),
-        start=tuple(unit for unit, done in first.items() if done is UnitAction.STOP),
+        start=tuple(u for u, done in first.items() if done is UnitAction.STOP and u not in going),
         restart=names(UnitAction.RESTART),
         reload=names(UnitAction.RELOAD),
         reexec=names(UnitAction.REEXEC),
@@ -179,9 +201,16 @@ def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) 
 def _free_units(report: Report, work: UnitWork) -> None:
     """Stop what the change started, and end what hangs."""
     if work.touched:
-        systemd.cancel_jobs(work.touched)
+        systemd.cancel_jobs(work.touched, patience=_patience())
     if work.stop:
         _try(report, f"Stopping {', '.join(work.stop)}", lambda: systemd.stop(work.stop))
+
+
+def _patience() -> float:
+    try:
+        return settings.load().unit_timeout
+    except UsageError:  # nobody is kept from going back by a mistake in a file
+        return Settings().unit_timeout
 
 
 def _return_units(report: Report, work: UnitWork) -> tuple[str, ...]:
@@ -200,7 +229,8 @@ def _return_units(report: Report, work: UnitWork) -> tuple[str, ...]:
     if work.reload:
         _try(report, f"Reloading {', '.join(work.reload)}", lambda: systemd.reload(work.reload))
     if work.start:
-        _try(report, f"Starting {', '.join(work.start)}", lambda: systemd.start(work.start))
+        # One that was stopped before the switch and started after it runs already, but not its old code.
+        _try(report, f"Starting {', '.join(work.start)}", lambda: systemd.restart(work.start))
     running = systemd.active(work.touched)
     return tuple(name for name in work.touched if name not in running)
 

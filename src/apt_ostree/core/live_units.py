@@ -85,9 +85,10 @@ def plan_units(
         if decision := _decide(unit, others, context):
             steps += _to_steps(decision, others, policy)
     steps += _with_their_sockets(steps, active)
+    steps = _with_dependents(steps, active)
     steps += _managers(stale, active, policy)
     steps += _scopes(stale, active)
-    steps += _newly_enabled(change, active, {step.unit for step in steps})
+    steps += _newly_enabled(change, active, {step.unit for step in steps}, context.overrides)
     return _with_clients([_allowed(step) for step in steps], active)
 
 
@@ -95,7 +96,8 @@ def _active_units(change: UnitChange) -> dict[str, Unit]:
     """Return the active units that the change may affect: all, unless it only adds to the system."""
     if change.files or change.new_states or change.etc_paths:
         return systemd.active_units()
-    concerned = {name for link in _enabled(change).items() for name in link}
+    enabled = _enabled(change)
+    concerned = {*enabled, *(target for targets in enabled.values() for target in targets)}
     return {name: unit for name, unit in systemd.units(concerned).items() if unit.is_active}
 
 
@@ -212,6 +214,46 @@ def _with_their_sockets(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -
                     yield UnitStep(name, UnitAction.RESTART, reason, acts=step.acts)
 
 
+def _with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
+    """Add the services that systemd stops or restarts together with those of the plan, and by which reason.
+
+    A unit that would take one along that is never restarted has to wait as well.
+    """
+    found = {step.unit: step for step in steps}
+    started = {step.unit for step in steps if step.action is UnitAction.START}
+    result = []
+    for step in steps:
+        taken = _dependents(step.unit, active) if step.action in (UnitAction.RESTART, UnitAction.STOP) else ()
+        untouchable = [name for name in taken if unitrules.never(name)]
+        if untouchable and step.action is UnitAction.RESTART:
+            reason = f"{untouchable[0]} would be restarted with it, which never is"
+            result.append(replace(step, action=UnitAction.DEFER, reason=reason, acts=False))
+            continue
+        result.append(step)
+        for name in taken:
+            planned = found.get(name)
+            if planned is None or (step.acts and not planned.acts):
+                found[name] = replace(step, unit=name, reason=f"it goes with {step.unit}", processes=())
+                result = [other for other in result if other.unit != name]
+                result.append(found[name])
+                if step.action is UnitAction.STOP and step.unit in started:
+                    result.append(replace(found[name], action=UnitAction.START))
+    return result
+
+
+def _dependents(unit: str, active: Mapping[str, Unit]) -> tuple[str, ...]:
+    """Return the running services that stop when a unit stops, also by way of others."""
+    found: dict[str, None] = {}
+    waiting = [unit]
+    while waiting:
+        for name in sorted(active[waiting[0]].dependents if waiting[0] in active else ()):
+            if name in active and name not in found and name != unit and name.endswith(".service"):
+                found[name] = None
+                waiting.append(name)
+        del waiting[0]
+    return tuple(found)
+
+
 def _is_changed_script(path: str, change: UnitChange) -> bool:
     """Tell whether an interpreter runs this changed file; a binary that runs is known by its mapping."""
     name = _merged(path)
@@ -269,24 +311,32 @@ def _with_clients(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> tupl
 
 
 def _newly_enabled(
-    change: UnitChange, active: Mapping[str, Unit], planned: Collection[str]
+    change: UnitChange,
+    active: Mapping[str, Unit],
+    planned: Collection[str],
+    overrides: Mapping[str, Need],
 ) -> Iterator[UnitStep]:
     """Yield the units that the change enables for something that runs: installing a package starts them."""
-    for unit, target in sorted(_enabled(change).items()):
+    for unit, targets in sorted(_enabled(change).items()):
+        wanted = sorted(targets & active.keys())
         startable = systemd.is_unit_name(unit) and not unit_files.is_masked(unit)
-        if target in active and unit not in active and unit not in planned and startable:
-            yield UnitStep(unit, UnitAction.START, f"newly enabled for {target}")
+        if not wanted or unit in active or unit in planned or not startable:
+            continue
+        if overrides.get(unit) in (Need.SKIP, Need.DEFER):
+            yield UnitStep(unit, UnitAction.SKIP, "the configuration says so", acts=False)
+        else:
+            yield UnitStep(unit, UnitAction.START, f"newly enabled for {wanted[0]}")
 
 
-def _enabled(change: UnitChange) -> dict[str, str]:
-    """Return the units that the change enables, each with the unit that wants it."""
+def _enabled(change: UnitChange) -> dict[str, set[str]]:
+    """Return the units that the change enables, each with the units that want it."""
     kept = {f"etc/{step.path}" for step in change.etc if step.action is EtcAction.KEEP}
-    links = (
-        rules.enabled_unit(entry.path)
-        for entry in change.changes
-        if entry.kind is Kind.ADDED and entry.path not in kept
-    )
-    return {unit: target for target, unit in filter(None, links)}
+    found: dict[str, set[str]] = {}
+    for entry in change.changes:
+        link = rules.enabled_unit(entry.path)
+        if link and entry.kind is Kind.ADDED and entry.path not in kept:
+            found.setdefault(link[1], set()).add(link[0])
+    return found
 
 
 def _allowed(step: UnitStep) -> UnitStep:

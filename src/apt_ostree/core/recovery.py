@@ -38,16 +38,16 @@ def recover(
         return {"changed": False}
     with host.changing("recover", report) as sysroot, statedb.opened() as db:
         changed = False
+        if unconfirmed:
+            changed = live_confirm.expire(report, sysroot, db)
         if boot:
             changed = _end_before_soft_reboot(report, sysroot, db)
         elif not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
-            changed = live_undo.recover_interrupted(report, sysroot, db)
+            changed |= live_undo.recover_interrupted(report, sysroot, db)
         if shutdown:
             _end_of_boot(report, sysroot, db)
         if finalized:
             _carry_removals(sysroot, db)
-        if unconfirmed:
-            changed |= live_confirm.expire(report, sysroot, db)
         if boot:
             _clear_earlier_boots(report, sysroot, db)
     return {"changed": changed or boot or shutdown or finalized}
@@ -112,6 +112,7 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
             etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
         done = generation.phase is Phase.LIVE
         live_undo.forget(sysroot, db, generation.id, outcome=Outcome.ENDED if done else Outcome.INTERRUPTED)
+    db.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")
     if not any(g.boot_id == boot_id() for g in db.generations()):

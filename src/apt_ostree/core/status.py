@@ -5,6 +5,8 @@ Imports as little as it can, for it is what people and scripts call most; a test
 
 from __future__ import annotations
 
+import time
+
 from apt_ostree.core import host
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.model import layout
@@ -91,7 +93,12 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
         diff=diff_packages(packages_of(repo, booted.checksum), packages_of(repo, newest.target)),
         unfinished=unfinished,
         shown=usrview.generation() in possible,
+        confirm_by=_wall_clock(min((g.confirm_by for g in done if g.confirm_by is not None), default=None)),
     )
+
+
+def _wall_clock(monotonic: float | None) -> float | None:
+    return None if monotonic is None else time.time() - time.monotonic() + monotonic
 
 
 def _live_by_mount(repo: Repo, booted: Deployment) -> Live | None:

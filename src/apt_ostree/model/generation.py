@@ -22,8 +22,8 @@ class Generation:
 
     deployment: the booted deployment it was made on; source, target: commits before and after;
     layers: commits of the view's layers, the topmost first; uppers: frozen writable layers of an unlocked
-    system, the newest first; created: seconds since 1970; confirm_by: seconds since 1970 until when it is
-    undone unless it is confirmed.
+    system, the newest first; created: seconds since 1970; confirm_by: when it is undone unless it is
+    confirmed, in seconds of the boot's clock (CLOCK_MONOTONIC), which is also systemd's for timers.
     """
 
     id: int

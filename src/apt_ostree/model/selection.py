@@ -97,10 +97,10 @@ def choose(
     if not selection.packages:
         staying = {name for name in gone.difference(selection.excluded) if not is_kernel(name)}
         if staying and not selection.security:
-            raise _only_whole(staying, f"add --except={','.join(sorted(staying))} to leave them")
+            raise _only_whole(staying, source, f"add --except={','.join(sorted(staying))} to leave them")
         return new.difference(selection.excluded)
     if selection.names & gone:
-        raise _only_whole(selection.names & gone, "run 'apt-ostree apply-live --allow-replacement' for all")
+        raise _only_whole(selection.names & gone, source, "leave them out, or take all of it")
     missing = sorted(selection.names - new - settled)
     if missing:
         raise UsageError(f"{source} does not change package {missing[0]!r}", hint=_offer(new))
@@ -123,10 +123,10 @@ def _offer(names: frozenset[str]) -> str:
     return f"it would change: {enumerate_names(names)}" if names else "nothing differs"
 
 
-def _only_whole(names: Iterable[str], hint: str) -> Refused:
+def _only_whole(names: Iterable[str], source: str, hint: str) -> Refused:
     ordered = sorted(names)
     return Refused(
-        "only the whole deployment can remove packages",
-        details=[f"the pending deployment removes {name}" for name in ordered],
+        f"packages can be removed with the whole of {source} only",
+        details=[f"{source} has no package {name}" for name in ordered],
         hint=hint,
     )

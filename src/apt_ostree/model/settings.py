@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,6 +65,8 @@ def _with(settings: Settings, name: str, section: str, key: str, value: str) -> 
 
 
 def _need(name: str, key: str, value: str) -> Need:
+    if "." not in key:
+        raise UsageError(f"{name}: [Units] {key} is not the name of a unit", hint=f"such as {key}.service")
     if value not in _CHOICES:
         choices = ", ".join(_CHOICES)
         raise UsageError(f"{name}: [Units] {key} must be one of {choices}, not {value!r}")
@@ -86,6 +89,6 @@ def _seconds(name: str, key: str, value: str) -> float:
         number = float(value)
     except ValueError:
         number = 0.0
-    if number <= 0:
+    if not 0 < number < math.inf:
         raise UsageError(f"{name}: {key} must be a positive number of seconds, not {value!r}")
     return number

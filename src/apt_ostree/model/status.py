@@ -30,7 +30,8 @@ class Live:
     """What the running system shows instead of the booted commit.
 
     commit, generation: the newest finished change, if any; diff: its packages against the booted commit.
-    unfinished: the commit that an unfinished change was aiming at; shown: /usr shows what is recorded.
+    unfinished: the commit that an unfinished change was aiming at; shown: /usr shows what is recorded;
+    confirm_by: seconds since 1970 when it is undone unless it is confirmed.
     """
 
     commit: str | None = None
@@ -38,6 +39,7 @@ class Live:
     diff: PackageDiff = field(default_factory=PackageDiff)
     unfinished: str | None = None
     shown: bool = True
+    confirm_by: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +136,10 @@ def _live_json(live: Live) -> dict[str, Any]:
         found["live-inprogress"] = live.unfinished
     if live.commit:
         found["live-replaced"] = live.commit
-        found["live-generation"] = {"number": live.generation, "shown": live.shown}
+        found["live-generation"] = {
+            "number": live.generation,
+            "shown": live.shown,
+            "confirm-by": live.confirm_by,
+        }
         found["live-diff"] = asdict(live.diff)
     return found

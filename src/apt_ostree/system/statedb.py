@@ -127,23 +127,32 @@ class StateDb:
         )
         return cursor.lastrowid or 0
 
-    def end(
-        self, number: int, outcome: Outcome, message: str = "", *, steps: Mapping[str, float] | None = None
-    ) -> None:
+    def end(self, number: int, outcome: Outcome, message: str = "") -> None:
         """Write down how an operation ended."""
         with self._db:
             self._db.execute(
                 "UPDATE history SET outcome = ?, message = ?, ended = ? WHERE number = ?",
                 (outcome, message, time.time(), number),
             )
-            if steps:
-                row = (json.dumps(steps), number)
-                self._db.execute("UPDATE history SET steps = ? WHERE number = ?", row)
             self._db.execute(
                 "DELETE FROM history WHERE number NOT IN (SELECT id FROM generation)"
                 " AND number <= (SELECT max(number) FROM history) - ?",
                 (_KEPT,),
             )
+
+    def end_others(self, outcome: Outcome, message: str) -> None:
+        """Write down how operations ended that nobody ended and that no generation stands for."""
+        with self._db:
+            self._db.execute(
+                "UPDATE history SET outcome = ?, message = ?, ended = ?"
+                " WHERE outcome = ? AND number NOT IN (SELECT id FROM generation)",
+                (outcome, message, time.time(), Outcome.ACTING),
+            )
+
+    def set_steps(self, number: int, steps: Mapping[str, float]) -> None:
+        """Write down how long the steps of an operation took."""
+        with self._db:
+            self._db.execute("UPDATE history SET steps = ? WHERE number = ?", (json.dumps(steps), number))
 
     def history(self) -> tuple[Entry, ...]:
         """Return what was done, the oldest first."""

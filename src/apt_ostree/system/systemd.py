@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.system import mounts, process
 
 _PROPERTIES = (
-    "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "SourcePath",
-    "CanReload", "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "MainPID", "NRestarts",
-    "Result", "Job", "Transient", "Following", "FileDescriptorStoreMax",
+    "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "CanReload",
+    "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "RequiredBy", "BoundBy", "ConsistsOf",
+    "MainPID", "NRestarts", "Result", "SendSIGKILL", "StateChangeTimestampMonotonic", "Job", "Transient",
+    "Following", "FileDescriptorStoreMax",
 )  # fmt: skip
 #: Where unit files travel with the tree; what is elsewhere is generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
@@ -22,6 +24,7 @@ _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "t
 _UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+")  # systemd.unit(5)
 _POLICY = "/usr/sbin/policy-rc.d"
 _TIMEOUT = 300.0  # seconds
+_INTERVAL = 0.2  # seconds
 _RUNNING = ("active", "activating", "reloading", "refreshing")
 
 
@@ -64,6 +67,11 @@ class Unit:
     def keeps_connections(self) -> bool:
         """Tell whether it may give its sockets to systemd, which hands them to it again after a restart."""
         return self["FileDescriptorStoreMax"] not in ("", "0")
+
+    @property
+    def dependents(self) -> frozenset[str]:
+        """Return the units that stop when it stops, and are restarted when it is (systemd.unit(5))."""
+        return frozenset(f"{self['RequiredBy']} {self['BoundBy']} {self['ConsistsOf']}".split())
 
     @property
     def has_job(self) -> bool:
@@ -137,9 +145,20 @@ def stop(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
     _job("stop", names, timeout)
 
 
-def restart(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
-    """Restart units as one transaction, ordered by their dependencies; those that do not run are started."""
-    _job("restart", names, timeout)
+def restart(names: Sequence[str], *, timeout: float = _TIMEOUT, running_only: bool = False) -> None:
+    """Restart units, ordered by their dependencies.
+
+    running_only: what does not run stays so; otherwise it is started.
+    """
+    sockets = [name for name in names if name.endswith(".socket")]
+    if sockets:  # systemd opens no socket whose service runs
+        served = {s for unit in units(sockets).values() for s in unit["Triggers"].split()}
+        services = sorted(active(served))
+        _job("stop", [*services, *sockets], timeout)
+        _job("start", sockets, timeout)
+        _job("start", services, timeout)
+        names = [name for name in names if name not in (*sockets, *services)]
+    _job("try-restart" if running_only else "restart", names, timeout)
 
 
 def reload(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
@@ -147,13 +166,27 @@ def reload(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
     _job("reload", names, timeout)
 
 
-def cancel_jobs(names: Iterable[str]) -> None:
-    """Drop the jobs of units that did not end in time, and kill what hangs while it stops."""
+def cancel_jobs(names: Iterable[str], *, patience: float) -> None:
+    """Drop the jobs of units that did not end in time, and kill what takes longer to stop than `patience`.
+
+    Never where SendSIGKILL=no forbids it (systemd.kill(5)): a database may be writing.
+    """
     for name, unit in units(names).items():
         if unit.has_job:
             _systemctl(["cancel", unit["Job"]], f"drop the job of {name}", check=False)
-        if unit["ActiveState"] == "deactivating":
+        if _is_stopping_after(name, patience):
             _systemctl(["kill", "--signal=SIGKILL", "--", name], f"kill {name}", check=False)
+
+
+def _is_stopping_after(name: str, patience: float) -> bool:
+    """Wait while a unit stops, and tell whether it still does after so many seconds of stopping."""
+    while True:
+        unit = units([name])[name]
+        if unit["ActiveState"] != "deactivating" or unit["SendSIGKILL"] == "no":
+            return False
+        if time.monotonic() - int(unit["StateChangeTimestampMonotonic"] or 0) / 1e6 >= patience:
+            return True
+        time.sleep(_INTERVAL)
 
 
 def log_tail(name: str, lines: int = 8) -> tuple[str, ...]:
@@ -169,13 +202,19 @@ def reset_failed(names: Sequence[str]) -> None:
 
 def run_later(name: str, words: Sequence[str], seconds: float) -> None:
     """Have systemd run a command later, whatever becomes of us (a transient timer, systemd-run(1))."""
-    options = [f"--unit={name}", f"--on-active={seconds:.0f}", "--timer-property=AccuracySec=1s", "--collect"]
+    # A name of its own: what is running now, to set the next one, may have been started by the last one.
+    options = [
+        f"--unit={name}-{time.monotonic_ns()}",
+        f"--on-active={seconds:.0f}",
+        "--timer-property=AccuracySec=1s",
+        "--collect",
+    ]
     _run(["systemd-run", "--quiet", *options, "--", *words], "set a timer")
 
 
 def disarm(name: str) -> None:
     """Drop such a timer, if it is there."""
-    _systemctl(["stop", f"{name}.timer"], f"stop {name}.timer", check=False)
+    _systemctl(["stop", f"{name}-*.timer"], f"stop {name}", check=False)
 
 
 def state() -> str:
@@ -212,7 +251,10 @@ def create_files(configs: Sequence[str]) -> None:
         done = process.run(words, what="create the packages' directories", check=False)
     # 65 and 73 say that single lines could not be applied (systemd-tmpfiles(8)); boot goes on then, so do we.
     if done.returncode not in (0, 65, 73):
-        done.check_returncode()
+        details = process.tail(done.stderr or done.stdout, words)
+        raise ExternalFailure(
+            f"cannot create the packages' directories: {process.describe_exit(done)}", details=details
+        )
 
 
 def update_library_cache() -> None:
@@ -233,6 +275,8 @@ def reload_bus() -> None:
 
 def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None:
     """Have systemd do something with units, and wait for it; a failure tells what the unit logged."""
+    if not names:
+        return
     try:
         _systemctl([verb, *options, "--", *names], f"{verb} {', '.join(names)}", timeout=timeout)
     except ExternalFailure as error:

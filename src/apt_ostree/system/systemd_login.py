@@ -25,11 +25,13 @@ def _inhibit(why: str) -> int | None:
     from dasbus.error import DBusError
     from dasbus.unix import GLibClientUnix
 
+    from apt_ostree.system.ostree.gi_ostree import GLib
+
     bus = SystemMessageBus()
     try:
         manager = bus.get_proxy(_NAME, _PATH, client=GLibClientUnix)
         return int(manager.Inhibit("shutdown:sleep", "apt-ostree", why, "block"))
-    except (DBusError, OSError, ConnectionError):
+    except (DBusError, GLib.Error, OSError):
         return None  # a system without logind, or without a bus
     finally:
         bus.disconnect()

@@ -17,7 +17,7 @@ from apt_ostree.model.history import Entry
     invoke_without_command=True,
     epilog="Examples: apt-ostree history; apt-ostree history show 3; apt-ostree history diff 0 3",
 )
-@options.json_output
+@options.json_document
 @click.pass_context
 def history(context: click.Context, as_json: bool) -> None:
     """List what was done to the running system, and how it ended."""
@@ -31,7 +31,7 @@ def history(context: click.Context, as_json: bool) -> None:
 
 
 @history.command()
-@options.json_output
+@options.json_document
 @click.argument("number", type=int)
 def show(number: int, as_json: bool) -> None:
     """Show one operation: its plan, its outcome, and how long its steps took."""
@@ -43,7 +43,7 @@ def show(number: int, as_json: bool) -> None:
 
 
 @history.command()
-@options.json_output
+@options.json_document
 @click.argument("one", type=int)
 @click.argument("two", type=int)
 def diff(one: int, two: int, as_json: bool) -> None:
