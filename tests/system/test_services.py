@@ -84,6 +84,12 @@ def test_without_the_option_nothing_is_restarted_and_later_it_still_is_known(hos
     assert ask(host, "fx-service") == "1.0"
     host.ao("uninstall", "-A", "-y", "fx-hello")
     assert ask(host, "fx-service") == "1.0"
+    host.ao("install", "fx-hello", "fx-conf")
+    again = host.json("apply-live", "--dry-run")[-1]["plan"]
+    assert steps(again) == {"fx-service.service": ("restart", False)}
+    host.sh("systemctl restart fx-service")  # by the administrator; nothing old runs any more
+    again = host.json("apply-live", "--dry-run")[-1]["plan"]
+    assert steps(again) == {}
 
 
 @pytest.mark.parametrize("service", ["fx-broken", "fx-flaps", "fx-mute"])

@@ -58,7 +58,7 @@ def test_removals_are_the_whole_deployments():
     for selection in (Selection(("a", "gone")), Selection((), ("a",))):
         with pytest.raises(Refused) as caught:
             chosen(selection)
-        assert caught.value.details == ("the pending deployment has no package gone",)
+        assert caught.value.details == ("the deployment has no package gone",)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from apt_ostree.core import health, live_units, unit_files
 from apt_ostree.core.inventory import packages_of
+from apt_ostree.core.live_units import View
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
@@ -118,7 +119,7 @@ def plan_change(
         changes,
         etc,
         unit_files.states(repo, changes, states),
-        _files(sysroot, situation, target),
+        _views(sysroot, situation, target),
     )
     units = live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
@@ -153,23 +154,29 @@ def plan_units_back(
         changes,
         (),
         unit_files.states(repo, changes),
-        _files(sysroot, situation, target),
+        _views(sysroot, situation, target),
     )
-    return changes, live_units.plan_units(repo, affected, policy=policy, overrides=settings.load().units)
+    try:
+        overrides = settings.load().units
+    except UsageError:  # nobody is kept from going back by a mistake in a file
+        overrides = {}
+    return changes, live_units.plan_units(repo, affected, policy=policy, overrides=overrides)
 
 
-def _files(sysroot: Sysroot, situation: Situation, target: str) -> dict[str, str]:
-    """Return the files below /usr that a view of this boot had and `target` lacks or has in another version.
-
-    Each with the object that `target` has there, or "". A process may still use any of these views.
-    """
-    views = {situation.booted.checksum, *(g.target for g in situation.generations)}
-    return {
-        change.path: change.new
-        for view in views
-        for change in flatten(_usr_diff(sysroot, view, target))
-        if change.kind is not Kind.ADDED and not change.is_dir and not change.path.startswith(_NOT_RUN)
-    }
+def _views(sysroot: Sysroot, situation: Situation, target: str) -> tuple[View, ...]:
+    """Return what of each view of this boot, the oldest first, `target` lacks or has in another version."""
+    shown = [(0.0, situation.booted.checksum), *((g.created, g.target) for g in situation.generations)]
+    known: dict[str, dict[str, str]] = {}
+    for _since, commit in shown:
+        if commit not in known:
+            known[commit] = {
+                change.path: change.new
+                for change in flatten(_usr_diff(sysroot, commit, target))
+                if change.kind is not Kind.ADDED
+                and not change.is_dir
+                and not change.path.startswith(_NOT_RUN)
+            }
+    return tuple(View(since, known[commit]) for since, commit in shown)
 
 
 def _usr_diff(sysroot: Sysroot, old: str, new: str) -> DirDiff | None:

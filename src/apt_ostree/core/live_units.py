@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from apt_ostree.core import unit_files
@@ -25,12 +26,23 @@ _PID1 = "init.scope"
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """What of a view that /usr showed the target lacks or has in another version.
+
+    since: when it was shown first, in seconds since 1970; files: paths below /usr, each with the object that
+    it becomes ("" where it goes).
+    """
+
+    since: float
+    files: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class UnitChange:
     """What a live change does, as far as it matters to units.
 
     new_states: the new state of each unit file and drop-in that differs, by its path; etc: paths of /etc
-    that change; files: paths below /usr that differ from any view of this boot or go, and the object they
-    become ("" where they go), since a process may still use any of the views.
+    that change; views: those of this boot, the oldest first, since a process may still use any of them.
     """
 
     packages: PackageDiff
@@ -38,7 +50,17 @@ class UnitChange:
     changes: tuple[PathChange, ...]
     etc: tuple[EtcStep, ...] = ()
     new_states: Mapping[str, FileState] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    views: tuple[View, ...] = ()
+
+    @cached_property
+    def files(self) -> Mapping[str, str]:
+        """Return what differs from any view."""
+        return {path: new for view in self.views for path, new in view.files.items()}
+
+    def files_since(self, started: float) -> Mapping[str, str]:
+        """Return what differs from the view that a program saw which was started then (0: unknown)."""
+        seen = [view for view in self.views if view.since <= started]
+        return seen[-1].files if started and seen else self.files
 
     @property
     def etc_paths(self) -> frozenset[str]:
@@ -147,6 +169,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
         old = new = unit_files.on_disk(unit)
     definition = new or old or unit_files.on_disk(unit)
     programs = unitfile.executables(definition)
+    files = change.files_since(unit.started)
     used = {*unitfile.configuration(definition), *unitfile.environment_files(definition)}
     package = owned.units.get(unit.fragment, "")
     facts = Facts(
@@ -159,7 +182,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
         new=new,
         gone=gone,
         stale=tuple(sorted({path for paths in stale.values() for path in paths})),
-        programs=tuple(sorted(p for p in programs if _is_changed_script(p, change))),
+        programs=tuple(sorted(p for p in programs if _is_changed_script(p, files))),
         configuration=tuple(
             sorted(
                 path
@@ -254,10 +277,10 @@ def _dependents(unit: str, active: Mapping[str, Unit]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _is_changed_script(path: str, change: UnitChange) -> bool:
+def _is_changed_script(path: str, files: Mapping[str, str]) -> bool:
     """Tell whether an interpreter runs this changed file; a binary that runs is known by its mapping."""
     name = _merged(path)
-    if name.removeprefix("/usr/") not in change.files:
+    if name.removeprefix("/usr/") not in files:
         return False
     try:
         with Path(name).open("rb") as file:

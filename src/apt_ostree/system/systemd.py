@@ -16,7 +16,7 @@ _PROPERTIES = (
     "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "CanReload",
     "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "RequiredBy", "BoundBy", "ConsistsOf",
     "MainPID", "NRestarts", "Result", "SendSIGKILL", "StateChangeTimestampMonotonic", "Job", "Transient",
-    "Following", "FileDescriptorStoreMax",
+    "Following", "FileDescriptorStoreMax", "ExecMainStartTimestampMonotonic",
 )  # fmt: skip
 #: Where unit files travel with the tree; what is elsewhere is generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
@@ -52,6 +52,12 @@ class Unit:
     def main_pid(self) -> int:
         """Return the process that stands for it, or 0."""
         return int(self["MainPID"] or 0)
+
+    @property
+    def started(self) -> float:
+        """Return when its main process was started, in seconds since 1970, or 0."""
+        stamp = int(self["ExecMainStartTimestampMonotonic"] or 0) / 1e6
+        return time.time() - time.monotonic() + stamp if stamp else 0.0
 
     @property
     def fragment(self) -> str:
