@@ -213,6 +213,8 @@ def _start_units(report: Report, db: StateDb, change: Change, generation: int) -
         try:
             systemd.start(starting, timeout=change.settings.unit_timeout)
         except ExternalFailure as error:
+            if isinstance(error.__cause__, OSError):  # systemd was not even asked
+                raise
             # dpkg goes on when a new service does not start, because many need configuration first.
             report(Message(f"not all new units could be started: {error.message}", "warning"))
         failpoint("act.started")

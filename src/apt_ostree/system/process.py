@@ -115,7 +115,8 @@ def _start(
         )
     except OSError as error:
         if error.filename != words[0]:
-            raise ExternalFailure(f"cannot {what}: {error.filename}: {error.strerror}") from error
+            where = f"{error.filename}: " if error.filename else ""
+            raise ExternalFailure(f"cannot {what}: {where}{error.strerror}") from error
         reason = (
             "is not installed" if isinstance(error, FileNotFoundError) else f"cannot run: {error.strerror}"
         )
