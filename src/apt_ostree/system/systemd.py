@@ -286,6 +286,8 @@ def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None
     try:
         _systemctl([verb, *options, "--", *names], f"{verb} {', '.join(names)}", timeout=timeout)
     except ExternalFailure as error:
+        if isinstance(error.__cause__, OSError):  # nobody was asked, so nothing was logged
+            raise
         troubled = [
             name for name, unit in units(names).items() if unit["ActiveState"] not in ("active", "inactive")
         ]
