@@ -27,7 +27,7 @@ _ERRORS = ("ENOSPC", "EIO", "EINVAL")
 _FIRST = _OTHERS = 8
 _LOG = "/run/testbed-strace"
 #: What SQLite says instead of the kernel's words; a flush that fails is always the second.
-_OF_SQLITE = ("database or disk is full", "disk I/O error")
+_OF_SQLITE = ("database or disk is full", "disk I/O error", "unable to open database file")
 
 
 @dataclass(frozen=True)
