@@ -26,7 +26,7 @@ _WANTED = ("/usr/lib/greenboot/check/wanted.d", "/etc/greenboot/check/wanted.d")
 #: systemd considers these started when it has started a process; whether it works shows a moment later.
 _STARTED_BLINDLY = ("simple", "exec", "idle", "forking")
 _INTERVAL = 0.1  # seconds
-_QUICK = 0.5  # of the settle time, for services that say when they are ready
+_QUICK = 0.25  # of the settle time, for services that say when they are ready
 
 
 def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, ...]:
