@@ -68,7 +68,7 @@ def faults(lines: list[str], dice: random.Random) -> list[Fault]:
         counts[pid, call] += 1
         if call == "openat" and re.search("O_CREAT|O_TMPFILE", rest):
             creating.add(counts[pid, call])
-        if call in _WRITES and (path := re.match(r"\d+<(/(?:etc|var)/[^>]*?)(?: \(deleted\))?>", rest)):
+        if call in _WRITES and (path := re.match(r"\d+<(/(?:etc/\.apt-ostree-|var/)[^>]*?)(?: \(deleted\))?>", rest)):
             written[call, path[1]] += 1
     found = [
         Fault(call, number, dice.choice(_ERRORS))

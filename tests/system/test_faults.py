@@ -17,8 +17,8 @@ from tests.system.livehost import Host, same
 from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, failpoints
 
 #: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
-SLOW = {"upgrade", "rollback", "part"}
-RARE = {"confirm-within", "confirm"}
+SLOW = {"upgrade"}
+RARE = {"rollback", "part", "confirm-within", "confirm"}
 
 
 @pytest.fixture(scope="module")
