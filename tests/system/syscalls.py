@@ -22,6 +22,7 @@ _PLAIN = (
 )  # fmt: skip
 #: Calls that mostly do not: only those that create a file, or that write to one with a name of its own.
 _WRITES = ("write", "pwrite64")
+_NAMED = re.compile(r"\d+<(/(?:etc/\.apt-ostree-|var/)[^>]*?)(?: \(deleted\))?>")
 _ERRORS = ("ENOSPC", "EIO", "EINVAL")
 #: Of each call, the first ones and as many of the others, by lot.
 _FIRST = _OTHERS = 8
@@ -68,7 +69,7 @@ def faults(lines: list[str], dice: random.Random) -> list[Fault]:
         counts[pid, call] += 1
         if call == "openat" and re.search("O_CREAT|O_TMPFILE", rest):
             creating.add(counts[pid, call])
-        if call in _WRITES and (path := re.match(r"\d+<(/(?:etc/\.apt-ostree-|var/)[^>]*?)(?: \(deleted\))?>", rest)):
+        if call in _WRITES and (path := _NAMED.match(rest)):
             written[call, path[1]] += 1
     found = [
         Fault(call, number, dice.choice(_ERRORS))
