@@ -12,6 +12,7 @@ from typing import Any
 from apt_ostree.core import host, layering, live, live_undo
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
+from apt_ostree.core.live_plan import look
 from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
@@ -218,7 +219,9 @@ def _deploy(
         return outcome | {"staged": False}
     if not outcome["changed"]:
         report(Message("No change."))
-        return outcome | {"staged": False}
+        wishes = replace(wishes, confirm=wanted.confirm)
+        late = _apply_pending(report, sysroot, merge, wishes) if apply_live else {}
+        return {**outcome, "staged": False, **late}
     if not apply_live:
         _stage(report, sysroot, target, merge, last=True)
         return outcome | {"staged": True}
@@ -231,6 +234,18 @@ def _deploy(
         with _unstaged_on_failure(report, sysroot, merge):
             _stage(report, sysroot, target, merge)
             return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change, wishes)
+
+
+def _apply_pending(
+    report: Report, sysroot: Sysroot, merge: Deployment, wishes: live.Wishes
+) -> Mapping[str, Any]:
+    """Make current what is pending already: an earlier `-A` may have been killed before it came to that."""
+    with statedb.opened() as db:
+        live_undo.recover_interrupted(report, sysroot, db)
+        if merge.booted or look(sysroot, db).commit == merge.checksum:
+            return {}
+        change = live.plan(report, sysroot, db, merge.checksum, wishes)
+        return live.carry_out(report, sysroot, db, change, wishes)
 
 
 @contextmanager
