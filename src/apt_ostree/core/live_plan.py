@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -119,7 +119,7 @@ def plan_change(
         changes,
         etc,
         unit_files.states(repo, changes, states),
-        _views(sysroot, situation, target),
+        _views(sysroot, situation, target, changes),
     )
     units = live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
@@ -154,7 +154,7 @@ def plan_units_back(
         changes,
         (),
         unit_files.states(repo, changes),
-        _views(sysroot, situation, target),
+        _views(sysroot, situation, target, changes),
     )
     try:
         overrides = settings.load().units
@@ -163,15 +163,22 @@ def plan_units_back(
     return changes, live_units.plan_units(repo, affected, policy=policy, overrides=overrides)
 
 
-def _views(sysroot: Sysroot, situation: Situation, target: str) -> tuple[View, ...]:
-    """Return what of each view of this boot, the oldest first, `target` lacks or has in another version."""
+def _views(
+    sysroot: Sysroot, situation: Situation, target: str, changes: Iterable[PathChange]
+) -> tuple[View, ...]:
+    """Return what of each view of this boot, the oldest first, `target` lacks or has in another version.
+
+    changes: what lies between the present view and the target.
+    """
     shown = [(0.0, situation.booted.checksum), *((g.created, g.target) for g in situation.generations)]
     known: dict[str, dict[str, str]] = {}
     for _since, commit in shown:
         if commit not in known:
             known[commit] = {
                 change.path: change.new
-                for change in flatten(_usr_diff(sysroot, commit, target))
+                for change in (
+                    changes if commit == situation.commit else flatten(_usr_diff(sysroot, commit, target))
+                )
                 if change.kind is not Kind.ADDED
                 and not change.is_dir
                 and not change.path.startswith(_NOT_RUN)

@@ -64,8 +64,9 @@ class UnitChange:
 
     @property
     def etc_paths(self) -> frozenset[str]:
-        """Return the paths of /etc that the change writes or removes."""
-        return frozenset(f"/etc/{s.path}" for s in self.etc if s.action is not EtcAction.KEEP)
+        """Return the paths of /etc that the change writes or removes, and that a service might read."""
+        changed = (step.path for step in self.etc if step.action is not EtcAction.KEEP)
+        return frozenset(f"/etc/{path}" for path in changed if path != "ld.so.cache")
 
 
 @dataclass(frozen=True, slots=True)

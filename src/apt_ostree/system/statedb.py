@@ -335,7 +335,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
             hint="reboot, which ends the live state, and move the file away",
         )
     if version < _VERSION:
-        connection.executescript(f"{_SCHEMA}\nPRAGMA user_version = {_VERSION};")
+        # One transaction: each statement by itself would be flushed to the disk by itself.
+        connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION}; COMMIT;")
 
 
 @contextlib.contextmanager
