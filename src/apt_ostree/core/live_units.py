@@ -62,11 +62,12 @@ class UnitChange:
         seen = [view for view in self.views if view.since <= started]
         return seen[-1].files if started and seen else self.files
 
-    @property
+    @cached_property
     def etc_paths(self) -> frozenset[str]:
-        """Return the paths of /etc that the change writes or removes, and that a service might read."""
-        changed = (step.path for step in self.etc if step.action is not EtcAction.KEEP)
-        return frozenset(f"/etc/{path}" for path in changed if path != "ld.so.cache")
+        """Return the paths of /etc that change or go, and that a running service may have read."""
+        changed = {step.path for step in self.etc if step.action is not EtcAction.KEEP}
+        added = {c.path.removeprefix("etc/") for c in self.changes if c.kind is Kind.ADDED}
+        return frozenset(f"/etc/{path}" for path in changed - added - {"ld.so.cache"})
 
 
 @dataclass(frozen=True, slots=True)
