@@ -29,14 +29,14 @@ VERBS: Mapping[str, str] = {
     "install": "apt_ostree.core.packages:install",
     "uninstall": "apt_ostree.core.packages:uninstall",
     "upgrade": "apt_ostree.core.packages:upgrade",
-    "apply-live": "apt_ostree.core.live:apply_live",
+    "apply-live": "apt_ostree.core.live.engine:apply_live",
     "rollback": "apt_ostree.core.deployments:rollback",
     "cleanup": "apt_ostree.core.deployments:cleanup",
     "refresh-md": "apt_ostree.core.archives:refresh_md",
     "search": "apt_ostree.core.archives:search",
-    "rollback-live": "apt_ostree.core.live:rollback",
-    "confirm": "apt_ostree.core.live_confirm:confirm",
-    "recover": "apt_ostree.core.recovery:recover",
+    "rollback-live": "apt_ostree.core.live.engine:rollback",
+    "confirm": "apt_ostree.core.live.confirmation:confirm",
+    "recover": "apt_ostree.core.live.recovery:recover",
 }
 
 _CANCELS = (signal.SIGTERM, signal.SIGINT)

@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, layering, live, live_undo
+from apt_ostree.core import host, layering
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
-from apt_ostree.core.live_plan import look
+from apt_ostree.core.live import engine, undoing
+from apt_ostree.core.live.planning import look
 from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
@@ -210,7 +211,7 @@ def _deploy(
     """Build the target's commit and stage it, unless nothing would change."""
     given = dict(options)
     apply_live = given.pop("apply_live", False)
-    wishes = live.Wishes(**{name: given.pop(name) for name in live.WISHES & given.keys()})
+    wishes = engine.Wishes(**{name: given.pop(name) for name in engine.WISHES & given.keys()})
     wanted = Options(script_timeout=settings.load().script_timeout, **given)
     built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
     target = _with_result(sysroot, target, built)
@@ -227,25 +228,25 @@ def _deploy(
         return outcome | {"staged": True}
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
-        live_undo.recover_interrupted(report, sysroot, db)
+        undoing.recover_interrupted(report, sysroot, db)
         asking = wanted.confirm and built is None  # else the transaction was confirmed
         wishes = replace(wishes, confirm=asking)
-        change = live.plan(report, sysroot, db, target.commit, wishes)
+        change = engine.plan(report, sysroot, db, target.commit, wishes)
         with _unstaged_on_failure(report, sysroot, merge):
             _stage(report, sysroot, target, merge)
-            return outcome | {"staged": True} | live.carry_out(report, sysroot, db, change, wishes)
+            return outcome | {"staged": True} | engine.carry_out(report, sysroot, db, change, wishes)
 
 
 def _apply_pending(
-    report: Report, sysroot: Sysroot, merge: Deployment, wishes: live.Wishes
+    report: Report, sysroot: Sysroot, merge: Deployment, wishes: engine.Wishes
 ) -> Mapping[str, Any]:
     """Make current what is pending already: an earlier `-A` may have been killed before it came to that."""
     with statedb.opened() as db:
-        live_undo.recover_interrupted(report, sysroot, db)
+        undoing.recover_interrupted(report, sysroot, db)
         if merge.booted or look(sysroot, db).commit == merge.checksum:
             return {}
-        change = live.plan(report, sysroot, db, merge.checksum, wishes)
-        return live.carry_out(report, sysroot, db, change, wishes)
+        change = engine.plan(report, sysroot, db, merge.checksum, wishes)
+        return engine.carry_out(report, sysroot, db, change, wishes)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from apt_ostree.core import unit_files
+from apt_ostree.core.live import unit_files
 from apt_ostree.model import layout, maintscript, unitfile, unitrules
 from apt_ostree.model import plan as rules
 from apt_ostree.model.filestate import FileState

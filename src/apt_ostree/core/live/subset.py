@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from apt_ostree.core import layering
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Options, Recipe
-from apt_ostree.core.live_plan import Situation
+from apt_ostree.core.live.planning import Situation
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules

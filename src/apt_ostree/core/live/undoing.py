@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import etc_restore, unit_files
-from apt_ostree.core.live_plan import look
+from apt_ostree.core.live import etc_restore, unit_files
+from apt_ostree.core.live.planning import look
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.accounts import described_names

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apt_ostree.core import host, live_act, live_back, live_confirm, live_undo
-from apt_ostree.core.live_act import Clock
-from apt_ostree.core.live_plan import ETC, Change, Prepared, Situation, look, plan_change
+from apt_ostree.core import host
+from apt_ostree.core.live import acting, confirmation, stepping_back, undoing
+from apt_ostree.core.live.acting import Clock
+from apt_ostree.core.live.planning import ETC, Change, Prepared, Situation, look, plan_change
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
@@ -28,7 +29,7 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
 if TYPE_CHECKING:
-    from apt_ostree.core.subset import Source
+    from apt_ostree.core.live.subset import Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ def apply_live(
         raise UsageError("--reset, --target, and a selection of packages exclude each other")
     wishes = Wishes(**options)
     with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
-        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset:
             policy = RestartPolicy(wishes.restart_services)
-            return live_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
+            return stepping_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         if selection:
             return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
         commit = _choose_target(sysroot, target)
@@ -97,16 +98,16 @@ def rollback(
     """
     wishes = Wishes(verb="rollback --live", **options)
     with host.changing("roll back the running system", report) as sysroot, statedb.opened() as db:
-        live_undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         situation = look(sysroot, db)
         if not packages:
             policy = RestartPolicy(wishes.restart_services)
-            return live_back.rollback(
+            return stepping_back.rollback(
                 report, sysroot, db, situation, generation=generation, policy=policy, dry_run=dry_run
             )
-        from apt_ostree.core import subset
+        from apt_ostree.core.live import subset
 
-        goal = live_back.goal_of(situation, generation or 0)
+        goal = stepping_back.goal_of(situation, generation or 0)
         source = subset.Source(
             next((g.target for g in situation.generations if g.id == goal), situation.booted.checksum),
             f"generation {goal}" if goal else "the booted tree",
@@ -126,7 +127,7 @@ def _apply_selection(
     dry_run: bool,
 ) -> Mapping[str, Any]:
     """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
-    from apt_ostree.core import subset
+    from apt_ostree.core.live import subset
 
     shown, removal = look(sysroot, db), wishes.allow_replacement
     keep, chosen = not dry_run, {"selection": selection.to_json()}
@@ -183,9 +184,9 @@ def carry_out(
     with systemd_login.inhibited(why), _undone_on_failure(report, sysroot, db, wishes):
         generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes)
         with wishes.clock.step(report, "application"):
-            live_act.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
+            acting.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
         with wishes.clock.step(report, "verification"):
-            live_act.verify(report, sysroot, change, generation)
+            acting.verify(report, sysroot, change, generation)
         _end(report, db, generation, wishes)
     report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))
     return outcome | {"changed": True, "live": True, "generation": generation}
@@ -194,7 +195,7 @@ def carry_out(
 def _end(report: Report, db: StateDb, generation: int, wishes: Wishes) -> None:
     """Keep the generation: for good, or until its time is over."""
     if wishes.confirm_within:
-        live_confirm.arm(db, generation, wishes.confirm_within)
+        confirmation.arm(db, generation, wishes.confirm_within)
     failpoint("act.before-end")
     signals.ignore()  # too late: it is done
     db.set_phase(generation, Phase.LIVE)
@@ -238,9 +239,9 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
             subject=f"live: {situation.booted.checksum} to {change.plan.target}",
         )
         names = (layer,)
-    directories = [layers.check_out(sysroot.repo, name, live_undo.layers_dir(sysroot)) for name in names]
+    directories = [layers.check_out(sysroot.repo, name, undoing.layers_dir(sysroot)) for name in names]
     uppers = _frozen_uppers(situation)
-    writable = live_undo.new_upper(sysroot, booted_usr) if uppers else None
+    writable = undoing.new_upper(sysroot, booted_usr) if uppers else None
     lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
     return Prepared(names, uppers, lowers, writable)
 
@@ -266,7 +267,7 @@ def _begin(
             details=edited,
             hint="run the command again",
         )
-    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in live_act.outside_paths(change)]
+    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in acting.outside_paths(change)]
     units = [UnitRecord(step.unit, step.action) for step in change.plan.units if step.acts]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()
     failpoint("journal.before")
@@ -279,7 +280,7 @@ def _begin(
         units=units,
     )
     failpoint("journal.after")
-    live_undo.pin(sysroot, generation, change.plan.target, prepared.layers)
+    undoing.pin(sysroot, generation, change.plan.target, prepared.layers)
     return generation
 
 
@@ -295,7 +296,7 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, wishes: Wi
                 report(Message("The change failed and is being undone.", "warning"))
                 db.set_steps(begun[-1].id, wishes.clock.seconds)
                 note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
-                live_undo.finish_undo(report, sysroot, db, begun, outcome=Outcome.FAILED, note=note)
+                undoing.finish_undo(report, sysroot, db, begun, outcome=Outcome.FAILED, note=note)
         except Incomplete as trouble:
             raise Incomplete(
                 f"the change failed ({failure}); {trouble.message}",

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import etc_restore, host, live_undo
+from apt_ostree.core import host
 from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.live_plan import Situation, look, plan_units_back
+from apt_ostree.core.live import etc_restore, undoing
+from apt_ostree.core.live.planning import Situation, look, plan_units_back
 from apt_ostree.errors import AptOstreeError, Refused, UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report
@@ -88,12 +89,12 @@ def _go_back(
     if not dry_run:
         number = db.log(Intent(verb, host.caller(), plan.source, plan.target, plan.to_json()))
         # The undo acts on what the records say, also after a crash in the middle of it.
-        known = live_undo.unit_work(sysroot, db, going).all
+        known = undoing.unit_work(sysroot, db, going).all
         further = [s for s in plan.units if s.acts and s.unit not in known]
         db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
         note = f"by operation {number}"
         try:
-            live_undo.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
+            undoing.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
         except AptOstreeError as error:
             db.end(number, Outcome.FAILED, error.message)
             raise
@@ -114,7 +115,7 @@ def _plan_back(
     """Plan to undo generations: what was acted on is acted on again, the rest that is affected is named."""
     repo, target = sysroot.repo, going[0].source
     changes, units = plan_units_back(sysroot, situation, target, policy)
-    work = live_undo.unit_work(sysroot, db, going)
+    work = undoing.unit_work(sysroot, db, going)
     reason = "the live change acted on it"
     known = {
         **{name: UnitStep(name, UnitAction.STOP, reason) for name in work.stop},
@@ -140,7 +141,7 @@ def _refuse_lost_edits(sysroot: Sysroot, booted: Deployment, going: Sequence[Gen
     edited = [
         str(path)
         for generation in going
-        for path in _edits(sysroot, live_undo.lowers(sysroot, booted, generation))
+        for path in _edits(sysroot, undoing.lowers(sysroot, booted, generation))
     ]
     if edited:
         raise Refused(

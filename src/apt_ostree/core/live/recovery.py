@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import etc_restore, host, live_confirm, live_undo
-from apt_ostree.core.live_plan import ETC
+from apt_ostree.core import host
+from apt_ostree.core.live import confirmation, etc_restore, undoing
+from apt_ostree.core.live.planning import ETC
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Phase
@@ -39,11 +40,11 @@ def recover(
     with host.changing("recover", report) as sysroot, statedb.opened() as db:
         changed = False
         if unconfirmed:
-            changed = live_confirm.expire(report, sysroot, db)
+            changed = confirmation.expire(report, sysroot, db)
         if boot:
             changed = _end_before_soft_reboot(report, sysroot, db)
         elif not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
-            changed |= live_undo.recover_interrupted(report, sysroot, db)
+            changed |= undoing.recover_interrupted(report, sysroot, db)
         if shutdown:
             _end_of_boot(report, sysroot, db)
         if finalized:
@@ -61,7 +62,7 @@ def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> bo
     left = [g for g in db.generations() if g.boot_id == boot_id()]
     if left:
         report(Message("The system was restarted without its kernel: its live changes end."))
-        live_undo.finish_undo(
+        undoing.finish_undo(
             report, sysroot, db, left, outcome=Outcome.ENDED, note="with a soft reboot", with_units=False
         )
     return bool(left)
@@ -79,7 +80,7 @@ def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         db.remember_removals(removed)
         failpoint("shutdown.remembered")
         left = [record for record in records if record.path not in removed]
-        etc_restore.restore(report, left, expected=live_undo.described_accounts(sysroot, generation))
+        etc_restore.restore(report, left, expected=undoing.described_accounts(sysroot, generation))
         failpoint("shutdown.etc")
 
 
@@ -108,15 +109,15 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
         if generation.deployment in places:
             etc = places[generation.deployment]
-            expected = live_undo.described_accounts(sysroot, generation)
+            expected = undoing.described_accounts(sysroot, generation)
             etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
         done = generation.phase is Phase.LIVE
-        live_undo.forget(sysroot, db, generation.id, outcome=Outcome.ENDED if done else Outcome.INTERRUPTED)
+        undoing.forget(sysroot, db, generation.id, outcome=Outcome.ENDED if done else Outcome.INTERRUPTED)
     db.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")
     if not any(g.boot_id == boot_id() for g in db.generations()):
-        shutil.rmtree(live_undo.layers_dir(sysroot), ignore_errors=True)
+        shutil.rmtree(undoing.layers_dir(sysroot), ignore_errors=True)
         shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
-        live_undo.discard_scratch(sysroot)
+        undoing.discard_scratch(sysroot)
         statedb.MARKER.unlink(missing_ok=True)

@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from apt_ostree.core import host, live_undo
-from apt_ostree.core.live_plan import look
+from apt_ostree.core import host
+from apt_ostree.core.live import undoing
+from apt_ostree.core.live.planning import look
 from apt_ostree.errors import Refused
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Outcome
@@ -59,7 +60,7 @@ def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
         return False
     going = [g for g in generations if g.id >= late[0].id]
     report(Message(f"Generation {late[0].id} was not confirmed in time and is undone."))
-    live_undo.finish_undo(
+    undoing.finish_undo(
         report, sysroot, db, going, outcome=Outcome.UNCONFIRMED, note="it was not confirmed in time"
     )
     pending = sysroot.deployments().pending

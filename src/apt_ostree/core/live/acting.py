@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from apt_ostree.core import health, live_undo
-from apt_ostree.core.live_plan import ETC, Change, Prepared, look
+from apt_ostree.core.live import health, undoing
+from apt_ostree.core.live.planning import ETC, Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
@@ -44,7 +44,7 @@ def apply(
     report: Report, sysroot: Sysroot, db: StateDb, change: Change, *, prepared: Prepared, generation: int
 ) -> None:
     """Stop, write /etc, switch, make current; then reload, restart and start units."""
-    live_undo.hold_until_shutdown()
+    undoing.hold_until_shutdown()
     _stop_units(report, db, change, generation)
     _write_etc(report, change)
     _switch(report, sysroot, db, prepared, generation)
@@ -65,7 +65,7 @@ def verify(report: Report, sysroot: Sysroot, change: Change, generation: int) ->
 
 def outside_paths(change: Change) -> tuple[str, ...]:
     """Return the paths of /etc that programs change which we call."""
-    accounts = live_undo.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
+    accounts = undoing.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
     cached = _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change)
     return (*accounts, *((_LIBRARY_CACHE,) if cached else ()))
 
@@ -96,7 +96,7 @@ def _write_etc(report: Report, change: Change) -> None:
 
 
 def _switch(report: Report, sysroot: Sysroot, db: StateDb, prepared: Prepared, generation: int) -> None:
-    with task(report, "Switching /usr"), live_undo.scratch(sysroot) as scratch:
+    with task(report, "Switching /usr"), undoing.scratch(sysroot) as scratch:
         upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
         usrview.show(
             generation,
@@ -115,7 +115,7 @@ def _make_current(db: StateDb, change: Change, generation: int) -> None:
     if users:
         systemd.create_users(users)
         failpoint("act.users")
-        _record_outcome(db, generation, live_undo.ACCOUNT_FILES)
+        _record_outcome(db, generation, undoing.ACCOUNT_FILES)
     directories = _configs(change, "lib/tmpfiles.d/")
     if directories:
         systemd.create_files(directories)

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apt_ostree.core import health, live_units, unit_files
 from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.live_units import View
+from apt_ostree.core.live import health, unit_files, unit_planning
+from apt_ostree.core.live.unit_planning import View
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
@@ -113,7 +113,7 @@ def plan_change(
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
     etc, states, seen = _plan_etc(sysroot, changes)
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
-    affected = live_units.UnitChange(
+    affected = unit_planning.UnitChange(
         packages,
         target,
         changes,
@@ -121,7 +121,7 @@ def plan_change(
         unit_files.states(repo, changes, states),
         _views(sysroot, situation, target, changes),
     )
-    units = live_units.plan_units(repo, affected, policy=policy, overrides=chosen.units)
+    units = unit_planning.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
     plan = LivePlan(
         source=situation.commit,
@@ -148,7 +148,7 @@ def plan_units_back(
     repo, source = sysroot.repo, situation.commit
     changes = tuple(flatten(_usr_diff(sysroot, source, target)))
     packages = diff_packages(packages_of(repo, source), packages_of(repo, target))
-    affected = live_units.UnitChange(
+    affected = unit_planning.UnitChange(
         packages,
         target,
         changes,
@@ -160,7 +160,7 @@ def plan_units_back(
         overrides = settings.load().units
     except UsageError:  # nobody is kept from going back by a mistake in a file
         overrides = {}
-    return changes, live_units.plan_units(repo, affected, policy=policy, overrides=overrides)
+    return changes, unit_planning.plan_units(repo, affected, policy=policy, overrides=overrides)
 
 
 def _views(

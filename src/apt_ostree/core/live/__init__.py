@@ -1,0 +1,1 @@
+"""The live engine: plans a change of the running system, carries it out, and undoes it."""
