@@ -74,10 +74,13 @@ class Unit:
         """Tell whether it may give its sockets to systemd, which hands them to it again after a restart."""
         return self["FileDescriptorStoreMax"] not in ("", "0")
 
-    @property
-    def dependents(self) -> frozenset[str]:
-        """Return the units that stop when it stops, and are restarted when it is (systemd.unit(5))."""
-        return frozenset(f"{self['RequiredBy']} {self['BoundBy']} {self['ConsistsOf']}".split())
+    def dependents(self, *, restarting: bool) -> frozenset[str]:
+        """Return the units that stop when it stops, and are restarted when it is (systemd.unit(5)).
+
+        restarting: of a socket its service as well, which must not run when systemd opens the socket.
+        """
+        served = self["Triggers"] if restarting and self.name.endswith(".socket") else ""
+        return frozenset(f"{self['RequiredBy']} {self['BoundBy']} {self['ConsistsOf']} {served}".split())
 
     @property
     def has_job(self) -> bool:

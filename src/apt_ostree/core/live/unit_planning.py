@@ -23,6 +23,9 @@ from apt_ostree.system.running import Process
 from apt_ostree.system.systemd import Unit
 
 _PID1 = "init.scope"
+#: What takes along the units that depend on a unit, and what a restart that comes with it makes up for.
+_ENDING = (UnitAction.RESTART, UnitAction.STOP)
+_LESS = (UnitAction.RELOAD, UnitAction.REFRESH, UnitAction.SKIP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,7 @@ def plan_units(
         others = {process: processes[process] for process in processes if not _is_manager(process, unit)}
         if decision := _decide(unit, others, context):
             steps += _to_steps(decision, others, policy)
-    steps += _with_their_sockets(steps, active)
-    steps = _with_dependents(steps, active)
+    steps = with_dependents(steps, active)
     steps += _managers(stale, active, policy)
     steps += _scopes(stale, active)
     steps += _newly_enabled(change, active, {step.unit for step in steps}, context.overrides)
@@ -228,27 +230,19 @@ def _to_steps(
         yield replace(step, action=UnitAction.START, reason="stopped before the switch", processes=())
 
 
-def _with_their_sockets(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> Iterator[UnitStep]:
-    """Yield the services of restarted sockets: systemd starts no socket whose service runs."""
-    planned = {step.unit for step in steps if step.action in (UnitAction.RESTART, UnitAction.STOP)}
-    for step in steps:
-        if step.action is UnitAction.RESTART and step.unit.endswith(".socket"):
-            for name in active[step.unit]["Triggers"].split():
-                if name in active and name not in planned:
-                    reason = f"{step.unit} is restarted and belongs to it"
-                    yield UnitStep(name, UnitAction.RESTART, reason, acts=step.acts)
-
-
-def _with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
+def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
     """Add the services that systemd stops or restarts together with those of the plan, and by which reason.
 
     A unit that would take one along that is never restarted has to wait as well.
     """
     found = {step.unit: step for step in steps}
     started = {step.unit for step in steps if step.action is UnitAction.START}
+    along: set[str] = set()
     result = []
     for step in steps:
-        taken = _dependents(step.unit, active) if step.action in (UnitAction.RESTART, UnitAction.STOP) else ()
+        if step.unit in along:
+            continue
+        taken = _dependents(step, active) if step.action in _ENDING else ()
         untouchable = [name for name in taken if unitrules.never(name)]
         if untouchable and step.action is UnitAction.RESTART:
             reason = f"{untouchable[0]} would be restarted with it, which never is"
@@ -257,8 +251,9 @@ def _with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> l
         result.append(step)
         for name in taken:
             planned = found.get(name)
-            if planned is None or (step.acts and not planned.acts):
+            if planned is None or planned.action in _LESS or (step.acts and not planned.acts):
                 found[name] = replace(step, unit=name, reason=f"it goes with {step.unit}", processes=())
+                along.add(name)
                 result = [other for other in result if other.unit != name]
                 result.append(found[name])
                 if step.action is UnitAction.STOP and step.unit in started:
@@ -266,16 +261,17 @@ def _with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> l
     return result
 
 
-def _dependents(unit: str, active: Mapping[str, Unit]) -> tuple[str, ...]:
-    """Return the running services that stop when a unit stops, also by way of others."""
+def _dependents(step: UnitStep, active: Mapping[str, Unit]) -> tuple[str, ...]:
+    """Return the running services that stop when a unit does what is planned, also by way of others."""
+    restarting = step.action is UnitAction.RESTART
     found: dict[str, None] = {}
-    waiting = [unit]
+    waiting = [step.unit]
     while waiting:
-        for name in sorted(active[waiting[0]].dependents if waiting[0] in active else ()):
-            if name in active and name not in found and name != unit and name.endswith(".service"):
+        unit = active.get(waiting.pop(0))
+        for name in sorted(unit.dependents(restarting=restarting) if unit else ()):
+            if name in active and name not in found and name != step.unit and name.endswith(".service"):
                 found[name] = None
                 waiting.append(name)
-        del waiting[0]
     return tuple(found)
 
 
@@ -330,7 +326,7 @@ def _is_manager(process: Process, unit: Unit) -> bool:
 
 def _with_clients(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> tuple[UnitStep, ...]:
     """Tell of each unit that is to be restarted or stopped how many clients lose their connection."""
-    ending = [step for step in steps if step.action in (UnitAction.RESTART, UnitAction.STOP)]
+    ending = [step for step in steps if step.action in _ENDING]
     found = running.clients({step.unit for step in ending if not active[step.unit].keeps_connections})
     return tuple(replace(s, clients=found.get(s.unit, 0)) if s in ending else s for s in steps)
 
