@@ -156,10 +156,7 @@ def plan_units_back(
         unit_files.states(repo, changes),
         _views(sysroot, situation, target, changes),
     )
-    try:
-        overrides = settings.load().units
-    except UsageError:  # nobody is kept from going back by a mistake in a file
-        overrides = {}
+    overrides = settings.load_or_default().units
     return changes, unit_planning.plan_units(repo, affected, policy=policy, overrides=overrides)
 
 

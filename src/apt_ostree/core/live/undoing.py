@@ -14,7 +14,7 @@ from typing import Any
 
 from apt_ostree.core.live import etc_restore, unit_files
 from apt_ostree.core.live.planning import look
-from apt_ostree.errors import ExternalFailure, Incomplete, Refused, UsageError
+from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
@@ -22,7 +22,6 @@ from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.plan import UnitAction
-from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import buildroot, settings, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
@@ -201,16 +200,9 @@ def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) 
 def _free_units(report: Report, work: UnitWork) -> None:
     """Stop what the change started, and end what hangs."""
     if work.touched:
-        systemd.cancel_jobs(work.touched, patience=_patience())
+        systemd.cancel_jobs(work.touched, patience=settings.load_or_default().unit_timeout)
     if work.stop:
         _try(report, f"Stopping {', '.join(work.stop)}", lambda: systemd.stop(work.stop))
-
-
-def _patience() -> float:
-    try:
-        return settings.load().unit_timeout
-    except UsageError:  # nobody is kept from going back by a mistake in a file
-        return Settings().unit_timeout
 
 
 def _return_units(report: Report, work: UnitWork) -> tuple[str, ...]:
