@@ -14,7 +14,9 @@ from apt_ostree.model.unitfile import (
     difference,
     environment_files,
     executables,
+    merged,
     parse,
+    template,
 )
 from apt_ostree.model.unitrules import Decision, Facts, Need, decide, is_socket_activated, never
 
@@ -404,6 +406,24 @@ def test_not_never(name: str):
 )
 def test_socket_activated(name: str, sockets: tuple[str, ...], new: str | None, activated: bool):
     assert is_socket_activated(Facts(name, sockets=sockets, new=unit(new))) is activated
+
+
+# --- names and paths
+
+
+def test_templates():
+    names = ("a@1.service", "a@x@y.service", "a@b.c.socket", "a@.service", "a.service", "a-b.timer")
+    assert [template(name) for name in names] == [
+        "a@.service", "a@.service", "a@.socket", "a@.service", "a.service", "a-b.timer"
+    ]  # fmt: skip
+
+
+def test_paths_by_the_links_of_the_merged_usr():
+    for name in ("bin", "sbin", "lib", "lib64"):
+        assert merged(f"/{name}/a") == merged(f"/usr/{name}/a") == f"/usr/{name}/a"
+    assert [merged(path) for path in ("", "/lib", "/lib32x/a", "/library/a", "/etc/lib/a", "lib/a")] == [
+        "", "/lib", "/lib32x/a", "/library/a", "/etc/lib/a", "lib/a"
+    ]  # fmt: skip
 
 
 # --- the syntax

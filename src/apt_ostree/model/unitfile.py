@@ -1,4 +1,4 @@
-"""systemd's unit files (systemd.syntax(7)): their settings, what differs between two, the files they name.
+"""systemd's unit files (systemd.syntax(7)): names, settings, what differs between two, the files they name.
 
 No library in Debian reads them: configparser and GKeyFile know neither repeated keys nor resets.
 """
@@ -18,6 +18,7 @@ _WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\\.?|[^\s"'\\])+
 _PIECE = re.compile(r"""\"((?:[^"\\]|\\.)*)"?|'((?:[^'\\]|\\.)*)'?|((?:\\.?|[^"'\\])+)""", re.DOTALL)
 _ESCAPE = re.compile(r"\\x([0-9a-fA-F]{2})|\\(.)", re.DOTALL)
 _ESCAPES = {"s": " ", "n": "\n", "t": "\t"}
+_LINKED = ("/bin/", "/sbin/", "/lib/", "/lib64/")
 _ETC = re.compile(r"(?:^|^-\w|[=:,\s])(/etc/[^\s,:;]+)")
 
 
@@ -55,6 +56,17 @@ def difference(old: UnitFile, new: UnitFile) -> frozenset[tuple[str, str]]:
         for setting in old.settings.keys() | new.settings.keys()
         if setting[0] != "Install" and old.settings.get(setting) != new.settings.get(setting)
     )
+
+
+def template(name: str) -> str:
+    """Return the template of an instance, else the name."""
+    stem, at, rest = name.partition("@")
+    return f"{stem}@.{rest.rpartition('.')[2]}" if at else name
+
+
+def merged(path: str) -> str:
+    """Return a path with the links of the merged /usr followed: systemd and packages may name either."""
+    return f"/usr{path}" if path.startswith(_LINKED) else path
 
 
 def executables(unit: UnitFile, keys: Iterable[str] = COMMANDS) -> tuple[str, ...]:

@@ -6,13 +6,19 @@ First the causes are collected (what the change asks for; the strongest counts),
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from apt_ostree.model.unitfile import COMMANDS, UnitFile, difference, environment_files, executables
+from apt_ostree.model.unitfile import (
+    COMMANDS,
+    UnitFile,
+    difference,
+    environment_files,
+    executables,
+    merged,
+)
 
 
 class Need(StrEnum):
@@ -182,8 +188,6 @@ _PLAIN: Mapping[str, tuple[Need, str]] = {
     "swap": (Need.DEFER, "its unit file changed, and the swap may be in use"),
     "automount": (Need.DEFER, "its unit file changed, and the directory may be in use"),
 }
-
-_USR_MERGED = re.compile(r"^/(?=(?:bin|sbin|lib|lib64)/)")
 
 
 # --- causes: what the change asks for
@@ -462,13 +466,9 @@ def _running_programs(facts: Facts) -> tuple[str, ...]:
     """Leave out what only helper commands name: they run anew each time (ExecReload=/bin/kill)."""
     if facts.new is None:
         return facts.programs
-    main = {_merged(path) for path in executables(facts.new, ("ExecStart",))}
-    helpers = {_merged(path) for path in executables(facts.new, COMMANDS)} - main
-    return tuple(path for path in facts.programs if _merged(path) not in helpers)
-
-
-def _merged(path: str) -> str:
-    return _USR_MERGED.sub("/usr/", path)
+    main = {merged(path) for path in executables(facts.new, ("ExecStart",))}
+    helpers = {merged(path) for path in executables(facts.new, COMMANDS)} - main
+    return tuple(path for path in facts.programs if merged(path) not in helpers)
 
 
 def _service_of(facts: Facts) -> str:

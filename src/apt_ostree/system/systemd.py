@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model.unitfile import merged
 from apt_ostree.system import mounts, process
 
 _PROPERTIES = (
@@ -62,12 +63,12 @@ class Unit:
     @property
     def fragment(self) -> str:
         """Return the path of its unit file, or "" where it has none of its own."""
-        return _merged(self["FragmentPath"])
+        return merged(self["FragmentPath"])
 
     @property
     def drop_ins(self) -> tuple[str, ...]:
         """Return the paths of its drop-ins, in their order."""
-        return tuple(_merged(path) for path in self["DropInPaths"].split())
+        return tuple(merged(path) for path in self["DropInPaths"].split())
 
     @property
     def keeps_connections(self) -> bool:
@@ -108,11 +109,6 @@ def active(names: Iterable[str]) -> frozenset[str]:
 def is_unit_name(name: str) -> bool:
     """Tell whether systemd takes this as the name of one unit: a template's, or a wild one's, it does not."""
     return _UNIT_NAME.fullmatch(name) is not None and "@." not in name
-
-
-def _merged(path: str) -> str:
-    """Return a path below /usr where systemd names it by the link that once was the place (Debian 12)."""
-    return f"/usr{path}" if path.startswith("/lib/") else path
 
 
 def _show(names: Sequence[str], *options: str) -> list[Unit]:

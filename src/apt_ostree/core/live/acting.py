@@ -15,6 +15,7 @@ from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.plan import EtcAction, UnitAction
 from apt_ostree.model.treediff import Kind
+from apt_ostree.model.unitfile import template
 from apt_ostree.system import files, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -191,16 +192,10 @@ def _act_on_units(report: Report, db: StateDb, change: Change, generation: int) 
 
 def rolling(names: Sequence[str]) -> list[tuple[str, ...]]:
     """Group units that are restarted together: of one template's instances, one after the other."""
-    count = Counter(filter(None, map(_template, names)))
-    templates = {template for template, number in count.items() if number > 1}
-    together = tuple(name for name in names if _template(name) not in templates)
-    one_by_one = [(name,) for name in names if _template(name) in templates]
+    count = Counter(map(template, names))
+    together = tuple(name for name in names if count[template(name)] == 1)
+    one_by_one = [(name,) for name in names if count[template(name)] > 1]
     return [*([together] if together else []), *one_by_one]
-
-
-def _template(name: str) -> str:
-    stem, at, rest = name.partition("@")
-    return f"{stem}@.{rest.rpartition('.')[2]}" if at else ""
 
 
 def _start_units(report: Report, db: StateDb, change: Change, generation: int) -> None:

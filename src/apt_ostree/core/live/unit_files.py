@@ -9,7 +9,7 @@ from pathlib import Path
 from apt_ostree.model import unitfile
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.treediff import PathChange
-from apt_ostree.model.unitfile import UnitFile
+from apt_ostree.model.unitfile import UnitFile, template
 from apt_ostree.system import systemd
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.systemd import Unit
@@ -105,12 +105,6 @@ def _text(path: str, new: Mapping[str, FileState]) -> str:
         return Path(path).read_text(errors="replace")
     except OSError:
         return ""
-
-
-def template(name: str) -> str:
-    """Return the template of an instance, else the name."""
-    stem, at, rest = name.partition("@")
-    return f"{stem}@.{rest.rpartition('.')[2]}" if at else name
 
 
 def _directory_names(name: str) -> frozenset[str]:

@@ -195,13 +195,13 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
             )
         ),
         package=package,
-        package_restarts=owned.restarts.get(unit.name, owned.restarts.get(unit_files.template(unit.name))),
+        package_restarts=owned.restarts.get(unit.name, owned.restarts.get(unitfile.template(unit.name))),
         old_view=bool(change.files) and unit.main_pid > 1 and running.keeps_view(unit.main_pid),
         own=unit.name == _own_unit(),
         sockets=tuple(
             s for s in unit["TriggeredBy"].split() if s.endswith(".socket") and s in context.active
         ),
-        override=context.overrides.get(unit.name, context.overrides.get(unit_files.template(unit.name))),
+        override=context.overrides.get(unit.name, context.overrides.get(unitfile.template(unit.name))),
     )  # fmt: skip
     return unitrules.decide(facts)
 
@@ -277,7 +277,7 @@ def _dependents(step: UnitStep, active: Mapping[str, Unit]) -> tuple[str, ...]:
 
 def _is_changed_script(path: str, files: Mapping[str, str]) -> bool:
     """Tell whether an interpreter runs this changed file; a binary that runs is known by its mapping."""
-    name = _merged(path)
+    name = unitfile.merged(path)
     if name.removeprefix("/usr/") not in files:
         return False
     try:
@@ -392,18 +392,13 @@ def _ownership(repo: Repo, change: UnitChange, active: Collection[Unit]) -> _Own
     restarts: dict[str, bool] = {}
     for package in change.packages.changed:
         name = package.name
-        paths = {_merged(line) for line in read(name, package.architecture, "list").splitlines()}
+        paths = {unitfile.merged(line) for line in read(name, package.architecture, "list").splitlines()}
         configuration |= dict.fromkeys(paths & etc, name)
         if own := paths & fragments:
             units |= dict.fromkeys(own, name)
         texts = [read(name, package.architecture, what) for what in ("postinst", "prerm")]
         restarts |= maintscript.restarts(*texts)
     return _Ownership(units, configuration, restarts)
-
-
-def _merged(path: str) -> str:
-    """Return a path of a package with the links of the merged /usr followed."""
-    return f"/usr{path}" if path.startswith(("/lib/", "/bin/", "/sbin/", "/lib64/")) else path
 
 
 def _own_unit() -> str:
