@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
@@ -31,20 +31,37 @@ _QUICK = 0.25  # of the settle time, for services that say when they are ready
 
 def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, ...]:
     """Return the health checks that will be there with the target's /usr and these changes of /etc."""
-    found: dict[tuple[str, str], tuple[str, bool]] = {}
-    for directory in (*_REQUIRED, *_WANTED):
-        names = {}
+    changed = {Path("/etc", path): state for path, state in etc.items()}
+
+    def programs(directory: str) -> dict[str, bool]:
         if directory.startswith("/usr/"):
             tree = diff.directory_of(repo, target, directory.lstrip("/"))
             files = diff.read_tree(repo, tree[0])[0] if tree else {}
             names = {name: _is_program(repo.file_state(checksum)) for name, checksum in files.items()}
-        elif Path(directory).is_dir():
-            names = {path.name: _is_executable(path) for path in Path(directory).iterdir()}
-        changed = {f"/etc/{path}": state for path, state in etc.items()}
-        mine = [path for path in changed if str(Path(path).parent) == directory]
-        names |= {Path(path).name: _is_program(changed[path]) for path in mine}
-        found |= {(_kind(directory), name): (f"{directory}/{name}", ok) for name, ok in names.items()}
-    return tuple(path for path, ok in found.values() if ok)
+        else:
+            names = _programs_now(directory)
+        mine = (path for path in changed if str(path.parent) == directory)
+        return names | {path.name: _is_program(changed[path]) for path in mine}
+
+    return tuple(map(str, _in_force((*_REQUIRED, *_WANTED), programs)))
+
+
+def _in_force(directories: Sequence[str], programs: Callable[[str], Mapping[str, bool]]) -> list[Path]:
+    """Return the programs of directories; one in /etc hides the vendor's of the same name and kind.
+
+    programs: returns what a directory has, and whether it can be executed. What cannot, such as a link to
+    /dev/null, hides as well.
+    """
+    found: dict[tuple[str, str], tuple[Path, bool]] = {}
+    for directory in directories:
+        for name, is_program in programs(directory).items():
+            found[_kind(directory), name] = (Path(directory, name), is_program)
+    return [path for _key, (path, is_program) in sorted(found.items()) if is_program]
+
+
+def _programs_now(directory: str) -> dict[str, bool]:
+    path = Path(directory)
+    return {entry.name: _is_executable(entry) for entry in path.iterdir()} if path.is_dir() else {}
 
 
 def _is_program(state: FileState) -> bool:
@@ -83,10 +100,10 @@ def settle(names: Collection[str], before: Mapping[str, Unit], settings: Setting
 
 def run_checks(report: Report, settings: Settings) -> None:
     """Run the health checks; ExternalFailure with the output of a required one that fails."""
-    for program in _programs(_REQUIRED):
+    for program in _in_force(_REQUIRED, _programs_now):
         with task(report, f"Running {program}"):
             _run(program, settings)
-    for program in _programs(_WANTED):
+    for program in _in_force(_WANTED, _programs_now):
         try:
             _run(program, settings)
         except ExternalFailure as error:
@@ -137,18 +154,6 @@ def _check(name: str, unit: Unit, before: Unit | None) -> None:
 
 def _failure(name: str, why: str) -> ExternalFailure:
     return ExternalFailure(f"{name} does not run well: {why}", details=systemd.log_tail(name))
-
-
-def _programs(directories: Sequence[str]) -> Iterator[Path]:
-    """Yield the executables of directories; one in /etc hides the vendor's of the same name and kind.
-
-    What is not executable, such as a link to /dev/null, hides as well.
-    """
-    found: dict[tuple[str, str], Path] = {}
-    for directory in directories:
-        if Path(directory).is_dir():
-            found |= {(_kind(directory), path.name): path for path in Path(directory).iterdir()}
-    yield from (path for _key, path in sorted(found.items()) if _is_executable(path))
 
 
 def _run(program: Path, settings: Settings) -> None:
