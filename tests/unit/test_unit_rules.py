@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apt_ostree.model.never_restart import never
 from apt_ostree.model.unitfile import (
     UnitFile,
     configuration,
@@ -18,7 +19,7 @@ from apt_ostree.model.unitfile import (
     parse,
     template,
 )
-from apt_ostree.model.unitrules import Decision, Facts, Need, decide, is_socket_activated, never
+from apt_ostree.model.unitrules import Decision, Facts, Need, decide, is_socket_activated
 
 NONE, RELOAD, RESTART, STOP = Need.NONE, Need.RELOAD, Need.RESTART, Need.STOP
 REFRESH, DEFER, SKIP = Need.REFRESH, Need.DEFER, Need.SKIP

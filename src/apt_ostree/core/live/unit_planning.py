@@ -12,6 +12,7 @@ from apt_ostree.core.live import unit_files
 from apt_ostree.model import layout, maintscript, unitfile, unitrules
 from apt_ostree.model import plan as rules
 from apt_ostree.model.filestate import FileState
+from apt_ostree.model.never_restart import never
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.plan import EtcAction, EtcStep, RestartPolicy, UnitAction, UnitStep
 from apt_ostree.model.treediff import Kind, PathChange
@@ -243,7 +244,7 @@ def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> li
         if step.unit in along:
             continue
         taken = _dependents(step, active) if step.action in _ENDING else ()
-        untouchable = [name for name in taken if unitrules.never(name)]
+        untouchable = [name for name in taken if never(name)]
         if untouchable and step.action is UnitAction.RESTART:
             reason = f"{untouchable[0]} would be restarted with it, which never is"
             result.append(replace(step, action=UnitAction.DEFER, reason=reason, acts=False))
