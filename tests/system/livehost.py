@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
 from testbed_lib.images import Wanted, image
@@ -233,6 +235,22 @@ class Host:
         self.run("/usr/bin/python3", "-c", _CHECK_REPOSITORY)
         verified = self.run("dpkg", "--verify", check=False).stdout.splitlines()
         assert [line for line in verified if " c /etc/" not in line] == []
+
+
+def check_refused_here(*words: str) -> None:
+    """See that the machine on which the tests run, which OSTree did not boot, is refused this command."""
+    if Path("/run/ostree-booted").exists():
+        pytest.skip("this machine was booted from OSTree")
+    source = Path(__file__).resolve().parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-m", "apt_ostree", *words, "--json"],
+        env={"PYTHONPATH": str(source), "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert json.loads(done.stdout.splitlines()[-1])["error"] == "Refused"
 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

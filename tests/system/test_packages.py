@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -119,17 +117,8 @@ def versions(host: Host, commit: str) -> dict[str, str]:
 
 
 def test_not_an_ostree_host():
-    root = Path(__file__).resolve().parents[2]
     for words in (["install", "fx-hello"], ["uninstall", "--all"], ["upgrade"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "apt_ostree", *words, "--json"],
-            env={"PYTHONPATH": f"{root}/src", "PATH": "/usr/bin:/bin"},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 3
-        assert json.loads(done.stdout)["error"] == "Refused"
+        livehost.check_refused_here(*words)
 
 
 #: Exit code, arguments, and what the message, its details and the hint must name.
