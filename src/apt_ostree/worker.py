@@ -36,6 +36,7 @@ VERBS: Mapping[str, str] = {
     "search": "apt_ostree.core.archives:search",
     "rollback-live": "apt_ostree.core.live.engine:rollback",
     "confirm": "apt_ostree.core.live.confirmation:confirm",
+    "usroverlay": "apt_ostree.core.overlays.verbs:usroverlay",
     "recover": "apt_ostree.core.live.recovery:recover",
 }
 

@@ -141,6 +141,7 @@ plans = st.builds(
     refusals=st.lists(texts, max_size=2).map(tuple),
     restart_services=st.sampled_from(RestartPolicy),
     health_checks=st.lists(paths, max_size=2).map(tuple),
+    overlays=st.lists(st.text(), max_size=2).map(tuple),
 )
 
 
@@ -171,6 +172,7 @@ UPGRADE = LivePlan(
     refusals=("packages would be changed: 1 (nginx)",),
     restart_services=RestartPolicy.NEEDED,
     health_checks=("/etc/apt-ostree/health.d/web",),
+    overlays=("overlay system/web is not shown: its condition is not met",),
 )
 
 

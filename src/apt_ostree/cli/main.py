@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cleanup": ("apt_ostree.cli.commands.deployments", "cleanup", "Remove deployments, leftovers, downloads"),
     "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
     "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
+    "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Keep named overlays of files"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
 }
 
@@ -39,6 +40,7 @@ ALIASES = {
     "pkg-add": "install",
     "pkg-remove": "uninstall",
     "makecache": "refresh-md",
+    "unlock": "usroverlay",
 }
 #: Commands that are not listed either.
 HIDDEN = {"ex": ("apt_ostree.cli.commands.experimental", "ex", "")}

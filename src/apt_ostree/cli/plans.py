@@ -32,6 +32,7 @@ def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
     yield from _rows("/etc", [f"{s['action']} {s['path']}: {s['reason']}" for s in plan["etc"]])
     yield from _unit_lines(plan["units"], verbose=verbose)
+    yield from _rows("Overlays", plan.get("overlays", ()))  # older records do not have it
     yield from _rows("Waits for the reboot", plan["deferred"])
     yield from _rows("Health checks", plan["health_checks"])
     if plan["impact"] != "none":

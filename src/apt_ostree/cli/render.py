@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from apt_ostree.errors import AptOstreeError
@@ -132,3 +132,10 @@ def error(failure: AptOstreeError, *, as_json: bool = False) -> int:
     if failure.hint:
         print(f"hint: {failure.hint}", file=sys.stderr)
     return failure.exit_code
+
+
+def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the lines of a table, its columns as wide as they need to be."""
+    widths = [max(len(row[i]) for row in (heading, *rows)) for i in range(len(heading))]
+    for row in (heading, *rows):
+        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()

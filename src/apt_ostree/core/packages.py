@@ -243,7 +243,7 @@ def _apply_pending(
     """Make current what is pending already: an earlier `-A` may have been killed before it came to that."""
     with statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db)
-        if merge.booted or look(sysroot, db).commit == merge.checksum:
+        if merge.booted or look(sysroot, db).base == merge.checksum:
             return {}
         change = engine.plan(report, sysroot, db, merge.checksum, wishes)
         return engine.carry_out(report, sysroot, db, change, wishes)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from apt_ostree.model.filestate import FileState
+from apt_ostree.model.overlay import Applied
 
 
 class Phase(StrEnum):
@@ -20,9 +21,10 @@ class Phase(StrEnum):
 class Generation:
     """One switch.
 
-    deployment: the booted deployment it was made on; source, target: commits before and after;
-    layers: commits of the view's layers, the topmost first; uppers: frozen writable layers of an unlocked
-    system, the newest first; created: seconds since 1970; confirm_by: when it is undone unless it is
+    deployment: the booted deployment it was made on; source, target: commits before and after, overlays
+    included; base: the target without them; overlays: the topmost first; layers: commits of the view's
+    layers, the topmost first; uppers: frozen writable layers of an unlocked system, the newest first;
+    created: seconds since 1970; confirm_by: when it is undone unless it is
     confirmed, in seconds of the boot's clock (CLOCK_MONOTONIC), which is also systemd's for timers.
     """
 
@@ -31,6 +33,8 @@ class Generation:
     deployment: str
     source: str
     target: str
+    base: str
+    overlays: tuple[Applied, ...]
     layers: tuple[str, ...]
     uppers: tuple[str, ...]
     phase: Phase
@@ -54,3 +58,13 @@ class UnitRecord:
     unit: str
     action: str
     begun: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRecord:
+    """What a view is made of, for its record; see Generation."""
+
+    base: str
+    overlays: tuple[Applied, ...]
+    layers: tuple[str, ...]
+    uppers: tuple[str, ...]

@@ -85,7 +85,8 @@ class LivePlan:
     """Everything that applying `target` to a system that shows `source` does.
 
     refusals: reasons not to; deferred: what waits for the reboot;
-    health_checks: what is run afterwards; the change is undone when a required one fails.
+    health_checks: what is run afterwards; the change is undone when a required one fails;
+    overlays: what the administrator should know about them.
     """
 
     source: str
@@ -98,6 +99,7 @@ class LivePlan:
     refusals: tuple[str, ...] = ()
     restart_services: RestartPolicy = RestartPolicy.NONE
     health_checks: tuple[str, ...] = ()
+    overlays: tuple[str, ...] = ()
 
     @property
     def impact(self) -> Impact:

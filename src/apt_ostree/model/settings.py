@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -21,6 +22,8 @@ class Settings:
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
     units: [Units] NAME=restart|reload|skip|defer, what a live change does with a unit it affects.
+    overlay_allow: [Overlays] Allow=RULE ..., rules of content that every overlay may break.
+    overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
     """
 
     script_timeout: float = 600.0
@@ -28,6 +31,8 @@ class Settings:
     unit_timeout: float = 90.0
     check_timeout: float = 60.0
     units: Mapping[str, Need] = field(default_factory=dict)
+    overlay_allow: tuple[str, ...] = ()
+    overlay_scanner: tuple[str, ...] = ()
 
 
 #: (section, key) -> field of Settings, each a positive number of seconds.
@@ -36,6 +41,11 @@ _KEYS: Mapping[tuple[str, str], str] = {
     ("Live", "SettleSeconds"): "settle",
     ("Live", "UnitTimeout"): "unit_timeout",
     ("Live", "CheckTimeout"): "check_timeout",
+}
+#: (section, key) -> field of Settings, each a list of words as a shell reads them.
+_WORDS: Mapping[tuple[str, str], str] = {
+    ("Overlays", "Allow"): "overlay_allow",
+    ("Overlays", "Scanner"): "overlay_scanner",
 }
 _UNITS = "Units"
 _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
@@ -60,6 +70,9 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
 def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
+    if (section, key) in _WORDS:
+        words: dict[str, Any] = {_WORDS[section, key]: _split(name, key, value)}
+        return replace(settings, **words)
     seconds: dict[str, Any] = {_field(name, section, key): _seconds(name, key, value)}
     return replace(settings, **seconds)
 
@@ -78,10 +91,17 @@ def _field(name: str, section: str, key: str) -> str:
         return _KEYS[section, key]
     except KeyError:
         known = (
-            ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in _KEYS)
+            ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in (*_KEYS, *_WORDS))
             + ", [Units] UNIT"
         )
         raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}") from None
+
+
+def _split(name: str, key: str, value: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(value))
+    except ValueError as error:
+        raise UsageError(f"{name}: {key} cannot be read: {error}") from error
 
 
 def _seconds(name: str, key: str, value: str) -> float:

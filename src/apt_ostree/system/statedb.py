@@ -17,15 +17,16 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord
+from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
+from apt_ostree.model.overlay import Applied, State, Transition
 
 DIRECTORY = Path("/var/lib/apt-ostree")
 #: Exists from the first live change of a boot until the next boot has cleared up; a unit looks for it.
 MARKER = DIRECTORY / "live"
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -37,8 +38,17 @@ CREATE TABLE IF NOT EXISTS generation (
     id INTEGER PRIMARY KEY,
     boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
     layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
-    confirm_by REAL
+    confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS overlay (
+    id TEXT PRIMARY KEY, "commit" TEXT NOT NULL, enabled INTEGER NOT NULL, boot_id TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS transition (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, id TEXT NOT NULL, before TEXT, after TEXT,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS etc (
     generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
     position INTEGER NOT NULL, path TEXT NOT NULL, before TEXT NOT NULL, after TEXT,
@@ -51,6 +61,11 @@ CREATE TABLE IF NOT EXISTS unit (
     PRIMARY KEY (generation, position)
 );
 CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
+"""
+_FROM_1 = """
+ALTER TABLE generation ADD COLUMN base TEXT NOT NULL DEFAULT '';
+ALTER TABLE generation ADD COLUMN overlays TEXT NOT NULL DEFAULT '[]';
+UPDATE generation SET base = target;
 """
 _KEPT = 500  # entries of the history
 
@@ -67,12 +82,45 @@ class StateDb:
         intent: Intent,
         *,
         deployment: str,
-        layers: Sequence[str],
-        uppers: Sequence[str],
+        view: ViewRecord,
         etc: Sequence[EtcRecord],
         units: Sequence[UnitRecord],
+        transitions: Sequence[Transition] = (),
     ) -> int:
         """Write the intent of a switch with every pre-image; return the generation's number."""
+        self._make_lasting()
+        with self._db:
+            number = self._log(intent)
+            self._db.execute(
+                "INSERT INTO generation"
+                " (id, boot_id, deployment, source, target, layers, uppers, phase, created, base, overlays)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    number,
+                    boot_id(),
+                    deployment,
+                    intent.source,
+                    intent.target,
+                    json.dumps(list(view.layers)),
+                    json.dumps(list(view.uppers)),
+                    Phase.ACTING,
+                    time.time(),
+                    view.base,
+                    json.dumps([[o.id, o.commit, o.layer] for o in view.overlays]),
+                ),
+            )
+            rows = [(number, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
+            self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
+            unit_rows = [(number, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
+            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
+            moves = [
+                (number, i, t.id, _pack_state(t.before), _pack_state(t.after))
+                for i, t in enumerate(transitions)
+            ]
+            self._db.executemany("INSERT INTO transition VALUES (?, ?, ?, ?, ?)", moves)
+        return number
+
+    def _make_lasting(self) -> None:
         mark()
         if self._provisional:
             self._db.close()
@@ -80,34 +128,60 @@ class StateDb:
             os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db, self._provisional = _connect(f"file:{_path()}?mode=rw"), False
             _prepare(self._db)
-        with self._db:
-            number = self._log(intent)
-            self._db.execute(
-                "INSERT INTO generation"
-                " (id, boot_id, deployment, source, target, layers, uppers, phase, created)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    number,
-                    boot_id(),
-                    deployment,
-                    intent.source,
-                    intent.target,
-                    json.dumps(list(layers)),
-                    json.dumps(list(uppers)),
-                    Phase.ACTING,
-                    time.time(),
-                ),
-            )
-            rows = [(number, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
-            self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
-            unit_rows = [(number, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
-            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
-        return number
 
     def log(self, intent: Intent) -> int:
         """Write down an operation that makes no generation; return its number."""
+        self._make_lasting()
         with self._db:
             return self._log(intent)
+
+    # -- overlays -----------------------------------------------------------------------------------
+
+    def overlays(self) -> tuple[State, ...]:
+        """Return the overlays of this machine by their ids."""
+        rows = self._db.execute('SELECT id, "commit", enabled, boot_id FROM overlay ORDER BY id')
+        return tuple(State(row[0], row[1], bool(row[2]), row[3]) for row in rows)
+
+    def move(self, transitions: Sequence[Transition]) -> None:
+        """Make overlays what they are after these transitions, all of them at once."""
+        self._make_lasting()
+        with self._db:
+            self._move({t.id: t.after for t in transitions})
+
+    def keep(self, generation: int) -> None:
+        """Record that a generation is live, and its overlays what it makes of them."""
+        with self._db:
+            self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (Phase.LIVE, generation))
+            self._move({t.id: t.after for t in self.transitions(generation)})
+
+    def transitions(self, generation: int) -> tuple[Transition, ...]:
+        """Return what a generation makes of overlays."""
+        rows = self._db.execute(
+            "SELECT id, before, after FROM transition WHERE generation = ? ORDER BY position", (generation,)
+        )
+        return tuple(Transition(row[0], _unpack_state(row[1]), _unpack_state(row[2])) for row in rows)
+
+    def _move(self, states: Mapping[str, State | None]) -> None:
+        for name, state in states.items():
+            self._db.execute("DELETE FROM overlay WHERE id = ?", (name,))
+            if state:
+                row = (state.id, state.commit, state.enabled, state.boot_id)
+                self._db.execute("INSERT INTO overlay VALUES (?, ?, ?, ?)", row)
+
+    def note(self, key: str) -> str | None:
+        """Return a note that was left for a later call."""
+        row = self._db.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
+        return str(row[0]) if row else None
+
+    def set_note(self, key: str, value: str | None) -> None:
+        """Leave a note for a later call, or take it away."""
+        with self._db:
+            if value is None:
+                self._db.execute("DELETE FROM note WHERE key = ?", (key,))
+            else:
+                self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
+
+    # -- operations ---------------------------------------------------------------------------------
 
     def _log(self, intent: Intent) -> int:
         cursor = self._db.execute(
@@ -213,8 +287,8 @@ class StateDb:
     def generations(self) -> tuple[Generation, ...]:
         """Return all generations, the oldest first."""
         rows = self._db.execute(
-            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by"
-            " FROM generation ORDER BY id"
+            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by,"
+            " base, overlays FROM generation ORDER BY id"
         )
         return tuple(
             Generation(
@@ -228,6 +302,8 @@ class StateDb:
                 phase=Phase(row[7]),
                 created=row[8],
                 confirm_by=row[9],
+                base=row[10],
+                overlays=tuple(Applied(*words) for words in json.loads(row[11])),
             )
             for row in rows
         )
@@ -245,6 +321,13 @@ class StateDb:
             "SELECT unit, action, begun FROM unit WHERE generation = ? ORDER BY position", (generation,)
         )
         return tuple(UnitRecord(row[0], row[1], bool(row[2])) for row in rows)
+
+    def revert(self, generation: int) -> None:
+        """Make overlays again what they were before a generation, but for what was done to them since."""
+        with self._db:
+            now = {state.id: state for state in self.overlays()}
+            mine = [t for t in self.transitions(generation) if now.get(t.id) == t.after]
+            self._move({t.id: t.before for t in mine})
 
     def remove(self, generation: int) -> None:
         """Forget a generation."""
@@ -336,7 +419,8 @@ def _prepare(connection: sqlite3.Connection) -> None:
         )
     if version < _VERSION:
         # One transaction: each statement by itself would be flushed to the disk by itself.
-        connection.executescript(f"BEGIN;{_SCHEMA}PRAGMA user_version = {_VERSION}; COMMIT;")
+        missing = _FROM_1 if version == 1 else ""
+        connection.executescript(f"BEGIN;{_SCHEMA}{missing}PRAGMA user_version = {_VERSION}; COMMIT;")
 
 
 @contextlib.contextmanager
@@ -359,6 +443,14 @@ def _unpack(text: str) -> FileState:
     kind, mode, uid, gid, content, xattrs = json.loads(text)
     pairs: Any = ((name, base64.b64decode(value)) for name, value in xattrs)
     return FileState(kind, mode, uid, gid, base64.b64decode(content), tuple(pairs))
+
+
+def _pack_state(state: State | None) -> str | None:
+    return None if state is None else json.dumps([state.id, state.commit, state.enabled, state.boot_id])
+
+
+def _unpack_state(text: str | None) -> State | None:
+    return None if text is None else State(*json.loads(text))
 
 
 def _unpack_or_none(text: str | None) -> FileState | None:

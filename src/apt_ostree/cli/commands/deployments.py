@@ -29,8 +29,8 @@ def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) ->
     A second rollback takes the first one back. A staged deployment is dropped, which the output says.
 
     With --live, /usr, /etc and services go back to what they were before the last live change, or to the
-    GENERATION that 'apt-ostree history' lists; 0 is the booted tree. With --packages, only these packages get
-    the versions that they had there (without a GENERATION, in the booted tree), as a new generation.
+    GENERATION that 'apt-ostree history' lists; 0 is how the boot began. With --packages, only these packages
+    get the versions that they had there (without a GENERATION, in the booted tree), as a new generation.
     """
     packages = options.words(given.pop("packages"), "--packages")
     if live:

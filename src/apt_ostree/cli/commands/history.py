@@ -63,16 +63,8 @@ def _core() -> ModuleType:
 
 
 def _table(found: tuple[Entry, ...]) -> Iterator[str]:
-    rows = [
-        ("", "WHEN", "WHO", "WHAT", "CHANGE", "OUTCOME"),
-        *(
-            (str(entry.number), _when(entry.began), entry.caller, entry.verb, _summary(entry), entry.outcome)
-            for entry in found
-        ),
-    ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+    rows = [(str(e.number), _when(e.began), e.caller, e.verb, _summary(e), str(e.outcome)) for e in found]
+    yield from render.table(("", "WHEN", "WHO", "WHAT", "CHANGE", "OUTCOME"), rows)
 
 
 def _summary(entry: Entry) -> str:

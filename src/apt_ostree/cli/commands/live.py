@@ -12,6 +12,9 @@ from apt_ostree.cli import options
 #: Argument of the verb -> option with a list of packages.
 _LISTS = {"packages": "--packages", "excluded": "--except"}
 
+#: When systemd calls `recover`; see core.live.recovery.
+_MOMENTS = ("call", "boot", "booted", "deadline", "shutdown", "finalized")
+
 
 @click.command(
     name="apply-live",
@@ -81,14 +84,10 @@ def confirm(**given: Any) -> int:
 @click.command()
 @options.json_output
 @options.quiet
-@click.option("--boot", is_flag=True, hidden=True)
-@click.option("--shutdown", is_flag=True, hidden=True)
-@click.option("--finalized", is_flag=True, hidden=True)
-@click.option("--unconfirmed", is_flag=True, hidden=True)
-def recover(boot: bool, shutdown: bool, finalized: bool, unconfirmed: bool, **given: Any) -> int:
+@click.option("--at", type=click.Choice(_MOMENTS), default="call", hidden=True)
+def recover(at: str, **given: Any) -> int:
     """Finish or undo what an interrupted command left behind.
 
     This happens by itself at the next changing command and at boot.
     """
-    moments = {"boot": boot, "shutdown": shutdown, "finalized": finalized, "unconfirmed": unconfirmed}
-    return options.run_verb("recover", moments, given)
+    return options.run_verb("recover", {"at": at}, given)

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from apt_ostree.core.live import health, undoing
-from apt_ostree.core.live.planning import ETC, Change, Prepared, look
+from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.live.planning import Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task

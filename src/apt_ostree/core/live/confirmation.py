@@ -19,7 +19,7 @@ from apt_ostree.system.statedb import StateDb, boot_id
 
 _UNIT = "apt-ostree-unconfirmed"
 #: What the timer runs. A lost connection, or a lost terminal, then still rolls back.
-_COMMAND = ("/usr/bin/apt-ostree", "recover", "--unconfirmed")
+_COMMAND = ("/usr/bin/apt-ostree", "recover", "--at=deadline")
 
 
 def arm(db: StateDb, generation: int, seconds: float) -> None:
@@ -64,7 +64,7 @@ def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
         report, sysroot, db, going, outcome=Outcome.UNCONFIRMED, note="it was not confirmed in time"
     )
     pending = sysroot.deployments().pending
-    if pending and pending.staged and pending.checksum in {g.target for g in going}:
+    if pending and pending.staged and pending.checksum in {g.base for g in going}:
         sysroot.keep(lambda deployment: not deployment.staged)
         report(Message("The pending deployment with the same content was dropped, too."))
     _set_timer(db)

@@ -15,16 +15,19 @@ from typing import TYPE_CHECKING, Any
 from apt_ostree.core import host
 from apt_ostree.core.live import acting, confirmation, stepping_back, undoing
 from apt_ostree.core.live.acting import Clock
-from apt_ostree.core.live.planning import ETC, Change, Prepared, Situation, look, plan_change
+from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.live.planning import BOOT_NOTE, Change, Prepared, Situation, look, plan_change
+from apt_ostree.core.overlays import store
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, PlanShown, Report, task
-from apt_ostree.model.generation import EtcRecord, Phase, UnitRecord
+from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
-from apt_ostree.model.plan import EtcAction, RestartPolicy
+from apt_ostree.model.overlay import Goal, Transition
+from apt_ostree.model.plan import EtcAction, RestartPolicy, touches
 from apt_ostree.model.selection import Selection
 from apt_ostree.system import files, signals, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import layers
+from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
@@ -74,12 +77,14 @@ def apply_live(
     wishes = Wishes(**options)
     with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        if reset:
+        if reset and not any(state.enabled for state in db.overlays()):
             policy = RestartPolicy(wishes.restart_services)
             return stepping_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         if selection:
             return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
-        commit = _choose_target(sysroot, target)
+        # Overlays that are enabled stay, so that going back to the booted tree is a change like others.
+        commit = look(sysroot, db).booted.checksum if reset else _choose_target(sysroot, target)
+        wishes = replace(wishes, allow_replacement=wishes.allow_replacement or reset)
         change = plan(report, sysroot, db, commit, wishes)
         return carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
@@ -109,7 +114,7 @@ def rollback(
 
         goal = stepping_back.goal_of(situation, generation or 0)
         source = subset.Source(
-            next((g.target for g in situation.generations if g.id == goal), situation.booted.checksum),
+            next((g.base for g in situation.generations if g.id == goal), situation.booted.checksum),
             f"generation {goal}" if goal else "the booted tree",
         )
         selection = Selection(tuple(packages))
@@ -135,20 +140,25 @@ def _apply_selection(
     with subset.built(
         report, sysroot, shown, selection, source=source, allow_removal=removal, keep=keep
     ) as commit:
-        if commit == shown.commit:
+        if commit == shown.base:
             return chosen | {"changed": False, "live": False, "commit": commit}
         change = plan(report, sysroot, db, commit, wishes)
         return chosen | carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 
-def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wishes) -> Change:
-    """Plan, show the plan, and refuse what must not be done; nothing is touched."""
+def plan(report: Report, sysroot: Sysroot, db: StateDb, wanted: str | Goal, wishes: Wishes) -> Change:
+    """Plan, show the plan, and refuse what must not be done; nothing is touched.
+
+    wanted: a commit, on which the overlays that are enabled stay, or all that the system is to show.
+    """
     with wishes.clock.step(report, "detection"), task(report, "Comparing the trees"):
         situation = look(sysroot, db)
+        goal = wanted if isinstance(wanted, Goal) else _with_overlays(sysroot, db, situation, wanted)
         change = plan_change(
             sysroot,
+            db,
             situation,
-            commit,
+            goal,
             allow_replacement=wishes.allow_replacement or wishes.force,
             force=wishes.force,
             policy=RestartPolicy(wishes.restart_services),
@@ -165,12 +175,36 @@ def plan(report: Report, sysroot: Sysroot, db: StateDb, commit: str, wishes: Wis
     return change
 
 
+def _with_overlays(sysroot: Sysroot, db: StateDb, situation: Situation, base: str) -> Goal:
+    if diff.directory_of(sysroot.repo, base, "usr") is None:
+        raise UsageError(f"commit {base[:12]} is not a system's tree: it has no /usr")
+    enabled = [state for state in db.overlays() if state.enabled]
+    if not enabled:
+        return Goal(base, base)
+    from apt_ostree.core.overlays import stack
+
+    known = store.load(sysroot.repo, db.overlays())
+    chosen = [known[state.id] for state in enabled]
+    return stack.goal(sysroot.repo, base, chosen, known=known, shown_now=situation.goal)
+
+
 def carry_out(
-    report: Report, sysroot: Sysroot, db: StateDb, change: Change, wishes: Wishes, *, dry_run: bool = False
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    change: Change,
+    wishes: Wishes,
+    *,
+    transitions: Sequence[Transition] = (),
+    dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Prepare and act on a plan; on any failure everything is undone and the failure raised."""
-    outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.plan.target}
-    if change.plan.source == change.plan.target:
+    """Prepare and act on a plan; on any failure everything is undone and the failure raised.
+
+    transitions: what becomes of overlays with it.
+    """
+    outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.goal.base}
+    same = change.plan.source == change.plan.target and not change.plan.etc
+    if same and not transitions and change.goal.writable is None:
         report(Message("The running system shows this commit already."))
         return outcome | {"changed": False, "live": False}
     if dry_run:
@@ -182,14 +216,40 @@ def carry_out(
         prepared = _prepare(sysroot, situation, change)
     why = "a change of the running system"
     with systemd_login.inhibited(why), _undone_on_failure(report, sysroot, db, wishes):
-        generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes)
+        generation = _begin(
+            sysroot, db, situation, change, prepared=prepared, wishes=wishes, transitions=transitions
+        )
         with wishes.clock.step(report, "application"):
             acting.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
         with wishes.clock.step(report, "verification"):
             acting.verify(report, sysroot, change, generation)
         _end(report, db, generation, wishes)
-    report(Message(f"The running system shows commit {change.plan.target[:12]} (generation {generation})."))
+    if transitions:
+        store.sync_refs(sysroot, db)
+    report(Message(f"The running system shows {_named(change.goal)} (generation {generation})."))
     return outcome | {"changed": True, "live": True, "generation": generation}
+
+
+def show_at_boot(report: Report, sysroot: Sysroot, db: StateDb, goal: Goal) -> bool:
+    """Show a goal before services start, and act on none; tell whether there are units in what it changes."""
+    wishes = Wishes(verb="boot")
+    situation = look(sysroot, db)
+    change = plan_change(sysroot, db, situation, goal, allow_replacement=True, force=True, with_units=False)
+    if change.plan.refusals:
+        raise Refused("overlays cannot be shown", details=change.plan.refusals)
+    prepared = _prepare(sysroot, situation, change)
+    with _undone_on_failure(report, sysroot, db, wishes):
+        generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes, transitions=())
+        acting.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
+        _end(report, db, generation, wishes)
+    db.set_note(BOOT_NOTE, f"{generation} {statedb.boot_id()}")
+    report(Message(f"The running system shows {_named(goal)}."))
+    return touches(change.changes, "lib/systemd/system/", "etc/systemd/system/")
+
+
+def _named(goal: Goal) -> str:
+    names = ", ".join(applied.id for applied in goal.overlays)
+    return f"commit {goal.base[:12]}" + (f" with {names}" if names else "")
 
 
 def _end(report: Report, db: StateDb, generation: int, wishes: Wishes) -> None:
@@ -198,7 +258,7 @@ def _end(report: Report, db: StateDb, generation: int, wishes: Wishes) -> None:
         confirmation.arm(db, generation, wishes.confirm_within)
     failpoint("act.before-end")
     signals.ignore()  # too late: it is done
-    db.set_phase(generation, Phase.LIVE)
+    db.keep(generation)
     db.end(generation, Outcome.LIVE)
     db.set_steps(generation, wishes.clock.seconds)
     if wishes.confirm_within:
@@ -236,12 +296,14 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
         layer = layers.write_layer(
             sysroot.repo,
             change.view_diff,
-            subject=f"live: {situation.booted.checksum} to {change.plan.target}",
+            subject=f"live: {situation.booted.checksum} to {change.goal.base}",
         )
         names = (layer,)
+    names = (*(applied.layer for applied in change.goal.overlays), *names)
     directories = [layers.check_out(sysroot.repo, name, undoing.layers_dir(sysroot)) for name in names]
-    uppers = _frozen_uppers(situation)
-    writable = undoing.new_upper(sysroot, booted_usr) if uppers else None
+    uppers = () if change.goal.writable is False else _frozen_uppers(situation)
+    unlocking = bool(uppers) or change.goal.writable
+    writable = undoing.new_upper(sysroot, booted_usr) if unlocking else None
     lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
     return Prepared(names, uppers, lowers, writable)
 
@@ -255,7 +317,14 @@ def _frozen_uppers(situation: Situation) -> tuple[str, ...]:
 
 
 def _begin(
-    sysroot: Sysroot, db: StateDb, situation: Situation, change: Change, *, prepared: Prepared, wishes: Wishes
+    sysroot: Sysroot,
+    db: StateDb,
+    situation: Situation,
+    change: Change,
+    *,
+    prepared: Prepared,
+    wishes: Wishes,
+    transitions: Sequence[Transition],
 ) -> int:
     """Write the journal: the intent and every pre-image, durable before the first change."""
     steps = [step.path for step in change.plan.etc if step.action is not EtcAction.KEEP]
@@ -274,13 +343,15 @@ def _begin(
     generation = db.begin(
         Intent(wishes.verb, host.caller(), change.plan.source, change.plan.target, change.plan.to_json()),
         deployment=situation.booted.id,
-        layers=prepared.layers,
-        uppers=(*own, *prepared.uppers),
+        view=ViewRecord(change.goal.base, change.goal.overlays, prepared.layers, (*own, *prepared.uppers)),
         etc=etc,
         units=units,
+        transitions=transitions,
     )
     failpoint("journal.after")
-    undoing.pin(sysroot, generation, change.plan.target, prepared.layers)
+    moved = [state.commit for t in transitions for state in (t.before, t.after) if state]
+    shown = [change.plan.target, change.goal.base, *(a.commit for a in change.goal.overlays)]
+    undoing.pin(sysroot, generation, shown, (*prepared.layers, *moved))
     return generation
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.core.live.planning import ETC
+from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.model import accounts
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState

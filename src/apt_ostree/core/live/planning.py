@@ -3,45 +3,47 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.live import health, unit_files, unit_planning
+from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
+from apt_ostree.core.live.etc_planning import ETC, Cover
 from apt_ostree.core.live.unit_planning import View
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
-from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation
+from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, RestartPolicy, UnitStep
+from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
-from apt_ostree.system import files, settings, systemd, usrview
+from apt_ostree.system import settings, systemd, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
-ETC = Path("/etc")
+#: A note of the generation that a boot began with: its number, and the boot's id.
+BOOT_NOTE = "boot-generation"
 #: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
 _HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
 #: What below /usr no process runs: defaults of /etc, the databases of packages, and what is read at boot.
 _NOT_RUN = ("etc/", "lib/sysimage/", "lib/tmpfiles.d/", "lib/sysusers.d/")
-#: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
-NOT_MERGED = frozenset(
-    {f"{n}{end}" for n in ("passwd", "group", "shadow", "gshadow", "subuid", "subgid") for end in ("", "-")}
-    | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What the system shows now: the booted deployment and the live generations of this boot."""
+    """What the system shows now: the booted deployment and the live generations of this boot.
+
+    first: the generation that showed overlays before services started, or 0.
+    """
 
     booted: Deployment
     generations: tuple[Generation, ...]
+    first: int = 0
 
     @property
     def current(self) -> Generation | None:
@@ -53,17 +55,28 @@ class Situation:
         """Return the commit that /usr shows."""
         return self.current.target if self.current else self.booted.checksum
 
+    @property
+    def base(self) -> str:
+        """Return that commit without the overlays."""
+        return self.current.base if self.current else self.booted.checksum
+
+    @property
+    def goal(self) -> Goal:
+        """Return what /usr shows, as a goal."""
+        return Goal(self.base, self.commit, self.current.overlays if self.current else ())
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """A plan with the material to carry it out.
 
-    view_diff: what lies between the booted /usr and the target (the layer); changes: what lies between the
-    present /usr and the target; etc_states: the target's state of each path that is written or removed;
-    etc_seen: what these paths held when that was decided.
+    goal: what the target is made of; view_diff: what lies between the booted /usr and the goal's base (its
+    layer); changes: what lies between the present /usr and the target; etc_states: the target's state of each
+    path that is written or removed; etc_seen: what these paths held when that was decided.
     """
 
     plan: LivePlan
+    goal: Goal
     view_diff: DirDiff | None
     changes: tuple[PathChange, ...]
     etc_states: dict[str, FileState] = field(default_factory=dict)
@@ -88,40 +101,42 @@ def look(sysroot: Sysroot, db: StateDb | None) -> Situation:
         raise Refused("this system was not booted from an OSTree deployment")
     here = boot_id()
     known = db.generations() if db else ()
-    return Situation(booted, tuple(g for g in known if g.boot_id == here))
+    number, _, boot = (db.note(BOOT_NOTE) or "").partition(" ") if db else ("", "", "")
+    first = int(number) if boot == here and number in {str(g.id) for g in known} else 0
+    return Situation(booted, tuple(g for g in known if g.boot_id == here), first)
 
 
 def plan_change(
     sysroot: Sysroot,
+    db: StateDb,
     situation: Situation,
-    target: str,
+    goal: Goal,
     *,
     allow_replacement: bool,
     policy: RestartPolicy = RestartPolicy.NONE,
     force: bool = False,
+    with_units: bool = True,
 ) -> Change:
-    """Plan to make `target` current; force: refuse only what could not be done or undone."""
-    repo, running = sysroot.repo, os.uname().release
-    if diff.directory_of(repo, target, "usr") is None:
-        raise UsageError(f"commit {target[:12]} is not a system's tree: it has no /usr")
-    chosen = settings.load()
+    """Plan to make `goal` current.
+
+    force: refuse only what could not be done or undone; with_units: not while the system starts.
+    """
+    repo, running, target = sysroot.repo, os.uname().release, goal.commit
+    chosen = settings.load() if with_units else settings.load_or_default()
     now = _usr_diff(sysroot, situation.commit, target)
     view_diff = now
-    if situation.commit != situation.booted.checksum:
-        view_diff = _usr_diff(sysroot, situation.booted.checksum, target)
+    if situation.commit != situation.booted.checksum or goal.base != target:
+        view_diff = _usr_diff(sysroot, situation.booted.checksum, goal.base)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
-    etc, states, seen = _plan_etc(sysroot, changes)
+    etc, states, seen = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
-    affected = unit_planning.UnitChange(
-        packages,
-        target,
-        changes,
-        etc,
-        unit_files.states(repo, changes, states),
-        _views(sysroot, situation, target, changes),
-    )
-    units = unit_planning.plan_units(repo, affected, policy=policy, overrides=chosen.units)
+    units: tuple[UnitStep, ...] = ()
+    if with_units:
+        new_states = unit_files.states(repo, changes, states)
+        views = _views(sysroot, situation, target, changes)
+        affected = unit_planning.UnitChange(packages, target, changes, etc, new_states, views)
+        units = unit_planning.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
     plan = LivePlan(
         source=situation.commit,
@@ -134,11 +149,27 @@ def plan_change(
         refusals=(*refusals, *_environment_refusals(situation, changes), *risks),
         restart_services=policy,
         health_checks=health.checks(repo, target, states),
+        overlays=goal.notes,
     )
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})
         view_diff = without(view_diff, f"lib/modules/{running}", kept)
-    return Change(plan, view_diff, changes, states, seen, chosen)
+    return Change(plan, goal, view_diff, changes, states, seen, chosen)
+
+
+def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> Cover:
+    """Find out what overlays mean for /etc in this change."""
+    repo, now = sysroot.repo, situation.goal
+    if not (now.overlays or goal.overlays):
+        return Cover()
+    steps = [(g, db.etc_records(g.id)) for g in situation.generations]
+    return etc_planning.cover(
+        repo,
+        (now.commit, now.overlays),
+        (goal.commit, goal.overlays),
+        expected=goal.expected,
+        without=etc_planning.without_overlays(repo, situation.booted.checksum, steps, goal.base),
+    )
 
 
 def plan_units_back(
@@ -228,79 +259,3 @@ def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:
         for name, unit in systemd.units(acting).items()
         if unit.has_job or unit["ActiveState"] in ("activating", "deactivating", "reloading")
     )
-
-
-def _plan_etc(
-    sysroot: Sysroot, changes: tuple[PathChange, ...]
-) -> tuple[tuple[EtcStep, ...], dict[str, FileState], dict[str, FileState]]:
-    """Decide about each path below /usr/etc that differs between the trees.
-
-    Return the steps in the order they are taken, and for each path that is changed its new state and the
-    one that was found.
-    """
-    steps: list[EtcStep] = []
-    states: dict[str, FileState] = {}
-    seen: dict[str, FileState] = {}
-    for path, (old, new) in _etc_sides(sysroot, changes).items():
-        current = files.read_state(ETC / path)
-        decision = three_way(old, new, current)
-        if decision is None:
-            continue
-        action, reason = decision
-        parent = str(Path(path).parent)
-        shown = states.get(parent) or files.read_state(ETC / parent)
-        if action is EtcAction.WRITE and shown.type != "directory":
-            action, reason = EtcAction.KEEP, "the administrator removed its directory"
-        if action is not EtcAction.KEEP:
-            states[path], seen[path] = new, current
-        steps.append(EtcStep(path, action, reason))
-    going = {ETC / path for path, state in states.items() if state.type == "absent"}
-    for index, step in enumerate(steps):
-        if _replaces_directory(step, states, seen) and files.holds_others(ETC / step.path, going):
-            steps[index] = EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
-            del states[step.path]
-    return _in_order(steps, states, seen), states, seen
-
-
-def _etc_sides(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> dict[str, tuple[FileState, FileState]]:
-    """Return what the trees ship, before and after, of each path of /etc that differs; parents come first."""
-    sides: dict[str, tuple[FileState, FileState]] = {}
-    for change in changes:
-        path = change.path.removeprefix("etc/")
-        if path == change.path or path in NOT_MERGED:
-            continue
-        old = _state(sysroot, change.old, is_dir=change.is_dir)
-        new = _state(sysroot, change.new, is_dir=change.is_dir)
-        if path in sides:  # a directory became a file, or a file a directory: two entries, one path
-            known_old, known_new = sides[path]
-            old, new = (known_old, new) if old == ABSENT else (old, known_new)
-        sides[path] = (old, new)
-    return sides
-
-
-def _replaces_directory(
-    step: EtcStep, states: Mapping[str, FileState], seen: Mapping[str, FileState]
-) -> bool:
-    if step.action is not EtcAction.WRITE or states[step.path].type == "directory":
-        return False
-    return seen[step.path].type == "directory"
-
-
-def _in_order(
-    steps: list[EtcStep], states: Mapping[str, FileState], seen: Mapping[str, FileState]
-) -> tuple[EtcStep, ...]:
-    """Order steps: directories are made before what is in them, and go after it.
-
-    What is new comes first, but a directory that is replaced must be empty by then.
-    """
-    replaced = tuple(f"{step.path}/" for step in steps if _replaces_directory(step, states, seen))
-    writes = [step for step in steps if step.action is not EtcAction.REMOVE]
-    removals = [step for step in reversed(steps) if step.action is EtcAction.REMOVE]
-    early = [step for step in removals if replaced and step.path.startswith(replaced)]
-    return (*early, *writes, *(step for step in removals if step not in early))
-
-
-def _state(sysroot: Sysroot, checksum: str, *, is_dir: bool) -> FileState:
-    if not checksum:
-        return ABSENT
-    return sysroot.repo.directory_state(checksum) if is_dir else sysroot.repo.file_state(checksum)

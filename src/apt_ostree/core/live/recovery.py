@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
 from apt_ostree.core.live import confirmation, etc_restore, undoing
-from apt_ostree.core.live.planning import ETC
+from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.overlays import startup
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Phase
@@ -20,41 +21,64 @@ from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
 
-def recover(
-    report: Report,
-    *,
-    boot: bool = False,
-    shutdown: bool = False,
-    finalized: bool = False,
-    unconfirmed: bool = False,
-) -> Mapping[str, Any]:
-    """Finish what was interrupted; at boot and shutdown, also end the boot's live state.
+def recover(report: Report, *, at: str = "call") -> Mapping[str, Any]:
+    """Finish what was interrupted; at certain moments, do what has to be done then.
 
-    boot: clears up after earlier boots. shutdown: gives /etc back, so that ostree merges the
-    administrator's changes alone into the next deployment. finalized: ostree has merged. unconfirmed: undoes
-    changes that nobody confirmed in time.
+    at: "call", or one of the moments of a boot at which systemd calls us; see `_MOMENTS`.
     """
     if not is_booted_on_ostree() or not statedb.MARKER.exists():
         report(Message("Nothing to recover."))
         return {"changed": False}
     with host.changing("recover", report) as sysroot, statedb.opened() as db:
-        changed = False
-        if unconfirmed:
-            changed = confirmation.expire(report, sysroot, db)
-        if boot:
-            changed = _end_before_soft_reboot(report, sysroot, db)
-        elif not (shutdown or finalized):  # services can no longer be started then, and need not be stopped
-            changed |= undoing.recover_interrupted(report, sysroot, db)
-        if shutdown:
-            _end_of_boot(report, sysroot, db)
-        if finalized:
-            _carry_removals(sysroot, db)
-        if boot:
-            _clear_earlier_boots(report, sysroot, db)
-    return {"changed": changed or boot or shutdown or finalized}
+        return {"changed": _MOMENTS[at](report, sysroot, db)}
 
 
-def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+def _at_boot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """End what earlier boots left, and show the overlays that persist, before services start."""
+    _end_before_soft_reboot(report, sysroot, db)
+    _clear_earlier_boots(report, sysroot, db)
+    startup.show_overlays(report, sysroot, db)
+    if not db.generations() and not db.overlays():
+        statedb.MARKER.unlink(missing_ok=True)
+    return True
+
+
+def _at_shutdown(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """Give /etc back, so that ostree merges the administrator's changes alone into the next deployment."""
+    _end_of_boot(report, sysroot, db)
+    return True
+
+
+def _when_finalized(_report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """Do what had to wait until ostree had merged /etc."""
+    _carry_removals(sysroot, db)
+    return True
+
+
+def _at_deadline(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
+    """Undo changes that nobody confirmed in time."""
+    expired = confirmation.expire(report, sysroot, db)
+    return undoing.recover_interrupted(report, sysroot, db) or expired
+
+
+def _when_booted(_report: Report, _sysroot: Sysroot, db: StateDb) -> bool:
+    """Note that the system came up well with its overlays."""
+    startup.note_success(db)
+    return False
+
+
+#: At shutdown, services can no longer be started, and need not be stopped: nothing interrupted is finished.
+_MOMENTS: Mapping[str, Callable[[Report, Sysroot, StateDb], bool]] = {
+    "call": undoing.recover_interrupted,
+    "boot": _at_boot,
+    "booted": _when_booted,
+    "deadline": _at_deadline,
+    "shutdown": _at_shutdown,
+    "finalized": _when_finalized,
+}
+
+
+def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """End live state from before a soft reboot, which keeps the kernel, the mounts and the boot's id.
 
     The shutdown has given /etc back; /usr follows, so that the new start has both from the booted tree.
@@ -65,7 +89,6 @@ def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> bo
         undoing.finish_undo(
             report, sysroot, db, left, outcome=Outcome.ENDED, note="with a soft reboot", with_units=False
         )
-    return bool(left)
 
 
 def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
@@ -117,7 +140,5 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")
     if not any(g.boot_id == boot_id() for g in db.generations()):
-        shutil.rmtree(undoing.layers_dir(sysroot), ignore_errors=True)
         shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
         undoing.discard_scratch(sysroot)
-        statedb.MARKER.unlink(missing_ok=True)

@@ -55,14 +55,17 @@ def rollback(
 
 
 def goal_of(situation: Situation, generation: int | None) -> int:
-    """Return the generation to go back to: as asked, or the one before the present; 0 is the booted tree."""
-    numbers = [0, *(g.id for g in situation.generations)]
+    """Return the generation to go back to: as asked, or the one before the present.
+
+    0 is how the boot began: the booted tree, with the overlays that persist.
+    """
+    numbers = [situation.first, *(g.id for g in situation.generations if g.id > situation.first)]
     if len(numbers) == 1:
         raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
-    goal = numbers[-2] if generation is None else generation
+    goal = numbers[-2] if generation is None else generation or situation.first
     if goal not in numbers:
         known = ", ".join(map(str, numbers))
-        raise UsageError(f"generation {goal} is not live", hint=f"there are {known}; 0 is the booted tree")
+        raise UsageError(f"generation {goal} is not live", hint=f"there are {known}; 0 is how the boot began")
     return goal
 
 

@@ -81,8 +81,8 @@ def built(
     keep: what happens inside is to put a ref on the commit; unless it does, the commit is removed again.
     """
     source = source or _pending(sysroot)
-    task = _Task(report, sysroot, selection, situation.commit, situation.booted.checksum, source)
-    commit = situation.commit
+    task = _Task(report, sysroot, selection, situation.base, situation.booted.checksum, source)
+    commit = situation.base
     done = False
     try:
         commit = _build(task)
@@ -91,7 +91,7 @@ def built(
         yield commit
         done = keep
     finally:
-        if commit != situation.commit and not done:
+        if commit != situation.base and not done:
             _discard(report, sysroot)
 
 

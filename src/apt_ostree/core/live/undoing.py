@@ -14,6 +14,7 @@ from typing import Any
 
 from apt_ostree.core.live import etc_restore, unit_files
 from apt_ostree.core.live.planning import look
+from apt_ostree.core.overlays import store
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.accounts import described_names
@@ -263,17 +264,26 @@ def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[st
 
 
 def forget(sysroot: Sysroot, db: StateDb, number: int, *, outcome: Outcome, note: str = "") -> None:
-    """Remove a generation's refs and its record; the history keeps how it ended."""
+    """Remove a generation's refs and its record; the history keeps how it ended.
+
+    What it made of overlays is undone with it, unless it only ended with its boot.
+    """
+    if outcome is not Outcome.ENDED and db.transitions(number):
+        db.revert(number)
+        failpoint("undo.overlays")
+        store.sync_refs(sysroot, db)
     sysroot.repo.sync_refs(f"{_REFS}/{number}", {})
     failpoint("undo.unpinned")
     db.end(number, outcome, note)
     db.remove(number)
 
 
-def pin(sysroot: Sysroot, number: int, target: str, names: Sequence[str]) -> None:
-    """Keep a generation's commits from being pruned."""
+def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[str]) -> None:
+    """Keep a generation's commits from being pruned: what it shows, the whole first, and further ones."""
     prefix = f"{_REFS}/{number}"
-    wanted = {f"{prefix}/target": target} | {f"{prefix}/layer{i}": name for i, name in enumerate(names)}
+    wanted = {f"{prefix}/target": shown[0]}
+    names = dict.fromkeys((*further, *shown[1:]))
+    wanted |= {f"{prefix}/layer{i}": name for i, name in enumerate(names) if name != shown[0]}
     sysroot.repo.sync_refs(prefix, wanted)
 
 

@@ -17,13 +17,13 @@ from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 #: ostree checks a file with this prefix out as an overlayfs whiteout (ostree-repo-checkout.c).
-_WHITEOUT = ".ostree-wh."
+WHITEOUT = ".ostree-wh."
 
 
 def write_layer(repo: Repo, diff: DirDiff, *, subject: str) -> str:
     """Write the layer of a difference and return its commit."""
     with repo.transaction():
-        whiteout = _write_whiteout(repo)
+        whiteout = write_whiteout(repo)
         tree = OSTree.MutableTree.new()
         _fill(repo, tree, diff, whiteout)
         with explained("write a layer"):
@@ -66,11 +66,11 @@ def _fill(repo: Repo, tree: OSTree.MutableTree, diff: DirDiff, whiteout: str) ->
         if entry.new:
             _replace(tree, entry.name, entry.new)
         elif entry.name not in present:
-            _replace(tree, _WHITEOUT + entry.name, whiteout)
+            _replace(tree, WHITEOUT + entry.name, whiteout)
     for directory in diff.dirs:
         if directory.new is None:
             if directory.name not in present:
-                _replace(tree, _WHITEOUT + directory.name, whiteout)
+                _replace(tree, WHITEOUT + directory.name, whiteout)
             continue
         _ok, child = tree.ensure_dir(directory.name)
         if directory.old is None:
@@ -87,7 +87,8 @@ def _replace(tree: OSTree.MutableTree, name: str, checksum: str) -> None:
         tree.replace_file(name, checksum)
 
 
-def _write_whiteout(repo: Repo) -> str:
+def write_whiteout(repo: Repo) -> str:
+    """Write the object that whiteout markers are, inside a transaction."""
     info = Gio.FileInfo.new()
     info.set_file_type(Gio.FileType.REGULAR)
     info.set_size(0)

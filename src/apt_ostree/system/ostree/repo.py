@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,19 @@ from apt_ostree.model.package import Package
 from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """What a path is, but for its content; size in bytes, target of a link, names of xattrs."""
+
+    type: str
+    mode: int
+    uid: int
+    gid: int
+    size: int = 0
+    target: str = ""
+    xattrs: tuple[str, ...] = ()
 
 
 class Repo:
@@ -106,6 +120,10 @@ class Repo:
         """Return the commit's time, in seconds since 1970."""
         return int(OSTree.commit_get_timestamp(self.load_commit(checksum)))
 
+    def subject(self, checksum: str) -> str:
+        """Return the first line of the commit's message."""
+        return str(self.load_commit(checksum).get_child_value(3).get_string())
+
     def base_of(self, checksum: str) -> str:
         """Return the base commit of a layered commit, or the commit itself."""
         return str(self._value(checksum, layout.META_BASE) or checksum)
@@ -114,6 +132,15 @@ class Repo:
         """Return the packages that the commit's metadata lists, or None without a list."""
         rows = self._value(checksum, layout.META_PACKAGES)
         return None if rows is None else frozenset(Package(*row) for row in rows)
+
+    def ancestry(self, checksum: str) -> list[str]:
+        """Return a commit and those before it, the newest first, as far as they are here."""
+        found = []
+        current: str | None = checksum
+        while current and self.has_commit(current):
+            found.append(current)
+            current = OSTree.commit_get_parent(self.load_commit(current))
+        return found
 
     def tree_checksums(self, checksum: str) -> tuple[str, str]:
         """Return the checksums of a commit's root: contents and metadata."""
@@ -133,6 +160,22 @@ class Repo:
         mode = info.get_attribute_uint32("unix::mode") & 0o7777
         content = stream.read_bytes(info.get_size(), None).get_data() if info.get_size() else b""
         return FileState("file", mode, *owner, content or b"", _xattrs(xattrs))
+
+    def outline(self, checksum: str, *, is_dir: bool = False) -> Outline:
+        """Return what a file object, or a directory's metadata object, is, without its content."""
+        if is_dir:
+            state = self.directory_state(checksum)
+            return Outline(
+                "directory", state.mode, state.uid, state.gid, xattrs=tuple(n for n, _ in state.xattrs)
+            )
+        with explained(f"read the file object {checksum[:12]}"):
+            _ok, _stream, info, xattrs = self.handle.load_file(checksum)
+        names = tuple(name for name, _value in _xattrs(xattrs))
+        owner = (info.get_attribute_uint32("unix::uid"), info.get_attribute_uint32("unix::gid"))
+        if info.get_file_type() == Gio.FileType.SYMBOLIC_LINK:
+            return Outline("symlink", 0o777, *owner, 0, str(info.get_symlink_target()), names)
+        mode = info.get_attribute_uint32("unix::mode") & 0o7777
+        return Outline("file", mode, *owner, int(info.get_size()), "", names)
 
     def inode(self, checksum: str) -> int:
         """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""

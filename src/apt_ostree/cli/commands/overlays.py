@@ -1,0 +1,352 @@
+"""usroverlay: named overlays of files, and rpm-ostree's unlocked /usr."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options, plans, render
+from apt_ostree.errors import AptOstreeError, UsageError
+
+
+def _names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of an overlay."""
+    from apt_ostree.core.overlays import listing
+
+    try:
+        return [name for name in listing.names() if name.startswith(incomplete)]
+    except AptOstreeError:
+        return []
+
+
+def _paths(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete a path below /usr or /etc."""
+    if not incomplete.startswith(("/usr/", "/etc/")):
+        return [top for top in ("/usr/", "/etc/") if top.startswith(incomplete)]
+    directory, _, start = incomplete.rpartition("/")
+    try:
+        entries = sorted(os.scandir(directory), key=lambda entry: entry.name)
+    except OSError:
+        return []
+    return [e.path + ("/" if e.is_dir() else "") for e in entries if e.name.startswith(start)]
+
+
+def _owner(_context: click.Context, _parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Read USER[:GROUP], by name or number."""
+    import grp
+    import pwd
+
+    if value is None:
+        return None
+    user, _, group = value.partition(":")
+    try:
+        uid = int(user) if user.isdecimal() else pwd.getpwnam(user).pw_uid
+        if not group:
+            return uid, pwd.getpwuid(uid).pw_gid
+        return uid, int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+    except KeyError as error:
+        raise click.BadParameter(f"{value!r} names nobody here") from error
+
+
+def _mode(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:
+    if value is None:
+        return None
+    try:
+        mode = int(value, 8)
+    except ValueError:
+        mode = -1
+    if not 0 <= mode <= 0o7777:
+        raise click.BadParameter(f"{value!r} is not a mode such as 0644")
+    return mode
+
+
+@click.command(
+    epilog="Examples: apt-ostree usroverlay --create --name=web; "
+    "apt-ostree usroverlay --name=web --add=/etc/nginx/nginx.conf --from=nginx.conf; "
+    "apt-ostree usroverlay --list; apt-ostree usroverlay --disable=web; apt-ostree usroverlay --remove"
+)
+@options.json_output
+@options.quiet
+@options.dry_run
+@options.assume_yes
+@options.no_wait
+@options.force
+@options.verbose
+@options.restart_services
+@options.confirm_within
+@click.option(
+    "--name", metavar="NAME", shell_complete=_names, help="The overlay; else the one last worked on."
+)
+@click.option("--create", is_flag=True, help="Make an overlay.")
+@click.option(
+    "--add", multiple=True, metavar="PATH", shell_complete=_paths, help="Take a file or directory in."
+)
+@click.option(
+    "--modify", multiple=True, metavar="PATH", shell_complete=_paths, help="Edit a file, or take --from."
+)
+@click.option(
+    "--remove-file", multiple=True, metavar="PATH", shell_complete=_paths, help="Let a path be gone."
+)
+@click.option(
+    "--drop",
+    multiple=True,
+    metavar="PATH",
+    shell_complete=_paths,
+    help="Let go of a path: what is below shows again.",
+)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(),
+    help="What --add or --modify takes, one for each, in order.",
+)
+@click.option("--mode", metavar="MODE", callback=_mode, help="Mode of the files that are added.")
+@click.option("--owner", metavar="USER[:GROUP]", callback=_owner, help="Owner of the files that are added.")
+@click.option("--template", is_flag=True, help="What is added are Jinja2 templates.")
+@click.option(
+    "--when",
+    metavar="CONDITION",
+    help="Show what is added, or with --create the overlay, only where this is true.",
+)
+@click.option(
+    "--enable", metavar="NAME", is_flag=False, flag_value="", shell_complete=_names, help="Show an overlay."
+)
+@click.option(
+    "--disable", metavar="NAME", is_flag=False, flag_value="", shell_complete=_names, help="Show it no more."
+)
+@click.option(
+    "--set-priority",
+    "priority",
+    type=click.IntRange(0, 999),
+    metavar="NUMBER",
+    help="The highest is on top (50).",
+)
+@click.option(
+    "--priority",
+    "new_priority",
+    type=click.IntRange(0, 999),
+    metavar="NUMBER",
+    help="The same, with --create.",
+)
+@click.option("--scope", type=click.Choice(["system", "user", "global"]), help="Whose it is (system).")
+@click.option("--user", metavar="USER", help="For whom an overlay of scope user is.")
+@click.option(
+    "--persistence",
+    type=click.Choice(["persistent", "temporary", "hybrid"]),
+    help="What becomes of it at the reboot (persistent).",
+)
+@click.option(
+    "--persist", "persists", multiple=True, metavar="PATTERN", help="Paths of a hybrid overlay that persist."
+)
+@click.option(
+    "--on-conflict",
+    type=click.Choice(["keep", "drop", "disable"]),
+    help="Where the base has another version, too (keep).",
+)
+@click.option(
+    "--inherit",
+    "inherits",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=_names,
+    help="Have the files of another overlay as well.",
+)
+@click.option(
+    "--set", "values", multiple=True, metavar="KEY=VALUE", help="A value for templates and conditions."
+)
+@click.option("--allow", multiple=True, metavar="RULE", help="Let the overlay break a rule of content.")
+@click.option("--rename", metavar="NAME", help="Give it another name.")
+@click.option("--remove", is_flag=True, help="Remove the overlay.")
+@click.option("--list", "as_list", is_flag=True, help="List the overlays, or with --name what one holds.")
+@click.option(
+    "--diff", "as_diff", is_flag=True, help="List the paths that overlays show, and what they hide."
+)
+@click.option("--history", "as_history", is_flag=True, help="List the overlay's commits.")
+def usroverlay(**given: Any) -> int:
+    """Keep named overlays of files over /usr and /etc, without a reboot and with a way back.
+
+    An overlay shows at once and again after each reboot, unless it is temporary. Services that its files
+    concern are treated as with a package's update: the plan names them, and --restart-services acts.
+    """
+    name = _one_name(given)
+    if given["as_list"] or given["as_diff"] or given["as_history"]:
+        return _read(name, given)
+    words = _words(name, given)
+    with tempfile.TemporaryDirectory(prefix="apt-ostree-") as scratch:
+        arguments = {**words, "edits": _edits(given, Path(scratch)), "verb": _verb(name, given)}
+        arguments |= {key: given[key] for key in ("dry_run", "restart_services", "confirm_within", "force")}
+        interactive = sys.stdin.isatty() and not given["as_json"]
+        arguments["confirm"] = interactive and not given["assumeyes"] and not given["dry_run"]
+        return options.run_verb("usroverlay", arguments, given)
+
+
+#: Options that ask for something to be done.
+_ACTIONS = ("create", "add", "modify", "remove_file", "drop", "remove", "rename")
+#: Option -> field of the overlay's definition.
+_FIELDS = {
+    "scope": "scope",
+    "user": "user",
+    "persistence": "persistence",
+    "persists": "persists",
+    "on_conflict": "on_conflict",
+    "inherits": "inherits",
+    "allow": "allow",
+}
+
+
+def _one_name(given: Mapping[str, Any]) -> str | None:
+    """Return the name of the overlay that is meant: --enable=NAME and --name=NAME say the same."""
+    found = {given[key] for key in ("name", "enable", "disable") if given[key]}
+    if len(found) > 1:
+        raise click.UsageError(f"one overlay at a time, please: {', '.join(sorted(found))}")
+    return found.pop() if found else None
+
+
+def _words(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is asked for, as the verb takes it."""
+    if given["enable"] is not None and given["disable"] is not None:
+        raise click.UsageError("--enable and --disable exclude each other")
+    others = [key for key in _ACTIONS if key != "remove" and given[key]]
+    if given["remove"] and others:
+        raise click.UsageError(f"--remove and --{others[0].replace('_', '-')} exclude each other")
+    changes: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given[key]}
+    priority = [given[key] for key in ("priority", "new_priority") if given[key] is not None]
+    changes |= {"priority": priority[0]} if priority else {}
+    changes |= {"when": given["when"]} if given["create"] and given["when"] else {}
+    values = dict(_pair(word) for word in given["values"])
+    changes |= {"values": values} if values else {}
+    switched = given["enable"] is not None or given["disable"] is not None
+    if not (changes or switched or any(given[key] for key in _ACTIONS)):
+        raise click.UsageError("nothing is asked for; see the examples of 'apt-ostree usroverlay --help'")
+    return {
+        "name": name,
+        "create": given["create"],
+        "remove": given["remove"],
+        "rename": given["rename"],
+        "enable": given["enable"] is not None if switched else None,
+        "changes": changes,
+    }
+
+
+def _pair(word: str) -> tuple[str, str]:
+    key, separator, value = word.partition("=")
+    if not (separator and key.isidentifier()):
+        raise click.UsageError(f"--set needs KEY=VALUE, not {word!r}")
+    return key, value
+
+
+def _edits(given: Mapping[str, Any], scratch: Path) -> list[dict[str, Any]]:
+    """Return the edits that are asked for; a file to be modified without --from is opened in an editor."""
+    paths = [("add", path) for path in given["add"]] + [("modify", path) for path in given["modify"]]
+    sources: Sequence[str] = given["sources"]
+    if sources and len(sources) != len(paths):
+        raise click.UsageError(f"{len(paths)} paths take {len(paths)} --from, not {len(sources)}")
+    edits: list[dict[str, Any]] = []
+    for number, (action, path) in enumerate(paths):
+        source = str(Path(sources[number]).absolute()) if sources else ""
+        if action == "modify" and not source:
+            source = _from_editor(Path(path), scratch / str(number))
+        row = {"action": action, "path": path, "source": source}
+        row |= {key: given[key] for key in ("mode", "owner", "template")}
+        edits.append(row | {"when": "" if given["create"] else given["when"] or ""})
+    for action in ("remove_file", "drop"):
+        edits += [{"action": action.replace("_", "-"), "path": path} for path in given[action]]
+    return edits
+
+
+def _from_editor(path: Path, copy: Path) -> str:
+    """Let the user edit a copy of a file, and return where it is."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"nothing says what {path} shall hold", hint="name a file with --from")
+    if not path.is_file():
+        raise UsageError(f"there is no file {path} to modify", hint="add it with --add")
+    copy.write_bytes(path.read_bytes())
+    click.edit(filename=str(copy), editor=os.environ.get("SUDO_EDITOR"))
+    return str(copy)
+
+
+def _verb(name: str | None, given: Mapping[str, Any]) -> str:
+    """Return the command as the history shows it."""
+    switches = [f"--{key.replace('_', '-')}" for key in ("create", "remove", "enable", "disable")
+                if given[key] not in (None, False)]  # fmt: skip
+    paths = [f"--{key.replace('_', '-')}={path}" for key in ("add", "modify", "remove_file", "drop")
+             for path in given[key]]  # fmt: skip
+    words = ["usroverlay", *([f"--name={name}"] if name else []), *switches, *paths]
+    return " ".join(words)[:300]
+
+
+def _read(name: str | None, given: Mapping[str, Any]) -> int:
+    """List overlays, one's content, what is shown, or one's history."""
+    from apt_ostree.core.overlays import listing
+
+    found: Any
+    lines: Callable[[Any], Iterator[str]]
+    if given["as_diff"]:
+        found, lines = listing.sources(), _source_lines
+    elif given["as_history"]:
+        found, lines = listing.history(name), _history_lines
+    elif name:
+        found, lines = listing.contents(name), _content_lines
+    else:
+        found, lines = listing.overlays(), _overlay_lines
+    if given["as_json"]:
+        render.result_json(found)
+    else:
+        render.lines("\n".join(lines(found)))
+    return 0
+
+
+def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not found:
+        yield "There are no overlays."
+        return
+    yield from render.table(
+        ("NAME", "PRIORITY", "STATE", "PERSISTENCE", "FILES", "SIZE"),
+        [
+            (
+                row["id"] + (" *" if row["last"] else ""),
+                str(row["priority"]),
+                _state(row),
+                row["persistence"],
+                str(row["files"]),
+                plans.size(row["bytes"]),
+            )
+            for row in found
+        ],
+    )
+
+
+def _state(row: Mapping[str, Any]) -> str:
+    if not row["enabled"]:
+        return "disabled"
+    return "shown" if row["shown"] else "empty" if not row["files"] else "not shown"
+
+
+def _content_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{found['id']} (priority {found['priority']}, {found['persistence']})"
+    for row in found["paths"]:
+        notes = [word for word in ("template" if row["template"] else "", row["when"]) if word]
+        yield f"  {row['kind']:9}{row['path']}" + (f" ({', '.join(notes)})" if notes else "")
+
+
+def _source_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not found:
+        yield "No overlay shows anything."
+    for row in found:
+        hides = f", hides {', '.join(row['hides'])}" if row["hides"] else ""
+        yield f"{row['kind']:9}{row['path']} ({row['overlay']}{hides})"
+
+
+def _history_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in found:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["timestamp"]))
+        yield f"{row['commit'][:12]}  {when}  {row['subject']}" + (f" ({row['note']})" if row["note"] else "")

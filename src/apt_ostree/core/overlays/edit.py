@@ -1,0 +1,222 @@
+"""Edits the files of an overlay: what is added, replaced, removed, and what it was made against."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core.live.etc_planning import digest
+from apt_ostree.errors import UsageError
+from apt_ostree.model.filestate import FileState
+from apt_ostree.model.overlay import Definition, inside, parents, shown
+from apt_ostree.system import files
+from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree.overlays import GONE, Node
+from apt_ostree.system.ostree.repo import Repo
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One wish for one path.
+
+    action: "add", "modify", "remove-file" (the path shall not be there) or "drop" (the overlay shall not
+    have it); source: a file or directory that holds what is added, else what the system shows now; mode,
+    owner: (uid, gid); template: whether the source is one; when: the condition under which it is shown.
+    """
+
+    action: str
+    path: str
+    source: str = ""
+    mode: int | None = None
+    owner: tuple[int, int] | None = None
+    template: bool = False
+    when: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """The files of an overlay while it is edited."""
+
+    definition: Definition
+    nodes: dict[str, Node] = field(default_factory=dict)
+    templates: dict[str, Node] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What an edit is made against: the base that is shown, and what /etc holds without overlays."""
+
+    base: str
+    without: Mapping[str, FileState] = field(default_factory=dict)
+
+
+def read(repo: Repo, definition: Definition, commit: str) -> Content:
+    """Return the content of an overlay's commit."""
+    return Content(definition, trees.read(repo, commit), trees.read(repo, commit, "templates"))
+
+
+def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> str:
+    """Write content as an overlay's commit."""
+    text = content.definition.to_text()
+    return trees.write(
+        repo, content.nodes, content.templates, parent=parent, subject=subject, definition=text
+    )
+
+
+def apply(repo: Repo, content: Content, edits: Sequence[Edit], ground: Ground) -> Content:
+    """Return the content with edits; UsageError names the path that cannot be edited so."""
+    nodes, templates = dict(content.nodes), dict(content.templates)
+    against, conditions = dict(content.definition.against), dict(content.definition.conditions)
+    with repo.transaction():
+        for edit in edits:
+            name = inside(edit.path)
+            if edit.action == "drop":
+                _drop(edit, name, nodes, templates)
+                against.pop(name, None)
+                conditions.pop(name, None)
+                continue
+            below = trees.of_base(repo, ground.base, [name])
+            if edit.action == "remove-file":
+                _hide(edit, name, nodes, templates, below)
+                touched = [name]
+            else:
+                touched = _put(repo, edit, name, nodes, templates)
+            for path in touched:
+                against.setdefault(path, _made_against(repo, ground, path))
+                if edit.when:
+                    conditions[path] = edit.when
+        _with_directories(repo, nodes, ground.base)
+        _with_directories(repo, templates, ground.base)
+    definition = replace(content.definition, against=against, conditions=conditions, made_on=ground.base)
+    return Content(definition, nodes, templates)
+
+
+def _drop(edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> None:
+    going = [path for path in (*nodes, *templates) if path == name or path.startswith(f"{name}/")]
+    if not going:
+        raise UsageError(f"the overlay has no {edit.path}")
+    for path in going:
+        nodes.pop(path, None)
+        templates.pop(path, None)
+    without_unused(nodes)
+    without_unused(templates)
+
+
+def _hide(
+    edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node], below: Mapping[str, Node]
+) -> None:
+    """Remove a path: what the base has is hidden, what only the overlay has goes."""
+    present = name in nodes or name in templates
+    if name not in below and not present:
+        raise UsageError(f"there is no {edit.path} to remove")
+    for path in [p for p in (*nodes, *templates) if p == name or p.startswith(f"{name}/")]:
+        nodes.pop(path, None)
+        templates.pop(path, None)
+    if name in below:
+        nodes[name] = GONE
+    else:
+        without_unused(nodes)
+
+
+def _put(repo: Repo, edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> list[str]:
+    """Add or replace a path, or what is below a directory; return the paths."""
+    original = files.read_state(Path(shown(name)))
+    known = nodes.get(name) or templates.get(name)
+    if edit.action == "modify":
+        if original.type == "absent" and known is None:
+            raise UsageError(f"there is no {edit.path} to modify", hint="add it with --add")
+        if not edit.source:
+            raise UsageError(f"nothing says what {edit.path} shall hold", hint="name a file with --from")
+    elif not edit.source and original.type == "absent":
+        raise UsageError(
+            f"there is no {edit.path} to take into the overlay", hint="name what it shall hold with --from"
+        )
+    source = Path(edit.source or shown(name))
+    if edit.source and not os.path.lexists(source):
+        raise UsageError(f"there is no file {source}")
+    touched = []
+    for path, state in _states(source, name):
+        like = files.read_state(Path(shown(path)))
+        target = templates if edit.template else nodes
+        other = nodes if edit.template else templates
+        other.pop(path, None)
+        target[path] = trees.put(repo, _with_metadata(edit, state, like, own=not edit.source))
+        if state.type != "directory":
+            touched.append(path)
+    return touched
+
+
+def _states(source: Path, name: str) -> Iterator[tuple[str, FileState]]:
+    """Yield what a source holds, by the paths that it gets; sockets, pipes and devices are refused."""
+    if source.is_symlink() or not source.is_dir():
+        yield name, _regular(source)
+        return
+    for where, directories, names in os.walk(source):
+        here = Path(where)
+        below = "" if here == source else f"/{here.relative_to(source)}"
+        yield f"{name}{below}", files.read_state(here)
+        links = [entry for entry in directories if (here / entry).is_symlink()]
+        for entry in (*names, *links):
+            yield f"{name}{below}/{entry}", _regular(here / entry)
+
+
+def _regular(path: Path) -> FileState:
+    info = path.lstat()
+    if not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
+        raise UsageError(
+            f"{path} is a device, a socket or a pipe; an overlay holds files and links (rule device-node)"
+        )
+    return files.read_state(path)
+
+
+def _with_metadata(edit: Edit, state: FileState, like: FileState, *, own: bool) -> FileState:
+    """Return a state with the owner, mode and xattrs that it shall have.
+
+    like: what the system shows at the path; own: whether that is where the state comes from.
+    """
+    if state.type == "symlink":
+        return replace(state, uid=0, gid=0)
+    if not own:
+        if like.type == state.type:
+            state = replace(state, mode=like.mode, uid=like.uid, gid=like.gid, xattrs=like.xattrs)
+        else:
+            state = replace(state, uid=0, gid=0, xattrs=())
+    changes: dict[str, Any] = {}
+    if edit.mode is not None and state.type == "file":
+        changes["mode"] = edit.mode
+    if edit.owner is not None:
+        changes |= {"uid": edit.owner[0], "gid": edit.owner[1]}
+    return replace(state, **changes)
+
+
+def _made_against(repo: Repo, ground: Ground, path: str) -> tuple[str, str]:
+    node = trees.of_base(repo, ground.base, [path]).get(path)
+    name = path.removeprefix("etc/")
+    if name == path:
+        return (node.checksum if node else "", "")
+    state = ground.without.get(name) or files.read_state(Path(shown(path)))
+    return (node.checksum if node else "", digest(state))
+
+
+def _with_directories(repo: Repo, nodes: dict[str, Node], base: str) -> None:
+    """Add the directories above nodes, as the base has them, or as the system shows them."""
+    missing = {above for path in nodes for above in parents(path)} - nodes.keys()
+    below = trees.of_base(repo, base, missing)
+    for path in sorted(missing):
+        if path in below and below[path].kind == "directory":
+            nodes[path] = below[path]
+            continue
+        state = files.read_state(Path(shown(path)))
+        plain = FileState("directory", 0o755)
+        nodes[path] = trees.put(repo, state if state.type == "directory" else plain)
+
+
+def without_unused(nodes: dict[str, Node]) -> None:
+    """Drop directories that lead to nothing."""
+    used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
+    for path in [p for p, node in nodes.items() if node.kind == "directory" and p not in used]:
+        del nodes[path]

@@ -1,0 +1,184 @@
+"""Lays overlays over a base: which of their paths show, as which layers, and as which commit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.errors import Refused
+from apt_ostree.model import overlay_rules
+from apt_ostree.model.overlay import Applied, Definition, Goal, OnConflict, in_order, parents, shown
+from apt_ostree.model.overlay_rules import Item
+from apt_ostree.system import templates
+from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree.overlays import Node
+from apt_ostree.system.ostree.repo import Repo
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What an overlay shows on a base: its nodes, what the base has there, and what is to be told."""
+
+    nodes: dict[str, Node] = field(default_factory=dict)
+    base: dict[str, Node] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def goal(
+    repo: Repo,
+    base: str,
+    overlays: Iterable[Overlay],
+    *,
+    known: Mapping[str, Overlay],
+    shown_now: Goal | None = None,
+    allowed: Sequence[str] = (),
+) -> Goal:
+    """Return what the system shows with these overlays on a base.
+
+    known: all overlays, since one may inherit from another; shown_now: whose layers are used again where
+    they are of the same overlay and base.
+    """
+    by_definition = {o.definition.id: o for o in overlays}
+    ordered = [by_definition[d.id] for d in in_order(o.definition for o in by_definition.values())]
+    again = {(a.id, a.commit): a for a in shown_now.overlays} if shown_now and shown_now.base == base else {}
+    applied: list[Applied] = []
+    expected: dict[str, str] = {}
+    notes: list[str] = []
+    for overlay in ordered:
+        same = again.get((overlay.id, overlay.state.commit))
+        if same and _is_plain(overlay.definition):
+            applied.append(same)
+        else:
+            found = effective(repo, overlay, base, known)
+            notes += found.notes
+            if not found.nodes:
+                continue
+            refuse_breaches(repo, overlay.definition, found, allowed)
+            root = trees.root_metadata(repo, base)
+            layer = trees.write_layer(repo, found.nodes, found.base, root)
+            applied.append(Applied(overlay.id, overlay.state.commit, layer))
+        expected = {p: s for p, (_o, s) in overlay.definition.against.items() if s} | expected
+    commit = base
+    if applied:
+        lowest_first = [trees.read(repo, a.layer, "/") for a in reversed(applied)]
+        commit = trees.compose(repo, base, lowest_first, [f"{a.id} {a.commit}" for a in applied])
+    return Goal(base, commit, tuple(applied), expected, tuple(notes))
+
+
+def _is_plain(definition: Definition) -> bool:
+    """Tell whether an overlay shows the same wherever and whenever it is shown on the same base."""
+    return not (definition.inherits or definition.when or definition.conditions)
+
+
+def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overlay]) -> Effective:
+    """Return what an overlay shows on a base: conditions met, templates rendered, conflicts decided."""
+    definition = overlay.definition
+    if not templates.holds(definition.when, definition.values, f"overlay {overlay.id}"):
+        return Effective(notes=(f"overlay {overlay.id} is not shown: its condition is not met",))
+    nodes, against = _gather(repo, overlay, known, definition.values, ())
+    present = trees.of_base(repo, base, nodes)
+    notes: list[str] = []
+    if base != definition.made_on:
+        for path in sorted(against.keys() & nodes.keys()):
+            was, now = against[path][0], present[path].checksum if path in present else ""
+            if now in (was, nodes[path].checksum):
+                continue
+            if definition.on_conflict is OnConflict.DISABLE:
+                note = f"overlay {overlay.id} is left out: the base has another {shown(path)} now"
+                return Effective(notes=(*notes, note))
+            kept = definition.on_conflict is OnConflict.KEEP
+            notes.append(
+                f"overlay {overlay.id}: the base has another {shown(path)} now;"
+                f" the {'overlay' if kept else 'base'}'s is shown"
+            )
+            if not kept:
+                del nodes[path]
+    return Effective(_without_empty(nodes, present), present, tuple(notes))
+
+
+def _gather(
+    repo: Repo,
+    overlay: Overlay,
+    known: Mapping[str, Overlay],
+    values: Mapping[str, str],
+    above: tuple[str, ...],
+) -> tuple[dict[str, Node], dict[str, tuple[str, str]]]:
+    """Return an overlay's nodes with those it inherits, and what they were made against."""
+    definition = overlay.definition
+    if overlay.id in above:
+        raise Refused(f"overlays inherit in a circle: {' -> '.join((*above, overlay.id))}")
+    nodes: dict[str, Node] = {}
+    against: dict[str, tuple[str, str]] = {}
+    for name in definition.inherits:
+        parent = next((o for o in known.values() if name == o.definition.name), None)
+        if parent is None:
+            raise Refused(f"overlay {overlay.id} inherits from {name!r}, which is not there")
+        more = _gather(repo, parent, known, {**parent.definition.values, **values}, (*above, overlay.id))
+        nodes |= more[0]
+        against |= more[1]
+    own = trees.read(repo, overlay.state.commit)
+    own |= dict(_rendered(repo, overlay, {**definition.values, **values}))
+    for path, condition in definition.conditions.items():
+        if not templates.holds(condition, {**definition.values, **values}, shown(path)):
+            own.pop(path, None)
+    return nodes | own, against | dict(definition.against)
+
+
+def _rendered(repo: Repo, overlay: Overlay, values: Mapping[str, str]) -> Iterator[tuple[str, Node]]:
+    """Yield the files that an overlay's templates give."""
+    found = trees.read(repo, overlay.state.commit, "templates")
+    with repo.transaction() if found else nullcontext():
+        for path, node in found.items():
+            if node.kind == "directory":
+                yield path, node
+                continue
+            state = repo.file_state(node.checksum)
+            text = templates.render(state.content.decode(errors="surrogateescape"), values, shown(path))
+            yield path, trees.put(repo, replace(state, content=text.encode(errors="surrogateescape")))
+
+
+def _without_empty(nodes: dict[str, Node], base: Mapping[str, Node]) -> dict[str, Node]:
+    """Drop directories that are only the way to paths that are not there (any more)."""
+    used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
+    fresh = {p for p, n in nodes.items() if n.kind == "directory" and p not in base}
+    used |= {above for path in fresh for above in (*parents(path), path)}
+    return {path: node for path, node in nodes.items() if node.kind != "directory" or path in used}
+
+
+def refuse_breaches(repo: Repo, definition: Definition, found: Effective, allowed: Sequence[str]) -> None:
+    """Refuse an overlay whose content breaks a rule."""
+    breaches = overlay_rules.check(
+        _items(repo, found), scope=definition.scope, allowed=(*allowed, *definition.allow)
+    )
+    if breaches:
+        raise Refused(
+            f"overlay {definition.id} breaks {len(breaches)} rules of content and is not activated",
+            details=[f"{b.path}: {b.message} ({b.rule})" for b in breaches[:20]],
+            hint="change it, or allow a rule to be broken with --allow=RULE; some never may be",
+        )
+
+
+def _items(repo: Repo, found: Effective) -> Iterator[Item]:
+    for path, node in found.nodes.items():
+        below = found.base.get(path)
+        under = repo.outline(below.checksum, is_dir=below.kind == "directory") if below else None
+        kinds: dict[str, Any] = {"base": under.type, "base_mode": under.mode} if under else {}
+        name = shown(path).lstrip("/")
+        if node.kind == "whiteout":
+            yield Item(name, "whiteout", **kinds)
+            continue
+        state = repo.outline(node.checksum, is_dir=node.kind == "directory")
+        yield Item(
+            name,
+            state.type,
+            state.mode,
+            state.uid,
+            state.gid,
+            state.size,
+            state.target,
+            state.xattrs,
+            **kinds,
+        )

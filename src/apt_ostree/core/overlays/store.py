@@ -1,0 +1,71 @@
+"""The overlays of this machine: which there are, what they are, and their refs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.overlay import Definition, State, Transition, from_text
+from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb
+
+REFS = "apt-ostree/overlay"
+#: Commits that an undo took away from their overlays: `--restore` can bring them back.
+UNDONE = "apt-ostree/undone"
+#: The note that names the overlay last worked on.
+LAST = "overlay"
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """An overlay with its definition."""
+
+    definition: Definition
+    state: State
+
+    @property
+    def id(self) -> str:
+        """Return its name with its scope."""
+        return self.state.id
+
+
+def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
+    """Return the overlays by their ids."""
+    return {
+        state.id: Overlay(from_text(trees.definition_text(repo, state.commit)), state) for state in states
+    }
+
+
+def find(overlays: Mapping[str, Overlay], name: str) -> Overlay:
+    """Return the overlay of a name, with its scope or, where that is clear, without."""
+    found = [o for o in overlays.values() if name in (o.id, o.definition.name)]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(sorted(overlays)) or "none"
+    if found:
+        raise UsageError(f"several overlays are called {name!r}", hint=f"say which: {known}")
+    raise UsageError(f"there is no overlay {name!r}", hint=f"there are: {known}")
+
+
+def sync_refs(sysroot: Sysroot, db: StateDb) -> None:
+    """Make the overlays' refs what the record says; commits that nobody has any more are kept aside."""
+    states = db.overlays()
+    wanted = {f"{REFS}/{state.id}": state.commit for state in states}
+    for ref, commit in sysroot.repo.refs(REFS).items():
+        name = ref.removeprefix(f"{REFS}/")
+        if wanted.get(ref) != commit and not _is_ancestor(sysroot.repo, commit, wanted.get(ref)):
+            sysroot.repo.set_ref(f"{UNDONE}/{name}", commit)
+    sysroot.repo.sync_refs(REFS, wanted)
+
+
+def _is_ancestor(repo: Repo, commit: str, of: str | None) -> bool:
+    return of is not None and commit in repo.ancestry(of)
+
+
+def transition(overlay: Overlay | None, state: State | None) -> Transition:
+    """Return what makes an overlay what `state` says."""
+    name = state.id if state else overlay.id if overlay else ""
+    return Transition(name, overlay.state if overlay else None, state)

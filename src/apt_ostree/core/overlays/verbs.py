@@ -1,0 +1,237 @@
+"""usroverlay: makes, edits, orders, switches and removes named overlays.
+
+What shows on the system changes by the live engine, as a generation with a plan and a way back; what does
+not show (an overlay that is disabled, or empty) changes in the record alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apt_ostree.core import host
+from apt_ostree.core.live import engine, etc_planning, undoing
+from apt_ostree.core.live.planning import Situation, look
+from apt_ostree.core.overlays import edit, stack, store
+from apt_ostree.core.overlays.edit import Edit, Ground
+from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.overlay import (
+    Definition,
+    Goal,
+    OnConflict,
+    Persistence,
+    Scope,
+    State,
+    Transition,
+    checked_name,
+)
+from apt_ostree.system import settings, statedb
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb, boot_id
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What an overlay verb works with."""
+
+    report: Report
+    sysroot: Sysroot
+    db: StateDb
+    situation: Situation
+    known: Mapping[str, Overlay]
+
+
+def usroverlay(
+    report: Report,
+    *,
+    name: str | None = None,
+    create: bool = False,
+    remove: bool = False,
+    enable: bool | None = None,
+    rename: str | None = None,
+    edits: Sequence[Mapping[str, Any]] = (),
+    changes: Mapping[str, Any] | None = None,
+    dry_run: bool = False,
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Make, edit, order, switch or remove one overlay, all that is asked for as one step.
+
+    name: of the overlay, else the one last worked on; changes: fields of its definition; edits: fields of
+    `Edit` each; options: fields of `engine.Wishes`.
+    """
+    wishes = engine.Wishes(**{"verb": "usroverlay", **options})
+    with host.changing("change an overlay", report) as sysroot, statedb.opened() as db:
+        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        bench = Bench(report, sysroot, db, look(sysroot, db), store.load(sysroot.repo, db.overlays()))
+        overlay = None if create else _chosen(bench, name)
+        if overlay and overlay.definition.scope is Scope.GLOBAL and (edits or changes or rename or remove):
+            raise Refused(
+                f"overlay {overlay.id} belongs to the image and cannot be changed",
+                hint="enable or disable it, or make one of your own that inherits from it",
+            )
+        if remove:
+            assert overlay
+            return change(bench, [Transition(overlay.id, overlay.state, None)], wishes, dry_run=dry_run)
+        wanted = _defined(bench, overlay, name, rename, changes or {})
+        state = _written(bench, overlay, wanted, [Edit(**words) for words in edits])
+        if enable is not None:
+            state = replace(state, enabled=enable)
+        moves = [store.transition(overlay, state)]
+        if overlay and overlay.id != state.id:
+            moves = [Transition(overlay.id, overlay.state, None), Transition(state.id, None, state)]
+        return change(bench, moves, wishes, dry_run=dry_run)
+
+
+def _chosen(bench: Bench, name: str | None) -> Overlay:
+    """Return the overlay of that name, else the one last worked on, and say which."""
+    if name:
+        return store.find(bench.known, name)
+    last = bench.db.note(store.LAST)
+    if last and last in bench.known:
+        bench.report(Message(f"Working on overlay {last}."))
+        return bench.known[last]
+    if len(bench.known) == 1:
+        return next(iter(bench.known.values()))
+    raise UsageError("which overlay is meant?", hint="name it with --name, or make one with --create")
+
+
+def _defined(
+    bench: Bench, overlay: Overlay | None, name: str | None, rename: str | None, changes: Mapping[str, Any]
+) -> Definition:
+    """Return the overlay's definition as it is wanted."""
+    given = dict(changes)
+    for key, kind in (("scope", Scope), ("persistence", Persistence), ("on_conflict", OnConflict)):
+        if key in given:
+            given[key] = kind(given[key])
+    for key in ("persists", "inherits", "allow"):
+        if key in given:
+            given[key] = tuple(given[key])
+    if overlay is None:
+        definition = Definition(checked_name(name or _free_name(bench)), made_on=bench.situation.base)
+    else:
+        definition = overlay.definition
+        given["values"] = {**definition.values, **given.get("values", {})}
+    definition = replace(definition, **given)
+    if rename:
+        definition = replace(definition, name=checked_name(rename))
+    if definition.id in bench.known and (overlay is None or definition.id != overlay.id):
+        raise UsageError(f"there is an overlay {definition.id} already")
+    if definition.persistence is Persistence.HYBRID and not definition.persists:
+        raise UsageError(
+            "a hybrid overlay needs to know which of its paths persist",
+            hint="say it with --persist=PATTERN, such as --persist='/etc/*'",
+        )
+    if (definition.scope is Scope.USER) != bool(definition.user):
+        raise UsageError("an overlay of scope user, and no other, is for a named user (--user=NAME)")
+    return definition
+
+
+def _free_name(bench: Bench) -> str:
+    taken = {overlay.definition.name for overlay in bench.known.values()}
+    names = ("overlay", *(f"overlay-{number}" for number in range(2, len(taken) + 3)))
+    return next(name for name in names if name not in taken)
+
+
+def _written(bench: Bench, overlay: Overlay | None, definition: Definition, edits: Sequence[Edit]) -> State:
+    """Write the overlay's new commit, and return what becomes of it on this machine."""
+    repo = bench.sysroot.repo
+    content = edit.Content(definition)
+    if overlay:
+        content = edit.read(repo, definition, overlay.state.commit)
+    if edits:
+        content = edit.apply(repo, content, edits, _ground(bench))
+    if overlay and content == edit.read(repo, overlay.definition, overlay.state.commit):
+        return overlay.state
+    subject = ", ".join(f"{e.action} {e.path}" for e in edits) or "definition"
+    commit = edit.write(
+        repo, content, parent=overlay.state.commit if overlay else None, subject=subject[:200]
+    )
+    enabled = overlay.state.enabled if overlay else True
+    born = overlay.state.boot_id if overlay else boot_id()
+    return State(content.definition.id, commit, enabled, born)
+
+
+def _ground(bench: Bench) -> Ground:
+    situation = bench.situation
+    steps = [(g, bench.db.etc_records(g.id)) for g in situation.generations]
+    booted, base = situation.booted.checksum, situation.base
+    return Ground(base, etc_planning.without_overlays(bench.sysroot.repo, booted, steps, base))
+
+
+def change(
+    bench: Bench,
+    transitions: Sequence[Transition],
+    wishes: engine.Wishes,
+    *,
+    writable: bool | None = None,
+    dry_run: bool = False,
+) -> Mapping[str, Any]:
+    """Make overlays what the transitions say, on the running system too where it shows them."""
+    moves = [t for t in transitions if t.before != t.after]
+    names = [t.id for t in transitions]
+    answer: dict[str, Any] = {"overlays": names, "changed": bool(moves) or writable is not None}
+    if not moves and writable is None:
+        bench.report(Message("No change."))
+        return answer | {"live": False}
+    goal = replace(goal_after(bench, moves), writable=writable)
+    if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and writable is None:
+        if not dry_run:
+            _record(bench, moves, wishes)
+        return answer | {"live": False}
+    live = engine.plan(bench.report, bench.sysroot, bench.db, goal, wishes)
+    result = engine.carry_out(
+        bench.report, bench.sysroot, bench.db, live, wishes, transitions=moves, dry_run=dry_run
+    )
+    if not dry_run:
+        _remember(bench, moves)
+    return answer | result | {"changed": True}
+
+
+def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:
+    """Return what the system shows when overlays have become what the moves say."""
+    states = {o.id: o.state for o in bench.known.values()}
+    for move in moves:
+        states.pop(move.id, None)
+        if move.after:
+            states[move.id] = move.after
+    known = store.load(bench.sysroot.repo, states.values())
+    enabled = [overlay for overlay in known.values() if overlay.state.enabled]
+    return stack.goal(
+        bench.sysroot.repo,
+        bench.situation.base,
+        enabled,
+        known=known,
+        shown_now=bench.situation.goal,
+        allowed=settings.load().overlay_allow,
+    )
+
+
+def _is_shown(goal: Goal, moves: Sequence[Transition]) -> bool:
+    """Tell whether the system shows, before or after, what an overlay has."""
+    shown = {applied.id for applied in goal.overlays}
+    return any(move.id in shown for move in moves)
+
+
+def _record(bench: Bench, moves: Sequence[Transition], wishes: engine.Wishes) -> None:
+    """Change the record alone: nothing of it shows."""
+    commit = bench.situation.commit
+    number = bench.db.log(Intent(wishes.verb, host.caller(), commit, commit))
+    bench.db.move(moves)
+    failpoint("overlay.recorded")
+    store.sync_refs(bench.sysroot, bench.db)
+    bench.db.end(number, Outcome.DONE, ", ".join(move.id for move in moves))
+    _remember(bench, moves)
+    for move in moves:
+        what = "made" if move.before is None else "changed" if move.after else "removed"
+        bench.report(Message(f"Overlay {move.id} was {what}."))
+
+
+def _remember(bench: Bench, moves: Sequence[Transition]) -> None:
+    """Note which overlay was worked on last."""
+    left = [move.id for move in moves if move.after]
+    bench.db.set_note(store.LAST, left[-1] if left else None)
