@@ -36,6 +36,13 @@ VERBS: Mapping[str, str] = {
     "search": "apt_ostree.core.archives:search",
     "rollback-live": "apt_ostree.core.live.engine:rollback",
     "confirm": "apt_ostree.core.live.confirmation:confirm",
+    "overlay-backup": "apt_ostree.core.overlays.keeping:backup",
+    "overlay-restore": "apt_ostree.core.overlays.keeping:restore",
+    "overlay-check": "apt_ostree.core.overlays.keeping:check",
+    "overlay-cleanup": "apt_ostree.core.overlays.keeping:cleanup",
+    "unlock": "apt_ostree.core.overlays.unlocking:unlock",
+    "unlock-save": "apt_ostree.core.overlays.unlocking:save",
+    "unlock-discard": "apt_ostree.core.overlays.unlocking:discard",
     "usroverlay": "apt_ostree.core.overlays.verbs:usroverlay",
     "recover": "apt_ostree.core.live.recovery:recover",
 }

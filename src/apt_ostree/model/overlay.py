@@ -186,8 +186,8 @@ class Goal:
     """What the system is to show: a base with overlays on it.
 
     commit: of both together; overlays: the topmost first; expected: path of /etc -> digest of the state that
-    an overlay was made against; notes: what the administrator should know about them; writable: whether
-    /usr is to be unlocked (None: as it is).
+    an overlay was made against; notes: what the administrator should know about them; unlock: None leaves
+    /usr as it is, "development" and "transient" unlock it (ostree-admin-unlock(1)), "none" locks it again.
     """
 
     base: str
@@ -195,4 +195,4 @@ class Goal:
     overlays: tuple[Applied, ...] = ()
     expected: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-    writable: bool | None = None
+    unlock: str | None = None

@@ -23,6 +23,8 @@ class Settings:
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
     units: [Units] NAME=restart|reload|skip|defer, what a live change does with a unit it affects.
     overlay_allow: [Overlays] Allow=RULE ..., rules of content that every overlay may break.
+    scan_timeout: [Overlays] ScanTimeout, seconds that the scanner may take for one overlay.
+    overlay_sign_key: [Overlays] SignKey=KEY, of root's GnuPG, which signs backups of overlays.
     overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
     """
 
@@ -32,6 +34,8 @@ class Settings:
     check_timeout: float = 60.0
     units: Mapping[str, Need] = field(default_factory=dict)
     overlay_allow: tuple[str, ...] = ()
+    overlay_sign_key: str = ""
+    scan_timeout: float = 600.0
     overlay_scanner: tuple[str, ...] = ()
 
 
@@ -41,12 +45,14 @@ _KEYS: Mapping[tuple[str, str], str] = {
     ("Live", "SettleSeconds"): "settle",
     ("Live", "UnitTimeout"): "unit_timeout",
     ("Live", "CheckTimeout"): "check_timeout",
+    ("Overlays", "ScanTimeout"): "scan_timeout",
 }
 #: (section, key) -> field of Settings, each a list of words as a shell reads them.
 _WORDS: Mapping[tuple[str, str], str] = {
     ("Overlays", "Allow"): "overlay_allow",
     ("Overlays", "Scanner"): "overlay_scanner",
 }
+_SIGN_KEY = ("Overlays", "SignKey")
 _UNITS = "Units"
 _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
@@ -70,6 +76,8 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
 def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
+    if (section, key) == _SIGN_KEY:
+        return replace(settings, overlay_sign_key=value)
     if (section, key) in _WORDS:
         words: dict[str, Any] = {_WORDS[section, key]: _split(name, key, value)}
         return replace(settings, **words)
@@ -91,7 +99,9 @@ def _field(name: str, section: str, key: str) -> str:
         return _KEYS[section, key]
     except KeyError:
         known = (
-            ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in (*_KEYS, *_WORDS))
+            ", ".join(
+                f"[{known_section}] {known_key}" for known_section, known_key in (*_KEYS, *_WORDS, _SIGN_KEY)
+            )
             + ", [Units] UNIT"
         )
         raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}") from None

@@ -44,6 +44,18 @@ def unlocked_upper() -> str | None:
     return options.get("upperdir")
 
 
+def unlocked() -> str:
+    """Return how the visible mount is unlocked: "development", "transient" (after a remount) or "none"."""
+    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    if not stack or not _has_upper(stack[-1]):
+        return "none"
+    return "development" if "rw" in stack[-1].options.split(",") else "transient"
+
+
+def _has_upper(mount: mountinfo.MountPoint) -> bool:
+    return mount.fstype == "overlay" and ",upperdir=" in f",{mount.super_options}"
+
+
 def refuse_foreign_mount() -> None:
     """Refuse when something else was mounted over our view."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
@@ -65,7 +77,7 @@ def show(
     """Make /usr show these directories, the topmost first, as one atomic switch.
 
     scratch: an empty directory outside /usr, with room beside it. upper: upper and work directory of an
-    unlocked system; its view is put on top, so that the one below keeps its own upper and can come back.
+    unlocked system; its view is put on top of others, and others on top of it, so that it can come back.
     The caller is in a private namespace.
     """
     overlay = mounts.new_overlay(
@@ -81,7 +93,7 @@ def show(
         try:
             failpoint("switch.before")
             with mounts.in_namespace_of(_PID1):
-                _swap(tree, replace=upper is None)
+                _swap(tree, replace=upper is None and unlocked() == "none")
             failpoint("switch.after")
         finally:
             if tree != overlay:

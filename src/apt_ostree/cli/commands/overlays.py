@@ -166,6 +166,29 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @click.option("--allow", multiple=True, metavar="RULE", help="Let the overlay break a rule of content.")
 @click.option("--rename", metavar="NAME", help="Give it another name.")
 @click.option("--remove", is_flag=True, help="Remove the overlay.")
+@click.option("--transient", is_flag=True, help="Unlock /usr for those who remount it in their namespace.")
+@click.option("--hotfix", is_flag=True, help="Unlock /usr for good, with a copy to go back to.")
+@click.option(
+    "--save", metavar="NAME", help="Make an overlay of what was changed in the unlocked /usr; lock it."
+)
+@click.option("--discard", is_flag=True, help="Lock /usr; what was changed there shows no more.")
+@click.option(
+    "--backup", metavar="PATH", is_flag=False, flag_value="", help="Write one overlay, or all, to a backup."
+)
+@click.option("--restore", metavar="SOURCE", help="Bring overlays back from a backup, or a commit of one.")
+@click.option("--allow-unsigned", is_flag=True, help="Restore from a backup that nobody known has signed.")
+@click.option("--check", is_flag=True, help="Look for damage; repair it from the backup, or disable.")
+@click.option(
+    "--cleanup", is_flag=True, help="Remove disabled overlays beyond these limits, and what was undone."
+)
+@click.option(
+    "--older-than", metavar="TIME", type=options.Span(), help="With --cleanup: unchanged for so long."
+)
+@click.option("--keep", metavar="NUMBER", type=click.IntRange(0), help="With --cleanup: more than so many.")
+@click.option(
+    "--larger-than", metavar="BYTES", type=click.IntRange(0), help="With --cleanup: more than fits."
+)
+@click.option("--archive", is_flag=True, help="With --cleanup: back them up first.")
 @click.option("--list", "as_list", is_flag=True, help="List the overlays, or with --name what one holds.")
 @click.option(
     "--diff", "as_diff", is_flag=True, help="List the paths that overlays show, and what they hide."
@@ -176,16 +199,22 @@ def usroverlay(**given: Any) -> int:
 
     An overlay shows at once and again after each reboot, unless it is temporary. Services that its files
     concern are treated as with a package's update: the plan names them, and --restart-services acts.
+
+    Without anything to do, /usr is unlocked, as with rpm-ostree: writable until the reboot, or until --save
+    makes an overlay of what was changed, or --discard throws it away.
     """
     name = _one_name(given)
     if given["as_list"] or given["as_diff"] or given["as_history"]:
         return _read(name, given)
+    common = {key: given[key] for key in ("dry_run", "restart_services", "confirm_within", "force")}
+    interactive = sys.stdin.isatty() and not given["as_json"]
+    common["confirm"] = interactive and not given["assumeyes"] and not given["dry_run"]
+    if found := _other_verb(name, given):
+        verb, arguments, taken = found
+        return options.run_verb(verb, {**arguments, **{key: common[key] for key in taken}}, given)
     words = _words(name, given)
     with tempfile.TemporaryDirectory(prefix="apt-ostree-") as scratch:
-        arguments = {**words, "edits": _edits(given, Path(scratch)), "verb": _verb(name, given)}
-        arguments |= {key: given[key] for key in ("dry_run", "restart_services", "confirm_within", "force")}
-        interactive = sys.stdin.isatty() and not given["as_json"]
-        arguments["confirm"] = interactive and not given["assumeyes"] and not given["dry_run"]
+        arguments = {**words, **common, "edits": _edits(given, Path(scratch)), "verb": _verb(name, given)}
         return options.run_verb("usroverlay", arguments, given)
 
 
@@ -201,6 +230,60 @@ _FIELDS = {
     "inherits": "inherits",
     "allow": "allow",
 }
+
+
+_LIVE = ("dry_run", "restart_services", "confirm_within", "force", "confirm")
+#: Options with a verb of their own -> the verb, and which of the common options it takes.
+_VERBS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "transient": ("unlock", _LIVE),
+    "hotfix": ("unlock", _LIVE),
+    "save": ("unlock-save", _LIVE),
+    "discard": ("unlock-discard", _LIVE),
+    "backup": ("overlay-backup", ()),
+    "restore": ("overlay-restore", _LIVE),
+    "check": ("overlay-check", _LIVE),
+    "cleanup": ("overlay-cleanup", ("dry_run",)),
+}
+
+
+def _other_verb(
+    name: str | None, given: Mapping[str, Any]
+) -> tuple[str, dict[str, Any], tuple[str, ...]] | None:
+    """Return the verb, its arguments and the common ones it takes, where this is no edit of an overlay."""
+    switched = [key for key in ("enable", "disable") if given[key] is not None]
+    others = [
+        key for key in (*_ACTIONS, *_FIELDS, "priority", "new_priority", "values", "when") if given[key]
+    ]
+    asked = [key for key in _VERBS if given[key] not in (None, False)]
+    if not asked:
+        return None if others or switched or name else ("unlock", {"mode": "development"}, _LIVE)
+    what = asked[0]
+    beside = [key for key in (*asked[1:], *others, *switched) if not (what == "restore" and key == "allow")]
+    if beside:
+        raise click.UsageError(f"--{what} and --{beside[0].replace('_', '-')} exclude each other")
+    arguments: dict[str, Any] = {
+        "transient": {"mode": "transient"},
+        "hotfix": {"mode": "hotfix"},
+        "save": {"name": given["save"]},
+        "discard": {},
+        "backup": {"name": name, "path": given["backup"] and _absolute(given["backup"])},
+        "restore": {
+            "source": _absolute(given["restore"]),
+            "name": name,
+            "allow": given["allow"],
+            "allow_unsigned": given["allow_unsigned"],
+        },
+        "check": {"name": name},
+        "cleanup": {key: given[key] for key in ("older_than", "keep", "larger_than", "archive")},
+    }[what]
+    return (*_VERBS[what][:1], arguments, _VERBS[what][1])
+
+
+def _absolute(source: str | None) -> str | None:
+    """Return the path of a file or directory made absolute; a commit stays as it is."""
+    if source and ("/" in source or Path(source).exists()):
+        return f"{Path(source).resolve()}{'/' if source.endswith('/') else ''}"
+    return source
 
 
 def _one_name(given: Mapping[str, Any]) -> str | None:
@@ -318,7 +401,7 @@ def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 _state(row),
                 row["persistence"],
                 str(row["files"]),
-                plans.size(row["bytes"]),
+                "?" if row["bytes"] is None else plans.size(row["bytes"]),
             )
             for row in found
         ],
@@ -326,6 +409,8 @@ def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _state(row: Mapping[str, Any]) -> str:
+    if row["bytes"] is None:
+        return "damaged"
     if not row["enabled"]:
         return "disabled"
     return "shown" if row["shown"] else "empty" if not row["files"] else "not shown"

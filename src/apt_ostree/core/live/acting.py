@@ -49,7 +49,7 @@ def apply(
     undoing.hold_until_shutdown()
     _stop_units(report, db, change, generation)
     _write_etc(report, change)
-    _switch(report, sysroot, db, prepared, generation)
+    _switch(report, sysroot, db, change, prepared=prepared, generation=generation)
     _make_current(db, change, generation)
     _renew_systemd(report, db, change, generation)
     _act_on_units(report, db, change, generation)
@@ -97,7 +97,16 @@ def _write_etc(report: Report, change: Change) -> None:
         )
 
 
-def _switch(report: Report, sysroot: Sysroot, db: StateDb, prepared: Prepared, generation: int) -> None:
+def _switch(
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    change: Change,
+    *,
+    prepared: Prepared,
+    generation: int,
+) -> None:
+    booted = look(sysroot, db).booted
     with task(report, "Switching /usr"), undoing.scratch(sysroot) as scratch:
         upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
         usrview.show(
@@ -105,8 +114,9 @@ def _switch(report: Report, sysroot: Sysroot, db: StateDb, prepared: Prepared, g
             prepared.lowers,
             scratch=scratch,
             upper=upper,
-            read_only=upper is None or look(sysroot, db).booted.unlocked == "transient",
+            read_only=upper is None or (change.goal.unlock or booted.unlocked) == "transient",
         )
+    undoing.settle_unlocked(sysroot)
     failpoint("act.switched")
 
 

@@ -22,10 +22,11 @@ from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refus
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
-from apt_ostree.model.overlay import Goal, Transition
+from apt_ostree.model.overlay import Applied, Goal, Transition
 from apt_ostree.model.plan import EtcAction, RestartPolicy, touches
 from apt_ostree.model.selection import Selection
-from apt_ostree.system import files, signals, statedb, systemd, systemd_login, usrview
+from apt_ostree.model.settings import Settings
+from apt_ostree.system import files, process, signals, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -204,7 +205,7 @@ def carry_out(
     """
     outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.goal.base}
     same = change.plan.source == change.plan.target and not change.plan.etc
-    if same and not transitions and change.goal.writable is None:
+    if same and not transitions and change.goal.unlock is None:
         report(Message("The running system shows this commit already."))
         return outcome | {"changed": False, "live": False}
     if dry_run:
@@ -301,14 +302,34 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
         names = (layer,)
     names = (*(applied.layer for applied in change.goal.overlays), *names)
     directories = [layers.check_out(sysroot.repo, name, undoing.layers_dir(sysroot)) for name in names]
-    uppers = () if change.goal.writable is False else _frozen_uppers(situation)
-    unlocking = bool(uppers) or change.goal.writable
+    known = {applied.layer for applied in situation.goal.overlays}
+    for applied, directory in zip(change.goal.overlays, directories, strict=False):
+        if applied.layer not in known and change.settings.overlay_scanner:
+            _scan(applied, directory, change.settings)
+    uppers = () if change.goal.unlock == "none" else frozen_uppers(situation)
+    unlocking = uppers or change.goal.unlock not in (None, "none")
     writable = undoing.new_upper(sysroot, booted_usr) if unlocking else None
     lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
     return Prepared(names, uppers, lowers, writable)
 
 
-def _frozen_uppers(situation: Situation) -> tuple[str, ...]:
+def _scan(applied: Applied, directory: Path, settings: Settings) -> None:
+    """Have the administrator's scanner look at an overlay's files; what it does not like is not shown."""
+    program = settings.overlay_scanner[0]
+    try:
+        process.run(
+            [*settings.overlay_scanner, directory],
+            what=f"run the scanner {program}",
+            merge_stderr=True,
+            timeout=settings.scan_timeout,
+        )
+    except ExternalFailure as error:
+        raise Refused(
+            f"the scanner {program} does not accept overlay {applied.id}", details=error.details
+        ) from error
+
+
+def frozen_uppers(situation: Situation) -> tuple[str, ...]:
     """Return the writable layers of an unlocked system, which become read-only under the new view."""
     if situation.current:
         return situation.current.uppers

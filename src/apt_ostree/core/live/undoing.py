@@ -60,6 +60,7 @@ def undo(
     failpoint("undo.stopped")
     with task(report, "Switching /usr back"):
         _show_before(sysroot, db, generations)
+        settle_unlocked(sysroot)
     failpoint("undo.switched")
     for generation in reversed(generations):
         expected = described_accounts(sysroot, generation)
@@ -293,6 +294,13 @@ def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
         number = ref.removeprefix(f"{_REFS}/").partition("/")[0]
         if not (number.isdecimal() and int(number) in numbers):
             sysroot.repo.set_ref(ref, None)
+
+
+def settle_unlocked(sysroot: Sysroot) -> None:
+    """Have ostree tell whether /usr is unlocked as the mount that is shown has it."""
+    booted = sysroot.deployments().booted
+    if booted and booted.unlocked != "hotfix":
+        sysroot.mark_unlocked(booted, usrview.unlocked())
 
 
 def hold_until_shutdown() -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.live.etc_planning import digest
-from apt_ostree.errors import UsageError
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, inside, parents, shown
 from apt_ostree.system import files
@@ -153,7 +153,7 @@ def _put(repo: Repo, edit: Edit, name: str, nodes: dict[str, Node], templates: d
 def _states(source: Path, name: str) -> Iterator[tuple[str, FileState]]:
     """Yield what a source holds, by the paths that it gets; sockets, pipes and devices are refused."""
     if source.is_symlink() or not source.is_dir():
-        yield name, _regular(source)
+        yield name, regular(source)
         return
     for where, directories, names in os.walk(source):
         here = Path(where)
@@ -161,14 +161,15 @@ def _states(source: Path, name: str) -> Iterator[tuple[str, FileState]]:
         yield f"{name}{below}", files.read_state(here)
         links = [entry for entry in directories if (here / entry).is_symlink()]
         for entry in (*names, *links):
-            yield f"{name}{below}/{entry}", _regular(here / entry)
+            yield f"{name}{below}/{entry}", regular(here / entry)
 
 
-def _regular(path: Path) -> FileState:
-    info = path.lstat()
-    if not (stat.S_ISREG(info.st_mode) or stat.S_ISLNK(info.st_mode)):
-        raise UsageError(
-            f"{path} is a device, a socket or a pipe; an overlay holds files and links (rule device-node)"
+def regular(path: Path, *, what: str = "") -> FileState:
+    """Return the state of a file, link or directory; an overlay holds nothing else."""
+    mode = path.lstat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+        raise Refused(
+            f"{what or path} is a device, a socket or a pipe, and an overlay holds none (rule device-node)"
         )
     return files.read_state(path)
 
@@ -215,8 +216,9 @@ def _with_directories(repo: Repo, nodes: dict[str, Node], base: str) -> None:
         nodes[path] = trees.put(repo, state if state.type == "directory" else plain)
 
 
-def without_unused(nodes: dict[str, Node]) -> None:
-    """Drop directories that lead to nothing."""
+def without_unused(nodes: dict[str, Node], *, keep: Collection[str] = ()) -> None:
+    """Drop directories that lead to nothing, but for those to keep."""
     used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
+    used |= {above for path in keep for above in (*parents(path), path)}
     for path in [p for p, node in nodes.items() if node.kind == "directory" and p not in used]:
         del nodes[path]

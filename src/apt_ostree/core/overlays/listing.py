@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
 from apt_ostree.core import host
+from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import store
+from apt_ostree.core.overlays import store, unlocking
 from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.overlay import in_order, shown
-from apt_ostree.system import statedb
+from apt_ostree.system import statedb, usrview
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import Nodes
+from apt_ostree.system.ostree.overlays import Node, Nodes
 from apt_ostree.system.ostree.repo import Repo
 
 
@@ -58,12 +60,16 @@ def contents(name: str | None) -> dict[str, Any]:
 
 
 def sources() -> list[dict[str, Any]]:
-    """Return each path that an overlay shows: of which it is, what it does, and what it hides."""
+    """Return each path that an overlay, or an unlocked /usr, shows: what it does, and what it hides."""
     with _opened() as (repo, _known, situation, _last):
         applied = situation.goal.overlays if situation else ()
         nodes = {a.id: trees.read(repo, a.layer, "/") for a in applied}
         below = trees.of_base(repo, situation.base, _files(nodes)) if situation else {}
-        rows = []
+        uppers = engine.frozen_uppers(situation) if situation and usrview.unlocked() != "none" else ()
+        rows = [
+            {"path": shown(path), "overlay": "unlocked /usr", "kind": kind, "hides": []}
+            for path, kind in sorted(unlocking.changed_paths(uppers).items())
+        ]
         for path in sorted(_files(nodes)):
             having = [name for name, found in nodes.items() if path in found]
             hidden = [*having[1:], *(["the base"] if path in below else [])]
@@ -114,8 +120,16 @@ def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
         "commit": overlay.state.commit,
         "enabled": overlay.state.enabled,
         "files": len(files),
-        "bytes": sum(repo.outline(node.checksum).size for node in files if node.checksum),
+        "bytes": _bytes(repo, files),
     }
+
+
+def _bytes(repo: Repo, files: Iterable[Node]) -> int | None:
+    """Return how much files hold; None where one is damaged."""
+    try:
+        return sum(repo.outline(node.checksum).size for node in files if node.checksum)
+    except ExternalFailure:
+        return None
 
 
 def _kind(kind: str, hides: bool) -> str:

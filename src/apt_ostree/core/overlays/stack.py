@@ -58,7 +58,9 @@ def goal(
                 continue
             refuse_breaches(repo, overlay.definition, found, allowed)
             root = trees.root_metadata(repo, base)
-            layer = trees.write_layer(repo, found.nodes, found.base, root)
+            layer = trees.write_layer(
+                repo, found.nodes, found.base, root, subject=f"{overlay.id} {overlay.state.commit}"
+            )
             applied.append(Applied(overlay.id, overlay.state.commit, layer))
         expected = {p: s for p, (_o, s) in overlay.definition.against.items() if s} | expected
     commit = base
@@ -165,7 +167,10 @@ def _items(repo: Repo, found: Effective) -> Iterator[Item]:
     for path, node in found.nodes.items():
         below = found.base.get(path)
         under = repo.outline(below.checksum, is_dir=below.kind == "directory") if below else None
-        kinds: dict[str, Any] = {"base": under.type, "base_mode": under.mode} if under else {}
+        kinds: dict[str, Any] = {}
+        if under:
+            kinds = {"base": under.type, "base_mode": under.mode}
+            kinds |= {"base_uid": under.uid, "base_gid": under.gid}
         name = shown(path).lstrip("/")
         if node.kind == "whiteout":
             yield Item(name, "whiteout", **kinds)

@@ -1,4 +1,4 @@
-"""Overlays at boot: what was temporary goes, what persists shows, what kept a boot from succeeding does not."""
+"""Overlays at boot: temporary ones end, persistent ones show, unless they kept a boot from succeeding."""
 
 from __future__ import annotations
 

@@ -15,6 +15,9 @@ from apt_ostree.system.statedb import StateDb
 REFS = "apt-ostree/overlay"
 #: Commits that an undo took away from their overlays: `--restore` can bring them back.
 UNDONE = "apt-ostree/undone"
+#: Earlier commits of overlays: `/1` is the one before.
+PAST = "apt-ostree/past"
+_KEPT = 20
 #: The note that names the overlay last worked on.
 LAST = "overlay"
 
@@ -51,9 +54,18 @@ def find(overlays: Mapping[str, Overlay], name: str) -> Overlay:
 
 
 def sync_refs(sysroot: Sysroot, db: StateDb) -> None:
-    """Make the overlays' refs what the record says; commits that nobody has any more are kept aside."""
+    """Make the overlays' refs what the record says; commits that nobody has any more are kept aside.
+
+    Earlier commits have refs of their own: whoever cleans a system root up keeps only what refs name.
+    """
     states = db.overlays()
     wanted = {f"{REFS}/{state.id}": state.commit for state in states}
+    past = {
+        f"{PAST}/{state.id}/{number}": commit
+        for state in states
+        for number, commit in enumerate(sysroot.repo.ancestry(state.commit)[1 : _KEPT + 1], start=1)
+    }
+    sysroot.repo.sync_refs(PAST, past)
     for ref, commit in sysroot.repo.refs(REFS).items():
         name = ref.removeprefix(f"{REFS}/")
         if wanted.get(ref) != commit and not _is_ancestor(sysroot.repo, commit, wanted.get(ref)):

@@ -6,7 +6,8 @@ not show (an overlay that is disabled, or empty) changes in the record alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -65,9 +66,7 @@ def usroverlay(
     `Edit` each; options: fields of `engine.Wishes`.
     """
     wishes = engine.Wishes(**{"verb": "usroverlay", **options})
-    with host.changing("change an overlay", report) as sysroot, statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        bench = Bench(report, sysroot, db, look(sysroot, db), store.load(sysroot.repo, db.overlays()))
+    with prepared("change an overlay", report, dry_run=dry_run) as bench:
         overlay = None if create else _chosen(bench, name)
         if overlay and overlay.definition.scope is Scope.GLOBAL and (edits or changes or rename or remove):
             raise Refused(
@@ -85,6 +84,15 @@ def usroverlay(
         if overlay and overlay.id != state.id:
             moves = [Transition(overlay.id, overlay.state, None), Transition(state.id, None, state)]
         return change(bench, moves, wishes, dry_run=dry_run)
+
+
+@contextmanager
+def prepared(what: str, report: Report, *, dry_run: bool = False) -> Iterator[Bench]:
+    """Open the system for a change of overlays; what was interrupted is finished first."""
+    with host.changing(what, report) as sysroot, statedb.opened() as db:
+        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        known = store.load(sysroot.repo, db.overlays())
+        yield Bench(report, sysroot, db, look(sysroot, db), known)
 
 
 def _chosen(bench: Bench, name: str | None) -> Overlay:
@@ -168,18 +176,18 @@ def change(
     transitions: Sequence[Transition],
     wishes: engine.Wishes,
     *,
-    writable: bool | None = None,
+    unlock: str | None = None,
     dry_run: bool = False,
 ) -> Mapping[str, Any]:
     """Make overlays what the transitions say, on the running system too where it shows them."""
     moves = [t for t in transitions if t.before != t.after]
     names = [t.id for t in transitions]
-    answer: dict[str, Any] = {"overlays": names, "changed": bool(moves) or writable is not None}
-    if not moves and writable is None:
+    answer: dict[str, Any] = {"overlays": names, "changed": bool(moves or unlock)}
+    if not (moves or unlock):
         bench.report(Message("No change."))
         return answer | {"live": False}
-    goal = replace(goal_after(bench, moves), writable=writable)
-    if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and writable is None:
+    goal = replace(goal_after(bench, moves), unlock=unlock)
+    if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and not unlock:
         if not dry_run:
             _record(bench, moves, wishes)
         return answer | {"live": False}

@@ -80,7 +80,7 @@ def write(
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata)
 
 
-def write_layer(repo: Repo, nodes: Nodes, base: Nodes, root: str) -> str:
+def write_layer(repo: Repo, nodes: Nodes, base: Nodes, root: str, *, subject: str) -> str:
     """Write the layer of an overlay: what the base has of its directories has the base's metadata.
 
     base: what the base has of the nodes; root: the metadata object of the base's /usr.
@@ -95,7 +95,7 @@ def write_layer(repo: Repo, nodes: Nodes, base: Nodes, root: str) -> str:
         _fill(tree, known, write_whiteout(repo))
         with explained("write the layer of an overlay"):
             _ok, written = repo.handle.write_mtree(tree, None)
-        return repo.write_commit(written, parent=None, subject="overlay", metadata={}, timestamp=0)
+        return repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
 def _fill(tree: Any, nodes: Nodes, whiteout: str) -> None:
@@ -190,6 +190,12 @@ def of_base(repo: Repo, base: str, paths: Iterable[str]) -> dict[str, Node]:
         elif here and name in here[1]:
             found[path] = Node("directory", here[1][name][1])
     return found
+
+
+def children(repo: Repo, base: str, path: str) -> list[str]:
+    """Return the paths in a directory of a commit's /usr; none where there is no such directory."""
+    found = diff.directory_of(repo, base, f"usr/{path}")
+    return [f"{path}/{name}" for part in diff.read_tree(repo, found[0]) for name in part] if found else []
 
 
 def root_metadata(repo: Repo, base: str) -> str:

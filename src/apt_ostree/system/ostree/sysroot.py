@@ -22,6 +22,7 @@ from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 _LOCK_INTERVAL = 0.1  # seconds
+_RUN_STATE = Path("/run/ostree/deployment-state")
 _BASE_REF_PREFIX = "apt-ostree/base"
 _UNLOCKED = {
     OSTree.DeploymentUnlockedState.NONE: "none",
@@ -154,6 +155,29 @@ class Sysroot:
         self._sysroot.simple_write_deployment(
             osname, new, handle, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
         )
+
+    def mark_unlocked(self, deployment: Deployment, how: str) -> None:
+        """Have every tool know how the booted deployment is unlocked: "development", "transient" or "none".
+
+        libostree itself unlocks only what it has mounted; these are the files that it looks at.
+        """
+        directory = _RUN_STATE / f"{deployment.checksum}.{deployment.serial}"
+        for name in ("development", "transient"):
+            flag = directory / f"unlocked-{name}"
+            if name == how:
+                directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+                flag.touch()
+            else:
+                flag.unlink(missing_ok=True)
+        self._reload()
+
+    def unlock_hotfix(self, deployment: Deployment) -> None:
+        """Make the deployment's own /usr writable for good; a copy stays behind to go back to."""
+        with explained("unlock the deployment"):
+            self._sysroot.deployment_unlock(
+                self._handle(deployment), OSTree.DeploymentUnlockedState.HOTFIX, None
+            )
+        self._reload()
 
     def keep(self, wanted: Callable[[Deployment], bool]) -> tuple[Deployment, ...]:
         """Keep only the deployments that `wanted` accepts; return the ones dropped."""

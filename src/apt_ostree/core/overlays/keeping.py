@@ -1,0 +1,218 @@
+"""Keeps overlays: backs them up, restores them, finds and repairs damage, and removes what is old."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core.live import engine
+from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.core.overlays.verbs import Bench, change, prepared
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.overlay import Definition, Scope, State, Transition, checked_name, from_text
+from apt_ostree.system import settings, statedb
+from apt_ostree.system.ostree import backups
+from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.statedb import boot_id
+
+#: Where backups go unless a place is named.
+PLACE = statedb.DIRECTORY / "overlays/backup"
+#: Keyrings (*.gpg) of those whose backups are restored.
+KEYRINGS = Path("/etc/apt-ostree/overlay-keys.d")
+
+
+def backup(report: Report, *, name: str | None = None, path: str | None = None) -> Mapping[str, Any]:
+    """Write an overlay, or all, with their histories into a directory, or one file; sign them, if so set."""
+    with prepared("back overlays up", report) as bench:
+        chosen = [store.find(bench.known, name)] if name else list(bench.known.values())
+        if not chosen:
+            raise Refused("there are no overlays")
+        target = Path(path) if path else PLACE
+        one_file = bool(path) and not (target.is_dir() or str(path).endswith("/"))
+        key = settings.load().overlay_sign_key
+        for overlay in chosen if key else ():
+            backups.sign(bench.sysroot.repo, overlay.state.commit, key)
+        commits = {f"{store.REFS}/{o.id}": o.state.commit for o in chosen}
+        backups.write(bench.sysroot.repo, target, commits, one_file=one_file)
+        report(Message(f"Wrote {', '.join(o.id for o in chosen)} to {target}."))
+        return {"changed": False, "path": str(target), "overlays": [o.id for o in chosen]}
+
+
+def restore(
+    report: Report,
+    *,
+    source: str,
+    name: str | None = None,
+    allow: Sequence[str] = (),
+    allow_unsigned: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> Mapping[str, Any]:
+    """Bring an overlay back: from a backup, or an earlier commit of its own.
+
+    source: a backup's path, or a commit. allow: rules of content that it may break; what it says itself is
+    not asked. Its content is judged before it shows, like everybody's.
+    """
+    wishes = engine.Wishes(**{"verb": f"usroverlay --restore={source}"[:300], **options})
+    with prepared("restore an overlay", report, dry_run=dry_run) as bench:
+        repo, place = bench.sysroot.repo, Path(source)
+        if source.startswith(("/", ".")) or backups.is_backup(place):
+            moves = [
+                _restored(bench, commit, definition, allow)
+                for commit, definition in _from_backup(repo, place, name, allow_unsigned=allow_unsigned)
+            ]
+        else:
+            commit = repo.resolve(source)
+            found = from_text(trees.definition_text(repo, commit))
+            moves = [_restored(bench, commit, replace(found, name=name or found.name), found.allow)]
+        return change(bench, moves, wishes, dry_run=dry_run)
+
+
+def _from_backup(
+    repo: Repo, path: Path, name: str | None, *, allow_unsigned: bool
+) -> Iterator[tuple[str, Definition]]:
+    """Copy the overlays of a backup, or one, to the repository; yield them where they may be trusted."""
+    if not backups.is_backup(path):
+        raise UsageError(f"there is no backup {path}")
+    with backups.opened(path) as source:
+        refs = source.refs(store.REFS)
+        wanted = {
+            r: c
+            for r, c in refs.items()
+            if name in (None, r.rpartition("/")[2], r.removeprefix(f"{store.REFS}/"))
+        }
+        if not wanted:
+            known = ", ".join(sorted(ref.removeprefix(f"{store.REFS}/") for ref in refs)) or "none"
+            raise UsageError(
+                f"the backup {path} has no overlay {name or ''}".rstrip(), hint=f"it has {known}"
+            )
+        for commit in wanted.values():
+            backups.fetch(repo, source, commit)
+    for ref, commit in wanted.items():
+        # Our own directory is root's alone, as the record is.
+        if not (allow_unsigned or path == PLACE or backups.is_signed(repo, commit, KEYRINGS)):
+            raise Refused(
+                f"{ref.removeprefix(f'{store.REFS}/')} has no good signature by a key of {KEYRINGS}",
+                hint="put the signer's keyring there, or restore it with --allow-unsigned",
+            )
+        definition = from_text(trees.definition_text(repo, commit))
+        if f"{store.REFS}/{definition.id}" != ref:
+            raise Refused(f"the backup {path} calls overlay {definition.id} by another name: {ref}")
+        # What came with another image is the administrator's here.
+        mine = Scope.SYSTEM if definition.scope is Scope.GLOBAL else definition.scope
+        yield commit, replace(definition, scope=mine)
+
+
+def _restored(bench: Bench, commit: str, definition: Definition, allow: Sequence[str]) -> Transition:
+    """Return what brings a commit's content back as an overlay's newest."""
+    definition = replace(definition, name=checked_name(definition.name), allow=tuple(allow))
+    before = bench.known.get(definition.id)
+    repo = bench.sysroot.repo
+    content = edit.read(repo, definition, commit)
+    parent = before.state.commit if before else commit
+    made = edit.write(repo, content, parent=parent, subject=f"restore {commit[:12]}")
+    enabled = before.state.enabled if before else True
+    return store.transition(before, State(definition.id, made, enabled, boot_id()))
+
+
+def check(
+    report: Report, *, name: str | None = None, dry_run: bool = False, **options: Any
+) -> Mapping[str, Any]:
+    """Look for damaged files of overlays; repair them from the backup, else disable the overlay."""
+    wishes = engine.Wishes(**{"verb": "usroverlay --check", **options})
+    with prepared("check overlays", report, dry_run=dry_run) as bench:
+        chosen = [store.find(bench.known, name)] if name else list(bench.known.values())
+        damage = {
+            o.id: found for o in chosen if (found := backups.broken(bench.sysroot.repo, o.state.commit))
+        }
+        if not damage:
+            report(Message(f"{len(chosen)} overlays are sound."))
+            return {"changed": False, "damaged": {}}
+        if dry_run:
+            return {"changed": True, "damaged": damage}
+        repaired = {n: state for n in damage if (state := _repaired(bench, bench.known[n], damage[n]))}
+        for overlay in damage.keys() - repaired.keys():
+            text = f"overlay {overlay} is disabled: {len(damage[overlay])} of its objects are damaged"
+            report(Message(text, "warning"))
+        states = {n: replace(bench.known[n].state, enabled=False) for n in damage} | repaired
+        moves = [store.transition(bench.known[n], state) for n, state in states.items()]
+        return {**change(bench, moves, wishes), "damaged": damage, "repaired": sorted(repaired)}
+
+
+def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None:
+    """Replace damaged objects by the backup's; return the overlay with a commit of its own, or None.
+
+    A new commit, because the layers that are checked out hold the damaged files.
+    """
+    repo, commit = bench.sysroot.repo, overlay.state.commit
+    if not backups.is_backup(PLACE):
+        return None
+    with backups.opened(PLACE) as source:
+        if not source.has_commit(commit) or backups.broken(source, commit):
+            return None
+        backups.discard(repo, commit, damage)
+        backups.fetch(repo, source, commit)
+    bench.report(Message(f"Overlay {overlay.id}: repaired {len(damage)} objects from {PLACE}."))
+    content = edit.read(repo, overlay.definition, commit)
+    made = edit.write(repo, content, parent=commit, subject=f"repair {len(damage)} objects")
+    return replace(overlay.state, commit=made)
+
+
+def cleanup(
+    report: Report,
+    *,
+    older_than: float | None = None,
+    keep: int | None = None,
+    larger_than: int | None = None,
+    archive: bool = False,
+    dry_run: bool = False,
+) -> Mapping[str, Any]:
+    """Remove overlays that are not enabled and that a limit condemns, and what was taken away from others.
+
+    older_than: seconds since they were changed last; keep: how many of them may stay, the newest;
+    larger_than: bytes that all of them may have; archive: back them up first.
+    """
+    with prepared("clean overlays up", report, dry_run=dry_run) as bench:
+        going = list(_condemned(bench, older_than, keep, larger_than))
+        repo = bench.sysroot.repo
+        undone = repo.refs(store.UNDONE)
+        if archive and going and not dry_run:
+            backups.write(
+                repo, PLACE, {f"{store.REFS}/{o.id}": o.state.commit for o in going}, one_file=False
+            )
+        for overlay in going:
+            report(Message(f"Removing overlay {overlay.id}."))
+        if not dry_run:
+            for ref in undone:
+                repo.set_ref(ref, None)
+            if going:
+                wishes = engine.Wishes(verb="usroverlay --cleanup")
+                change(bench, [Transition(o.id, o.state, None) for o in going], wishes)
+                for overlay in going:
+                    repo.set_ref(f"{store.UNDONE}/{overlay.id}", None)
+            bench.sysroot.prune()
+        return {"changed": bool(going or undone), "overlays": [o.id for o in going], "live": False}
+
+
+def _condemned(
+    bench: Bench, older_than: float | None, keep: int | None, larger_than: int | None
+) -> Iterator[Overlay]:
+    repo, now = bench.sysroot.repo, time.time()
+    idle = [o for o in bench.known.values() if not o.state.enabled]
+    idle.sort(key=lambda o: repo.timestamp(o.state.commit), reverse=True)
+    room = larger_than
+    for index, overlay in enumerate(idle):
+        age = now - repo.timestamp(overlay.state.commit)
+        nodes = trees.read(repo, overlay.state.commit).values()
+        size = sum(repo.outline(node.checksum).size for node in nodes if node.kind == "file")
+        too_large = room is not None and size > room
+        if (older_than is not None and age > older_than) or (keep is not None and index >= keep) or too_large:
+            yield overlay
+        elif room is not None:
+            room -= size

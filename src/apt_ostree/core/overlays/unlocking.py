@@ -1,0 +1,155 @@
+"""An unlocked /usr: opened for writing, and then kept as an overlay or thrown away, without a reboot."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core.live import engine
+from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.overlays.edit import Content
+from apt_ostree.core.overlays.verbs import Bench, change, prepared
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.overlay import Definition, State, checked_name, parents
+from apt_ostree.system import usrview
+from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree.overlays import GONE, Node
+from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.statedb import boot_id
+
+_NEXT = {
+    "development": "/usr is writable until the reboot, --save or --discard.",
+    "transient": "Write with: unshare --mount sh -c 'mount -o remount,bind,rw /usr; ...'",
+}
+_OPAQUE = "trusted.overlay.opaque"
+
+
+def unlock(
+    report: Report, *, mode: str = "development", dry_run: bool = False, **options: Any
+) -> Mapping[str, Any]:
+    """Make /usr writable until the reboot.
+
+    mode: "development"; "transient": for those alone who remount it in a namespace of their own; "hotfix":
+    for good, with a copy of the deployment to go back to.
+    """
+    wishes = engine.Wishes(**{"verb": "usroverlay", **options})
+    with prepared("unlock /usr", report, dry_run=dry_run) as bench:
+        booted = bench.situation.booted
+        if booted.unlocked != "none":
+            raise Refused(f"/usr is unlocked already ({booted.unlocked})")
+        if mode != "hotfix":
+            answer = change(bench, [], wishes, unlock=mode, dry_run=dry_run)
+            if not dry_run:
+                report(Message(_NEXT[mode]))
+            return {**answer, "unlocked": mode}
+        if bench.situation.generations:
+            raise Refused(
+                "a hotfix changes the booted deployment, but the system shows live changes",
+                hint="go back with 'apt-ostree rollback --live 0', disable overlays, or leave --hotfix out",
+            )
+        if not dry_run:
+            bench.sysroot.unlock_hotfix(booted)
+            report(Message("/usr is writable; what is changed there stays until the next deployment."))
+        return {"changed": True, "live": False, "unlocked": mode}
+
+
+def save(report: Report, *, name: str, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:
+    """Make a named overlay of what was changed in an unlocked /usr, or add it to one, and lock /usr."""
+    wishes = engine.Wishes(**{"verb": f"usroverlay --save={name}", **options})
+    with prepared("keep changes of /usr", report, dry_run=dry_run) as bench:
+        uppers = _uppers(bench)
+        overlay = next((o for o in bench.known.values() if name in (o.id, o.definition.name)), None)
+        definition = overlay.definition if overlay else Definition(checked_name(name))
+        repo, base = bench.sysroot.repo, bench.situation.base
+        content = edit.read(repo, definition, overlay.state.commit) if overlay else Content(definition)
+        with repo.transaction():
+            found = _changes(report, repo, base, uppers)
+        if not found:
+            raise Refused("nothing was changed in /usr", hint="'apt-ostree usroverlay --discard' locks it")
+        touched = [path for path, node in found.items() if node.kind != "directory"]
+        below = trees.of_base(repo, base, touched)
+        against = {p: (below[p].checksum if p in below else "", "") for p in touched}
+        definition = replace(definition, made_on=base, against={**against, **definition.against})
+        content = Content(definition, {**content.nodes, **found}, content.templates)
+        parent = overlay.state.commit if overlay else None
+        commit = edit.write(repo, content, parent=parent, subject=f"save {len(touched)} paths")
+        state = State(definition.id, commit, True, overlay.state.boot_id if overlay else boot_id())
+        return change(bench, [store.transition(overlay, state)], wishes, unlock="none", dry_run=dry_run)
+
+
+def discard(report: Report, *, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:
+    """Lock /usr; what was changed there shows no more."""
+    wishes = engine.Wishes(**{"verb": "usroverlay --discard", **options})
+    with prepared("lock /usr", report, dry_run=dry_run) as bench:
+        _uppers(bench)
+        return change(bench, [], wishes, unlock="none", dry_run=dry_run)
+
+
+def changed_paths(uppers: Sequence[str]) -> dict[str, str]:
+    """Return the paths that uppers of an unlocked /usr hold: "written" or "removed"."""
+    found: dict[str, str] = {}
+    for upper in reversed(uppers):
+        for path, entry in _walk(Path(upper)):
+            if not entry.is_dir(follow_symlinks=False):
+                found[path] = "removed" if _is_whiteout(entry) else "written"
+    return found
+
+
+def _uppers(bench: Bench) -> tuple[str, ...]:
+    """Return the writable layers of the unlocked /usr, the newest first."""
+    if bench.situation.booted.unlocked == "hotfix":
+        raise Refused("/usr is unlocked as a hotfix, which only another deployment ends")
+    uppers = engine.frozen_uppers(bench.situation)
+    if not uppers or usrview.unlocked() == "none":
+        raise UsageError("/usr is not unlocked", hint="unlock it with 'apt-ostree usroverlay'")
+    return uppers
+
+
+def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> dict[str, Node]:
+    """Return what uppers, the newest first, make of the base's /usr."""
+    nodes: dict[str, Node] = {}
+    for upper in reversed(uppers):
+        for path, entry in _walk(Path(upper)):
+            if path == "etc" or path.startswith("etc/"):
+                report(Message(f"/usr/{path} is left out: defaults of /etc belong to packages", "warning"))
+                continue
+            for gone in [p for p in nodes if p.startswith(f"{path}/")]:
+                if _is_whiteout(entry) or not entry.is_dir(follow_symlinks=False) or _is_opaque(entry):
+                    del nodes[gone]
+            if _is_whiteout(entry):
+                nodes[path] = GONE
+                continue
+            if _is_opaque(entry):
+                nodes |= dict.fromkeys(trees.children(repo, base, path), GONE)
+            nodes[path] = trees.put(repo, edit.regular(Path(entry.path), what=f"/usr/{path}"))
+    below = trees.of_base(repo, base, nodes)
+    edit.without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
+    # A removed file that only an upper had is no wish to hide anything.
+    nodes = {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
+    missing = {above for path in nodes for above in parents(path)} - nodes.keys()
+    return nodes | {path: below[path] for path in missing}
+
+
+def _walk(directory: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield what an upper holds, directories first; Python's caches are nobody's changes."""
+    with os.scandir(directory) as entries:
+        for entry in sorted(entries, key=lambda e: e.name):
+            if entry.name == "__pycache__":
+                continue
+            yield prefix + entry.name, entry
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+
+
+def _is_whiteout(entry: os.DirEntry[str]) -> bool:
+    info = entry.stat(follow_symlinks=False)
+    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
+
+
+def _is_opaque(entry: os.DirEntry[str]) -> bool:
+    return entry.is_dir(follow_symlinks=False) and _OPAQUE in os.listxattr(entry.path)

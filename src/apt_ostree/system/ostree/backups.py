@@ -1,0 +1,142 @@
+"""Backups of overlays: an archive repository in a directory, or the same in one file.
+
+Commits are copied with all that came before them and with their signatures. What comes from a backup is
+verified object by object while it is copied, as from a server.
+"""
+
+from __future__ import annotations
+
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.repo import Repo
+
+_UNTRUSTED = 4  # OSTREE_REPO_PULL_FLAGS_UNTRUSTED
+#: Nothing that a backup holds is ever larger than an overlay may be; a bomb is stopped here.
+_MOST_BYTES = 8 * 2**30
+
+
+def is_backup(path: Path) -> bool:
+    """Tell whether a path is a backup: a repository, or a file."""
+    return (path / "objects").is_dir() or path.is_file()
+
+
+def write(repo: Repo, path: Path, commits: Mapping[str, str], *, one_file: bool) -> None:
+    """Write commits by their refs, with their histories, into a backup; what a directory has stays."""
+    if not one_file:
+        _write_directory(repo, path, commits)
+        return
+    with tempfile.TemporaryDirectory(prefix=".backup-", dir=path.parent) as scratch:
+        _write_directory(repo, Path(scratch) / "repo", commits)
+        packed = Path(scratch) / "file"
+        with tarfile.open(packed, "w") as archive:  # the objects are compressed already
+            archive.add(Path(scratch) / "repo", "repo")
+        packed.rename(path)
+
+
+def _write_directory(repo: Repo, path: Path, commits: Mapping[str, str]) -> None:
+    if not (path / "objects").is_dir():
+        if path.is_dir() and any(path.iterdir()):
+            raise UsageError(f"{path} is neither a backup nor an empty directory")
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
+        with explained(f"make the backup {path}"):
+            made.create(OSTree.RepoMode.ARCHIVE, None)
+    target = Repo.open(path)
+    for ref, commit in commits.items():
+        _pull(target, _location(repo), commit)
+        target.set_ref(ref, commit)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Repo]:
+    """Open a backup to read it."""
+    if path.is_dir():
+        yield Repo.open(path)
+        return
+    with tempfile.TemporaryDirectory(prefix="apt-ostree-") as scratch:
+        try:
+            with tarfile.open(path, "r:") as archive:
+                members = archive.getmembers()
+                if sum(member.size for member in members) > _MOST_BYTES:
+                    raise Refused(f"the backup {path} is too large")
+                if any(not (member.isreg() or member.isdir()) for member in members):
+                    raise Refused(f"{path} is not a backup of overlays: it holds more than files")
+                archive.extractall(scratch, members, filter="data")
+        except (tarfile.TarError, EOFError) as error:
+            raise UsageError(f"{path} is not a backup of overlays: {error}") from error
+        yield Repo.open(Path(scratch) / "repo")
+
+
+def fetch(repo: Repo, backup: Repo, commit: str) -> None:
+    """Copy a commit and what came before it from a backup; every object's checksum is verified."""
+    _pull(repo, _location(backup), commit)
+
+
+def sign(repo: Repo, commit: str, key: str) -> None:
+    """Sign a commit with a key of root's GnuPG, unless that key has signed it."""
+    with explained(f"sign commit {commit[:12]} with {key}", hint="is the key in root's keyring (gpg -K)?"):
+        try:
+            repo.handle.sign_commit(commit, key, None, None)
+        except GLib.Error as error:
+            if not error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.EXISTS):
+                raise
+
+
+def is_signed(repo: Repo, commit: str, keyrings: Path) -> bool:
+    """Tell whether a commit has a good signature by a key of the *.gpg keyrings in a directory."""
+    if not keyrings.is_dir():
+        return False
+    try:
+        result = repo.handle.verify_commit_ext(commit, Gio.File.new_for_path(str(keyrings)), None, None)
+    except GLib.Error:
+        return False  # not signed at all
+    return bool(result.count_valid())
+
+
+def broken(repo: Repo, commit: str) -> list[str]:
+    """Return the objects of a commit that are missing or damaged, as CHECKSUM.KIND."""
+    found: list[str] = []
+    with explained(f"check commit {commit[:12]}"):
+        try:
+            _ok, objects = repo.handle.traverse_commit(commit, 0, None)
+        except GLib.Error as error:
+            return [f"{commit}: {error.message}"]
+    for name in objects:
+        checksum, kind = OSTree.object_name_deserialize(name)
+        try:
+            repo.handle.fsck_object(kind, checksum, None)
+        except GLib.Error:
+            found.append(f"{checksum}.{OSTree.object_type_to_string(kind)}")
+    return found
+
+
+def discard(repo: Repo, commit: str, names: list[str]) -> None:
+    """Remove damaged objects of a commit, so that good ones can be fetched in their places."""
+    with explained(f"mark commit {commit[:12]} as incomplete"):
+        repo.handle.mark_commit_partial(commit, True)
+    for name in names:
+        checksum, _, kind = name.partition(".")
+        try:
+            repo.handle.delete_object(OSTree.object_type_from_string(kind), checksum, None)
+        except GLib.Error:
+            continue  # it was missing
+
+
+def _location(repo: Repo) -> str:
+    return str(repo.handle.get_path().get_uri())
+
+
+def _pull(target: Repo, source: str, commit: str) -> None:
+    wanted = {
+        "refs": GLib.Variant("as", [commit]),
+        "depth": GLib.Variant("i", -1),
+        "flags": GLib.Variant("i", _UNTRUSTED),
+    }
+    with explained(f"copy commit {commit[:12]} of an overlay"):
+        target.handle.pull_with_options(source, GLib.Variant("a{sv}", wanted), None, None)
