@@ -85,6 +85,8 @@ def _live(live: Live, *, busy: bool, verbose: bool) -> Iterator[Row]:
     if live.commit:
         yield "LiveCommit", f"{live.commit} (generation {live.generation})"
         yield "LiveDiff", _diff(live.diff, verbose=verbose)
+        if live.overlays:
+            yield "Overlays", ", ".join(live.overlays)
         if not live.shown:
             yield "LiveState", "not visible: something else is mounted over /usr"
     if live.confirm_by:

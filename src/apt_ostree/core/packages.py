@@ -224,6 +224,7 @@ def _deploy(
         late = _apply_pending(report, sysroot, merge, wishes) if apply_live else {}
         return {**outcome, "staged": False, **late}
     if not apply_live:
+        _tell_of_overlays(report, sysroot, target.commit)
         _stage(report, sysroot, target, merge, last=True)
         return outcome | {"staged": True}
     with statedb.opened() as db:
@@ -235,6 +236,21 @@ def _deploy(
         with _unstaged_on_failure(report, sysroot, merge):
             _stage(report, sysroot, target, merge)
             return outcome | {"staged": True} | engine.carry_out(report, sysroot, db, change, wishes)
+
+
+def _tell_of_overlays(report: Report, sysroot: Sysroot, commit: str) -> None:
+    """Tell where overlays will get in the way of the new deployment, or it in theirs."""
+    with statedb.read_only() as db:
+        states = db.overlays() if db else ()
+        if not any(state.enabled for state in states):
+            return
+        from apt_ostree.core.overlays import stack, store
+
+        known = store.load(sysroot.repo, states)
+        for overlay in known.values():
+            found = stack.effective(sysroot.repo, overlay, commit, known) if overlay.state.enabled else None
+            for note in found.notes if found else ():
+                report(Message(note, "warning"))
 
 
 def _apply_pending(

@@ -82,15 +82,16 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
     if not known:
         return None
     done = [g for g in known if g.phase is Phase.LIVE]
-    unfinished = known[-1].target if known[-1].phase is not Phase.LIVE else None
+    unfinished = known[-1].base if known[-1].phase is not Phase.LIVE else None
     if not done:
         return Live(unfinished=unfinished)
     newest = done[-1]
     possible = {newest.id, known[-1].id}
     return Live(
-        commit=newest.target,
+        commit=newest.base,
         generation=newest.id,
-        diff=diff_packages(packages_of(repo, booted.checksum), packages_of(repo, newest.target)),
+        diff=diff_packages(packages_of(repo, booted.checksum), packages_of(repo, newest.base)),
+        overlays=tuple(overlay.id for overlay in newest.overlays),
         unfinished=unfinished,
         shown=usrview.generation() in possible,
         confirm_by=_wall_clock(min((g.confirm_by for g in done if g.confirm_by is not None), default=None)),

@@ -1,7 +1,7 @@
 """What `status` tells: every deployment with its commit, its packages and its live state, as values.
 
-The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-generation` and
-`upgraded-packages`.
+The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-generation`, `live-overlays`,
+and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ class Commit:
 class Live:
     """What the running system shows instead of the booted commit.
 
-    commit, generation: the newest finished change, if any; diff: its packages against the booted commit.
+    commit, generation: the newest finished change, if any; diff: its packages against the booted commit;
+    overlays: the ids of those that show, the topmost first.
     unfinished: the commit that an unfinished change was aiming at; shown: /usr shows what is recorded;
     confirm_by: seconds since 1970 when it is undone unless it is confirmed.
     """
@@ -37,6 +38,7 @@ class Live:
     commit: str | None = None
     generation: int | None = None
     diff: PackageDiff = field(default_factory=PackageDiff)
+    overlays: tuple[str, ...] = ()
     unfinished: str | None = None
     shown: bool = True
     confirm_by: float | None = None
@@ -142,4 +144,5 @@ def _live_json(live: Live) -> dict[str, Any]:
             "confirm-by": live.confirm_by,
         }
         found["live-diff"] = asdict(live.diff)
+        found["live-overlays"] = list(live.overlays)
     return found

@@ -78,12 +78,12 @@ def apply_live(
     wishes = Wishes(**options)
     with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        if reset and not any(state.enabled for state in db.overlays()):
+        if reset and not db.overlays():
             policy = RestartPolicy(wishes.restart_services)
             return stepping_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         if selection:
             return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
-        # Overlays that are enabled stay, so that going back to the booted tree is a change like others.
+        # Overlays stay, so that going back to the booted tree is a change like others.
         commit = look(sysroot, db).booted.checksum if reset else _choose_target(sysroot, target)
         wishes = replace(wishes, allow_replacement=wishes.allow_replacement or reset)
         change = plan(report, sysroot, db, commit, wishes)
@@ -371,7 +371,7 @@ def _begin(
     )
     failpoint("journal.after")
     moved = [state.commit for t in transitions for state in (t.before, t.after) if state]
-    shown = [change.plan.target, change.goal.base, *(a.commit for a in change.goal.overlays)]
+    shown = [change.goal.base, change.plan.target, *(a.commit for a in change.goal.overlays)]
     undoing.pin(sysroot, generation, shown, (*prepared.layers, *moved))
     return generation
 

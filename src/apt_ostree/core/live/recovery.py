@@ -10,13 +10,14 @@ from typing import Any
 from apt_ostree.core import host
 from apt_ostree.core.live import confirmation, etc_restore, undoing
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.overlays import startup
+from apt_ostree.core.overlays import startup, store
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.system import files, statedb
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
@@ -35,9 +36,12 @@ def recover(report: Report, *, at: str = "call") -> Mapping[str, Any]:
 
 def _at_boot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """End what earlier boots left, and show the overlays that persist, before services start."""
+    store.sync_refs(sysroot, db)  # before the refs of generations go, which may be the only ones yet
     _end_before_soft_reboot(report, sysroot, db)
     _clear_earlier_boots(report, sysroot, db)
     startup.show_overlays(report, sysroot, db)
+    shown = frozenset(name for generation in db.generations() for name in generation.layers)
+    layers.remove_checkouts(undoing.layers_dir(sysroot), shown)
     if not db.generations() and not db.overlays():
         statedb.MARKER.unlink(missing_ok=True)
     return True

@@ -280,7 +280,7 @@ def forget(sysroot: Sysroot, db: StateDb, number: int, *, outcome: Outcome, note
 
 
 def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[str]) -> None:
-    """Keep a generation's commits from being pruned: what it shows, the whole first, and further ones."""
+    """Keep a generation's commits from being pruned: what it shows, the base first, and further ones."""
     prefix = f"{_REFS}/{number}"
     wanted = {f"{prefix}/target": shown[0]}
     names = dict.fromkeys((*further, *shown[1:]))

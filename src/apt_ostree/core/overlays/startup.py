@@ -9,7 +9,7 @@ from typing import Any
 
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import edit, stack, store
+from apt_ostree.core.overlays import edit, image, stack, store
 from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError
@@ -34,6 +34,7 @@ def show_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Show what persists. Whatever is wrong with an overlay, the boot goes on without it."""
     _end_temporary(report, sysroot, db)
     _leave_out_suspects(report, sysroot, db)
+    _renew_image_overlays(report, sysroot, db)
     known = store.load(sysroot.repo, db.overlays())
     enabled = [overlay for overlay in known.values() if overlay.state.enabled]
     if not enabled:
@@ -47,6 +48,17 @@ def show_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         report(Message(note, "warning"))
     if engine.show_at_boot(report, sysroot, db, goal):
         systemd.start(("default.target",), block=False)
+
+
+def _renew_image_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
+    """Have the overlays of the image as the booted tree has them."""
+    known = tuple(store.load(sysroot.repo, db.overlays()).values())
+    try:
+        moves = list(image.renewed(sysroot, look(sysroot, db).booted, known))
+    except AptOstreeError as error:
+        report(Message(f"overlays of the image stay as they were: {error.message}", "warning"))
+        return
+    _record(sysroot, db, moves, "boot", "as the booted image has them")
 
 
 def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:

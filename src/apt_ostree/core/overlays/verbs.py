@@ -14,7 +14,7 @@ from typing import Any
 from apt_ostree.core import host
 from apt_ostree.core.live import engine, etc_planning, undoing
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import edit, stack, store
+from apt_ostree.core.overlays import edit, image, stack, store
 from apt_ostree.core.overlays.edit import Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import Refused, UsageError
@@ -68,11 +68,17 @@ def usroverlay(
     wishes = engine.Wishes(**{"verb": "usroverlay", **options})
     with prepared("change an overlay", report, dry_run=dry_run) as bench:
         overlay = None if create else _chosen(bench, name)
+        if enable and overlay is None and not create:
+            assert name
+            moves = [store.transition(None, _of_image(bench, name))]
+            return change(bench, moves, wishes, dry_run=dry_run)
         if overlay and overlay.definition.scope is Scope.GLOBAL and (edits or changes or rename or remove):
             raise Refused(
                 f"overlay {overlay.id} belongs to the image and cannot be changed",
                 hint="enable or disable it, or make one of your own that inherits from it",
             )
+        if overlay is None and not create:
+            raise Refused(f"overlay {name} belongs to the image", hint="it can be enabled and disabled")
         if remove:
             assert overlay
             return change(bench, [Transition(overlay.id, overlay.state, None)], wishes, dry_run=dry_run)
@@ -91,13 +97,22 @@ def prepared(what: str, report: Report, *, dry_run: bool = False) -> Iterator[Be
     """Open the system for a change of overlays; what was interrupted is finished first."""
     with host.changing(what, report) as sysroot, statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        store.sync_refs(sysroot, db)  # a killed call may not have come to that
         known = store.load(sysroot.repo, db.overlays())
         yield Bench(report, sysroot, db, look(sysroot, db), known)
 
 
-def _chosen(bench: Bench, name: str | None) -> Overlay:
-    """Return the overlay of that name, else the one last worked on, and say which."""
+def _of_image(bench: Bench, name: str) -> State:
+    """Return an overlay that ships with the image, taken in."""
+    return image.taken_in(bench.sysroot, bench.situation.booted, name.removeprefix("global/"), None)
+
+
+def _chosen(bench: Bench, name: str | None) -> Overlay | None:
+    """Return the overlay of that name, else the one last worked on; None: the image has it."""
     if name:
+        known = {o.id for o in bench.known.values()} | {o.definition.name for o in bench.known.values()}
+        if name not in known and name.removeprefix("global/") in _image_names(bench):
+            return None
         return store.find(bench.known, name)
     last = bench.db.note(store.LAST)
     if last and last in bench.known:
@@ -106,6 +121,10 @@ def _chosen(bench: Bench, name: str | None) -> Overlay:
     if len(bench.known) == 1:
         return next(iter(bench.known.values()))
     raise UsageError("which overlay is meant?", hint="name it with --name, or make one with --create")
+
+
+def _image_names(bench: Bench) -> list[str]:
+    return image.names(bench.sysroot, bench.situation.booted)
 
 
 def _defined(
@@ -127,6 +146,8 @@ def _defined(
     definition = replace(definition, **given)
     if rename:
         definition = replace(definition, name=checked_name(rename))
+    if definition.scope is Scope.GLOBAL and overlay is None:
+        raise UsageError("overlays of scope global ship with the image", hint="see docs/overlays.md")
     if definition.id in bench.known and (overlay is None or definition.id != overlay.id):
         raise UsageError(f"there is an overlay {definition.id} already")
     if definition.persistence is Persistence.HYBRID and not definition.persists:

@@ -1,0 +1,83 @@
+"""Overlays that ship with the image: directories in /usr/lib/apt-ostree/overlays, taken in when enabled.
+
+NAME/usr and NAME/etc hold the files, NAME/overlay.conf may set Priority, OnConflict and When in a section
+[Overlay]. They are read from the booted tree, so that no overlay can replace another one.
+"""
+
+from __future__ import annotations
+
+import configparser
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.overlays.edit import Content, Edit, Ground
+from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.errors import UsageError
+from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.overlay import Definition, OnConflict, Scope, State, Transition, checked_name
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import boot_id
+
+_PLACE = "usr/lib/apt-ostree/overlays"
+_SETTINGS = ("priority", "onconflict", "when")
+
+
+def names(sysroot: Sysroot, booted: Deployment) -> list[str]:
+    """Return the names of the image's overlays."""
+    place = sysroot.directory(booted) / _PLACE
+    return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+
+
+def taken_in(sysroot: Sysroot, booted: Deployment, name: str, known: Overlay | None) -> State:
+    """Return an overlay of the image as it is in the booted tree; what is the same keeps its commit."""
+    place = sysroot.directory(booted) / _PLACE / checked_name(name)
+    definition = _definition(place, name, booted.checksum)
+    edits = [Edit("add", f"/{top}/{path.name}", str(path)) for top, path in _tops(place)]
+    content = edit.apply(sysroot.repo, Content(definition), edits, Ground(booted.checksum))
+    if known and edit.read(sysroot.repo, known.definition, known.state.commit) == content:
+        return known.state
+    parent = known.state.commit if known else None
+    commit = edit.write(sysroot.repo, content, parent=parent, subject=f"as in {booted.checksum[:12]}")
+    return State(definition.id, commit, known.state.enabled if known else True, boot_id())
+
+
+def renewed(sysroot: Sysroot, booted: Deployment, known: Sequence[Overlay]) -> Iterator[Transition]:
+    """Yield what makes the image's overlays that are enabled what they are in the booted tree."""
+    present = names(sysroot, booted)
+    for overlay in known:
+        if overlay.definition.scope is Scope.GLOBAL and overlay.state.enabled:
+            name = overlay.definition.name
+            after = taken_in(sysroot, booted, name, overlay) if name in present else None
+            if after != overlay.state:
+                yield store.transition(overlay, after)
+
+
+def _tops(place: Path) -> Iterator[tuple[str, Path]]:
+    for top in ("usr", "etc"):
+        if (place / top).is_dir():
+            yield from ((top, path) for path in sorted((place / top).iterdir()))
+
+
+def _definition(place: Path, name: str, base: str) -> Definition:
+    definition = Definition(name, Scope.GLOBAL, made_on=base)
+    file = place / "overlay.conf"
+    if not file.is_file():
+        return definition
+    parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
+    try:
+        parser.read_string(file.read_text(), str(file))
+        rows = dict(parser["Overlay"]) if parser.has_section("Overlay") else {}
+        if unknown := sorted(rows.keys() - set(_SETTINGS)):
+            raise UsageError(
+                f"{file}: unknown setting {unknown[0]!r}", hint="known: Priority, OnConflict, When"
+            )
+        return replace(
+            definition,
+            priority=int(rows.get("priority", definition.priority)),
+            on_conflict=OnConflict(rows.get("onconflict", definition.on_conflict)),
+            when=rows.get("when", ""),
+        )
+    except (configparser.Error, ValueError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
