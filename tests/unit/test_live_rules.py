@@ -357,5 +357,6 @@ def test_undoing_added_accounts_keeps_all_others(before: str, change: str, own: 
 def test_an_added_account_that_was_changed_since_is_known():
     before, after = "root:*:1::::::\n", "root:*:1::::::\nweb:!*:::::::\n"
     assert accounts.changed_since(after, before, after) == frozenset()
+    assert accounts.changed_since(before, before, after) == frozenset()  # an undo was here before
     assert accounts.changed_since("root:$y$new:2::::::\nweb:!*:::::::\n", before, after) == frozenset()
     assert accounts.changed_since("root:*:1::::::\nweb:$y$hash:3::::::\n", before, after) == {"web"}

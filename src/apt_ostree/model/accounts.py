@@ -130,9 +130,12 @@ def without_names(text: str, gone: frozenset[str]) -> str:
 
 
 def changed_since(current: str, before: str, after: str) -> frozenset[str]:
-    """Return the names that were added between `before` and `after` and have another line now."""
+    """Return the names that were added between `before` and `after` and have another line now.
+
+    One that is gone is not among them: an undo that was interrupted had come to this file already.
+    """
     added = frozenset(after.splitlines()) - frozenset(before.splitlines())
-    new = names(after) - names(before)
+    new = (names(after) - names(before)) & names(current)
     present = frozenset(current.splitlines())
     return frozenset(name for line in added - present if (name := line.partition(":")[0]) in new)
 

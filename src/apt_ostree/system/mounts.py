@@ -77,7 +77,8 @@ def in_namespace_of(pid: int) -> Iterator[None]:
         try:
             yield
         finally:
-            _check(_libc.setns(ours, CLONE_NEWNS), "own mount namespace")
+            if _libc.setns(ours, CLONE_NEWNS) < 0:  # what follows, an undo too, must not happen over there
+                _check(_libc.setns(ours, CLONE_NEWNS), "own mount namespace")
             os.fchdir(cwd)
     finally:
         for fd in (theirs, ours, cwd):
