@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
@@ -17,6 +16,17 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.integration.trees import (
+    ENTRIES,
+    MODES,
+    NAMES,
+    TREES,
+    build,
+    describe,
+    mounted,
+    numbers,
+    write_commit,
+)
 
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import mountinfo, mounts, usrview
@@ -24,7 +34,6 @@ from apt_ostree.system.ostree import commit, diff, layers, overlay_commit
 from apt_ostree.system.ostree.repo import Repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
-_numbers = itertools.count()
 _limits = settings(
     deadline=None,
     max_examples=60,
@@ -32,120 +41,29 @@ _limits = settings(
 )
 
 
-@pytest.fixture(scope="module")
-def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """An empty file system in a mount namespace of the module's own."""
-    outside = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    mounts.enter_private_namespace()
-    place = tmp_path_factory.mktemp("live")
-    mounts.mount("none", place, "tmpfs", data="mode=755")
-    try:
-        yield place
-    finally:
-        assert mounts._libc.setns(outside, mounts.CLONE_NEWNS) == 0  # os.setns is of Python 3.12
-        os.close(outside)
-
-
-# --- trees
-
-#: ("file", mode, uid, text) | ("link", target) | ("dir", mode, uid, entries)
-_names = st.sampled_from(["a", "b", "c", "läng lich"])
-_files = st.tuples(
-    st.just("file"),
-    st.sampled_from([0o644, 0o755, 0o4755, 0o600]),
-    st.sampled_from([0, 7]),
-    st.sampled_from(["", "1", "2"]),
-)
-_links = st.tuples(st.just("link"), st.sampled_from(["a", "../b", "/nowhere"]))
-_modes = st.sampled_from([0o755, 0o700, 0o2775, 0o1777])
-
-
-def _directories(child):
-    return st.tuples(
-        st.just("dir"), _modes, st.sampled_from([0, 7]), st.dictionaries(_names, child, max_size=4)
-    )
-
-
-_entries = st.recursive(_files | _links, _directories, max_leaves=10)
-_trees = _directories(_entries)
-
-
-def _build(entry, path: Path) -> None:
-    match entry:
-        case ("file", mode, uid, text):
-            path.write_text(text)
-            os.chown(path, uid, uid)
-            path.chmod(mode)
-        case ("link", target):
-            path.symlink_to(target)
-        case ("dir", mode, uid, entries):
-            path.mkdir()
-            for name, child in entries.items():
-                _build(child, path / name)
-            os.chown(path, uid, uid)
-            path.chmod(mode)
-
-
-def _describe(top: Path) -> dict[str, tuple]:
-    found = {}
-    for path in [top, *sorted(top.rglob("*"))]:
-        info = path.lstat()
-        row = (stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid)
-        if path.is_symlink():
-            row += (os.readlink(path),)
-        elif path.is_file():
-            row += (path.read_bytes(),)
-        found[str(path.relative_to(top))] = row
-    return found
-
-
-def _commit(repo: Path, tree, work: Path) -> str:
-    root = work / f"tree{next(_numbers)}"
-    root.mkdir()
-    _build(tree, root / "usr")
-    written = commit.commit_directory(
-        repo, root, "test", subject="x", timestamp=0, metadata={}, keep_parent=False
-    )
-    shutil.rmtree(root, ignore_errors=True)
-    return written.checksum
-
-
-def _mounted(lowers: list[Path], work: Path, upper: tuple[str, str] | None = None) -> Path:
-    target, scratch = work / "merged", work / "scratch"
-    for path in (target, scratch):
-        path.mkdir()
-    overlay = mounts.new_overlay(
-        [str(lower) for lower in lowers], source="test", scratch=scratch, upper=upper,
-        options=usrview._OPTIONS, read_only=upper is None,
-    )  # fmt: skip
-    mounts.attach(overlay, target)
-    os.close(overlay)
-    return target
-
-
 def _fsck(repo: Path) -> None:
     subprocess.run(["ostree", "fsck", "--quiet", f"--repo={repo}"], check=True, capture_output=True)
 
 
-@given(_trees, _trees)
+@given(TREES, TREES)
 @_limits
 def test_a_layer_turns_one_tree_into_another(disk: Path, old, new):
-    work = disk / f"case{next(_numbers)}"
+    work = disk / f"case{next(numbers)}"
     work.mkdir()
     path = work / "repo"
-    first, second = _commit(path, old, work), _commit(path, new, work)
+    first, second = write_commit(path, old, work), write_commit(path, new, work)
     repo = Repo.open(path)
     difference = diff.diff_commits(repo, first, second)
     repo.checkout(first, work, "old", subpath="/usr")
     repo.checkout(second, work, "new", subpath="/usr")
     if difference is None:
-        assert _describe(work / "old") == _describe(work / "new")
+        assert describe(work / "old") == describe(work / "new")
         return
     layer = layers.check_out(repo, layers.write_layer(repo, difference, subject="layer"), work / "layers")
-    merged = _mounted([layer, work / "old"], work)
+    merged = mounted([layer, work / "old"], work)
     try:
-        assert _describe(merged) == _describe(work / "new")
-        assert _describe(work / "old") != _describe(work / "new")
+        assert describe(merged) == describe(work / "new")
+        assert describe(work / "old") != describe(work / "new")
         assert list(flatten(difference)) or difference.own_change
     finally:
         mounts.umount(merged)
@@ -153,12 +71,12 @@ def test_a_layer_turns_one_tree_into_another(disk: Path, old, new):
     shutil.rmtree(work)
 
 
-_paths = st.lists(_names, min_size=1, max_size=3).map("/".join)
+_paths = st.lists(NAMES, min_size=1, max_size=3).map("/".join)
 _edits = st.lists(
     st.one_of(
-        st.tuples(st.just("put"), _paths, _entries),
+        st.tuples(st.just("put"), _paths, ENTRIES),
         st.tuples(st.just("remove"), _paths),
-        st.tuples(st.just("mode"), _paths, _modes),
+        st.tuples(st.just("mode"), _paths, MODES),
         st.tuples(st.just("append"), _paths),
         st.tuples(st.just("move"), _paths, _paths),
     ),
@@ -174,7 +92,7 @@ def _edit(top: Path, words) -> None:
             return
         if words[0] == "put":
             _remove(path)
-            _build(words[2], path)
+            build(words[2], path)
         elif path.lstat() and not target.is_relative_to(path) and not path.is_relative_to(target):
             _remove(target)
             shutil.move(path, target)
@@ -195,13 +113,13 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-@given(_trees, _edits)
+@given(TREES, _edits)
 @_limits
 def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits):
-    work = disk / f"case{next(_numbers)}"
+    work = disk / f"case{next(numbers)}"
     work.mkdir()
     path = work / "repo"
-    base = _commit(path, tree, work)
+    base = write_commit(path, tree, work)
     repo = Repo.open(path)
     repo.checkout(base, work, "old", subpath="/usr")
     for name in ("upper", "work"):
@@ -209,7 +127,7 @@ def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits)
     info = (work / "old").stat()
     os.chown(work / "upper", info.st_uid, info.st_gid)
     (work / "upper").chmod(stat.S_IMODE(info.st_mode))
-    merged = _mounted([work / "old"], work, (str(work / "upper"), str(work / "work")))
+    merged = mounted([work / "old"], work, (str(work / "upper"), str(work / "work")))
     full = work / "full"
     try:
         for words in edits:
@@ -276,7 +194,7 @@ def _generation(top: Path, number: int) -> Path:
 @pytest.fixture
 def usr(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A /usr of our own, in a namespace that the view takes for PID 1's."""
-    top = disk / f"switch{next(_numbers)}"
+    top = disk / f"switch{next(numbers)}"
     top.mkdir()
     mounts.mount("none", top, "tmpfs", data="mode=755")
     _generation(top, 0).rename(top / "usr")
@@ -378,7 +296,7 @@ def test_submounts_come_along(usr: Path):
 def test_a_single_directory_can_be_shown(usr: Path):
     _own_peer_group(usr)
     usrview.show(1, [_generation(usr.parent, 1)], scratch=usr.parent / "scratch")
-    assert _number(usr) == "1" and _describe(usr) == _describe(usr.parent / "generation1")
+    assert _number(usr) == "1" and describe(usr) == describe(usr.parent / "generation1")
 
 
 def test_an_unlocked_view_is_writable_and_keeps_its_edits(usr: Path):

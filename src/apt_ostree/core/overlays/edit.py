@@ -171,6 +171,12 @@ def regular(path: Path, *, what: str = "") -> FileState:
         raise Refused(
             f"{what or path} is a device, a socket or a pipe, and an overlay holds none (rule device-node)"
         )
+    try:  # OSTree keeps names and targets as UTF-8
+        os.fsencode(path).decode()
+        if stat.S_ISLNK(mode):
+            os.fsencode(path.readlink()).decode()
+    except UnicodeDecodeError as error:
+        raise Refused(f"the name or target of {os.fspath(path)!r} is not UTF-8 (rule bad-path)") from error
     return files.read_state(path)
 
 

@@ -43,31 +43,78 @@ def goal(
     """
     by_definition = {o.definition.id: o for o in overlays}
     ordered = [by_definition[d.id] for d in in_order(o.definition for o in by_definition.values())]
-    again = {(a.id, a.commit): a for a in shown_now.overlays} if shown_now and shown_now.base == base else {}
-    applied: list[Applied] = []
-    expected: dict[str, str] = {}
+    again = _reusable(repo, base, shown_now) if shown_now and shown_now.base == base else {}
+    pieces: list[_Piece] = []
     notes: list[str] = []
     for overlay in ordered:
         same = again.get((overlay.id, overlay.state.commit))
         if same and _is_plain(overlay.definition):
-            applied.append(same)
-        else:
-            found = effective(repo, overlay, base, known)
-            notes += found.notes
-            if not found.nodes:
-                continue
+            pieces.append(same)
+            continue
+        found = effective(repo, overlay, base, known)
+        notes += found.notes
+        if found.nodes:
             refuse_breaches(repo, overlay.definition, found, allowed)
-            root = trees.root_metadata(repo, base)
-            layer = trees.write_layer(
-                repo, found.nodes, found.base, root, subject=f"{overlay.id} {overlay.state.commit}"
-            )
-            applied.append(Applied(overlay.id, overlay.state.commit, layer))
-        expected = {p: s for p, (_o, s) in overlay.definition.against.items() if s} | expected
+            pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes))
+    pieces = _without_lost_removals(pieces, base=trees.of_base(repo, base, _removed(pieces)))
+    root = trees.root_metadata(repo, base)
+    layers = (p.layer or trees.write_layer(repo, p.nodes, root, subject=f"{p.id} {p.commit}") for p in pieces)
+    applied = tuple(Applied(p.id, p.commit, layer) for p, layer in zip(pieces, layers, strict=True))
     commit = base
     if applied:
-        lowest_first = [trees.read(repo, a.layer, "/") for a in reversed(applied)]
-        commit = trees.compose(repo, base, lowest_first, [f"{a.id} {a.commit}" for a in applied])
-    return Goal(base, commit, tuple(applied), expected, tuple(notes))
+        marks = [f"{a.id} {a.commit}" for a in applied]
+        commit = trees.compose(repo, base, [piece.nodes for piece in reversed(pieces)], marks)
+    expected: dict[str, str] = {}
+    for overlay in reversed(ordered):
+        expected |= {path: state for path, (_object, state) in overlay.definition.against.items() if state}
+    return Goal(base, commit, applied, expected, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """An overlay's part of a stack; layer: where it is there already."""
+
+    id: str
+    commit: str
+    nodes: Mapping[str, Node]
+    layer: str = ""
+
+
+def _reusable(repo: Repo, base: str, shown_now: Goal) -> dict[tuple[str, str], _Piece]:
+    """Return the pieces that are shown, by overlay and commit; none where one depends on those below it."""
+    pieces = [_Piece(a.id, a.commit, trees.read(repo, a.layer, "/"), a.layer) for a in shown_now.overlays]
+    below = trees.of_base(repo, base, _removed(pieces))
+    if any(below[path].kind == "directory" for path in _removed(pieces) if path in below):
+        return {}
+    return {(piece.id, piece.commit): piece for piece in pieces}
+
+
+def _removed(pieces: Iterable[_Piece]) -> set[str]:
+    return {path for piece in pieces for path, node in piece.nodes.items() if node.kind == "whiteout"}
+
+
+def _without_lost_removals(pieces: Sequence[_Piece], *, base: Mapping[str, Node]) -> list[_Piece]:
+    """Drop what pieces, the topmost first, remove from a directory that one below them removes whole.
+
+    Overlayfs would list it as a file: nothing is below that directory any more to remove it from.
+    """
+    gone: set[str] = set()
+    result: list[_Piece] = []
+    for piece in reversed(pieces):
+        lost = {
+            path
+            for path, node in piece.nodes.items()
+            if node.kind == "whiteout" and gone.intersection(parents(path))
+        }
+        if lost:
+            left = {path: node for path, node in piece.nodes.items() if path not in lost}
+            result.append(replace(piece, nodes=_without_empty(left, base), layer=""))
+        else:
+            result.append(piece)
+        gone -= {path for path, node in result[-1].nodes.items() if node.kind == "directory"}
+        removed = _removed(result[-1:])
+        gone |= {path for path in removed if path in base and base[path].kind == "directory"}
+    return list(reversed(result))
 
 
 def _is_plain(definition: Definition) -> bool:
@@ -98,7 +145,13 @@ def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overl
             )
             if not kept:
                 del nodes[path]
+    # Directories keep the metadata of the base.
+    nodes |= {p: present[p] for p, n in nodes.items() if _is_directory(n) and _is_directory(present.get(p))}
     return Effective(_without_empty(nodes, present), present, tuple(notes))
+
+
+def _is_directory(node: Node | None) -> bool:
+    return node is not None and node.kind == "directory"
 
 
 def _gather(
@@ -143,7 +196,15 @@ def _rendered(repo: Repo, overlay: Overlay, values: Mapping[str, str]) -> Iterat
 
 
 def _without_empty(nodes: dict[str, Node], base: Mapping[str, Node]) -> dict[str, Node]:
-    """Drop directories that are only the way to paths that are not there (any more)."""
+    """Drop what leads to nothing: directories, and removals in directories that the base does not have.
+
+    Overlayfs lists such a removal as a file (a whiteout in a directory that is not merged).
+    """
+    nodes = {
+        path: node
+        for path, node in nodes.items()
+        if node.kind != "whiteout" or "/" not in path or path.rpartition("/")[0] in base
+    }
     used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
     fresh = {p for p, n in nodes.items() if n.kind == "directory" and p not in base}
     used |= {above for path in fresh for above in (*parents(path), path)}
@@ -156,9 +217,11 @@ def refuse_breaches(repo: Repo, definition: Definition, found: Effective, allowe
         _items(repo, found), scope=definition.scope, allowed=(*allowed, *definition.allow)
     )
     if breaches:
+        first = {breach.rule: breach for breach in reversed(breaches)}  # every rule is named
+        told = [*first.values(), *(breach for breach in breaches if breach not in first.values())]
         raise Refused(
             f"overlay {definition.id} breaks {len(breaches)} rules of content and is not activated",
-            details=[f"{b.path}: {b.message} ({b.rule})" for b in breaches[:20]],
+            details=[f"{b.path}: {b.message} ({b.rule})" for b in told[:20]],
             hint="change it, or allow a rule to be broken with --allow=RULE; some never may be",
         )
 

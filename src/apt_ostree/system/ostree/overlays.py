@@ -80,19 +80,12 @@ def write(
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata)
 
 
-def write_layer(repo: Repo, nodes: Nodes, base: Nodes, root: str, *, subject: str) -> str:
-    """Write the layer of an overlay: what the base has of its directories has the base's metadata.
-
-    base: what the base has of the nodes; root: the metadata object of the base's /usr.
-    """
-    known = {
-        path: base[path] if path in base and base[path].kind == node.kind == "directory" else node
-        for path, node in nodes.items()
-    }
+def write_layer(repo: Repo, nodes: Nodes, root: str, *, subject: str) -> str:
+    """Write the layer of an overlay; root: the metadata object of the base's /usr."""
     with repo.transaction():
         tree = OSTree.MutableTree.new()
         tree.set_metadata_checksum(root)
-        _fill(tree, known, write_whiteout(repo))
+        _fill(tree, nodes, write_whiteout(repo))
         with explained("write the layer of an overlay"):
             _ok, written = repo.handle.write_mtree(tree, None)
         return repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
