@@ -150,9 +150,9 @@ def _base_of(items: Iterable[Item]) -> Iterator[Item]:
 def _can_come_in_a_commit(items: Sequence[Item]) -> bool:
     kinds = {item.path: item.type for item in items}
     owners = (number for item in items for number in (item.uid, item.gid))
-    if "other" in {*kinds.values(), *(item.base for item in items)} or not all(
-        0 <= n < 2**32 - 1 for n in owners
-    ):
+    storable = {"file", "symlink", "directory", "whiteout", "absent"}
+    types = {*kinds.values(), *(item.base for item in items)}
+    if not (types <= storable and all(0 <= n < 2**32 - 1 for n in owners)):
         return False
     if any(re.search("[\udc80-\udcff\0]", item.path + item.target) for item in items):
         return False
