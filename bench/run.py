@@ -23,7 +23,7 @@ from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
 
 _PAGE = _CHECKOUT / "docs/benchmarks.md"
-_TOPICS = ("compose", "installs", "update", "switch", "startup", "memory", "changes", "tree")
+_TOPICS = ("compose", "installs", "update", "switch", "startup", "memory", "changes", "tree", "overlays")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,9 @@ class Amount:
     files: tuple[int, ...] = (20_000, 60_000)
     rounds: int = 9
     tree_rounds: int = 5
+    overlay_boots: int = 4
+    overlay_rounds: int = 3
+    overlay_sizes: int = 9
 
 
 _QUICK = Amount(
@@ -53,6 +56,9 @@ _QUICK = Amount(
     files=(20_000,),
     rounds=5,
     tree_rounds=3,
+    overlay_boots=2,
+    overlay_rounds=2,
+    overlay_sizes=5,
 )
 
 
@@ -89,6 +95,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if "update" in topics:
         found["update"] = _measure_update(arguments, amount.updates)
         topics.remove("update")
+    if "overlays" in topics:
+        found["overlays"] = _measure_overlays(arguments, amount)
+        topics.remove("overlays")
     if topics:
         with machine.booted(
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
@@ -116,6 +125,30 @@ def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any
             lambda: found["peer"].append(machine.measure(plain, "update-plain")),
         ):
             pass
+    return found
+
+
+def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:
+    """Measure overlays in machines of their own; both sides have boots of their own, in turns."""
+    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
+    found: dict[str, Any] = {"ours": [], "peer": [], "create": {}}
+    with machine.booted(f"{arguments.machine}-overlay", **options) as small:
+        found["disk"] = machine.measure(small, "overlays-disk", generations=20)
+        small.reboot()
+        found["sizes"] = machine.measure(
+            small, "overlays-sizes", few=200, many=5000, rounds=amount.overlay_sizes
+        )
+    with machine.booted(f"{arguments.machine}-overlays", **options) as booted:
+        for number in range(amount.overlay_boots + 1):
+            for side in ("ours", "peer"):
+                machine.measure(booted, "overlays-prepare", side=side)
+                booted.reboot()
+                if number == 0:
+                    found["create"][side] = machine.measure(booted, "overlays-create", side=side)
+                    continue
+                found[side].append(
+                    machine.measure(booted, "overlays", side=side, rounds=amount.overlay_rounds, refreshes=3)
+                )
     return found
 
 

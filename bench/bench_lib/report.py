@@ -59,6 +59,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("switch", _switch_rows),
         ("startup", _startup_rows),
         ("compose", _compose_rows),
+        ("overlays", _overlay_rows),
         ("memory", _memory_rows),
         ("changes", _growth_rows),
     ):
@@ -157,6 +158,53 @@ def _memory_rows(found: Mapping[str, Mapping[str, int]]) -> list[Row]:
             Row(f"peak memory, {verb}: {name}", f"{peak / 1000:.0f} MB", "200 MB", peak / _MEMORY_LIMIT, 1)
         )
     return made
+
+
+def _overlay_rows(found: Mapping[str, Any]) -> list[Row]:
+    """Return what many overlays take, and what the number of files does to one."""
+    sides = {
+        side: {key: [s for boot in found[side] for s in boot[key]] for key in found[side][0]}
+        for side in ("ours", "peer")
+    }
+    create, ours, peer = found["create"], sides["ours"], sides["peer"]
+    seen = {side: sum(reader["failures"] for reader in sides[side]["readers"]) for side in sides}
+    each = {side: seen[side] / sum(reader["switches"] for reader in sides[side]["readers"]) for side in sides}
+    made = [
+        _compared("overlays: create each of 50, against copying + refresh", create["ours"], create["peer"]),
+        _compared("overlays: --list, against sysext list", ours["list"], peer["list"]),
+        _compared("overlays: reorder one of 50, against refresh", ours["reorder"], peer["reorder"]),
+        _compared("overlays: switch one of 50 off, against refresh", ours["off"], peer["off"]),
+        _compared("overlays: switch one of 50 on, against refresh", ours["on"], peer["on"]),
+        _compared("overlays: boot with 50, against sysext's service", ours["boot"], peer["boot"]),
+        Row(
+            "overlays: failed lookups, each reader and reordering",
+            f"{each['ours']:g}",
+            f"{each['peer']:.0f}",
+            float(seen["ours"]),
+            0.0,
+            min(sum(boot["readers"][0]["switches"] for boot in found[side]) for side in sides),
+        ),
+    ]
+    few, many = sorted(found["sizes"], key=int)
+    between = f"{many} files, against {few}"
+    steps = [[s for key in ("on", "off") for s in found["sizes"][size][key]] for size in (many, few)]
+    made.append(
+        _compared(f"overlays: the switch, {between}", *([s[_SWITCH] for s in one] for one in steps), 2)
+    )
+    for key, word in (("on", "--enable"), ("off", "--disable")):
+        totals = ([step["total"] for step in found["sizes"][size][key]] for size in (many, few))
+        made.append(_compared(f"overlays: the whole {word}, {between}", *totals))
+    rows = [(f"an overlay of {_files(one)}", one) for one in found["disk"]["overlays"]]
+    rows.append(("a generation that switches 200 files", found["disk"]["generation"]))
+    for what, one in rows:
+        sizes = (f"{one[key] / 1000:.0f} kB" for key in ("used", "bytes"))
+        made.append(Row(f"overlays: disk, {what}, against their bytes", *sizes, one["used"] / one["bytes"]))
+    return made
+
+
+def _files(one: Mapping[str, int]) -> str:
+    each = one["bytes"] // one["files"]
+    return f"{one['files']} new file{'s' if one['files'] > 1 else ''} of {each // 1000} kB"
 
 
 def _growth_rows(found: Mapping[str, Any]) -> list[Row]:

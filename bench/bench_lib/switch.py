@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +11,9 @@ from typing import Any
 
 from apt_ostree.system import mounts, usrview
 from bench_lib import product
-from bench_lib.measure import BenchError, interleaved, run
+from bench_lib.measure import interleaved, run
+from bench_lib.readers import readers
 
-_READERS = 4
 #: Only the layer, and the extension, have it.
 _FILE = "/usr/share/doc/tree/copyright"
 _HOME = Path("/sysroot/ostree/apt-ostree/bench")
@@ -73,9 +70,9 @@ class _View:
     def block(self, switches: int) -> None:
         self._show()
         try:
-            with _readers(self._found["idle"]):
+            with readers(self._found["idle"], (_FILE,)):
                 time.sleep(1)
-            with _readers(self._found["ours"], switches), _swap_timed(self._found["swap"]):
+            with readers(self._found["ours"], (_FILE,), switches), _swap_timed(self._found["swap"]):
                 for _number in range(switches):
                     self._found["show"].append(self._show())
                     time.sleep(_PAUSE)
@@ -97,7 +94,7 @@ def _refresh_block(refreshes: int, found: dict[str, Any]) -> None:
     with mounts.in_namespace_of(1):
         run("systemd-sysext", "merge")
     try:
-        with _readers(found["peer"], refreshes), mounts.in_namespace_of(1):
+        with readers(found["peer"], (_FILE,), refreshes), mounts.in_namespace_of(1):
             for _number in range(refreshes):
                 began = time.perf_counter()
                 run("systemd-sysext", "refresh")
@@ -140,65 +137,3 @@ def _swap_timed(found: list[float]) -> Iterator[None]:
         yield
     finally:
         usrview._swap = swap
-
-
-# --- readers
-
-
-@contextmanager
-def _readers(found: list[dict[str, float]], switches: int = 0) -> Iterator[None]:
-    """Let readers loop meanwhile, and append what each of them saw."""
-    running = [_start_reader() for _ in range(_READERS)]
-    for _pid, pipe in running:
-        os.read(pipe, 1)  # it has begun
-    try:
-        yield
-    finally:
-        for pid, pipe in running:
-            os.kill(pid, signal.SIGTERM)
-            with os.fdopen(pipe) as stream:
-                seen = json.loads(stream.read())
-            os.waitpid(pid, 0)
-            if not seen["reads"]:
-                raise BenchError(f"{_FILE} was never there to be read")
-            found.append({**seen, "switches": switches})
-
-
-def _start_reader() -> tuple[int, int]:
-    ours, theirs = os.pipe()
-    pid = os.fork()
-    if pid:
-        os.close(theirs)
-        return pid, ours
-    try:
-        with mounts.in_namespace_of(1):
-            _read_on(theirs)
-    finally:
-        os._exit(0)  # not the way of the process that this is a copy of
-
-
-def _read_on(pipe: int) -> None:
-    """Open and read until SIGTERM; count failures, and take the longest time between two successes."""
-    going = True
-
-    def stop(*_: object) -> None:
-        nonlocal going
-        going = False
-
-    signal.signal(signal.SIGTERM, stop)
-    reads = failures = 0
-    longest = 0.0
-    last = time.perf_counter()
-    os.write(pipe, b" ")
-    while going:
-        try:
-            fd = os.open(_FILE, os.O_RDONLY)
-        except OSError:
-            failures += 1
-            continue
-        os.read(fd, 4096)
-        os.close(fd)
-        now = time.perf_counter()
-        longest, last = max(longest, now - last), now
-        reads += 1
-    os.write(pipe, json.dumps({"reads": reads, "failures": failures, "gap": longest}).encode())
