@@ -56,17 +56,22 @@ def _nodes(repo: Repo, files: dict[str, str | None], below: dict[str, Node]) -> 
     return nodes
 
 
-def _copied(view: dict[str, tuple], nodes: dict[str, Node], repo: Repo) -> None:
-    """Copy an overlay's files over a view, as cp and rm would."""
+def _copied(view: dict[str, tuple], nodes: dict[str, Node], below: dict[str, Node], repo: Repo) -> None:
+    """Copy an overlay's files over a view, as rm -r, mkdir -p and cp would."""
     for path, node in sorted(nodes.items(), key=lambda row: row[0].count("/")):
-        if node.kind != "directory":
-            for gone in [p for p in view if p == path or p.startswith(f"{path}/")]:
-                del view[gone]
-        if node.kind == "file":
-            view[path] = (0o100000, 0o644, 0, 0, repo.file_state(node.checksum).content)
-        elif node.kind == "directory" and (path not in view or view[path][0] != 0o040000):
-            state = repo.directory_state(node.checksum)
-            view[path] = (0o040000, state.mode, state.uid, state.gid)
+        if node.kind == "directory":
+            continue
+        for gone in [p for p in view if p == path or p.startswith(f"{path}/")]:
+            del view[gone]
+        if node.kind == "whiteout":
+            continue
+        for above in parents(path):
+            if above not in view or view[above][0] != 0o040000:
+                for gone in [p for p in view if p == above or p.startswith(f"{above}/")]:
+                    del view[gone]
+                state = repo.directory_state(below.get(above, nodes[above]).checksum)
+                view[above] = (0o040000, state.mode, state.uid, state.gid)
+        view[path] = (0o100000, 0o644, 0, 0, repo.file_state(node.checksum).content)
 
 
 @given(TREES, _overlays)
@@ -91,10 +96,8 @@ def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
 
     repo.checkout(base, work, "plain", subpath="/usr")
     view = describe(work / "plain")
-    layer_of = {applied.id: applied.layer for applied in goal.overlays}
     for definition in reversed(in_order(o.definition for o in known.values())):
-        if definition.id in layer_of:
-            _copied(view, trees.read(repo, layer_of[definition.id], "/"), repo)
+        _copied(view, trees.read(repo, known[definition.id].state.commit), below, repo)
     if goal.commit != base:
         repo.checkout(goal.commit, work, "composed", subpath="/usr")
         assert describe(work / "composed") == view

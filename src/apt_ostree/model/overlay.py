@@ -51,9 +51,9 @@ class Definition:
 
     persists: patterns of paths that stay after a reboot (hybrid); inherits: overlays by name whose files it
     has as well; when: the condition under which it is shown; conditions: path -> condition; values: for its
-    templates; allow: rules of content that it may break; user: for whom it is (scope user); made_on: the
-    base commit that it was made against; against: path -> (object of that base, digest of the state that
-    /etc had there, or "").
+    templates; allow: rules of content that it may break; user: for whom it is (scope user); hides: whether
+    it removes paths; made_on: the base commit that it was made against; against: path -> (object of that
+    base, digest of the state that /etc had there, or "").
     """
 
     name: str
@@ -68,6 +68,7 @@ class Definition:
     values: Mapping[str, str] = field(default_factory=dict)
     allow: tuple[str, ...] = ()
     user: str = ""
+    hides: bool = False
     made_on: str = ""
     against: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
@@ -132,6 +133,7 @@ def from_text(text: str) -> Definition:
             values={str(k): str(v) for k, v in found["values"].items()},
             allow=tuple(map(str, found["allow"])),
             user=str(found["user"]),
+            hides=bool(found["hides"]),
             made_on=str(found["made_on"]),
             against={str(k): (str(a), str(b)) for k, (a, b) in found["against"].items()},
         )

@@ -322,6 +322,12 @@ class StateDb:
         )
         return tuple(UnitRecord(row[0], row[1], bool(row[2])) for row in rows)
 
+    def settle_overlays(self, generations: Sequence[int]) -> None:
+        """Let overlays be what generations made of them, whatever becomes of these."""
+        with self._db:
+            rows = [(generation,) for generation in generations]
+            self._db.executemany("DELETE FROM transition WHERE generation = ?", rows)
+
     def revert(self, generation: int) -> None:
         """Make overlays again what they were before a generation, but for what was done to them since."""
         with self._db:

@@ -281,7 +281,7 @@ def _other_verb(
 
 def _absolute(source: str | None) -> str | None:
     """Return the path of a file or directory made absolute; a commit stays as it is."""
-    if source and ("/" in source or Path(source).exists()):
+    if source and not source.startswith("apt-ostree/") and ("/" in source or Path(source).exists()):
         return f"{Path(source).resolve()}{'/' if source.endswith('/') else ''}"
     return source
 

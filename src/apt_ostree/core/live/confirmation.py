@@ -60,9 +60,8 @@ def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
         return False
     going = [g for g in generations if g.id >= late[0].id]
     report(Message(f"Generation {late[0].id} was not confirmed in time and is undone."))
-    undoing.finish_undo(
-        report, sysroot, db, going, outcome=Outcome.UNCONFIRMED, note="it was not confirmed in time"
-    )
+    ending = undoing.Ending(Outcome.UNCONFIRMED, "it was not confirmed in time")
+    undoing.finish_undo(report, sysroot, db, going, ending)
     pending = sysroot.deployments().pending
     if pending and pending.staged and pending.checksum in {g.base for g in going}:
         sysroot.keep(lambda deployment: not deployment.staged)

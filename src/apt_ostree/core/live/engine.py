@@ -22,11 +22,10 @@ from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refus
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
-from apt_ostree.model.overlay import Applied, Goal, Transition
+from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import EtcAction, RestartPolicy, touches
 from apt_ostree.model.selection import Selection
-from apt_ostree.model.settings import Settings
-from apt_ostree.system import files, process, signals, statedb, systemd, systemd_login, usrview
+from apt_ostree.system import files, process, settings, signals, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -78,12 +77,12 @@ def apply_live(
     wishes = Wishes(**options)
     with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        if reset and not db.overlays():
+        if reset and not any(state.enabled for state in db.overlays()):
             policy = RestartPolicy(wishes.restart_services)
             return stepping_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         if selection:
             return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
-        # Overlays stay, so that going back to the booted tree is a change like others.
+        # Overlays that are enabled stay, so that going back to the booted tree is a change like others.
         commit = look(sysroot, db).booted.checksum if reset else _choose_target(sysroot, target)
         wishes = replace(wishes, allow_replacement=wishes.allow_replacement or reset)
         change = plan(report, sysroot, db, commit, wishes)
@@ -186,7 +185,8 @@ def _with_overlays(sysroot: Sysroot, db: StateDb, situation: Situation, base: st
 
     known = store.load(sysroot.repo, db.overlays())
     chosen = [known[state.id] for state in enabled]
-    return stack.goal(sysroot.repo, base, chosen, known=known, shown_now=situation.goal)
+    allowed = settings.load().overlay_allow
+    return stack.goal(sysroot.repo, base, chosen, known=known, shown_now=situation.goal, allowed=allowed)
 
 
 def carry_out(
@@ -215,6 +215,7 @@ def carry_out(
     statedb.mark()  # what is prepared in vain goes at the next boot
     with wishes.clock.step(report, "preparation"), task(report, "Preparing the layer"):
         prepared = _prepare(sysroot, situation, change)
+        _scan(situation, change, prepared)
     why = "a change of the running system"
     with systemd_login.inhibited(why), _undone_on_failure(report, sysroot, db, wishes):
         generation = _begin(
@@ -302,10 +303,6 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
         names = (layer,)
     names = (*(applied.layer for applied in change.goal.overlays), *names)
     directories = [layers.check_out(sysroot.repo, name, undoing.layers_dir(sysroot)) for name in names]
-    known = {applied.layer for applied in situation.goal.overlays}
-    for applied, directory in zip(change.goal.overlays, directories, strict=False):
-        if applied.layer not in known and change.settings.overlay_scanner:
-            _scan(applied, directory, change.settings)
     uppers = () if change.goal.unlock == "none" else frozen_uppers(situation)
     unlocking = uppers or change.goal.unlock not in (None, "none")
     writable = undoing.new_upper(sysroot, booted_usr) if unlocking else None
@@ -313,20 +310,23 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
     return Prepared(names, uppers, lowers, writable)
 
 
-def _scan(applied: Applied, directory: Path, settings: Settings) -> None:
-    """Have the administrator's scanner look at an overlay's files; what it does not like is not shown."""
-    program = settings.overlay_scanner[0]
-    try:
-        process.run(
-            [*settings.overlay_scanner, directory],
-            what=f"run the scanner {program}",
-            merge_stderr=True,
-            timeout=settings.scan_timeout,
-        )
-    except ExternalFailure as error:
-        raise Refused(
-            f"the scanner {program} does not accept overlay {applied.id}", details=error.details
-        ) from error
+def _scan(situation: Situation, change: Change, prepared: Prepared) -> None:
+    """Have the administrator's scanner look at overlays that are not shown yet."""
+    scanner, known = change.settings.overlay_scanner, {applied.layer for applied in situation.goal.overlays}
+    for applied, directory in zip(change.goal.overlays, prepared.lowers, strict=False):
+        if not scanner or applied.layer in known:
+            continue
+        try:
+            process.run(
+                [*scanner, directory],
+                what=f"run the scanner {scanner[0]}",
+                merge_stderr=True,
+                timeout=change.settings.scan_timeout,
+            )
+        except ExternalFailure as error:
+            raise Refused(
+                f"the scanner {scanner[0]} does not accept overlay {applied.id}", details=error.details
+            ) from error
 
 
 def frozen_uppers(situation: Situation) -> tuple[str, ...]:
@@ -357,6 +357,7 @@ def _begin(
             details=edited,
             hint="run the command again",
         )
+    etc += [EtcRecord(path, state, state) for path, state in change.etc_held.items()]
     etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in acting.outside_paths(change)]
     units = [UnitRecord(step.unit, step.action) for step in change.plan.units if step.acts]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()
@@ -388,7 +389,7 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, wishes: Wi
                 report(Message("The change failed and is being undone.", "warning"))
                 db.set_steps(begun[-1].id, wishes.clock.seconds)
                 note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
-                undoing.finish_undo(report, sysroot, db, begun, outcome=Outcome.FAILED, note=note)
+                undoing.finish_undo(report, sysroot, db, begun, undoing.Ending(Outcome.FAILED, note))
         except Incomplete as trouble:
             raise Incomplete(
                 f"the change failed ({failure}); {trouble.message}",

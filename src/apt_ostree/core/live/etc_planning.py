@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import EtcRecord, Generation
-from apt_ostree.model.overlay import Applied
+from apt_ostree.model.overlay import Applied, Goal
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system import files
@@ -41,29 +41,37 @@ class Cover:
 
 def cover(
     repo: Repo,
-    source: tuple[str, Sequence[Applied]],
-    target: tuple[str, Sequence[Applied]],
+    source: Goal,
+    target: Goal,
     *,
     expected: Mapping[str, str],
     without: Mapping[str, FileState],
 ) -> Cover:
-    """Find out which paths overlays show in the trees (commit, overlays) before and after a change."""
-    before, after = (covered(repo, overlays) for _commit, overlays in (source, target))
+    """Find out which paths overlays show in the trees before and after a change."""
+    before, after = (covered(repo, goal.base, goal.overlays) for goal in (source, target))
     if not (before or after):
         return Cover()
     paths = [f"etc/{path}" for path in before | after]
-    old, new = (trees.of_base(repo, commit, paths) for commit, _overlays in (source, target))
+    old, new = (trees.of_base(repo, commit, paths) for commit in (source.commit, target.commit))
     sides = {
         path: (_node_state(repo, old.get(f"etc/{path}")), _node_state(repo, new.get(f"etc/{path}")))
         for path in before | after
     }
-    return Cover(before, after, sides, expected, without)
+    seen = {path.removeprefix("etc/"): state for path, state in expected.items()}
+    return Cover(before, after, sides, seen, without)
 
 
-def covered(repo: Repo, overlays: Iterable[Applied]) -> frozenset[str]:
-    """Return the paths of /etc, relative to it, that overlays show or hide."""
-    found = (trees.read(repo, overlay.layer, "etc").items() for overlay in overlays)
-    return frozenset(path for nodes in found for path, node in nodes if node.kind != "directory")
+def covered(repo: Repo, base: str, overlays: Iterable[Applied]) -> frozenset[str]:
+    """Return the paths of /etc, relative to it, that overlays show or hide; of directories, new ones."""
+    found = [trees.read(repo, overlay.layer, "etc").items() for overlay in overlays]
+    directories = {path for nodes in found for path, node in nodes if node.kind == "directory"}
+    known = trees.of_base(repo, base, [f"etc/{path}" for path in directories])
+    return frozenset(
+        path
+        for nodes in found
+        for path, node in nodes
+        if node.kind != "directory" or f"etc/{path}" not in known
+    )
 
 
 def without_overlays(
@@ -77,7 +85,7 @@ def without_overlays(
     found: dict[str, tuple[FileState, str]] = {}
     shown: frozenset[str] = frozenset()
     for generation, records in steps:
-        now = covered(repo, generation.overlays)
+        now = covered(repo, generation.base, generation.overlays)
         fresh = {r.path: (r.before, base) for r in records if r.path in now - shown}
         found = {path: row for path, row in found.items() if path in now} | fresh
         shown, base = now, generation.base
@@ -133,7 +141,7 @@ def _action(state: FileState) -> EtcAction:
 
 def plan_etc(
     repo: Repo, changes: tuple[PathChange, ...], hidden: Cover
-) -> tuple[tuple[EtcStep, ...], dict[str, FileState], dict[str, FileState]]:
+) -> tuple[tuple[EtcStep, ...], dict[str, FileState], dict[str, FileState], dict[str, FileState]]:
     """Decide about each path below /usr/etc that differs between the trees.
 
     Return the steps in the order they are taken, and for each path that is changed its new state and the
@@ -161,7 +169,8 @@ def plan_etc(
         if _replaces_directory(step, states, seen) and files.holds_others(ETC / step.path, going):
             steps[index] = EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
             del states[step.path]
-    return _in_order(steps, states, seen), states, seen
+    held = {path: files.read_state(ETC / path) for path in hidden.after - hidden.before - states.keys()}
+    return _in_order(steps, states, seen), states, seen, held
 
 
 def _etc_sides(repo: Repo, changes: tuple[PathChange, ...]) -> dict[str, tuple[FileState, FileState]]:

@@ -81,6 +81,7 @@ class Change:
     changes: tuple[PathChange, ...]
     etc_states: dict[str, FileState] = field(default_factory=dict)
     etc_seen: dict[str, FileState] = field(default_factory=dict)
+    etc_held: dict[str, FileState] = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -129,7 +130,7 @@ def plan_change(
         view_diff = _usr_diff(sysroot, situation.booted.checksum, goal.base)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
-    etc, states, seen = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
+    etc, states, seen, held = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
     units: tuple[UnitStep, ...] = ()
     if with_units:
@@ -154,7 +155,7 @@ def plan_change(
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})
         view_diff = without(view_diff, f"lib/modules/{running}", kept)
-    return Change(plan, goal, view_diff, changes, states, seen, chosen)
+    return Change(plan, goal, view_diff, changes, states, seen, held, chosen)
 
 
 def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> Cover:
@@ -165,8 +166,8 @@ def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> C
     steps = [(g, db.etc_records(g.id)) for g in situation.generations]
     return etc_planning.cover(
         repo,
-        (now.commit, now.overlays),
-        (goal.commit, goal.overlays),
+        now,
+        goal,
         expected=goal.expected,
         without=etc_planning.without_overlays(repo, situation.booted.checksum, steps, goal.base),
     )

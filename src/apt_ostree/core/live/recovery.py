@@ -21,6 +21,9 @@ from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
+#: A note of the boot that has given /etc back when it ended.
+_GIVEN_BACK = "etc-given-back"
+
 
 def recover(report: Report, *, at: str = "call") -> Mapping[str, Any]:
     """Finish what was interrupted; at certain moments, do what has to be done then.
@@ -50,6 +53,7 @@ def _at_boot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
 def _at_shutdown(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """Give /etc back, so that ostree merges the administrator's changes alone into the next deployment."""
     _end_of_boot(report, sysroot, db)
+    db.set_note(_GIVEN_BACK, boot_id())
     return True
 
 
@@ -90,9 +94,9 @@ def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> No
     left = [g for g in db.generations() if g.boot_id == boot_id()]
     if left:
         report(Message("The system was restarted without its kernel: its live changes end."))
-        undoing.finish_undo(
-            report, sysroot, db, left, outcome=Outcome.ENDED, note="with a soft reboot", with_units=False
-        )
+        db.settle_overlays([g.id for g in left if g.phase is Phase.LIVE])
+        ending = undoing.Ending(Outcome.ENDED, "with a soft reboot", with_units=False)
+        undoing.finish_undo(report, sysroot, db, left, ending)
 
 
 def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
@@ -132,14 +136,17 @@ def _remove_again(root: Path, db: StateDb) -> None:
 def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Remove every trace of live state that earlier boots left, on disk as well."""
     # After a power cut, another deployment than the one that was changed may have been booted.
+    given_back = db.note(_GIVEN_BACK)
     places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
     for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
-        if generation.deployment in places:
+        if generation.deployment in places and generation.boot_id != given_back:
             etc = places[generation.deployment]
             expected = undoing.described_accounts(sysroot, generation)
             etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
         done = generation.phase is Phase.LIVE
-        undoing.forget(sysroot, db, generation.id, outcome=Outcome.ENDED if done else Outcome.INTERRUPTED)
+        outcome = Outcome.ENDED if done else Outcome.INTERRUPTED
+        db.settle_overlays([generation.id] if done else [])
+        undoing.forget(sysroot, db, generation.id, undoing.Ending(outcome, ""))
     db.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ def reset(
         report(Message("The running system shows the booted commit already."))
         return {"changed": False, "live": False, "commit": situation.booted.checksum}
     verb = "apply-live --reset"
-    return _go_back(report, sysroot, db, situation, verb=verb, policy=policy, dry_run=dry_run)
+    return _go_back(
+        report, sysroot, db, situation, verb=verb, policy=policy, dry_run=dry_run, keep_overlays=True
+    )
 
 
 def rollback(
@@ -79,8 +82,12 @@ def _go_back(
     verb: str,
     policy: RestartPolicy,
     dry_run: bool,
+    keep_overlays: bool = False,
 ) -> Mapping[str, Any]:
-    """Undo the generations after `goal` (None: all), with a plan before and a record after."""
+    """Undo the generations after `goal` (None: all), with a plan before and a record after.
+
+    keep_overlays: they stay what they are by now, since none of them shows anything.
+    """
     going = [g for g in situation.generations if goal is None or g.id > goal]
     usrview.refuse_foreign_mount()
     _refuse_lost_edits(sysroot, situation.booted, going)
@@ -95,9 +102,10 @@ def _go_back(
         known = undoing.unit_work(sysroot, db, going).all
         further = [s for s in plan.units if s.acts and s.unit not in known]
         db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
-        note = f"by operation {number}"
+        ending = undoing.Ending(Outcome.ROLLED_BACK, f"by operation {number}")
+        db.settle_overlays([g.id for g in going] if keep_overlays else [])
         try:
-            undoing.finish_undo(report, sysroot, db, going, outcome=Outcome.ROLLED_BACK, note=note)
+            undoing.finish_undo(report, sysroot, db, going, ending)
         except AptOstreeError as error:
             db.end(number, Outcome.FAILED, error.message)
             raise
@@ -141,9 +149,11 @@ def _plan_back(
 
 def _refuse_lost_edits(sysroot: Sysroot, booted: Deployment, going: Sequence[Generation]) -> None:
     """Refuse a step back that would drop what was edited in an unlocked /usr while it showed the change."""
+    # What was there when /usr was locked again has been saved or thrown away already.
+    since = itertools.takewhile(lambda generation: generation.uppers, reversed(going))
     edited = [
         str(path)
-        for generation in going
+        for generation in since
         for path in _edits(sysroot, undoing.lowers(sysroot, booted, generation))
     ]
     if edited:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from apt_ostree.core.live import etc_restore, unit_files
 from apt_ostree.core.live.planning import look
@@ -36,26 +35,28 @@ _REFS = "apt-ostree/live"
 _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
 
-def undo(
-    report: Report,
-    sysroot: Sysroot,
-    db: StateDb,
-    generations: Sequence[Generation],
-    *,
-    outcome: Outcome,
-    note: str,
-    with_units: bool = True,
-) -> None:
-    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before.
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How generations end that are undone.
 
-    with_units: not while the system starts; nothing of it runs yet.
+    note: for the history; with_units: not while the system starts, when nothing runs yet.
     """
+
+    outcome: Outcome
+    note: str
+    with_units: bool = True
+
+
+def undo(
+    report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation], ending: Ending
+) -> None:
+    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before."""
     if not {generation.id for generation in generations}.isdisjoint(usrview.stacked()):
         usrview.refuse_foreign_mount()
     for generation in generations:
         db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
-    work = unit_work(sysroot, db, generations) if with_units else UnitWork()
+    work = unit_work(sysroot, db, generations) if ending.with_units else UnitWork()
     _free_units(report, work)
     failpoint("undo.stopped")
     with task(report, "Switching /usr back"):
@@ -70,7 +71,7 @@ def undo(
     failpoint("undo.restarted")
     discard_scratch(sysroot)
     for generation in reversed(generations):
-        forget(sysroot, db, generation.id, outcome=outcome, note=note)
+        forget(sysroot, db, generation.id, ending)
     if troubled:
         raise Incomplete(
             f"the old versions of {len(troubled)} units do not run: {', '.join(troubled)}",
@@ -90,44 +91,31 @@ def recover_interrupted(report: Report, sysroot: Sysroot, db: StateDb, *, dry_ru
         going_back = any(g.id in finished for g in found)
         outcome = Outcome.ROLLED_BACK if going_back else Outcome.INTERRUPTED
         note = "the command did not end; this was undone later"
-        finish_undo(report, sysroot, db, found, outcome=outcome, note=note)
+        finish_undo(report, sysroot, db, found, Ending(outcome, note))
         db.end_others(Outcome.DONE if going_back else Outcome.INTERRUPTED, note)
     return bool(found)
 
 
 def finish_undo(
-    report: Report,
-    sysroot: Sysroot,
-    db: StateDb,
-    generations: Sequence[Generation],
-    *,
-    outcome: Outcome,
-    note: str,
-    with_units: bool = True,
+    report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation], ending: Ending
 ) -> None:
     """Undo generations, and try again when that fails: half a step back is nobody's wish."""
     with systemd_login.inhibited("going back to the system of before"):
-        _undo_twice(report, sysroot, db, generations, outcome=outcome, note=note, with_units=with_units)
-
-
-def _undo_twice(
-    report: Report, sysroot: Sysroot, db: StateDb, generations: Sequence[Generation], **how: Any
-) -> None:
-    try:
-        undo(report, sysroot, db, generations, **how)
-    except (Refused, Incomplete):
-        raise
-    except Exception as failure:
-        report(Message(f"Going on after: {failure}", "warning"))
         try:
-            undo(report, sysroot, db, generations, **how)
-        except Incomplete:
+            undo(report, sysroot, db, generations, ending)
+        except (Refused, Incomplete):
             raise
-        except Exception as trouble:
-            raise Incomplete(
-                f"the live changes could not be undone completely: {trouble}",
-                hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
-            ) from failure
+        except Exception as failure:
+            report(Message(f"Going on after: {failure}", "warning"))
+            try:
+                undo(report, sysroot, db, generations, ending)
+            except Incomplete:
+                raise
+            except Exception as trouble:
+                raise Incomplete(
+                    f"the live changes could not be undone completely: {trouble}",
+                    hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
+                ) from failure
 
 
 def _try(report: Report, title: str, action: Callable[[], None]) -> None:
@@ -213,6 +201,9 @@ def _return_units(report: Report, work: UnitWork) -> tuple[str, ...]:
         _try(report, "Executing systemd anew", systemd.daemon_reexec)
     else:
         systemd.daemon_reload()
+    # What an overlay had shown since the boot began is not there in the booted tree.
+    known = systemd.units(work.start)
+    work = replace(work, start=tuple(n for n in work.start if known[n]["LoadState"] != "not-found"))
     for manager in systemd.user_managers() if work.reexec else ():
         systemd.signal_user_manager(manager, reexec=True)
     if not work.touched:
@@ -264,18 +255,18 @@ def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[st
     return described_names(sysroot.repo.file_state(checksum).content.decode()) if checksum else frozenset()
 
 
-def forget(sysroot: Sysroot, db: StateDb, number: int, *, outcome: Outcome, note: str = "") -> None:
+def forget(sysroot: Sysroot, db: StateDb, number: int, ending: Ending) -> None:
     """Remove a generation's refs and its record; the history keeps how it ended.
 
-    What it made of overlays is undone with it, unless it only ended with its boot.
+    What it made of overlays is undone with it, unless that was settled (StateDb.settle_overlays).
     """
-    if outcome is not Outcome.ENDED and db.transitions(number):
+    if db.transitions(number):
         db.revert(number)
         failpoint("undo.overlays")
         store.sync_refs(sysroot, db)
     sysroot.repo.sync_refs(f"{_REFS}/{number}", {})
     failpoint("undo.unpinned")
-    db.end(number, outcome, note)
+    db.end(number, ending.outcome, ending.note)
     db.remove(number)
 
 

@@ -61,7 +61,7 @@ def read(repo: Repo, definition: Definition, commit: str) -> Content:
 
 def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> str:
     """Write content as an overlay's commit."""
-    text = content.definition.to_text()
+    text = replace(content.definition, hides=GONE in content.nodes.values()).to_text()
     return trees.write(
         repo, content.nodes, content.templates, parent=parent, subject=subject, definition=text
     )
@@ -86,13 +86,26 @@ def apply(repo: Repo, content: Content, edits: Sequence[Edit], ground: Ground) -
             else:
                 touched = _put(repo, edit, name, nodes, templates)
             for path in touched:
-                against.setdefault(path, _made_against(repo, ground, path))
+                against[path] = _made_against(repo, ground, path)
                 if edit.when:
                     conditions[path] = edit.when
+            _refuse_conflicts({**nodes, **templates})
         _with_directories(repo, nodes, ground.base)
         _with_directories(repo, templates, ground.base)
     definition = replace(content.definition, against=against, conditions=conditions, made_on=ground.base)
     return Content(definition, nodes, templates)
+
+
+def _refuse_conflicts(nodes: Mapping[str, Node]) -> None:
+    """Refuse paths below what is no directory in the overlay."""
+    for path in sorted(nodes):
+        for above in parents(path):
+            if above in nodes and nodes[above].kind != "directory":
+                what = "removes" if nodes[above].kind == "whiteout" else "has a file"
+                raise UsageError(
+                    f"the overlay {what} {shown(above)}, so that it cannot have {shown(path)}",
+                    hint=f"drop one of them first: --drop={shown(above)}",
+                )
 
 
 def _drop(edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> None:
@@ -111,15 +124,12 @@ def _hide(
 ) -> None:
     """Remove a path: what the base has is hidden, what only the overlay has goes."""
     present = name in nodes or name in templates
-    if name not in below and not present:
+    if not (name in below or present or files.read_state(Path(shown(name))).type != "absent"):
         raise UsageError(f"there is no {edit.path} to remove")
     for path in [p for p in (*nodes, *templates) if p == name or p.startswith(f"{name}/")]:
         nodes.pop(path, None)
         templates.pop(path, None)
-    if name in below:
-        nodes[name] = GONE
-    else:
-        without_unused(nodes)
+    nodes[name] = GONE
 
 
 def _put(repo: Repo, edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> list[str]:

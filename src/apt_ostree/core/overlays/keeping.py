@@ -187,15 +187,13 @@ def cleanup(
                 repo, PLACE, {f"{store.REFS}/{o.id}": o.state.commit for o in going}, one_file=False
             )
         for overlay in going:
-            report(Message(f"Removing overlay {overlay.id}."))
+            report(Message(f"Overlay {overlay.id} {'would go' if dry_run else 'goes'}."))
         if not dry_run:
-            for ref in undone:
-                repo.set_ref(ref, None)
             if going:
                 wishes = engine.Wishes(verb="usroverlay --cleanup")
                 change(bench, [Transition(o.id, o.state, None) for o in going], wishes)
-                for overlay in going:
-                    repo.set_ref(f"{store.UNDONE}/{overlay.id}", None)
+            for ref in (*undone, *(f"{store.UNDONE}/{overlay.id}" for overlay in going)):
+                repo.set_ref(ref, None)
             bench.sysroot.prune()
         return {"changed": bool(going or undone), "overlays": [o.id for o in going], "live": False}
 
@@ -204,7 +202,8 @@ def _condemned(
     bench: Bench, older_than: float | None, keep: int | None, larger_than: int | None
 ) -> Iterator[Overlay]:
     repo, now = bench.sysroot.repo, time.time()
-    idle = [o for o in bench.known.values() if not o.state.enabled]
+    needed = {name for overlay in bench.known.values() for name in overlay.definition.inherits}
+    idle = [o for o in bench.known.values() if not (o.state.enabled or o.definition.name in needed)]
     idle.sort(key=lambda o: repo.timestamp(o.state.commit), reverse=True)
     room = larger_than
     for index, overlay in enumerate(idle):

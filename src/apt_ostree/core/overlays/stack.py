@@ -43,7 +43,9 @@ def goal(
     """
     by_definition = {o.definition.id: o for o in overlays}
     ordered = [by_definition[d.id] for d in in_order(o.definition for o in by_definition.values())]
-    again = _reusable(repo, base, shown_now) if shown_now and shown_now.base == base else {}
+    # What one removes may belong to another below it, so that its layer depends on the others.
+    alone = not any(overlay.definition.hides for overlay in known.values())
+    again = _reusable(repo, shown_now) if alone and shown_now and shown_now.base == base else {}
     pieces: list[_Piece] = []
     notes: list[str] = []
     for overlay in ordered:
@@ -55,8 +57,8 @@ def goal(
         notes += found.notes
         if found.nodes:
             refuse_breaches(repo, overlay.definition, found, allowed)
-            pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes))
-    pieces = _without_lost_removals(pieces, base=trees.of_base(repo, base, _removed(pieces)))
+            pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes, found.base))
+    pieces = _settled(pieces)
     root = trees.root_metadata(repo, base)
     layers = (p.layer or trees.write_layer(repo, p.nodes, root, subject=f"{p.id} {p.commit}") for p in pieces)
     applied = tuple(Applied(p.id, p.commit, layer) for p, layer in zip(pieces, layers, strict=True))
@@ -72,49 +74,61 @@ def goal(
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """An overlay's part of a stack; layer: where it is there already."""
+    """An overlay's part of a stack, and what the base has of it; layer: where it is there already."""
 
     id: str
     commit: str
     nodes: Mapping[str, Node]
+    base: Mapping[str, Node] = field(default_factory=dict)
     layer: str = ""
 
 
-def _reusable(repo: Repo, base: str, shown_now: Goal) -> dict[tuple[str, str], _Piece]:
-    """Return the pieces that are shown, by overlay and commit; none where one depends on those below it."""
-    pieces = [_Piece(a.id, a.commit, trees.read(repo, a.layer, "/"), a.layer) for a in shown_now.overlays]
-    below = trees.of_base(repo, base, _removed(pieces))
-    if any(below[path].kind == "directory" for path in _removed(pieces) if path in below):
-        return {}
-    return {(piece.id, piece.commit): piece for piece in pieces}
+def _reusable(repo: Repo, shown_now: Goal) -> dict[tuple[str, str], _Piece]:
+    """Return the pieces that are shown, by overlay and commit."""
+    return {
+        (a.id, a.commit): _Piece(a.id, a.commit, trees.read(repo, a.layer, "/"), layer=a.layer)
+        for a in shown_now.overlays
+    }
 
 
-def _removed(pieces: Iterable[_Piece]) -> set[str]:
-    return {path for piece in pieces for path, node in piece.nodes.items() if node.kind == "whiteout"}
+def _settled(pieces: Sequence[_Piece]) -> list[_Piece]:
+    """Drop what leads to nothing from pieces, the topmost first: removals of nothing, and ways to it.
 
-
-def _without_lost_removals(pieces: Sequence[_Piece], *, base: Mapping[str, Node]) -> list[_Piece]:
-    """Drop what pieces, the topmost first, remove from a directory that one below them removes whole.
-
-    Overlayfs would list it as a file: nothing is below that directory any more to remove it from.
+    Overlayfs would list a removal as a file where no directory is below it to remove from (overlayfs.rst: a
+    directory that is not merged).
     """
-    gone: set[str] = set()
+    below: set[str] = set()  # what lower pieces have
+    gone: set[str] = set()  # directories of the base that lower pieces remove whole
     result: list[_Piece] = []
     for piece in reversed(pieces):
-        lost = {
-            path
-            for path, node in piece.nodes.items()
-            if node.kind == "whiteout" and gone.intersection(parents(path))
-        }
-        if lost:
-            left = {path: node for path, node in piece.nodes.items() if path not in lost}
-            result.append(replace(piece, nodes=_without_empty(left, base), layer=""))
-        else:
+        if not piece.layer:
+            lost = {
+                path
+                for path, node in piece.nodes.items()
+                if node.kind == "whiteout"
+                and (
+                    gone.intersection(parents(path))
+                    or not (path in piece.base or path in below or path.startswith("etc/"))
+                )
+            }
+            piece = replace(piece, nodes=_without_ways_to(lost, piece))  # noqa: PLW2901
+        present = {path for path, node in piece.nodes.items() if node.kind != "whiteout"}
+        removed = piece.nodes.keys() - present
+        below = {p for p in below if not removed.intersection((p, *parents(p)))} | present
+        gone -= present
+        gone |= {p for p in removed if p in piece.base and _is_directory(piece.base[p])}
+        if piece.nodes:
             result.append(piece)
-        gone -= {path for path, node in result[-1].nodes.items() if node.kind == "directory"}
-        removed = _removed(result[-1:])
-        gone |= {path for path in removed if path in base and base[path].kind == "directory"}
-    return list(reversed(result))
+    return result[::-1]
+
+
+def _without_ways_to(lost: set[str], piece: _Piece) -> dict[str, Node]:
+    """Return a piece's nodes without `lost`, and without directories that lead to nothing else."""
+    left = {path: node for path, node in piece.nodes.items() if path not in lost}
+    led = {above for path in lost for above in parents(path)}
+    wanted = {p for p, n in left.items() if not _is_directory(n) or (p not in piece.base and p not in led)}
+    used = wanted | {above for path in wanted for above in parents(path)}
+    return {path: node for path, node in left.items() if path in used}
 
 
 def _is_plain(definition: Definition) -> bool:
@@ -130,24 +144,23 @@ def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overl
     nodes, against = _gather(repo, overlay, known, definition.values, ())
     present = trees.of_base(repo, base, nodes)
     notes: list[str] = []
-    if base != definition.made_on:
-        for path in sorted(against.keys() & nodes.keys()):
-            was, now = against[path][0], present[path].checksum if path in present else ""
-            if now in (was, nodes[path].checksum):
-                continue
-            if definition.on_conflict is OnConflict.DISABLE:
-                note = f"overlay {overlay.id} is left out: the base has another {shown(path)} now"
-                return Effective(notes=(*notes, note))
-            kept = definition.on_conflict is OnConflict.KEEP
-            notes.append(
-                f"overlay {overlay.id}: the base has another {shown(path)} now;"
-                f" the {'overlay' if kept else 'base'}'s is shown"
-            )
-            if not kept:
-                del nodes[path]
+    for path in sorted(against.keys() & nodes.keys()):
+        was, now = against[path][0], present[path].checksum if path in present else ""
+        if now in (was, nodes[path].checksum):
+            continue
+        if definition.on_conflict is OnConflict.DISABLE:
+            note = f"overlay {overlay.id} is left out: the base has another {shown(path)} now"
+            return Effective(notes=(*notes, note))
+        kept = definition.on_conflict is OnConflict.KEEP
+        notes.append(
+            f"overlay {overlay.id}: the base has another {shown(path)} now;"
+            f" the {'overlay' if kept else 'base'}'s is shown"
+        )
+        if not kept:
+            del nodes[path]
     # Directories keep the metadata of the base.
     nodes |= {p: present[p] for p, n in nodes.items() if _is_directory(n) and _is_directory(present.get(p))}
-    return Effective(_without_empty(nodes, present), present, tuple(notes))
+    return Effective(nodes, present, tuple(notes))
 
 
 def _is_directory(node: Node | None) -> bool:
@@ -193,22 +206,6 @@ def _rendered(repo: Repo, overlay: Overlay, values: Mapping[str, str]) -> Iterat
             state = repo.file_state(node.checksum)
             text = templates.render(state.content.decode(errors="surrogateescape"), values, shown(path))
             yield path, trees.put(repo, replace(state, content=text.encode(errors="surrogateescape")))
-
-
-def _without_empty(nodes: dict[str, Node], base: Mapping[str, Node]) -> dict[str, Node]:
-    """Drop what leads to nothing: directories, and removals in directories that the base does not have.
-
-    Overlayfs lists such a removal as a file (a whiteout in a directory that is not merged).
-    """
-    nodes = {
-        path: node
-        for path, node in nodes.items()
-        if node.kind != "whiteout" or "/" not in path or path.rpartition("/")[0] in base
-    }
-    used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
-    fresh = {p for p, n in nodes.items() if n.kind == "directory" and p not in base}
-    used |= {above for path in fresh for above in (*parents(path), path)}
-    return {path: node for path, node in nodes.items() if node.kind != "directory" or path in used}
 
 
 def refuse_breaches(repo: Repo, definition: Definition, found: Effective, allowed: Sequence[str]) -> None:
