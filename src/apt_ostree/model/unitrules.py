@@ -245,8 +245,10 @@ _CHANGED: Mapping[str, Callable[[Facts, _Keys], Decision]] = {
 
 
 def _own(facts: Facts, wish: Decision) -> Decision | None:
-    if not facts.own or wish.need in (Need.NONE, Need.SKIP):
+    if not facts.own:
         return None
+    if wish.need in (Need.NONE, Need.SKIP):
+        return wish  # whatever the configuration says of it
     return _instead(wish, _left(wish), "this operation runs inside it")
 
 

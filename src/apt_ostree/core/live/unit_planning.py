@@ -68,9 +68,14 @@ class UnitChange:
 
     @cached_property
     def etc_paths(self) -> frozenset[str]:
-        """Return the paths of /etc that change or go, and that a running service may have read."""
+        """Return the paths of /etc that change or go, and that a running service may have read.
+
+        What packages add is for their own services, which start with it; an overlay adds to what runs.
+        """
         changed = {step.path for step in self.etc if step.action is not EtcAction.KEEP}
         added = {c.path.removeprefix("etc/") for c in self.changes if c.kind is Kind.ADDED}
+        if not self.packages:
+            return frozenset(f"/etc/{path}" for path in changed - {"ld.so.cache"})
         return frozenset(f"/etc/{path}" for path in changed - added - {"ld.so.cache"})
 
 
@@ -376,30 +381,38 @@ def _allowed(step: UnitStep) -> UnitStep:
 
 
 def _ownership(repo: Repo, change: UnitChange, active: Collection[Unit]) -> _Ownership:
-    """Find out which changed packages own active units and changed configuration."""
-    fragments = {unit.fragment for unit in active if unit.fragment}
-    etc = change.etc_paths
+    """Find out which packages own active units and changed configuration, and what their scripts do."""
     info = diff.directory_of(repo, change.target, f"{layout.DPKG_ADMINDIR}/info")
-    if info is None or not change.packages.changed:
+    if info is None or not (change.packages.changed or change.etc_paths):
         return _Ownership()
     files = diff.read_tree(repo, info[0])[0]
 
-    def read(package: str, architecture: str, what: str) -> str:
-        checksum = files.get(f"{package}.{what}") or files.get(f"{package}:{architecture}.{what}")
-        return repo.file_state(checksum).content.decode(errors="replace") if checksum else ""
+    def read(name: str) -> str:
+        return repo.file_state(files[name]).content.decode(errors="replace") if name in files else ""
 
-    units: dict[str, str] = {}
-    configuration: dict[str, str] = {}
+    changed = {_info_name(files, package.name, package.architecture): package.name
+               for package in change.packages.changed}  # fmt: skip
     restarts: dict[str, bool] = {}
-    for package in change.packages.changed:
-        name = package.name
-        paths = {unitfile.merged(line) for line in read(name, package.architecture, "list").splitlines()}
-        configuration |= dict.fromkeys(paths & etc, name)
-        if own := paths & fragments:
-            units |= dict.fromkeys(own, name)
-        texts = [read(name, package.architecture, what) for what in ("postinst", "prerm")]
-        restarts |= maintscript.restarts(*texts)
-    return _Ownership(units, configuration, restarts)
+    for name in changed:
+        restarts |= maintscript.restarts(read(f"{name}.postinst"), read(f"{name}.prerm"))
+    # An overlay changes configuration of packages that stay as they are, and adds to their directories.
+    names = {name.removesuffix(".list") for name in files if name.endswith(".list")}
+    wanted = changed.keys() if change.packages else names
+    fragments = {unit.fragment for unit in active if unit.fragment}
+    directories = frozenset() if change.packages else {str(Path(path).parent) for path in change.etc_paths}
+    sought = fragments | change.etc_paths | directories
+    owners: dict[str, set[str]] = {}
+    for name in sorted(wanted):
+        for path in {unitfile.merged(line) for line in read(f"{name}.list").splitlines()} & sought:
+            owners.setdefault(path, set()).add(name.partition(":")[0])
+    owner = {path: next(iter(found)) for path, found in owners.items() if len(found) == 1}
+    configuration = {p: owner.get(p) or owner.get(str(Path(p).parent), "") for p in change.etc_paths}
+    return _Ownership({p: owner[p] for p in fragments & owner.keys()}, configuration, restarts)
+
+
+def _info_name(files: Collection[str], package: str, architecture: str) -> str:
+    """Return how dpkg calls a package's files: those of some have the architecture in their names."""
+    return package if f"{package}.list" in files else f"{package}:{architecture}"
 
 
 def _own_unit() -> str:

@@ -129,7 +129,10 @@ def _goal(
     """Return what is to be shown; an overlay that cannot be is disabled, with the reason."""
     allowed = settings.load_or_default().overlay_allow
     repo, base = sysroot.repo, situation.base
-    usable = list(enabled)
+    try:
+        return stack.goal(repo, base, enabled, known=known, allowed=allowed)
+    except AptOstreeError:
+        usable = list(enabled)
     for overlay in enabled:
         try:
             stack.goal(repo, base, [overlay], known=known, allowed=allowed)

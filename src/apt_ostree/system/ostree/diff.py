@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from apt_ostree.model.treediff import DirDiff, FileDiff
 from apt_ostree.system.ostree.gi_ostree import OSTree, explained
-from apt_ostree.system.ostree.repo import Repo
-
-Tree = tuple[dict[str, str], dict[str, tuple[str, str]]]
+from apt_ostree.system.ostree.repo import Repo, Tree
 
 
 def diff_commits(repo: Repo, old: str, new: str, subpath: str = "usr") -> DirDiff | None:
@@ -36,7 +34,17 @@ def file_of(repo: Repo, commit: str, path: str) -> str | None:
 
 
 def read_tree(repo: Repo, contents: str) -> Tree:
-    """Return a dirtree: files by name (checksum), directories by name (contents, metadata)."""
+    """Return a dirtree: files by name (checksum), directories by name (contents, metadata); do not change it.
+
+    What was read is remembered: several comparisons of one call share most of their trees.
+    """
+    known = repo.trees.get(contents)
+    if known is None:
+        known = repo.trees[contents] = _read_tree(repo, contents)
+    return known
+
+
+def _read_tree(repo: Repo, contents: str) -> Tree:
     with explained(f"read the directory object {contents[:12]}"):
         _ok, variant = repo.handle.load_variant(OSTree.ObjectType.DIR_TREE, contents)
     # Reading the checksums through OSTree is 15 times faster than unpacking byte arrays in Python.

@@ -16,7 +16,7 @@ from apt_ostree.model.overlay import parents
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT, write_whiteout
-from apt_ostree.system.ostree.repo import Repo, text
+from apt_ostree.system.ostree.repo import Repo, Tree, text
 
 META_DEFINITION = "apt-ostree.overlay"
 _ROOT = FileState("directory", 0o755)
@@ -163,10 +163,10 @@ def of_base(repo: Repo, base: str, paths: Iterable[str]) -> dict[str, Node]:
     """Return what a commit's /usr has of these paths, and of the directories above them."""
     root = diff.directory_of(repo, base, "usr")
     assert root is not None  # a system's tree has it
-    trees: dict[str, diff.Tree | None] = {"": diff.read_tree(repo, root[0])}
+    trees: dict[str, Tree | None] = {"": diff.read_tree(repo, root[0])}
     found: dict[str, Node] = {}
 
-    def tree(path: str) -> diff.Tree | None:
+    def tree(path: str) -> Tree | None:
         if path not in trees:
             parent, _, name = path.rpartition("/")
             above = tree(parent)

@@ -21,6 +21,9 @@ from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 
+#: A directory object: files by name (checksum), directories by name (contents, metadata).
+Tree = tuple[dict[str, str], dict[str, tuple[str, str]]]
+
 
 @dataclass(frozen=True, slots=True)
 class Outline:
@@ -41,6 +44,7 @@ class Repo:
     def __init__(self, repo: OSTree.Repo, *, writable: bool = False) -> None:
         self.handle = repo
         self.writable = writable
+        self.trees: dict[str, Tree] = {}  # directory objects that were read (system.ostree.diff)
 
     @classmethod
     def open(cls, path: Path) -> Repo:
