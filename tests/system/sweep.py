@@ -32,7 +32,7 @@ sys.exit(worker.main())
 
 #: Prints, as JSON, what a Look leaves out: what the service answers, and what might be left behind.
 _SERVES = r"""
-import glob, json, os, sqlite3, subprocess, time
+import glob, hashlib, json, os, sqlite3, subprocess, time
 def run(*argv):
     return subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout.strip()
 active, answer = run("systemctl", "is-active", "fx-service"), ""
@@ -41,14 +41,19 @@ for _attempt in range(100 if active == "active" else 1):  # it listens a moment 
     if answer:
         break
     time.sleep(0.1)
-unconfirmed = []
+unconfirmed, overlays = [], []
 if os.path.exists("/var/lib/apt-ostree/state.db"):
     db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
     unconfirmed = [row[0] is not None for row in db.execute("SELECT confirm_by FROM generation ORDER BY id")]
+    for name, commit, enabled in db.execute("SELECT id, \"commit\", enabled FROM overlay ORDER BY id"):
+        listed = run("ostree", "ls", "-R", "-C", commit)
+        overlays.append([name, enabled, hashlib.sha256(listed.encode()).hexdigest()])
+        assert run("ostree", "rev-parse", "apt-ostree/overlay/" + name) == commit
 places = [line.split(" ")[4] for line in open("/proc/1/mountinfo")]
 print(json.dumps({
     "service": [active, answer.split()[:1]],
     "unconfirmed": unconfirmed,
+    "overlays": overlays,
     "mount points": sorted(p for p in places if not p.startswith(("/run/credentials/", "/run/user/"))),
     "scratch": glob.glob("/ostree/apt-ostree/view-*"),
 }))
@@ -79,6 +84,10 @@ def _live(ready: str, *words: str, **arguments: Any) -> Verb:
     return Verb(ready, ("apply-live", *words), {"verb": "apply-live", "arguments": arguments})
 
 
+def _overlay(*words: str, **arguments: Any) -> Verb:
+    return Verb("overlays", ("usroverlay", *words), {"verb": "usroverlay", "arguments": arguments})
+
+
 INSTALL = ("install", "-A", "-y", *PACKAGES)
 RESTART = {"restart_services": "needed", "allow_replacement": True}
 REPLACE = ("apply-live", "--allow-replacement", "--restart-services")
@@ -99,6 +108,14 @@ VERBS = {
         packages=["fx-service"], restart_services="needed"),
     "confirm-within": _live("shown", "--target=test/2.0", *REPLACE[1:], "--confirm-within=1h",
         target="test/2.0", confirm_within=3600, **RESTART),
+    "overlay-add": _overlay("--name=one", "--add=/etc/fx-overlay/conf", "--from=/usr/lib/os-release",
+        "--add=/usr/share/fx-overlay", "--from=/usr/lib/os-release", "--remove-file=/usr/bin/wc",
+        name="one", edits=[
+            {"action": "add", "path": "/etc/fx-overlay/conf", "source": "/usr/lib/os-release"},
+            {"action": "add", "path": "/usr/share/fx-overlay", "source": "/usr/lib/os-release"},
+            {"action": "remove-file", "path": "/usr/bin/wc"}]),
+    "overlay-disable": _overlay("--disable=one", name="one", enable=False),
+    "overlay-reorder": _overlay("--name=two", "--set-priority=90", name="two", changes={"priority": 90}),
     # It has nothing to undo: an error after the record says that the change is kept.
     "confirm": Verb("unconfirmed", ("confirm",), {"verb": "confirm", "arguments": {}}, ("kill",)),
 }  # fmt: skip
@@ -151,8 +168,16 @@ class Sweep:
         """Bring the machine into the state that a verb starts from."""
         host = self.host
         host.ao("recover")
+        self._without_overlays()
         host.ao("apply-live", "--reset")
         match state:
+            case "overlays":
+                self._offer("stable")
+                host.undeploy()
+                for name, source in (("one", "/etc/debian_version"), ("two", "/etc/shells")):
+                    paths = (f"--add={path}" for path in ("/etc/issue", "/usr/share/fx-both"))
+                    sources = (f"--from={source}", f"--from={source}")
+                    host.ao("usroverlay", "--create", f"--name={name}", *paths, *sources)
             case "nothing":
                 self._offer("stable")
                 host.undeploy()
@@ -175,6 +200,10 @@ class Sweep:
             case "unconfirmed":
                 self._show("1.0", "2.0", stop=1)
                 host.ao(*VERBS["confirm-within"].words)
+
+    def _without_overlays(self) -> None:
+        for ref in self.host.sh("ostree refs --list apt-ostree/overlay").split():
+            self.host.ao("usroverlay", "--remove", f"--name={ref.removeprefix('apt-ostree/overlay/')}")
 
     def pending(self) -> str:
         """Return the version of fx-service in the pending deployment, or ""."""
@@ -258,6 +287,7 @@ class Sweep:
             staged = name == "upgrade" and self.pending() == "2.0"
             self.host.ao(*(REPLACE if staged else verb.words))
             same(self.learn(name)[1], self.shown())
+        self._without_overlays()
         self.host.ao("apply-live", "--reset")
         same(self.base, self.shown())
 

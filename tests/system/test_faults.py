@@ -18,7 +18,7 @@ from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, 
 
 #: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
 SLOW = {"upgrade"}
-RARE = {"rollback", "part", "confirm-within", "confirm"}
+RARE = {"rollback", "part", "confirm-within", "confirm", "overlay-disable", "overlay-reorder"}
 
 
 @pytest.fixture(scope="module")
