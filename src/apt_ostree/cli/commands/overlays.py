@@ -400,7 +400,7 @@ def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 str(row["priority"]),
                 _state(row),
                 row["persistence"],
-                str(row["files"]),
+                "?" if row["files"] is None else str(row["files"]),
                 "?" if row["bytes"] is None else plans.size(row["bytes"]),
             )
             for row in found

@@ -69,6 +69,10 @@ def restore(
             ]
         else:
             commit = repo.resolve(source)
+            if not store.is_known(repo, commit):
+                raise UsageError(
+                    f"commit {commit[:12]} is none of this machine's overlays", hint="see --history"
+                )
             found = from_text(trees.definition_text(repo, commit))
             moves = [_restored(bench, commit, replace(found, name=name or found.name), found.allow)]
         return change(bench, moves, wishes, dry_run=dry_run)
@@ -159,7 +163,7 @@ def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None
         backups.discard(repo, commit, damage)
         backups.fetch(repo, source, commit)
     bench.report(Message(f"Overlay {overlay.id}: repaired {len(damage)} objects from {PLACE}."))
-    content = edit.read(repo, overlay.definition, commit)
+    content = edit.read(repo, from_text(trees.definition_text(repo, commit)), commit)
     made = edit.write(repo, content, parent=commit, subject=f"repair {len(damage)} objects")
     return replace(overlay.state, commit=made)
 

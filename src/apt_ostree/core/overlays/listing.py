@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -16,7 +16,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.overlay import in_order, shown
 from apt_ostree.system import statedb, usrview
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import Node, Nodes
+from apt_ostree.system.ostree.overlays import Nodes
 from apt_ostree.system.ostree.repo import Repo
 
 
@@ -112,24 +112,26 @@ def _opened() -> Iterator[tuple[Repo, Mapping[str, Overlay], Situation | None, s
 def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
     definition = asdict(overlay.definition)
     del definition["against"]
-    nodes = trees.read(repo, overlay.state.commit)
-    templates = trees.read(repo, overlay.state.commit, "templates")
-    files = [node for node in (*nodes.values(), *templates.values()) if node.kind != "directory"]
+    files, size = _extent(repo, overlay.state.commit)
     return definition | {
         "id": overlay.id,
         "commit": overlay.state.commit,
         "enabled": overlay.state.enabled,
-        "files": len(files),
-        "bytes": _bytes(repo, files),
+        "files": files,
+        "bytes": size,
     }
 
 
-def _bytes(repo: Repo, files: Iterable[Node]) -> int | None:
-    """Return how much files hold; None where one is damaged."""
+def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
+    """Return how many files an overlay has and how much they hold; None for what damage hides."""
+    count = None
     try:
-        return sum(repo.outline(node.checksum).size for node in files if node.checksum)
+        nodes = [*trees.read(repo, commit).values(), *trees.read(repo, commit, "templates").values()]
+        files = [node for node in nodes if node.kind != "directory"]
+        count = len(files)
+        return count, sum(repo.outline(node.checksum).size for node in files if node.checksum)
     except ExternalFailure:
-        return None
+        return count, None
 
 
 def _kind(kind: str, hides: bool) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from apt_ostree.errors import UsageError
-from apt_ostree.model.overlay import Definition, State, Transition, from_text
+from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.model.overlay import Definition, Scope, State, Transition, from_text
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -37,9 +37,16 @@ class Overlay:
 
 def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
     """Return the overlays by their ids."""
-    return {
-        state.id: Overlay(from_text(trees.definition_text(repo, state.commit)), state) for state in states
-    }
+    return {state.id: _loaded(repo, state) for state in states}
+
+
+def _loaded(repo: Repo, state: State) -> Overlay:
+    try:
+        return Overlay(from_text(trees.definition_text(repo, state.commit)), state)
+    except AptOstreeError:
+        # Its commit is damaged. It can still be listed, disabled, removed, and repaired.
+        scope, _, name = state.id.partition("/")
+        return Overlay(Definition(name, Scope(scope)), state)
 
 
 def find(overlays: Mapping[str, Overlay], name: str) -> Overlay:
@@ -58,19 +65,28 @@ def sync_refs(sysroot: Sysroot, db: StateDb) -> None:
 
     Earlier commits have refs of their own: whoever cleans a system root up keeps only what refs name.
     """
-    states = db.overlays()
+    repo, states = sysroot.repo, db.overlays()
     wanted = {f"{REFS}/{state.id}": state.commit for state in states}
-    past = {
-        f"{PAST}/{state.id}/{number}": commit
-        for state in states
-        for number, commit in enumerate(sysroot.repo.ancestry(state.commit)[1 : _KEPT + 1], start=1)
-    }
-    sysroot.repo.sync_refs(PAST, past)
-    for ref, commit in sysroot.repo.refs(REFS).items():
+    past: dict[str, str] = {}
+    for state in states:
+        place = f"{PAST}/{state.id}"
+        commits = repo.ancestry(state.commit)
+        rows = {f"{place}/{number}": c for number, c in enumerate(commits[1 : _KEPT + 1], start=1)}
+        past |= rows if commits else repo.refs(place)  # what came before a damaged one is kept
+    repo.sync_refs(PAST, past)
+    for ref, commit in repo.refs(REFS).items():
         name = ref.removeprefix(f"{REFS}/")
-        if wanted.get(ref) != commit and not _is_ancestor(sysroot.repo, commit, wanted.get(ref)):
-            sysroot.repo.set_ref(f"{UNDONE}/{name}", commit)
-    sysroot.repo.sync_refs(REFS, wanted)
+        taken_away = wanted.get(ref) != commit and not _is_ancestor(repo, commit, wanted.get(ref))
+        if taken_away and repo.has_commit(commit):  # nobody can use a damaged one
+            repo.set_ref(f"{UNDONE}/{name}", commit)
+    repo.sync_refs(REFS, wanted)
+
+
+def is_known(repo: Repo, commit: str) -> bool:
+    """Tell whether a commit is, or was, one of an overlay of this machine."""
+    newest = {*repo.refs(REFS).values(), *repo.refs(UNDONE).values()}
+    past = repo.refs(PAST).values()
+    return commit in past or any(_is_ancestor(repo, commit, of) for of in newest)
 
 
 def _is_ancestor(repo: Repo, commit: str, of: str | None) -> bool:

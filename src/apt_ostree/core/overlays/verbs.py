@@ -168,6 +168,8 @@ def _free_name(bench: Bench) -> str:
 
 def _written(bench: Bench, overlay: Overlay | None, definition: Definition, edits: Sequence[Edit]) -> State:
     """Write the overlay's new commit, and return what becomes of it on this machine."""
+    if overlay and not edits and definition == overlay.definition:
+        return overlay.state
     repo = bench.sysroot.repo
     content = edit.Content(definition)
     if overlay:

@@ -95,15 +95,18 @@ class Repo:
     def has_commit(self, checksum: str) -> bool:
         """Tell whether the commit and (not partially) its tree are here."""
         try:
-            _ok, _variant, state = self.handle.load_commit(checksum)
+            _ok, variant, state = self.handle.load_commit(checksum)
+            return bool(
+                state == OSTree.RepoCommitState.NORMAL and OSTree.validate_structureof_commit(variant)
+            )
         except GLib.Error:
             return False
-        return bool(state == OSTree.RepoCommitState.NORMAL)
 
     def load_commit(self, checksum: str) -> Any:
         """Return the commit's variant."""
         with explained(f"read commit {checksum[:12]}"):
             _ok, variant, _state = self.handle.load_commit(checksum)
+            OSTree.validate_structureof_commit(variant)  # a power cut may leave an empty file
         return variant
 
     def metadata(self, checksum: str) -> dict[str, Any]:
