@@ -14,7 +14,7 @@ from apt_ostree.core.live.planning import Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
-from apt_ostree.model.plan import EtcAction, UnitAction
+from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.treediff import Kind
 from apt_ostree.model.unitfile import template
 from apt_ostree.system import files, systemd, usrview
@@ -68,7 +68,7 @@ def verify(report: Report, sysroot: Sysroot, change: Change, generation: int) ->
 def outside_paths(change: Change) -> tuple[str, ...]:
     """Return the paths of /etc that programs change which we call."""
     accounts = undoing.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
-    cached = _LIBRARY_CACHE not in change.etc_states and _libraries_changed(change)
+    cached = _LIBRARY_CACHE not in change.etc.states and _libraries_changed(change)
     return (*accounts, *((_LIBRARY_CACHE,) if cached else ()))
 
 
@@ -82,12 +82,12 @@ def _stop_units(report: Report, db: StateDb, change: Change, generation: int) ->
 
 
 def _write_etc(report: Report, change: Change) -> None:
-    steps = [step for step in change.plan.etc if step.action is not EtcAction.KEEP]
-    if not steps:
+    paths = change.etc.changed
+    if not paths:
         return
-    with task(report, f"Updating {len(steps)} paths in /etc"):
-        states = [(ETC / step.path, change.etc_states[step.path]) for step in steps]
-        seen = {ETC / step.path: change.etc_seen[step.path] for step in steps}
+    with task(report, f"Updating {len(paths)} paths in /etc"):
+        states = [(ETC / path, change.etc.states[path]) for path in paths]
+        seen = {ETC / path: change.etc.seen[path] for path in paths}
         edited = files.write_states(states, seen=seen)
     if edited:
         raise ExternalFailure(

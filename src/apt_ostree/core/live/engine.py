@@ -23,7 +23,7 @@ from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Goal, Transition
-from apt_ostree.model.plan import EtcAction, RestartPolicy, touches
+from apt_ostree.model.plan import RestartPolicy, touches
 from apt_ostree.model.selection import Selection
 from apt_ostree.system import files, process, settings, signals, statedb, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
@@ -348,16 +348,15 @@ def _begin(
     transitions: Sequence[Transition],
 ) -> int:
     """Write the journal: the intent and every pre-image, durable before the first change."""
-    steps = [step.path for step in change.plan.etc if step.action is not EtcAction.KEEP]
-    etc = [EtcRecord(path, files.read_state(ETC / path), change.etc_states[path]) for path in steps]
-    edited = [record.path for record in etc if record.before != change.etc_seen[record.path]]
+    etc = [EtcRecord(p, files.read_state(ETC / p), change.etc.states[p]) for p in change.etc.changed]
+    edited = [record.path for record in etc if record.before != change.etc.seen[record.path]]
     if edited:
         raise Refused(
             "files in /etc were edited while the change was being prepared",
             details=edited,
             hint="run the command again",
         )
-    etc += [EtcRecord(path, state, state) for path, state in change.etc_held.items()]
+    etc += [EtcRecord(path, state, state) for path, state in change.etc.held.items()]
     etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in acting.outside_paths(change)]
     units = [UnitRecord(step.unit, step.action) for step in change.plan.units if step.acts]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()

@@ -39,6 +39,26 @@ class Cover:
     without: Mapping[str, FileState] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class EtcPlan:
+    """What a change does to /etc.
+
+    steps: in the order they are taken; states: path -> the state that it gets, of each path that is written
+    or removed; seen: what these paths held when that was decided; held: paths that overlays show from now on
+    and that hold it already.
+    """
+
+    steps: tuple[EtcStep, ...] = ()
+    states: Mapping[str, FileState] = field(default_factory=dict)
+    seen: Mapping[str, FileState] = field(default_factory=dict)
+    held: Mapping[str, FileState] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the paths that are written or removed, in order."""
+        return tuple(step.path for step in self.steps if step.action is not EtcAction.KEEP)
+
+
 def cover(
     repo: Repo,
     source: Goal,
@@ -54,7 +74,7 @@ def cover(
     paths = [f"etc/{path}" for path in before | after]
     old, new = (trees.of_base(repo, commit, paths) for commit in (source.commit, target.commit))
     sides = {
-        path: (_node_state(repo, old.get(f"etc/{path}")), _node_state(repo, new.get(f"etc/{path}")))
+        path: (_of_node(repo, old.get(f"etc/{path}")), _of_node(repo, new.get(f"etc/{path}")))
         for path in before | after
     }
     seen = {path.removeprefix("etc/"): state for path, state in expected.items()}
@@ -97,15 +117,13 @@ def _as_in(repo: Repo, path: str, state: FileState, then: str, target: str) -> F
     if then == target:
         return state
     name = f"etc/{path}"
-    old, new = (_node_state(repo, trees.of_base(repo, commit, [name]).get(name)) for commit in (then, target))
+    old, new = (_of_node(repo, trees.of_base(repo, commit, [name]).get(name)) for commit in (then, target))
     decision = three_way(old, new, state)
     return new if decision and decision[0] is not EtcAction.KEEP else state
 
 
-def _node_state(repo: Repo, node: trees.Node | None) -> FileState:
-    if node is None:
-        return ABSENT
-    return repo.directory_state(node.checksum) if node.kind == "directory" else repo.file_state(node.checksum)
+def _of_node(repo: Repo, node: trees.Node | None) -> FileState:
+    return _state(repo, node.checksum if node else "", is_dir=node is not None and node.kind == "directory")
 
 
 def digest(state: FileState) -> str:
@@ -139,14 +157,8 @@ def _action(state: FileState) -> EtcAction:
     return EtcAction.REMOVE if state.type == "absent" else EtcAction.WRITE
 
 
-def plan_etc(
-    repo: Repo, changes: tuple[PathChange, ...], hidden: Cover
-) -> tuple[tuple[EtcStep, ...], dict[str, FileState], dict[str, FileState], dict[str, FileState]]:
-    """Decide about each path below /usr/etc that differs between the trees.
-
-    Return the steps in the order they are taken, and for each path that is changed its new state and the
-    one that was found.
-    """
+def plan_etc(repo: Repo, changes: tuple[PathChange, ...], hidden: Cover) -> EtcPlan:
+    """Decide about each path below /usr/etc that differs between the trees."""
     steps: list[EtcStep] = []
     states: dict[str, FileState] = {}
     seen: dict[str, FileState] = {}
@@ -170,7 +182,7 @@ def plan_etc(
             steps[index] = EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
             del states[step.path]
     held = {path: files.read_state(ETC / path) for path in hidden.after - hidden.before - states.keys()}
-    return _in_order(steps, states, seen), states, seen, held
+    return EtcPlan(_in_order(steps, states, seen), states, seen, held)
 
 
 def _etc_sides(repo: Repo, changes: tuple[PathChange, ...]) -> dict[str, tuple[FileState, FileState]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
-from apt_ostree.core.live.etc_planning import ETC, Cover
+from apt_ostree.core.live.etc_planning import ETC, Cover, EtcPlan
 from apt_ostree.core.live.unit_planning import View
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
@@ -23,6 +23,7 @@ from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
 from apt_ostree.system import settings, systemd, usrview
 from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
@@ -71,17 +72,14 @@ class Change:
     """A plan with the material to carry it out.
 
     goal: what the target is made of; view_diff: what lies between the booted /usr and the goal's base (its
-    layer); changes: what lies between the present /usr and the target; etc_states: the target's state of each
-    path that is written or removed; etc_seen: what these paths held when that was decided.
+    layer); changes: what lies between the present /usr and the target.
     """
 
     plan: LivePlan
     goal: Goal
     view_diff: DirDiff | None
     changes: tuple[PathChange, ...]
-    etc_states: dict[str, FileState] = field(default_factory=dict)
-    etc_seen: dict[str, FileState] = field(default_factory=dict)
-    etc_held: dict[str, FileState] = field(default_factory=dict)
+    etc: EtcPlan = field(default_factory=EtcPlan)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -130,13 +128,13 @@ def plan_change(
         view_diff = _usr_diff(sysroot, situation.booted.checksum, goal.base)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
-    etc, states, seen, held = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
+    etc = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
     units: tuple[UnitStep, ...] = ()
     if with_units:
-        new_states = unit_files.states(repo, changes, states)
+        new_states = unit_files.states(repo, changes, etc.states)
         views = _views(sysroot, situation, target, changes)
-        affected = unit_planning.UnitChange(packages, target, changes, etc, new_states, views)
+        affected = unit_planning.UnitChange(packages, target, changes, etc.steps, new_states, views)
         units = unit_planning.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
     plan = LivePlan(
@@ -144,18 +142,18 @@ def plan_change(
         target=target,
         packages=packages,
         files=rules.count_files(changes),
-        etc=etc,
+        etc=etc.steps,
         units=units,
         deferred=rules.kernel_notes(changes, running),
         refusals=(*refusals, *_environment_refusals(situation, changes), *risks),
         restart_services=policy,
-        health_checks=health.checks(repo, target, states),
+        health_checks=health.checks(repo, target, etc.states),
         overlays=goal.notes,
     )
     if view_diff is not None:
         kept = frozenset({Kind.REMOVED, Kind.CHANGED})
         view_diff = without(view_diff, f"lib/modules/{running}", kept)
-    return Change(plan, goal, view_diff, changes, states, seen, held, chosen)
+    return Change(plan, goal, view_diff, changes, etc, chosen)
 
 
 def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> Cover:
@@ -163,14 +161,14 @@ def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> C
     repo, now = sysroot.repo, situation.goal
     if not (now.overlays or goal.overlays):
         return Cover()
+    without = without_overlays(repo, db, situation, goal.base)
+    return etc_planning.cover(repo, now, goal, expected=goal.expected, without=without)
+
+
+def without_overlays(repo: Repo, db: StateDb, situation: Situation, base: str) -> dict[str, FileState]:
+    """Return what paths of /etc that overlays show now would hold without them on `base`."""
     steps = [(g, db.etc_records(g.id)) for g in situation.generations]
-    return etc_planning.cover(
-        repo,
-        now,
-        goal,
-        expected=goal.expected,
-        without=etc_planning.without_overlays(repo, situation.booted.checksum, steps, goal.base),
-    )
+    return etc_planning.without_overlays(repo, situation.booted.checksum, steps, base)
 
 
 def plan_units_back(

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import engine, etc_planning, undoing
-from apt_ostree.core.live.planning import Situation, look
+from apt_ostree.core.live import engine, undoing
+from apt_ostree.core.live.planning import Situation, look, without_overlays
 from apt_ostree.core.overlays import edit, image, stack, store
 from apt_ostree.core.overlays.edit import Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
@@ -188,10 +188,8 @@ def _written(bench: Bench, overlay: Overlay | None, definition: Definition, edit
 
 
 def _ground(bench: Bench) -> Ground:
-    situation = bench.situation
-    steps = [(g, bench.db.etc_records(g.id)) for g in situation.generations]
-    booted, base = situation.booted.checksum, situation.base
-    return Ground(base, etc_planning.without_overlays(bench.sysroot.repo, booted, steps, base))
+    base = bench.situation.base
+    return Ground(base, without_overlays(bench.sysroot.repo, bench.db, bench.situation, base))
 
 
 def change(
