@@ -89,7 +89,7 @@ def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
     below = trees.of_base(repo, base, _NAMES)
     known = {}
     for number, (priority, files) in enumerate(wanted):
-        definition = Definition(f"o{number}", priority=priority, made_on=base)
+        definition = Definition(f"o{number}", priority=priority)
         overlay = _overlay(repo, definition, _nodes(repo, files, below))
         known[overlay.id] = overlay
     goal = stack.goal(repo, base, known.values(), known=known)
@@ -179,7 +179,7 @@ def test_hostile_overlays_are_not_activated(disk: Path):
         if rule in _NOT_IN_COMMITS or not _can_come_in_a_commit(items):
             continue
         base = trees.compose(repo, plain, [_handed_over(repo, _base_of(items))], ["base"])
-        definition = Definition(f"evil{number}", Scope(hostile.scope_of(rule)), made_on=base)
+        definition = Definition(f"evil{number}", Scope(hostile.scope_of(rule)))
         try:
             overlay = _overlay(repo, definition, _handed_over(repo, items))
         except AptOstreeError:

@@ -52,8 +52,8 @@ class Definition:
     persists: patterns of paths that stay after a reboot (hybrid); inherits: overlays by name whose files it
     has as well; when: the condition under which it is shown; conditions: path -> condition; values: for its
     templates; allow: rules of content that it may break; user: for whom it is (scope user); hides: whether
-    it removes paths; made_on: the base commit that it was made against; against: path -> (object of that
-    base, digest of the state that /etc had there, or "").
+    it removes paths; against: path -> (object of the base that it was made against, digest of the state that
+    /etc had there, or "").
     """
 
     name: str
@@ -69,7 +69,6 @@ class Definition:
     allow: tuple[str, ...] = ()
     user: str = ""
     hides: bool = False
-    made_on: str = ""
     against: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
@@ -134,7 +133,6 @@ def from_text(text: str) -> Definition:
             allow=tuple(map(str, found["allow"])),
             user=str(found["user"]),
             hides=bool(found["hides"]),
-            made_on=str(found["made_on"]),
             against={str(k): (str(a), str(b)) for k, (a, b) in found["against"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:

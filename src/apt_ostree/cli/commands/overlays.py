@@ -125,17 +125,11 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option(
     "--set-priority",
+    "--priority",
     "priority",
     type=click.IntRange(0, 999),
     metavar="NUMBER",
     help="The highest is on top (50).",
-)
-@click.option(
-    "--priority",
-    "new_priority",
-    type=click.IntRange(0, 999),
-    metavar="NUMBER",
-    help="The same, with --create.",
 )
 @click.option("--scope", type=click.Choice(["system", "user", "global"]), help="Whose it is (system).")
 @click.option("--user", metavar="USER", help="For whom an overlay of scope user is.")
@@ -251,9 +245,8 @@ def _other_verb(
 ) -> tuple[str, dict[str, Any], tuple[str, ...]] | None:
     """Return the verb, its arguments and the common ones it takes, where this is no edit of an overlay."""
     switched = [key for key in ("enable", "disable") if given[key] is not None]
-    others = [
-        key for key in (*_ACTIONS, *_FIELDS, "priority", "new_priority", "values", "when") if given[key]
-    ]
+    others = [key for key in (*_ACTIONS, *_FIELDS, "values", "when") if given[key]]
+    others += ["priority"] if given["priority"] is not None else []  # which may be 0
     asked = [key for key in _VERBS if given[key] not in (None, False)]
     if not asked:
         return None if others or switched or name else ("unlock", {"mode": "development"}, _LIVE)
@@ -302,8 +295,7 @@ def _words(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
     if given["remove"] and others:
         raise click.UsageError(f"--remove and --{others[0].replace('_', '-')} exclude each other")
     changes: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given[key]}
-    priority = [given[key] for key in ("priority", "new_priority") if given[key] is not None]
-    changes |= {"priority": priority[0]} if priority else {}
+    changes |= {"priority": given["priority"]} if given["priority"] is not None else {}
     changes |= {"when": given["when"]} if given["create"] and given["when"] else {}
     values = dict(_pair(word) for word in given["values"])
     changes |= {"values": values} if values else {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +53,7 @@ class Wishes:
 
 
 #: The wishes that a package verb passes on.
-WISHES = frozenset({"verb", "allow_replacement", "force", "restart_services", "confirm_within"})
+WISHES = frozenset(one.name for one in fields(Wishes)) - {"confirm", "clock"}
 
 
 def apply_live(

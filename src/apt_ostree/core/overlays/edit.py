@@ -69,35 +69,73 @@ def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> 
 
 def apply(repo: Repo, content: Content, edits: Sequence[Edit], ground: Ground) -> Content:
     """Return the content with edits; UsageError names the path that cannot be edited so."""
-    nodes, templates = dict(content.nodes), dict(content.templates)
-    against, conditions = dict(content.definition.against), dict(content.definition.conditions)
+    draft = _Draft.of(content)
     with repo.transaction():
         for edit in edits:
             name = inside(edit.path)
             if edit.action == "drop":
-                _drop(edit, name, nodes, templates)
-                against.pop(name, None)
-                conditions.pop(name, None)
+                _drop(edit, name, draft)
                 continue
-            below = trees.of_base(repo, ground.base, [name])
-            if edit.action == "remove-file":
-                _hide(edit, name, nodes, templates, below)
-                touched = [name]
-            else:
-                touched = _put(repo, edit, name, nodes, templates)
-            for path in touched:
-                against[path] = _made_against(repo, ground, path)
+            touched = _hide if edit.action == "remove-file" else _put
+            for path in touched(repo, edit, name, draft, ground.base):
+                draft.against[path] = _made_against(repo, ground, path)
                 if edit.when:
-                    conditions[path] = edit.when
-            _refuse_conflicts({**nodes, **templates})
-        _with_directories(repo, nodes, ground.base)
-        _with_directories(repo, templates, ground.base)
-    definition = replace(content.definition, against=against, conditions=conditions, made_on=ground.base)
-    return Content(definition, nodes, templates)
+                    draft.conditions[path] = edit.when
+            _refuse_conflicts(draft)
+        return _finished(repo, draft, ground.base)
 
 
-def _refuse_conflicts(nodes: Mapping[str, Node]) -> None:
+def taken_in(repo: Repo, content: Content, found: Mapping[str, Node], base: str) -> Content:
+    """Return the content with nodes of /usr, which replace what it has at their paths."""
+    draft = _Draft.of(content)
+    for path, node in found.items():
+        if node.kind != "directory":
+            draft.forget(path)
+            draft.against[path] = _made_against(repo, Ground(base), path)
+        draft.templates.pop(path, None)
+        draft.nodes[path] = node
+    _refuse_conflicts(draft)
+    with repo.transaction():
+        return _finished(repo, draft, base)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """Content that is being changed."""
+
+    definition: Definition
+    nodes: dict[str, Node]
+    templates: dict[str, Node]
+    against: dict[str, tuple[str, str]]
+    conditions: dict[str, str]
+
+    @classmethod
+    def of(cls, content: Content) -> _Draft:
+        """Return a draft that can be changed without changing the content."""
+        found = content.definition
+        nodes, templates = dict(content.nodes), dict(content.templates)
+        return cls(found, nodes, templates, dict(found.against), dict(found.conditions))
+
+    def forget(self, name: str) -> bool:
+        """Drop a path and what is below it; tell whether there was any."""
+        found = False
+        for rows in (self.nodes, self.templates, self.against, self.conditions):
+            for path in [p for p in rows if p == name or p.startswith(f"{name}/")]:
+                del rows[path]
+                found = True
+        return found
+
+
+def _finished(repo: Repo, draft: _Draft, base: str) -> Content:
+    for nodes in (draft.nodes, draft.templates):
+        _with_directories(repo, nodes, base)
+    definition = replace(draft.definition, against=draft.against, conditions=draft.conditions)
+    return Content(definition, draft.nodes, draft.templates)
+
+
+def _refuse_conflicts(draft: _Draft) -> None:
     """Refuse paths below what is no directory in the overlay."""
+    nodes = {**draft.nodes, **draft.templates}
     for path in sorted(nodes):
         for above in parents(path):
             if above in nodes and nodes[above].kind != "directory":
@@ -108,34 +146,26 @@ def _refuse_conflicts(nodes: Mapping[str, Node]) -> None:
                 )
 
 
-def _drop(edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> None:
-    going = [path for path in (*nodes, *templates) if path == name or path.startswith(f"{name}/")]
-    if not going:
+def _drop(edit: Edit, name: str, draft: _Draft) -> None:
+    if not draft.forget(name):
         raise UsageError(f"the overlay has no {edit.path}")
-    for path in going:
-        nodes.pop(path, None)
-        templates.pop(path, None)
-    without_unused(nodes)
-    without_unused(templates)
+    without_unused(draft.nodes)
+    without_unused(draft.templates)
 
 
-def _hide(
-    edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node], below: Mapping[str, Node]
-) -> None:
+def _hide(repo: Repo, edit: Edit, name: str, draft: _Draft, base: str) -> list[str]:
     """Remove a path: what the base has is hidden, what only the overlay has goes."""
-    present = name in nodes or name in templates
-    if not (name in below or present or files.read_state(Path(shown(name))).type != "absent"):
+    there = draft.forget(name) or name in trees.of_base(repo, base, [name])
+    if not (there or files.read_state(Path(shown(name))).type != "absent"):
         raise UsageError(f"there is no {edit.path} to remove")
-    for path in [p for p in (*nodes, *templates) if p == name or p.startswith(f"{name}/")]:
-        nodes.pop(path, None)
-        templates.pop(path, None)
-    nodes[name] = GONE
+    draft.nodes[name] = GONE
+    return [name]
 
 
-def _put(repo: Repo, edit: Edit, name: str, nodes: dict[str, Node], templates: dict[str, Node]) -> list[str]:
+def _put(repo: Repo, edit: Edit, name: str, draft: _Draft, _base: str) -> list[str]:
     """Add or replace a path, or what is below a directory; return the paths."""
     original = files.read_state(Path(shown(name)))
-    known = nodes.get(name) or templates.get(name)
+    known = draft.nodes.get(name) or draft.templates.get(name)
     if edit.action == "modify":
         if original.type == "absent" and known is None:
             raise UsageError(f"there is no {edit.path} to modify", hint="add it with --add")
@@ -149,10 +179,11 @@ def _put(repo: Repo, edit: Edit, name: str, nodes: dict[str, Node], templates: d
     if edit.source and not os.path.lexists(source):
         raise UsageError(f"there is no file {source}")
     touched = []
+    target, other = draft.nodes, draft.templates
+    if edit.template:
+        target, other = other, target
     for path, state in _states(source, name):
         like = files.read_state(Path(shown(path)))
-        target = templates if edit.template else nodes
-        other = nodes if edit.template else templates
         other.pop(path, None)
         target[path] = trees.put(repo, _with_metadata(edit, state, like, own=not edit.source))
         if state.type != "directory":

@@ -30,17 +30,21 @@ def names(sysroot: Sysroot, booted: Deployment) -> list[str]:
     return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
 
 
-def taken_in(sysroot: Sysroot, booted: Deployment, name: str, known: Overlay | None) -> State:
-    """Return an overlay of the image as it is in the booted tree; what is the same keeps its commit."""
+def taken_in(sysroot: Sysroot, booted: Deployment, name: str, known: Overlay | None) -> Overlay:
+    """Return an overlay of the image as it is in the booted tree; what is the same keeps its commit.
+
+    known: the overlay as it is recorded; without, it is disabled.
+    """
     place = sysroot.directory(booted) / _PLACE / checked_name(name)
-    definition = _definition(place, name, booted.checksum)
+    definition = _definition(place, name)
     edits = [Edit("add", f"/{top}/{path.name}", str(path)) for top, path in _tops(place)]
     content = edit.apply(sysroot.repo, Content(definition), edits, Ground(booted.checksum))
     if known and edit.read(sysroot.repo, known.definition, known.state.commit) == content:
-        return known.state
+        return known
     parent = known.state.commit if known else None
     commit = edit.write(sysroot.repo, content, parent=parent, subject=f"as in {booted.checksum[:12]}")
-    return State(definition.id, commit, known.state.enabled if known else True, boot_id())
+    enabled = known.state.enabled if known else False
+    return Overlay(content.definition, State(definition.id, commit, enabled, boot_id()))
 
 
 def renewed(sysroot: Sysroot, booted: Deployment, known: Sequence[Overlay]) -> Iterator[Transition]:
@@ -49,7 +53,7 @@ def renewed(sysroot: Sysroot, booted: Deployment, known: Sequence[Overlay]) -> I
     for overlay in known:
         if overlay.definition.scope is Scope.GLOBAL and overlay.state.enabled:
             name = overlay.definition.name
-            after = taken_in(sysroot, booted, name, overlay) if name in present else None
+            after = taken_in(sysroot, booted, name, overlay).state if name in present else None
             if after != overlay.state:
                 yield store.transition(overlay, after)
 
@@ -60,8 +64,8 @@ def _tops(place: Path) -> Iterator[tuple[str, Path]]:
             yield from ((top, path) for path in sorted((place / top).iterdir()))
 
 
-def _definition(place: Path, name: str, base: str) -> Definition:
-    definition = Definition(name, Scope.GLOBAL, made_on=base)
+def _definition(place: Path, name: str) -> Definition:
+    definition = Definition(name, Scope.GLOBAL)
     file = place / "overlay.conf"
     if not file.is_file():
         return definition

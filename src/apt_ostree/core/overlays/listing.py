@@ -40,7 +40,7 @@ def overlays() -> list[dict[str, Any]]:
 def contents(name: str | None) -> dict[str, Any]:
     """Return one overlay with its paths: added, modified or removed."""
     with _opened() as (repo, known, situation, last):
-        overlay = store.find(known, name or last or "")
+        overlay = store.choose(known, name, last)
         assert situation  # there is an overlay, so there is a record
         commit = overlay.state.commit
         own, templates = trees.read(repo, commit), trees.read(repo, commit, "templates")
@@ -81,7 +81,7 @@ def sources() -> list[dict[str, Any]]:
 def history(name: str | None) -> list[dict[str, Any]]:
     """Return an overlay's commits, the newest first, and what an undo took away from it."""
     with _opened() as (repo, known, _situation, last):
-        overlay = store.find(known, name or last or "")
+        overlay = store.choose(known, name, last)
         rows = [_commit(repo, checksum, "") for checksum in repo.ancestry(overlay.state.commit)]
         undone = repo.resolve_or_none(f"{store.UNDONE}/{overlay.id}")
         return [*rows, *([_commit(repo, undone, "undone")] if undone else [])]

@@ -20,11 +20,15 @@ from apt_ostree.system.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """What an overlay shows on a base: its nodes, what the base has there, and what is to be told."""
+    """What an overlay shows on a base: its nodes, what the base has there, and what is to be told.
+
+    expected: path of /etc -> digest of the state that it was made against.
+    """
 
     nodes: dict[str, Node] = field(default_factory=dict)
     base: dict[str, Node] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    expected: dict[str, str] = field(default_factory=dict)
 
 
 def goal(
@@ -48,13 +52,16 @@ def goal(
     again = _reusable(repo, shown_now) if alone and shown_now and shown_now.base == base else {}
     pieces: list[_Piece] = []
     notes: list[str] = []
+    expected: dict[str, str] = {}
     for overlay in ordered:
         same = again.get((overlay.id, overlay.state.commit))
         if same and _is_plain(overlay.definition):
             pieces.append(same)
+            expected = _etc_states(overlay.definition.against) | expected  # the topmost's counts
             continue
         found = effective(repo, overlay, base, known)
         notes += found.notes
+        expected = found.expected | expected
         if found.nodes:
             refuse_breaches(repo, overlay.definition, found, allowed)
             pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes, found.base))
@@ -66,9 +73,6 @@ def goal(
     if applied:
         marks = [f"{a.id} {a.commit}" for a in applied]
         commit = trees.compose(repo, base, [piece.nodes for piece in reversed(pieces)], marks)
-    expected: dict[str, str] = {}
-    for overlay in reversed(ordered):
-        expected |= {path: state for path, (_object, state) in overlay.definition.against.items() if state}
     return Goal(base, commit, applied, expected, tuple(notes))
 
 
@@ -100,18 +104,19 @@ def _settled(pieces: Sequence[_Piece]) -> list[_Piece]:
     below: set[str] = set()  # what lower pieces have
     gone: set[str] = set()  # directories of the base that lower pieces remove whole
     result: list[_Piece] = []
-    for piece in reversed(pieces):
-        if not piece.layer:
+    for whole in reversed(pieces):
+        piece = whole
+        if not whole.layer:
             lost = {
                 path
-                for path, node in piece.nodes.items()
+                for path, node in whole.nodes.items()
                 if node.kind == "whiteout"
                 and (
                     gone.intersection(parents(path))
-                    or not (path in piece.base or path in below or path.startswith("etc/"))
+                    or not (path in whole.base or path in below or path.startswith("etc/"))
                 )
             }
-            piece = replace(piece, nodes=_without_ways_to(lost, piece))  # noqa: PLW2901
+            piece = replace(whole, nodes=_without_ways_to(lost, whole))
         present = {path for path, node in piece.nodes.items() if node.kind != "whiteout"}
         removed = piece.nodes.keys() - present
         below = {p for p in below if not removed.intersection((p, *parents(p)))} | present
@@ -160,7 +165,11 @@ def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overl
             del nodes[path]
     # Directories keep the metadata of the base.
     nodes |= {p: present[p] for p, n in nodes.items() if _is_directory(n) and _is_directory(present.get(p))}
-    return Effective(nodes, present, tuple(notes))
+    return Effective(nodes, present, tuple(notes), _etc_states(against))
+
+
+def _etc_states(against: Mapping[str, tuple[str, str]]) -> dict[str, str]:
+    return {path: state for path, (_object, state) in against.items() if state}
 
 
 def _is_directory(node: Node | None) -> bool:

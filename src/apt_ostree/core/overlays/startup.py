@@ -14,7 +14,7 @@ from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.events import Message, Report
-from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import Goal, Persistence, Transition
 from apt_ostree.system import settings, systemd
 from apt_ostree.system.failpoints import failpoint
@@ -58,7 +58,7 @@ def _renew_image_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None
     except AptOstreeError as error:
         report(Message(f"overlays of the image stay as they were: {error.message}", "warning"))
         return
-    _record(sysroot, db, moves, "boot", "as the booted image has them")
+    _record(sysroot, db, moves, "as the booted image has them")
 
 
 def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
@@ -79,7 +79,7 @@ def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         moves.append(store.transition(overlay, after))
         what = "ended with the boot" if after is None else "lost its temporary paths with the boot"
         report(Message(f"Overlay {overlay.id} {what}."))
-    _record(sysroot, db, moves, "boot", "temporary overlays ended")
+    _record(sysroot, db, moves, "temporary overlays ended")
 
 
 def _lasting(content: Content, nodes: Nodes) -> dict[str, Node]:
@@ -106,7 +106,7 @@ def _leave_out_suspects(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     moves = [store.transition(known[s.id], replace(s, enabled=False)) for s in suspects]
     for move in moves:
         report(Message(f"Overlay {move.id} is disabled: the last boot with it did not succeed.", "warning"))
-    _record(sysroot, db, moves, "boot", "disabled, since the last boot with them did not succeed")
+    _record(sysroot, db, moves, "disabled, since the last boot with them did not succeed")
     db.set_note(_TRYING, json.dumps({"boot": boot_id(), "failed": 0 if moves else failed}))
     failpoint("boot.overlays-chosen")
 
@@ -141,15 +141,11 @@ def _goal(
             reason = "; ".join((error.message, *error.details[:3]))
             report(Message(f"Overlay {overlay.id} is disabled: {reason}", "warning"))
             move = store.transition(overlay, replace(overlay.state, enabled=False))
-            _record(sysroot, db, [move], "boot", f"disabled: {reason}")
+            _record(sysroot, db, [move], f"disabled: {reason}")
     return stack.goal(repo, base, usable, known=known, allowed=allowed)
 
 
-def _record(sysroot: Sysroot, db: StateDb, moves: Sequence[Transition], verb: str, message: str) -> None:
-    if not moves:
-        return
-    booted = look(sysroot, db).booted.checksum
-    number = db.log(Intent(verb, "root", booted, booted))
-    db.move(moves)
-    store.sync_refs(sysroot, db)
-    db.end(number, Outcome.DONE, f"{', '.join(move.id for move in moves)}: {message}")
+def _record(sysroot: Sysroot, db: StateDb, moves: Sequence[Transition], message: str) -> None:
+    if moves:
+        booted = look(sysroot, db).booted.checksum
+        store.record(sysroot, db, moves, intent=Intent("boot", "root", booted, booted), message=message)

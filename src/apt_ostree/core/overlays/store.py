@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Definition, Scope, State, Transition, from_text
+from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -58,6 +60,29 @@ def find(overlays: Mapping[str, Overlay], name: str) -> Overlay:
     if found:
         raise UsageError(f"several overlays are called {name!r}", hint=f"say which: {known}")
     raise UsageError(f"there is no overlay {name!r}", hint=f"there are: {known}")
+
+
+def choose(overlays: Mapping[str, Overlay], name: str | None, last: str | None) -> Overlay:
+    """Return the overlay of a name, else the one last worked on, else the only one."""
+    if name:
+        return find(overlays, name)
+    if last and last in overlays:
+        return overlays[last]
+    if len(overlays) == 1:
+        return next(iter(overlays.values()))
+    raise UsageError("which overlay is meant?", hint="name it with --name, or make one with --create")
+
+
+def record(
+    sysroot: Sysroot, db: StateDb, moves: Sequence[Transition], *, intent: Intent, message: str = ""
+) -> None:
+    """Change the record of overlays, nothing of which shows."""
+    number = db.log(intent)
+    db.move(moves)
+    failpoint("overlay.recorded")
+    sync_refs(sysroot, db)
+    told = ", ".join(move.id for move in moves)
+    db.end(number, Outcome.DONE, f"{told}: {message}" if message else told)
 
 
 def sync_refs(sysroot: Sysroot, db: StateDb) -> None:

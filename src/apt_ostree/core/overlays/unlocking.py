@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.events import Message, Report
-from apt_ostree.model.overlay import Definition, State, checked_name, parents
+from apt_ostree.model.overlay import Definition, State, checked_name
 from apt_ostree.system import usrview
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.overlays import GONE, Node
@@ -71,13 +70,10 @@ def save(report: Report, *, name: str, dry_run: bool = False, **options: Any) ->
             found = _changes(report, repo, base, uppers)
         if not found:
             raise Refused("nothing was changed in /usr", hint="'apt-ostree usroverlay --discard' locks it")
-        touched = [path for path, node in found.items() if node.kind != "directory"]
-        below = trees.of_base(repo, base, touched)
-        against = {p: (below[p].checksum if p in below else "", "") for p in touched}
-        definition = replace(definition, made_on=base, against={**against, **definition.against})
-        content = Content(definition, {**content.nodes, **found}, content.templates)
+        content = edit.taken_in(repo, content, found, base)
+        count = sum(node.kind != "directory" for node in found.values())
         parent = overlay.state.commit if overlay else None
-        commit = edit.write(repo, content, parent=parent, subject=f"save {len(touched)} paths")
+        commit = edit.write(repo, content, parent=parent, subject=f"save {count} paths")
         state = State(definition.id, commit, True, overlay.state.boot_id if overlay else boot_id())
         return change(bench, [store.transition(overlay, state)], wishes, unlock="none", dry_run=dry_run)
 
@@ -130,9 +126,7 @@ def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> di
     below = trees.of_base(repo, base, nodes)
     edit.without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
     # A removed file that only an upper had is no wish to hide anything.
-    nodes = {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
-    missing = {above for path in nodes for above in parents(path)} - nodes.keys()
-    return nodes | {path: below[path] for path in missing}
+    return {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
 
 
 def _walk(directory: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -19,7 +19,7 @@ from apt_ostree.core.overlays.edit import Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.events import Message, Report
-from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import (
     Definition,
     Goal,
@@ -31,7 +31,6 @@ from apt_ostree.model.overlay import (
     checked_name,
 )
 from apt_ostree.system import settings, statedb
-from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
@@ -68,27 +67,18 @@ def usroverlay(
     wishes = engine.Wishes(**{"verb": "usroverlay", **options})
     with prepared("change an overlay", report, dry_run=dry_run) as bench:
         overlay = None if create else _chosen(bench, name)
-        if enable and overlay is None and not create:
-            assert name
-            moves = [store.transition(None, _of_image(bench, name))]
-            return change(bench, moves, wishes, dry_run=dry_run)
         if overlay and overlay.definition.scope is Scope.GLOBAL and (edits or changes or rename or remove):
             raise Refused(
                 f"overlay {overlay.id} belongs to the image and cannot be changed",
                 hint="enable or disable it, or make one of your own that inherits from it",
             )
-        if overlay is None and not create:
-            raise Refused(f"overlay {name} belongs to the image", hint="it can be enabled and disabled")
-        if remove:
-            assert overlay
+        if overlay and remove:
             return change(bench, [Transition(overlay.id, overlay.state, None)], wishes, dry_run=dry_run)
         wanted = _defined(bench, overlay, name, rename, changes or {})
         state = _written(bench, overlay, wanted, [Edit(**words) for words in edits])
         if enable is not None:
             state = replace(state, enabled=enable)
-        moves = [store.transition(overlay, state)]
-        if overlay and overlay.id != state.id:
-            moves = [Transition(overlay.id, overlay.state, None), Transition(state.id, None, state)]
+        moves = _moves(bench, overlay, state)
         return change(bench, moves, wishes, dry_run=dry_run)
 
 
@@ -102,29 +92,26 @@ def prepared(what: str, report: Report, *, dry_run: bool = False) -> Iterator[Be
         yield Bench(report, sysroot, db, look(sysroot, db), known)
 
 
-def _of_image(bench: Bench, name: str) -> State:
-    """Return an overlay that ships with the image, taken in."""
-    return image.taken_in(bench.sysroot, bench.situation.booted, name.removeprefix("global/"), None)
+def _chosen(bench: Bench, name: str | None) -> Overlay:
+    """Return the overlay of that name, also one that only the image has, else the one last worked on."""
+    known = {o.id for o in bench.known.values()} | {o.definition.name for o in bench.known.values()}
+    if name and name not in known:
+        place = (bench.sysroot, bench.situation.booted)
+        if name.removeprefix("global/") in image.names(*place):
+            return image.taken_in(*place, name.removeprefix("global/"), None)
+    overlay = store.choose(bench.known, name, bench.db.note(store.LAST))
+    if not name:
+        bench.report(Message(f"Working on overlay {overlay.id}."))
+    return overlay
 
 
-def _chosen(bench: Bench, name: str | None) -> Overlay | None:
-    """Return the overlay of that name, else the one last worked on; None: the image has it."""
-    if name:
-        known = {o.id for o in bench.known.values()} | {o.definition.name for o in bench.known.values()}
-        if name not in known and name.removeprefix("global/") in _image_names(bench):
-            return None
-        return store.find(bench.known, name)
-    last = bench.db.note(store.LAST)
-    if last and last in bench.known:
-        bench.report(Message(f"Working on overlay {last}."))
-        return bench.known[last]
-    if len(bench.known) == 1:
-        return next(iter(bench.known.values()))
-    raise UsageError("which overlay is meant?", hint="name it with --name, or make one with --create")
-
-
-def _image_names(bench: Bench) -> list[str]:
-    return image.names(bench.sysroot, bench.situation.booted)
+def _moves(bench: Bench, overlay: Overlay | None, state: State) -> list[Transition]:
+    """Return what makes of an overlay what `state` says, under another name, too."""
+    if overlay and state == overlay.state:
+        return [Transition(state.id, state, state)]
+    if overlay and overlay.id != state.id:
+        return [Transition(overlay.id, overlay.state, None), Transition(state.id, None, state)]
+    return [store.transition(bench.known.get(state.id), state)]
 
 
 def _defined(
@@ -139,7 +126,7 @@ def _defined(
         if key in given:
             given[key] = tuple(given[key])
     if overlay is None:
-        definition = Definition(checked_name(name or _free_name(bench)), made_on=bench.situation.base)
+        definition = Definition(checked_name(name or _free_name(bench)))
     else:
         definition = overlay.definition
         given["values"] = {**definition.values, **given.get("values", {})}
@@ -249,11 +236,7 @@ def _is_shown(goal: Goal, moves: Sequence[Transition]) -> bool:
 def _record(bench: Bench, moves: Sequence[Transition], wishes: engine.Wishes) -> None:
     """Change the record alone: nothing of it shows."""
     commit = bench.situation.commit
-    number = bench.db.log(Intent(wishes.verb, host.caller(), commit, commit))
-    bench.db.move(moves)
-    failpoint("overlay.recorded")
-    store.sync_refs(bench.sysroot, bench.db)
-    bench.db.end(number, Outcome.DONE, ", ".join(move.id for move in moves))
+    store.record(bench.sysroot, bench.db, moves, intent=Intent(wishes.verb, host.caller(), commit, commit))
     _remember(bench, moves)
     for move in moves:
         what = "made" if move.before is None else "changed" if move.after else "removed"

@@ -137,13 +137,10 @@ def _lay(usr: Any, nodes: Nodes) -> None:
         below = _lookup(trees[parent], name)
         with explained(f"lay {path} over the tree"):
             if node.kind == "directory":
-                if below is None or below[1] is None:
+                if below and below[1] is None:
                     trees[parent].remove(name, True)
-                    _ok, trees[path] = trees[parent].ensure_dir(name)
-                    trees[path].set_metadata_checksum(node.checksum)
-                else:
-                    trees[path] = below[1]
-                    trees[path].set_metadata_checksum(node.checksum)
+                _ok, trees[path] = trees[parent].ensure_dir(name)
+                trees[path].set_metadata_checksum(node.checksum)
             else:
                 if node.kind == "whiteout" or (below and below[1] is not None):
                     trees[parent].remove(name, True)
