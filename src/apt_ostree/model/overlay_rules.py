@@ -27,7 +27,7 @@ RULES: Mapping[str, str] = MappingProxyType({
     "type-change": "a directory stays a directory, nothing else becomes one; only directories hold paths",
     "duplicate": "every path is there once",
     "protected": "what the system needs stays: accounts, kernel, package databases, libc, shell, systemd",
-    "recovery": "apt-ostree, ostree, their units and settings stay as they are, since they undo an overlay",
+    "recovery": "apt-ostree, ostree, what they run, their units and settings stay: they undo an overlay",
     "lockout": "what booting and logging in need stays: PAM's common files, sudoers, systemd's main units",
     "closed-directory": "the main directories stay open to all users",
     "world-writable": "no file is writable by everybody, and no directory without the sticky bit",
@@ -153,7 +153,8 @@ _essential_library = _any(
     rf"usr/lib/(?:{_TRIPLET}/)?systemd/libsystemd-(?:core|shared)-[^/]+\.so",
 )  # fmt: skip
 _of_recovery = _any(
-    r"usr/(?:local/)?s?bin/(?:(?:apt-)?ostree|python3(?:\.\d+)?)", r"usr/lib/python3[^/]*",
+    r"usr/(?:local/)?s?bin/(?:(?:apt-)?ostree|python3(?:\.\d+)?|dpkg(?:-query|-divert|-deb)?|ldconfig|systemctl"
+    r"|systemd-(?:run|sysusers|tmpfiles))", r"usr/lib/python3[^/]*",
     rf"{_LIBS}/libostree-1\.so[^/]*",
     r"usr/(?:local/)?lib/python3[^/]*/(?:dist|site)-packages/apt_ostree(?:\.py|/.*)?",
     rf"{_UNIT_DIRS}/(?:[^/]+\.(?:wants|requires)/)?(?:apt-ostree|ostree-)[^/]*(?:/.*)?",

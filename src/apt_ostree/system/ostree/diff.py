@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.treediff import DirDiff, FileDiff
-from apt_ostree.system.ostree.gi_ostree import OSTree, explained
+from apt_ostree.system.ostree.gi_ostree import DAMAGE, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo, Tree
 
 
@@ -46,10 +46,10 @@ def read_tree(repo: Repo, contents: str) -> Tree:
 
 
 def _read_tree(repo: Repo, contents: str) -> Tree:
-    with explained(f"read the directory object {contents[:12]}"):
+    with explained(f"read the directory object {contents[:12]}", hint=DAMAGE):
         _ok, variant = repo.handle.load_variant(OSTree.ObjectType.DIR_TREE, contents)
     if not variant.get_size():  # a power cut may leave an empty file, which would pass for no entries
-        raise ExternalFailure(f"the directory object {contents[:12]} is damaged")
+        raise ExternalFailure(f"the directory object {contents[:12]} is damaged", hint=DAMAGE)
     # Reading the checksums through OSTree is 15 times faster than unpacking byte arrays in Python.
     checksum = OSTree.checksum_from_bytes_v
     files, dirs = {}, {}

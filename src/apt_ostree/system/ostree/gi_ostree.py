@@ -12,7 +12,10 @@ from gi.repository import Gio, GLib, OSTree  # noqa: E402
 
 from apt_ostree.errors import ExternalFailure  # noqa: E402
 
-__all__ = ["Gio", "GLib", "OSTree", "explained"]
+__all__ = ["DAMAGE", "Gio", "GLib", "OSTree", "explained"]
+
+#: The hint where an object of the repository cannot be read.
+DAMAGE = "'ostree fsck' finds damage; 'apt-ostree usroverlay --check' mends that of overlays"
 
 
 @contextmanager

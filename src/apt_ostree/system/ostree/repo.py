@@ -19,7 +19,7 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import Package
 from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 
 #: A directory object: files by name (checksum), directories by name (contents, metadata).
 Tree = tuple[dict[str, str], dict[str, tuple[str, str]]]
@@ -104,7 +104,7 @@ class Repo:
 
     def load_commit(self, checksum: str) -> Any:
         """Return the commit's variant."""
-        with explained(f"read commit {checksum[:12]}"):
+        with explained(f"read commit {checksum[:12]}", hint=DAMAGE):
             _ok, variant, _state = self.handle.load_commit(checksum)
             OSTree.validate_structureof_commit(variant)  # a power cut may leave an empty file
         return variant
@@ -159,7 +159,7 @@ class Repo:
 
     def file_state(self, checksum: str) -> FileState:
         """Return the state that a file object describes."""
-        with explained(f"read the file object {checksum[:12]}"):
+        with explained(f"read the file object {checksum[:12]}", hint=DAMAGE):
             _ok, stream, info, xattrs = self.handle.load_file(checksum)
         owner = (info.get_attribute_uint32("unix::uid"), info.get_attribute_uint32("unix::gid"))
         if info.get_file_type() == Gio.FileType.SYMBOLIC_LINK:
@@ -175,7 +175,7 @@ class Repo:
             return Outline(
                 "directory", state.mode, state.uid, state.gid, xattrs=tuple(n for n, _ in state.xattrs)
             )
-        with explained(f"read the file object {checksum[:12]}"):
+        with explained(f"read the file object {checksum[:12]}", hint=DAMAGE):
             _ok, _stream, info, xattrs = self.handle.load_file(checksum)
         names = tuple(name for name, _value in _xattrs(xattrs))
         owner = (info.get_attribute_uint32("unix::uid"), info.get_attribute_uint32("unix::gid"))
@@ -193,7 +193,7 @@ class Repo:
 
     def directory_state(self, checksum: str) -> FileState:
         """Return the state that a directory's metadata object describes."""
-        with explained(f"read the metadata object {checksum[:12]}"):
+        with explained(f"read the metadata object {checksum[:12]}", hint=DAMAGE):
             _ok, variant = self.handle.load_variant(OSTree.ObjectType.DIR_META, checksum)
         uid, gid, mode = (
             GLib.Variant.new_uint32(variant.get_child_value(i).get_uint32()).byteswap().get_uint32()

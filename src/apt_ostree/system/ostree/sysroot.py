@@ -18,7 +18,7 @@ from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
 from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 _LOCK_INTERVAL = 0.1  # seconds
@@ -207,7 +207,7 @@ class Sysroot:
 
     def prune(self) -> None:
         """Remove what no deployment and no ref needs."""
-        with explained("clean up the system root"):
+        with explained("clean up the system root", hint=DAMAGE):
             self._sysroot.cleanup(None)
 
     def _pin_base(self, commit: str) -> None:
