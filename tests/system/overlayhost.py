@@ -59,8 +59,8 @@ class Overlays:
         return self.put(name, files, "--create", *words)
 
     def clear(self) -> None:
-        """Remove all overlays."""
-        for name in self.list():
+        """Remove all overlays, heirs first."""
+        for name, _row in sorted(self.list().items(), key=lambda item: not item[1]["inherits"]):
             self(f"--name={name}", "--remove")
 
 

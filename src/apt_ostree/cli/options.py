@@ -12,6 +12,7 @@ import click
 
 from apt_ostree.cli import render
 from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, Refused
+from apt_ostree.model.sizes import read_size
 
 Command = Callable[..., Any]
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -32,6 +33,19 @@ class Span(click.ParamType):
         if not known or "".join(n + u for n, u in parts) != text or not any(int(n) for n, _unit in parts):
             self.fail(f"{value!r} is not a span of time such as 90s, 10m or 1h30m", param, ctx)
         return float(sum(int(number) * _SECONDS.get(unit, 1) for number, unit in parts))
+
+
+class Size(click.ParamType):
+    """A size such as 500k, 20M or 2G, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        try:
+            return value if isinstance(value, int) else read_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 json_output = click.option(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from apt_ostree.model.sizes import show_size
+
 
 def lines(kind: str, plan: Mapping[str, Any], *, verbose: bool = False) -> Iterator[str]:
     """Yield the lines of a plan; verbose: with all evidence."""
@@ -23,7 +25,7 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
         if steps:
             yield f"{heading} {count(len(steps), 'package')}:"
             yield from (f"  {_step(step)}" for step in steps)
-    yield f"Download {size(plan['download_bytes'])}, disk {size(plan['disk_bytes'])}"
+    yield f"Download {show_size(plan['download_bytes'])}, disk {show_size(plan['disk_bytes'])}"
 
 
 def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
@@ -118,16 +120,6 @@ def _step(step: Mapping[str, Any]) -> str:
 def count(number: int, noun: str) -> str:
     """Return "1 package", "2 packages"."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def size(number: int) -> str:
-    """Return a size in decimal units, as apt prints it."""
-    amount = float(number)
-    for unit in ("B", "kB", "MB"):
-        if abs(amount) < 1000:
-            return f"{amount:.0f} {unit}" if unit == "B" else f"{amount:.1f} {unit}"
-        amount /= 1000
-    return f"{amount:.1f} GB"
 
 
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import configparser
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.sizes import read_size
 from apt_ostree.model.unitrules import Need
 
 
@@ -26,6 +27,7 @@ class Settings:
     scan_timeout: [Overlays] ScanTimeout, seconds that the scanner may take for one overlay.
     overlay_sign_key: [Overlays] SignKey=KEY, of root's GnuPG, which signs backups of overlays.
     overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
+    overlay_quota: [Overlays] Quota=SIZE, bytes that the files of all overlays may have together; 0: no limit.
     """
 
     script_timeout: float = 600.0
@@ -37,22 +39,9 @@ class Settings:
     overlay_sign_key: str = ""
     scan_timeout: float = 600.0
     overlay_scanner: tuple[str, ...] = ()
+    overlay_quota: int = 0
 
 
-#: (section, key) -> field of Settings, each a positive number of seconds.
-_KEYS: Mapping[tuple[str, str], str] = {
-    ("Layering", "ScriptTimeout"): "script_timeout",
-    ("Live", "SettleSeconds"): "settle",
-    ("Live", "UnitTimeout"): "unit_timeout",
-    ("Live", "CheckTimeout"): "check_timeout",
-    ("Overlays", "ScanTimeout"): "scan_timeout",
-}
-#: (section, key) -> field of Settings, each a list of words as a shell reads them.
-_WORDS: Mapping[tuple[str, str], str] = {
-    ("Overlays", "Allow"): "overlay_allow",
-    ("Overlays", "Scanner"): "overlay_scanner",
-}
-_SIGN_KEY = ("Overlays", "SignKey")
 _UNITS = "Units"
 _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
@@ -76,13 +65,14 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
 def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
-    if (section, key) == _SIGN_KEY:
-        return replace(settings, overlay_sign_key=value)
-    if (section, key) in _WORDS:
-        words: dict[str, Any] = {_WORDS[section, key]: _split(name, key, value)}
-        return replace(settings, **words)
-    seconds: dict[str, Any] = {_field(name, section, key): _seconds(name, key, value)}
-    return replace(settings, **seconds)
+    if (section, key) not in _KEYS:
+        known = ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in _KEYS)
+        raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}, [Units] UNIT")
+    field_name, read = _KEYS[section, key]
+    try:
+        return replace(settings, **{field_name: read(value)})
+    except ValueError as error:
+        raise UsageError(f"{name}: {key} cannot be read: {error}") from error
 
 
 def _need(name: str, key: str, value: str) -> Need:
@@ -94,31 +84,26 @@ def _need(name: str, key: str, value: str) -> Need:
     return Need(value)
 
 
-def _field(name: str, section: str, key: str) -> str:
-    try:
-        return _KEYS[section, key]
-    except KeyError:
-        known = (
-            ", ".join(
-                f"[{known_section}] {known_key}" for known_section, known_key in (*_KEYS, *_WORDS, _SIGN_KEY)
-            )
-            + ", [Units] UNIT"
-        )
-        raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}") from None
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(shlex.split(value))
 
 
-def _split(name: str, key: str, value: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(value))
-    except ValueError as error:
-        raise UsageError(f"{name}: {key} cannot be read: {error}") from error
-
-
-def _seconds(name: str, key: str, value: str) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = 0.0
+def _seconds(value: str) -> float:
+    number = float(value)
     if not 0 < number < math.inf:
-        raise UsageError(f"{name}: {key} must be a positive number of seconds, not {value!r}")
+        raise ValueError(f"{value!r} is not a positive number of seconds")
     return number
+
+
+#: (section, key) -> field of Settings, and what reads the value.
+_KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
+    ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
+    ("Live", "SettleSeconds"): ("settle", _seconds),
+    ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
+    ("Live", "CheckTimeout"): ("check_timeout", _seconds),
+    ("Overlays", "Allow"): ("overlay_allow", _words),
+    ("Overlays", "Scanner"): ("overlay_scanner", _words),
+    ("Overlays", "ScanTimeout"): ("scan_timeout", _seconds),
+    ("Overlays", "SignKey"): ("overlay_sign_key", str),
+    ("Overlays", "Quota"): ("overlay_quota", read_size),
+}

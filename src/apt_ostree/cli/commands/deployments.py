@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
+from apt_ostree.model.sizes import show_size
 
 
 @click.command(
@@ -72,6 +73,5 @@ def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: An
 
 
 def _show_freed(result: Mapping[str, Any]) -> None:
-    from apt_ostree.cli import plans
 
-    render.lines(f"Freed {plans.size(result['freed_bytes'])}.")
+    render.lines(f"Freed {show_size(result['freed_bytes'])}.")

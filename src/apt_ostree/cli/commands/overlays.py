@@ -12,8 +12,9 @@ from typing import Any
 
 import click
 
-from apt_ostree.cli import options, plans, render
+from apt_ostree.cli import options, render
 from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.model.sizes import show_size
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -180,7 +181,7 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("--keep", metavar="NUMBER", type=click.IntRange(0), help="With --cleanup: more than so many.")
 @click.option(
-    "--larger-than", metavar="BYTES", type=click.IntRange(0), help="With --cleanup: more than fits."
+    "--larger-than", metavar="SIZE", type=options.Size(), help="With --cleanup: more than fits into SIZE."
 )
 @click.option("--archive", is_flag=True, help="With --cleanup: back them up first.")
 @click.option("--list", "as_list", is_flag=True, help="List the overlays, or with --name what one holds.")
@@ -393,7 +394,7 @@ def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 _state(row),
                 row["persistence"],
                 "?" if row["files"] is None else str(row["files"]),
-                "?" if row["bytes"] is None else plans.size(row["bytes"]),
+                "?" if row["bytes"] is None else show_size(row["bytes"]),
             )
             for row in found
         ],

@@ -20,6 +20,7 @@ from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.settings import Settings
+from apt_ostree.model.sizes import show_size
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
 from apt_ostree.system import settings, systemd, usrview
 from apt_ostree.system.ostree import diff
@@ -241,7 +242,7 @@ def _space_refusals(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> tuple[
         free = stats.f_bavail * stats.f_frsize
         if free < needed:
             reasons.append(
-                f"the file system of {place} has {free // 1000} kB free; {needed // 1000} kB may be needed"
+                f"the file system of {place} has {show_size(free)} free; {show_size(needed)} may be needed"
             )
         elif stats.f_files and stats.f_favail < inodes:
             reasons.append(

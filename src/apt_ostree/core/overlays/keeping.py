@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.live import engine
-from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.live import engine, undoing
+from apt_ostree.core.overlays import edit, stack, store
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Refused, UsageError
@@ -128,25 +128,48 @@ def _restored(bench: Bench, commit: str, definition: Definition, allow: Sequence
 def check(
     report: Report, *, name: str | None = None, dry_run: bool = False, **options: Any
 ) -> Mapping[str, Any]:
-    """Look for damaged files of overlays; repair them from the backup, else disable the overlay."""
+    """Look for damage of overlays and of what is shown; repair it, else disable the overlay.
+
+    Repaired from the layers that are checked out, which hold all but the definitions, and from the backup.
+    """
     wishes = engine.Wishes(**{"verb": "usroverlay --check", **options})
     with prepared("check overlays", report, dry_run=dry_run) as bench:
         chosen = [store.find(bench.known, name)] if name else list(bench.known.values())
-        damage = {
-            o.id: found for o in chosen if (found := backups.broken(bench.sysroot.repo, o.state.commit))
-        }
-        if not damage:
+        damage = _damage(bench, chosen)
+        view = stack.damage(bench.sysroot.repo, bench.situation.goal)
+        answer: dict[str, Any] = {"changed": bool(damage or view), "damaged": damage, "view": view}
+        if not answer["changed"]:
             report(Message(f"{len(chosen)} overlays are sound."))
-            return {"changed": False, "damaged": {}}
-        if dry_run:
-            return {"changed": True, "damaged": damage}
-        repaired = {n: state for n in damage if (state := _repaired(bench, bench.known[n], damage[n]))}
-        for overlay in damage.keys() - repaired.keys():
-            text = f"overlay {overlay} is disabled: {len(damage[overlay])} of its objects are damaged"
+        if dry_run or not answer["changed"]:
+            return answer
+        _renew_view(bench, {*view, *(name for found in damage.values() for name in found)})
+        left = _damage(bench, [bench.known[n] for n in damage])
+        states = {n: _repaired(bench, bench.known[n], found) for n, found in left.items()}
+        for overlay in (n for n, state in states.items() if state is None):
+            text = f"overlay {overlay} is to be disabled: {len(left[overlay])} of its objects are damaged"
             report(Message(text, "warning"))
-        states = {n: replace(bench.known[n].state, enabled=False) for n in damage} | repaired
-        moves = [store.transition(bench.known[n], state) for n, state in states.items()]
-        return {**change(bench, moves, wishes), "damaged": damage, "repaired": sorted(repaired)}
+        moves = [
+            store.transition(bench.known[n], state or replace(bench.known[n].state, enabled=False))
+            for n, state in states.items()
+        ]
+        repaired = sorted(n for n in damage if states.get(n, True))
+        report(Message(f"Repaired: {', '.join(repaired) or 'nothing'}."))
+        result = change(bench, moves, wishes) if moves else {}
+        return {**result, **answer, "repaired": repaired}
+
+
+def _damage(bench: Bench, overlays: Sequence[Overlay]) -> dict[str, list[str]]:
+    repo = bench.sysroot.repo
+    return {o.id: found for o in overlays if (found := backups.broken(repo, o.state.commit))}
+
+
+def _renew_view(bench: Bench, damage: Collection[str]) -> None:
+    """Write again what the layers that are shown, which are checked out, can say of damaged objects."""
+    goal, place = bench.situation.goal, undoing.layers_dir(bench.sysroot)
+    if goal.overlays:
+        # Only what directories are: they are made anew, while a damaged file may be the only one there is.
+        backups.discard(bench.sysroot.repo, [n for n in damage if n.endswith((".dirtree", ".dirmeta"))])
+        stack.renew(bench.sysroot.repo, goal, place)
 
 
 def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None:
@@ -160,8 +183,12 @@ def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None
     with backups.opened(PLACE) as source:
         if not source.has_commit(commit) or backups.broken(source, commit):
             return None
-        backups.discard(repo, commit, damage)
-        backups.fetch(repo, source, commit)
+        left = damage
+        while left:  # what lies below a damaged directory is seen when that is repaired
+            backups.mark_incomplete(repo, commit)
+            backups.discard(repo, left)
+            backups.fetch(repo, source, commit)
+            left = backups.broken(repo, commit)
     bench.report(Message(f"Overlay {overlay.id}: repaired {len(damage)} objects from {PLACE}."))
     content = edit.read(repo, from_text(trees.definition_text(repo, commit)), commit)
     made = edit.write(repo, content, parent=commit, subject=f"repair {len(damage)} objects")
@@ -212,8 +239,7 @@ def _condemned(
     room = larger_than
     for index, overlay in enumerate(idle):
         age = now - repo.timestamp(overlay.state.commit)
-        nodes = trees.read(repo, overlay.state.commit).values()
-        size = sum(repo.outline(node.checksum).size for node in nodes if node.kind == "file")
+        size = store.size(repo, [overlay.state.commit]) if room is not None else 0
         too_large = room is not None and size > room
         if (older_than is not None and age > older_than) or (keep is not None and index >= keep) or too_large:
             yield overlay

@@ -129,7 +129,7 @@ def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
         nodes = [*trees.read(repo, commit).values(), *trees.read(repo, commit, "templates").values()]
         files = [node for node in nodes if node.kind != "directory"]
         count = len(files)
-        return count, sum(repo.outline(node.checksum).size for node in files if node.checksum)
+        return count, store.size(repo, [commit])
     except ExternalFailure:
         return count, None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.overlays.store import Overlay
@@ -13,6 +14,7 @@ from apt_ostree.model import overlay_rules
 from apt_ostree.model.overlay import Applied, Definition, Goal, OnConflict, in_order, parents, shown
 from apt_ostree.model.overlay_rules import Item
 from apt_ostree.system import templates
+from apt_ostree.system.ostree import backups
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.overlays import Node
 from apt_ostree.system.ostree.repo import Repo
@@ -67,13 +69,40 @@ def goal(
             pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes, found.base))
     pieces = _settled(pieces)
     root = trees.root_metadata(repo, base)
-    layers = (p.layer or trees.write_layer(repo, p.nodes, root, subject=f"{p.id} {p.commit}") for p in pieces)
+    layers = (
+        p.layer or trees.write_layer(repo, p.nodes, root, subject=_mark(p.id, p.commit)) for p in pieces
+    )
     applied = tuple(Applied(p.id, p.commit, layer) for p, layer in zip(pieces, layers, strict=True))
-    commit = base
-    if applied:
-        marks = [f"{a.id} {a.commit}" for a in applied]
-        commit = trees.compose(repo, base, [piece.nodes for piece in reversed(pieces)], marks)
+    commit = _composed(repo, base, applied, [piece.nodes for piece in pieces]) if applied else base
     return Goal(base, commit, applied, expected, tuple(notes))
+
+
+def _composed(repo: Repo, base: str, applied: Sequence[Applied], nodes: Sequence[Mapping[str, Node]]) -> str:
+    """Return the commit of a base with overlays, the topmost first."""
+    return trees.compose(repo, base, nodes[::-1], [_mark(a.id, a.commit) for a in applied])
+
+
+def _mark(overlay: str, commit: str) -> str:
+    return f"{overlay} {commit}"
+
+
+def damage(repo: Repo, shown: Goal) -> list[str]:
+    """Return the objects of what is shown, but for the base's, that are missing or damaged."""
+    if not shown.overlays:
+        return []
+    found = {name for applied in shown.overlays for name in backups.broken(repo, applied.layer)}
+    return sorted(found.union(backups.broken(repo, shown.commit, apart_from=shown.base)))
+
+
+def renew(repo: Repo, shown: Goal, layers_dir: Path) -> None:
+    """Write the layers of what is shown, which are checked out, and its commit, as far as they are missing.
+
+    What was written and not found damaged stays as it is.
+    """
+    for applied in shown.overlays:
+        trees.renew_layer(repo, layers_dir / applied.layer, subject=_mark(applied.id, applied.commit))
+    nodes = [trees.read(repo, applied.layer, "/") for applied in shown.overlays]
+    _composed(repo, shown.base, shown.overlays, nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +221,10 @@ def _gather(
     for name in definition.inherits:
         parent = next((o for o in known.values() if name == o.definition.name), None)
         if parent is None:
-            raise Refused(f"overlay {overlay.id} inherits from {name!r}, which is not there")
+            raise Refused(
+                f"overlay {overlay.id} inherits from {name!r}, which is not there",
+                hint=f"disable {overlay.id}, or have it inherit others (--inherit=NAME) or none (--inherit=)",
+            )
         more = _gather(repo, parent, known, {**parent.definition.values, **values}, (*above, overlay.id))
         nodes |= more[0]
         against |= more[1]

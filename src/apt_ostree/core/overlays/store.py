@@ -85,6 +85,12 @@ def record(
     db.end(number, Outcome.DONE, f"{told}: {message}" if message else told)
 
 
+def size(repo: Repo, commits: Iterable[str]) -> int:
+    """Return the bytes of the files that overlays' commits have together; the same content counts once."""
+    nodes = (n for c in commits for part in ("usr", "templates") for n in trees.read(repo, c, part).values())
+    return sum(repo.size(checksum) for checksum in {n.checksum for n in nodes if n.kind == "file"})
+
+
 def sync_refs(sysroot: Sysroot, db: StateDb) -> None:
     """Make the overlays' refs what the record says; commits that nobody has any more are kept aside.
 

@@ -30,6 +30,7 @@ from apt_ostree.model.overlay import (
     Transition,
     checked_name,
 )
+from apt_ostree.model.sizes import show_size
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
@@ -124,7 +125,7 @@ def _defined(
             given[key] = kind(given[key])
     for key in ("persists", "inherits", "allow"):
         if key in given:
-            given[key] = tuple(given[key])
+            given[key] = tuple(filter(None, given[key]))  # an empty one takes all away
     if overlay is None:
         definition = Definition(checked_name(name or _free_name(bench)))
     else:
@@ -194,6 +195,7 @@ def change(
     if not (moves or unlock):
         bench.report(Message("No change."))
         return answer | {"live": False}
+    _refuse_over_quota(bench, moves)
     goal = replace(goal_after(bench, moves), unlock=unlock)
     if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and not unlock:
         if not dry_run:
@@ -206,6 +208,25 @@ def change(
     if not dry_run:
         _remember(bench, moves)
     return answer | result | {"changed": True}
+
+
+def _refuse_over_quota(bench: Bench, moves: Sequence[Transition]) -> None:
+    """Refuse what makes overlays larger together than the administrator wants them to be."""
+    quota = settings.load().overlay_quota
+    if not quota:
+        return
+    before = {o.id: o.state.commit for o in bench.known.values()}
+    after = {k: c for k, c in before.items() if k not in {m.id for m in moves}}
+    after |= {m.id: m.after.commit for m in moves if m.after}
+    if not set(after.values()) - set(before.values()):
+        return
+    repo = bench.sysroot.repo
+    size = store.size(repo, after.values())
+    if size > quota and size > store.size(repo, before.values()):
+        raise Refused(
+            f"the overlays would have {show_size(size)}, and Quota= of apt-ostree.conf is {show_size(quota)}",
+            hint="remove some, see --list and --cleanup, or raise it",
+        )
 
 
 def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:

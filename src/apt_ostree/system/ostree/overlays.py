@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
+from apt_ostree.system import files
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT, write_whiteout
@@ -89,6 +91,28 @@ def write_layer(repo: Repo, nodes: Nodes, root: str, *, subject: str) -> str:
         with explained("write the layer of an overlay"):
             _ok, written = repo.handle.write_mtree(tree, None)
         return repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
+
+
+def renew_layer(repo: Repo, directory: Path, *, subject: str) -> None:
+    """Write the layer of an overlay again from its checkout: what is missing of it, the same commit."""
+    with repo.transaction():
+        tree = OSTree.MutableTree.new()
+        _renew(repo, tree, directory)
+        with explained("write the layer of an overlay again"):
+            _ok, written = repo.handle.write_mtree(tree, None)
+        repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
+
+
+def _renew(repo: Repo, tree: Any, directory: Path) -> None:
+    tree.set_metadata_checksum(_put_directory(repo, files.read_state(directory)))
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _ok, child = tree.ensure_dir(path.name)
+            _renew(repo, child, path)
+        elif path.is_char_device():
+            tree.replace_file(WHITEOUT + path.name, write_whiteout(repo))
+        else:
+            tree.replace_file(path.name, put(repo, files.read_state(path)).checksum)
 
 
 def _fill(tree: Any, nodes: Nodes, whiteout: str) -> None:

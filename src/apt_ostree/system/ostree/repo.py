@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.errors import UsageError
+from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.events import Progress, Report
 from apt_ostree.model.filestate import FileState
@@ -184,10 +184,17 @@ class Repo:
         mode = info.get_attribute_uint32("unix::mode") & 0o7777
         return Outline("file", mode, *owner, int(info.get_size()), "", names)
 
+    def size(self, checksum: str) -> int:
+        """Return the bytes of a file object's content."""
+        try:
+            return os.lstat(_place(checksum), dir_fd=self.handle.get_dfd()).st_size
+        except FileNotFoundError as error:
+            raise ExternalFailure(f"the file object {checksum[:12]} is missing", hint=DAMAGE) from error
+
     def inode(self, checksum: str) -> int:
         """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""
         try:
-            return os.stat(f"objects/{checksum[:2]}/{checksum[2:]}.file", dir_fd=self.handle.get_dfd()).st_ino
+            return os.stat(_place(checksum), dir_fd=self.handle.get_dfd()).st_ino
         except FileNotFoundError:
             return 0
 
@@ -277,6 +284,11 @@ class Repo:
                 self.handle.checkout_at(options, fd, name, checksum, None)
         finally:
             os.close(fd)
+
+
+def _place(checksum: str) -> str:
+    """Return where a file object lies in a bare repository."""
+    return f"objects/{checksum[:2]}/{checksum[2:]}.file"
 
 
 def _xattrs(variant: Any) -> tuple[tuple[str, bytes], ...]:

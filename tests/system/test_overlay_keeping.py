@@ -1,0 +1,351 @@
+"""What becomes of overlays over time: history, backups, other machines, damage and repair, cleaning up."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system import livehost
+from tests.system.livehost import Host, same
+from tests.system.overlayhost import Overlays, texts
+from tests.system.sweep import SEED, TORTURE
+
+ONE, TWO = "/usr/share/fx-one", "/etc/fx-two.conf"
+KEYS = "/etc/apt-ostree/overlay-keys.d"
+PLACE = "/var/lib/apt-ostree/overlays/backup"
+
+
+@pytest.fixture(scope="module")
+def disk() -> Iterator[Path]:
+    with livehost.prepared_disk() as path:
+        yield path
+
+
+@pytest.fixture(scope="module")
+def shared(disk: Path) -> Iterator[livehost.Shared]:
+    with livehost.Shared(disk) as machine:
+        yield machine
+
+
+@pytest.fixture
+def host(shared: livehost.Shared) -> Iterator[Host]:
+    """The module's machine; without overlays and backups it must show exactly what it showed at first."""
+    lent = shared.lend()
+    machine = next(lent)
+    yield machine
+    Overlays(machine).clear()
+    Overlays(machine)("--cleanup")
+    machine.sh(f"rm -rf {PLACE} /etc/apt-ostree /root/.gnupg")
+    next(lent, None)
+
+
+@pytest.fixture
+def overlays(host: Host) -> Overlays:
+    return Overlays(host)
+
+
+@pytest.fixture
+def other(disk: Path) -> Iterator[Host]:
+    """Another machine."""
+    with livehost.booted(disk) as machine:
+        yield machine
+
+
+# --- history
+
+
+def _history(overlays: Overlays, name: str = "web") -> list[tuple[str, str]]:
+    """Return (subject, note) of an overlay's commits, the newest first."""
+    return [(row["subject"], row["note"]) for row in overlays.read("--history", f"--name={name}")]
+
+
+def test_what_was_once_can_be_had_again(host: Host, overlays: Overlays):
+    overlays.new("web", {ONE: "1\n", TWO: "1\n"})
+    overlays.put("web", {ONE: "2\n"})
+    overlays.put("web", {TWO: "3\n"})
+    newest, middle, first = [row["commit"] for row in overlays.read("--history", "--name=web")]
+    overlays(f"--restore={first}")
+    assert texts(host, (ONE, TWO)) == {ONE: "1\n", TWO: "1\n"}
+    assert _history(overlays)[0] == (f"restore {first[:12]}", "") and len(_history(overlays)) == 4
+    host.ao("rollback", "--live")
+    assert texts(host, (ONE, TWO)) == {ONE: "2\n", TWO: "3\n"}
+    undone = overlays.read("--history", "--name=web")[-1]
+    assert undone["note"] == "undone"
+    overlays("--restore=apt-ostree/past/system/web/1", "--name=copy")
+    assert overlays.list()["copy"]["commit"] != middle
+    overlays("--disable=web")
+    assert texts(host, (ONE, TWO)) == {ONE: "2\n", TWO: "1\n"}
+    overlays("--remove", "--name=copy")
+    overlays(f"--restore={undone['commit']}")  # what an undo took away is not lost; a disabled one stays so
+    assert not host.exists(ONE)
+    overlays("--enable=web")
+    assert texts(host, (ONE, TWO)) == {ONE: "1\n", TWO: "1\n"}
+    before = host.look()
+    booted = host.sh("ostree admin status | sed -n 's/^[*] [^ ]* \\([0-9a-f]*\\).*/\\1/p'").strip()
+    for commit in (booted, "0" * 64, "apt-ostree/past/system/web/99"):
+        assert overlays(f"--restore={commit}", code=2)["error"] == "UsageError"
+    same(before.everything(), host.look().everything())
+    assert newest in {row["commit"] for row in overlays.read("--history", "--name=web")}
+
+
+# --- backups, and other machines
+
+
+def _make_key(host: Host, name: str) -> None:
+    """Give a machine a key that signs its backups."""
+    host.sh(f"gpg --batch --quiet --passphrase '' --quick-generate-key {name}@example.com ed25519 sign never")
+    _set(host, f"SignKey={name}@example.com")
+
+
+def _set(host: Host, line: str) -> None:
+    """Have a line in the section of overlays in apt-ostree.conf."""
+    place = "/etc/apt-ostree/apt-ostree.conf.d"
+    host.sh(f"mkdir -p {place}; echo '[Overlays]\n{line}' >{place}/test.conf")
+
+
+def _copied(source: Host, target: Host, path: str, to: str = "") -> None:
+    """Carry a file from one machine to another."""
+    data = source.machine.exec("cat", path, check=True).stdout
+    target.machine.exec(
+        "sh", "-c", f"mkdir -p $(dirname {to or path}); cat >{to or path}", input=data, check=True
+    )
+
+
+def test_a_signed_backup_is_restored_on_another_machine(host: Host, overlays: Overlays, other: Host):
+    _make_key(host, "signer")
+    host.sh("gpg --export signer@example.com >/run/signer.gpg")
+    overlays.new("web", {ONE: "1\n", TWO: "2\n"}, "--priority=70", "--remove-file=/etc/inputrc")
+    overlays.put("web", {ONE: "one\n"})
+    overlays.new("more", {"/usr/share/fx-more": "more\n"})
+    overlays("--disable=more")
+    host.ao("usroverlay", "--backup=/run/all.ovl")
+    _copied(host, other, "/run/all.ovl")
+
+    there = Overlays(other)
+    untouched = other.look()
+    assert there("--restore=/run/all.ovl", code=3)["error"] == "Refused"
+    _make_key(other, "stranger")  # a good key, but not the signer's
+    other.sh(f"mkdir -p {KEYS}; gpg --export stranger@example.com >{KEYS}/stranger.gpg")
+    assert there("--restore=/run/all.ovl", code=3)["error"] == "Refused"
+    assert there.list() == {}
+    same({"usr": untouched.usr}, {"usr": other.look().usr})
+    _copied(host, other, "/run/signer.gpg", f"{KEYS}/signer.gpg")
+    there("--restore=/run/all.ovl")
+    assert texts(other, (ONE, TWO, "/usr/share/fx-more", "/etc/inputrc")) == {
+        ONE: "one\n", TWO: "2\n", "/usr/share/fx-more": "more\n", "/etc/inputrc": None
+    }  # fmt: skip
+    assert there.list()["web"]["priority"] == 70
+    assert len(_history(there)) == 3 and _history(there)[1:] == _history(overlays)
+    there(f"--restore={there.read('--history', '--name=web')[-1]['commit']}")
+    assert texts(other, (ONE,)) == {ONE: "1\n"}
+    there.clear()
+    there("--restore=/run/all.ovl", "--name=more")
+    assert set(there.list()) == {"more"}
+    there("--restore=/run/all.ovl", "--name=nobody", code=2)
+    other.check_clean()
+
+
+def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, other: Host):
+    before = _shown(host)
+    there = Overlays(other)
+    there.new("web", {ONE: "content that is looked for\n"})
+    other.ao("usroverlay", "--backup=/run/good.ovl", "--name=web")
+    _copied(other, host, "/run/good.ovl")
+    host.sh("cd /run; head -c 2000 good.ovl >short.ovl; echo text >text.ovl; mkdir empty links;"
+            "tar -xf good.ovl; mv repo bad; find bad -name '*.filez' | while read f; do echo x >$f; done;"
+            "ln -s /etc/shadow links/repo; tar -cf links.ovl -C links repo")  # fmt: skip
+    codes = {"nothing.ovl": 2, "text.ovl": 2, "short.ovl": 2, "empty": 2, "links.ovl": 3, "bad": 1}
+    for name, code in codes.items():
+        told = overlays(f"--restore=/run/{name}", "--allow-unsigned", code=code)
+        assert f"/run/{name}" in told["message"] or told["hint"], name
+        assert overlays.list() == {} and not host.exists(ONE), name
+    overlays("--restore=/run/good.ovl", code=3)  # nobody signed it
+    overlays("--restore=/run/good.ovl", "--allow-unsigned")
+    assert texts(host, (ONE,)) == {ONE: "content that is looked for\n"}
+    overlays.clear()
+    same(before, _shown(host))
+    # The rules of this machine count, not what the overlay was allowed on another one.
+    there.new("evil", {"/usr/bin/fx-evil": "x\n"}, "--mode=4755", "--allow=setuid")
+    other.ao("usroverlay", "--backup=/run/evil/", "--name=evil")
+    other.sh("tar -cf /run/evil.tar -C /run evil")
+    _copied(other, host, "/run/evil.tar")
+    host.sh("tar -xf /run/evil.tar -C /run")
+    assert "(setuid)" in json.dumps(overlays("--restore=/run/evil", "--allow-unsigned", code=3))
+    overlays("--restore=/run/evil", "--allow-unsigned", "--allow=setuid")
+    assert host.sh("stat -c %a /usr/bin/fx-evil") == "4755\n"
+    host.sh("rm -r /run/bad /run/*.ovl /run/links /run/empty /run/evil*")
+
+
+def _shown(host: Host) -> dict[str, object]:
+    look = host.look()
+    return {"usr": look.usr, "etc": look.etc}
+
+
+# --- damage
+
+#: Damages an object of an overlay that the base does not have: KIND, HOW. Prints its name.
+_DAMAGE = r"""
+import os, sys, gi
+gi.require_version("OSTree", "1.0")
+from gi.repository import Gio, OSTree
+kind, how = sys.argv[1:]
+repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
+repo.open(None)
+def objects(commit):
+    names = map(OSTree.object_name_deserialize, repo.traverse_commit(commit, 0, None)[1])
+    return {f"{name}.{OSTree.object_type_to_string(of)}" for name, of in names}
+refs = repo.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)[1]
+base = set().union(*(objects(commit) for ref, commit in refs.items() if ref.startswith("ostree/")))
+own = objects(refs["apt-ostree/overlay/system/web"]) - base
+name = sorted(name for name in own if name.endswith("." + kind))[-1]
+path = f"/sysroot/ostree/repo/objects/{name[:2]}/{name[2:]}"
+if how == "missing":
+    os.unlink(path)
+elif how == "empty":
+    open(path, "w").close()
+else:
+    data = bytearray(open(path, "rb").read())
+    data[len(data) // 2] ^= 1
+    open(path, "r+b").write(data)
+print(name)
+"""
+DAMAGES = [
+    (kind, how)
+    for kind in ("commit", "dirtree", "dirmeta", "file")
+    for how in ("missing", "empty", "flipped")
+]
+if not TORTURE:
+    DAMAGES = [random.Random(f"{SEED} {kind}").choice([d for d in DAMAGES if d[0] == kind])
+               for kind in ("commit", "dirtree", "dirmeta", "file")]  # fmt: skip
+
+
+def _damage(host: Host, kind: str, how: str) -> str:
+    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how}"
+    done = host.machine.exec("unshare", "-m", "sh", "-euc", script, input=_DAMAGE.encode(), check=True)
+    return done.stdout.decode().strip()
+
+
+def _made(overlays: Overlays) -> dict[str, str | None]:
+    """Make an overlay with objects of all kinds of its own; return what it shows."""
+    overlays.host.sh("mkdir -p -m 0711 /run/tree/fx-dir; chmod 0711 /run/tree/fx-dir")
+    overlays("--create", "--name=web", "--add=/usr/share/fx-tree", "--from=/run/tree")
+    overlays.put("web", {"/usr/share/fx-tree/fx-dir/file": "content of its own\n", TWO: "conf\n"})
+    return texts(overlays.host, ("/usr/share/fx-tree/fx-dir/file", TWO))
+
+
+@pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
+def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Overlays, kind: str, how: str):
+    before = _shown(host)
+    shown = _made(overlays)
+    whole = _shown(host)
+    host.ao("usroverlay", "--backup")
+    _damage(host, kind, how)
+    assert set(overlays.list()) == {"web"}
+    assert list(overlays("--check", "--dry-run")["damaged"]) == ["system/web"]
+    result = overlays("--check")
+    assert result["repaired"] == ["system/web"]
+    assert texts(host, shown) == shown
+    same(whole, _shown(host))
+    assert overlays("--check")["damaged"] == {}
+    host.check_clean()
+    overlays("--disable=web")
+    overlays("--enable=web")
+    same(whole, _shown(host))
+    overlays("--disable=web")
+    same(before, _shown(host))
+
+
+@pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
+def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how: str):
+    """What the checked-out layer still has is repaired from that; else the overlay alone is disabled."""
+    before = _shown(host)
+    shown = _made(overlays)
+    overlays.new("good", {ONE: "good\n"})
+    whole = _shown(host)
+    _damage(host, kind, how)
+    lost = kind == "commit" or (kind == "file" and how != "missing")
+    result = overlays("--check")
+    assert result["repaired"] == ([] if lost else ["system/web"]) and list(result["damaged"]) == [
+        "system/web"
+    ]
+    assert overlays.list()["good"]["shown"]
+    if lost:
+        row = overlays.list()["web"]
+        assert not row["enabled"] and not row["shown"]
+        assert texts(host, (*shown, ONE)) == {**dict.fromkeys(shown), ONE: "good\n"}
+        if kind == "commit" and how != "flipped":  # otherwise it can be read
+            assert "--check" in overlays("--enable=web", code=1)["hint"]
+    else:
+        same(whole, _shown(host))
+        overlays("--disable=web")
+        overlays("--enable=web")
+        same(whole, _shown(host))
+    overlays("--remove", "--name=web")
+    overlays("--remove", "--name=good")
+    same(before, _shown(host))
+    host.ao("rollback", "--live", "0")  # so that nothing needs the damaged objects any more
+    overlays("--cleanup")
+    host.check_clean()
+
+
+# --- cleaning up
+
+
+def test_cleanup_takes_only_what_is_disabled_and_beyond_a_limit(host: Host, overlays: Overlays):
+    for number in range(1, 5):
+        overlays.new(f"o{number}", {f"/usr/share/fx-{number}": "x" * 1000 * number})
+        if number < 4:
+            overlays(f"--disable=o{number}")
+        host.sh("sleep 1")  # commits have whole seconds
+    everything = {"o1", "o2", "o3", "o4"}
+    assert overlays("--cleanup", "--older-than=1h")["overlays"] == []
+    assert overlays("--cleanup", "--keep=1", "--dry-run")["overlays"] == ["system/o2", "system/o1"]
+    assert set(overlays.list()) == everything
+    # The newest come first: 3000 and 2000 bytes fit into 5500, another 1000 do not.
+    assert overlays("--cleanup", "--larger-than=5500")["overlays"] == ["system/o1"]
+    assert overlays("--cleanup", "--keep=1", "--archive")["overlays"] == ["system/o2"]
+    assert set(overlays.list()) == {"o3", "o4"}
+    livehost.wait_for(host, "apt-ostree usroverlay --cleanup --older-than=1s --dry-run 2>&1 | grep -q o3")
+    assert overlays("--cleanup", "--older-than=1s")["overlays"] == ["system/o3"]
+    assert overlays("--cleanup", "--older-than=1s", "--keep=0", "--larger-than=0")["overlays"] == []
+    assert set(overlays.list()) == {"o4"} and host.exists("/usr/share/fx-4")
+    overlays(f"--restore={PLACE}", "--name=o2")  # what was archived
+    assert texts(host, ("/usr/share/fx-2",)) == {"/usr/share/fx-2": "x" * 2000}
+    overlays(f"--restore={PLACE}", "--name=o1", code=2)
+    assert not [ref for ref in host.look().refs if "/o1" in ref or "/o3" in ref]
+
+
+def test_what_another_one_inherits_is_not_cleaned_up(host: Host, overlays: Overlays):
+    overlays.new("ground", {ONE: "1\n"})
+    overlays("--disable=ground")
+    overlays("--create", "--name=heir", "--inherit=ground")
+    assert overlays("--cleanup", "--keep=0")["overlays"] == []
+    assert texts(host, (ONE,)) == {ONE: "1\n"}
+
+
+def test_a_quota_refuses_what_does_not_fit(host: Host, overlays: Overlays):
+    host.sh("head -c 200000 /dev/urandom >/run/large")
+    overlays("--create", "--name=large", "--add=/usr/share/fx-large", "--from=/run/large")
+    _set(host, "Quota=0.3M")
+    overlays.new("small", {ONE: "small\n"})
+    # The same content is stored once, whatever number of overlays has it.
+    overlays("--create", "--name=copy", "--add=/usr/share/fx-copy", "--from=/run/large")
+    host.sh("head -c 200000 /dev/urandom >/run/other")
+    before = host.look()
+    told = overlays("--name=small", "--add=/usr/share/fx-other", "--from=/run/other", code=3)
+    assert "400.0 kB" in told["message"] and "300.0 kB" in told["message"]
+    same(before.everything(), host.look().everything())
+    _set(host, "Quota=100K")  # what is there may stay, be changed and be given up
+    overlays("--name=small", "--set-priority=60")
+    overlays("--disable=large")
+    overlays.put("small", {ONE: "larger\n"}, code=3)
+    overlays("--name=large", "--remove")
+    overlays("--name=copy", "--remove")
+    overlays.put("small", {ONE: "larger\n"})
+    _set(host, "Quota=much")
+    assert overlays("--name=small", "--set-priority=70", code=2)["error"] == "UsageError"
+    _set(host, "Quota=0")
