@@ -187,12 +187,12 @@ def _shown(host: Host) -> dict[str, object]:
 
 # --- damage
 
-#: Damages an object of an overlay that the base does not have: KIND, HOW. Prints its name.
+#: Damages an object that an overlay, or what is shown with it, has for itself: KIND, HOW, WHOSE.
 _DAMAGE = r"""
-import os, sys, gi
+import os, sqlite3, sys, gi
 gi.require_version("OSTree", "1.0")
 from gi.repository import Gio, OSTree
-kind, how = sys.argv[1:]
+kind, how, whose = sys.argv[1:]
 repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
 repo.open(None)
 def objects(commit):
@@ -201,6 +201,9 @@ def objects(commit):
 refs = repo.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)[1]
 base = set().union(*(objects(commit) for ref, commit in refs.items() if ref.startswith("ostree/")))
 own = objects(refs["apt-ostree/overlay/system/web"]) - base
+if whose == "view":
+    db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
+    own = objects(db.execute("SELECT target FROM generation ORDER BY id DESC").fetchone()[0]) - base - own
 name = sorted(name for name in own if name.endswith("." + kind))[-1]
 path = f"/sysroot/ostree/repo/objects/{name[:2]}/{name[2:]}"
 if how == "missing":
@@ -211,7 +214,6 @@ else:
     data = bytearray(open(path, "rb").read())
     data[len(data) // 2] ^= 1
     open(path, "r+b").write(data)
-print(name)
 """
 DAMAGES = [
     (kind, how)
@@ -223,10 +225,9 @@ if not TORTURE:
                for kind in ("commit", "dirtree", "dirmeta", "file")]  # fmt: skip
 
 
-def _damage(host: Host, kind: str, how: str) -> str:
-    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how}"
-    done = host.machine.exec("unshare", "-m", "sh", "-euc", script, input=_DAMAGE.encode(), check=True)
-    return done.stdout.decode().strip()
+def _damage(host: Host, kind: str, how: str, whose: str = "overlay") -> None:
+    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how} {whose}"
+    host.machine.exec("unshare", "-m", "sh", "-euc", script, input=_DAMAGE.encode(), check=True)
 
 
 def _made(overlays: Overlays) -> dict[str, str | None]:
@@ -290,6 +291,23 @@ def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how:
     host.ao("rollback", "--live", "0")  # so that nothing needs the damaged objects any more
     overlays("--cleanup")
     host.check_clean()
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [(kind, how) for kind, how in DAMAGES if kind in ("commit", "dirtree")]
+)
+def test_damage_of_what_is_shown_is_repaired(host: Host, overlays: Overlays, kind: str, how: str):
+    before = _shown(host)
+    _made(overlays)
+    whole = _shown(host)
+    _damage(host, kind, how, "view")
+    found = overlays("--check")
+    assert found["view"] and found["damaged"] == {} and found["changed"]
+    assert overlays("--check")["view"] == []
+    same(whole, _shown(host))
+    host.check_clean()
+    overlays("--disable=web")
+    same(before, _shown(host))
 
 
 # --- cleaning up

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,7 +142,7 @@ def check(
             report(Message(f"{len(chosen)} overlays are sound."))
         if dry_run or not answer["changed"]:
             return answer
-        _renew_view(bench, {*view, *(name for found in damage.values() for name in found)})
+        _renew_view(bench, view, [name for found in damage.values() for name in found])
         left = _damage(bench, [bench.known[n] for n in damage])
         states = {n: _repaired(bench, bench.known[n], found) for n, found in left.items()}
         for overlay in (n for n, state in states.items() if state is None):
@@ -163,13 +163,14 @@ def _damage(bench: Bench, overlays: Sequence[Overlay]) -> dict[str, list[str]]:
     return {o.id: found for o in overlays if (found := backups.broken(repo, o.state.commit))}
 
 
-def _renew_view(bench: Bench, damage: Collection[str]) -> None:
+def _renew_view(bench: Bench, view: Sequence[str], damage: Sequence[str]) -> None:
     """Write again what the layers that are shown, which are checked out, can say of damaged objects."""
-    goal, place = bench.situation.goal, undoing.layers_dir(bench.sysroot)
+    repo, goal = bench.sysroot.repo, bench.situation.goal
     if goal.overlays:
-        # Only what directories are: they are made anew, while a damaged file may be the only one there is.
-        backups.discard(bench.sysroot.repo, [n for n in damage if n.endswith((".dirtree", ".dirmeta"))])
-        stack.renew(bench.sysroot.repo, goal, place)
+        # Not files, which are what they are; and only the overlays' own commits have their definitions.
+        backups.discard(repo, [n for n in view if not n.endswith(".file")])
+        backups.discard(repo, [n for n in damage if n.endswith((".dirtree", ".dirmeta"))])
+        stack.renew(repo, goal, undoing.layers_dir(bench.sysroot))
 
 
 def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None:
