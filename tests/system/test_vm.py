@@ -111,3 +111,19 @@ def test_soft_reboot_ends_live_state(host: Host):
     check_no_live_trace(host)
     assert not host.succeeds("command -v fx-hello")
     host.check_clean()
+
+
+@pytest.mark.vm
+def test_a_hotfix_stays_until_another_deployment(host: Host):
+    host.run("apt-ostree", "usroverlay", "--hotfix", timeout=TIMEOUT)
+    host.sh("echo fixed >/usr/share/fx-fixed; sync")
+    host.reboot()
+    assert (
+        host.sh("cat /usr/share/fx-fixed; ostree admin status | grep Unlocked")
+        == "fixed\n    Unlocked: hotfix\n"
+    )
+    host.sh("echo again >/usr/share/fx-fixed; sync")
+    host.run("apt-ostree", "rollback", timeout=TIMEOUT)
+    host.reboot()
+    assert not host.exists("/usr/share/fx-fixed")
+    host.check_clean()

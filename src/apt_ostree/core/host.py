@@ -64,6 +64,15 @@ def caller() -> str:
         return str(number)
 
 
+def is_user(name: str) -> bool:
+    """Tell whether a user of that name is known here."""
+    try:
+        pwd.getpwnam(name)
+    except (KeyError, ValueError):
+        return False
+    return True
+
+
 def merge_deployment(deployments: Deployments) -> Deployment:
     """Return the deployment that a new one is made from."""
     merge = deployments.merge

@@ -26,7 +26,7 @@ RULES: Mapping[str, str] = MappingProxyType({
     "device-node": "only files, symlinks, directories and whiteouts: no devices, sockets or pipes",
     "type-change": "a directory stays a directory, nothing else becomes one; only directories hold paths",
     "duplicate": "every path is there once",
-    "protected": "what the system needs stays: accounts, kernel, package databases, libc, shell, systemd",
+    "protected": "accounts, kernel and package databases stay; libc, shell and systemd do, or are replaced",
     "recovery": "apt-ostree, ostree, what they run, their units and settings stay: they undo an overlay",
     "lockout": "what booting and logging in need stays: PAM's common files, sudoers, systemd's main units",
     "closed-directory": "the main directories stay open to all users",

@@ -102,6 +102,16 @@ def show(
         os.close(overlay)
 
 
+def show_hotfix() -> None:
+    """Show the overlay that libostree has mounted at /usr in our namespace to all."""
+    tree = mounts.open_tree(USR)
+    try:
+        with mounts.in_namespace_of(_PID1):
+            mounts.attach(tree, USR)
+    finally:
+        os.close(tree)
+
+
 def finish_switch() -> None:
     """Detach the old view that a killed switch left on top of its new one."""
     with mounts.in_namespace_of(_PID1):

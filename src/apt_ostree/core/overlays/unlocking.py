@@ -53,6 +53,7 @@ def unlock(
             )
         if not dry_run:
             bench.sysroot.unlock_hotfix(booted)
+            usrview.show_hotfix()
             report(Message("/usr is writable; what is changed there stays until the next deployment."))
         return {"changed": True, "live": False, "unlocked": mode}
 

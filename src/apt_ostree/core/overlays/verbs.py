@@ -145,6 +145,8 @@ def _defined(
         )
     if (definition.scope is Scope.USER) != bool(definition.user):
         raise UsageError("an overlay of scope user, and no other, is for a named user (--user=NAME)")
+    if "user" in given and not host.is_user(definition.user):
+        raise UsageError(f"there is no user {definition.user!r} on this machine")
     return definition
 
 
