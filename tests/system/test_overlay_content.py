@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 import pytest
+from testbed_lib.machine import Machine
 
 from tests.system import livehost
 from tests.system.livehost import Host, same, wait_for
@@ -140,6 +141,20 @@ def test_a_scanner_decides(host: Host, overlays: Overlays):
     _set(host, "Scanner=sleep 60\nScanTimeout=1")
     overlays.put("good", {TOOL: "better\n"}, code=3)
     assert texts(host, (TOOL,)) == {TOOL: "good\n"}
+
+
+@pytest.mark.slow
+def test_clamav_decides(machine: Machine):
+    """Debian's own scanner, as the manual has it, with a signature of the test's own."""
+    host = Host(machine)
+    overlays = Overlays(host)
+    host.run("apt-ostree", "install", "-A", "-y", "clamav", timeout=600)
+    host.sh("echo infected >/run/evil; sigtool --md5 /run/evil >/var/lib/clamav/test.hdb")
+    _set(host, "Scanner=/usr/bin/clamscan --recursive --infected --no-summary")
+    told = overlays("--create", "--name=bad", f"--add={TOOL}", "--from=/run/evil", code=3)
+    assert "FOUND" in str(told["details"]) and not host.exists(TOOL)
+    overlays.new("good", {TOOL: "healthy\n"})
+    assert texts(host, (TOOL,)) == {TOOL: "healthy\n"}
 
 
 def test_an_overlay_for_a_user_only_adds(host: Host, overlays: Overlays):

@@ -17,7 +17,7 @@ from apt_ostree.core.live.planning import Situation, look, without_overlays
 from apt_ostree.core.overlays import edit, image, stack, store
 from apt_ostree.core.overlays.edit import Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import (
@@ -222,9 +222,11 @@ def _refuse_over_quota(bench: Bench, moves: Sequence[Transition]) -> None:
     after |= {m.id: m.after.commit for m in moves if m.after}
     if not set(after.values()) - set(before.values()):
         return
-    repo = bench.sysroot.repo
-    size = store.size(repo, after.values())
-    if size > quota and size > store.size(repo, before.values()):
+    try:
+        size, now = (store.size(bench.sysroot.repo, commits.values()) for commits in (after, before))
+    except ExternalFailure:
+        return  # damage is the business of --check, which must not be refused
+    if size > quota and size > now:
         raise Refused(
             f"the overlays would have {show_size(size)}, and Quota= of apt-ostree.conf is {show_size(quota)}",
             hint="remove some, see --list and --cleanup, or raise it",
