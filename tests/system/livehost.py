@@ -181,6 +181,11 @@ class Host:
     def look(self) -> Look:
         return Look(**json.loads(self.run("/usr/bin/python3", "-c", _LOOK).stdout))
 
+    def shown(self) -> dict[str, Any]:
+        """Return what overlays change, and have to give back."""
+        look = self.look()
+        return {"usr": look.usr, "etc": look.etc}
+
     def succeeds(self, script: str) -> bool:
         return self.run("sh", "-c", script, check=False).returncode == 0
 

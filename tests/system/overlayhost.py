@@ -71,6 +71,12 @@ def texts(host: Host, paths: Iterable[str]) -> dict[str, str | None]:
     return found
 
 
+def configure(host: Host, line: str) -> None:
+    """Have a line in the section of overlays in apt-ostree.conf, and no other."""
+    place = "/etc/apt-ostree/apt-ostree.conf.d"
+    host.sh(f"mkdir -p {place}; echo '[Overlays]\n{line}' >{place}/test.conf")
+
+
 @dataclass
 class Modelled:
     """An overlay of the model: path -> its text, or None where it removes the path."""

@@ -16,12 +16,6 @@ STORE = "/var/lib/apt-ostree/debs"
 WORK = "/sysroot/ostree/apt-ostree"
 
 
-@pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    with livehost.prepared_disk() as path:
-        yield path
-
-
 @pytest.fixture
 def host(disk: Path) -> Iterator[Host]:
     with livehost.booted(disk) as machine:

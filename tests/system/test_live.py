@@ -15,31 +15,10 @@ SERVICE = "fx-service.service"
 ASK = ("curl", "--silent", "--fail", "--unix-socket", "/run/fx-service/socket", "http://x/")
 
 
-@pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    with livehost.prepared_disk() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def shared(disk: Path) -> Iterator[livehost.Shared]:
-    with livehost.Shared(disk) as machine:
-        yield machine
-
-
 @pytest.fixture
 def host(shared: livehost.Shared) -> Iterator[Host]:
     """The module's machine; after the test a reset must give back exactly what it showed at first."""
     yield from shared.lend()
-
-
-@pytest.fixture
-def own(disk: Path) -> Iterator[Host]:
-    """A machine of the test's own."""
-    with livehost.booted(disk) as machine:
-        yield machine
-        if machine.machine.is_running():
-            machine.check_clean()
 
 
 # --- refusing and planning touch nothing

@@ -10,18 +10,12 @@ from testbed_lib.machine import Machine
 
 from tests.system import livehost
 from tests.system.livehost import Host, same, wait_for
-from tests.system.overlayhost import Overlays, texts
+from tests.system.overlayhost import Overlays, configure, texts
 
 SITE = "/etc/site.conf"
 TOOL = "/usr/bin/fx-tool"
 CONF = "/etc/fx-service.conf"
 ASK = ("curl", "--silent", "--unix-socket", "/run/fx-service/socket", "http://x/")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[livehost.Shared]:
-    with livehost.prepared_disk() as disk, livehost.Shared(disk) as machine:
-        yield machine
 
 
 @pytest.fixture
@@ -33,16 +27,6 @@ def host(shared: livehost.Shared) -> Iterator[Host]:
     machine.sh("rm -rf /etc/apt-ostree")
     Overlays(machine).clear()
     next(lent, None)
-
-
-@pytest.fixture
-def overlays(host: Host) -> Overlays:
-    return Overlays(host)
-
-
-def _set(host: Host, line: str) -> None:
-    place = "/etc/apt-ostree/apt-ostree.conf.d"
-    host.sh(f"mkdir -p {place}; echo '[Overlays]\n{line}' >{place}/test.conf")
 
 
 # --- templates, values, conditions, inheritance
@@ -108,18 +92,18 @@ def test_a_rule_can_be_broken_by_one_overlay_or_by_all(host: Host, overlays: Ove
     assert host.sh(f"stat -c %a {TOOL}") == "4755\n"
     overlays("--name=evil", "--allow=", code=3)
     overlays("--name=evil", "--remove")
-    _set(host, "Allow=setuid world-writable")
+    configure(host, "Allow=setuid world-writable")
     overlays("--create", "--name=evil", *evil)
     overlays("--create", "--name=more", "--add=/usr/bin/dpkg", "--from=/run/tool", code=3)
-    _set(host, "Allow=setuid protected")  # never, whatever anybody allows
+    configure(host, "Allow=setuid protected")  # never, whatever anybody allows
     more = ("--create", "--name=more", "--remove-file=/usr/bin/dash", "--allow=protected")
     assert "(protected)" in str(overlays(*more, code=3)["details"])
-    _set(host, "Allow=nonsense")
+    configure(host, "Allow=nonsense")
     overlays("--name=evil", "--set-priority=1", code=2)
-    _set(host, "Allow=")
+    configure(host, "Allow=")
     assert overlays("--name=evil", "--set-priority=0", code=3)["error"] == "Refused"  # judged anew
     assert overlays.list()["evil"]["priority"] == 50 and overlays.list()["evil"]["shown"]
-    _set(host, "Allow=setuid")
+    configure(host, "Allow=setuid")
     overlays("--name=evil", "--set-priority=0")
     assert overlays.list()["evil"]["priority"] == 0
 
@@ -127,7 +111,7 @@ def test_a_rule_can_be_broken_by_one_overlay_or_by_all(host: Host, overlays: Ove
 def test_a_scanner_decides(host: Host, overlays: Overlays):
     script = "#!/bin/sh\nif grep -rl EVIL $1; then exit 1; fi\necho $1 >>/run/scanned\n"
     host.sh(f"printf '%s' '{script}' >/run/scan; chmod +x /run/scan; mount -o remount,exec /run")
-    _set(host, "Scanner=/run/scan")
+    configure(host, "Scanner=/run/scan")
     before = host.look()
     told = overlays.put("bad", {TOOL: "this is EVIL\n"}, "--create", code=3)
     assert "system/bad" in told["message"] and TOOL.removeprefix("/usr") in str(told["details"])
@@ -136,9 +120,9 @@ def test_a_scanner_decides(host: Host, overlays: Overlays):
     assert len(host.sh("cat /run/scanned").splitlines()) == 1
     overlays.put("good", {TOOL: "EVIL\n"}, code=3)
     assert texts(host, (TOOL,)) == {TOOL: "good\n"}
-    _set(host, "Scanner=/run/nothing")
+    configure(host, "Scanner=/run/nothing")
     overlays.put("good", {TOOL: "better\n"}, code=3)  # what cannot be scanned is not shown
-    _set(host, "Scanner=sleep 60\nScanTimeout=1")
+    configure(host, "Scanner=sleep 60\nScanTimeout=1")
     overlays.put("good", {TOOL: "better\n"}, code=3)
     assert texts(host, (TOOL,)) == {TOOL: "good\n"}
 
@@ -150,7 +134,7 @@ def test_clamav_decides(machine: Machine):
     overlays = Overlays(host)
     host.run("apt-ostree", "install", "-A", "-y", "clamav", timeout=600)
     host.sh("echo infected >/run/evil; sigtool --md5 /run/evil >/var/lib/clamav/test.hdb")
-    _set(host, "Scanner=/usr/bin/clamscan --recursive --infected --no-summary")
+    configure(host, "Scanner=/usr/bin/clamscan --recursive --infected --no-summary")
     told = overlays("--create", "--name=bad", f"--add={TOOL}", "--from=/run/evil", code=3)
     assert "FOUND" in str(told["details"]) and not host.exists(TOOL)
     overlays.new("good", {TOOL: "healthy\n"})

@@ -5,30 +5,17 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.system import livehost
 from tests.system.livehost import Host, same
-from tests.system.overlayhost import Overlays, texts
+from tests.system.overlayhost import Overlays, configure, texts
 from tests.system.sweep import SEED, TORTURE
 
 ONE, TWO = "/usr/share/fx-one", "/etc/fx-two.conf"
 KEYS = "/etc/apt-ostree/overlay-keys.d"
 PLACE = "/var/lib/apt-ostree/overlays/backup"
-
-
-@pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    with livehost.prepared_disk() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def shared(disk: Path) -> Iterator[livehost.Shared]:
-    with livehost.Shared(disk) as machine:
-        yield machine
 
 
 @pytest.fixture
@@ -41,18 +28,6 @@ def host(shared: livehost.Shared) -> Iterator[Host]:
     Overlays(machine)("--cleanup")
     machine.sh(f"rm -rf {PLACE} /etc/apt-ostree /root/.gnupg")
     next(lent, None)
-
-
-@pytest.fixture
-def overlays(host: Host) -> Overlays:
-    return Overlays(host)
-
-
-@pytest.fixture
-def other(disk: Path) -> Iterator[Host]:
-    """Another machine."""
-    with livehost.booted(disk) as machine:
-        yield machine
 
 
 # --- history
@@ -98,13 +73,7 @@ def test_what_was_once_can_be_had_again(host: Host, overlays: Overlays):
 def _make_key(host: Host, name: str) -> None:
     """Give a machine a key that signs its backups."""
     host.sh(f"gpg --batch --quiet --passphrase '' --quick-generate-key {name}@example.com ed25519 sign never")
-    _set(host, f"SignKey={name}@example.com")
-
-
-def _set(host: Host, line: str) -> None:
-    """Have a line in the section of overlays in apt-ostree.conf."""
-    place = "/etc/apt-ostree/apt-ostree.conf.d"
-    host.sh(f"mkdir -p {place}; echo '[Overlays]\n{line}' >{place}/test.conf")
+    configure(host, f"SignKey={name}@example.com")
 
 
 def _copied(source: Host, target: Host, path: str, to: str = "") -> None:
@@ -115,7 +84,7 @@ def _copied(source: Host, target: Host, path: str, to: str = "") -> None:
     )
 
 
-def test_a_signed_backup_is_restored_on_another_machine(host: Host, overlays: Overlays, other: Host):
+def test_a_signed_backup_is_restored_on_another_machine(host: Host, overlays: Overlays, own: Host):
     _make_key(host, "signer")
     host.sh("gpg --export signer@example.com >/run/signer.gpg")
     overlays.new("web", {ONE: "1\n", TWO: "2\n"}, "--priority=70", "--remove-file=/etc/inputrc")
@@ -123,38 +92,37 @@ def test_a_signed_backup_is_restored_on_another_machine(host: Host, overlays: Ov
     overlays.new("more", {"/usr/share/fx-more": "more\n"})
     overlays("--disable=more")
     host.ao("usroverlay", "--backup=/run/all.ovl")
-    _copied(host, other, "/run/all.ovl")
+    _copied(host, own, "/run/all.ovl")
 
-    there = Overlays(other)
-    untouched = other.look()
+    there = Overlays(own)
+    untouched = own.look()
     assert there("--restore=/run/all.ovl", code=3)["error"] == "Refused"
-    _make_key(other, "stranger")  # a good key, but not the signer's
-    other.sh(f"mkdir -p {KEYS}; gpg --export stranger@example.com >{KEYS}/stranger.gpg")
+    _make_key(own, "stranger")  # a good key, but not the signer's
+    own.sh(f"mkdir -p {KEYS}; gpg --export stranger@example.com >{KEYS}/stranger.gpg")
     assert there("--restore=/run/all.ovl", code=3)["error"] == "Refused"
     assert there.list() == {}
-    same({"usr": untouched.usr}, {"usr": other.look().usr})
-    _copied(host, other, "/run/signer.gpg", f"{KEYS}/signer.gpg")
+    same({"usr": untouched.usr}, {"usr": own.look().usr})
+    _copied(host, own, "/run/signer.gpg", f"{KEYS}/signer.gpg")
     there("--restore=/run/all.ovl")
-    assert texts(other, (ONE, TWO, "/usr/share/fx-more", "/etc/inputrc")) == {
+    assert texts(own, (ONE, TWO, "/usr/share/fx-more", "/etc/inputrc")) == {
         ONE: "one\n", TWO: "2\n", "/usr/share/fx-more": "more\n", "/etc/inputrc": None
     }  # fmt: skip
     assert there.list()["web"]["priority"] == 70
     assert len(_history(there)) == 3 and _history(there)[1:] == _history(overlays)
     there(f"--restore={there.read('--history', '--name=web')[-1]['commit']}")
-    assert texts(other, (ONE,)) == {ONE: "1\n"}
+    assert texts(own, (ONE,)) == {ONE: "1\n"}
     there.clear()
     there("--restore=/run/all.ovl", "--name=more")
     assert set(there.list()) == {"more"}
     there("--restore=/run/all.ovl", "--name=nobody", code=2)
-    other.check_clean()
 
 
-def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, other: Host):
-    before = _shown(host)
-    there = Overlays(other)
+def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, own: Host):
+    before = host.shown()
+    there = Overlays(own)
     there.new("web", {ONE: "content that is looked for\n"})
-    other.ao("usroverlay", "--backup=/run/good.ovl", "--name=web")
-    _copied(other, host, "/run/good.ovl")
+    own.ao("usroverlay", "--backup=/run/good.ovl", "--name=web")
+    _copied(own, host, "/run/good.ovl")
     host.sh("cd /run; head -c 2000 good.ovl >short.ovl; echo text >text.ovl; mkdir empty links;"
             "tar -xf good.ovl; mv repo bad; find bad -name '*.filez' | while read f; do echo x >$f; done;"
             "ln -s /etc/shadow links/repo; tar -cf links.ovl -C links repo")  # fmt: skip
@@ -167,22 +135,17 @@ def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, other
     overlays("--restore=/run/good.ovl", "--allow-unsigned")
     assert texts(host, (ONE,)) == {ONE: "content that is looked for\n"}
     overlays.clear()
-    same(before, _shown(host))
+    same(before, host.shown())
     # The rules of this machine count, not what the overlay was allowed on another one.
     there.new("evil", {"/usr/bin/fx-evil": "x\n"}, "--mode=4755", "--allow=setuid")
-    other.ao("usroverlay", "--backup=/run/evil/", "--name=evil")
-    other.sh("tar -cf /run/evil.tar -C /run evil")
-    _copied(other, host, "/run/evil.tar")
+    own.ao("usroverlay", "--backup=/run/evil/", "--name=evil")
+    own.sh("tar -cf /run/evil.tar -C /run evil")
+    _copied(own, host, "/run/evil.tar")
     host.sh("tar -xf /run/evil.tar -C /run")
     assert "(setuid)" in json.dumps(overlays("--restore=/run/evil", "--allow-unsigned", code=3))
     overlays("--restore=/run/evil", "--allow-unsigned", "--allow=setuid")
     assert host.sh("stat -c %a /usr/bin/fx-evil") == "4755\n"
     host.sh("rm -r /run/bad /run/*.ovl /run/links /run/empty /run/evil*")
-
-
-def _shown(host: Host) -> dict[str, object]:
-    look = host.look()
-    return {"usr": look.usr, "etc": look.etc}
 
 
 # --- damage
@@ -240,9 +203,9 @@ def _made(overlays: Overlays) -> dict[str, str | None]:
 
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
 def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Overlays, kind: str, how: str):
-    before = _shown(host)
+    before = host.shown()
     shown = _made(overlays)
-    whole = _shown(host)
+    whole = host.shown()
     host.ao("usroverlay", "--backup")
     _damage(host, kind, how)
     assert set(overlays.list()) == {"web"}
@@ -250,23 +213,23 @@ def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Over
     result = overlays("--check")
     assert result["repaired"] == ["system/web"]
     assert texts(host, shown) == shown
-    same(whole, _shown(host))
+    same(whole, host.shown())
     assert overlays("--check")["damaged"] == {}
     host.check_clean()
     overlays("--disable=web")
     overlays("--enable=web")
-    same(whole, _shown(host))
+    same(whole, host.shown())
     overlays("--disable=web")
-    same(before, _shown(host))
+    same(before, host.shown())
 
 
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
 def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how: str):
     """What the checked-out layer still has is repaired from that; else the overlay alone is disabled."""
-    before = _shown(host)
+    before = host.shown()
     shown = _made(overlays)
     overlays.new("good", {ONE: "good\n"})
-    whole = _shown(host)
+    whole = host.shown()
     _damage(host, kind, how)
     lost = kind == "commit" or (kind == "file" and how != "missing")
     result = overlays("--check")
@@ -281,13 +244,13 @@ def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how:
         if kind == "commit" and how != "flipped":  # otherwise it can be read
             assert "--check" in overlays("--enable=web", code=1)["hint"]
     else:
-        same(whole, _shown(host))
+        same(whole, host.shown())
         overlays("--disable=web")
         overlays("--enable=web")
-        same(whole, _shown(host))
+        same(whole, host.shown())
     overlays("--remove", "--name=web")
     overlays("--remove", "--name=good")
-    same(before, _shown(host))
+    same(before, host.shown())
     host.ao("rollback", "--live", "0")  # so that nothing needs the damaged objects any more
     overlays("--cleanup")
     host.check_clean()
@@ -297,17 +260,17 @@ def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how:
     ("kind", "how"), [(kind, how) for kind, how in DAMAGES if kind in ("commit", "dirtree")]
 )
 def test_damage_of_what_is_shown_is_repaired(host: Host, overlays: Overlays, kind: str, how: str):
-    before = _shown(host)
+    before = host.shown()
     _made(overlays)
-    whole = _shown(host)
+    whole = host.shown()
     _damage(host, kind, how, "view")
     found = overlays("--check")
     assert found["view"] and found["damaged"] == {} and found["changed"]
     assert overlays("--check")["view"] == []
-    same(whole, _shown(host))
+    same(whole, host.shown())
     host.check_clean()
     overlays("--disable=web")
-    same(before, _shown(host))
+    same(before, host.shown())
 
 
 # --- cleaning up
@@ -348,7 +311,7 @@ def test_what_another_one_inherits_is_not_cleaned_up(host: Host, overlays: Overl
 def test_a_quota_refuses_what_does_not_fit(host: Host, overlays: Overlays):
     host.sh("head -c 200000 /dev/urandom >/run/large")
     overlays("--create", "--name=large", "--add=/usr/share/fx-large", "--from=/run/large")
-    _set(host, "Quota=0.3M")
+    configure(host, "Quota=0.3M")
     overlays.new("small", {ONE: "small\n"})
     # The same content is stored once, whatever number of overlays has it.
     overlays("--create", "--name=copy", "--add=/usr/share/fx-copy", "--from=/run/large")
@@ -357,13 +320,13 @@ def test_a_quota_refuses_what_does_not_fit(host: Host, overlays: Overlays):
     told = overlays("--name=small", "--add=/usr/share/fx-other", "--from=/run/other", code=3)
     assert "400.0 kB" in told["message"] and "300.0 kB" in told["message"]
     same(before.everything(), host.look().everything())
-    _set(host, "Quota=100K")  # what is there may stay, be changed and be given up
+    configure(host, "Quota=100K")  # what is there may stay, be changed and be given up
     overlays("--name=small", "--set-priority=60")
     overlays("--disable=large")
     overlays.put("small", {ONE: "larger\n"}, code=3)
     overlays("--name=large", "--remove")
     overlays("--name=copy", "--remove")
     overlays.put("small", {ONE: "larger\n"})
-    _set(host, "Quota=much")
+    configure(host, "Quota=much")
     assert overlays("--name=small", "--set-priority=70", code=2)["error"] == "UsageError"
-    _set(host, "Quota=0")
+    configure(host, "Quota=0")

@@ -32,12 +32,6 @@ pgrep -af '[a]pt_ostree.worker' || pgrep -x 'bwrap|dpkg' || true
 
 
 @pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    with livehost.prepared_disk() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
 def machine(disk: Path) -> Iterator[Host]:
     with livehost.booted(disk) as host:
         yield host

@@ -17,12 +17,6 @@ RESTARTING = ("upgrade", "-A", "-y", "--packages-only", "--restart-services")
 SETTINGS = "/etc/apt-ostree/apt-ostree.conf.d/test.conf"
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[livehost.Shared]:
-    with livehost.prepared_disk() as disk, livehost.Shared(disk) as machine:
-        yield machine
-
-
 @pytest.fixture
 def host(shared: livehost.Shared) -> Iterator[Host]:
     """The module's machine; after the test a reset must give back exactly what it showed at first."""

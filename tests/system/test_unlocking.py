@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -20,18 +19,6 @@ WRITE = {
 }
 
 
-@pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    with livehost.prepared_disk() as path:
-        yield path
-
-
-@pytest.fixture(scope="module")
-def shared(disk: Path) -> Iterator[livehost.Shared]:
-    with livehost.Shared(disk) as machine:
-        yield machine
-
-
 @pytest.fixture
 def host(shared: livehost.Shared) -> Iterator[Host]:
     """The module's machine; locked and without overlays it must show exactly what it showed at first."""
@@ -40,22 +27,6 @@ def host(shared: livehost.Shared) -> Iterator[Host]:
     yield machine
     Overlays(machine).clear()
     next(lent, None)
-
-
-@pytest.fixture
-def overlays(host: Host) -> Overlays:
-    return Overlays(host)
-
-
-@pytest.fixture
-def own(disk: Path) -> Iterator[Host]:
-    with livehost.booted(disk) as machine:
-        yield machine
-
-
-def _shown(host: Host) -> dict[str, object]:
-    look = host.look()
-    return {"usr": look.usr, "etc": look.etc}
 
 
 def _unlocked(host: Host) -> bool:
@@ -72,7 +43,7 @@ def _unlock(overlays: Overlays, how: str) -> None:
 def test_what_was_written_is_kept_or_thrown_away(host: Host, overlays: Overlays, how: str, live: bool):
     if live:
         host.ao("install", "-A", "-y", "fx-hello")
-    before = _shown(host)
+    before = host.shown()
     edits = f"echo 1 >{WRITTEN}; mkdir -m 0711 {WRITTEN}.d; echo 2 >{WRITTEN}.d/two; rm {LICENSE}"
     paths = (WRITTEN, f"{WRITTEN}.d/two", LICENSE)
     assert not host.succeeds(f"touch {WRITTEN}")
@@ -83,7 +54,7 @@ def test_what_was_written_is_kept_or_thrown_away(host: Host, overlays: Overlays,
     assert {row["path"] for row in overlays.read("--diff")} == {*paths}
     overlays("--discard")
     assert not _unlocked(host) and not host.succeeds(f"touch {WRITTEN}")
-    same(before, _shown(host))
+    same(before, host.shown())
 
     _unlock(overlays, how)
     overlays("--save=tuned", code=3)  # nothing was written
@@ -96,7 +67,7 @@ def test_what_was_written_is_kept_or_thrown_away(host: Host, overlays: Overlays,
     if live:
         assert host.sh("fx-hello") == "hello 1.0\n"
     overlays("--disable=tuned")
-    same(before, _shown(host))
+    same(before, host.shown())
     overlays("--discard", code=2)
     overlays("--save=tuned", code=2)
     host.ao("rollback", "--live", "0")
@@ -123,7 +94,7 @@ def test_saving_replaces_what_an_overlay_had(host: Host, overlays: Overlays):
 
 def test_an_unlocked_system_and_what_changes_meanwhile(host: Host, overlays: Overlays):
     """Overlays and packages come and go while /usr is unlocked; what was written stays on top."""
-    before = _shown(host)
+    before = host.shown()
     _unlock(overlays, "development")
     host.sh(f"echo 1 >{WRITTEN}")
     overlays("--transient", code=3)  # unlocked already
@@ -138,23 +109,22 @@ def test_an_unlocked_system_and_what_changes_meanwhile(host: Host, overlays: Ove
     assert texts(host, (WRITTEN,)) == {WRITTEN: "2\n"}
     assert set(overlays.list()) == {"kept", "web"}
     host.ao("rollback", "--live", "0")
-    same(before, _shown(host))
+    same(before, host.shown())
     assert not _unlocked(host) and overlays.list() == {}
 
 
 def test_after_the_reboot_an_unlocked_usr_is_locked(own: Host):
     overlays = Overlays(own)
-    before = _shown(own)
+    before = own.shown()
     overlays()
     own.sh(f"echo 1 >{WRITTEN}")
     own.reboot()
     assert not _unlocked(own)
-    same(before, _shown(own))
+    same(before, own.shown())
     overlays("--transient")
     own.power_cut()
     assert not _unlocked(own)
-    same(before, _shown(own))
-    own.check_clean()
+    same(before, own.shown())
 
 
 def test_a_hotfix(own: Host):
@@ -179,4 +149,3 @@ def test_a_hotfix(own: Host):
     own.ao("rollback")
     own.reboot()
     assert not own.exists(WRITTEN) and not own.succeeds(f"touch {WRITTEN}")
-    own.check_clean()
