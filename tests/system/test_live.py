@@ -33,10 +33,24 @@ def test_dry_run_changes_nothing(host: Host):
     same(before.everything(), host.look().everything())
 
 
-def test_dry_run_of_install_stages_nothing(host: Host):
-    before = host.look()
-    host.ao("install", "-A", "--dry-run", "fx-service")
-    same(before.everything(), host.look().everything())
+def test_a_dry_run_of_both_halves_plans_what_the_run_does(host: Host):
+    restart = ("-A", "-y", "--restart-services")
+    for words, suites in (
+        (("install", *restart, "fx-service", "fx-conf"), ("stable",)),
+        (("upgrade", *restart, "--packages-only"), ("stable", "updates")),
+        (("uninstall", *restart, "fx-service"), ("stable", "updates")),
+    ):
+        host.suites(*suites)
+        before = host.look()
+        planned = host.json(*words, "--dry-run")[-1]
+        assert planned["changed"] and not planned["staged"] and not planned["live"]
+        same(before.everything(), host.look().everything())
+        done = host.json(*words)[-1]
+        for result in (planned, done):
+            del result["plan"]["target"]  # a commit has the time at which it was written
+        assert done["plan"] == planned["plan"]
+        assert done["staged"] and done["live"]
+    host.suites("stable")
 
 
 def test_replacement_is_refused_with_counts_and_names(own: Host):

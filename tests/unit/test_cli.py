@@ -70,6 +70,25 @@ def test_unchanged_has_its_own_code(run_boom):
     assert run_boom(errors.EXIT_UNCHANGED) == 77
 
 
+@pytest.mark.parametrize(
+    ("words", "packages", "policy"),
+    [
+        (["-A", "--restart-services", "nginx"], ["nginx"], "needed"),
+        (["-A", "nginx", "--restart-services"], ["nginx"], "needed"),
+        (["-A", "--restart-services", "all", "nginx"], ["nginx"], "all"),
+        (["-A", "--restart-services=none", "nginx"], ["nginx"], "none"),
+        (["-A", "--restart-services", "--", "nginx"], ["nginx"], "needed"),
+    ],
+)
+def test_restart_services_takes_no_package_for_its_value(monkeypatch, words, packages, policy):
+    from apt_ostree.cli import client
+
+    sent = {}
+    monkeypatch.setattr(client, "call", lambda _verb, arguments, _view: sent.update(arguments) or {})
+    assert main.run(["install", *words]) == 0
+    assert (list(sent["packages"]), sent["restart_services"]) == (packages, policy)
+
+
 def test_error_as_json(capsys):
     code = render.error(errors.Refused("no", details=["a"], hint="b"), as_json=True)
     assert json.loads(capsys.readouterr().out) == {

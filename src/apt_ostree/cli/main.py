@@ -75,12 +75,24 @@ class LazyGroup(click.Group):
             raise UsageError(
                 f"there is no command {name!r}", hint=f"{proposal}'{ctx.command_path} --help' lists all"
             )
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, _with_policy(args))
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, COMMANDS[name][2]) for name in self.list_commands(_ctx)])
+
+
+def _with_policy(args: list[str]) -> list[str]:
+    """Spell the value of a bare --restart-services out: click would take the next word for it, any word."""
+    end = args.index("--") if "--" in args else len(args)
+    bare = {
+        index
+        for index, word in enumerate(args[:end])
+        if word == "--restart-services"
+        and not {"none", "needed", "all"}.intersection(args[index + 1 : index + 2])
+    }
+    return [f"{word}=needed" if index in bare else word for index, word in enumerate(args)]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -124,7 +124,9 @@ def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str,
         "dry_run": given["dry_run"],
         "cache_only": given["cache_only"],
         "download_only": given["download_only"],
-        "confirm": live and not given["assumeyes"] and sys.stdin.isatty() and not given["as_json"],
+        "confirm": live
+        and not (given["assumeyes"] or given["dry_run"] or given["as_json"])
+        and sys.stdin.isatty(),
     }
     if live:
         wire |= {

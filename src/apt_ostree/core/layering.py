@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.core import buildsteps, trees
+from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.model.events import PlanShown, Report, task
+from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Transaction
@@ -89,6 +90,14 @@ def build(report: Report, sysroot: Sysroot, recipe: Recipe, options: Options) ->
         with task(report, "Writing the commit"):
             commit = _commit(sysroot, recipe, scratch, transaction, packages)
     return Built(transaction, commit)
+
+
+def discard(report: Report, sysroot: Sysroot) -> None:
+    """Remove commits that were built and that nothing points at."""
+    try:
+        sysroot.prune()
+    except ExternalFailure as error:  # they go with the next clean-up, and must not hide why we are here
+        report(Message(error.message, "warning"))
 
 
 def _install(

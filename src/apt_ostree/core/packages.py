@@ -210,9 +210,12 @@ def _deploy(
 ) -> Mapping[str, Any]:
     """Build the target's commit and stage it, unless nothing would change."""
     given = dict(options)
-    apply_live = given.pop("apply_live", False)
+    apply_live, dry_run = given.pop("apply_live", False), bool(given.pop("dry_run", False))
     wishes = engine.Wishes(**{name: given.pop(name) for name in engine.WISHES & given.keys()})
-    wanted = Options(script_timeout=settings.load().script_timeout, **given)
+    # What a live change means is known when its tree is there, so that it is built for a dry run, too.
+    wanted = Options(
+        script_timeout=settings.load().script_timeout, dry_run=dry_run and not apply_live, **given
+    )
     built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
     target = _with_result(sysroot, target, built)
     outcome = _outcome(sysroot, merge, target, built)
@@ -221,8 +224,10 @@ def _deploy(
     if not outcome["changed"]:
         report(Message("No change."))
         wishes = replace(wishes, confirm=wanted.confirm)
-        late = _apply_pending(report, sysroot, merge, wishes) if apply_live else {}
+        late = _apply_pending(report, sysroot, merge, wishes, dry_run=dry_run) if apply_live else {}
         return {**outcome, "staged": False, **late}
+    if apply_live and dry_run:
+        return {**outcome, "staged": False, **_plan_live(report, sysroot, target.commit, wishes)}
     if not apply_live:
         _tell_of_overlays(report, sysroot, target.commit)
         _stage(report, sysroot, target, merge, last=True)
@@ -253,16 +258,27 @@ def _tell_of_overlays(report: Report, sysroot: Sysroot, commit: str) -> None:
                 report(Message(note, "warning"))
 
 
+def _plan_live(report: Report, sysroot: Sysroot, commit: str, wishes: engine.Wishes) -> Mapping[str, Any]:
+    """Show what applying a commit live would mean; what was built for that goes again."""
+    try:
+        with statedb.opened() as db:
+            undoing.recover_interrupted(report, sysroot, db, dry_run=True)
+            change = engine.plan(report, sysroot, db, commit, wishes)
+            return engine.carry_out(report, sysroot, db, change, wishes, dry_run=True)
+    finally:
+        layering.discard(report, sysroot)
+
+
 def _apply_pending(
-    report: Report, sysroot: Sysroot, merge: Deployment, wishes: engine.Wishes
+    report: Report, sysroot: Sysroot, merge: Deployment, wishes: engine.Wishes, *, dry_run: bool
 ) -> Mapping[str, Any]:
     """Make current what is pending already: an earlier `-A` may have been killed before it came to that."""
     with statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db)
+        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if merge.booted or look(sysroot, db).base == merge.checksum:
             return {}
         change = engine.plan(report, sysroot, db, merge.checksum, wishes)
-        return engine.carry_out(report, sysroot, db, change, wishes)
+        return engine.carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 
 @contextmanager

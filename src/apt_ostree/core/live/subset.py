@@ -16,7 +16,7 @@ from apt_ostree.core import layering
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Options, Recipe
 from apt_ostree.core.live.planning import Situation
-from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules
 from apt_ostree.model.closure import Members, close
@@ -92,7 +92,7 @@ def built(
         done = keep
     finally:
         if commit != situation.base and not done:
-            _discard(report, sysroot)
+            layering.discard(report, sysroot)
 
 
 def _build(task: _Task) -> str:
@@ -104,13 +104,6 @@ def _build(task: _Task) -> str:
         task.report(Message("Nothing of what was selected differs from what the system runs."))
         return task.shown
     return result.commit
-
-
-def _discard(report: Report, sysroot: Sysroot) -> None:
-    try:
-        sysroot.prune()
-    except ExternalFailure as error:  # it goes with the next clean-up, and must not hide why we are here
-        report(Message(error.message, "warning"))
 
 
 # --- where the packages come from
