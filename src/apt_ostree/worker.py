@@ -38,7 +38,7 @@ VERBS: Mapping[str, str] = {
     "confirm": "apt_ostree.core.live.confirmation:confirm",
     "overlay-backup": "apt_ostree.core.overlays.keeping:backup",
     "overlay-restore": "apt_ostree.core.overlays.keeping:restore",
-    "overlay-check": "apt_ostree.core.overlays.keeping:check",
+    "overlay-check": "apt_ostree.core.overlays.repair:check",
     "overlay-cleanup": "apt_ostree.core.overlays.keeping:cleanup",
     "unlock": "apt_ostree.core.overlays.unlocking:unlock",
     "unlock-save": "apt_ostree.core.overlays.unlocking:save",

@@ -129,7 +129,7 @@ def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, own: 
     codes = {"nothing.ovl": 2, "text.ovl": 2, "short.ovl": 2, "empty": 2, "links.ovl": 3, "bad": 1}
     for name, code in codes.items():
         told = overlays(f"--restore=/run/{name}", "--allow-unsigned", code=code)
-        assert f"/run/{name}" in told["message"] or told["hint"], name
+        assert f"/run/{name}" in told["message"] or "the backup is damaged" in told["hint"], name
         assert overlays.list() == {} and not host.exists(ONE), name
     overlays("--restore=/run/good.ovl", code=3)  # nobody signed it
     overlays("--restore=/run/good.ovl", "--allow-unsigned")
@@ -150,25 +150,24 @@ def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, own: 
 
 # --- damage
 
-#: Damages an object that an overlay, or what is shown with it, has for itself: KIND, HOW, WHOSE.
+#: Damages an object: KIND, HOW, WHOSE (a ref, or the commit that is shown), PATH in that.
 _DAMAGE = r"""
 import os, sqlite3, sys, gi
 gi.require_version("OSTree", "1.0")
 from gi.repository import Gio, OSTree
-kind, how, whose = sys.argv[1:]
+kind, how, whose, where = sys.argv[1:]
 repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
 repo.open(None)
-def objects(commit):
-    names = map(OSTree.object_name_deserialize, repo.traverse_commit(commit, 0, None)[1])
-    return {f"{name}.{OSTree.object_type_to_string(of)}" for name, of in names}
-refs = repo.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)[1]
-base = set().union(*(objects(commit) for ref, commit in refs.items() if ref.startswith("ostree/")))
-own = objects(refs["apt-ostree/overlay/system/web"]) - base
 if whose == "view":
     db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
-    own = objects(db.execute("SELECT target FROM generation ORDER BY id DESC").fetchone()[0]) - base - own
-name = sorted(name for name in own if name.endswith("." + kind))[-1]
-path = f"/sysroot/ostree/repo/objects/{name[:2]}/{name[2:]}"
+    commit = db.execute("SELECT target FROM generation ORDER BY id DESC").fetchone()[0]
+else:
+    commit = repo.resolve_rev(whose, False)[1]
+file = repo.read_commit(commit, None)[1].resolve_relative_path(where)
+file.ensure_resolved()
+checksum = {"commit": lambda: commit, "dirtree": file.tree_get_contents_checksum,
+            "dirmeta": file.tree_get_metadata_checksum, "file": file.get_checksum}[kind]()
+path = f"/sysroot/ostree/repo/objects/{checksum[:2]}/{checksum[2:]}.{kind}"
 if how == "missing":
     os.unlink(path)
 elif how == "empty":
@@ -188,8 +187,13 @@ if not TORTURE:
                for kind in ("commit", "dirtree", "dirmeta", "file")]  # fmt: skip
 
 
-def _damage(host: Host, kind: str, how: str, whose: str = "overlay") -> None:
-    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how} {whose}"
+OWN = "share/fx-tree/fx-dir"  # a directory of the overlay's own, with a file
+WEB = "apt-ostree/overlay/system/web"
+
+
+def _damage(host: Host, kind: str, how: str, whose: str = WEB, path: str | None = None) -> None:
+    where = path or (f"usr/{OWN}/file" if kind == "file" else f"usr/{OWN}")
+    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how} {whose} {where}"
     host.machine.exec("unshare", "-m", "sh", "-euc", script, input=_DAMAGE.encode(), check=True)
 
 
@@ -197,8 +201,8 @@ def _made(overlays: Overlays) -> dict[str, str | None]:
     """Make an overlay with objects of all kinds of its own; return what it shows."""
     overlays.host.sh("mkdir -p -m 0711 /run/tree/fx-dir; chmod 0711 /run/tree/fx-dir")
     overlays("--create", "--name=web", "--add=/usr/share/fx-tree", "--from=/run/tree")
-    overlays.put("web", {"/usr/share/fx-tree/fx-dir/file": "content of its own\n", TWO: "conf\n"})
-    return texts(overlays.host, ("/usr/share/fx-tree/fx-dir/file", TWO))
+    overlays.put("web", {f"/usr/{OWN}/file": "content of its own\n", TWO: "conf\n"})
+    return texts(overlays.host, (f"/usr/{OWN}/file", TWO))
 
 
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
@@ -263,7 +267,7 @@ def test_damage_of_what_is_shown_is_repaired(host: Host, overlays: Overlays, kin
     before = host.shown()
     _made(overlays)
     whole = host.shown()
-    _damage(host, kind, how, "view")
+    _damage(host, kind, how, "view", "usr/share")
     found = overlays("--check")
     assert found["view"] and found["damaged"] == {} and found["changed"]
     assert overlays("--check")["view"] == []
@@ -271,6 +275,98 @@ def test_damage_of_what_is_shown_is_repaired(host: Host, overlays: Overlays, kin
     host.check_clean()
     overlays("--disable=web")
     same(before, host.shown())
+
+
+def test_damage_in_several_places_on_one_path(host: Host, overlays: Overlays):
+    """What the checked-out layer says of directories is right, also where a file in them is not."""
+    files = _made(overlays)
+    whole = host.shown()
+    host.ao("usroverlay", "--backup")
+    _damage(host, "file", "flipped")
+    _damage(host, "dirtree", "missing")
+    _damage(host, "dirmeta", "empty", path="usr/share/fx-tree")
+    assert overlays("--check")["repaired"] == ["system/web"]
+    same(whole, host.shown())
+    host.sh(f"rm -r {PLACE}")
+    _damage(host, "file", "flipped")
+    _damage(host, "dirtree", "flipped")
+    assert overlays("--check")["repaired"] == []
+    assert texts(host, files) == dict.fromkeys(files)
+    overlays("--remove", "--name=web")
+
+
+@pytest.mark.parametrize("backup", [True, False], ids=["backup", "no-backup"])
+def test_damage_of_what_is_inherited(host: Host, overlays: Overlays, backup: bool):
+    before = host.shown()
+    _made(overlays)
+    overlays("--disable=web")
+    overlays("--create", "--name=heir", "--inherit=web")
+    whole = host.shown()
+    if backup:
+        host.ao("usroverlay", "--backup", "--name=web")
+    _damage(host, "file", "flipped")
+    assert overlays("--check")["repaired"] == (["system/web"] if backup else [])
+    same(whole if backup else before, host.shown())
+    assert overlays.list()["heir"]["enabled"] == backup
+    assert (overlays("--check")["damaged"] == {}) == backup
+    overlays.clear()
+
+
+def test_damage_that_two_overlays_share(host: Host, overlays: Overlays):
+    _made(overlays)
+    overlays.new("twin", {"/usr/share/fx-twin": "content of its own\n"})
+    whole = host.shown()
+    host.ao("usroverlay", "--backup", "--name=web")  # which helps the other one, too
+    _damage(host, "file", "flipped")
+    assert overlays("--check")["repaired"] == ["system/twin", "system/web"]
+    same(whole, host.shown())
+    assert all(row["enabled"] for row in overlays.list().values())
+    host.sh(f"rm -r {PLACE}")
+
+
+def test_what_a_template_gave_is_rendered_again(host: Host, overlays: Overlays):
+    host.sh("echo '{{ os.ID }} {{ machine.hostname }}' >/run/t.j2")
+    overlays("--create", "--name=web", f"--add={ONE}", "--from=/run/t.j2", "--template")
+    whole = host.shown()
+    _damage(host, "file", "flipped", "view", ONE.lstrip("/"))
+    assert overlays("--check")["view"]
+    same(whole, host.shown())
+    assert overlays("--check")["view"] == [] and overlays.list()["web"]["enabled"]
+
+
+def test_nothing_is_removed_that_cannot_be_replaced(host: Host, overlays: Overlays):
+    """A damaged directory of an overlay that nothing shows may be all that there is."""
+    _made(overlays)
+    overlays("--disable=web")
+    overlays.new("good", {ONE: "good\n"})
+    objects = "find /ostree/repo/objects -name '*.dirtree' | sort"
+    _damage(host, "dirtree", "flipped")
+    before = host.sh(objects)
+    assert overlays("--check")["repaired"] == []
+    assert not set(before.split()) - set(host.sh(objects).split())
+    overlays("--remove", "--name=web")
+    host.ao("rollback", "--live", "0")
+    overlays("--cleanup")
+
+
+def test_what_is_added_again_is_whole(host: Host, overlays: Overlays):
+    """The same content is the same object, which must not be used again if it is damaged."""
+    files = _made(overlays)
+    _damage(host, "file", "flipped")
+    overlays("--remove", "--name=web")
+    assert _made(overlays) == files
+    assert overlays("--check")["damaged"] == {}
+
+
+def test_a_damaged_base_does_not_keep_overlays_from_being_repaired(own: Host):
+    overlays = Overlays(own)
+    files = _made(overlays)
+    own.ao("usroverlay", "--backup")
+    _damage(own, "dirtree", "missing", "view", "usr/share/common-licenses")
+    _damage(own, "file", "flipped")
+    assert overlays("--check")["repaired"] == ["system/web"]
+    assert texts(own, files) == files
+    own.machine.kill()  # nothing is sound here in the end
 
 
 # --- cleaning up

@@ -14,6 +14,7 @@ import click
 from apt_ostree import __version__
 from apt_ostree.cli import render
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
+from apt_ostree.model.plan import RestartPolicy
 
 #: Command -> (module, attribute, one line of help). The help stands here so that `--help` imports nothing.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -86,13 +87,10 @@ class LazyGroup(click.Group):
 def _with_policy(args: list[str]) -> list[str]:
     """Spell the value of a bare --restart-services out: click would take the next word for it, any word."""
     end = args.index("--") if "--" in args else len(args)
-    bare = {
-        index
-        for index, word in enumerate(args[:end])
-        if word == "--restart-services"
-        and not {"none", "needed", "all"}.intersection(args[index + 1 : index + 2])
-    }
-    return [f"{word}=needed" if index in bare else word for index, word in enumerate(args)]
+    pairs = zip(args[:end], [*args[1:end], ""], strict=False)
+    bare = [word == "--restart-services" and after not in [*RestartPolicy] for word, after in pairs]
+    spelled = f"--restart-services={RestartPolicy.NEEDED}"
+    return [spelled if is_bare else word for word, is_bare in zip(args, bare, strict=False)] + args[end:]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

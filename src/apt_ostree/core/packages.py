@@ -90,9 +90,9 @@ def upgrade(
         pull = not options.get("cache_only")
         newer = _newer_base(report, sysroot, merge.origin, pull=pull) if base else None
         target = _upgraded(sysroot, merge, newer, packages=packages)
-        return _deploy(
-            report, sysroot, merge, target, {**options, "dry_run": options.get("dry_run") or check}
-        )
+        if check:
+            options |= {"dry_run": True, "apply_live": False}
+        return _deploy(report, sysroot, merge, target, options)
 
 
 def _newer_base(report: Report, sysroot: Sysroot, origin: Origin, *, pull: bool) -> str | None:
@@ -213,9 +213,9 @@ def _deploy(
     apply_live, dry_run = given.pop("apply_live", False), bool(given.pop("dry_run", False))
     wishes = engine.Wishes(**{name: given.pop(name) for name in engine.WISHES & given.keys()})
     # What a live change means is known when its tree is there, so that it is built for a dry run, too.
-    wanted = Options(
-        script_timeout=settings.load().script_timeout, dry_run=dry_run and not apply_live, **given
-    )
+    needed = apply_live and not given.get("download_only")
+    given |= {"dry_run": dry_run and not needed, "confirm": given.get("confirm", False) and not dry_run}
+    wanted = Options(script_timeout=settings.load().script_timeout, **given)
     built = layering.build(report, sysroot, target.recipe, wanted) if target.recipe else None
     target = _with_result(sysroot, target, built)
     outcome = _outcome(sysroot, merge, target, built)
@@ -224,8 +224,10 @@ def _deploy(
     if not outcome["changed"]:
         report(Message("No change."))
         wishes = replace(wishes, confirm=wanted.confirm)
-        late = _apply_pending(report, sysroot, merge, wishes, dry_run=dry_run) if apply_live else {}
-        return {**outcome, "staged": False, **late}
+        # What is pending: an earlier `-A` may have been killed before it came to that.
+        late = apply_live and not merge.booted
+        live = _live(report, sysroot, merge.checksum, wishes, dry_run=dry_run) if late else {}
+        return {**outcome, "staged": False, **live}
     if apply_live and dry_run:
         return {**outcome, "staged": False, **_plan_live(report, sysroot, target.commit, wishes)}
     if not apply_live:
@@ -261,23 +263,20 @@ def _tell_of_overlays(report: Report, sysroot: Sysroot, commit: str) -> None:
 def _plan_live(report: Report, sysroot: Sysroot, commit: str, wishes: engine.Wishes) -> Mapping[str, Any]:
     """Show what applying a commit live would mean; what was built for that goes again."""
     try:
-        with statedb.opened() as db:
-            undoing.recover_interrupted(report, sysroot, db, dry_run=True)
-            change = engine.plan(report, sysroot, db, commit, wishes)
-            return engine.carry_out(report, sysroot, db, change, wishes, dry_run=True)
+        return {**_live(report, sysroot, commit, wishes, dry_run=True), "commit": None}
     finally:
         layering.discard(report, sysroot)
 
 
-def _apply_pending(
-    report: Report, sysroot: Sysroot, merge: Deployment, wishes: engine.Wishes, *, dry_run: bool
+def _live(
+    report: Report, sysroot: Sysroot, commit: str, wishes: engine.Wishes, *, dry_run: bool
 ) -> Mapping[str, Any]:
-    """Make current what is pending already: an earlier `-A` may have been killed before it came to that."""
+    """Make a commit current, unless the system shows it already."""
     with statedb.opened() as db:
         undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        if merge.booted or look(sysroot, db).base == merge.checksum:
+        if look(sysroot, db).base == commit:
             return {}
-        change = engine.plan(report, sysroot, db, merge.checksum, wishes)
+        change = engine.plan(report, sysroot, db, commit, wishes)
         return engine.carry_out(report, sysroot, db, change, wishes, dry_run=dry_run)
 
 

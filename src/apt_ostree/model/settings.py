@@ -6,6 +6,7 @@ import configparser
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -89,10 +90,10 @@ def _words(value: str) -> tuple[str, ...]:
 
 
 def _seconds(value: str) -> float:
-    number = float(value)
-    if not 0 < number < math.inf:
-        raise ValueError(f"{value!r} is not a positive number of seconds")
-    return number
+    with suppress(ValueError):
+        if 0 < (number := float(value)) < math.inf:
+            return number
+    raise ValueError(f"{value!r} is not a positive number of seconds")
 
 
 #: (section, key) -> field of Settings, and what reads the value.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from decimal import Decimal
 
 _UNITS = "kMGT"
 
@@ -16,7 +17,7 @@ def read_size(text: str) -> int:
     if found is None:
         raise ValueError(f"{text!r} is not a size such as 500k, 20M or 2G")
     number, unit = found.groups()
-    return int(float(number) * 1000 ** (_UNITS.index(unit.replace("K", "k")) + 1 if unit else 0))
+    return int(Decimal(number) * 1000 ** (_UNITS.index(unit.replace("K", "k")) + 1 if unit else 0))
 
 
 def show_size(number: int) -> str:

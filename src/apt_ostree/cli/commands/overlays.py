@@ -172,7 +172,7 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 )
 @click.option("--restore", metavar="SOURCE", help="Bring overlays back from a backup, or a commit of one.")
 @click.option("--allow-unsigned", is_flag=True, help="Restore from a backup that nobody known has signed.")
-@click.option("--check", is_flag=True, help="Look for damage; repair it from the backup, or disable.")
+@click.option("--check", is_flag=True, help="Look for damage; repair it, else disable what is damaged.")
 @click.option(
     "--cleanup", is_flag=True, help="Remove disabled overlays beyond these limits, and what was undone."
 )
@@ -253,6 +253,8 @@ def _other_verb(
         return None if others or switched or name else ("unlock", {"mode": "development"}, _LIVE)
     what = asked[0]
     beside = [key for key in (*asked[1:], *others, *switched) if not (what == "restore" and key == "allow")]
+    if name and what in ("check", "cleanup"):
+        raise click.UsageError(f"--{what} is about all overlays")
     if beside:
         raise click.UsageError(f"--{what} and --{beside[0].replace('_', '-')} exclude each other")
     arguments: dict[str, Any] = {
@@ -267,7 +269,7 @@ def _other_verb(
             "allow": given["allow"],
             "allow_unsigned": given["allow_unsigned"],
         },
-        "check": {"name": name},
+        "check": {},
         "cleanup": {key: given[key] for key in ("older_than", "keep", "larger_than", "archive")},
     }[what]
     return (*_VERBS[what][:1], arguments, _VERBS[what][1])

@@ -1,4 +1,4 @@
-"""Keeps overlays: backs them up, restores them, finds and repairs damage, and removes what is old."""
+"""Keeps overlays: backs them up, restores them, and removes what is old."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.live import engine, undoing
-from apt_ostree.core.overlays import edit, stack, store
+from apt_ostree.core.live import engine
+from apt_ostree.core.overlays import edit, store
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Refused, UsageError
@@ -125,77 +125,6 @@ def _restored(bench: Bench, commit: str, definition: Definition, allow: Sequence
     return store.transition(before, State(definition.id, made, enabled, boot_id()))
 
 
-def check(
-    report: Report, *, name: str | None = None, dry_run: bool = False, **options: Any
-) -> Mapping[str, Any]:
-    """Look for damage of overlays and of what is shown; repair it, else disable the overlay.
-
-    Repaired from the layers that are checked out, which hold all but the definitions, and from the backup.
-    """
-    wishes = engine.Wishes(**{"verb": "usroverlay --check", **options})
-    with prepared("check overlays", report, dry_run=dry_run) as bench:
-        chosen = [store.find(bench.known, name)] if name else list(bench.known.values())
-        damage = _damage(bench, chosen)
-        view = stack.damage(bench.sysroot.repo, bench.situation.goal)
-        answer: dict[str, Any] = {"changed": bool(damage or view), "damaged": damage, "view": view}
-        if not answer["changed"]:
-            report(Message(f"{len(chosen)} overlays are sound."))
-        if dry_run or not answer["changed"]:
-            return answer
-        _renew_view(bench, view, [name for found in damage.values() for name in found])
-        left = _damage(bench, [bench.known[n] for n in damage])
-        states = {n: _repaired(bench, bench.known[n], found) for n, found in left.items()}
-        for overlay in (n for n, state in states.items() if state is None):
-            text = f"overlay {overlay} is to be disabled: {len(left[overlay])} of its objects are damaged"
-            report(Message(text, "warning"))
-        moves = [
-            store.transition(bench.known[n], state or replace(bench.known[n].state, enabled=False))
-            for n, state in states.items()
-        ]
-        repaired = sorted(n for n in damage if states.get(n, True))
-        report(Message(f"Repaired: {', '.join(repaired) or 'nothing'}."))
-        result = change(bench, moves, wishes) if moves else {}
-        return {**result, **answer, "repaired": repaired}
-
-
-def _damage(bench: Bench, overlays: Sequence[Overlay]) -> dict[str, list[str]]:
-    repo = bench.sysroot.repo
-    return {o.id: found for o in overlays if (found := backups.broken(repo, o.state.commit))}
-
-
-def _renew_view(bench: Bench, view: Sequence[str], damage: Sequence[str]) -> None:
-    """Write again what the layers that are shown, which are checked out, can say of damaged objects."""
-    repo, goal = bench.sysroot.repo, bench.situation.goal
-    if goal.overlays:
-        # Not files, which are what they are; and only the overlays' own commits have their definitions.
-        backups.discard(repo, [n for n in view if not n.endswith(".file")])
-        backups.discard(repo, [n for n in damage if n.endswith((".dirtree", ".dirmeta"))])
-        stack.renew(repo, goal, undoing.layers_dir(bench.sysroot))
-
-
-def _repaired(bench: Bench, overlay: Overlay, damage: list[str]) -> State | None:
-    """Replace damaged objects by the backup's; return the overlay with a commit of its own, or None.
-
-    A new commit, because the layers that are checked out hold the damaged files.
-    """
-    repo, commit = bench.sysroot.repo, overlay.state.commit
-    if not backups.is_backup(PLACE):
-        return None
-    with backups.opened(PLACE) as source:
-        if not source.has_commit(commit) or backups.broken(source, commit):
-            return None
-        left = damage
-        while left:  # what lies below a damaged directory is seen when that is repaired
-            backups.mark_incomplete(repo, commit)
-            backups.discard(repo, left)
-            backups.fetch(repo, source, commit)
-            left = backups.broken(repo, commit)
-    bench.report(Message(f"Overlay {overlay.id}: repaired {len(damage)} objects from {PLACE}."))
-    content = edit.read(repo, from_text(trees.definition_text(repo, commit)), commit)
-    made = edit.write(repo, content, parent=commit, subject=f"repair {len(damage)} objects")
-    return replace(overlay.state, commit=made)
-
-
 def cleanup(
     report: Report,
     *,
@@ -240,7 +169,7 @@ def _condemned(
     room = larger_than
     for index, overlay in enumerate(idle):
         age = now - repo.timestamp(overlay.state.commit)
-        size = store.size(repo, [overlay.state.commit]) if room is not None else 0
+        size = sum(store.files(repo, overlay.state.commit).values()) if room is not None else 0
         too_large = room is not None and size > room
         if (older_than is not None and age > older_than) or (keep is not None and index >= keep) or too_large:
             yield overlay

@@ -129,7 +129,7 @@ def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
         nodes = [*trees.read(repo, commit).values(), *trees.read(repo, commit, "templates").values()]
         files = [node for node in nodes if node.kind != "directory"]
         count = len(files)
-        return count, store.size(repo, [commit])
+        return count, sum(store.files(repo, commit).values())
     except ExternalFailure:
         return count, None
 

@@ -14,7 +14,6 @@ from apt_ostree.model import overlay_rules
 from apt_ostree.model.overlay import Applied, Definition, Goal, OnConflict, in_order, parents, shown
 from apt_ostree.model.overlay_rules import Item
 from apt_ostree.system import templates
-from apt_ostree.system.ostree import backups
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.overlays import Node
 from apt_ostree.system.ostree.repo import Repo
@@ -86,21 +85,16 @@ def _mark(overlay: str, commit: str) -> str:
     return f"{overlay} {commit}"
 
 
-def damage(repo: Repo, shown: Goal) -> list[str]:
-    """Return the objects of what is shown, but for the base's, that are missing or damaged."""
-    if not shown.overlays:
-        return []
-    found = {name for applied in shown.overlays for name in backups.broken(repo, applied.layer)}
-    return sorted(found.union(backups.broken(repo, shown.commit, apart_from=shown.base)))
-
-
-def renew(repo: Repo, shown: Goal, layers_dir: Path) -> None:
-    """Write the layers of what is shown, which are checked out, and its commit, as far as they are missing.
-
-    What was written and not found damaged stays as it is.
-    """
+def renew_layers(scratch: Repo, repo: Repo, shown: Goal, layers_dir: Path) -> None:
+    """Write what the checkouts of the layers that are shown can say of them into a scratch repository."""
+    objects = repo.objects_by_inode()
     for applied in shown.overlays:
-        trees.renew_layer(repo, layers_dir / applied.layer, subject=_mark(applied.id, applied.commit))
+        subject = _mark(applied.id, applied.commit)
+        trees.renew_layer(scratch, layers_dir / applied.layer, objects, subject=subject)
+
+
+def renew_commit(repo: Repo, shown: Goal) -> None:
+    """Write the commit of what is shown again, as far as it is missing."""
     nodes = [trees.read(repo, applied.layer, "/") for applied in shown.overlays]
     _composed(repo, shown.base, shown.overlays, nodes)
 

@@ -85,10 +85,10 @@ def record(
     db.end(number, Outcome.DONE, f"{told}: {message}" if message else told)
 
 
-def size(repo: Repo, commits: Iterable[str]) -> int:
-    """Return the bytes of the files that overlays' commits have together; the same content counts once."""
-    nodes = (n for c in commits for part in ("usr", "templates") for n in trees.read(repo, c, part).values())
-    return sum(repo.size(checksum) for checksum in {n.checksum for n in nodes if n.kind == "file"})
+def files(repo: Repo, commit: str) -> dict[str, int]:
+    """Return the files that an overlay's commit has, templates included: object -> bytes."""
+    nodes = (node for part in ("usr", "templates") for node in trees.read(repo, commit, part).values())
+    return {checksum: repo.size(checksum) for checksum in {n.checksum for n in nodes if n.kind == "file"}}
 
 
 def sync_refs(sysroot: Sysroot, db: StateDb) -> None:

@@ -12,7 +12,7 @@ from apt_ostree.core.live import engine
 from apt_ostree.core.overlays import edit, store
 from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, State, checked_name
 from apt_ostree.system import usrview
@@ -51,11 +51,25 @@ def unlock(
                 "a hotfix changes the booted deployment, but the system shows live changes",
                 hint="go back with 'apt-ostree rollback --live 0', disable overlays, or leave --hotfix out",
             )
+        if mounted := usrview.submounts():
+            raise Refused(
+                f"a hotfix would hide what is mounted at {', '.join(mounted)}", hint="unmount it first"
+            )
         if not dry_run:
-            bench.sysroot.unlock_hotfix(booted)
-            usrview.show_hotfix()
+            _unlock_as_hotfix(bench)
             report(Message("/usr is writable; what is changed there stays until the next deployment."))
         return {"changed": True, "live": False, "unlocked": mode}
+
+
+def _unlock_as_hotfix(bench: Bench) -> None:
+    bench.sysroot.unlock_hotfix(bench.situation.booted)
+    try:
+        usrview.show_hotfix()
+    except OSError as error:
+        raise Incomplete(
+            f"the deployment is a hotfix now, but /usr cannot be made writable before the reboot: {error}",
+            hint="reboot; or give it up with 'apt-ostree rollback' and a reboot",
+        ) from error
 
 
 def save(report: Report, *, name: str, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:

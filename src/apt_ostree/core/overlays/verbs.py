@@ -6,8 +6,8 @@ not show (an overlay that is disabled, or empty) changes in the record alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -188,6 +188,7 @@ def change(
     wishes: engine.Wishes,
     *,
     unlock: str | None = None,
+    within_quota: bool = True,
     dry_run: bool = False,
 ) -> Mapping[str, Any]:
     """Make overlays what the transitions say, on the running system too where it shows them."""
@@ -197,7 +198,8 @@ def change(
     if not (moves or unlock):
         bench.report(Message("No change."))
         return answer | {"live": False}
-    _refuse_over_quota(bench, moves)
+    if within_quota:
+        _refuse_over_quota(bench, moves)
     goal = replace(goal_after(bench, moves), unlock=unlock)
     if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and not unlock:
         if not dry_run:
@@ -220,17 +222,21 @@ def _refuse_over_quota(bench: Bench, moves: Sequence[Transition]) -> None:
     before = {o.id: o.state.commit for o in bench.known.values()}
     after = {k: c for k, c in before.items() if k not in {m.id for m in moves}}
     after |= {m.id: m.after.commit for m in moves if m.after}
-    if not set(after.values()) - set(before.values()):
-        return
-    try:
-        size, now = (store.size(bench.sysroot.repo, commits.values()) for commits in (after, before))
-    except ExternalFailure:
-        return  # damage is the business of --check, which must not be refused
-    if size > quota and size > now:
+    size, now = _size(bench, after.values()), _size(bench, before.values())
+    if size > max(quota, now):
         raise Refused(
             f"the overlays would have {show_size(size)}, and Quota= of apt-ostree.conf is {show_size(quota)}",
             hint="remove some, see --list and --cleanup, or raise it",
         )
+
+
+def _size(bench: Bench, commits: Iterable[str]) -> int:
+    """Return the bytes that commits have together; the same content, and what is damaged, do not count."""
+    found: dict[str, int] = {}
+    for commit in commits:
+        with suppress(ExternalFailure):
+            found |= store.files(bench.sysroot.repo, commit)
+    return sum(found.values())
 
 
 def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:

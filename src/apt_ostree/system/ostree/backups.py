@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import tarfile
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.system.ostree import diff
-from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 _UNTRUSTED = 4  # OSTREE_REPO_PULL_FLAGS_UNTRUSTED
@@ -102,65 +100,6 @@ def is_signed(repo: Repo, commit: str, keyrings: Path) -> bool:
     except GLib.Error:
         return False  # not signed at all
     return bool(result.count_valid())
-
-
-def broken(repo: Repo, commit: str, *, apart_from: str | None = None) -> list[str]:
-    """Return the objects of a commit that are missing or damaged, as CHECKSUM.KIND.
-
-    What lies below a damaged directory is not found. apart_from: a commit whose objects are not looked at.
-    """
-    looked_at = _names(repo, apart_from) if apart_from else set()
-    found: list[str] = []
-
-    def is_sound(checksum: str, kind: Any) -> bool:
-        name = f"{checksum}.{OSTree.object_type_to_string(kind)}"
-        if name in looked_at:
-            return False  # or was reported already: nothing that is new lies below
-        looked_at.add(name)
-        try:
-            repo.handle.fsck_object(kind, checksum, None)
-        except GLib.Error:
-            found.append(name)
-            return False
-        return True
-
-    def look(contents: str, metadata: str) -> None:
-        is_sound(metadata, OSTree.ObjectType.DIR_META)
-        if is_sound(contents, OSTree.ObjectType.DIR_TREE):
-            files, directories = diff.read_tree(repo, contents)
-            for checksum in files.values():
-                is_sound(checksum, OSTree.ObjectType.FILE)
-            for below in directories.values():
-                look(*below)
-
-    if is_sound(commit, OSTree.ObjectType.COMMIT):
-        look(*repo.tree_checksums(commit))
-    return sorted(found)
-
-
-def _names(repo: Repo, commit: str) -> set[str]:
-    """Return the objects of a commit, as CHECKSUM.KIND."""
-    with explained(f"list the objects of commit {commit[:12]}", hint=DAMAGE):
-        _ok, objects = repo.handle.traverse_commit(commit, 0, None)
-    names = map(OSTree.object_name_deserialize, objects)
-    return {f"{checksum}.{OSTree.object_type_to_string(kind)}" for checksum, kind in names}
-
-
-def mark_incomplete(repo: Repo, commit: str) -> None:
-    """Have the next copy of a commit look for all of its objects."""
-    with explained(f"mark commit {commit[:12]} as incomplete"):
-        repo.handle.mark_commit_partial(commit, True)
-
-
-def discard(repo: Repo, names: Iterable[str]) -> None:
-    """Remove damaged objects, so that good ones can be written in their places."""
-    repo.trees.clear()
-    for name in names:
-        checksum, _, kind = name.partition(".")
-        try:
-            repo.handle.delete_object(OSTree.object_type_from_string(kind), checksum, None)
-        except GLib.Error:
-            continue  # it was missing
 
 
 def _location(repo: Repo) -> str:

@@ -7,6 +7,7 @@ too.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
 from apt_ostree.system import files
-from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree import damage, diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT, write_whiteout
 from apt_ostree.system.ostree.repo import Repo, Tree, text
@@ -93,26 +94,32 @@ def write_layer(repo: Repo, nodes: Nodes, root: str, *, subject: str) -> str:
         return repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
-def renew_layer(repo: Repo, directory: Path, *, subject: str) -> None:
-    """Write the layer of an overlay again from its checkout: what is missing of it, the same commit."""
-    with repo.transaction():
+def renew_layer(scratch: Repo, directory: Path, objects: Mapping[int, str], *, subject: str) -> None:
+    """Write what the checkout of an overlay's layer can say of it into a scratch repository.
+
+    That is its commit, its directories, and the files of which no repository has the inode. objects: inode ->
+    file object that it is, damaged or not.
+    """
+    with scratch.transaction():
         tree = OSTree.MutableTree.new()
-        _renew(repo, tree, directory)
+        _renew(scratch, tree, directory, objects)
         with explained("write the layer of an overlay again"):
-            _ok, written = repo.handle.write_mtree(tree, None)
-        repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
+            _ok, written = scratch.handle.write_mtree(tree, None)
+        scratch.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
-def _renew(repo: Repo, tree: Any, directory: Path) -> None:
-    tree.set_metadata_checksum(_put_directory(repo, files.read_state(directory)))
+def _renew(scratch: Repo, tree: Any, directory: Path, objects: Mapping[int, str]) -> None:
+    tree.set_metadata_checksum(_put_directory(scratch, files.read_state(directory)))
     for path in directory.iterdir():
-        if path.is_dir() and not path.is_symlink():
+        info = path.lstat()
+        if stat.S_ISDIR(info.st_mode):
             _ok, child = tree.ensure_dir(path.name)
-            _renew(repo, child, path)
-        elif path.is_char_device():
-            tree.replace_file(WHITEOUT + path.name, write_whiteout(repo))
+            _renew(scratch, child, path, objects)
+        elif stat.S_ISCHR(info.st_mode):
+            tree.replace_file(WHITEOUT + path.name, write_whiteout(scratch))
         else:
-            tree.replace_file(path.name, put(repo, files.read_state(path)).checksum)
+            known = objects.get(info.st_ino) or put(scratch, files.read_state(path)).checksum
+            tree.replace_file(path.name, known)
 
 
 def _fill(tree: Any, nodes: Nodes, whiteout: str) -> None:
@@ -223,13 +230,22 @@ def put(repo: Repo, state: FileState) -> Node:
     """Write a file, link or directory to the repository, inside a transaction; return its node."""
     if state.type == "directory":
         return Node("directory", _put_directory(repo, state))
+    checksum = _put_file(repo, state)
+    if repo.inode(checksum) and not damage.is_sound(repo, f"{checksum}.file"):
+        # It was here before the transaction, and would be used again, whatever has become of it.
+        damage.discard(repo, [f"{checksum}.file"])
+        _put_file(repo, state)
+    return Node("file", checksum)
+
+
+def _put_file(repo: Repo, state: FileState) -> str:
     info = _info(state)
     content = b"" if state.type == "symlink" else state.content
     stream = Gio.MemoryInputStream.new_from_bytes(GLib.Bytes.new(content))
     with explained("write a file of an overlay"):
         _ok, raw, length = OSTree.raw_file_to_content_stream(stream, info, _xattrs(state), None)
         _ok, checksum = repo.handle.write_content(None, raw, length, None)
-    return Node("file", str(OSTree.checksum_from_bytes(checksum)))
+    return str(OSTree.checksum_from_bytes(checksum))
 
 
 def _put_directory(repo: Repo, state: FileState) -> str:

@@ -6,6 +6,7 @@ Owns OSTree.Repo. Commits and trees travel as checksums; paths are relative to a
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,14 @@ class Repo:
         repo = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
         with explained(f"open the repository {path}"):
             repo.open(None)
+        return cls(repo, writable=True)
+
+    @classmethod
+    def create(cls, path: Path) -> Repo:
+        """Make a repository as a system has it, in a directory that is there."""
+        repo = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
+        with explained(f"make a repository in {path}"):
+            repo.create(OSTree.RepoMode.BARE, None)
         return cls(repo, writable=True)
 
     # -- commits ----------------------------------------------------------------------------------
@@ -185,11 +194,12 @@ class Repo:
         return Outline("file", mode, *owner, int(info.get_size()), "", names)
 
     def size(self, checksum: str) -> int:
-        """Return the bytes of a file object's content."""
+        """Return the bytes of a file object's content; 0 for a link."""
         try:
-            return os.lstat(_place(checksum), dir_fd=self.handle.get_dfd()).st_size
+            info = os.lstat(_place(checksum), dir_fd=self.handle.get_dfd())
         except FileNotFoundError as error:
             raise ExternalFailure(f"the file object {checksum[:12]} is missing", hint=DAMAGE) from error
+        return info.st_size if stat.S_ISREG(info.st_mode) else 0
 
     def inode(self, checksum: str) -> int:
         """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""
@@ -197,6 +207,16 @@ class Repo:
             return os.stat(_place(checksum), dir_fd=self.handle.get_dfd()).st_ino
         except FileNotFoundError:
             return 0
+
+    def objects_by_inode(self) -> dict[int, str]:
+        """Return the file objects that are here by their inodes."""
+        found: dict[int, str] = {}
+        with os.scandir(Path(self.handle.get_path().get_path()) / "objects") as directories:
+            for directory in directories:
+                with os.scandir(directory.path) as entries:
+                    files = (entry for entry in entries if entry.name.endswith(".file"))
+                    found |= {e.inode(): directory.name + e.name.removesuffix(".file") for e in files}
+        return found
 
     def directory_state(self, checksum: str) -> FileState:
         """Return the state that a directory's metadata object describes."""
