@@ -127,7 +127,8 @@ def _connect(path: Path) -> socket.socket:
         connection.connect(f"/proc/self/fd/{directory}/{path.name}")
     except OSError as error:
         connection.close()
-        raise TestbedError(f"the virtual machine is not running: {error}") from None
+        console = path.with_name("console.log").read_bytes()[-3000:].decode(errors="replace")
+        raise TestbedError(f"the virtual machine is not running: {error}\nits console:\n{console}") from None
     finally:
         os.close(directory)
     return connection
