@@ -1,0 +1,74 @@
+"""The administrator's settings, and sizes as people write them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.settings import Settings, parse_settings
+from apt_ostree.model.sizes import read_size, show_size
+from apt_ostree.model.unitrules import Need
+
+
+def test_later_files_win_and_keys_are_kept_apart():
+    first = "[Live]\nSettleSeconds=5\n[Units]\na.service=skip\nb.service=defer\n"
+    second = (
+        "[Units]\na.service=restart\n"
+        "[Overlays]\nQuota=1.5M\nAllow=setuid 'world-writable'\nScanner=scan --all\nSignKey=me@example.com\n"
+    )
+    assert parse_settings([("one", first), ("two", second)]) == Settings(
+        settle=5.0,
+        units={"a.service": Need.RESTART, "b.service": Need.DEFER},
+        overlay_quota=1_500_000,
+        overlay_allow=("setuid", "world-writable"),
+        overlay_scanner=("scan", "--all"),
+        overlay_sign_key="me@example.com",
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[Live]\nSettleSeconds=soon",
+        "[Live]\nSettleSeconds=0",
+        "[Live]\nSettleSeconds=inf",
+        "[Live]\nsettleseconds=5",
+        "[Nothing]\nKey=1",
+        "[Overlays]\nQuota=much",
+        "[Overlays]\nScanner='",
+        "[Units]\na=skip",
+        "[Units]\na.service=stop",
+        "Key=1",
+    ],
+)
+def test_mistakes_name_the_file(text: str):
+    with pytest.raises(UsageError, match="drop-in.conf"):
+        parse_settings([("drop-in.conf", text)])
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("500", 500),
+        ("500k", 500_000),
+        ("1.001K", 1001),
+        ("4.1M", 4_100_000),
+        ("2GB", 2 * 10**9),
+        ("1" + "0" * 400, 10**400),
+    ],
+    ids=range(7),
+)
+def test_sizes(text: str, size: int):
+    assert read_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1e3", "k", "1 k", "1kk", "0x10", "nan"])
+def test_no_sizes(text: str):
+    with pytest.raises(ValueError, match="is not a size"):
+        read_size(text)
+
+
+@given(st.integers(0, 10**15))
+def test_what_is_shown_can_be_read(size: int):
+    assert read_size(show_size(size).replace(" ", "")) == pytest.approx(size, rel=0.05, abs=0)
