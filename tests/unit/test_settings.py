@@ -42,7 +42,7 @@ def test_later_files_win_and_keys_are_kept_apart():
     ],
 )
 def test_mistakes_name_the_file(text: str):
-    with pytest.raises(UsageError, match="drop-in.conf"):
+    with pytest.raises(UsageError, match=r"drop-in\.conf"):
         parse_settings([("drop-in.conf", text)])
 
 
