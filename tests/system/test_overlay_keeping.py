@@ -369,6 +369,23 @@ def test_a_damaged_base_does_not_keep_overlays_from_being_repaired(own: Host):
     own.machine.kill()  # nothing is sound here in the end
 
 
+@pytest.mark.parametrize(("kind", "how"), [("commit", "empty"), ("dirtree", "missing")])
+def test_a_boot_goes_on_without_what_is_damaged(own: Host, kind: str, how: str):
+    overlays = Overlays(own)
+    files = _made(overlays)
+    overlays.new("good", {ONE: "good\n"})
+    _damage(own, kind, how)
+    own.sh("sync")
+    own.power_cut()
+    rows = overlays.list()
+    assert not rows["web"]["enabled"] and rows["good"]["shown"]
+    assert texts(own, (*files, ONE)) == {**dict.fromkeys(files), ONE: "good\n"}
+    assert not own.sh("systemctl --failed --no-legend --plain").split()
+    assert "--check" in overlays("--enable=web", code=1)["hint"]
+    overlays("--remove", "--name=web")
+    overlays("--cleanup")
+
+
 # --- cleaning up
 
 
