@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.fixtures import hostile
 from tests.integration.trees import TREES, describe, mounted, numbers, write_commit
@@ -26,6 +26,7 @@ from apt_ostree.system.ostree.overlays import GONE, Node
 from apt_ostree.system.ostree.repo import Repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
+TORTURE = bool(os.environ.get("APT_OSTREE_TORTURE"))
 _NAMES = ("a", "b", "c", "d/a", "d/e/a", "d/e/b", "läng lich", "b/new", "c/x/y")
 #: Content of a file, None: the path is removed.
 _texts = st.none() | st.sampled_from(["one", "two", "three"])
@@ -77,9 +78,10 @@ def _copied(view: dict[str, tuple], nodes: dict[str, Node], below: dict[str, Nod
 @given(TREES, _overlays)
 @settings(
     deadline=None,
-    max_examples=60,
+    max_examples=600 if TORTURE else 60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(("dir", 0o755, 0, {}), [(0, {"c/x/y": "one"}), (1, {"c": "one"}), (2, {"c/x/y": None})])
 def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
     work = disk / f"case{next(numbers)}"
     work.mkdir()
@@ -173,7 +175,7 @@ def test_hostile_overlays_are_not_activated(disk: Path):
     work.mkdir()
     plain = write_commit(work / "repo", ("dir", 0o755, 0, {"a": ("file", 0o644, 0, "1")}), work)
     repo = Repo.open(work / "repo")
-    count = 1000 if os.environ.get("APT_OSTREE_TORTURE") else 150
+    count = 1000 if TORTURE else 150
     tried = named = 0
     for number, (rule, items) in enumerate(hostile.hostile(20261123, count)):
         if rule in _NOT_IN_COMMITS or not _can_come_in_a_commit(items):

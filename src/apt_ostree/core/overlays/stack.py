@@ -142,7 +142,8 @@ def _settled(pieces: Sequence[_Piece]) -> list[_Piece]:
             piece = replace(whole, nodes=_without_ways_to(lost, whole))
         present = {path for path, node in piece.nodes.items() if node.kind != "whiteout"}
         removed = piece.nodes.keys() - present
-        below = {p for p in below if not removed.intersection((p, *parents(p)))} | present
+        ends = {path for path, node in piece.nodes.items() if not _is_directory(node)}  # nothing lies below
+        below = {p for p in below if p not in removed and not ends.intersection(parents(p))} | present
         gone -= present
         gone |= {p for p in removed if p in piece.base and _is_directory(piece.base[p])}
         if piece.nodes:

@@ -204,7 +204,7 @@ class Repo:
     def inode(self, checksum: str) -> int:
         """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""
         try:
-            return os.stat(_place(checksum), dir_fd=self.handle.get_dfd()).st_ino
+            return os.lstat(_place(checksum), dir_fd=self.handle.get_dfd()).st_ino
         except FileNotFoundError:
             return 0
 
