@@ -150,6 +150,25 @@ def test_edits_while_an_overlay_shows_are_kept_and_told(host: Host, overlays: Ov
     host.sh(f"cp -a /run/issue {ISSUE}; rm /etc/fx-web.conf")
 
 
+@pytest.mark.parametrize("how", ["rollback", "reboot", "power-cut"])
+def test_what_was_removed_by_hand_stays_removed(own: Host, how: str):
+    """Also a file that an overlay removed before, and gave back: it is now as it was in between."""
+    overlays = Overlays(own)
+    overlays("--create", "--name=web", "--remove-file=/etc/inputrc", f"--remove-file={ISSUE}")
+    overlays("--disable=web")
+    own.sh("rm /etc/inputrc; echo mine >>/etc/issue; sync")
+    before = own.shown()
+    if how == "rollback":
+        planned = json.loads(own.ao("rollback", "--live", "0", "--dry-run", "--json").stdout.splitlines()[-1])
+        kept = {step["path"] for step in planned["plan"]["etc"] if step["action"] == "keep"}
+        assert kept == {"inputrc", "issue"}
+        own.ao("rollback", "--live", "0")
+    else:
+        own.reboot() if how == "reboot" else own.power_cut()
+    same(before, own.shown())
+    assert not own.exists("/etc/inputrc")
+
+
 def test_whatever_shows_can_be_removed(host: Host, overlays: Overlays):
     """Also what another overlay shows, or the administrator has put into /etc."""
     host.sh("echo mine >/etc/fx-mine.conf")

@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -314,6 +314,13 @@ class StateDb:
             "SELECT path, before, after FROM etc WHERE generation = ? ORDER BY position", (generation,)
         )
         return tuple(EtcRecord(path, _unpack(before), _unpack_or_none(after)) for path, before, after in rows)
+
+    def leave_etc(self, generations: Sequence[int], paths: Collection[str], note: tuple[str, str]) -> None:
+        """Forget what generations made of some paths of /etc, and set a note with it."""
+        with self._db:
+            rows = [(generation, path) for generation in generations for path in paths]
+            self._db.executemany("DELETE FROM etc WHERE generation = ? AND path = ?", rows)
+            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", note)
 
     def unit_records(self, generation: int) -> tuple[UnitRecord, ...]:
         """Return a generation's units in the order they are acted on."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -13,23 +15,59 @@ from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.model import accounts
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.generation import EtcRecord
+from apt_ostree.model.generation import EtcRecord, Generation, Phase
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.system import files, systemd
+from apt_ostree.system.statedb import StateDb
 
 ACCOUNTS = ("passwd", "group", "shadow", "gshadow")
+_EDITED = "the administrator changed it since"
+#: A note of the generations for whose undo it is decided what is left alone.
+_DECIDED = "etc-left"
+
+
+def edited_since(records: Sequence[EtcRecord], *, etc: Path = ETC) -> list[str]:
+    """Return paths that several records, the oldest first, are about and that somebody changed since.
+
+    Of a path with one record, it tells itself. With several, what somebody made of it may be what it was in
+    between: a file that an overlay removed and gave back, and that was then removed by hand.
+    """
+    newest = {record.path: record for record in records}
+    times = Counter(record.path for record in records)
+    return [
+        path
+        for path, record in newest.items()
+        if times[path] > 1 and path not in ACCOUNTS and record.after is not None
+        and files.read_state(etc / path) != record.after
+    ]  # fmt: skip
+
+
+def leave_edited(report: Report, db: StateDb, generations: Sequence[Generation], *, etc: Path = ETC) -> None:
+    """Have an undo of generations leave such paths alone.
+
+    That is decided once, before it writes anything: after an interruption nobody could tell any more.
+    """
+    numbers = [generation.id for generation in generations]
+    decided = json.loads(db.note(_DECIDED) or "[]")
+    if set(numbers) <= set(decided) or any(g.phase is not Phase.LIVE for g in generations):
+        return
+    edited = edited_since([r for number in numbers for r in db.etc_records(number)], etc=etc)
+    db.leave_etc(numbers, edited, (_DECIDED, json.dumps(numbers)))
+    for path in edited:
+        _kept(report, path)
 
 
 def plan_restore(records: Sequence[EtcRecord]) -> tuple[EtcStep, ...]:
     """Tell what undoing records, the oldest first, makes of /etc."""
-    steps: dict[str, EtcStep] = {}
+    edited = edited_since(records)
+    steps = {path: EtcStep(path, EtcAction.KEEP, _EDITED) for path in edited}
     then: dict[str, FileState] = {}
-    for record in reversed(records):
+    for record in reversed([record for record in records if record.path not in edited]):
         now = files.read_state(ETC / record.path)
         current = then.get(record.path, now)
         goal = _goal(record, frozenset(), current)
         if goal is None:
-            steps[record.path] = EtcStep(record.path, EtcAction.KEEP, "the administrator changed it since")
+            steps[record.path] = EtcStep(record.path, EtcAction.KEEP, _EDITED)
             continue
         then[record.path] = goal
         action = EtcAction.REMOVE if goal.type == "absent" else EtcAction.WRITE

@@ -101,16 +101,18 @@ def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> No
 
 def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
-    removed: dict[str, FileState] = {}
-    for generation in reversed([g for g in db.generations() if g.boot_id == boot_id()]):
-        records = db.etc_records(generation.id)
-        for record in records:
-            shipped = record.after is not None and record.after.type != "absent"
-            if record.after and shipped and files.read_state(ETC / record.path).type == "absent":
-                removed.setdefault(record.path, record.after)
-        db.remember_removals(removed)
-        failpoint("shutdown.remembered")
-        left = [record for record in records if record.path not in removed]
+    generations = [g for g in db.generations() if g.boot_id == boot_id()]
+    newest = {record.path: record for g in generations for record in db.etc_records(g.id)}
+    removed = {
+        path: record.after
+        for path, record in newest.items()
+        if record.after and record.after.type != "absent" and files.read_state(ETC / path).type == "absent"
+    }
+    db.remember_removals(removed)
+    failpoint("shutdown.remembered")
+    etc_restore.leave_edited(report, db, generations)
+    for generation in reversed(generations):
+        left = [record for record in db.etc_records(generation.id) if record.path not in removed]
         etc_restore.restore(report, left, expected=undoing.described_accounts(sysroot, generation))
         failpoint("shutdown.etc")
 
@@ -138,7 +140,11 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     # After a power cut, another deployment than the one that was changed may have been booted.
     given_back = db.note(_GIVEN_BACK)
     places = {d.id: ETC if d.booted else sysroot.directory(d) / "etc" for d in sysroot.deployments().all}
-    for generation in reversed([g for g in db.generations() if g.boot_id != boot_id()]):
+    earlier = [g for g in db.generations() if g.boot_id != boot_id()]
+    for name, etc in places.items():
+        live = [g for g in earlier if g.deployment == name and g.boot_id != given_back]
+        etc_restore.leave_edited(report, db, live, etc=etc)
+    for generation in reversed(earlier):
         if generation.deployment in places and generation.boot_id != given_back:
             etc = places[generation.deployment]
             expected = undoing.described_accounts(sysroot, generation)

@@ -53,6 +53,8 @@ def undo(
     """Undo generations, the newest ones: units, then the view, then /etc, then the units of before."""
     if not {generation.id for generation in generations}.isdisjoint(usrview.stacked()):
         usrview.refuse_foreign_mount()
+    etc_restore.leave_edited(report, db, generations)
+    failpoint("undo.decided")
     for generation in generations:
         db.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
