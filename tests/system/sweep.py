@@ -62,8 +62,8 @@ print(json.dumps({
 #: The sweep itself changes what is offered.
 _SOURCES = "/etc/apt/sources.list.d/testbed.sources"
 #: Where an undo can be killed.
-UNDO = ("undo.marked", "undo.stopped", "undo.switched", "undo.etc", "undo.restarted", "undo.unpinned",
-        "withdraw.before", "withdraw.after", "etc.before-prepare", "etc.before-write",
+UNDO = ("undo.decided", "undo.marked", "undo.stopped", "undo.switched", "undo.etc", "undo.restarted",
+        "undo.unpinned", "withdraw.before", "withdraw.after", "etc.before-prepare", "etc.before-write",
         "etc.after-write")  # fmt: skip
 
 #: A state that is compared as a whole.
@@ -116,6 +116,9 @@ VERBS = {
             {"action": "remove-file", "path": "/usr/bin/wc"}]),
     "overlay-disable": _overlay("--disable=one", name="one", enable=False),
     "overlay-reorder": _overlay("--name=two", "--set-priority=90", name="two", changes={"priority": 90}),
+    # Of each path of /etc, several generations are undone.
+    "overlay-rollback": Verb("given-back", ("rollback", "--live", "0"),
+        {"verb": "rollback-live", "arguments": {"generation": 0}}),
     # It has nothing to undo: an error after the record says that the change is kept.
     "confirm": Verb("unconfirmed", ("confirm",), {"verb": "confirm", "arguments": {}}, ("kill",)),
 }  # fmt: skip
@@ -171,13 +174,17 @@ class Sweep:
         self._without_overlays()
         host.ao("apply-live", "--reset")
         match state:
-            case "overlays":
+            case "overlays" | "given-back":
                 self._offer("stable")
                 host.undeploy()
                 for name, source in (("one", "/etc/debian_version"), ("two", "/etc/shells")):
                     paths = (f"--add={path}" for path in ("/etc/issue", "/usr/share/fx-both"))
                     sources = (f"--from={source}", f"--from={source}")
                     host.ao("usroverlay", "--create", f"--name={name}", *paths, *sources)
+                if state == "given-back":
+                    host.ao("usroverlay", "--name=two", "--remove-file=/etc/inputrc")
+                    host.ao("usroverlay", "--disable=one")
+                    host.ao("usroverlay", "--disable=two")
             case "nothing":
                 self._offer("stable")
                 host.undeploy()

@@ -18,7 +18,15 @@ from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, 
 
 #: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
 SLOW = {"upgrade"}
-RARE = {"rollback", "part", "confirm-within", "confirm", "overlay-disable", "overlay-reorder"}
+RARE = {
+    "rollback",
+    "part",
+    "confirm-within",
+    "confirm",
+    "overlay-disable",
+    "overlay-reorder",
+    "overlay-rollback",
+}
 
 
 @pytest.fixture(scope="module")
