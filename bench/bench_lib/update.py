@@ -23,8 +23,9 @@ _APT_GET = ("apt-get", "--yes", "--quiet=2")
 
 
 def prepare() -> None:
-    """Layer the service's old version; the next boot has it."""
+    """Layer the service's old version, and what the archive has had since the tree was composed."""
     product.install((_SERVICE,))
+    run("apt-ostree", "upgrade", "--packages-only", "--quiet")
 
 
 def measure() -> float:

@@ -185,7 +185,8 @@ def everything_is_gone(name: str) -> bool:
 
 def start_run() -> tuple[subprocess.Popen[bytes], str]:
     """Begin a `testbed run` that lasts; return it and its machine's name."""
-    argv = [TESTBED, "run", "--", "sh", "-c", "echo ready; sleep 1000"]
+    # A shell starts what it puts into the background, such as all these tests, with SIGINT ignored.
+    argv = ["env", "--default-signal=INT", TESTBED, "run", "--", "sh", "-c", "echo ready; sleep 1000"]
     process = subprocess.Popen(argv, stdout=subprocess.PIPE)
     assert process.stdout and process.stdout.readline() == b"ready\n"
     name = next(path.name for path in MACHINES.iterdir() if path.name.startswith(f"run-{process.pid}-"))
