@@ -75,6 +75,17 @@ def test_refused_install_stages_nothing(own: Host):
     same(before.everything(), own.look().everything())
 
 
+@pytest.mark.parametrize("point", ["act.switched", "stage.before", "stage.after"])
+def test_failed_install_leaves_what_was_pending(own: Host, point: str):
+    own.ao("install", "-y", "fx-hello")
+    before = own.look()
+    failed = own.ao("install", "-A", "-y", "fx-service", code=1, failpoint=f"{point}=error")
+    after = own.look()
+    same({**before.system(), "next": before.deployments}, {**after.system(), "next": after.deployments})
+    # What was pending is not touched at all where nothing has been staged yet.
+    assert ("Taking the deployment back" in failed.stdout + failed.stderr) == (point == "stage.after")
+
+
 @pytest.mark.parametrize("target", ["no-such-ref", "0" * 64])
 def test_unknown_target(host: Host, target: str):
     before = host.look()

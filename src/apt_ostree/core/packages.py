@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -240,9 +241,10 @@ def _deploy(
         asking = wanted.confirm and built is None  # else the transaction was confirmed
         wishes = replace(wishes, confirm=asking)
         change = engine.plan(report, sysroot, db, target.commit, wishes)
+        stage = partial(_stage, report, sysroot, target, merge)
         with _unstaged_on_failure(report, sysroot, merge):
-            _stage(report, sysroot, target, merge)
-            return outcome | {"staged": True} | engine.carry_out(report, sysroot, db, change, wishes)
+            live = engine.carry_out(report, sysroot, db, change, wishes, meanwhile=stage)
+        return outcome | {"staged": True} | live
 
 
 def _tell_of_overlays(report: Report, sysroot: Sysroot, commit: str) -> None:
@@ -283,14 +285,16 @@ def _live(
 @contextmanager
 def _unstaged_on_failure(report: Report, sysroot: Sysroot, merge: Deployment) -> Iterator[None]:
     """When the new deployment cannot be made live, take it back: what was pending before is pending again."""
+    before = sysroot.deployments()
     sysroot.repo.set_ref(_PREVIOUS, merge.checksum)  # staging another one prunes it
     try:
         yield
     except BaseException:
-        with task(report, "Taking the deployment back"):
-            sysroot.keep(lambda deployment: not deployment.staged)
-            if not merge.booted:
-                sysroot.stage(merge.checksum, merge.origin, merge)
+        if sysroot.deployments() != before:
+            with task(report, "Taking the deployment back"):
+                sysroot.keep(lambda deployment: not deployment.staged)
+                if not merge.booted:
+                    sysroot.stage(merge.checksum, merge.origin, merge)
         raise
     finally:
         sysroot.repo.set_ref(_PREVIOUS, None)

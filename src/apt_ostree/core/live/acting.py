@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.plan import UnitAction
+from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import Kind
 from apt_ostree.model.unitfile import template
 from apt_ostree.system import files, systemd, usrview
@@ -43,16 +44,27 @@ class Clock:
 
 
 def apply(
-    report: Report, sysroot: Sysroot, db: StateDb, change: Change, *, prepared: Prepared, generation: int
+    report: Report,
+    sysroot: Sysroot,
+    db: StateDb,
+    change: Change,
+    *,
+    prepared: Prepared,
+    generation: int,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> None:
-    """Stop, write /etc, switch, make current; then reload, restart and start units."""
+    """Stop, write /etc, switch, make current; then reload, restart and start units.
+
+    meanwhile: is called when there are units to wait for, and at the end; the first call does the work.
+    """
     undoing.hold_until_shutdown()
     _stop_units(report, db, change, generation)
     _write_etc(report, change)
     _switch(report, sysroot, db, change, prepared=prepared, generation=generation)
     _make_current(db, change, generation)
     _renew_systemd(report, db, change, generation)
-    _act_on_units(report, db, change, generation)
+    _act_on_units(report, db, change, generation, meanwhile)
+    meanwhile()
 
 
 def verify(report: Report, sysroot: Sysroot, change: Change, generation: int) -> None:
@@ -179,7 +191,9 @@ def _renew_systemd(report: Report, db: StateDb, change: Change, generation: int)
             systemd.signal_user_manager(manager, reexec=manager in reexec)
 
 
-def _act_on_units(report: Report, db: StateDb, change: Change, generation: int) -> None:
+def _act_on_units(
+    report: Report, db: StateDb, change: Change, generation: int, meanwhile: Callable[[], None]
+) -> None:
     """Reload, restart and start units, and see each of them settle."""
     plan, settings = change.plan, change.settings
     if reloading := tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD)))):
@@ -195,10 +209,17 @@ def _act_on_units(report: Report, db: StateDb, change: Change, generation: int) 
             running = tuple(sorted(systemd.active(names)))  # but for those that somebody stopped meanwhile
             systemd.restart(running, timeout=settings.unit_timeout, running_only=True)
             failpoint("act.restarted")
-            health.settle(running, systemd.units(running), settings)
+            _settle(running, settings, meanwhile)
     _start_units(report, db, change, generation)
     if reloading:
-        health.settle(reloading, systemd.units(reloading), settings)
+        _settle(reloading, settings, meanwhile)
+
+
+def _settle(names: Sequence[str], settings: Settings, meanwhile: Callable[[], None]) -> None:
+    """See units settle, and use the time that this takes."""
+    before, began = systemd.units(names), time.monotonic()
+    meanwhile()
+    health.settle(names, before, settings, began=began)
 
 
 def rolling(names: Sequence[str]) -> list[tuple[str, ...]]:

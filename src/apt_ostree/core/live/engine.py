@@ -6,9 +6,10 @@ keep the new generation or undo everything in reverse.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -197,16 +198,20 @@ def carry_out(
     wishes: Wishes,
     *,
     transitions: Sequence[Transition] = (),
+    meanwhile: Callable[[], None] = lambda: None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
     """Prepare and act on a plan; on any failure everything is undone and the failure raised.
 
-    transitions: what becomes of overlays with it.
+    transitions: what becomes of overlays with it; meanwhile: what else belongs to the change and can be
+    done while units settle. It is done once, also where the system shows the commit already.
     """
     outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.goal.base}
     same = change.plan.source == change.plan.target and not change.plan.etc
     if same and not transitions and change.goal.unlock is None:
         report(Message("The running system shows this commit already."))
+        if not dry_run:
+            meanwhile()
         return outcome | {"changed": False, "live": False}
     if dry_run:
         return outcome | {"changed": True, "live": False}
@@ -222,7 +227,15 @@ def carry_out(
             sysroot, db, situation, change, prepared=prepared, wishes=wishes, transitions=transitions
         )
         with wishes.clock.step(report, "application"):
-            acting.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
+            acting.apply(
+                report,
+                sysroot,
+                db,
+                change,
+                prepared=prepared,
+                generation=generation,
+                meanwhile=cache(meanwhile),
+            )
         with wishes.clock.step(report, "verification"):
             acting.verify(report, sysroot, change, generation)
         _end(report, db, generation, wishes)

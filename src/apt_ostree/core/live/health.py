@@ -77,13 +77,13 @@ def _kind(directory: str) -> str:
     return directory.removeprefix("/usr/lib/").removeprefix("/etc/")
 
 
-def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings) -> None:
+def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings, *, began: float) -> None:
     """Wait until units have run without trouble for a while; ExternalFailure names the one that does not.
 
-    before: the units when they had just been acted on; a restart by systemd itself since then is trouble.
+    before: the units when they had just been acted on, at `began` (s, monotonic); a restart by systemd itself
+    since then is trouble.
     """
     failpoint("settle.before")
-    began = time.monotonic()
     waiting = dict.fromkeys(names)
     while waiting:
         passed = time.monotonic() - began

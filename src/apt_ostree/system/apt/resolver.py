@@ -94,10 +94,7 @@ class Resolver:
                 for pkg in targets:
                     self.depcache.mark_install(pkg, True, True)
         self._solve(solver, targets)
-        self._drop_superseded_kernels()
-        transaction = self._transaction()
-        self._refuse_removals(transaction)
-        return transaction
+        return self._decided()
 
     def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> Transaction:
         asked, pulled = ([self._target(request) for request in words] for words in (install, along))
@@ -116,10 +113,7 @@ class Resolver:
                 details=(*self._unmet(), *(f"{name} cannot be changed" for name in held)),
                 hint="choose other packages or versions; nothing was changed",
             )
-        self._drop_superseded_kernels()
-        transaction = self._transaction()
-        self._refuse_removals(transaction)
-        return transaction
+        return self._decided()
 
     def _target(self, request: str) -> apt_pkg.Package:
         name, _, version = request.partition("=")
@@ -163,9 +157,9 @@ class Resolver:
 
     def _upgrade_all(self) -> None:
         self.depcache.upgrade(True)
-        doomed = [pkg for pkg in self.cache.packages if self.depcache.marked_delete(pkg)]
-        if not doomed:
+        if not self.depcache.del_count:
             return
+        doomed = [pkg for pkg in self.cache.packages if self.depcache.marked_delete(pkg)]
         # Never remove a package for an upgrade: hold back what would need it, as `apt upgrade` does.
         solver = apt_pkg.ProblemResolver(self.depcache)
         for pkg in doomed:
@@ -256,13 +250,28 @@ class Resolver:
             return self.depcache.get_candidate_ver(pkg)
         return pkg.current_ver
 
+    def _decided(self) -> Transaction:
+        """Return what has been decided, which includes that a superseded kernel goes."""
+        changed = self._changed()
+        if any(self._is_new_kernel(pkg) for pkg in changed):
+            self._drop_superseded_kernels()
+            changed = self._changed()
+        transaction = self._transaction(changed)
+        self._refuse_removals(transaction)
+        return transaction
+
+    def _changed(self) -> list[apt_pkg.Package]:
+        """Return the packages that do not stay as they are; looking at all of an archive takes 60 ms."""
+        return [pkg for pkg in self.cache.packages if not self.depcache.marked_keep(pkg)]
+
+    def _is_new_kernel(self, pkg: apt_pkg.Package) -> bool:
+        new = self.depcache.marked_install(pkg) and not pkg.current_ver
+        return bool(new and _KERNEL_IMAGE.match(pkg.name))
+
     def _drop_superseded_kernels(self) -> None:
         """An OSTree tree holds one kernel: the old one goes when a newer image comes in."""
-        images = [p for p in self.cache.packages if _KERNEL_IMAGE.match(p.name) and p.has_versions]
-        if not any(self.depcache.marked_install(p) and not p.current_ver for p in images):
-            return
-        for pkg in images:
-            if pkg.current_ver and pkg.name not in self._requested:
+        for pkg in self.cache.packages:
+            if pkg.current_ver and _KERNEL_IMAGE.match(pkg.name) and pkg.name not in self._requested:
                 self.depcache.mark_delete(pkg, True)
 
     def _refuse_removals(self, transaction: Transaction) -> None:
@@ -274,12 +283,10 @@ class Resolver:
                 hint="choose packages that do not conflict with the base; nothing was changed",
             )
 
-    def _transaction(self) -> Transaction:
+    def _transaction(self, changed: Sequence[apt_pkg.Package]) -> Transaction:
         lists: dict[str, list[Step]] = {"install": [], "upgrade": [], "downgrade": [], "remove": []}
         depcache = self.depcache
-        for pkg in self.cache.packages:
-            if depcache.marked_keep(pkg):
-                continue
+        for pkg in changed:
             if depcache.marked_delete(pkg):
                 reason = "superseded kernel" if _KERNEL_IMAGE.match(pkg.name) else "conflict"
                 lists["remove"].append(Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", reason))
