@@ -97,7 +97,7 @@ def _channel(directory: Path, channels: Sequence[int], patience: float) -> Itera
                 break
             connection.close()
             if time.monotonic() > end:
-                raise TestbedError("the agent in the virtual machine does not answer")
+                raise TestbedError(f"the agent in the virtual machine does not answer\n{_console(directory)}")
             time.sleep(0.5)  # long enough for the agent to notice that this client left
         with connection:
             yield connection
@@ -127,11 +127,14 @@ def _connect(path: Path) -> socket.socket:
         connection.connect(f"/proc/self/fd/{directory}/{path.name}")
     except OSError as error:
         connection.close()
-        console = path.with_name("console.log").read_bytes()[-3000:].decode(errors="replace")
-        raise TestbedError(f"the virtual machine is not running: {error}\nits console:\n{console}") from None
+        raise TestbedError(f"the virtual machine is not running: {error}\n{_console(path.parent)}") from None
     finally:
         os.close(directory)
     return connection
+
+
+def _console(directory: Path) -> str:
+    return "its console:\n" + (directory / "console.log").read_bytes()[-3000:].decode(errors="replace")
 
 
 def _greet(connection: socket.socket, seconds: float) -> bool:
