@@ -19,10 +19,10 @@ from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, Scope, State, in_order, parents
+from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.model.overlay_rules import Item
 from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import GONE, Node
 from apt_ostree.system.ostree.repo import Repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")

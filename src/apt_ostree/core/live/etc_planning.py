@@ -10,6 +10,7 @@ from pathlib import Path
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import EtcRecord, Generation
 from apt_ostree.model.overlay import Applied, Goal
+from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system import files
@@ -122,7 +123,7 @@ def _as_in(repo: Repo, path: str, state: FileState, then: str, target: str) -> F
     return new if decision and decision[0] is not EtcAction.KEEP else state
 
 
-def _of_node(repo: Repo, node: trees.Node | None) -> FileState:
+def _of_node(repo: Repo, node: Node | None) -> FileState:
     return _state(repo, node.checksum if node else "", is_dir=node is not None and node.kind == "directory")
 
 

@@ -13,9 +13,9 @@ from apt_ostree.core.live.etc_planning import digest
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, inside, parents, shown
+from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.system import files
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import GONE, Node
 from apt_ostree.system.ostree.repo import Repo
 
 

@@ -14,9 +14,9 @@ from apt_ostree.core.overlays import store, unlocking
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.overlay import in_order, shown
+from apt_ostree.model.overlay_content import Nodes
 from apt_ostree.system import statedb, usrview
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import Nodes
 from apt_ostree.system.ostree.repo import Repo
 
 

@@ -11,11 +11,19 @@ from typing import Any
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import Refused
 from apt_ostree.model import overlay_rules
-from apt_ostree.model.overlay import Applied, Definition, Goal, OnConflict, in_order, parents, shown
+from apt_ostree.model.overlay import Applied, Definition, Goal, in_order, shown
+from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.overlay_rules import Item
+from apt_ostree.model.overlay_stack import (
+    Piece,
+    etc_states,
+    is_plain,
+    resolve_conflicts,
+    settle,
+    with_base_metadata,
+)
 from apt_ostree.system import templates
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import Node
 from apt_ostree.system.ostree.repo import Repo
 
 
@@ -51,22 +59,22 @@ def goal(
     # What one removes may belong to another below it, so that its layer depends on the others.
     alone = not any(overlay.definition.hides for overlay in known.values())
     again = _reusable(repo, shown_now) if alone and shown_now and shown_now.base == base else {}
-    pieces: list[_Piece] = []
+    pieces: list[Piece] = []
     notes: list[str] = []
     expected: dict[str, str] = {}
     for overlay in ordered:
         same = again.get((overlay.id, overlay.state.commit))
-        if same and _is_plain(overlay.definition):
+        if same and is_plain(overlay.definition):
             pieces.append(same)
-            expected = _etc_states(overlay.definition.against) | expected  # the topmost's counts
+            expected = etc_states(overlay.definition.against) | expected  # the topmost's counts
             continue
         found = effective(repo, overlay, base, known)
         notes += found.notes
         expected = found.expected | expected
         if found.nodes:
             refuse_breaches(repo, overlay.definition, found, allowed)
-            pieces.append(_Piece(overlay.id, overlay.state.commit, found.nodes, found.base))
-    pieces = _settled(pieces)
+            pieces.append(Piece(overlay.id, overlay.state.commit, found.nodes, found.base))
+    pieces = settle(pieces)
     root = trees.root_metadata(repo, base)
     layers = (
         p.layer or trees.write_layer(repo, p.nodes, root, subject=_mark(p.id, p.commit)) for p in pieces
@@ -99,70 +107,12 @@ def renew_commit(repo: Repo, shown: Goal) -> None:
     _composed(repo, shown.base, shown.overlays, nodes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """An overlay's part of a stack, and what the base has of it; layer: where it is there already."""
-
-    id: str
-    commit: str
-    nodes: Mapping[str, Node]
-    base: Mapping[str, Node] = field(default_factory=dict)
-    layer: str = ""
-
-
-def _reusable(repo: Repo, shown_now: Goal) -> dict[tuple[str, str], _Piece]:
+def _reusable(repo: Repo, shown_now: Goal) -> dict[tuple[str, str], Piece]:
     """Return the pieces that are shown, by overlay and commit."""
     return {
-        (a.id, a.commit): _Piece(a.id, a.commit, trees.read(repo, a.layer, "/"), layer=a.layer)
+        (a.id, a.commit): Piece(a.id, a.commit, trees.read(repo, a.layer, "/"), layer=a.layer)
         for a in shown_now.overlays
     }
-
-
-def _settled(pieces: Sequence[_Piece]) -> list[_Piece]:
-    """Drop what leads to nothing from pieces, the topmost first: removals of nothing, and ways to it.
-
-    Overlayfs would list a removal as a file where no directory is below it to remove from (overlayfs.rst: a
-    directory that is not merged).
-    """
-    below: set[str] = set()  # what lower pieces have
-    gone: set[str] = set()  # directories of the base that lower pieces remove whole
-    result: list[_Piece] = []
-    for whole in reversed(pieces):
-        piece = whole
-        if not whole.layer:
-            lost = {
-                path
-                for path, node in whole.nodes.items()
-                if node.kind == "whiteout"
-                and (
-                    gone.intersection(parents(path))
-                    or not (path in whole.base or path in below or path.startswith("etc/"))
-                )
-            }
-            piece = replace(whole, nodes=_without_ways_to(lost, whole))
-        present = {path for path, node in piece.nodes.items() if node.kind != "whiteout"}
-        removed = piece.nodes.keys() - present
-        ends = {path for path, node in piece.nodes.items() if not _is_directory(node)}  # nothing lies below
-        below = {p for p in below if p not in removed and not ends.intersection(parents(p))} | present
-        gone -= present
-        gone |= {p for p in removed if p in piece.base and _is_directory(piece.base[p])}
-        if piece.nodes:
-            result.append(piece)
-    return result[::-1]
-
-
-def _without_ways_to(lost: set[str], piece: _Piece) -> dict[str, Node]:
-    """Return a piece's nodes without `lost`, and without directories that lead to nothing else."""
-    left = {path: node for path, node in piece.nodes.items() if path not in lost}
-    led = {above for path in lost for above in parents(path)}
-    wanted = {p for p, n in left.items() if not _is_directory(n) or (p not in piece.base and p not in led)}
-    used = wanted | {above for path in wanted for above in parents(path)}
-    return {path: node for path, node in left.items() if path in used}
-
-
-def _is_plain(definition: Definition) -> bool:
-    """Tell whether an overlay shows the same wherever and whenever it is shown on the same base."""
-    return not (definition.inherits or definition.when or definition.conditions)
 
 
 def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overlay]) -> Effective:
@@ -172,32 +122,12 @@ def effective(repo: Repo, overlay: Overlay, base: str, known: Mapping[str, Overl
         return Effective(notes=(f"overlay {overlay.id} is not shown: its condition is not met",))
     nodes, against = _gather(repo, overlay, known, definition.values, ())
     present = trees.of_base(repo, base, nodes)
-    notes: list[str] = []
-    for path in sorted(against.keys() & nodes.keys()):
-        was, now = against[path][0], present[path].checksum if path in present else ""
-        if now in (was, nodes[path].checksum):
-            continue
-        if definition.on_conflict is OnConflict.DISABLE:
-            note = f"overlay {overlay.id} is left out: the base has another {shown(path)} now"
-            return Effective(notes=(*notes, note))
-        kept = definition.on_conflict is OnConflict.KEEP
-        notes.append(
-            f"overlay {overlay.id}: the base has another {shown(path)} now;"
-            f" the {'overlay' if kept else 'base'}'s is shown"
-        )
-        if not kept:
-            del nodes[path]
-    # Directories keep the metadata of the base.
-    nodes |= {p: present[p] for p, n in nodes.items() if _is_directory(n) and _is_directory(present.get(p))}
-    return Effective(nodes, present, tuple(notes), _etc_states(against))
-
-
-def _etc_states(against: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    return {path: state for path, (_object, state) in against.items() if state}
-
-
-def _is_directory(node: Node | None) -> bool:
-    return node is not None and node.kind == "directory"
+    conflicts = resolve_conflicts(definition, nodes, present, against)
+    if conflicts.disabled:
+        return Effective(notes=conflicts.notes)
+    left = {path: node for path, node in nodes.items() if path not in conflicts.dropped}
+    left = with_base_metadata(left, present)
+    return Effective(left, present, conflicts.notes, etc_states(against))
 
 
 def _gather(

@@ -16,9 +16,9 @@ from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import Goal, Persistence, Transition
+from apt_ostree.model.overlay_content import Node, Nodes
 from apt_ostree.system import settings, systemd
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree.overlays import Node, Nodes
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 

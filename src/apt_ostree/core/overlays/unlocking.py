@@ -15,9 +15,9 @@ from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, State, checked_name
+from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.system import usrview
 from apt_ostree.system.ostree import overlays as trees
-from apt_ostree.system.ostree.overlays import GONE, Node
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import boot_id
 

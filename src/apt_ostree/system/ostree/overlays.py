@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
+from apt_ostree.model.overlay_content import GONE, Node, Nodes
 from apt_ostree.system import files
 from apt_ostree.system.ostree import damage, diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
@@ -23,21 +23,6 @@ from apt_ostree.system.ostree.repo import Repo, Tree, text
 
 META_DEFINITION = "apt-ostree.overlay"
 _ROOT = FileState("directory", 0o755)
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A path of an overlay: "file" (links, too), "directory" or "whiteout", and the object that it is.
-
-    checksum: of the file's object, or of the directory's metadata; empty for a whiteout.
-    """
-
-    kind: str
-    checksum: str = ""
-
-
-Nodes = Mapping[str, Node]
-GONE = Node("whiteout")
 
 
 def read(repo: Repo, commit: str, subpath: str = "usr") -> dict[str, Node]:
