@@ -323,7 +323,7 @@ def _names(text: str) -> set[str]:
     return {line.partition(":")[0] for line in text.splitlines()}
 
 
-@given(st.sampled_from(sorted(seeding.FILES)), _files, _files, _files)
+@given(st.sampled_from(accounts.FILES), _files, _files, _files)
 def test_seed_and_harvest(name: str, tree: str, host: str, added: str):
     seeded = seeding.seed(name, tree, host)
     assert seeded.startswith(tree)
@@ -333,9 +333,9 @@ def test_seed_and_harvest(name: str, tree: str, host: str, added: str):
     )
     result = seeding.harvest(tree, seeded, seeded + fresh)
     assert result == tree + fresh  # names of the host alone never survive, those of the tree always do
-    if seeding.FILES[name]:
+    if name in seeding.LOCKED:
         secrets = {line for line in host.splitlines() if line.partition(":")[0] not in _names(tree)}
-        assert all(line.partition(":")[2] == seeding.FILES[name] for line in seeded.splitlines()
+        assert all(line.partition(":")[2] == seeding.LOCKED[name] for line in seeded.splitlines()
                    if line.partition(":")[0] in {s.partition(":")[0] for s in secrets})  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from apt_ostree.core import finish
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import layout, seeding
+from apt_ostree.model import accounts, layout, seeding
 from apt_ostree.model.events import Report
 from apt_ostree.system import buildroot, confined, sandbox
 
@@ -56,7 +56,7 @@ def extended_states(root: Path) -> str:
 def prepare(root: Path) -> Prepared:
     """Give maintainer scripts a /var as after boot, the host's ids, and no services to start."""
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
-    host = {name: _read(ETC / name) for name in seeding.FILES}
+    host = {name: _read(ETC / name) for name in accounts.FILES}
     return Prepared(**confined.call(root, lambda _run: asdict(_prepare(host)), _nothing_runs))
 
 
@@ -89,7 +89,7 @@ def look_at(upper: Path) -> Changed:
 
 
 def _prepare(host: Mapping[str, str]) -> Prepared:
-    own = {name: _read(ETC / name) for name in seeding.FILES}
+    own = {name: _read(ETC / name) for name in accounts.FILES}
     seeded = {name: seeding.seed(name, text, host[name]) for name, text in own.items()}
     for name, text in seeded.items():
         _write(ETC / name, text)

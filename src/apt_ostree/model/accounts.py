@@ -9,6 +9,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+#: What describes accounts below /etc; programs write them, and nothing else may be merged into them.
+FILES = ("passwd", "group", "shadow", "gshadow")
+#: What systemd-sysusers(8) writes there: each with a backup beside it.
+WRITTEN = tuple(f"{name}{end}" for name in FILES for end in ("", "-"))
+#: Ids that accounts may use in namespaces (subuid(5)).
+SUBORDINATE_IDS = ("subuid", "subgid")
 #: Ids given to people (adduser(8)); they are no part of a system and never described.
 PEOPLE = range(1000, 60000)
 _HEADER = "# Users and groups of this tree, with their ids. Written by apt-ostree; not to be edited.\n"

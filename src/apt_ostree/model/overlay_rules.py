@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model import layout
+from apt_ostree.model import accounts, layout
 
 SCOPES = frozenset({"system", "global", "user"})
 
@@ -138,7 +138,7 @@ _main_directory = _any(
 #: the image ships for apt-ostree; accounts, which programs write; the machine's identity. fstab is allowed.
 _closed = _any(
     rf"(?:{layout.KERNEL_MODULES}|{layout.SYSIMAGE}|usr/lib/ostree[^/]*|usr/lib/apt-ostree|etc/ostree)(?:/.*)?",
-    r"etc/(?:passwd|group|shadow|gshadow|subuid|subgid)(?:[-+]|\.lock)?(?:/.*)?",
+    rf"etc/(?:{'|'.join((*accounts.FILES, *accounts.SUBORDINATE_IDS))})(?:[-+]|\.lock)?(?:/.*)?",
     r"etc/(?:machine-id|\.updated|\.pwd\.lock|security/opasswd)(?:/.*)?|usr/\.updated",
 )
 _essential_program = _any(

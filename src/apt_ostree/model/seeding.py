@@ -7,13 +7,8 @@ came from the host alone is dropped again. Pure text in, text out.
 
 from __future__ import annotations
 
-#: Account file -> what a seeded line holds after the name, or None to take the host's line as it is.
-FILES: dict[str, str | None] = {
-    "passwd": None,
-    "group": None,
-    "shadow": "*:::::::",
-    "gshadow": "!::",
-}
+#: Account file with passwords -> what a seeded line holds after the name.
+LOCKED = {"shadow": "*:::::::", "gshadow": "!::"}
 
 _FIRST_PERSON = 1000  # ids from here on belong to people (adduser(8))
 
@@ -21,7 +16,7 @@ _FIRST_PERSON = 1000  # ids from here on belong to people (adduser(8))
 def seed(name: str, tree: str, host: str) -> str:
     """Return the tree's account file with the host's further names; passwords are never copied."""
     known = _names(tree)
-    locked = FILES[name]
+    locked = LOCKED.get(name)
     extra = [
         f"{line.partition(':')[0]}:{locked}" if locked else line
         for line in host.splitlines()

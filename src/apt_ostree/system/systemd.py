@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import accounts
 from apt_ostree.model.unitfile import merged
 from apt_ostree.system import mounts, process
 
@@ -243,7 +244,7 @@ def create_users(configs: Sequence[str]) -> None:
 
 def discard_leftovers(etc: Path) -> None:
     """Remove the scratch files that systemd-sysusers leaves beside the account files when power fails."""
-    for name in ("passwd", "group", "shadow", "gshadow"):
+    for name in accounts.FILES:
         for path in etc.glob(f".#{name}" + "[0-9a-f]" * 16):  # tempfn_random() in systemd
             path.unlink()
 

@@ -12,6 +12,7 @@ from apt_ostree.core.live import health, undoing
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import accounts
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.plan import UnitAction
@@ -79,9 +80,9 @@ def verify(report: Report, sysroot: Sysroot, change: Change, generation: int) ->
 
 def outside_paths(change: Change) -> tuple[str, ...]:
     """Return the paths of /etc that programs change which we call."""
-    accounts = undoing.ACCOUNT_FILES if _configs(change, "lib/sysusers.d/") else ()
+    users = accounts.WRITTEN if _configs(change, "lib/sysusers.d/") else ()
     cached = _LIBRARY_CACHE not in change.etc.states and _libraries_changed(change)
-    return (*accounts, *((_LIBRARY_CACHE,) if cached else ()))
+    return (*users, *((_LIBRARY_CACHE,) if cached else ()))
 
 
 def _stop_units(report: Report, db: StateDb, change: Change, generation: int) -> None:
@@ -139,7 +140,7 @@ def _make_current(db: StateDb, change: Change, generation: int) -> None:
     if users:
         systemd.create_users(users)
         failpoint("act.users")
-        _record_outcome(db, generation, undoing.ACCOUNT_FILES)
+        _record_outcome(db, generation, accounts.WRITTEN)
     directories = _configs(change, "lib/tmpfiles.d/")
     if directories:
         systemd.create_files(directories)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
-from apt_ostree.core.live.etc_planning import ETC, Cover, EtcPlan
+from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.unit_planning import View
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation
 from apt_ostree.model.overlay import Goal
@@ -129,7 +130,7 @@ def plan_change(
         view_diff = _usr_diff(sysroot, situation.booted.checksum, goal.base)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
-    etc = etc_planning.plan_etc(repo, changes, _cover(sysroot, db, situation, goal))
+    etc = etc_planning.plan_etc(repo, changes, _overlay_etc(sysroot, db, situation, goal))
     refusals = () if allow_replacement else rules.replacement_refusals(packages)
     units: tuple[UnitStep, ...] = ()
     if with_units:
@@ -157,13 +158,13 @@ def plan_change(
     return Change(plan, goal, view_diff, changes, etc, chosen)
 
 
-def _cover(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> Cover:
+def _overlay_etc(sysroot: Sysroot, db: StateDb, situation: Situation, goal: Goal) -> OverlayEtc:
     """Find out what overlays mean for /etc in this change."""
     repo, now = sysroot.repo, situation.goal
     if not (now.overlays or goal.overlays):
-        return Cover()
+        return OverlayEtc()
     without = without_overlays(repo, db, situation, goal.base)
-    return etc_planning.cover(repo, now, goal, expected=goal.expected, without=without)
+    return etc_planning.overlay_etc(repo, now, goal, expected=goal.expected, without=without)
 
 
 def without_overlays(repo: Repo, db: StateDb, situation: Situation, base: str) -> dict[str, FileState]:

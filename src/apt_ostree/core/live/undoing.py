@@ -29,8 +29,6 @@ from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb, boot_id
 
-#: What systemd-sysusers(8) writes in /etc: the account files, with their backups.
-ACCOUNT_FILES = tuple(f"{name}{end}" for name in etc_restore.ACCOUNTS for end in ("", "-"))
 _REFS = "apt-ostree/live"
 _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 

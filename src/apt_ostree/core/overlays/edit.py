@@ -9,8 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.live.etc_planning import digest
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.etc_rules import digest
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, inside, parents, shown
 from apt_ostree.model.overlay_content import GONE, Node

@@ -1,0 +1,196 @@
+"""What a live change does to each path of /etc that trees or overlays differ in: the rules alone.
+
+Paths are relative to /etc.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from apt_ostree.model import accounts
+from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.generation import EtcRecord
+from apt_ostree.model.plan import EtcAction, EtcStep
+
+#: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
+NOT_MERGED = frozenset(
+    {f"{name}{end}" for name in (*accounts.FILES, *accounts.SUBORDINATE_IDS) for end in ("", "-")}
+    | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OverlayEtc:
+    """What overlays show of /etc before and after a change.
+
+    before, after: the paths; sides: what both trees ship of these paths; expected: path -> digest of the
+    state that its overlay was made against; without: what a path holds without the overlays that show it now.
+    """
+
+    before: frozenset[str] = frozenset()
+    after: frozenset[str] = frozenset()
+    sides: Mapping[str, tuple[FileState, FileState]] = field(default_factory=dict)
+    expected: Mapping[str, str] = field(default_factory=dict)
+    without: Mapping[str, FileState] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EtcPlan:
+    """What a change does to /etc.
+
+    steps: in the order they are taken; states: path -> the state that it gets, of each path that is written
+    or removed; seen: what these paths held when that was decided; held: paths that overlays show from now on
+    and that hold it already.
+    """
+
+    steps: tuple[EtcStep, ...] = ()
+    states: Mapping[str, FileState] = field(default_factory=dict)
+    seen: Mapping[str, FileState] = field(default_factory=dict)
+    held: Mapping[str, FileState] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Return the paths that are written or removed, in order."""
+        return tuple(step.path for step in self.steps if step.action is not EtcAction.KEEP)
+
+
+def digest(state: FileState) -> str:
+    """Return what tells a state from others."""
+    parts = (state.type, state.mode, state.uid, state.gid, state.content, state.xattrs)
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def directory_of(path: str) -> str:
+    """Return the directory that a path lies in; "." is /etc itself."""
+    return path.rpartition("/")[0] or "."
+
+
+def join_sides(
+    entries: Iterable[tuple[str, FileState, FileState]],
+) -> dict[str, tuple[FileState, FileState]]:
+    """Return what the trees ship, before and after, of each path.
+
+    A path may come twice: a directory that becomes a file, or a file a directory, is two entries.
+    """
+    sides: dict[str, tuple[FileState, FileState]] = {}
+    for path, old, new in entries:
+        first_old, first_new = sides.get(path, (ABSENT, ABSENT))
+        sides[path] = (first_old if old == ABSENT else old, first_new if new == ABSENT else new)
+    return sides
+
+
+def decide(
+    path: str, old: FileState, new: FileState, current: FileState, *, overlays: OverlayEtc
+) -> tuple[EtcAction, str, FileState] | None:
+    """Decide about one path: what happens, why, and which state it gets; None when there is nothing to do."""
+    if path in overlays.after and path not in overlays.before:
+        if current == new:
+            return None
+        if current == old or digest(current) == overlays.expected.get(path):
+            return _action(new), "an overlay shows it", new
+        return EtcAction.KEEP, "it was edited since the overlay was made", new
+    if path in overlays.before and path not in overlays.after:
+        goal = overlays.without.get(path, new)
+        if current == goal:
+            return None
+        if current == old:
+            return _action(goal), "as it is without the overlay", goal
+        return EtcAction.KEEP, "it was edited while an overlay showed it", goal
+    decision = three_way(old, new, current)
+    return (*decision, new) if decision else None
+
+
+def _action(state: FileState) -> EtcAction:
+    return EtcAction.REMOVE if state.type == "absent" else EtcAction.WRITE
+
+
+def decide_all(
+    sides: Mapping[str, tuple[FileState, FileState]],
+    current: Mapping[str, FileState],
+    overlays: OverlayEtc,
+) -> EtcPlan:
+    """Decide about each path, directories before what is in them; the steps are not in order yet.
+
+    sides: as `join_sides` returns them; current: what these paths and their directories hold now.
+    """
+    steps: list[EtcStep] = []
+    states: dict[str, FileState] = {}
+    seen: dict[str, FileState] = {}
+    for path, (old, shipped) in sides.items():
+        decision = decide(path, old, shipped, current[path], overlays=overlays)
+        if decision is None:
+            continue
+        action, reason, new = decision
+        directory = directory_of(path)
+        if action is EtcAction.WRITE and states.get(directory, current[directory]).type != "directory":
+            action, reason = EtcAction.KEEP, "the administrator removed its directory"
+        if action is not EtcAction.KEEP:
+            states[path], seen[path] = new, current[path]
+        steps.append(EtcStep(path, action, reason))
+    return EtcPlan(tuple(steps), states, seen)
+
+
+def replaced_directories(plan: EtcPlan) -> tuple[str, ...]:
+    """Return the directories that something else takes the place of."""
+    return tuple(
+        step.path
+        for step in plan.steps
+        if step.action is EtcAction.WRITE
+        and plan.states[step.path].type != "directory"
+        and plan.seen[step.path].type == "directory"
+    )
+
+
+def keep_occupied(plan: EtcPlan, occupied: Collection[str]) -> EtcPlan:
+    """Return the plan without replacing directories in which the administrator has files."""
+    return EtcPlan(
+        tuple(
+            EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
+            if step.path in occupied
+            else step
+            for step in plan.steps
+        ),
+        {path: state for path, state in plan.states.items() if path not in occupied},
+        {path: state for path, state in plan.seen.items() if path not in occupied},
+        plan.held,
+    )
+
+
+def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
+    """Return the steps in the order they are taken: directories before what is in them, and gone after it.
+
+    What is new comes first, but a directory that is replaced must be empty by then.
+    """
+    replaced = tuple(f"{path}/" for path in replaced_directories(plan))
+    writes = [step for step in plan.steps if step.action is not EtcAction.REMOVE]
+    removals = [step for step in reversed(plan.steps) if step.action is EtcAction.REMOVE]
+    early = [step for step in removals if step.path.startswith(replaced)]
+    return (*early, *writes, *(step for step in removals if step not in early))
+
+
+def states_without_overlays(
+    base: str, views: Iterable[tuple[str, frozenset[str], Sequence[EtcRecord]]]
+) -> dict[str, tuple[FileState, str]]:
+    """Return the paths that overlays show now: what each held before they did, and over which base.
+
+    base: the booted commit; views: of each generation of this boot, the oldest first, its base, the paths
+    of /etc that its overlays show, and what it changed there.
+    """
+    hidden: dict[str, tuple[FileState, str]] = {}
+    shown: frozenset[str] = frozenset()
+    for next_base, now, records in views:
+        fresh = {r.path: (r.before, base) for r in records if r.path in now - shown}
+        hidden = {path: row for path, row in hidden.items() if path in now} | fresh
+        shown, base = now, next_base
+    return hidden
+
+
+def on_new_base(old: FileState, new: FileState, hidden: FileState) -> FileState:
+    """Return what a path that an overlay hides would hold by now: the new base's, unless it had been edited.
+
+    old, new: what the base ships of it, when it was hidden and now.
+    """
+    decision = three_way(old, new, hidden)
+    return new if decision and decision[0] is not EtcAction.KEEP else hidden
