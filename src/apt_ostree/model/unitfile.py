@@ -8,6 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
+
+from apt_ostree.model.filestate import FileState
+
+#: Where unit files are looked for; the first directory wins (systemd.unit(5)).
+DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
 #: The keys of [Service] that name commands which `executables` looks at.
 COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload")
@@ -67,6 +73,32 @@ def template(name: str) -> str:
 def merged(path: str) -> str:
     """Return a path with the links of the merged /usr followed: systemd and packages may name either."""
     return f"/usr{path}" if path.startswith(_LINKED) else path
+
+
+def drop_in_directories(name: str) -> frozenset[str]:
+    """Return the names of the directories whose drop-ins apply to a unit (systemd.unit(5))."""
+    stem, _, kind = name.rpartition(".")
+    words = stem.split("-")
+    prefixes = {f"{'-'.join(words[:count])}-.{kind}.d" for count in range(1, len(words))}
+    return frozenset({f"{name}.d", f"{template(name)}.d", f"{kind}.d"} | prefixes)
+
+
+def new_drop_ins(old: Iterable[str], new: Mapping[str, FileState]) -> list[str]:
+    """Return the drop-ins that will be in force: /etc hides /run, /run hides /usr; ordered by name.
+
+    old: those in force now; new: path -> its new state, of each that changes.
+    """
+    going = {path for path, state in new.items() if state.type == "absent"}
+    coming = [p for p, s in new.items() if p.endswith(".conf") and s.type != "absent"]
+    by_name: dict[str, str] = {}
+    paths = [path for path in (*old, *coming) if path not in going]
+    for path in sorted(paths, key=_precedence, reverse=True):
+        by_name[PurePath(path).name] = path
+    return [by_name[name] for name in sorted(by_name)]
+
+
+def _precedence(path: str) -> int:
+    return next((i for i, d in enumerate(DIRECTORIES) if path.startswith(d)), len(DIRECTORIES))
 
 
 def executables(unit: UnitFile, keys: Iterable[str] = COMMANDS) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from apt_ostree.model.unit import Process
 from apt_ostree.system import mountinfo
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)(?=/|$)")
@@ -18,25 +18,6 @@ _PROC = Path("/proc")
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 _TCP_ESTABLISHED, _TCP_LISTEN = "01", "0A"  # include/net/tcp_states.h
 _UNIX_STREAM, _UNIX_CONNECTED, _UNIX_LISTENS = "0001", "03", 0x10000  # net/unix/af_unix.c
-
-
-@dataclass(frozen=True, slots=True)
-class Process:
-    """One process.
-
-    unit: the unit whose control group it is in; mapped: (path, inode) of each file it may execute code of.
-    A path of a view that is no longer mounted lacks its /usr.
-    """
-
-    pid: int
-    name: str
-    unit: str
-    mapped: frozenset[tuple[str, int]]
-
-    @property
-    def label(self) -> str:
-        """Return "PID NAME"."""
-        return f"{self.pid} {self.name}"
 
 
 def processes() -> Iterator[Process]:

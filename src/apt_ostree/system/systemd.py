@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import accounts
-from apt_ostree.model.unitfile import merged
+from apt_ostree.model.unit import Unit, is_unit_name
 from apt_ostree.system import mounts, process
 
 _PROPERTIES = (
@@ -23,71 +21,14 @@ _PROPERTIES = (
 #: Where unit files travel with the tree; what is elsewhere is generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
-_UNIT_NAME = re.compile(r"[A-Za-z0-9:_.\\@-]+\.[a-z]+")  # systemd.unit(5)
 _POLICY = "/usr/sbin/policy-rc.d"
 _TIMEOUT = 300.0  # seconds
 _INTERVAL = 0.2  # seconds
-_RUNNING = ("active", "activating", "reloading", "refreshing")
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """What systemd knows of a loaded unit (org.freedesktop.systemd1(5)), its properties by their names."""
-
-    name: str
-    properties: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> str:
-        return self.properties.get(name, "")
-
-    @property
-    def is_active(self) -> bool:
-        """Tell whether it runs or is about to."""
-        return self["ActiveState"] in _RUNNING
-
-    @property
-    def is_loaded(self) -> bool:
-        """Tell whether it has a definition."""
-        return self["LoadState"] == "loaded"
-
-    @property
-    def main_pid(self) -> int:
-        """Return the process that stands for it, or 0."""
-        return int(self["MainPID"] or 0)
-
-    @property
-    def started(self) -> float:
-        """Return when its main process was started, in seconds since 1970, or 0."""
-        stamp = int(self["ExecMainStartTimestampMonotonic"] or 0) / 1e6
-        return time.time() - time.monotonic() + stamp if stamp else 0.0
-
-    @property
-    def fragment(self) -> str:
-        """Return the path of its unit file, or "" where it has none of its own."""
-        return merged(self["FragmentPath"])
-
-    @property
-    def drop_ins(self) -> tuple[str, ...]:
-        """Return the paths of its drop-ins, in their order."""
-        return tuple(merged(path) for path in self["DropInPaths"].split())
-
-    @property
-    def keeps_connections(self) -> bool:
-        """Tell whether it may give its sockets to systemd, which hands them to it again after a restart."""
-        return self["FileDescriptorStoreMax"] not in ("", "0")
-
-    def dependents(self, *, restarting: bool) -> frozenset[str]:
-        """Return the units that stop when it stops, and are restarted when it is (systemd.unit(5)).
-
-        restarting: of a socket its service as well, which must not run when systemd opens the socket.
-        """
-        served = self["Triggers"] if restarting and self.name.endswith(".socket") else ""
-        return frozenset(f"{self['RequiredBy']} {self['BoundBy']} {self['ConsistsOf']} {served}".split())
-
-    @property
-    def has_job(self) -> bool:
-        """Tell whether systemd is about to start or stop it."""
-        return self["Job"] not in ("", "0")
+def started(unit: Unit) -> float:
+    """Return when a unit's main process was started, in seconds since 1970, or 0."""
+    return time.time() - time.monotonic() + unit.started if unit.started else 0.0
 
 
 def active_units() -> dict[str, Unit]:
@@ -105,11 +46,6 @@ def units(names: Iterable[str]) -> dict[str, Unit]:
 def active(names: Iterable[str]) -> frozenset[str]:
     """Return those of the units that are active or becoming so."""
     return frozenset(name for name, unit in units(names).items() if unit.is_active)
-
-
-def is_unit_name(name: str) -> bool:
-    """Tell whether systemd takes this as the name of one unit: a template's, or a wild one's, it does not."""
-    return _UNIT_NAME.fullmatch(name) is not None and "@." not in name
 
 
 def _show(names: Sequence[str], *options: str) -> list[Unit]:

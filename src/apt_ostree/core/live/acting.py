@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,13 +11,12 @@ from apt_ostree.core.live import health, undoing
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import accounts
+from apt_ostree.model import accounts, unitsteps
 from apt_ostree.model import plan as rules
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import Kind
-from apt_ostree.model.unitfile import template
 from apt_ostree.system import files, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -203,7 +201,7 @@ def _act_on_units(
             failpoint("act.before-reload")
             systemd.reload(reloading, timeout=settings.unit_timeout)
             failpoint("act.units-reloaded")
-    for names in rolling(plan.acting(UnitAction.RESTART)):
+    for names in unitsteps.rolling(plan.acting(UnitAction.RESTART)):
         with task(report, f"Restarting {', '.join(names)}"):
             db.set_begun(generation, names)
             failpoint("act.before-restart")
@@ -221,14 +219,6 @@ def _settle(names: Sequence[str], settings: Settings, meanwhile: Callable[[], No
     before, began = systemd.units(names), time.monotonic()
     meanwhile()
     health.settle(names, before, settings, began=began)
-
-
-def rolling(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Group units that are restarted together: of one template's instances, one after the other."""
-    count = Counter(map(template, names))
-    together = tuple(name for name in names if count[template(name)] == 1)
-    one_by_one = [(name,) for name in names if count[template(name)] > 1]
-    return [*([together] if together else []), *one_by_one]
 
 
 def _start_units(report: Report, db: StateDb, change: Change, generation: int) -> None:

@@ -11,11 +11,11 @@ from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.settings import Settings
+from apt_ostree.model.unit import Unit
 from apt_ostree.system import dpkg_query, mounts, process, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
-from apt_ostree.system.systemd import Unit
 
 #: Required checks undo the change when they fail; wanted ones only warn. greenboot's directories, and ours.
 _REQUIRED = (

@@ -10,7 +10,6 @@ from pathlib import Path
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.live.unit_planning import View
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
 from apt_ostree.model.deployment import Deployment
@@ -23,6 +22,8 @@ from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.sizes import show_size
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
+from apt_ostree.model.unitchange import UnitChange, View, outdated
+from apt_ostree.model.unitsteps import busy_refusals
 from apt_ostree.system import settings, systemd, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
@@ -33,8 +34,6 @@ from apt_ostree.system.statedb import StateDb, boot_id
 BOOT_NOTE = "boot-generation"
 #: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
 _HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
-#: What below /usr no process runs: defaults of /etc, the databases of packages, and what is read at boot.
-_NOT_RUN = ("etc/", "lib/sysimage/", "lib/tmpfiles.d/", "lib/sysusers.d/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +135,7 @@ def plan_change(
     if with_units:
         new_states = unit_files.states(repo, changes, etc.states)
         views = _views(sysroot, situation, target, changes)
-        affected = unit_planning.UnitChange(packages, target, changes, etc.steps, new_states, views)
+        affected = UnitChange(packages, target, changes, etc.steps, new_states, views)
         units = unit_planning.plan_units(repo, affected, policy=policy, overrides=chosen.units)
     risks = () if force else (*_space_refusals(sysroot, changes), *_unit_refusals(units))
     plan = LivePlan(
@@ -180,7 +179,7 @@ def plan_units_back(
     repo, source = sysroot.repo, situation.commit
     changes = tuple(flatten(_usr_diff(sysroot, source, target)))
     packages = diff_packages(packages_of(repo, source), packages_of(repo, target))
-    affected = unit_planning.UnitChange(
+    affected = UnitChange(
         packages,
         target,
         changes,
@@ -203,15 +202,8 @@ def _views(
     known: dict[str, dict[str, str]] = {}
     for _since, commit in shown:
         if commit not in known:
-            known[commit] = {
-                change.path: change.new
-                for change in (
-                    changes if commit == situation.commit else flatten(_usr_diff(sysroot, commit, target))
-                )
-                if change.kind is not Kind.ADDED
-                and not change.is_dir
-                and not change.path.startswith(_NOT_RUN)
-            }
+            here = changes if commit == situation.commit else flatten(_usr_diff(sysroot, commit, target))
+            known[commit] = outdated(here)
     return tuple(View(since, known[commit]) for since, commit in shown)
 
 
@@ -254,9 +246,4 @@ def _space_refusals(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> tuple[
 
 def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:
     """Refuse to get in the way of units that are just starting or stopping."""
-    acting = [step.unit for step in units if step.acts]
-    return tuple(
-        f"{name} is {'waiting for a job' if unit.has_job else unit['ActiveState']}; try again later"
-        for name, unit in systemd.units(acting).items()
-        if unit.has_job or unit["ActiveState"] in ("activating", "deactivating", "reloading")
-    )
+    return busy_refusals(systemd.units(step.unit for step in units if step.acts))

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from apt_ostree.model import unitfile
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.treediff import PathChange
+from apt_ostree.model.unit import Unit
 from apt_ostree.model.unitfile import UnitFile, template
 from apt_ostree.system import systemd
 from apt_ostree.system.ostree.repo import Repo
-from apt_ostree.system.systemd import Unit
 
-#: Where unit files are looked for; the first directory wins (systemd.unit(5)).
-DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 _NULL = FileState("symlink", 0o777, 0, 0, b"/dev/null")
 
 
@@ -51,7 +49,7 @@ def definitions(
     unit: Unit, new_states: Mapping[str, FileState]
 ) -> tuple[UnitFile | None, UnitFile | None, bool]:
     """Return a unit's definition before and after, and whether it goes; None where nothing of it differs."""
-    names = _directory_names(unit.name)
+    names = unitfile.drop_in_directories(unit.name)
     mine = {
         path: state for path, state in new_states.items()
         if Path(path).name in (unit.name, template(unit.name)) or Path(path).parent.name in names
@@ -62,14 +60,14 @@ def definitions(
     old = unitfile.parse(_text(path, {}) for path in (unit.fragment, *unit.drop_ins))
     if fragment is None:
         return old, None, True
-    drop_ins = _new_drop_ins(unit.drop_ins, mine)
+    drop_ins = unitfile.new_drop_ins(unit.drop_ins, mine)
     return old, unitfile.parse(_text(path, mine) for path in (fragment, *drop_ins)), False
 
 
 def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
     """Return the path of the unit file that will be in force, or None when there is none or it is masked."""
     for candidate in dict.fromkeys((name, template(name))):
-        for directory in DIRECTORIES:
+        for directory in unitfile.DIRECTORIES:
             path = f"{directory}/{candidate}"
             state = new.get(path)
             if state == _NULL or (state is None and _is_null(path)):
@@ -77,21 +75,6 @@ def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
             if state.type != "absent" if state else Path(path).is_file():
                 return path
     return None
-
-
-def _new_drop_ins(old: Sequence[str], new: Mapping[str, FileState]) -> list[str]:
-    """Return the drop-ins that will be in force: /etc hides /run, /run hides /usr; ordered by name."""
-    going = {path for path, state in new.items() if state.type == "absent"}
-    coming = [p for p, s in new.items() if p.endswith(".conf") and s.type != "absent"]
-    by_name: dict[str, str] = {}
-    paths = [path for path in (*old, *coming) if path not in going]
-    for path in sorted(paths, key=_precedence, reverse=True):
-        by_name[Path(path).name] = path
-    return [by_name[name] for name in sorted(by_name)]
-
-
-def _precedence(path: str) -> int:
-    return next((i for i, d in enumerate(DIRECTORIES) if path.startswith(d)), len(DIRECTORIES))
 
 
 def _is_null(path: str) -> bool:
@@ -107,14 +90,6 @@ def _text(path: str, new: Mapping[str, FileState]) -> str:
         return ""
 
 
-def _directory_names(name: str) -> frozenset[str]:
-    """Return the names of the directories whose drop-ins apply to a unit (systemd.unit(5))."""
-    stem, _, kind = name.rpartition(".")
-    words = stem.split("-")
-    prefixes = {f"{'-'.join(words[:count])}-.{kind}.d" for count in range(1, len(words))}
-    return frozenset({f"{name}.d", f"{template(name)}.d", f"{kind}.d"} | prefixes)
-
-
 def on_disk(unit: Unit) -> UnitFile:
     """Return the definition of a unit that is in force now."""
     paths = (unit.fragment, *unit.drop_ins) if unit.fragment else ()
@@ -123,4 +98,4 @@ def on_disk(unit: Unit) -> UnitFile:
 
 def is_masked(unit: str) -> bool:
     """Tell whether the administrator masked a unit."""
-    return _is_null(f"{DIRECTORIES[0]}/{unit}")
+    return _is_null(f"{unitfile.DIRECTORIES[0]}/{unit}")

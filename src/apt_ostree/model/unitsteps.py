@@ -1,0 +1,175 @@
+"""The steps of a plan that units take: which, what goes along with them, and which are taken together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from apt_ostree.model.never_restart import never
+from apt_ostree.model.plan import RestartPolicy, UnitAction, UnitStep
+from apt_ostree.model.unit import Process, Unit, is_unit_name
+from apt_ostree.model.unitfile import template
+from apt_ostree.model.unitrules import Decision, Need
+
+_PID1 = "init.scope"
+
+#: What takes along the units that depend on a unit, and what a restart that comes with it makes up for.
+ENDING = (UnitAction.RESTART, UnitAction.STOP)
+
+_LESS = (UnitAction.RELOAD, UnitAction.REFRESH, UnitAction.SKIP)
+
+
+def to_steps(
+    decision: Decision, stale: Mapping[Process, tuple[str, ...]], policy: RestartPolicy
+) -> Iterator[UnitStep]:
+    """Yield what is done with a unit: one step, or two where it is stopped and started again.
+
+    stale: the processes of the unit that run old code, each with the files.
+    """
+    restarting = policy is not RestartPolicy.NONE
+    actions = {
+        Need.STOP: (UnitAction.STOP, restarting or not decision.start_again),
+        Need.RELOAD: (UnitAction.RELOAD, restarting),
+        Need.RESTART: (UnitAction.RESTART, restarting),
+        Need.REFRESH: (UnitAction.REFRESH, False),
+        Need.DEFER: (UnitAction.DEFER, False),
+        Need.SKIP: (UnitAction.SKIP, False),
+    }
+    if decision.need not in actions:
+        return
+    action, acts = actions[decision.need]
+    if action is UnitAction.REFRESH and policy is RestartPolicy.ALL:
+        action, acts = UnitAction.RESTART, True
+    processes = tuple(process.label for process in sorted(stale, key=lambda p: p.pid))
+    step = UnitStep(decision.unit, action, decision.reason, decision.evidence, processes, acts)
+    yield step
+    if decision.start_again:
+        yield replace(step, action=UnitAction.START, reason="stopped before the switch", processes=())
+
+
+def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
+    """Add the services that systemd stops or restarts together with those of the plan, and by which reason.
+
+    A unit that would take one along that is never restarted has to wait as well.
+    """
+    found = {step.unit: step for step in steps}
+    started = {step.unit for step in steps if step.action is UnitAction.START}
+    along: set[str] = set()
+    result = []
+    for step in steps:
+        if step.unit in along:
+            continue
+        taken = _dependents(step, active) if step.action in ENDING else ()
+        untouchable = [name for name in taken if never(name)]
+        if untouchable and step.action is UnitAction.RESTART:
+            reason = f"{untouchable[0]} would be restarted with it, which never is"
+            result.append(replace(step, action=UnitAction.DEFER, reason=reason, acts=False))
+            continue
+        result.append(step)
+        for name in taken:
+            planned = found.get(name)
+            if planned is None or planned.action in _LESS or (step.acts and not planned.acts):
+                found[name] = replace(step, unit=name, reason=f"it goes with {step.unit}", processes=())
+                along.add(name)
+                result = [other for other in result if other.unit != name]
+                result.append(found[name])
+                if step.action is UnitAction.STOP and step.unit in started:
+                    result.append(replace(found[name], action=UnitAction.START))
+    return result
+
+
+def _dependents(step: UnitStep, active: Mapping[str, Unit]) -> tuple[str, ...]:
+    """Return the running services that stop when a unit does what is planned, also by way of others."""
+    restarting = step.action is UnitAction.RESTART
+    found: dict[str, None] = {}
+    waiting = [step.unit]
+    while waiting:
+        unit = active.get(waiting.pop(0))
+        for name in sorted(unit.dependents(restarting=restarting) if unit else ()):
+            if name in active and name not in found and name != step.unit and name.endswith(".service"):
+                found[name] = None
+                waiting.append(name)
+    return tuple(found)
+
+
+def managers(
+    stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit], policy: RestartPolicy
+) -> Iterator[UnitStep]:
+    """Yield systemd itself and the users' managers, where they run old code: they can replace themselves."""
+    for name, found in sorted(stale.items()):
+        for process, files in found.items():
+            if name in active and is_manager(process, active[name]):
+                yield UnitStep(
+                    name,
+                    UnitAction.REEXEC,
+                    "systemd runs old code and can execute itself anew",
+                    files,
+                    (process.label,),
+                    acts=policy is not RestartPolicy.NONE,
+                )
+
+
+def scopes(
+    stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit]
+) -> Iterator[UnitStep]:
+    """Yield the scopes whose processes run old code: nobody but their users can end them."""
+    for name, found in sorted(stale.items()):
+        if name.endswith(".scope") and name != _PID1 and name in active:
+            files = tuple(sorted({path for paths in found.values() for path in paths}))
+            labels = tuple(process.label for process in sorted(found, key=lambda p: p.pid))
+            yield UnitStep(
+                name, UnitAction.DEFER, "its processes run old code until they end", files, labels, acts=False
+            )
+
+
+def is_manager(process: Process, unit: Unit) -> bool:
+    """Tell whether a process is systemd, the system's or a user's."""
+    if unit.name == _PID1:
+        return process.pid == 1
+    return unit.name.startswith("user@") and process.pid == unit.main_pid
+
+
+def rolling(names: Sequence[str]) -> list[tuple[str, ...]]:
+    """Group units that are restarted together: of one template's instances, one after the other."""
+    count = Counter(map(template, names))
+    together = tuple(name for name in names if count[template(name)] == 1)
+    one_by_one = [(name,) for name in names if count[template(name)] > 1]
+    return [*([together] if together else []), *one_by_one]
+
+
+def newly_enabled(
+    enabled: Mapping[str, Collection[str]],
+    active: Collection[str],
+    *,
+    left_out: Collection[str],
+    overrides: Mapping[str, Need],
+) -> Iterator[UnitStep]:
+    """Yield the units that a change enables for something that runs: installing a package starts them.
+
+    enabled: unit -> the units that want it; left_out: units that are masked, or in the plan already.
+    """
+    for unit, targets in sorted(enabled.items()):
+        wanted = sorted(target for target in targets if target in active)
+        if not wanted or unit in active or unit in left_out or not is_unit_name(unit):
+            continue
+        if overrides.get(unit) in (Need.SKIP, Need.DEFER):
+            yield UnitStep(unit, UnitAction.SKIP, "the configuration says so", acts=False)
+        else:
+            yield UnitStep(unit, UnitAction.START, f"newly enabled for {wanted[0]}")
+
+
+def with_clients(steps: Iterable[UnitStep], clients: Mapping[str, int]) -> tuple[UnitStep, ...]:
+    """Tell of each unit that is to be restarted or stopped how many clients lose their connection."""
+    return tuple(
+        replace(step, clients=clients.get(step.unit, 0)) if step.action in ENDING else step for step in steps
+    )
+
+
+def busy_refusals(units: Mapping[str, Unit]) -> tuple[str, ...]:
+    """Return why not to act on units: those that are just starting or stopping are left to it."""
+    return tuple(
+        f"{name} is {'waiting for a job' if unit.has_job else unit['ActiveState']}; try again later"
+        for name, unit in units.items()
+        if unit.has_job or unit["ActiveState"] in ("activating", "deactivating", "reloading")
+    )
