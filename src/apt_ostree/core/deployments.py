@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import Generation
-from apt_ostree.system import statedb, usrview
+from apt_ostree.system import space, statedb, usrview
 from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -63,7 +62,7 @@ def cleanup(
         deployments = sysroot.deployments()
         osname = _stateroot(deployments, stateroot)
         plan = plan_cleanup(deployments, osname, pending=pending, rollback=rollback)
-        before = _free_bytes(sysroot)
+        before = space.of(sysroot.state_dir.parent).unused
         if plan.dropped or plan.kept:
             report(PlanShown("deployments", plan.to_json()))
         if plan.dropped:
@@ -74,7 +73,7 @@ def cleanup(
                 _remove_leftovers(sysroot, generations)
                 sysroot.cleanup()
         downloads = _remove_downloads(report) if repomd else 0
-        freed = max(0, _free_bytes(sysroot) - before)
+        freed = max(0, space.of(sysroot.state_dir.parent).unused - before)
     return plan.to_json() | {"changed": True, "downloads": downloads, "freed_bytes": freed}
 
 
@@ -122,8 +121,3 @@ def _remove_downloads(report: Report) -> int:
         removed = acquire.remove_downloads()
     report(Message(f"{removed} files of package lists and archives removed"))
     return removed
-
-
-def _free_bytes(sysroot: Sysroot) -> int:
-    stats = os.statvfs(sysroot.state_dir.parent)
-    return stats.f_bfree * stats.f_frsize

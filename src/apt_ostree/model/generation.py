@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Applied
 
@@ -40,6 +42,23 @@ class Generation:
     phase: Phase
     created: float
     confirm_by: float | None = None
+
+
+def target_generation(first: int, numbers: Iterable[int], asked: int | None) -> int:
+    """Return the generation to go back to: as asked, or the one before the present.
+
+    first: the one that the boot began with, or 0; numbers: those of this boot, in order. 0 is how the boot
+    began: the booted tree, with the overlays that persist. Refused where there is nothing to go back from,
+    UsageError where there is no such generation.
+    """
+    reachable = [first, *(number for number in numbers if number > first)]
+    if len(reachable) == 1:
+        raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
+    target = reachable[-2] if asked is None else asked or first
+    if target not in reachable:
+        hint = f"there are {', '.join(map(str, reachable))}; 0 is how the boot began"
+        raise UsageError(f"generation {target} is not live", hint=hint)
+    return target
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,23 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 
 _UNITS = "kMGT"
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """What a file system has free.
+
+    available: bytes that may be written; unused: bytes, those reserved for root included; inodes: how many
+    files can be made, None where the file system does not count them.
+    """
+
+    available: int
+    unused: int
+    inodes: int | None
 
 
 def read_size(text: str) -> int:

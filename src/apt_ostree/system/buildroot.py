@@ -17,7 +17,7 @@ from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.system import mounts
+from apt_ostree.system import mounts, space
 from apt_ostree.system.failpoints import failpoint
 
 #: No feature that would make the upper directory unreadable on its own; no fsync, it is thrown away.
@@ -90,8 +90,7 @@ def unexpected_top_level(root: Path) -> list[str]:
 
 def require_space(path: Path, needed: int, what: str) -> None:
     """Fail early when the file system of `path` has fewer than `needed` bytes free."""
-    stats = os.statvfs(path)
-    free = stats.f_bavail * stats.f_frsize
+    free = space.of(path).available
     if free < needed:
         raise ExternalFailure(
             f"not enough space to {what} on the file system of {path}: "

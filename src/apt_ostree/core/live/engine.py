@@ -21,7 +21,7 @@ from apt_ostree.core.live.planning import BOOT_NOTE, Change, Prepared, Situation
 from apt_ostree.core.overlays import store
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, PlanShown, Report, task
-from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
+from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord, target_generation
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import RestartPolicy, touches
@@ -113,7 +113,7 @@ def rollback(
             )
         from apt_ostree.core.live import subset
 
-        goal = stepping_back.goal_of(situation, generation or 0)
+        goal = target_generation(situation.first, situation.numbers, generation or 0)
         source = subset.Source(
             next((g.base for g in situation.generations if g.id == goal), situation.booted.checksum),
             f"generation {goal}" if goal else "the booted tree",

@@ -12,6 +12,7 @@ from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
+from apt_ostree.model import refusals
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc
 from apt_ostree.model.filestate import FileState
@@ -20,11 +21,10 @@ from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.settings import Settings
-from apt_ostree.model.sizes import show_size
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
 from apt_ostree.model.unitchange import UnitChange, View, outdated
 from apt_ostree.model.unitsteps import busy_refusals
-from apt_ostree.system import settings, systemd, usrview
+from apt_ostree.system import settings, space, systemd, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -32,8 +32,6 @@ from apt_ostree.system.statedb import StateDb, boot_id
 
 #: A note of the generation that a boot began with: its number, and the boot's id.
 BOOT_NOTE = "boot-generation"
-#: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
-_HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +49,11 @@ class Situation:
     def current(self) -> Generation | None:
         """Return the generation that /usr shows."""
         return self.generations[-1] if self.generations else None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Return the numbers of the generations."""
+        return tuple(generation.id for generation in self.generations)
 
     @property
     def commit(self) -> str:
@@ -130,7 +133,7 @@ def plan_change(
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, situation.commit), packages_of(repo, target))
     etc = etc_planning.plan_etc(repo, changes, _overlay_etc(sysroot, db, situation, goal))
-    refusals = () if allow_replacement else rules.replacement_refusals(packages)
+    replacements = () if allow_replacement else rules.replacement_refusals(packages)
     units: tuple[UnitStep, ...] = ()
     if with_units:
         new_states = unit_files.states(repo, changes, etc.states)
@@ -146,7 +149,7 @@ def plan_change(
         etc=etc.steps,
         units=units,
         deferred=rules.kernel_notes(changes, running),
-        refusals=(*refusals, *_environment_refusals(situation, changes), *risks),
+        refusals=(*replacements, *_environment_refusals(situation, changes), *risks),
         restart_services=policy,
         health_checks=health.checks(repo, target, etc.states),
         overlays=goal.notes,
@@ -212,12 +215,7 @@ def _usr_diff(sysroot: Sysroot, old: str, new: str) -> DirDiff | None:
 
 
 def _environment_refusals(situation: Situation, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
-    going = {f"{usrview.USR}/{change.path}" for change in changes if change.kind is Kind.REMOVED}
-    reasons = [
-        f"{target} is a mount point, and the new tree has no such path; unmount it first"
-        for target in usrview.submounts()
-        if going.intersection({target, *map(str, Path(target).parents)})
-    ]
+    reasons = [*refusals.mount_refusals(changes, usrview.submounts(), usrview.USR)]
     if situation.booted.unlocked == "hotfix":
         reasons.append("the booted deployment is unlocked as a hotfix; its /usr is not the commit's")
     current = situation.current
@@ -227,21 +225,8 @@ def _environment_refusals(situation: Situation, changes: tuple[PathChange, ...])
 
 
 def _space_refusals(sysroot: Sysroot, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
-    """Refuse what would run out of space half-way; a layer is hardlinks, so that little is needed."""
-    reasons = []
-    needed, inodes = _HEADROOM + _BYTES_EACH * len(changes), _INODES + len(changes)
-    for place in (sysroot.state_dir.parent, ETC):
-        stats = os.statvfs(place)
-        free = stats.f_bavail * stats.f_frsize
-        if free < needed:
-            reasons.append(
-                f"the file system of {place} has {show_size(free)} free; {show_size(needed)} may be needed"
-            )
-        elif stats.f_files and stats.f_favail < inodes:
-            reasons.append(
-                f"the file system of {place} has {stats.f_favail} inodes free; {inodes} may be needed"
-            )
-    return tuple(reasons)
+    free = {str(place): space.of(place) for place in (sysroot.state_dir.parent, ETC)}
+    return refusals.space_refusals(free, changes)
 
 
 def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:

@@ -11,13 +11,14 @@ from apt_ostree.core import host
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live import etc_restore, undoing
 from apt_ostree.core.live.planning import Situation, look, plan_units_back
-from apt_ostree.errors import AptOstreeError, Refused, UsageError
+from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report
-from apt_ostree.model.generation import Generation, UnitRecord
+from apt_ostree.model.generation import Generation, UnitRecord, target_generation
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitAction, UnitStep, count_files
+from apt_ostree.model.plan import LivePlan, RestartPolicy, count_files
+from apt_ostree.model.unitundo import steps_back
 from apt_ostree.system import usrview
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
@@ -48,28 +49,13 @@ def rollback(
     dry_run: bool,
 ) -> Mapping[str, Any]:
     """Go back to what a live generation showed; without a number, to the one before the present."""
-    goal = goal_of(situation, generation)
+    goal = target_generation(situation.first, situation.numbers, generation)
     shown = situation.current.id if situation.current else 0
     if goal == shown:
         report(Message(f"The running system shows generation {goal} already."))
         return {"changed": False, "live": bool(goal), "generation": goal, "commit": situation.commit}
     verb = f"rollback --live {goal}"
     return _go_back(report, sysroot, db, situation, goal or None, verb=verb, policy=policy, dry_run=dry_run)
-
-
-def goal_of(situation: Situation, generation: int | None) -> int:
-    """Return the generation to go back to: as asked, or the one before the present.
-
-    0 is how the boot began: the booted tree, with the overlays that persist.
-    """
-    numbers = [situation.first, *(g.id for g in situation.generations if g.id > situation.first)]
-    if len(numbers) == 1:
-        raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
-    goal = numbers[-2] if generation is None else generation or situation.first
-    if goal not in numbers:
-        known = ", ".join(map(str, numbers))
-        raise UsageError(f"generation {goal} is not live", hint=f"there are {known}; 0 is how the boot began")
-    return goal
 
 
 def _go_back(
@@ -126,23 +112,13 @@ def _plan_back(
     """Plan to undo generations: what was acted on is acted on again, the rest that is affected is named."""
     repo, target = sysroot.repo, going[0].source
     changes, units = plan_units_back(sysroot, situation, target, policy)
-    work = undoing.unit_work(sysroot, db, going)
-    reason = "the live change acted on it"
-    known = {
-        **{name: UnitStep(name, UnitAction.STOP, reason) for name in work.stop},
-        **{name: UnitStep(name, UnitAction.START, reason) for name in work.start},
-        **{name: UnitStep(name, UnitAction.RESTART, reason) for name in work.restart},
-        **{name: UnitStep(name, UnitAction.RELOAD, reason) for name in work.reload},
-        **{name: UnitStep(name, UnitAction.REEXEC, reason) for name in work.reexec},
-    }
-    named = (s for s in units if s.unit not in known and s.action is not UnitAction.START)
     return LivePlan(
         source=situation.commit,
         target=target,
         packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, target)),
         files=count_files(changes),
         etc=etc_restore.plan_restore([r for g in going for r in db.etc_records(g.id)]),
-        units=tuple(sorted((*known.values(), *named), key=lambda step: step.unit)),
+        units=steps_back(undoing.unit_work(sysroot, db, going), units),
         restart_services=policy,
     )
 

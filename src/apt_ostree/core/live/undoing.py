@@ -15,14 +15,14 @@ from apt_ostree.core.live import etc_restore, unit_files
 from apt_ostree.core.live.planning import look
 from apt_ostree.core.overlays import store
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
-from apt_ostree.model import layout
+from apt_ostree.model import layout, unitundo
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
-from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.treediff import flatten
+from apt_ostree.model.unitundo import UnitWork
 from apt_ostree.system import buildroot, settings, systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, layers
@@ -127,64 +127,16 @@ def _try(report: Report, title: str, action: Callable[[], None]) -> None:
             report(Message(error.message, "warning"))
 
 
-@dataclass(frozen=True, slots=True)
-class UnitWork:
-    """What to do with units to get back to how it was before: each a list of names."""
-
-    stop: tuple[str, ...] = ()
-    start: tuple[str, ...] = ()
-    restart: tuple[str, ...] = ()
-    reload: tuple[str, ...] = ()
-    reexec: tuple[str, ...] = ()
-
-    @property
-    def all(self) -> frozenset[str]:
-        """Return all units that something is done with."""
-        return frozenset((*self.stop, *self.start, *self.restart, *self.reload, *self.reexec))
-
-    @property
-    def touched(self) -> tuple[str, ...]:
-        """Return the units that the change acted on and that run again afterwards."""
-        return tuple(dict.fromkeys((*self.start, *self.restart, *self.reload)))
-
-
 def unit_work(sysroot: Sysroot, db: StateDb, generations: Sequence[Generation]) -> UnitWork:
     """Return what the records of `generations` ask for; the first thing done to a unit says what it was."""
-    first: dict[str, UnitAction] = {}
-    unfinished: set[str] = set()
-    for generation in generations:
-        for record in db.unit_records(generation.id):
-            if record.begun:
-                first.setdefault(record.unit, UnitAction(record.action))
-                if generation.phase is not Phase.LIVE:
-                    unfinished.add(record.unit)
+    acted = unitundo.acted_on((g, db.unit_records(g.id)) for g in generations)
     try:
         now, then = generations[-1].target, generations[0].source
         changes = flatten(diff.diff_commits(sysroot.repo, now, then))
         going = unit_files.without_definition(sysroot.repo, changes)
     except ExternalFailure:  # the commit is gone, so it was not shown yet when the change was interrupted
         going = frozenset()
-    states = systemd.units(first)
-
-    def names(action: UnitAction) -> tuple[str, ...]:
-        """Return units that were acted on so, and that nobody has stopped since."""
-        return tuple(
-            unit
-            for unit, done in first.items()
-            if done is action
-            and unit not in going
-            and (unit in unfinished or unit not in states or states[unit]["ActiveState"] != "inactive")
-        )
-
-    return UnitWork(
-        stop=tuple(
-            sorted(going | {u for u in names(UnitAction.START) if u in states and states[u].is_active})
-        ),
-        start=tuple(u for u, done in first.items() if done is UnitAction.STOP and u not in going),
-        restart=names(UnitAction.RESTART),
-        reload=names(UnitAction.RELOAD),
-        reexec=names(UnitAction.REEXEC),
-    )
+    return unitundo.unit_work(acted, systemd.units(acted.first), going)
 
 
 def _free_units(report: Report, work: UnitWork) -> None:

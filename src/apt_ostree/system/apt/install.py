@@ -14,7 +14,7 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
-from apt_ostree.system import process
+from apt_ostree.system import process, space
 from apt_ostree.system.apt import config
 from apt_ostree.system.apt.acquire import Archives
 
@@ -56,18 +56,13 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
     if status != 0 or errors:
-        full = _is_full(scratch)  # then there was no room for dpkg's complaint either
+        full = space.of(scratch).unused < _FULL  # then there was no room for dpkg's complaint either
         reason = f"No space left on the file system of {scratch.parent}" if full else "; ".join(errors)
         raise ExternalFailure(
             f"dpkg could not install the packages: {reason or 'see its output'}",
             details=_log_tail(log),
             hint="nothing was changed; the packages' own scripts printed the lines above",
         )
-
-
-def _is_full(path: Path) -> bool:
-    stats = os.statvfs(path)
-    return stats.f_bfree * stats.f_frsize < _FULL
 
 
 def _child(manager: Any, status_write: int, scratch: Path) -> None:
