@@ -15,10 +15,17 @@ from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.layering import Built, Options, Recipe
 from apt_ostree.core.live import engine, undoing
 from apt_ostree.core.live.planning import look
-from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
-from apt_ostree.model.origin import LocalPackage, Origin, add_requests, drop_requests, request_name
+from apt_ostree.model.origin import (
+    LocalPackage,
+    Origin,
+    add_requests,
+    added_requests,
+    new_requests,
+    pinned_requests,
+    without_requests,
+)
 from apt_ostree.model.package import diff_packages
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -48,10 +55,11 @@ def install(
     """Layer packages (names, NAME=VERSION, .deb files) on the next deployment."""
     with host.changing("install packages", report) as sysroot, _requests(sysroot, packages) as (names, local):
         merge = host.merge_deployment(sysroot.deployments())
-        fresh = _new_requests(sysroot, merge, names, idempotent=idempotent, allow_inactive=allow_inactive)
+        base = frozenset() if allow_inactive else _names_in_base(sysroot, merge)
+        fresh = new_requests(merge.origin, names, base, idempotent=idempotent)
         origin = add_requests(merge.origin, fresh, local)
         if uninstall:
-            origin = _without(origin, uninstall, idempotent=idempotent)
+            origin = without_requests(origin, uninstall, idempotent=idempotent)
         target = _recompute(sysroot, merge, origin) if uninstall else _extend(sysroot, merge, origin)
         return _deploy(report, sysroot, merge, target, options)
 
@@ -72,7 +80,7 @@ def uninstall(
     ):
         merge = host.merge_deployment(sysroot.deployments())
         gone = tuple(sorted(merge.origin.names)) if everything else tuple(packages)
-        origin = _without(merge.origin, gone, idempotent=idempotent)
+        origin = without_requests(merge.origin, gone, idempotent=idempotent)
         target = _recompute(sysroot, merge, add_requests(origin, names, local))
         return _deploy(report, sysroot, merge, target, options)
 
@@ -111,7 +119,7 @@ def _upgraded(sysroot: Sysroot, merge: Deployment, newer: str | None, *, package
     if newer in (None, base):
         if not packages:
             return Target(origin, merge.checksum)
-        pinned = tuple(request for request in origin.requested if "=" in request)
+        pinned = pinned_requests(origin)
         return _build(origin, Recipe(base, merge.checksum, pinned, origin.local, upgrade=True))
     assert newer is not None
     if not (packages or origin.layered):
@@ -139,47 +147,14 @@ def _requests(
         local.remove_unused(used)
 
 
-def _new_requests(
-    sysroot: Sysroot, merge: Deployment, names: tuple[str, ...], *, idempotent: bool, allow_inactive: bool
-) -> tuple[str, ...]:
-    """Check requests against what is requested and present already; return those that are new."""
-    present = {p.name for p in packages_of(sysroot.repo, sysroot.repo.base_of(merge.checksum))}
-    fresh: list[str] = []
-    for request in dict.fromkeys(names):
-        same = [other for other in fresh if request_name(other) == request_name(request)]
-        if same:
-            raise UsageError(f"{same[0]!r} and {request!r} are requests for the same package")
-        if request in merge.origin.requested:
-            _or_idempotent(f"package {request!r} is already requested", idempotent)
-        elif request in present and not allow_inactive:
-            _or_idempotent(f"package {request!r} is already part of the base", idempotent)
-        else:
-            fresh.append(request)
-    return tuple(fresh)
-
-
-def _without(origin: Origin, packages: Sequence[str], *, idempotent: bool) -> Origin:
-    for name in packages:
-        if name not in origin.names:
-            _or_idempotent(f"package {name!r} is not requested", idempotent, hint=_requested_hint(origin))
-    return drop_requests(origin, frozenset(packages))
-
-
-def _or_idempotent(message: str, idempotent: bool, hint: str = "add --idempotent to accept that") -> None:
-    if not idempotent:
-        raise UsageError(message, hint=hint)
-
-
-def _requested_hint(origin: Origin) -> str:
-    names = ", ".join(sorted(origin.names)) or "none"
-    return f"requested packages: {names}"
+def _names_in_base(sysroot: Sysroot, merge: Deployment) -> frozenset[str]:
+    return frozenset(p.name for p in packages_of(sysroot.repo, sysroot.repo.base_of(merge.checksum)))
 
 
 def _extend(sysroot: Sysroot, merge: Deployment, origin: Origin) -> Target:
     """Build on the current commit: right as long as packages are only added."""
     base = sysroot.repo.base_of(merge.checksum)
-    added = tuple(r for r in origin.requested if r not in merge.origin.requested)
-    local = tuple(p for p in origin.local if p not in merge.origin.local)
+    added, local = added_requests(merge.origin, origin)
     if not (added or local):
         return Target(origin, merge.checksum)
     return _build(origin, Recipe(base, merge.checksum, added, local))
@@ -305,10 +280,8 @@ def _with_result(sysroot: Sysroot, target: Target, built: Built | None) -> Targe
     if built is None or target.recipe is None:
         return target
     commit = built.commit or target.commit  # nothing to install is a result, too
-    base = {(p.name, p.architecture): p.version for p in packages_of(sysroot.repo, target.recipe.base)}
-    upgraded = any(
-        base.get((p.name, p.architecture), p.version) != p.version for p in packages_of(sysroot.repo, commit)
-    )
+    base, now = (packages_of(sysroot.repo, name) for name in (target.recipe.base, commit))
+    upgraded = bool(diff_packages(base, now).changed)
     return Target(replace(target.origin, upgraded=upgraded), commit, target.recipe)
 
 

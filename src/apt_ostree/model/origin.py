@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import configparser
 import io
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from apt_ostree.errors import AptOstreeError
+from apt_ostree.errors import AptOstreeError, UsageError
 
 _GROUP = "packages"
 
@@ -88,6 +89,58 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
         requested=tuple(r for r in origin.requested if request_name(r) not in names),
         local=tuple(p for p in origin.local if p.name not in names),
     )
+
+
+def without_requests(origin: Origin, names: Sequence[str], *, idempotent: bool = False) -> Origin:
+    """Return the origin without the requests for these packages.
+
+    UsageError names one that is not requested, unless that is to be accepted (idempotent).
+    """
+    for name in names:
+        if name not in origin.names and not idempotent:
+            requested = ", ".join(sorted(origin.names)) or "none"
+            raise UsageError(f"package {name!r} is not requested", hint=f"requested packages: {requested}")
+    return drop_requests(origin, frozenset(names))
+
+
+def new_requests(
+    origin: Origin, requests: Sequence[str], base: Collection[str], *, idempotent: bool = False
+) -> tuple[str, ...]:
+    """Return the requests that are new, each once.
+
+    base: the names of the base's packages, which need no request. UsageError names what is requested or
+    there already, unless that is to be accepted (idempotent), and two requests for one package.
+    """
+    fresh: list[str] = []
+    for request in dict.fromkeys(requests):
+        same = [other for other in fresh if request_name(other) == request_name(request)]
+        if same:
+            raise UsageError(f"{same[0]!r} and {request!r} are requests for the same package")
+        if request in origin.requested:
+            _accept(f"package {request!r} is already requested", idempotent)
+        elif request in base:
+            _accept(f"package {request!r} is already part of the base", idempotent)
+        else:
+            fresh.append(request)
+    return tuple(fresh)
+
+
+def _accept(message: str, idempotent: bool) -> None:
+    if not idempotent:
+        raise UsageError(message, hint="add --idempotent to accept that")
+
+
+def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[LocalPackage, ...]]:
+    """Return the requests and the local packages that an origin has and an older one has not."""
+    return (
+        tuple(request for request in new.requested if request not in old.requested),
+        tuple(package for package in new.local if package not in old.local),
+    )
+
+
+def pinned_requests(origin: Origin) -> tuple[str, ...]:
+    """Return the requests that name a version."""
+    return tuple(request for request in origin.requested if "=" in request)
 
 
 def parse_origin(text: str) -> Origin:

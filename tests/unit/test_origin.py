@@ -1,0 +1,88 @@
+"""The requests of an origin: new ones, and those that go."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.origin import (
+    LocalPackage,
+    Origin,
+    add_requests,
+    added_requests,
+    drop_requests,
+    new_requests,
+    pinned_requests,
+    without_requests,
+)
+
+LOCAL = LocalPackage("0" * 64, "own", "1", "all")
+ORIGIN = Origin("debian:13", requested=("htop", "vim=2:9"), local=(LOCAL,))
+
+
+@pytest.mark.parametrize(
+    ("requests", "fresh"),
+    [
+        (["mc", "tmux"], ("mc", "tmux")),
+        (["mc", "mc"], ("mc",)),
+        (["vim"], ("vim",)),  # another version than the one that is requested
+        (["htop=3"], ("htop=3",)),
+        (["bash=5"], ("bash=5",)),  # another version than the base's
+        ([], ()),
+    ],
+)
+def test_new_requests(requests: list[str], fresh: tuple[str, ...]):
+    assert new_requests(ORIGIN, requests, {"bash"}) == fresh
+
+
+@pytest.mark.parametrize("request_", ["htop", "vim=2:9", "bash"])
+def test_what_is_there_is_refused_unless_that_is_accepted(request_: str):
+    with pytest.raises(UsageError) as caught:
+        new_requests(ORIGIN, ["mc", request_], {"bash"})
+    assert repr(request_) in caught.value.message
+    assert caught.value.hint and "--idempotent" in caught.value.hint
+    assert new_requests(ORIGIN, ["mc", request_], {"bash"}, idempotent=True) == ("mc",)
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_two_requests_for_one_package_are_a_mistake(idempotent: bool):
+    with pytest.raises(UsageError):
+        new_requests(ORIGIN, ["mc=1", "mc=2"], (), idempotent=idempotent)
+
+
+def test_requests_that_go_by_name():
+    assert without_requests(ORIGIN, ["vim", "own"]) == Origin("debian:13", requested=("htop",))
+    assert without_requests(ORIGIN, []) == ORIGIN
+
+
+@pytest.mark.parametrize("name", ["mc", "vim=2:9"])
+def test_what_is_not_requested_cannot_go_unless_that_is_accepted(name: str):
+    with pytest.raises(UsageError) as caught:
+        without_requests(ORIGIN, ["htop", name])
+    assert caught.value.hint and "htop, own, vim" in caught.value.hint
+    assert without_requests(ORIGIN, ["htop", name], idempotent=True).requested == ("vim=2:9",)
+
+
+def test_added_requests():
+    other = LocalPackage("1" * 64, "own", "2", "all")
+    newer = add_requests(ORIGIN, ("mc", "vim=2:10"), (other,))
+    assert added_requests(ORIGIN, newer) == (("mc", "vim=2:10"), (other,))
+    assert added_requests(newer, newer) == ((), ())
+
+
+def test_pinned_requests():
+    assert pinned_requests(ORIGIN) == ("vim=2:9",)
+
+
+_names = st.sets(st.sampled_from(["a", "b", "c", "d=1"]))
+
+
+@given(_names, _names)
+def test_dropping_is_the_inverse_of_adding(present: set[str], more: set[str]):
+    origin = add_requests(Origin("r"), tuple(sorted(present)), ())
+    fresh = new_requests(origin, sorted(more), (), idempotent=True)
+    grown = add_requests(origin, fresh, ())
+    assert set(grown.requested) == present | more
+    assert drop_requests(grown, frozenset(r.partition("=")[0] for r in fresh)) == origin
