@@ -4,54 +4,19 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.etc_rules import digest
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, inside, parents, shown
 from apt_ostree.model.overlay_content import GONE, Node
+from apt_ostree.model.overlay_edit import Content, Draft, Edit, Ground, refuse_conflicts, with_metadata
 from apt_ostree.system import files
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One wish for one path.
-
-    action: "add", "modify", "remove-file" (the path shall not be there) or "drop" (the overlay shall not
-    have it); source: a file or directory that holds what is added, else what the system shows now; mode,
-    owner: (uid, gid); template: whether the source is one; when: the condition under which it is shown.
-    """
-
-    action: str
-    path: str
-    source: str = ""
-    mode: int | None = None
-    owner: tuple[int, int] | None = None
-    template: bool = False
-    when: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Content:
-    """The files of an overlay while it is edited."""
-
-    definition: Definition
-    nodes: dict[str, Node] = field(default_factory=dict)
-    templates: dict[str, Node] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What an edit is made against: the base that is shown, and what /etc holds without overlays."""
-
-    base: str
-    without: Mapping[str, FileState] = field(default_factory=dict)
 
 
 def read(repo: Repo, definition: Definition, commit: str) -> Content:
@@ -69,91 +34,43 @@ def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> 
 
 def apply(repo: Repo, content: Content, edits: Sequence[Edit], ground: Ground) -> Content:
     """Return the content with edits; UsageError names the path that cannot be edited so."""
-    draft = _Draft.of(content)
+    draft = Draft.of(content)
     with repo.transaction():
         for edit in edits:
             name = inside(edit.path)
             if edit.action == "drop":
-                _drop(edit, name, draft)
+                draft.drop(edit, name)
                 continue
             touched = _hide if edit.action == "remove-file" else _put
             for path in touched(repo, edit, name, draft, ground.base):
                 draft.against[path] = _made_against(repo, ground, path)
                 if edit.when:
                     draft.conditions[path] = edit.when
-            _refuse_conflicts(draft)
+            refuse_conflicts(draft)
         return _finished(repo, draft, ground.base)
 
 
 def taken_in(repo: Repo, content: Content, found: Mapping[str, Node], base: str) -> Content:
     """Return the content with nodes of /usr, which replace what it has at their paths."""
-    draft = _Draft.of(content)
+    draft = Draft.of(content)
     for path, node in found.items():
         if node.kind != "directory":
             draft.forget(path)
             draft.against[path] = _made_against(repo, Ground(base), path)
         draft.templates.pop(path, None)
         draft.nodes[path] = node
-    _refuse_conflicts(draft)
+    refuse_conflicts(draft)
     with repo.transaction():
         return _finished(repo, draft, base)
 
 
-@dataclass(slots=True)
-class _Draft:
-    """Content that is being changed."""
-
-    definition: Definition
-    nodes: dict[str, Node]
-    templates: dict[str, Node]
-    against: dict[str, tuple[str, str]]
-    conditions: dict[str, str]
-
-    @classmethod
-    def of(cls, content: Content) -> _Draft:
-        """Return a draft that can be changed without changing the content."""
-        found = content.definition
-        nodes, templates = dict(content.nodes), dict(content.templates)
-        return cls(found, nodes, templates, dict(found.against), dict(found.conditions))
-
-    def forget(self, name: str) -> bool:
-        """Drop a path and what is below it; tell whether there was any."""
-        found = False
-        for rows in (self.nodes, self.templates, self.against, self.conditions):
-            for path in [p for p in rows if p == name or p.startswith(f"{name}/")]:
-                del rows[path]
-                found = True
-        return found
-
-
-def _finished(repo: Repo, draft: _Draft, base: str) -> Content:
+def _finished(repo: Repo, draft: Draft, base: str) -> Content:
     for nodes in (draft.nodes, draft.templates):
         _with_directories(repo, nodes, base)
-    definition = replace(draft.definition, against=draft.against, conditions=draft.conditions)
-    return Content(definition, draft.nodes, draft.templates)
+    return draft.content()
 
 
-def _refuse_conflicts(draft: _Draft) -> None:
-    """Refuse paths below what is no directory in the overlay."""
-    nodes = {**draft.nodes, **draft.templates}
-    for path in sorted(nodes):
-        for above in parents(path):
-            if above in nodes and nodes[above].kind != "directory":
-                what = "removes" if nodes[above].kind == "whiteout" else "has a file"
-                raise UsageError(
-                    f"the overlay {what} {shown(above)}, so that it cannot have {shown(path)}",
-                    hint=f"drop one of them first: --drop={shown(above)}",
-                )
-
-
-def _drop(edit: Edit, name: str, draft: _Draft) -> None:
-    if not draft.forget(name):
-        raise UsageError(f"the overlay has no {edit.path}")
-    without_unused(draft.nodes)
-    without_unused(draft.templates)
-
-
-def _hide(repo: Repo, edit: Edit, name: str, draft: _Draft, base: str) -> list[str]:
+def _hide(repo: Repo, edit: Edit, name: str, draft: Draft, base: str) -> list[str]:
     """Remove a path: what the base has is hidden, what only the overlay has goes."""
     there = draft.forget(name) or name in trees.of_base(repo, base, [name])
     if not (there or files.read_state(Path(shown(name))).type != "absent"):
@@ -162,7 +79,7 @@ def _hide(repo: Repo, edit: Edit, name: str, draft: _Draft, base: str) -> list[s
     return [name]
 
 
-def _put(repo: Repo, edit: Edit, name: str, draft: _Draft, _base: str) -> list[str]:
+def _put(repo: Repo, edit: Edit, name: str, draft: Draft, _base: str) -> list[str]:
     """Add or replace a path, or what is below a directory; return the paths."""
     original = files.read_state(Path(shown(name)))
     known = draft.nodes.get(name) or draft.templates.get(name)
@@ -185,7 +102,7 @@ def _put(repo: Repo, edit: Edit, name: str, draft: _Draft, _base: str) -> list[s
     for path, state in _states(source, name):
         like = files.read_state(Path(shown(path)))
         other.pop(path, None)
-        target[path] = trees.put(repo, _with_metadata(edit, state, like, own=not edit.source))
+        target[path] = trees.put(repo, with_metadata(edit, state, like, own=not edit.source))
         if state.type != "directory":
             touched.append(path)
     return touched
@@ -221,26 +138,6 @@ def regular(path: Path, *, what: str = "") -> FileState:
     return files.read_state(path)
 
 
-def _with_metadata(edit: Edit, state: FileState, like: FileState, *, own: bool) -> FileState:
-    """Return a state with the owner, mode and xattrs that it shall have.
-
-    like: what the system shows at the path; own: whether that is where the state comes from.
-    """
-    if state.type == "symlink":
-        return replace(state, uid=0, gid=0)
-    if not own:
-        if like.type == state.type:
-            state = replace(state, mode=like.mode, uid=like.uid, gid=like.gid, xattrs=like.xattrs)
-        else:
-            state = replace(state, uid=0, gid=0, xattrs=())
-    changes: dict[str, Any] = {}
-    if edit.mode is not None and state.type == "file":
-        changes["mode"] = edit.mode
-    if edit.owner is not None:
-        changes |= {"uid": edit.owner[0], "gid": edit.owner[1]}
-    return replace(state, **changes)
-
-
 def _made_against(repo: Repo, ground: Ground, path: str) -> tuple[str, str]:
     node = trees.of_base(repo, ground.base, [path]).get(path)
     name = path.removeprefix("etc/")
@@ -261,11 +158,3 @@ def _with_directories(repo: Repo, nodes: dict[str, Node], base: str) -> None:
         state = files.read_state(Path(shown(path)))
         plain = FileState("directory", 0o755)
         nodes[path] = trees.put(repo, state if state.type == "directory" else plain)
-
-
-def without_unused(nodes: dict[str, Node], *, keep: Collection[str] = ()) -> None:
-    """Drop directories that lead to nothing, but for those to keep."""
-    used = {above for path, node in nodes.items() if node.kind != "directory" for above in parents(path)}
-    used |= {above for path in keep for above in (*parents(path), path)}
-    for path in [p for p, node in nodes.items() if node.kind == "directory" and p not in used]:
-        del nodes[path]

@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from apt_ostree.core.overlays import edit, store
-from apt_ostree.core.overlays.edit import Content, Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.overlay import Definition, OnConflict, Scope, State, Transition, checked_name
+from apt_ostree.model.overlay_edit import Content, Edit, Ground
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import boot_id
 

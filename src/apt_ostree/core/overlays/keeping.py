@@ -13,8 +13,10 @@ from apt_ostree.core.overlays import edit, store
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model import overlay_cleanup
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, Scope, State, Transition, checked_name, from_text
+from apt_ostree.model.overlay_cleanup import Idle
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree import backups
 from apt_ostree.system.ostree import overlays as trees
@@ -140,7 +142,7 @@ def cleanup(
     larger_than: bytes that all of them may have; archive: back them up first.
     """
     with prepared("clean overlays up", report, dry_run=dry_run) as bench:
-        going = list(_condemned(bench, older_than, keep, larger_than))
+        going = _condemned(bench, older_than, keep, larger_than)
         repo = bench.sysroot.repo
         undone = repo.refs(store.UNDONE)
         if archive and going and not dry_run:
@@ -161,17 +163,19 @@ def cleanup(
 
 def _condemned(
     bench: Bench, older_than: float | None, keep: int | None, larger_than: int | None
-) -> Iterator[Overlay]:
-    repo, now = bench.sysroot.repo, time.time()
-    needed = {name for overlay in bench.known.values() for name in overlay.definition.inherits}
-    idle = [o for o in bench.known.values() if not (o.state.enabled or o.definition.name in needed)]
-    idle.sort(key=lambda o: repo.timestamp(o.state.commit), reverse=True)
-    room = larger_than
-    for index, overlay in enumerate(idle):
-        age = now - repo.timestamp(overlay.state.commit)
-        size = sum(store.files(repo, overlay.state.commit).values()) if room is not None else 0
-        too_large = room is not None and size > room
-        if (older_than is not None and age > older_than) or (keep is not None and index >= keep) or too_large:
-            yield overlay
-        elif room is not None:
-            room -= size
+) -> list[Overlay]:
+    repo = bench.sysroot.repo
+
+    def idle(overlay: Overlay) -> Idle:
+        size = sum(store.files(repo, overlay.state.commit).values()) if larger_than is not None else 0
+        return Idle(overlay.id, repo.timestamp(overlay.state.commit), size)
+
+    names = overlay_cleanup.unneeded((o.definition, o.state) for o in bench.known.values())
+    going = overlay_cleanup.condemned(
+        [idle(bench.known[name]) for name in names],
+        now=time.time(),
+        older_than=older_than,
+        keep=keep,
+        larger_than=larger_than,
+    )
+    return [bench.known[name] for name in going]

@@ -10,13 +10,12 @@ from typing import Any
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
 from apt_ostree.core.overlays import edit, image, stack, store
-from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import Goal, Persistence, Transition
-from apt_ostree.model.overlay_content import Node, Nodes
+from apt_ostree.model.overlay_edit import Content, lasting
 from apt_ostree.system import settings, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -70,7 +69,8 @@ def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         after = None
         if overlay.definition.persistence is Persistence.HYBRID:
             content = edit.read(sysroot.repo, overlay.definition, overlay.state.commit)
-            nodes, templates = (_lasting(content, nodes) for nodes in (content.nodes, content.templates))
+            parts = (content.nodes, content.templates)
+            nodes, templates = (lasting(content.definition, nodes) for nodes in parts)
             kept = Content(content.definition, nodes, templates)
             if kept == content:
                 continue
@@ -80,15 +80,6 @@ def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
         what = "ended with the boot" if after is None else "lost its temporary paths with the boot"
         report(Message(f"Overlay {overlay.id} {what}."))
     _record(sysroot, db, moves, "temporary overlays ended")
-
-
-def _lasting(content: Content, nodes: Nodes) -> dict[str, Node]:
-    found = dict(nodes)
-    for path, node in nodes.items():
-        if node.kind != "directory" and not content.definition.stays(path):
-            del found[path]
-    edit.without_unused(found)
-    return found
 
 
 def _leave_out_suspects(report: Report, sysroot: Sysroot, db: StateDb) -> None:

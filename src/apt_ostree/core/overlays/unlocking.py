@@ -10,12 +10,12 @@ from typing import Any
 
 from apt_ostree.core.live import engine
 from apt_ostree.core.overlays import edit, store
-from apt_ostree.core.overlays.edit import Content
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, State, checked_name
 from apt_ostree.model.overlay_content import GONE, Node
+from apt_ostree.model.overlay_edit import Content, without_unused
 from apt_ostree.system import usrview
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
@@ -139,7 +139,7 @@ def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> di
                 nodes |= dict.fromkeys(trees.children(repo, base, path), GONE)
             nodes[path] = trees.put(repo, edit.regular(Path(entry.path), what=f"/usr/{path}"))
     below = trees.of_base(repo, base, nodes)
-    edit.without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
+    without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
     # A removed file that only an upper had is no wish to hide anything.
     return {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
 

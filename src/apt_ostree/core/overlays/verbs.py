@@ -15,7 +15,6 @@ from apt_ostree.core import host
 from apt_ostree.core.live import engine, undoing
 from apt_ostree.core.live.planning import Situation, look, without_overlays
 from apt_ostree.core.overlays import edit, image, stack, store
-from apt_ostree.core.overlays.edit import Edit, Ground
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.events import Message, Report
@@ -30,6 +29,7 @@ from apt_ostree.model.overlay import (
     Transition,
     checked_name,
 )
+from apt_ostree.model.overlay_edit import Content, Edit, Ground
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -161,7 +161,7 @@ def _written(bench: Bench, overlay: Overlay | None, definition: Definition, edit
     if overlay and not edits and definition == overlay.definition:
         return overlay.state
     repo = bench.sysroot.repo
-    content = edit.Content(definition)
+    content = Content(definition)
     if overlay:
         content = edit.read(repo, definition, overlay.state.commit)
     if edits:
