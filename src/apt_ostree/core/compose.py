@@ -28,7 +28,7 @@ from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.events import Message, Report, TaskBegin, TaskEnd, task
 from apt_ostree.model.package import Package
 from apt_ostree.model.treefile import Treefile
-from apt_ostree.system import confined, dpkg_query, mmdebstrap, sandbox, yamlfile
+from apt_ostree.system import confined, dpkg_query, mmdebstrap, sandbox, source_date, yamlfile
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap
 from apt_ostree.system.ostree import commit
@@ -143,7 +143,7 @@ def _prepare_job(tree: Treefile, repo: str | None, *, keep_parent: bool) -> Job:
         raise UsageError("compose needs a repository", hint="name one with --repo=REPO")
     if os.geteuid() != 0:
         raise Refused("composing a tree needs root", hint="run it with sudo")
-    timestamp = _timestamp()
+    timestamp = source_date.settle()
     date = time.strftime("%Y%m%d", time.gmtime(timestamp))
     variables = {"arch": mmdebstrap.native_architecture(), "date": date}
     return Job(
@@ -154,15 +154,6 @@ def _prepare_job(tree: Treefile, repo: str | None, *, keep_parent: bool) -> Job:
         timestamp=timestamp,
         keep_parent=keep_parent,
     )
-
-
-def _timestamp() -> int:
-    """Return the commit's time, and let all programs that we start use the same."""
-    wanted = os.environ.get("SOURCE_DATE_EPOCH") or str(int(time.time()))
-    if not wanted.isdecimal():
-        raise UsageError(f"SOURCE_DATE_EPOCH: expected seconds since 1970, got {wanted!r}")
-    os.environ["SOURCE_DATE_EPOCH"] = wanted
-    return int(wanted)
 
 
 def _plan_bootstrap(tree: Treefile) -> Bootstrap:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.system import mounts, space
+from apt_ostree.system import mounts, space, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 #: No feature that would make the upper directory unreadable on its own; no fsync, it is thrown away.
@@ -105,5 +105,5 @@ def copy_directory_metadata(source: Path, target: Path) -> None:
     os.chown(target, stat.st_uid, stat.st_gid)
     target.chmod(stat.st_mode & 0o7777)
     for name in os.listxattr(source):
-        if not name.startswith("trusted.overlay."):
+        if not name.startswith(whiteouts.XATTRS):
             os.setxattr(target, name, os.getxattr(source, name))

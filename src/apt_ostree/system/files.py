@@ -9,12 +9,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.model.filestate import ABSENT, FileState
-from apt_ostree.system import mounts
+from apt_ostree.system import mounts, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-"
 #: Extended attributes that are the kernel's business.
-_KERNEL_XATTRS = ("trusted.overlay.", "security.selinux")
+_KERNEL_XATTRS = (whiteouts.XATTRS, "security.selinux")
 
 
 def read_state(path: Path) -> FileState:
@@ -29,22 +29,13 @@ def read_state(path: Path) -> FileState:
     xattrs = tuple(
         (name, os.getxattr(path, name, follow_symlinks=False))
         for name in sorted(os.listxattr(path, follow_symlinks=False))
-        if not name.startswith("trusted.overlay.")
+        if not name.startswith(whiteouts.XATTRS)
     )
     if stat.S_ISDIR(info.st_mode):
         return FileState("directory", mode, *owner, b"", xattrs)
     if stat.S_ISREG(info.st_mode):
         return FileState("file", mode, *owner, path.read_bytes(), xattrs)
     return FileState("other", mode, *owner)
-
-
-def is_whiteout(path: Path) -> bool:
-    """Tell whether a path is an overlayfs whiteout (overlayfs.rst)."""
-    try:
-        info = os.lstat(path)
-    except FileNotFoundError:
-        return False
-    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 
 def write_states(

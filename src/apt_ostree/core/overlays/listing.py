@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import store, unlocking
+from apt_ostree.core.overlays import store
 from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.overlay import in_order, shown
 from apt_ostree.model.overlay_content import Nodes
-from apt_ostree.system import statedb, usrview
+from apt_ostree.model.upper import changed_paths
+from apt_ostree.system import statedb, uppers, usrview
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 
@@ -65,10 +67,11 @@ def sources() -> list[dict[str, Any]]:
         applied = situation.goal.overlays if situation else ()
         nodes = {a.id: trees.read(repo, a.layer, "/") for a in applied}
         below = trees.of_base(repo, situation.base, _files(nodes)) if situation else {}
-        uppers = engine.frozen_uppers(situation) if situation and usrview.unlocked() != "none" else ()
+        written = engine.frozen_uppers(situation) if situation and usrview.unlocked() != "none" else ()
+        oldest_first = map(Path, reversed(written))
         rows = [
             {"path": shown(path), "overlay": "unlocked /usr", "kind": kind, "hides": []}
-            for path, kind in sorted(unlocking.changed_paths(uppers).items())
+            for path, kind in sorted(changed_paths(map(uppers.walk, oldest_first)).items())
         ]
         for path in sorted(_files(nodes)):
             having = [name for name, found in nodes.items() if path in found]

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from apt_ostree.core.live import engine
 from apt_ostree.core.overlays import edit, store
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Incomplete, Refused, UsageError
+from apt_ostree.model import upper
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, State, checked_name
 from apt_ostree.model.overlay_content import GONE, Node
@@ -20,12 +20,12 @@ from apt_ostree.system import usrview
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.uppers import walk
 
 _NEXT = {
     "development": "/usr is writable until the reboot, --save or --discard.",
     "transient": "Write with: unshare --mount sh -c 'mount -o remount,bind,rw /usr; ...'",
 }
-_OPAQUE = "trusted.overlay.opaque"
 
 
 def unlock(
@@ -101,16 +101,6 @@ def discard(report: Report, *, dry_run: bool = False, **options: Any) -> Mapping
         return change(bench, [], wishes, unlock="none", dry_run=dry_run)
 
 
-def changed_paths(uppers: Sequence[str]) -> dict[str, str]:
-    """Return the paths that uppers of an unlocked /usr hold: "written" or "removed"."""
-    found: dict[str, str] = {}
-    for upper in reversed(uppers):
-        for path, entry in _walk(Path(upper)):
-            if not entry.is_dir(follow_symlinks=False):
-                found[path] = "removed" if _is_whiteout(entry) else "written"
-    return found
-
-
 def _uppers(bench: Bench) -> tuple[str, ...]:
     """Return the writable layers of the unlocked /usr, the newest first."""
     if bench.situation.booted.unlocked == "hotfix":
@@ -123,42 +113,23 @@ def _uppers(bench: Bench) -> tuple[str, ...]:
 
 def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> dict[str, Node]:
     """Return what uppers, the newest first, make of the base's /usr."""
-    nodes: dict[str, Node] = {}
-    for upper in reversed(uppers):
-        for path, entry in _walk(Path(upper)):
-            if path == "etc" or path.startswith("etc/"):
-                report(Message(f"/usr/{path} is left out: defaults of /etc belong to packages", "warning"))
-                continue
-            for gone in [p for p in nodes if p.startswith(f"{path}/")]:
-                if _is_whiteout(entry) or not entry.is_dir(follow_symlinks=False) or _is_opaque(entry):
-                    del nodes[gone]
-            if _is_whiteout(entry):
-                nodes[path] = GONE
-                continue
-            if _is_opaque(entry):
-                nodes |= dict.fromkeys(trees.children(repo, base, path), GONE)
-            nodes[path] = trees.put(repo, edit.regular(Path(entry.path), what=f"/usr/{path}"))
+    oldest_first = tuple(map(Path, reversed(uppers)))
+    entries = [[e for e in walk(u) if not _is_left_out(report, e.path)] for u in oldest_first]
+    found = upper.fold(entries, partial(trees.children, repo, base))
+    nodes = {
+        path: GONE
+        if index is None
+        else trees.put(repo, edit.regular(oldest_first[index] / path, what=f"/usr/{path}"))
+        for path, index in found.items()
+    }
     below = trees.of_base(repo, base, nodes)
     without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
     # A removed file that only an upper had is no wish to hide anything.
     return {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
 
 
-def _walk(directory: Path, prefix: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
-    """Yield what an upper holds, directories first; Python's caches are nobody's changes."""
-    with os.scandir(directory) as entries:
-        for entry in sorted(entries, key=lambda e: e.name):
-            if entry.name == "__pycache__":
-                continue
-            yield prefix + entry.name, entry
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-
-
-def _is_whiteout(entry: os.DirEntry[str]) -> bool:
-    info = entry.stat(follow_symlinks=False)
-    return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
-
-
-def _is_opaque(entry: os.DirEntry[str]) -> bool:
-    return entry.is_dir(follow_symlinks=False) and _OPAQUE in os.listxattr(entry.path)
+def _is_left_out(report: Report, path: str) -> bool:
+    if upper.is_default_of_etc(path):
+        report(Message(f"/usr/{path} is left out: defaults of /etc belong to packages", "warning"))
+        return True
+    return False

@@ -11,11 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apt_ostree.system import whiteouts
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
-
-_OVERLAY_XATTR = "trusted.overlay."
-_OPAQUE = "trusted.overlay.opaque"
 
 
 def commit_upper(
@@ -58,11 +56,11 @@ def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
     with os.scandir(directory) as entries:
         for entry in entries:
             info = entry.stat(follow_symlinks=False)
-            if stat.S_ISCHR(info.st_mode) and info.st_rdev == 0:  # a whiteout (overlayfs.rst)
+            if whiteouts.is_whiteout(info):
                 Path(entry.path).unlink()
                 _remove(tree, entry.name)
             elif stat.S_ISDIR(info.st_mode):
-                if _OPAQUE in os.listxattr(entry.path):
+                if whiteouts.is_opaque(entry.path):
                     _remove(tree, entry.name)
                 _fold(_subdirectory(tree, entry.name), Path(entry.path))
             else:
@@ -76,7 +74,7 @@ def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
 
 def _strip_xattrs(path: Path | str) -> None:
     for name in os.listxattr(path, follow_symlinks=False):
-        if name.startswith(_OVERLAY_XATTR):
+        if name.startswith(whiteouts.XATTRS):
             os.removexattr(path, name, follow_symlinks=False)
 
 

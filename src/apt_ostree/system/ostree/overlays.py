@@ -15,7 +15,7 @@ from typing import Any
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
 from apt_ostree.model.overlay_content import GONE, Node, Nodes
-from apt_ostree.system import files
+from apt_ostree.system import files, whiteouts
 from apt_ostree.system.ostree import damage, diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT, write_whiteout
@@ -100,7 +100,7 @@ def _renew(scratch: Repo, tree: Any, directory: Path, objects: Mapping[int, str]
         if stat.S_ISDIR(info.st_mode):
             _ok, child = tree.ensure_dir(path.name)
             _renew(scratch, child, path, objects)
-        elif stat.S_ISCHR(info.st_mode):
+        elif whiteouts.is_whiteout(info):
             tree.replace_file(WHITEOUT + path.name, write_whiteout(scratch))
         else:
             known = objects.get(info.st_ino) or put(scratch, files.read_state(path)).checksum
