@@ -55,5 +55,15 @@ def test_an_opaque_directory_hides_what_older_uppers_have_in_it():
     assert found == {"d": 1, "d/a": None, "d/b": None}
 
 
+def test_a_new_directory_in_an_opaque_one_shows_nothing_of_the_base():
+    found = fold([[directory("d", opaque=True), directory("d/b"), file("d/b/new")]], children)
+    assert found == {"d": 0, "d/a": None, "d/b": 0, "d/b/x": None, "d/b/new": 0}
+
+
+def test_a_directory_that_is_made_again_shows_nothing_of_the_base():
+    found = fold([[whiteout("d")], [directory("d"), directory("d/b"), file("d/b/new")]], children)
+    assert found == {"d": 1, "d/a": None, "d/b": 1, "d/b/x": None, "d/b/new": 1}
+
+
 def test_nothing_was_written():
     assert fold([[], []], children) == {}

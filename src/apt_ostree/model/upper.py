@@ -44,9 +44,12 @@ def fold(
     result: dict[str, int | None] = {}
     for index, entries in enumerate(uppers):
         for entry in entries:
+            path = entry.path
             if entry.kind != "directory" or entry.opaque:
-                result = {p: upper for p, upper in result.items() if not p.startswith(f"{entry.path}/")}
-            if entry.opaque:
-                result |= dict.fromkeys(children(entry.path))
-            result[entry.path] = None if entry.kind == "whiteout" else index
+                result = {p: upper for p, upper in result.items() if not p.startswith(f"{path}/")}
+            # A directory that is made where one was removed, or in an opaque one, has no mark of its own.
+            removed = entry.kind == "directory" and path in result and result[path] is None
+            if entry.opaque or removed:
+                result |= dict.fromkeys(children(path))
+            result[path] = None if entry.kind == "whiteout" else index
     return result
