@@ -1,5 +1,8 @@
 """Accounts of a tree as sysusers.d lines."""
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from apt_ostree.model import accounts
 from apt_ostree.model.accounts import Group, User
 
@@ -73,3 +76,38 @@ def test_change_dates_stay_only_with_passwords():
     )
     once = accounts.without_change_dates(shadow)
     assert accounts.without_change_dates(once) == once
+
+
+# --- what an undo makes of them
+
+_users = st.sampled_from(["root", "daemon", "joe", "jane", "fx", "sshd", "_apt"])
+_files = st.dictionaries(_users, st.integers(0, 99999), max_size=6).map(
+    lambda d: "".join(f"{name}:x:{number}:\n" for name, number in d.items())
+)
+
+
+def _names(text: str) -> set[str]:
+    return {line.partition(":")[0] for line in text.splitlines()}
+
+
+@given(_files, _files, _files)
+def test_undoing_added_accounts_keeps_all_others(before: str, change: str, own: str):
+    known = _names(before)
+    after = before + "".join(x for x in change.splitlines(keepends=True) if x.partition(":")[0] not in known)
+    current = after + "".join(
+        line for line in own.splitlines(keepends=True) if line.partition(":")[0] not in _names(after)
+    )
+    added = accounts.names(after) - accounts.names(before)
+    left = accounts.without_names(current, added)
+    assert left.startswith(before)
+    assert _names(left) == _names(current) - (_names(after) - known)
+    assert accounts.without_names(left, added) == left
+    assert not accounts.changed_since(current, before, after)
+
+
+def test_an_added_account_that_was_changed_since_is_known():
+    before, after = "root:*:1::::::\n", "root:*:1::::::\nweb:!*:::::::\n"
+    assert accounts.changed_since(after, before, after) == frozenset()
+    assert accounts.changed_since(before, before, after) == frozenset()  # an undo was here before
+    assert accounts.changed_since("root:$y$new:2::::::\nweb:!*:::::::\n", before, after) == frozenset()
+    assert accounts.changed_since("root:*:1::::::\nweb:$y$hash:3::::::\n", before, after) == {"web"}

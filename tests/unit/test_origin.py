@@ -13,7 +13,9 @@ from apt_ostree.model.origin import (
     add_requests,
     added_requests,
     drop_requests,
+    format_origin,
     new_requests,
+    parse_origin,
     pinned_requests,
     without_requests,
 )
@@ -86,3 +88,34 @@ def test_dropping_is_the_inverse_of_adding(present: set[str], more: set[str]):
     grown = add_requests(origin, fresh, ())
     assert set(grown.requested) == present | more
     assert drop_requests(grown, frozenset(r.partition("=")[0] for r in fresh)) == origin
+
+
+# --- the text of an origin
+
+_words = st.text("abz09.+-~:", min_size=1, max_size=8)
+_locals = st.builds(
+    LocalPackage, st.text("0123456789abcdef", min_size=64, max_size=64), _words, _words, _words
+)
+_values = st.text("ab Z09:/._-", max_size=12).map(str.strip)
+_rest = st.dictionaries(
+    st.sampled_from(["override", "overrides", "libostree-transient"]),
+    st.dictionaries(st.text("abZ-", min_size=1, max_size=6), _values, max_size=3).map(
+        lambda d: tuple(d.items())
+    ),
+).map(lambda d: tuple(d.items()))
+_origins = st.builds(
+    Origin,
+    refspec=st.sampled_from(["", "debian/13", "origin:debian/13/amd64", "a:b/c"]),
+    requested=st.lists(_words, unique=True).map(lambda w: tuple(sorted(w))),
+    local=st.lists(_locals, max_size=2).map(tuple),
+    upgraded=st.booleans(),
+    rest=_rest,
+)
+
+
+@given(_origins)
+def test_origin_round_trip(origin: Origin):
+    text = format_origin(origin)
+    assert parse_origin(text) == origin
+    assert format_origin(parse_origin(text)) == text
+    assert ("baserefspec" in text) == origin.layered

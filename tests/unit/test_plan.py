@@ -1,0 +1,90 @@
+"""What a plan reads from paths: units, links that enable them, kernels; and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+
+from apt_ostree.model import plan
+from apt_ostree.model.package import Package, PackageChange, PackageDiff
+from apt_ostree.model.treediff import Kind, PathChange
+
+
+@pytest.mark.parametrize(
+    ("path", "unit"),
+    [
+        ("lib/systemd/system/a.service", "a.service"),
+        ("etc/systemd/system/a.socket", "a.socket"),
+        ("lib/systemd/system/a.service.d/x.conf", "a.service"),
+        ("lib/systemd/system/a@.service", "a@.service"),
+        ("lib/systemd/system/a@b.service.d/x.conf", "a@b.service"),
+        ("lib/systemd/system/x.target.wants/a.service", None),
+        ("lib/systemd/system/x.target.requires/a.service", None),
+        ("lib/systemd/system/service.d/x.conf", None),
+        ("lib/systemd/system/readme", None),
+        ("lib/systemd/user/a.service", None),
+        ("share/systemd/system/a.service", None),
+        ("lib/systemd/system", None),
+    ],
+)
+def test_unit_of(path: str, unit: str | None):
+    assert plan.unit_of(path) == unit
+
+
+@pytest.mark.parametrize(
+    ("path", "link"),
+    [
+        ("etc/systemd/system/multi-user.target.wants/a.service", ("multi-user.target", "a.service")),
+        ("lib/systemd/system/sockets.target.wants/a.socket", ("sockets.target", "a.socket")),
+        ("etc/systemd/system/a.service.requires/b.service", ("a.service", "b.service")),
+        ("etc/systemd/system/getty.target.wants/getty@tty1.service", ("getty.target", "getty@tty1.service")),
+        ("etc/systemd/system/multi-user.target.wants", None),
+        ("etc/systemd/system/multi-user.target.wants/", None),
+        ("etc/systemd/system/multi-user.target.wants/a/b", None),
+        ("etc/systemd/system/a.service.d/b.conf", None),
+        ("etc/systemd/system/a.service", None),
+        ("etc/systemd/user/default.target.wants/a.service", None),
+    ],
+)
+def test_enabled_unit(path: str, link: tuple[str, str] | None):
+    assert plan.enabled_unit(path) == link
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "words"),
+    [
+        ("lib/modules/6.1/vmlinuz", Kind.ADDED, {"6.1", "kernel"}),
+        ("lib/modules/6.1/vmlinuz", Kind.CHANGED, {"6.1", "kernel"}),
+        ("lib/modules/6.1/vmlinuz", Kind.REMOVED, {"6.1", "kernel", "visible"}),
+        ("lib/modules/6.0/vmlinuz", Kind.REMOVED, {"6.0", "kernel"}),
+        ("lib/modules/6.1/initramfs.img", Kind.CHANGED, {"6.1", "initramfs"}),
+        ("lib/modules/6.1/initramfs.img", Kind.REMOVED, None),
+        ("lib/modules/6.1/kernel/x.ko", Kind.CHANGED, None),
+        ("lib/modules/6.1/deep/vmlinuz", Kind.ADDED, None),
+        ("share/vmlinuz", Kind.ADDED, None),
+    ],
+)
+def test_kernel_notes(path: str, kind: Kind, words: set[str] | None):
+    notes = plan.kernel_notes([PathChange(path, kind, False)], "6.1")
+    assert bool(notes) == (words is not None)
+    assert all(word in notes[0] for word in words or ())
+    if words and "visible" not in words:
+        assert "visible" not in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("difference", "counts"),
+    [
+        (PackageDiff(), []),
+        (PackageDiff(added=(Package("a", "1", "all"),)), []),
+        (PackageDiff(removed=(Package("a", "1", "all"), Package("b", "1", "all"))), [("2", "a", "b")]),
+        (PackageDiff(changed=(PackageChange("c", "all", "1", "2"),)), [("1", "c")]),
+        (
+            PackageDiff((), (Package("a", "1", "all"),), (PackageChange("c", "all", "1", "2"),)),
+            [("1", "a"), ("1", "c")],
+        ),
+    ],
+)
+def test_replacement_refusals(difference: PackageDiff, counts: list[tuple[str, ...]]):
+    reasons = plan.replacement_refusals(difference)
+    assert len(reasons) == len(counts)
+    assert all(word in reason for reason, words in zip(reasons, counts, strict=True) for word in words)
