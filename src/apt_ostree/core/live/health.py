@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import health as rules
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import PackageDiff
@@ -23,10 +24,7 @@ _REQUIRED = (
     "/usr/lib/greenboot/check/required.d", "/etc/greenboot/check/required.d",
 )  # fmt: skip
 _WANTED = ("/usr/lib/greenboot/check/wanted.d", "/etc/greenboot/check/wanted.d")
-#: systemd considers these started when it has started a process; whether it works shows a moment later.
-_STARTED_BLINDLY = ("simple", "exec", "idle", "forking")
 _INTERVAL = 0.1  # seconds
-_QUICK = 0.25  # of the settle time, for services that say when they are ready
 
 
 def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, ...]:
@@ -43,20 +41,7 @@ def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, 
         mine = (path for path in changed if str(path.parent) == directory)
         return names | {path.name: _is_program(changed[path]) for path in mine}
 
-    return tuple(map(str, _in_force((*_REQUIRED, *_WANTED), programs)))
-
-
-def _in_force(directories: Sequence[str], programs: Callable[[str], Mapping[str, bool]]) -> list[Path]:
-    """Return the programs of directories; one in /etc hides the vendor's of the same name and kind.
-
-    programs: returns what a directory has, and whether it can be executed. What cannot, such as a link to
-    /dev/null, hides as well.
-    """
-    found: dict[tuple[str, str], tuple[Path, bool]] = {}
-    for directory in directories:
-        for name, is_program in programs(directory).items():
-            found[_kind(directory), name] = (Path(directory, name), is_program)
-    return [path for _key, (path, is_program) in sorted(found.items()) if is_program]
+    return rules.checks_in_force((*_REQUIRED, *_WANTED), programs)
 
 
 def _programs_now(directory: str) -> dict[str, bool]:
@@ -72,11 +57,6 @@ def _is_executable(path: Path) -> bool:
     return path.is_file() and bool(path.stat().st_mode & 0o111)
 
 
-def _kind(directory: str) -> str:
-    """Return what directories share of which one in /etc hides the vendor's programs."""
-    return directory.removeprefix("/usr/lib/").removeprefix("/etc/")
-
-
 def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings, *, began: float) -> None:
     """Wait until units have run without trouble for a while; ExternalFailure names the one that does not.
 
@@ -88,9 +68,9 @@ def settle(names: Collection[str], before: Mapping[str, Unit], settings: Setting
     while waiting:
         passed = time.monotonic() - began
         for name, unit in systemd.units(waiting).items():
-            _check(name, unit, before.get(name))
-            needed = settings.settle * (1 if unit["Type"] in _STARTED_BLINDLY else _QUICK)
-            if unit["ActiveState"] == "active" and passed >= needed:
+            if why := rules.trouble(unit, before.get(name)):
+                raise _failure(name, why)
+            if unit["ActiveState"] == "active" and passed >= rules.watched_for(unit, settings.settle):
                 del waiting[name]
             elif passed > settings.unit_timeout:
                 raise _failure(name, f"it is still {unit['ActiveState']} after {passed:.0f} seconds")
@@ -100,10 +80,10 @@ def settle(names: Collection[str], before: Mapping[str, Unit], settings: Setting
 
 def run_checks(report: Report, settings: Settings) -> None:
     """Run the health checks; ExternalFailure with the output of a required one that fails."""
-    for program in _in_force(_REQUIRED, _programs_now):
+    for program in rules.checks_in_force(_REQUIRED, _programs_now):
         with task(report, f"Running {program}"):
             _run(program, settings)
-    for program in _in_force(_WANTED, _programs_now):
+    for program in rules.checks_in_force(_WANTED, _programs_now):
         try:
             _run(program, settings)
         except ExternalFailure as error:
@@ -144,19 +124,11 @@ def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:
         return checksum is None
 
 
-def _check(name: str, unit: Unit, before: Unit | None) -> None:
-    if unit["ActiveState"] == "failed" or (unit["ActiveState"] == "inactive" and unit["Type"] != "oneshot"):
-        raise _failure(name, f"it is {unit['ActiveState']} ({unit['Result']})")
-    restarts = int(unit["NRestarts"] or 0)
-    if unit["SubState"] == "auto-restart" or (before and restarts > int(before["NRestarts"] or 0)):
-        raise _failure(name, "it ends and is restarted again and again")
-
-
 def _failure(name: str, why: str) -> ExternalFailure:
     return ExternalFailure(f"{name} does not run well: {why}", details=systemd.log_tail(name))
 
 
-def _run(program: Path, settings: Settings) -> None:
+def _run(program: str, settings: Settings) -> None:
     with mounts.in_namespace_of(1):
         process.run(
             [program],
