@@ -14,10 +14,9 @@ from tests.fixtures import hostile
 from tests.integration.trees import TREES, describe, mounted, numbers, write_commit
 
 from apt_ostree.core.overlays import edit, stack
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.overlay import Definition, Scope, State, in_order, parents
+from apt_ostree.model.overlay import Definition, Overlay, Scope, State, in_order, parents
 from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.model.overlay_edit import Content
 from apt_ostree.model.overlay_rules import Item

@@ -98,6 +98,19 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
+class Overlay:
+    """An overlay with its definition."""
+
+    definition: Definition
+    state: State
+
+    @property
+    def id(self) -> str:
+        """Return its name with its scope."""
+        return self.state.id
+
+
+@dataclass(frozen=True, slots=True)
 class Applied:
     """An overlay in a view: its commit, and the layer that was made of it for the view's base."""
 

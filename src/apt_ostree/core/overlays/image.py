@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.core.overlays import edit, store
-from apt_ostree.core.overlays.store import Overlay
+from apt_ostree.core.overlays import edit
 from apt_ostree.errors import UsageError
+from apt_ostree.model import overlay_choice
 from apt_ostree.model.deployment import Deployment
-from apt_ostree.model.overlay import Definition, OnConflict, Scope, State, Transition, checked_name
+from apt_ostree.model.overlay import Definition, OnConflict, Overlay, Scope, State, Transition, checked_name
 from apt_ostree.model.overlay_edit import Content, Edit, Ground
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import boot_id
@@ -55,7 +55,7 @@ def renewed(sysroot: Sysroot, booted: Deployment, known: Sequence[Overlay]) -> I
             name = overlay.definition.name
             after = taken_in(sysroot, booted, name, overlay).state if name in present else None
             if after != overlay.state:
-                yield store.transition(overlay, after)
+                yield overlay_choice.transition(overlay, after)
 
 
 def _tops(place: Path) -> Iterator[tuple[str, Path]]:

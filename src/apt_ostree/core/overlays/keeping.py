@@ -10,12 +10,11 @@ from typing import Any
 
 from apt_ostree.core.live import engine
 from apt_ostree.core.overlays import edit, store
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model import overlay_cleanup
+from apt_ostree.model import overlay_choice, overlay_cleanup
 from apt_ostree.model.events import Message, Report
-from apt_ostree.model.overlay import Definition, Scope, State, Transition, checked_name, from_text
+from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition, checked_name, from_text
 from apt_ostree.model.overlay_cleanup import Idle
 from apt_ostree.system import settings, statedb
 from apt_ostree.system.ostree import backups
@@ -32,7 +31,7 @@ KEYRINGS = Path("/etc/apt-ostree/overlay-keys.d")
 def backup(report: Report, *, name: str | None = None, path: str | None = None) -> Mapping[str, Any]:
     """Write an overlay, or all, with their histories into a directory, or one file; sign them, if so set."""
     with prepared("back overlays up", report) as bench:
-        chosen = [store.find(bench.known, name)] if name else list(bench.known.values())
+        chosen = [overlay_choice.find(bench.known, name)] if name else list(bench.known.values())
         if not chosen:
             raise Refused("there are no overlays")
         target = Path(path) if path else PLACE
@@ -124,7 +123,7 @@ def _restored(bench: Bench, commit: str, definition: Definition, allow: Sequence
     parent = before.state.commit if before else commit
     made = edit.write(repo, content, parent=parent, subject=f"restore {commit[:12]}")
     enabled = before.state.enabled if before else True
-    return store.transition(before, State(definition.id, made, enabled, boot_id()))
+    return overlay_choice.transition(before, State(definition.id, made, enabled, boot_id()))
 
 
 def cleanup(

@@ -12,9 +12,9 @@ from apt_ostree.core import host
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
 from apt_ostree.core.overlays import store
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model.overlay import in_order, shown
+from apt_ostree.model import overlay_choice
+from apt_ostree.model.overlay import Overlay, in_order, shown
 from apt_ostree.model.overlay_content import Nodes
 from apt_ostree.model.upper import changed_paths
 from apt_ostree.system import statedb, uppers, usrview
@@ -42,7 +42,7 @@ def overlays() -> list[dict[str, Any]]:
 def contents(name: str | None) -> dict[str, Any]:
     """Return one overlay with its paths: added, modified or removed."""
     with _opened() as (repo, known, situation, last):
-        overlay = store.choose(known, name, last)
+        overlay = overlay_choice.choose(known, name, last)
         assert situation  # there is an overlay, so there is a record
         commit = overlay.state.commit
         own, templates = trees.read(repo, commit), trees.read(repo, commit, "templates")
@@ -84,7 +84,7 @@ def sources() -> list[dict[str, Any]]:
 def history(name: str | None) -> list[dict[str, Any]]:
     """Return an overlay's commits, the newest first, and what an undo took away from it."""
     with _opened() as (repo, known, _situation, last):
-        overlay = store.choose(known, name, last)
+        overlay = overlay_choice.choose(known, name, last)
         rows = [_commit(repo, checksum, "") for checksum in repo.ancestry(overlay.state.commit)]
         undone = repo.resolve_or_none(f"{store.UNDONE}/{overlay.id}")
         return [*rows, *([_commit(repo, undone, "undone")] if undone else [])]

@@ -14,11 +14,11 @@ from typing import Any
 from apt_ostree.core.live import engine, undoing
 from apt_ostree.core.overlays import edit, stack
 from apt_ostree.core.overlays.keeping import PLACE
-from apt_ostree.core.overlays.store import Overlay, transition
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import overlay_choice
 from apt_ostree.model.events import Message, Report
-from apt_ostree.model.overlay import State, Transition, from_text
+from apt_ostree.model.overlay import Overlay, State, Transition, from_text
 from apt_ostree.system import buildroot
 from apt_ostree.system.ostree import backups, damage
 from apt_ostree.system.ostree import overlays as trees
@@ -158,9 +158,9 @@ def _moves(bench: Bench, left: Survey, replaced: set[str]) -> Iterator[Transitio
                 bench.report(
                     Message(f"Overlay {overlay.id} is to be disabled: it is damaged still.", "warning")
                 )
-                yield transition(overlay, replace(overlay.state, enabled=False))
+                yield overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
         elif replaced and overlay.id in layers and replaced & damage.names(repo, layers[overlay.id]):
-            yield transition(overlay, _with_new_commit(repo, overlay))
+            yield overlay_choice.transition(overlay, _with_new_commit(repo, overlay))
 
 
 def _with_new_commit(repo: Repo, overlay: Overlay) -> State:

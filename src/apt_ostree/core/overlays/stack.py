@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import Refused
 from apt_ostree.model import overlay_rules
-from apt_ostree.model.overlay import Applied, Definition, Goal, in_order, shown
+from apt_ostree.model.overlay import Applied, Definition, Goal, Overlay, in_order, shown
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.overlay_rules import Item
 from apt_ostree.model.overlay_stack import (

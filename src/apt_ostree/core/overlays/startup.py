@@ -10,11 +10,11 @@ from typing import Any
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
 from apt_ostree.core.overlays import edit, image, stack, store
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import AptOstreeError
+from apt_ostree.model import overlay_choice
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Intent
-from apt_ostree.model.overlay import Goal, Persistence, Transition
+from apt_ostree.model.overlay import Goal, Overlay, Persistence, Transition
 from apt_ostree.model.overlay_edit import Content, lasting
 from apt_ostree.system import settings, systemd
 from apt_ostree.system.failpoints import failpoint
@@ -76,7 +76,7 @@ def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
                 continue
             commit = edit.write(sysroot.repo, kept, parent=overlay.state.commit, subject="the boot ended")
             after = replace(overlay.state, commit=commit)
-        moves.append(store.transition(overlay, after))
+        moves.append(overlay_choice.transition(overlay, after))
         what = "ended with the boot" if after is None else "lost its temporary paths with the boot"
         report(Message(f"Overlay {overlay.id} {what}."))
     _record(sysroot, db, moves, "temporary overlays ended")
@@ -94,7 +94,7 @@ def _leave_out_suspects(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     if failed >= _TRIES:
         suspects = enabled
     known = store.load(sysroot.repo, db.overlays())
-    moves = [store.transition(known[s.id], replace(s, enabled=False)) for s in suspects]
+    moves = [overlay_choice.transition(known[s.id], replace(s, enabled=False)) for s in suspects]
     for move in moves:
         report(Message(f"Overlay {move.id} is disabled: the last boot with it did not succeed.", "warning"))
     _record(sysroot, db, moves, "disabled, since the last boot with them did not succeed")
@@ -131,7 +131,7 @@ def _goal(
             usable.remove(overlay)
             reason = "; ".join((error.message, *error.details[:3]))
             report(Message(f"Overlay {overlay.id} is disabled: {reason}", "warning"))
-            move = store.transition(overlay, replace(overlay.state, enabled=False))
+            move = overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
             _record(sysroot, db, [move], f"disabled: {reason}")
     return stack.goal(repo, base, usable, known=known, allowed=allowed)
 

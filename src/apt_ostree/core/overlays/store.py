@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.history import Intent, Outcome
-from apt_ostree.model.overlay import Definition, Scope, State, Transition, from_text
+from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition, from_text
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
@@ -24,19 +23,6 @@ _KEPT = 20
 LAST = "overlay"
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
-    """An overlay with its definition."""
-
-    definition: Definition
-    state: State
-
-    @property
-    def id(self) -> str:
-        """Return its name with its scope."""
-        return self.state.id
-
-
 def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
     """Return the overlays by their ids."""
     return {state.id: _loaded(repo, state) for state in states}
@@ -49,28 +35,6 @@ def _loaded(repo: Repo, state: State) -> Overlay:
         # Its commit is damaged. It can still be listed, disabled, removed, and repaired.
         scope, _, name = state.id.partition("/")
         return Overlay(Definition(name, Scope(scope)), state)
-
-
-def find(overlays: Mapping[str, Overlay], name: str) -> Overlay:
-    """Return the overlay of a name, with its scope or, where that is clear, without."""
-    found = [o for o in overlays.values() if name in (o.id, o.definition.name)]
-    if len(found) == 1:
-        return found[0]
-    known = ", ".join(sorted(overlays)) or "none"
-    if found:
-        raise UsageError(f"several overlays are called {name!r}", hint=f"say which: {known}")
-    raise UsageError(f"there is no overlay {name!r}", hint=f"there are: {known}")
-
-
-def choose(overlays: Mapping[str, Overlay], name: str | None, last: str | None) -> Overlay:
-    """Return the overlay of a name, else the one last worked on, else the only one."""
-    if name:
-        return find(overlays, name)
-    if last and last in overlays:
-        return overlays[last]
-    if len(overlays) == 1:
-        return next(iter(overlays.values()))
-    raise UsageError("which overlay is meant?", hint="name it with --name, or make one with --create")
 
 
 def record(
@@ -122,9 +86,3 @@ def is_known(repo: Repo, commit: str) -> bool:
 
 def _is_ancestor(repo: Repo, commit: str, of: str | None) -> bool:
     return of is not None and commit in repo.ancestry(of)
-
-
-def transition(overlay: Overlay | None, state: State | None) -> Transition:
-    """Return what makes an overlay what `state` says."""
-    name = state.id if state else overlay.id if overlay else ""
-    return Transition(name, overlay.state if overlay else None, state)

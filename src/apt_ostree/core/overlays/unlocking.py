@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.live import engine
-from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.overlays import edit
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
 from apt_ostree.errors import Incomplete, Refused, UsageError
-from apt_ostree.model import upper
+from apt_ostree.model import overlay_choice, upper
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Definition, State, checked_name
 from apt_ostree.model.overlay_content import GONE, Node
@@ -90,7 +90,9 @@ def save(report: Report, *, name: str, dry_run: bool = False, **options: Any) ->
         parent = overlay.state.commit if overlay else None
         commit = edit.write(repo, content, parent=parent, subject=f"save {count} paths")
         state = State(definition.id, commit, True, overlay.state.boot_id if overlay else boot_id())
-        return change(bench, [store.transition(overlay, state)], wishes, unlock="none", dry_run=dry_run)
+        return change(
+            bench, [overlay_choice.transition(overlay, state)], wishes, unlock="none", dry_run=dry_run
+        )
 
 
 def discard(report: Report, *, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:

@@ -15,19 +15,17 @@ from apt_ostree.core import host
 from apt_ostree.core.live import engine, undoing
 from apt_ostree.core.live.planning import Situation, look, without_overlays
 from apt_ostree.core.overlays import edit, image, stack, store
-from apt_ostree.core.overlays.store import Overlay
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model import overlay_choice
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import (
     Definition,
     Goal,
-    OnConflict,
-    Persistence,
+    Overlay,
     Scope,
     State,
     Transition,
-    checked_name,
 )
 from apt_ostree.model.overlay_edit import Content, Edit, Ground
 from apt_ostree.model.sizes import show_size
@@ -79,7 +77,7 @@ def usroverlay(
         state = _written(bench, overlay, wanted, [Edit(**words) for words in edits])
         if enable is not None:
             state = replace(state, enabled=enable)
-        moves = _moves(bench, overlay, state)
+        moves = overlay_choice.transitions_to(bench.known, overlay, state)
         return change(bench, moves, wishes, dry_run=dry_run)
 
 
@@ -100,60 +98,19 @@ def _chosen(bench: Bench, name: str | None) -> Overlay:
         place = (bench.sysroot, bench.situation.booted)
         if name.removeprefix("global/") in image.names(*place):
             return image.taken_in(*place, name.removeprefix("global/"), None)
-    overlay = store.choose(bench.known, name, bench.db.note(store.LAST))
+    overlay = overlay_choice.choose(bench.known, name, bench.db.note(store.LAST))
     if not name:
         bench.report(Message(f"Working on overlay {overlay.id}."))
     return overlay
 
 
-def _moves(bench: Bench, overlay: Overlay | None, state: State) -> list[Transition]:
-    """Return what makes of an overlay what `state` says, under another name, too."""
-    if overlay and state == overlay.state:
-        return [Transition(state.id, state, state)]
-    if overlay and overlay.id != state.id:
-        return [Transition(overlay.id, overlay.state, None), Transition(state.id, None, state)]
-    return [store.transition(bench.known.get(state.id), state)]
-
-
 def _defined(
     bench: Bench, overlay: Overlay | None, name: str | None, rename: str | None, changes: Mapping[str, Any]
 ) -> Definition:
-    """Return the overlay's definition as it is wanted."""
-    given = dict(changes)
-    for key, kind in (("scope", Scope), ("persistence", Persistence), ("on_conflict", OnConflict)):
-        if key in given:
-            given[key] = kind(given[key])
-    for key in ("persists", "inherits", "allow"):
-        if key in given:
-            given[key] = tuple(filter(None, given[key]))  # an empty one takes all away
-    if overlay is None:
-        definition = Definition(checked_name(name or _free_name(bench)))
-    else:
-        definition = overlay.definition
-        given["values"] = {**definition.values, **given.get("values", {})}
-    definition = replace(definition, **given)
-    if rename:
-        definition = replace(definition, name=checked_name(rename))
-    if definition.scope is Scope.GLOBAL and overlay is None:
-        raise UsageError("overlays of scope global ship with the image", hint="see docs/overlays.md")
-    if definition.id in bench.known and (overlay is None or definition.id != overlay.id):
-        raise UsageError(f"there is an overlay {definition.id} already")
-    if definition.persistence is Persistence.HYBRID and not definition.persists:
-        raise UsageError(
-            "a hybrid overlay needs to know which of its paths persist",
-            hint="say it with --persist=PATTERN, such as --persist='/etc/*'",
-        )
-    if (definition.scope is Scope.USER) != bool(definition.user):
-        raise UsageError("an overlay of scope user, and no other, is for a named user (--user=NAME)")
-    if "user" in given and not host.is_user(definition.user):
+    definition = overlay_choice.defined(bench.known, overlay, name, rename, changes)
+    if "user" in changes and not host.is_user(definition.user):
         raise UsageError(f"there is no user {definition.user!r} on this machine")
     return definition
-
-
-def _free_name(bench: Bench) -> str:
-    taken = {overlay.definition.name for overlay in bench.known.values()}
-    names = ("overlay", *(f"overlay-{number}" for number in range(2, len(taken) + 3)))
-    return next(name for name in names if name not in taken)
 
 
 def _written(bench: Bench, overlay: Overlay | None, definition: Definition, edits: Sequence[Edit]) -> State:
@@ -201,7 +158,7 @@ def change(
     if within_quota:
         _refuse_over_quota(bench, moves)
     goal = replace(goal_after(bench, moves), unlock=unlock)
-    if goal.commit == bench.situation.commit and not _is_shown(goal, moves) and not unlock:
+    if goal.commit == bench.situation.commit and not overlay_choice.is_shown(goal, moves) and not unlock:
         if not dry_run:
             _record(bench, moves, wishes)
         return answer | {"live": False}
@@ -219,10 +176,9 @@ def _refuse_over_quota(bench: Bench, moves: Sequence[Transition]) -> None:
     quota = settings.load().overlay_quota
     if not quota:
         return
-    before = {o.id: o.state.commit for o in bench.known.values()}
-    after = {k: c for k, c in before.items() if k not in {m.id for m in moves}}
-    after |= {m.id: m.after.commit for m in moves if m.after}
-    size, now = _size(bench, after.values()), _size(bench, before.values())
+    before = {o.id: o.state for o in bench.known.values()}
+    after = overlay_choice.after(before, moves)
+    size, now = (_size(bench, (s.commit for s in states.values())) for states in (after, before))
     if size > max(quota, now):
         raise Refused(
             f"the overlays would have {show_size(size)}, and Quota= of apt-ostree.conf is {show_size(quota)}",
@@ -241,11 +197,7 @@ def _size(bench: Bench, commits: Iterable[str]) -> int:
 
 def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:
     """Return what the system shows when overlays have become what the moves say."""
-    states = {o.id: o.state for o in bench.known.values()}
-    for move in moves:
-        states.pop(move.id, None)
-        if move.after:
-            states[move.id] = move.after
+    states = overlay_choice.after({o.id: o.state for o in bench.known.values()}, moves)
     known = store.load(bench.sysroot.repo, states.values())
     enabled = [overlay for overlay in known.values() if overlay.state.enabled]
     return stack.goal(
@@ -256,12 +208,6 @@ def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:
         shown_now=bench.situation.goal,
         allowed=settings.load().overlay_allow,
     )
-
-
-def _is_shown(goal: Goal, moves: Sequence[Transition]) -> bool:
-    """Tell whether the system shows, before or after, what an overlay has."""
-    shown = {applied.id for applied in goal.overlays}
-    return any(move.id in shown for move in moves)
 
 
 def _record(bench: Bench, moves: Sequence[Transition], wishes: engine.Wishes) -> None:
