@@ -7,10 +7,11 @@ import pytest
 from apt_ostree import errors
 from apt_ostree.cli import statusview
 from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.jsonpath import query
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
-from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
+from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records
 
 BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
 HTOP = Package("htop", "3.4.1-5", "amd64")
@@ -161,3 +162,27 @@ def test_jsonpath(path, found):
 def test_what_is_no_jsonpath(path):
     with pytest.raises(errors.UsageError):
         query(DOCUMENT, path)
+
+
+def generation(number, phase=Phase.LIVE, confirm_by=None):
+    return Generation(number, "boot", "d.0", "s", "t", f"base{number}", (), (), (), phase, 0.0, confirm_by)
+
+
+@pytest.mark.parametrize(
+    ("generations", "newest", "unfinished", "mounted", "confirm_by"),
+    [
+        ([generation(1)], 1, None, {1}, None),
+        ([generation(1), generation(2)], 2, None, {2}, None),
+        ([generation(1, Phase.ACTING)], None, "base1", {1}, None),  # it may show already
+        ([generation(1), generation(2, Phase.ACTING)], 1, "base2", {1, 2}, None),
+        ([generation(1), generation(2, Phase.UNDOING)], 1, "base2", {1, 2}, None),
+        ([generation(1, confirm_by=90.0), generation(2, confirm_by=60.0), generation(3)], 3, None, {3}, 60.0),
+        # An unfinished one is undone anyway, and has no time to be confirmed in.
+        ([generation(1, confirm_by=90.0), generation(2, Phase.ACTING, 60.0)], 1, "base2", {1, 2}, 90.0),
+    ],
+)
+def test_what_records_say_of_the_live_state(generations, newest, unfinished, mounted, confirm_by):
+    records = live_records(generations)
+    assert (records.newest.id if records.newest else None) == newest
+    assert (records.unfinished, records.mounted) == (unfinished, mounted)
+    assert records.confirm_by == confirm_by

@@ -11,9 +11,8 @@ from apt_ostree.core import host
 from apt_ostree.core.inventory import packages_of
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployment
-from apt_ostree.model.generation import Phase
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, package_name
+from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records, package_name
 from apt_ostree.system import statedb, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
@@ -81,20 +80,18 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
         known = [g for g in db.generations() if g.boot_id == here] if db else []
     if not known:
         return None
-    done = [g for g in known if g.phase is Phase.LIVE]
-    unfinished = known[-1].base if known[-1].phase is not Phase.LIVE else None
-    if not done:
-        return Live(unfinished=unfinished)
-    newest = done[-1]
-    possible = {newest.id, known[-1].id}
+    records = live_records(known)
+    newest = records.newest
+    if newest is None:
+        return Live(unfinished=records.unfinished)
     return Live(
         commit=newest.base,
         generation=newest.id,
         diff=diff_packages(packages_of(repo, booted.checksum), packages_of(repo, newest.base)),
         overlays=tuple(overlay.id for overlay in newest.overlays),
-        unfinished=unfinished,
-        shown=usrview.generation() in possible,
-        confirm_by=_wall_clock(min((g.confirm_by for g in done if g.confirm_by is not None), default=None)),
+        unfinished=records.unfinished,
+        shown=usrview.generation() in records.mounted,
+        confirm_by=_wall_clock(records.confirm_by),
     )
 
 

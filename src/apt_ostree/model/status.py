@@ -6,11 +6,12 @@ and `upgraded-packages`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import PackageChange, PackageDiff
 
@@ -42,6 +43,33 @@ class Live:
     unfinished: str | None = None
     shown: bool = True
     confirm_by: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRecords:
+    """What the records of this boot's generations say of the live state.
+
+    newest: the last one that came to its end; unfinished: the base of a later one that did not; mounted: the
+    generations that /usr may show; confirm_by: when the first unconfirmed one is undone, by the boot's clock.
+    """
+
+    newest: Generation | None
+    unfinished: str | None
+    mounted: frozenset[int]
+    confirm_by: float | None
+
+
+def live_records(generations: Sequence[Generation]) -> LiveRecords:
+    """Read the records of this boot's generations, the oldest first; there is at least one."""
+    done = [generation for generation in generations if generation.phase is Phase.LIVE]
+    last = generations[-1]
+    deadlines = [g.confirm_by for g in done if g.confirm_by is not None]
+    return LiveRecords(
+        newest=done[-1] if done else None,
+        unfinished=last.base if last.phase is not Phase.LIVE else None,
+        mounted=frozenset({last.id, *(g.id for g in done[-1:])}),
+        confirm_by=min(deadlines, default=None),
+    )
 
 
 @dataclass(frozen=True, slots=True)
