@@ -1,7 +1,7 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check vm torture lint format man bench deb testbed setup install
+.PHONY: help demo check vm torture lint format man bench picture pictures deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,12 @@ man: ## bring the generated part of the manual page up to date
 
 bench: setup ## measure what the documentation promises (root)
 	@/usr/bin/python3 bench/run.py $(ARGS)
+
+picture: setup ## run a short story on a booted machine, for the picture in the README (root)
+	@tools/picture run
+
+pictures: ## draw the documentation's diagrams from docs/*.dot (graphviz)
+	@tools/picture drawings
 
 deb: setup ## build the Debian package into dist/
 	@tools/build-deb dist
