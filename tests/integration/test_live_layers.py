@@ -24,14 +24,13 @@ from tests.integration.trees import (
     build,
     describe,
     mounted,
+    new_case,
     numbers,
-    write_commit,
 )
 
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import mountinfo, mounts, usrview
 from apt_ostree.system.ostree import commit, diff, layers, overlay_commit
-from apt_ostree.system.ostree.repo import Repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
 _limits = settings(
@@ -48,11 +47,7 @@ def _fsck(repo: Path) -> None:
 @given(TREES, TREES)
 @_limits
 def test_a_layer_turns_one_tree_into_another(disk: Path, old, new):
-    work = disk / f"case{next(numbers)}"
-    work.mkdir()
-    path = work / "repo"
-    first, second = write_commit(path, old, work), write_commit(path, new, work)
-    repo = Repo.open(path)
+    work, repo, (first, second) = new_case(disk, old, new)
     difference = diff.diff_commits(repo, first, second)
     repo.checkout(first, work, "old", subpath="/usr")
     repo.checkout(second, work, "new", subpath="/usr")
@@ -67,7 +62,7 @@ def test_a_layer_turns_one_tree_into_another(disk: Path, old, new):
         assert list(flatten(difference)) or difference.own_change
     finally:
         mounts.umount(merged)
-    _fsck(path)
+    _fsck(work / "repo")
     shutil.rmtree(work)
 
 
@@ -120,11 +115,7 @@ def _remove(path: Path) -> None:
 @example(("dir", 0o755, 0, {}), [("put", "a", ("link", "a")), ("remove", "a/a")])
 @_limits
 def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits):
-    work = disk / f"case{next(numbers)}"
-    work.mkdir()
-    path = work / "repo"
-    base = write_commit(path, tree, work)
-    repo = Repo.open(path)
+    work, repo, (base,) = new_case(disk, tree)
     repo.checkout(base, work, "old", subpath="/usr")
     for name in ("upper", "work"):
         (work / name).mkdir()
@@ -143,46 +134,18 @@ def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits)
         subprocess.run(["cp", "-a", merged, full / "usr"], check=True)
     finally:
         mounts.umount(merged)
-    whole = commit.commit_directory(path, full, "full", subject="x", timestamp=0, metadata={})
+    whole = commit.commit_directory(work / "repo", full, "full", subject="x", timestamp=0, metadata={})
     ours = overlay_commit.commit_upper(repo, base, work / "upper", subject="x", metadata={})
     assert diff.diff_commits(repo, whole.checksum, ours) is None
     assert repo.tree_checksums(ours)[0] == repo.tree_checksums(whole.checksum)[0]
-    _fsck(path)
+    _fsck(work / "repo")
     shutil.rmtree(work)
 
 
 # --- the switch
 
-_FILES = 20  # the reader below knows the number, too
-#: Reads a big file, and a package through its directory, until it is told to stop; prints what went wrong.
-_READER = """
-import json, os, signal, sys
-usr, result = sys.argv[1], {"reads": 0, "failed": 0, "mixed": 0}
-running = True
-def stop(*_):
-    global running
-    running = False
-signal.signal(signal.SIGTERM, stop)
-print("reading", flush=True)
-while running:
-    try:
-        text = open(f"{usr}/share/big").read()
-        if len(set(text)) != 1:
-            result["mixed"] += 1
-        fd = os.open(f"{usr}/share/package", os.O_RDONLY | os.O_DIRECTORY)
-        found = set()
-        for number in range(20):
-            part = os.open(f"file{number}", os.O_RDONLY, dir_fd=fd)
-            found.add(os.read(part, 10))
-            os.close(part)
-        os.close(fd)
-        if len(found) != 1:
-            result["mixed"] += 1
-    except OSError as error:
-        result["failed"] += 1
-    result["reads"] += 1
-print(json.dumps(result))
-"""
+_FILES = 20
+_READER = Path(__file__).parent / "programs/read_usr.py"
 
 
 def _generation(top: Path, number: int) -> Path:
@@ -230,7 +193,7 @@ def test_readers_never_miss_a_file_and_never_see_a_mixture(usr: Path):
     _own_peer_group(usr)
     base = _generation(usr.parent, 3)
     directories = [_generation(usr.parent, number) for number in (1, 2)]
-    command = [sys.executable, "-c", _READER, usr]
+    command = [sys.executable, _READER, usr, str(_FILES)]
     readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(4)]
     for reader in readers:
         assert reader.stdout and reader.stdout.readline() == "reading\n"

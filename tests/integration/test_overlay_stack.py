@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.fixtures import hostile
-from tests.integration.trees import TREES, describe, mounted, numbers, write_commit
+from tests.integration.trees import TREES, describe, mounted, new_case
 
 from apt_ostree.core.overlays import edit, stack
 from apt_ostree.errors import AptOstreeError, Refused
@@ -82,11 +82,7 @@ def _copied(view: dict[str, tuple], nodes: dict[str, Node], below: dict[str, Nod
 )
 @example(("dir", 0o755, 0, {}), [(0, {"c/x/y": "one"}), (1, {"c": "one"}), (2, {"c/x/y": None})])
 def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
-    work = disk / f"case{next(numbers)}"
-    work.mkdir()
-    path = work / "repo"
-    base = write_commit(path, tree, work)
-    repo = Repo.open(path)
+    work, repo, (base,) = new_case(disk, tree)
     below = trees.of_base(repo, base, _NAMES)
     known = {}
     for number, (priority, files) in enumerate(wanted):
@@ -170,10 +166,7 @@ def _can_come_in_a_commit(items: Sequence[Item]) -> bool:
 
 def test_hostile_overlays_are_not_activated(disk: Path):
     """As commits, on bases that have what they want to replace: each is refused, with its rule."""
-    work = disk / f"case{next(numbers)}"
-    work.mkdir()
-    plain = write_commit(work / "repo", ("dir", 0o755, 0, {"a": ("file", 0o644, 0, "1")}), work)
-    repo = Repo.open(work / "repo")
+    _work, repo, (plain,) = new_case(disk, ("dir", 0o755, 0, {"a": ("file", 0o644, 0, "1")}))
     count = 1000 if TORTURE else 150
     tried = named = 0
     for number, (rule, items) in enumerate(hostile.hostile(20261123, count)):

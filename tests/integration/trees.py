@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from apt_ostree.system import mounts, usrview
 from apt_ostree.system.ostree import commit
+from apt_ostree.system.ostree.repo import Repo
 
 numbers = itertools.count()
 
@@ -64,6 +65,14 @@ def describe(top: Path) -> dict[str, tuple]:
             row += (path.read_bytes(),)
         found[str(path.relative_to(top))] = row
     return found
+
+
+def new_case(disk: Path, *trees) -> tuple[Path, Repo, list[str]]:
+    """Make a directory with a repository in it; return both, and a commit for each tree."""
+    work = disk / f"case{next(numbers)}"
+    work.mkdir()
+    commits = [write_commit(work / "repo", tree, work) for tree in trees]
+    return work, Repo.open(work / "repo"), commits
 
 
 def write_commit(repo: Path, tree, work: Path) -> str:
