@@ -50,11 +50,29 @@ def machine(new_machine: Callable[..., Machine]) -> Machine:
     return made
 
 
+@pytest.fixture
+def new_vm(new_machine: Callable[..., Machine]) -> Callable[..., Host]:
+    """Boot virtual machines, each from a disk that a container prepared: there, a command takes no time."""
+
+    def boot(prepare: Callable[[Host], None], wanted: Wanted | None = None) -> Host:
+        machine = new_machine(wanted)
+        machine.boot()
+        host = Host(machine)
+        prepare(host)
+        machine.stop()
+        machine.boot(vm=True)
+        return host
+
+    return boot
+
+
 @pytest.fixture(scope="module")
-def disk() -> Iterator[Path]:
-    """The disk of a machine that has its package lists, and the fixture packages in them."""
-    with livehost.prepared_disk() as path:
-        yield path
+def disk() -> Path:
+    """The disk that the module's machines begin with: it has the package lists, with the fixture packages.
+
+    A module whose machines need more overrides this, with livehost.disk_after().
+    """
+    return livehost.prepared_disk()
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +80,15 @@ def shared(disk: Path) -> Iterator[livehost.Shared]:
     """A machine for all tests of a module, each of which has to leave it as it was."""
     with livehost.Shared(disk) as machine:
         yield machine
+
+
+@pytest.fixture
+def host(shared: livehost.Shared) -> Iterator[Host]:
+    """The module's machine; after the test a reset must give back exactly what it showed at first.
+
+    A module whose tests leave something overrides this with a fixture that takes it, and tidies up.
+    """
+    yield from shared.lend()
 
 
 @pytest.fixture
@@ -74,6 +101,8 @@ def own(disk: Path) -> Iterator[Host]:
 
 
 @pytest.fixture
-def overlays(host: Host) -> Overlays:
-    """The overlays of the module's machine."""
-    return Overlays(host)
+def overlays(host: Host) -> Iterator[Overlays]:
+    """The overlays of the module's machine; after the test there are none."""
+    found = Overlays(host)
+    yield found
+    found.clear()

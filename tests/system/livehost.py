@@ -10,8 +10,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,101 +19,48 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
 
+from testbed_lib.common import TestbedError, wait_until
 from testbed_lib.images import Wanted, image
 from testbed_lib.machine import Machine
 
 _numbers = itertools.count(1)
+_at_exit = contextlib.ExitStack()
+atexit.register(_at_exit.close)
 
-#: Prints everything that a live change may touch, as JSON. Digests of files in /usr are remembered by the
-#: name of the repository object that they are; check_clean() verifies that it stands for the content.
-_LOOK = r"""
-import hashlib, json, os, pathlib, re, sqlite3, stat, subprocess
-base, recent = pathlib.Path("/var/lib/testbed/digests.json"), pathlib.Path("/run/testbed-digests.json")
-digests = {}
-for path in (base, recent):
-    if path.exists():
-        digests |= json.loads(path.read_text())
-known = len(digests)
-objects = {}
-for directory in os.scandir("/ostree/repo/objects"):
-    for entry in os.scandir(directory):
-        objects[entry.inode()] = directory.name + entry.name
-mounted = {line.split(" ")[4] for line in open("/proc/1/mountinfo")}
-def describe(path):
-    info = os.lstat(path)
-    row = [stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]
-    if stat.S_ISLNK(info.st_mode):
-        return [*row, os.readlink(path)]
-    if stat.S_ISREG(info.st_mode):
-        name = objects.get(info.st_ino) if path.startswith("/usr/") else None
-        digest = digests.get(name) or hashlib.sha256(pathlib.Path(path).read_bytes()).hexdigest()
-        if name:
-            digests[name] = digest
-        return [*row, digest]
-    return row
-def tree(top):
-    found = {}
-    for where, directories, files in os.walk(top):
-        directories[:] = [name for name in directories if f"{where}/{name}" not in mounted]
-        for name in directories + files:
-            path = f"{where}/{name}"
-            try:
-                found[path] = describe(path)
-            except FileNotFoundError:
-                pass
-    return found
-def lines(*argv):
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout.splitlines()
-etc = tree("/etc")
-usr = tree("/usr")
-if os.access("/usr", os.W_OK):  # unlocked: any Python program writes its caches there
-    usr = {path: row for path, row in usr.items() if "/__pycache__" not in path}
-mounts = []
-for line in open("/proc/1/mountinfo"):
-    words = line.split(" ")
-    if words[4] == "/usr" or words[4].startswith("/usr/"):
-        after = line.split(" - ")[1].split(" ")
-        mounts.append([words[3], words[4], after[0], re.sub("^/dev/loop.*", "/dev/loop", after[1])])
-records = []
-if os.path.exists("/var/lib/apt-ostree/state.db"):
-    db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
-    records = [list(row) for row in db.execute("SELECT id, phase, target FROM generation ORDER BY id")]
-    assert db.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
-if len(digests) != known:
-    (recent if base.exists() else base).write_text(json.dumps(digests))
-listed = lines("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "fx-*")
-units = [line.split()[0] for line in listed]
-print(json.dumps({
-    "usr": hashlib.sha256(json.dumps(usr, sort_keys=True).encode()).hexdigest(),
-    "etc": etc,
-    "state": tree("/var/lib/apt-ostree"),
-    "refs": sorted(lines("ostree", "refs")),
-    "deployments": lines("ostree", "admin", "status"),
-    "mounts": mounts,
-    "records": records,
-    "units": units,
-    "store": sorted(map(str, pathlib.Path("/ostree/apt-ostree").glob("*/*"))),
-}))
-"""
+_PROGRAMS = Path(__file__).parent / "programs"
+#: Before a command: it sees a /sysroot that it can write to.
+WRITABLE_SYSROOT = ("unshare", "-m", "sh", "-euc", 'mount -o remount,rw /sysroot; exec "$@"', "sh")
+#: Before a command: it runs as nobody.
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+_KINDS = {1: "ExternalFailure", 2: "UsageError", 3: "Refused", 4: "NotAuthorized", 130: "Cancelled"}
 
 
-#: As `ostree fsck`, but only of objects that were touched since the disk was prepared: a write through a
-#: hardlink would be seen, in half a second instead of five.
-_CHECK_REPOSITORY = r"""
-import os, pathlib, gi
-gi.require_version("OSTree", "1.0")
-from gi.repository import Gio, OSTree
-repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
-repo.open(None)
-kinds = {"commit": OSTree.ObjectType.COMMIT, "dirtree": OSTree.ObjectType.DIR_TREE,
-         "dirmeta": OSTree.ObjectType.DIR_META, "file": OSTree.ObjectType.FILE}
-since = os.stat("/etc/apt/sources.list").st_ctime
-for where, _directories, files in os.walk("/ostree/repo/objects"):
-    for name in files:
-        stem, _, kind = name.partition(".")
-        if kind in kinds and os.lstat(f"{where}/{name}").st_ctime > since:
-            repo.fsck_object(kinds[kind], where[-2:] + stem, None)
-"""
+def program(name: str, *arguments: str) -> tuple[str, ...]:
+    """Return the command that runs a program of tests/system/programs in a machine, without its file."""
+    text = (_PROGRAMS / name).read_text()
+    if name.endswith(".py"):
+        return ("/usr/bin/python3", "-c", text, *arguments)
+    return ("bash", "-euc", text, name, *arguments)
+
+
+def ask(service: str = "fx-service") -> tuple[str, ...]:
+    """Return the command that asks a fixture service; the answer begins with its version."""
+    return ("curl", "--silent", "--fail", "--unix-socket", f"/run/{service}/socket", "http://x/")
+
+
+def _documents(text: str) -> list[Any]:
+    """Return the JSON documents in a text, which stand there one after the other."""
+    decoder, documents = json.JSONDecoder(), []
+    while text := text.lstrip():
+        document, end = decoder.raw_decode(text)
+        documents.append(document)
+        text = text[end:]
+    return documents
+
+
+def parse_result(text: str) -> Any:
+    """Return the result, or the error, that apt-ostree printed with --json."""
+    return _documents(text)[-1]
 
 
 @dataclass(frozen=True)
@@ -153,10 +99,15 @@ class Host:
         self._shared = shared_peer_group
 
     def run(
-        self, *argv: str, check: bool = True, env: Mapping[str, str] | None = None, timeout: float = 120
+        self,
+        *argv: str,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        input: str | None = None,
+        timeout: float = 120,
     ) -> subprocess.CompletedProcess[str]:
         words = ["env", *(f"{k}={v}" for k, v in env.items()), *argv] if env else argv
-        done = self.machine.exec(*words, timeout=timeout)
+        done = self.machine.exec(*words, input=input.encode() if input is not None else None, timeout=timeout)
         text = subprocess.CompletedProcess(
             done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
         )
@@ -164,22 +115,57 @@ class Host:
             raise AssertionError(f"exit code {done.returncode} from {argv}:\n{text.stdout}{text.stderr}")
         return text
 
+    def run_program(
+        self, name: str, *arguments: str, input: str | None = None, check: bool = True, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program of tests/system/programs."""
+        done = self.run(*program(name, *arguments), input=input, check=False, timeout=timeout)
+        assert not check or done.returncode == 0, f"{name} {arguments}: {done.stdout}{done.stderr}"
+        return done
+
     def sh(self, script: str, *, check: bool = True) -> str:
         return self.run("sh", "-euc", script, check=check).stdout
 
-    def ao(self, *argv: str, code: int = 0, failpoint: str | None = None) -> subprocess.CompletedProcess[str]:
+    def ao(
+        self, *argv: str, code: int = 0, failpoint: str | None = None, timeout: float = 120
+    ) -> subprocess.CompletedProcess[str]:
         """Run apt-ostree, which has to end with this exit code."""
         env = {"APT_OSTREE_FAILPOINT": failpoint} if failpoint else None
-        done = self.run("apt-ostree", *argv, check=False, env=env)
+        done = self.run("apt-ostree", *argv, check=False, env=env, timeout=timeout)
         assert done.returncode == code, f"{argv} {failpoint}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done
 
-    def json(self, *argv: str, code: int = 0) -> list[dict[str, Any]]:
-        """Run apt-ostree with --json and return its events."""
-        return [json.loads(line) for line in self.ao(*argv, "--json", code=code).stdout.splitlines()]
+    def json(self, *argv: str, code: int = 0, timeout: float = 120) -> Any:
+        """Run apt-ostree with --json and return its result, or its error."""
+        return parse_result(self.ao(*argv, "--json", code=code, timeout=timeout).stdout)
+
+    def events(self, *argv: str, timeout: float = 120) -> list[dict[str, Any]]:
+        """Run apt-ostree and return its events; the last one is the result."""
+        return _documents(self.ao(*argv, "--json", timeout=timeout).stdout)
+
+    def failure(self, *argv: str, code: int) -> str:
+        """Run apt-ostree, which has to fail with this exit code; return message, details and hint."""
+        error = self.json(*argv, code=code)
+        assert error["error"] == _KINDS[code]
+        return "\n".join([error["message"], *error["details"], error["hint"] or ""])
+
+    def memory_of_worker(self, verb: str, **arguments: Any) -> int:
+        """Have a worker run a verb; return its peak memory in kB."""
+        request = json.dumps({"verb": verb, "arguments": arguments})
+        done = self.run_program("worker_memory.py", input=f"{request}\n")
+        return int(done.stderr.splitlines()[-1])
+
+    def deployments(self) -> list[dict[str, Any]]:
+        """Return the deployments as `status` shows them, the next one to boot first."""
+        rows: list[dict[str, Any]] = self.json("status")["deployments"]
+        return rows
+
+    def answer(self, service: str = "fx-service") -> str:
+        """Return what a fixture service answers: a line with its version, and its configuration."""
+        return self.run(*ask(service)).stdout
 
     def look(self) -> Look:
-        return Look(**json.loads(self.run("/usr/bin/python3", "-c", _LOOK).stdout))
+        return Look(**json.loads(self.run_program("look.py").stdout))
 
     def shown(self) -> dict[str, Any]:
         """Return what overlays change, and have to give back."""
@@ -197,6 +183,18 @@ class Host:
         )
         return self.sh(script)
 
+    def unit_property(self, unit: str, name: str) -> str:
+        """Return a property of a unit, as `systemctl show` has it."""
+        return self.run("systemctl", "show", f"--property={name}", "--value", unit).stdout.strip()
+
+    def failed_units(self) -> list[str]:
+        return self.sh("systemctl --failed --no-legend --plain").splitlines()
+
+    def installed(self, *patterns: str) -> dict[str, str]:
+        """Return the packages that dpkg knows, or those of these patterns, with their versions."""
+        listed = self.run("dpkg-query", "--show", "--showformat=${Package} ${Version}\\n", *patterns).stdout
+        return dict(line.split() for line in listed.splitlines())
+
     def is_active(self, unit: str) -> bool:
         return self.succeeds(f"systemctl is-active --quiet {unit}")
 
@@ -210,6 +208,13 @@ class Host:
     def commit_of_pending(self) -> str:
         """Return the commit of the deployment that the next boot starts."""
         return self.sh("ostree admin status").split()[1].partition(".")[0]
+
+    def commit_of_booted(self) -> str:
+        return self.sh("ostree admin status | sed -n 's/^[*] [^ ]* \\([0-9a-f]*\\).*/\\1/p'").strip()
+
+    def create_ref(self, ref: str, commit: str) -> None:
+        """Have a ref on a commit, which keeps it."""
+        self.run(*WRITABLE_SYSROOT, "ostree", "refs", f"--create={ref}", commit)
 
     def undeploy(self) -> None:
         """Drop the pending deployment, if there is one."""
@@ -229,15 +234,15 @@ class Host:
 
     def commit(self, ref: str, directory: str) -> None:
         """Commit the booted tree, with a directory laid over it, to a ref."""
-        self.sh(
-            "base=$(ostree admin status | sed -n 's/^[*] [^ ]* \\([0-9a-f]*\\).*/\\1/p');"
-            "unshare -m sh -euc 'mount -o remount,rw /sysroot; ostree commit --repo=/ostree/repo --branch=$0"
-            f" --owner-uid=0 --owner-gid=0 --tree=ref=$1 --tree=dir=$2 >/dev/null' {ref} $base {directory}"
+        trees = (f"--tree=ref={self.commit_of_booted()}", f"--tree=dir={directory}")
+        owner = ("--owner-uid=0", "--owner-gid=0")
+        self.run(
+            *WRITABLE_SYSROOT, "ostree", "commit", "--repo=/ostree/repo", f"--branch={ref}", *owner, *trees
         )
 
     def check_clean(self) -> None:
         """What must hold after anything: the repository is sound, files are as dpkg knows them."""
-        self.run("/usr/bin/python3", "-c", _CHECK_REPOSITORY)
+        self.run_program("check_repository.py")
         verified = self.run("dpkg", "--verify", check=False).stdout.splitlines()
         assert [line for line in verified if " c /etc/" not in line] == []
 
@@ -255,7 +260,7 @@ def check_refused_here(*words: str) -> None:
         check=False,
     )
     assert done.returncode == 3
-    assert json.loads(done.stdout.splitlines()[-1])["error"] == "Refused"
+    assert parse_result(done.stdout)["error"] == "Refused"
 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
@@ -284,42 +289,47 @@ def booted(disk: Path, *, shared_peer_group: bool = False) -> Iterator[Host]:
 
 
 @contextlib.contextmanager
-def prepared_disk() -> Iterator[Path]:
-    """Give the disk of a machine that has its package lists, and nothing but the fixture packages in them."""
-    yield _prepared()._disk()
+def disk_after(prepare: Callable[[Host], None], disk: Path) -> Iterator[Path]:
+    """Give a copy of a disk after a machine booted from it, was prepared and shut down."""
+    with booted(disk) as host:
+        prepare(host)
+        host.machine.stop()
+        yield host.machine._disk()
 
 
 @functools.cache
-def _prepared() -> Machine:
-    """Prepare a machine, once for all tests of this process, which removes it when it ends."""
-    machine = Machine(f"run-{os.getpid()}-prepared")
-    atexit.register(machine.remove)
-    machine.create_disk(image(Wanted()))
-    machine.boot()
-    host = Host(machine)
+def prepared_disk() -> Path:
+    """Return the disk of a machine that has its package lists, with nothing but the fixture packages in them.
+
+    It is made once for all tests of this process, which removes it when it ends.
+    """
+    return _at_exit.enter_context(disk_after(_prepare, image(Wanted())))
+
+
+def _prepare(host: Host) -> None:
     host.sh(": >/etc/apt/sources.list")
     host.suites("stable")
     host.ao("install", "--dry-run", "fx-hello")
     host.look()  # so that every copy of the disk knows the digests of the base
-    machine.stop()
-    return machine
+
+
+def unit_steps(plan: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
+    """Return what a plan does with units: (action, whether it is done) by unit."""
+    return {step["unit"]: (step["action"], step["acts"]) for step in plan["units"]}
 
 
 def wait_for(host: Host, script: str, seconds: float = 60) -> None:
     """Wait until a shell command in the machine succeeds."""
-    end = time.monotonic() + seconds
-    while not host.succeeds(script):
-        assert time.monotonic() < end, script
-        time.sleep(0.05)
+    try:
+        wait_until(lambda: host.succeeds(script), seconds=seconds, what=script)
+    except TestbedError as error:
+        raise AssertionError(str(error)) from error
 
 
 def wait_for_stopped_worker(host: Host, unit: str) -> tuple[str, str]:
     """Wait until the worker of a background command stopped at its failpoint; return the pids of both."""
-    wait_for(
-        host,
-        f"p=$(systemctl show -p MainPID --value {unit}); grep -q '(stopped)' /proc/$(pgrep -P $p)/status",
-    )
-    client = host.sh(f"systemctl show -p MainPID --value {unit}").strip()
+    client = host.unit_property(unit, "MainPID")
+    wait_for(host, f"grep -q '(stopped)' /proc/$(pgrep -P {client})/status")
     return client, host.sh(f"pgrep -P {client}").strip()
 
 
@@ -350,6 +360,7 @@ class Shared:
             self._first = self._host.look()
         host, self._host = self._host, None  # until it proves to be as it was
         yield host
+        host.suites("stable")
         host.reset()
         assert self._first
         same(self._first.system(), host.look().system())

@@ -13,12 +13,6 @@ from tests.system.livehost import Host
 
 #: Where files lie in the machine before an overlay takes them.
 _SOURCES = "/run/overlay-sources"
-_READ = """
-import json, os, sys
-def text(path):
-    return open(path).read() if os.path.isfile(path) else None
-print(json.dumps({path: text(path) for path in sys.argv[1:]}))
-"""
 
 
 class Overlays:
@@ -29,11 +23,11 @@ class Overlays:
 
     def __call__(self, *words: str, code: int = 0) -> dict[str, Any]:
         """Run usroverlay, which has to end with this exit code; return its result, or its error."""
-        return self.host.json("usroverlay", *words, code=code)[-1]
+        return self.host.json("usroverlay", *words, code=code)
 
     def read(self, *words: str) -> Any:
         """Return what --list, --diff or --history tells."""
-        return json.loads(self.host.ao("usroverlay", *words, "--json").stdout)
+        return self.host.json("usroverlay", *words)
 
     def list(self) -> dict[str, dict[str, Any]]:
         """Return the overlays by their names, the topmost first."""
@@ -66,8 +60,7 @@ class Overlays:
 
 def texts(host: Host, paths: Iterable[str]) -> dict[str, str | None]:
     """Return what files hold; None for those that are not there."""
-    done = host.run("/usr/bin/python3", "-c", _READ, *paths)
-    found: dict[str, str | None] = json.loads(done.stdout)
+    found: dict[str, str | None] = json.loads(host.run_program("texts.py", *paths).stdout)
     return found
 
 

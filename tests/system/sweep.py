@@ -13,51 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.system import livehost
-from tests.system.livehost import Host, Look, same
+from tests.system.livehost import WRITABLE_SYSROOT, Host, Look, same
 
 SOURCE = Path(__file__).parents[2] / "src/apt_ostree"
 PACKAGES = ("fx-service", "fx-user", "fx-conf")
 TORTURE = bool(os.environ.get("APT_OSTREE_TORTURE"))
 SEED = int(os.environ.get("APT_OSTREE_TORTURE_SEED", "20261123"))
 COUNT = int(os.environ.get("APT_OSTREE_TORTURE_COUNT", "0" if TORTURE else "2"))  # of each verb; 0: all
-
-#: A worker that runs its request and prints the failpoints it passes.
-_TRACE = """
-import sys
-from apt_ostree.system import failpoints
-failpoints.failpoint = lambda name: print(name, file=sys.stderr, flush=True)
-from apt_ostree import worker
-sys.exit(worker.main())
-"""
-
-#: Prints, as JSON, what a Look leaves out: what the service answers, and what might be left behind.
-_SERVES = r"""
-import glob, hashlib, json, os, sqlite3, subprocess, time
-def run(*argv):
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True).stdout.strip()
-active, answer = run("systemctl", "is-active", "fx-service"), ""
-for _attempt in range(100 if active == "active" else 1):  # it listens a moment after it was started
-    answer = run("curl", "--silent", "--max-time", "5", "--unix-socket", "/run/fx-service/socket", "http://x/")
-    if answer:
-        break
-    time.sleep(0.1)
-unconfirmed, overlays = [], []
-if os.path.exists("/var/lib/apt-ostree/state.db"):
-    db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
-    unconfirmed = [row[0] is not None for row in db.execute("SELECT confirm_by FROM generation ORDER BY id")]
-    for name, commit, enabled in db.execute("SELECT id, \"commit\", enabled FROM overlay ORDER BY id"):
-        listed = run("ostree", "ls", "-R", "-C", commit)
-        overlays.append([name, enabled, hashlib.sha256(listed.encode()).hexdigest()])
-        assert run("ostree", "rev-parse", "apt-ostree/overlay/" + name) == commit
-places = [line.split(" ")[4] for line in open("/proc/1/mountinfo")]
-print(json.dumps({
-    "service": [active, answer.split()[:1]],
-    "unconfirmed": unconfirmed,
-    "overlays": overlays,
-    "mount points": sorted(p for p in places if not p.startswith(("/run/credentials/", "/run/user/"))),
-    "scratch": glob.glob("/ostree/apt-ostree/view-*"),
-}))
-"""
 
 #: The sweep itself changes what is offered.
 _SOURCES = "/etc/apt/sources.list.d/testbed.sources"
@@ -174,7 +136,7 @@ class Sweep:
         self._without_overlays()
         host.ao("apply-live", "--reset")
         # What a run prepared before it was killed stays until the next boot, and would spare this one a step.
-        host.sh("unshare -m sh -euc 'mount -o remount,rw /sysroot; rm -rf /sysroot/ostree/apt-ostree/layers'")
+        host.run(*WRITABLE_SYSROOT, "rm", "-rf", "/sysroot/ostree/apt-ostree/layers")
         match state:
             case "overlays" | "given-back":
                 self._offer("stable")
@@ -234,8 +196,7 @@ class Sweep:
             self.host.undeploy()
             self.host.ao("install", *PACKAGES)
         if version not in self._pinned:
-            pin = f"ostree refs --create=test/{version} {self.host.commit_of_pending()}"
-            self.host.sh(f"unshare -m sh -euc 'mount -o remount,rw /sysroot; {pin}'")
+            self.host.create_ref(f"test/{version}", self.host.commit_of_pending())
             self._pinned.add(version)
 
     def _show(self, *versions: str, stop: int | None = None) -> None:
@@ -254,17 +215,14 @@ class Sweep:
             verb = VERBS[name]
             self.ready(verb.ready)
             before = self.shown()
-            done = self.host.machine.exec(
-                "/usr/bin/python3", "-c", _TRACE, input=json.dumps(verb.request).encode() + b"\n", timeout=120
-            )
-            assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
-            passed = [line for line in done.stderr.decode().splitlines() if line in failpoints()]
+            done = self.host.run_program("trace_failpoints.py", input=f"{json.dumps(verb.request)}\n")
+            passed = [line for line in done.stderr.splitlines() if line in failpoints()]
             self._known[name] = (before, self.shown(), passed)
         return self._known[name]
 
     def shown(self) -> Shown:
         """What makes a state: all but numbers of generations and commits, which are new every time."""
-        serves = json.loads(self.host.run("/usr/bin/python3", "-c", _SERVES).stdout)
+        serves = json.loads(self.host.run_program("serves.py").stdout)
         return _comparable(self.host.look()) | serves
 
     def state(self, before: Shown, after: Shown) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,13 +31,12 @@ RARE = {
 
 
 @pytest.fixture(scope="module")
-def sweep() -> Iterator[Sweep]:
+def sweep(disk: Path) -> Iterator[Sweep]:
     """A machine for the whole sweep; each verb is run there undisturbed first, to know what is right."""
-    with livehost.prepared_disk() as disk:
-        found = Sweep(disk)
-        found.begin()
-        yield found
-        found.end()
+    found = Sweep(disk)
+    found.begin()
+    yield found
+    found.end()
 
 
 def _run_cases(sweep: Sweep, cases: list[tuple[str, Callable[[random.Random], None]]]) -> None:

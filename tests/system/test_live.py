@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import concurrent.futures
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.system import livehost
-from tests.system.livehost import Host, same, wait_for, wait_for_stopped_worker
+from tests.system.livehost import (
+    NOBODY,
+    WRITABLE_SYSROOT,
+    Host,
+    same,
+    wait_for,
+    wait_for_stopped_worker,
+)
 
 SERVICE = "fx-service.service"
-ASK = ("curl", "--silent", "--fail", "--unix-socket", "/run/fx-service/socket", "http://x/")
-
-
-@pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; after the test a reset must give back exactly what it showed at first."""
-    yield from shared.lend()
 
 
 # --- refusing and planning touch nothing
@@ -27,7 +26,7 @@ def host(shared: livehost.Shared) -> Iterator[Host]:
 def test_dry_run_changes_nothing(host: Host):
     host.ao("install", "fx-service")
     before = host.look()
-    result = host.json("apply-live", "--dry-run")[-1]
+    result = host.json("apply-live", "--dry-run")
     assert result["changed"] and not result["live"]
     assert [p["name"] for p in result["plan"]["packages"]["added"]] == ["fx-service"]
     same(before.everything(), host.look().everything())
@@ -42,10 +41,10 @@ def test_a_dry_run_of_both_halves_plans_what_the_run_does(host: Host):
     ):
         host.suites(*suites)
         before = host.look()
-        planned = host.json(*words, "--dry-run")[-1]
+        planned = host.json(*words, "--dry-run")
         assert planned["changed"] and not planned["staged"] and not planned["live"]
         same(before.everything(), host.look().everything())
-        done = host.json(*words)[-1]
+        done = host.json(*words)
         for result in (planned, done):
             del result["plan"]["target"]  # a commit has the time at which it was written
         assert done["plan"] == planned["plan"]
@@ -58,7 +57,7 @@ def test_replacement_is_refused_with_counts_and_names(own: Host):
     own.suites("stable", "updates")
     own.ao("upgrade")
     before = own.look()
-    error = own.json("apply-live", code=3)[-1]
+    error = own.json("apply-live", code=3)
     assert error["error"] == "Refused"
     details = "\n".join(error["details"])
     assert "2" in details and "fx-hello" in details and "fx-conf" in details
@@ -94,9 +93,9 @@ def test_unknown_target(host: Host, target: str):
 
 
 def test_target_that_is_no_system(host: Host):
-    host.sh(
-        "mkdir -p /var/tmp/x/etc && unshare -m sh -c 'mount -o remount,rw /sysroot &&"
-        " ostree commit --repo=/ostree/repo --branch=x --tree=dir=/var/tmp/x'"
+    host.sh("mkdir -p /var/tmp/x/etc")
+    host.run(
+        *WRITABLE_SYSROOT, "ostree", "commit", "--repo=/ostree/repo", "--branch=x", "--tree=dir=/var/tmp/x"
     )
     before = host.look()
     host.ao("apply-live", "--target", "x", code=2)
@@ -109,7 +108,7 @@ def test_nothing_pending_is_refused(host: Host):
 
 def test_not_root(host: Host):
     for words in (("apply-live",), ("apply-live", "--reset"), ("install", "-A", "-y", "fx-hello")):
-        done = host.run("setpriv", "--reuid=nobody", "--clear-groups", "apt-ostree", *words, check=False)
+        done = host.run(*NOBODY, "apt-ostree", *words, check=False)
         assert done.returncode == 4
 
 
@@ -118,9 +117,9 @@ def test_not_root(host: Host):
 
 def test_install_starts_the_service_and_reset_ends_it(host: Host):
     before = host.look()
-    result = host.json("install", "-A", "-y", "fx-service")[-1]
+    result = host.json("install", "-A", "-y", "fx-service")
     assert result["live"] and result["staged"]
-    assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert host.answer() == "1.0\ngreeting=hello\n"
     live = host.look()
     assert len(live.mounts) == len(before.mounts) + 1
     assert live.records[-1][1:] == ["live", result["commit"]]
@@ -159,7 +158,7 @@ def test_upgrade_of_configuration(own: Host):
     own.sh("cd /etc/fx-conf; echo mine >>main.conf; rm constant.conf; echo extra >extra.conf")
     own.suites("stable", "updates")
     before = own.look()
-    plan = own.json("upgrade", "-A", "-y")[-1]["plan"]
+    plan = own.json("upgrade", "-A", "-y")["plan"]
     actions = {step["path"]: step["action"] for step in plan["etc"]}
     assert actions == {
         "fx-conf/main.conf": "keep", "fx-conf/new.conf": "write", "fx-conf/old.conf": "remove"
@@ -207,23 +206,23 @@ def test_user_added_between_apply_and_reset_without_accounts_in_the_change(own: 
 
 def test_second_apply_on_top_of_the_first(host: Host):
     host.ao("install", "-A", "-y", "fx-service")
-    pid = host.sh(f"systemctl show -p MainPID --value {SERVICE}")
+    pid = host.unit_property(SERVICE, "MainPID")
     one = host.look()
     host.ao("install", "-A", "-y", "fx-hello", "fx-set-40")
     two = host.look()
     assert len(two.mounts) == len(one.mounts) and len(two.records) == 2
     assert host.sh("fx-hello; fx-many-040") == "hello 1.0\nfx-many-040 1.0\n"
-    assert host.sh(f"systemctl show -p MainPID --value {SERVICE}") == pid
+    assert host.unit_property(SERVICE, "MainPID") == pid
 
 
 def test_target(host: Host):
     host.ao("install", "fx-service")
     commit = host.commit_of_pending()
-    host.sh(f"unshare -m sh -c 'mount -o remount,rw /sysroot; ostree refs --create=kept {commit}'")
+    host.create_ref("kept", commit)
     host.undeploy()
     host.ao("apply-live", "--target", commit)
     assert host.is_active(SERVICE)
-    booted = host.sh("ostree admin status").split()[2].partition(".")[0]
+    booted = host.commit_of_booted()
     host.ao("apply-live", "--target", booted, code=3)
     host.ao("apply-live", "--target", booted, "--allow-replacement")
     assert not host.is_active(SERVICE)
@@ -249,12 +248,7 @@ def test_types_change_live(own: Host):
 
 def test_types_change_in_etc(own: Host):
     """Directories of /etc become files and the other way round, also with files of the administrator."""
-    own.sh(
-        "cd /var/tmp; mkdir -p one/usr/etc/fx/dir/sub one/usr/etc/fx/kept; cd one/usr/etc/fx;"
-        "echo 1 | tee file dir/sub/inner kept/inner; ln -s file link;"
-        "cd /var/tmp; mkdir -p two/usr/etc/fx/file two/usr/etc/fx/link; cd two/usr/etc/fx;"
-        "echo 2 | tee dir kept file/inner link/inner"
-    )
+    own.run_program("types_in_etc.sh")
     own.commit("one", "/var/tmp/one")
     own.commit("two", "/var/tmp/two")
     own.ao("apply-live", "--target", "one")
@@ -285,7 +279,7 @@ def test_unlocked(own: Host, how: tuple[str, ...]):
     own.run(*writable, f"{prefix} echo edited >/usr/share/fx-edit; rm /usr/share/common-licenses/GPL-3")
     before = own.look()
     own.ao("install", "-A", "-y", "fx-service")
-    assert own.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert own.answer() == "1.0\ngreeting=hello\n"
     assert own.sh("cat /usr/share/fx-edit") == "edited\n"
     assert not own.exists("/usr/share/common-licenses/GPL-3")
     own.ao("install", "-A", "-y", "fx-hello")
@@ -349,12 +343,12 @@ def test_shared_peer_group_stacks_and_resets(disk: Path):
         before = host.look()
         for package in ("fx-service", "fx-hello", "fx-conf"):
             host.ao("install", "-A", "-y", package)
-        assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+        assert host.answer() == "1.0\ngreeting=hello\n"
         host.ao("apply-live", "--reset")
         same(before.system(), host.look().system())
         host.ao("apply-live")
         host.ao("uninstall", "-A", "-y", "fx-service", failpoint="act.switched=error", code=1)
-        assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+        assert host.answer() == "1.0\ngreeting=hello\n"
         host.ao("apply-live", "--reset")
         same(before.system(), host.look().system())
         host.check_clean()
@@ -392,7 +386,7 @@ def test_reboot_into_what_was_applied(own: Host):
     own.sh("echo mine >>/etc/fx-conf/main.conf; rm /etc/fx-conf/old.conf")
     own.reboot()
     assert own.contents_of_usr() == live
-    assert own.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert own.answer() == "1.0\ngreeting=hello\n"
     assert own.sh("tail -n 1 /etc/fx-conf/main.conf; ls /etc/fx-conf") == "mine\nconstant.conf\nmain.conf\n"
     _assert_no_trace(own)
 
@@ -457,7 +451,7 @@ def _interrupt(host: Host, client: str, worker: str) -> None:
 
 def _exit_code(host: Host, name: str) -> int:
     wait_for(host, f"systemctl show -p SubState --value {name} | grep -qE 'exited|failed'")
-    code = int(host.sh(f"systemctl show -p ExecMainStatus --value {name}"))
+    code = int(host.unit_property(name, "ExecMainStatus"))
     host.sh(f"systemctl stop {name}; systemctl reset-failed {name} 2>/dev/null || true")
     return code
 
@@ -478,9 +472,9 @@ def test_interrupt_undoes(host: Host, point: str):
 
 def test_apply_live_catches_up_with_what_is_pending(host: Host):
     host.ao("install", "fx-hello")
-    again = host.json("install", "-A", "--idempotent", "fx-hello")[-1]
+    again = host.json("install", "-A", "--idempotent", "fx-hello")
     assert again["live"] and host.run("fx-hello").stdout == "hello 1.0\n"
-    assert not host.json("install", "-A", "--idempotent", "fx-hello")[-1]["changed"]
+    assert not host.json("install", "-A", "--idempotent", "fx-hello")["changed"]
 
 
 def test_a_second_caller_waits(host: Host):
@@ -517,7 +511,7 @@ def test_worker_outlives_its_client(host: Host):
     cli, worker = wait_for_stopped_worker(host, "cut")
     host.sh(f"kill -KILL {cli}; kill -CONT {worker}")
     wait_for(host, f"! test -d /proc/{worker}")
-    assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert host.answer() == "1.0\ngreeting=hello\n"
     assert host.look().records[-1][1] == "live"
     host.sh("systemctl reset-failed cut 2>/dev/null || systemctl stop cut")
 
@@ -548,7 +542,7 @@ def test_full_disk(own: Host):
            "dd if=/dev/zero of=/var/tmp/more bs=4k 2>/dev/null || true; df /var | tail -1")  # fmt: skip
     own.ao("apply-live", code=3)
     for words in (("apply-live", "--force"), ("install", "-A", "-y", "fx-hello")):
-        error = own.json(*words, code=1)[-1]
+        error = own.json(*words, code=1)
         assert error["error"] == "ExternalFailure", error
     own.sh("rm /var/tmp/fill /var/tmp/more")
     after = own.look()

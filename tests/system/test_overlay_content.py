@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 import pytest
 from testbed_lib.machine import Machine
 
-from tests.system import livehost
-from tests.system.livehost import Host, same, wait_for
+from tests.system.livehost import Host, ask, same, unit_steps, wait_for
 from tests.system.overlayhost import Overlays, configure, texts
 
 SITE = "/etc/site.conf"
 TOOL = "/usr/bin/fx-tool"
 CONF = "/etc/fx-service.conf"
-ASK = ("curl", "--silent", "--unix-socket", "/run/fx-service/socket", "http://x/")
 
 
 @pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; without overlays it must show exactly what it showed at first."""
-    lent = shared.lend()
-    machine = next(lent)
-    yield machine
-    machine.sh("rm -rf /etc/apt-ostree")
-    Overlays(machine).clear()
-    next(lent, None)
+def overlays(host: Host, overlays: Overlays) -> Iterator[Overlays]:
+    """The overlays of the module's machine, which the configuration of a test does not keep from going."""
+    yield overlays
+    host.sh("rm -rf /etc/apt-ostree")
 
 
 # --- templates, values, conditions, inheritance
@@ -171,29 +164,23 @@ def test_an_overlay_for_a_user_only_adds(host: Host, overlays: Overlays):
 @pytest.fixture
 def service(host: Host) -> Host:
     host.ao("install", "-A", "-y", "fx-service")
-    assert host.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert host.answer() == "1.0\ngreeting=hello\n"
     return host
-
-
-def _steps(plan: dict[str, object]) -> dict[str, tuple[str, bool]]:
-    units = plan["units"]
-    assert isinstance(units, list)
-    return {step["unit"]: (step["action"], step["acts"]) for step in units}
 
 
 def test_services_are_treated_as_with_a_packages_update(service: Host, overlays: Overlays):
     before = service.look()
     result = overlays.new("web", {CONF: "greeting=theirs\n"})
-    assert _steps(result["plan"]) == {"fx-service.service": ("restart", False)}
-    assert service.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert unit_steps(result["plan"]) == {"fx-service.service": ("restart", False)}
+    assert service.answer() == "1.0\ngreeting=hello\n"
     result = overlays.put("web", {CONF: "greeting=ours\n"}, "--restart-services")
-    assert _steps(result["plan"]) == {"fx-service.service": ("restart", True)}
-    assert service.run(*ASK).stdout == "1.0\ngreeting=ours\n"
+    assert unit_steps(result["plan"]) == {"fx-service.service": ("restart", True)}
+    assert service.answer() == "1.0\ngreeting=ours\n"
     overlays("--disable=web", "--restart-services")
-    assert service.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert service.answer() == "1.0\ngreeting=hello\n"
     same({"etc": before.etc, "usr": before.usr}, {"etc": service.look().etc, "usr": service.look().usr})
     service.ao("rollback", "--live", "--restart-services=needed")
-    assert service.run(*ASK).stdout == "1.0\ngreeting=ours\n"
+    assert service.answer() == "1.0\ngreeting=ours\n"
 
 
 def test_an_overlay_with_which_a_service_does_not_run_is_undone(service: Host, overlays: Overlays):
@@ -201,7 +188,7 @@ def test_an_overlay_with_which_a_service_does_not_run_is_undone(service: Host, o
     daemon = {"/usr/libexec/fx-service/daemon": "#!/bin/sh\nexit 1\n"}
     told = overlays.put("bad", daemon, "--create", "--restart-services", code=1)
     assert "fx-service" in told["message"]
-    assert service.run(*ASK).stdout == "1.0\ngreeting=hello\n"
+    assert service.answer() == "1.0\ngreeting=hello\n"
     assert overlays.list() == {}
     same(before.system(), service.look().system())
     service.sh("mkdir -p /etc/apt-ostree/health.d;"
@@ -218,9 +205,9 @@ def test_what_nobody_confirms_is_undone(service: Host, overlays: Overlays):
     before = service.look()
     recorded = overlays.list()["web"]["commit"]
     overlays.put("web", {TOOL: "2\n", CONF: "greeting=2\n"}, "--restart-services", "--confirm-within=3s")
-    assert service.run(*ASK).stdout == "1.0\ngreeting=2\n"
+    assert service.answer() == "1.0\ngreeting=2\n"
     wait_for(service, f"grep -q 1 {TOOL}")
-    wait_for(service, f"{' '.join(ASK)} | grep -q hello")
+    wait_for(service, f"{' '.join(ask())} | grep -q hello")
     wait_for(service, "! pgrep -f '[a]pt-ostree recover'")
     assert overlays.list()["web"]["commit"] == recorded
     same(before.system(), service.look().system())
@@ -228,7 +215,7 @@ def test_what_nobody_confirms_is_undone(service: Host, overlays: Overlays):
     service.ao("confirm")
     service.sh("sleep 6")
     assert texts(service, (TOOL,)) == {TOOL: "3\n"}
-    entries = json.loads(service.ao("history", "--json").stdout)
+    entries = service.json("history")
     assert [e["outcome"] for e in entries if "--name=web" in e["verb"]][-2:] == ["unconfirmed", "live"], (
         entries
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.system import livehost
-from tests.system.livehost import Host, same
+from tests.system.livehost import WRITABLE_SYSROOT, Host, program, same
 from tests.system.overlayhost import Overlays, configure, texts
 from tests.system.sweep import SEED, TORTURE
 
@@ -19,15 +19,12 @@ PLACE = "/var/lib/apt-ostree/overlays/backup"
 
 
 @pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; without overlays and backups it must show exactly what it showed at first."""
-    lent = shared.lend()
-    machine = next(lent)
-    yield machine
-    Overlays(machine).clear()
-    Overlays(machine)("--cleanup")
-    machine.sh(f"rm -rf {PLACE} /etc/apt-ostree /root/.gnupg")
-    next(lent, None)
+def host(host: Host) -> Iterator[Host]:
+    """The module's machine, without what overlays leave when they are removed."""
+    yield host
+    host.reset()  # so that nothing needs the objects that a test has damaged
+    Overlays(host)("--cleanup")
+    host.sh(f"rm -rf {PLACE} /etc/apt-ostree /root/.gnupg")
 
 
 # --- history
@@ -60,8 +57,7 @@ def test_what_was_once_can_be_had_again(host: Host, overlays: Overlays):
     overlays("--enable=web")
     assert texts(host, (ONE, TWO)) == {ONE: "1\n", TWO: "1\n"}
     before = host.look()
-    booted = host.sh("ostree admin status | sed -n 's/^[*] [^ ]* \\([0-9a-f]*\\).*/\\1/p'").strip()
-    for commit in (booted, "0" * 64, "apt-ostree/past/system/web/99"):
+    for commit in (host.commit_of_booted(), "0" * 64, "apt-ostree/past/system/web/99"):
         assert overlays(f"--restore={commit}", code=2)["error"] == "UsageError"
     same(before.everything(), host.look().everything())
     assert newest in {row["commit"] for row in overlays.read("--history", "--name=web")}
@@ -123,9 +119,7 @@ def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, own: 
     there.new("web", {ONE: "content that is looked for\n"})
     own.ao("usroverlay", "--backup=/run/good.ovl", "--name=web")
     _copied(own, host, "/run/good.ovl")
-    host.sh("cd /run; head -c 2000 good.ovl >short.ovl; echo text >text.ovl; mkdir empty links;"
-            "tar -xf good.ovl; mv repo bad; find bad -name '*.filez' | while read f; do echo x >$f; done;"
-            "ln -s /etc/shadow links/repo; tar -cf links.ovl -C links repo")  # fmt: skip
+    host.run_program("bad_backups.sh")
     codes = {"nothing.ovl": 2, "text.ovl": 2, "short.ovl": 2, "empty": 2, "links.ovl": 3, "bad": 1}
     for name, code in codes.items():
         told = overlays(f"--restore=/run/{name}", "--allow-unsigned", code=code)
@@ -150,33 +144,6 @@ def test_what_is_no_good_backup_is_refused(host: Host, overlays: Overlays, own: 
 
 # --- damage
 
-#: Damages an object: KIND, HOW, WHOSE (a ref, or the commit that is shown), PATH in that.
-_DAMAGE = r"""
-import os, sqlite3, sys, gi
-gi.require_version("OSTree", "1.0")
-from gi.repository import Gio, OSTree
-kind, how, whose, where = sys.argv[1:]
-repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
-repo.open(None)
-if whose == "view":
-    db = sqlite3.connect("file:/var/lib/apt-ostree/state.db?mode=ro", uri=True)
-    commit = db.execute("SELECT target FROM generation ORDER BY id DESC").fetchone()[0]
-else:
-    commit = repo.resolve_rev(whose, False)[1]
-file = repo.read_commit(commit, None)[1].resolve_relative_path(where)
-file.ensure_resolved()
-checksum = {"commit": lambda: commit, "dirtree": file.tree_get_contents_checksum,
-            "dirmeta": file.tree_get_metadata_checksum, "file": file.get_checksum}[kind]()
-path = f"/sysroot/ostree/repo/objects/{checksum[:2]}/{checksum[2:]}.{kind}"
-if how == "missing":
-    os.unlink(path)
-elif how == "empty":
-    open(path, "w").close()
-else:
-    data = bytearray(open(path, "rb").read())
-    data[len(data) // 2] ^= 1
-    open(path, "r+b").write(data)
-"""
 DAMAGES = [
     (kind, how)
     for kind in ("commit", "dirtree", "dirmeta", "file")
@@ -193,8 +160,7 @@ WEB = "apt-ostree/overlay/system/web"
 
 def _damage(host: Host, kind: str, how: str, whose: str = WEB, path: str | None = None) -> None:
     where = path or (f"usr/{OWN}/file" if kind == "file" else f"usr/{OWN}")
-    script = f"mount -o remount,rw /sysroot; exec /usr/bin/python3 - {kind} {how} {whose} {where}"
-    host.machine.exec("unshare", "-m", "sh", "-euc", script, input=_DAMAGE.encode(), check=True)
+    host.run(*WRITABLE_SYSROOT, *program("damage_object.py", kind, how, whose, where))
 
 
 def _made(overlays: Overlays) -> dict[str, str | None]:
@@ -380,7 +346,7 @@ def test_a_boot_goes_on_without_what_is_damaged(own: Host, kind: str, how: str):
     rows = overlays.list()
     assert not rows["web"]["enabled"] and rows["good"]["shown"]
     assert texts(own, (*files, ONE)) == {**dict.fromkeys(files), ONE: "good\n"}
-    assert not own.sh("systemctl --failed --no-legend --plain").split()
+    assert own.failed_units() == []
     assert "--check" in overlays("--enable=web", code=1)["hint"]
     overlays("--remove", "--name=web")
     overlays("--cleanup")

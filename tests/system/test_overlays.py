@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 import random
 from collections.abc import Iterator
 
 import pytest
 
-from tests.system import livehost
 from tests.system.livehost import Host, same
 from tests.system.overlayhost import Model, Overlays, texts
 from tests.system.sweep import SEED, TORTURE
@@ -17,17 +15,6 @@ from tests.system.sweep import SEED, TORTURE
 LICENSE = "/usr/share/common-licenses/GPL-3"  # a file of the base
 ISSUE = "/etc/issue"  # the same, in /etc
 RECOVER = "apt-ostree-recover.service"
-
-
-@pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; without overlays it must show exactly what it showed at first."""
-    lent = shared.lend()
-    machine = next(lent)
-    yield machine
-    Overlays(machine).clear()
-    next(lent, None)
-    Overlays(machine).clear()  # whatever the reset has made of them is the business of one test alone
 
 
 # --- the examples of the product's description
@@ -159,7 +146,7 @@ def test_what_was_removed_by_hand_stays_removed(own: Host, how: str):
     own.sh("rm /etc/inputrc; echo mine >>/etc/issue; sync")
     before = own.shown()
     if how == "rollback":
-        planned = json.loads(own.ao("rollback", "--live", "0", "--dry-run", "--json").stdout.splitlines()[-1])
+        planned = own.json("rollback", "--live", "0", "--dry-run")
         kept = {step["path"] for step in planned["plan"]["etc"] if step["action"] == "keep"}
         assert kept == {"inputrc", "issue"}
         own.ao("rollback", "--live", "0")
@@ -315,7 +302,7 @@ def test_what_a_boot_makes_of_overlays(host: Host, overlays: Overlays, how: str)
         assert host.sh("cat /run/fx-stays/*") == "stays\nconf\n"
         assert _moment(host, RECOVER, "ExecMainExit") < _moment(host, "fx-stays", "ExecMainStart")
         assert _moment(host, RECOVER, "ExecMainExit") < _moment(host, "sysinit.target", "ActiveEnter")
-        assert not host.sh("systemctl --failed --no-legend --plain").split()
+        assert host.failed_units() == []
         host.ao("rollback", "--live", code=3)  # nothing was changed since the boot
         _make_all_kinds(host, overlays)
         host.ao("rollback", "--live", "0")  # how the boot began: with what persists
@@ -329,7 +316,7 @@ def test_what_a_boot_makes_of_overlays(host: Host, overlays: Overlays, how: str)
 
 
 def _moment(host: Host, unit: str, event: str) -> int:
-    return int(host.sh(f"systemctl show -p {event}TimestampMonotonic --value {unit}"))
+    return int(host.unit_property(unit, f"{event}TimestampMonotonic"))
 
 
 def test_nothing_of_an_overlay_gets_into_a_new_deployment(own: Host):
@@ -379,7 +366,7 @@ def test_an_overlay_that_keeps_a_boot_from_succeeding_is_disabled(own: Host):
     }  # fmt: skip
     assert own.is_active("boot-complete.target") and own.exists("/etc/fx-good.conf")
     assert not own.exists("/usr/lib/systemd/system/fx-fails.service")
-    entries = json.loads(own.ao("history", "--json").stdout)
+    entries = own.json("history")
     said = [
         entry["message"] for entry in entries if entry["verb"] == "boot" and "system/bad" in entry["message"]
     ]
@@ -427,7 +414,7 @@ def test_a_base_that_changes_what_overlays_have(own: Host):
         assert overlays.list()["disable"]["enabled"] and not overlays.list()["disable"]["shown"]
 
     own.suites("stable", "updates")
-    plan = own.json("upgrade", "-A", "-y", "--packages-only")[-1]["plan"]
+    plan = own.json("upgrade", "-A", "-y", "--packages-only")["plan"]
     assert len(plan["overlays"]) == 4
     check("\n".join(plan["overlays"]))
     own.ao("rollback", "--live")

@@ -3,63 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.system import livehost
-from tests.system.livehost import Host
+from tests.system.livehost import NOBODY, WRITABLE_SYSROOT, Host, program
 
 POOL = "/var/lib/testbed/repo/pool"
 STORE = "/var/lib/apt-ostree/debs"
 CONF = "/etc/apt-ostree/apt-ostree.conf"
 EXTRA = "/etc/apt/sources.list.d/extra.sources"
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
-
-#: What a build may leave in the sysroot: scratch directories, mounts, processes, unlisted deployments.
-_LEFT = """
-cd /sysroot/ostree
-ls -d apt-ostree/work/* apt-ostree/tree-* 2>/dev/null || true
-for d in deploy/debian/deploy/*.[0-9]; do
-    ostree admin status | grep -q "${d##*/}" || echo "$d"
-done
-grep -l apt-ostree-build /proc/[0-9]*/mountinfo 2>/dev/null || true
-pgrep -af '[a]pt_ostree.worker' || pgrep -x 'bwrap|dpkg' || true
-"""
-
-
-@pytest.fixture(scope="module")
-def machine(disk: Path) -> Iterator[Host]:
-    with livehost.booted(disk) as host:
-        yield host
-        host.check_clean()
-        host.run("ostree", "fsck", "--quiet")
 
 
 @pytest.fixture
-def host(machine: Host) -> Iterator[Host]:
-    """The module's machine, without a pending deployment."""
-    yield machine
-    machine.sh(f"rm -f {EXTRA} {CONF}; rm -rf /var/tmp/*")
-    machine.suites("stable")
-    machine.undeploy()
-    assert left_over(machine) == []
+def host(host: Host) -> Iterator[Host]:
+    """The module's machine, in which no test may leave anything of a build."""
+    yield host
+    host.sh(f"rm -rf {EXTRA} /etc/apt-ostree /var/tmp/*")
+    assert left_over(host) == []
 
 
 @pytest.fixture
-def own(disk: Path) -> Iterator[Host]:
-    """A machine of the test's own."""
-    with livehost.booted(disk) as host:
-        yield host
-        host.check_clean()
-        assert left_over(host) == []
+def own(own: Host) -> Iterator[Host]:
+    """A machine of the test's own, in which it may not leave anything of a build, either."""
+    yield own
+    assert left_over(own) == []
 
 
 def left_over(host: Host) -> list[str]:
-    return host.sh(_LEFT).splitlines()
+    return host.run_program("left_over.sh").stdout.splitlines()
 
 
 @contextlib.contextmanager
@@ -77,26 +50,13 @@ def untouched(host: Host, *, linked: bool = False) -> Iterator[None]:
     assert left_over(host) == []
 
 
-def failure(host: Host, code: int, *argv: str) -> str:
-    """Run a command that has to fail with this code; return its message, details and hint as one text."""
-    event = host.json(*argv, code=code)[-1]
-    kinds = {1: "ExternalFailure", 2: "UsageError", 3: "Refused", 4: "NotAuthorized", 130: "Cancelled"}
-    assert (event["event"], event["error"]) == ("error", kinds[code])
-    return "\n".join([event["message"], *event["details"], event["hint"] or ""])
-
-
-def deployments(host: Host) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(host.ao("status", "--json").stdout)["deployments"]
-    return found
-
-
 def next_commit(host: Host) -> str:
-    return str(deployments(host)[0]["checksum"])
+    return str(host.deployments()[0]["checksum"])
 
 
 def layered(host: Host) -> tuple[list[str], list[str]]:
     """Return what is requested, by name and as files, of the next deployment."""
-    first = deployments(host)[0]
+    first = host.deployments()[0]
     return (first["requested-packages"], first["requested-local-packages"])
 
 
@@ -138,7 +98,7 @@ def test_bad_requests(host: Host):
     host.ao("install", "fx-hello")
     with untouched(host):
         for code, argv, words in BAD:
-            text = failure(host, code, *argv.split())
+            text = host.failure(*argv.split(), code=code)
             assert [word for word in words if word not in text] == [], f"{argv}: {text}"
             assert left_over(host) == [], argv
 
@@ -172,7 +132,7 @@ def test_bad_settings(host: Host):
         host.sh(f"mkdir -p /etc/apt-ostree; printf '{text}' >{CONF}")
         with untouched(host):
             for argv in (["install", "fx-hello"], ["upgrade"]):
-                assert CONF in failure(host, 2, *argv)
+                assert CONF in host.failure(*argv, code=2)
 
 
 def test_virtual_package(host: Host):
@@ -183,7 +143,7 @@ def test_virtual_package(host: Host):
         f"printf 'Types: deb\\nURIs: file:/var/tmp/v\\nSuites: ./\\nTrusted: yes\\n' >{EXTRA}"
     )
     with untouched(host):
-        text = failure(host, 2, "install", "fx-virtual")
+        text = host.failure("install", "fx-virtual", code=2)
     assert "virtual" in text and "fx-virtual-1, fx-virtual-2" in text
 
 
@@ -191,15 +151,15 @@ def test_virtual_package(host: Host):
 def test_archives_that_are_not_to_be_trusted(host: Host, suite: str):
     host.suites("stable", suite)
     with untouched(host):
-        assert f"/var/lib/testbed/repo {suite}" in failure(host, 1, "install", "fx-hello=9.0")
+        assert f"/var/lib/testbed/repo {suite}" in host.failure("install", "fx-hello=9.0", code=1)
 
 
 def test_an_unsigned_list_that_is_here_already(host: Host):
     host.suites("stable", "unsigned")
     host.sh("apt-get -q update --allow-insecure-repositories; touch /var/cache/apt-ostree/refreshed")
     with untouched(host):
-        assert "fx-hello 9.0" in failure(host, 3, "install", "-C", "fx-hello=9.0")
-        assert "fx-hello 9.0" in failure(host, 3, "install", "-C", "-A", "-y", "fx-hello")
+        assert "fx-hello 9.0" in host.failure("install", "-C", "fx-hello=9.0", code=3)
+        assert "fx-hello 9.0" in host.failure("install", "-C", "-A", "-y", "fx-hello", code=3)
 
 
 def test_archive_that_cannot_be_reached(host: Host):
@@ -209,14 +169,14 @@ def test_archive_that_cannot_be_reached(host: Host):
     )
     with untouched(host):
         for argv in (["install", "fx-hello"], ["upgrade"]):
-            text = failure(host, 1, *argv)
+            text = host.failure(*argv, code=1)
             assert "http://127.0.0.1:9/debian trixie" in text.splitlines()[0] and "network" in text
 
 
 def test_a_script_that_hangs(host: Host):
     host.sh(f"mkdir -p /etc/apt-ostree; printf '[Layering]\\nScriptTimeout=3\\n' >{CONF}")
     with untouched(host):
-        text = failure(host, 1, "install", "fx-hang")
+        text = host.failure("install", "fx-hang", code=1)
     assert "3 seconds" in text and "this postinst never ends" in text and "ScriptTimeout" in text
 
 
@@ -227,40 +187,30 @@ def test_local_files_that_are_no_packages(host: Host):
     )
     with untouched(host):
         for name in ("dir", "text", "empty"):
-            assert f"/var/tmp/{name}.deb" in failure(host, 2, "install", f"/var/tmp/{name}.deb")
-        failure(host, 2, "install", f"{POOL}/fx-conf_1.0_all.deb", "/var/tmp/text.deb")
-        assert "fx-does-not-exist" in failure(host, 3, "install", "/var/tmp/missing.deb")
+            assert f"/var/tmp/{name}.deb" in host.failure("install", f"/var/tmp/{name}.deb", code=2)
+        host.failure("install", f"{POOL}/fx-conf_1.0_all.deb", "/var/tmp/text.deb", code=2)
+        assert "fx-does-not-exist" in host.failure("install", "/var/tmp/missing.deb", code=3)
         host.ao("install", "-n", f"{POOL}/fx-conf_1.0_all.deb")
 
 
 # --- cancels, kills and full disks
 
-#: Waits until the script of fx-hang runs.
-HANGS = "for i in $(seq 600); do pgrep -f [f]x-hang.postinst >/dev/null && break; sleep 0.05; done"
-#: Runs a command whose worker stops at a failpoint, does something, and lets it go on.
-_AT = """
-point=$1 action=$2; shift 2
-APT_OSTREE_FAILPOINT=$point=stop "$@" >/run/out 2>&1 & client=$!
-for i in $(seq 1200); do
-    worker=$(pgrep -P $client) && grep -q '(stopped)' /proc/$worker/status && break
-    kill -0 $client || break
-    sleep 0.05
-done
-eval "$action"
-case $action in *-INT*)  # the client has passed it on when SIGTERM is pending
-    for i in $(seq 1200); do grep -Eq 'ShdPnd:.*[4-7c-f]...$' /proc/$worker/status && break; sleep 0.05; done
-esac
-kill -CONT $worker || echo "not stopped at $point"
-code=0; wait $client || code=$?
-cat /run/out
-exit $code
-"""
+#: Succeeds when the script of fx-hang runs.
+HANGS = "pgrep -f [f]x-hang.postinst >/dev/null"
 
 
 def at(host: Host, point: str, action: str, *argv: str) -> tuple[int, str]:
     """Do something ($client, $worker) while a command stands at a failpoint; return its code and output."""
-    done = host.run("bash", "-uc", _AT, "bash", point, action, "apt-ostree", *argv, check=False)
+    done = host.run_program("at_failpoint.sh", point, action, "apt-ostree", *argv, check=False)
     assert "not stopped" not in done.stdout, done.stdout
+    return done.returncode, done.stdout
+
+
+def install_and(host: Host, package: str, until: str, action: str) -> tuple[int, str]:
+    """Do something to an install ($!) as soon as a shell command succeeds; return its code and output."""
+    wait = f"for i in $(seq 600); do {until} && break; sleep 0.05; done"
+    command = f"apt-ostree install {package} 2>&1 & {wait}; {action}; wait $!"
+    done = host.run("bash", "-c", command, check=False)
     return done.returncode, done.stdout
 
 
@@ -293,36 +243,14 @@ def test_cancelled_when_it_is_done(host: Host):
 
 def test_cancelled_while_a_script_runs(host: Host):
     with untouched(host):
-        done = host.run(
-            "bash",
-            "-c",
-            f"apt-ostree install fx-hang 2>&1 & {HANGS}; kill -INT $!; wait $!",
-            check=False,
-        )
-        assert done.returncode == 130 and "cancelled" in done.stdout
-
-
-#: An archive of one suite whose packages never arrive.
-_SLOW = """
-import http.server, os, threading
-class Handler(http.server.SimpleHTTPRequestHandler):
-    def do_GET(self):
-        if self.path.endswith(".deb"):
-            self.send_response(200)
-            self.send_header("Content-Length", str(os.path.getsize(self.path[1:])))
-            self.end_headers()
-            open("/run/asked", "w").close()
-            threading.Event().wait()
-        super().do_GET()
-os.chdir("/var/lib/testbed/repo")
-http.server.ThreadingHTTPServer(("127.0.0.1", 8099), Handler).serve_forever()
-"""
+        code, text = install_and(host, "fx-hang", HANGS, "kill -INT $!")
+        assert code == 130 and "cancelled" in text
 
 
 @contextlib.contextmanager
-def slow_archive(host: Host) -> Iterator[None]:
-    host.sh("rm -f /run/asked")
-    host.run("systemd-run", "--quiet", "--unit=slow-archive", "/usr/bin/python3", "-c", _SLOW)
+def archive_by_http(host: Host, *server: str) -> Iterator[None]:
+    """Have a server of the fixture repository on port 8099, as the only archive."""
+    host.run("systemd-run", "--quiet", "--unit=archive", *server)
     try:
         livehost.wait_for(host, "curl -s http://127.0.0.1:8099/ >/dev/null")
         host.sh(
@@ -332,22 +260,17 @@ def slow_archive(host: Host) -> Iterator[None]:
         host.suites("none")
         yield
     finally:
-        host.run("systemctl", "stop", "slow-archive", check=False)
+        host.run("systemctl", "stop", "archive", check=False)
 
 
 def test_cancelled_while_downloading_and_archives_that_are_not_here(host: Host):
-    with slow_archive(host), untouched(host):
+    host.sh("rm -f /run/asked")
+    with archive_by_http(host, *livehost.program("slow_archive.py")), untouched(host):
         host.ao("refresh-md", "-f")
-        text = failure(host, 3, "install", "-C", "fx-conf")
+        text = host.failure("install", "-C", "fx-conf", code=3)
         assert "fx-conf_1.0_all.deb" in text and "--cache-only" in text
-        done = host.run(
-            "bash",
-            "-c",
-            "apt-ostree install fx-conf 2>&1 & for i in $(seq 600); do test -e /run/asked && break;"
-            "sleep 0.05; done; kill -INT $!; wait $!",
-            check=False,
-        )
-        assert done.returncode == 130 and "cancelled" in done.stdout
+        code, text = install_and(host, "fx-conf", "test -e /run/asked", "kill -INT $!")
+        assert code == 130 and "cancelled" in text
 
 
 def test_worker_killed(host: Host):
@@ -363,12 +286,7 @@ def test_worker_killed(host: Host):
 
 def test_worker_killed_while_a_script_runs(host: Host):
     before = host.look().everything()
-    host.run(
-        "bash",
-        "-c",
-        f"apt-ostree install fx-hang & {HANGS}; pkill -KILL -P $!; wait $!",
-        check=False,
-    )
+    install_and(host, "fx-hang", HANGS, "pkill -KILL -P $!")
     livehost.wait_for(host, "! pgrep -f [f]x-hang.postinst")
     livehost.same(before, host.look().everything())
     host.ao("install", "fx-hello")
@@ -410,17 +328,12 @@ def test_full_disk(host: Host):
 def test_too_little_space_is_known_beforehand(host: Host):
     host.sh(_FILL.format(free="%a", kb=30_000))
     with untouched(host):
-        text = failure(host, 1, "install", "fx-hello")
+        text = host.failure("install", "fx-hello", code=1)
         assert "not enough space" in text and "cleanup" in text
 
 
 def test_memory_of_the_worker(host: Host):
-    request = json.dumps({"verb": "install", "arguments": {"packages": ["fx-set-40"]}})
-    peak = host.sh(
-        f"echo '{request}' | python3 -c 'import apt_ostree.worker as w; w.main(); print(\"VmHWM\","
-        'open("/proc/self/status").read().split("VmHWM:")[1].split()[0])\' 2>&1 | sed -n \'s/VmHWM //p\''
-    )
-    assert 20_000 < int(peak) < 200_000  # kB
+    assert 20_000 < host.memory_of_worker("install", packages=["fx-set-40"]) < 200_000  # kB
 
 
 # --- what the verbs make
@@ -430,7 +343,7 @@ def test_install_idempotent_inactive_unchanged(host: Host):
     host.ao("install", "fx-set-40")
     assert len(versions(host, next_commit(host))) == 41
     with untouched(host):
-        result = host.json("install", "--idempotent", "fx-set-40", "less")[-1]
+        result = host.json("install", "--idempotent", "fx-set-40", "less")
         assert not result["changed"] and not result["staged"]
         host.ao("install", "--idempotent", "--unchanged-exit-77", "fx-set-40", code=77)
         host.ao("upgrade", "--unchanged-exit-77", code=77)
@@ -438,7 +351,7 @@ def test_install_idempotent_inactive_unchanged(host: Host):
         host.ao("uninstall", "--idempotent", "--unchanged-exit-77", "fx-nothing", code=77)
         host.ao("upgrade", "--check", code=77)
     # A dependency that is here already, and a package of the base: nothing to install, but to remember.
-    assert host.json("install", "--allow-inactive", "fx-many-007", "less")[-1]["changed"]
+    assert host.json("install", "--allow-inactive", "fx-many-007", "less")["changed"]
     host.ao("uninstall", "fx-set-40")
     assert layered(host) == (["fx-many-007", "less"], [])
     assert list(versions(host, next_commit(host))) == ["fx-many-007"]
@@ -449,13 +362,13 @@ def test_install_idempotent_inactive_unchanged(host: Host):
 def test_uninstall_goes_back_to_the_base(host: Host):
     base = next_commit(host)
     host.ao("install", "fx-set-40", "fx-conf=1.0", "fx-user")
-    result = host.json("install", "fx-hello", "--uninstall", "fx-set-40")[-1]
+    result = host.json("install", "fx-hello", "--uninstall", "fx-set-40")
     assert [p["name"] for p in result["packages"]["added"]] == ["fx-hello"]
     assert len(result["packages"]["removed"]) == 41
     assert layered(host) == (["fx-conf=1.0", "fx-hello", "fx-user"], [])
     host.ao("uninstall", "fx-conf", "--install", "fx-var")
     assert layered(host)[0] == ["fx-hello", "fx-user", "fx-var"]
-    result = host.json("uninstall", "--all")[-1]
+    result = host.json("uninstall", "--all")
     assert result["commit"] == base == next_commit(host)
     assert layered(host) == ([], [])
 
@@ -471,25 +384,16 @@ def test_uninstall_does_not_upgrade_what_stays(host: Host):
 
 def test_dry_run_and_download_only(host: Host):
     with untouched(host):
-        result = host.json("install", "-n", "fx-hello")[-1]
+        result = host.json("install", "-n", "fx-hello")
         assert result["changed"] and not result["staged"]
         assert [s["name"] for s in result["transaction"]["install"]] == ["fx-hello"]
         assert "fx-hello" in host.ao("install", "-n", "fx-hello").stdout
-    host.run("systemd-run", "--quiet", "--unit=archive", "/usr/bin/python3", "-m", "http.server",
-             "--bind=127.0.0.1", "--directory=/var/lib/testbed/repo", "8098")  # fmt: skip
-    try:
-        livehost.wait_for(host, "curl -s http://127.0.0.1:8098/ >/dev/null")
-        host.sh(
-            "sed s,file:/var/lib/testbed/repo,http://127.0.0.1:8098,"
-            f" /etc/apt/sources.list.d/testbed.sources >{EXTRA}"
-        )
-        host.suites("none")
+    served = ("--bind=127.0.0.1", "--directory=/var/lib/testbed/repo", "8099")
+    with archive_by_http(host, "/usr/bin/python3", "-m", "http.server", *served):
         with untouched(host):
             host.ao("install", "--download-only", "fx-hello")
         assert host.exists("/var/cache/apt/archives/fx-hello_1.0_all.deb")
-    finally:
-        host.run("systemctl", "stop", "archive")
-    assert "fx-conf_1.0_all.deb" in failure(host, 1, "install", "fx-conf")
+    assert "fx-conf_1.0_all.deb" in host.failure("install", "fx-conf", code=1)
     host.ao("install", "-C", "fx-hello")
     assert layered(host)[0] == ["fx-hello"]
 
@@ -497,13 +401,7 @@ def test_dry_run_and_download_only(host: Host):
 def build_deb(host: Host, name: str, version: str, *, depends: str, content: str) -> str:
     """Make a package with one file in the machine; return its path."""
     path = f"/var/tmp/{name}_{version}.deb"
-    control = f"Package: {name}\\nVersion: {version}\\nArchitecture: all\\nMaintainer: x <x@x.invalid>\\n"
-    host.sh(
-        f"d=$(mktemp -d -p /var/tmp); chmod 755 $d; mkdir -p $d/DEBIAN $d/usr/share/{name};"
-        f"echo '{content}' >$d/usr/share/{name}/content;"
-        f"printf '{control}Depends: {depends}\\nDescription: x\\n' >$d/DEBIAN/control;"
-        f"dpkg-deb -Znone --root-owner-group --build $d {path}; rm -r $d"
-    )
+    host.run_program("build_deb.sh", path, name, version, depends, content)
     return path
 
 
@@ -537,9 +435,9 @@ def test_upgrade_and_pinned_versions(host: Host):
     host.ao("install", "fx-hello=1.0", "fx-conf", f"{POOL}/fx-var_1.0_all.deb")
     host.suites("stable", "updates")
     with untouched(host):
-        result = host.json("upgrade", "--check")[-1]
+        result = host.json("upgrade", "--check")
         assert [s["name"] for s in result["transaction"]["upgrade"]] == ["fx-conf"]
-        assert host.json("upgrade", "-n")[-1]["changed"]
+        assert host.json("upgrade", "-n")["changed"]
     host.ao("upgrade", "--packages-only")
     wanted = {"fx-hello": "1.0", "fx-conf": "2.0", "fx-var": "1.0"}
     assert versions(host, next_commit(host)) == wanted
@@ -547,8 +445,8 @@ def test_upgrade_and_pinned_versions(host: Host):
     host.ao("install", "fx-hello")
     assert versions(host, next_commit(host))["fx-hello"] == "2.0"
     assert layered(host)[0] == ["fx-conf", "fx-hello"]
-    base = host.json("uninstall", "--all")[-1]["commit"]
-    assert base == deployments(host)[-1]["checksum"]
+    base = host.json("uninstall", "--all")["commit"]
+    assert base == host.deployments()[-1]["checksum"]
 
 
 # --- a newer base
@@ -556,16 +454,7 @@ def test_upgrade_and_pinned_versions(host: Host):
 
 def follow(host: Host, *options: str) -> None:
     """Make the booted deployment follow a remote with one newer commit than its own."""
-    host.sh(
-        "r=/var/tmp/base; ref=debian/13/amd64/minimal; ostree init --repo=$r --mode=bare;"
-        "ostree pull-local --repo=$r /ostree/repo $ref; mkdir -p /var/tmp/new/usr/share;"
-        "echo new >/var/tmp/new/usr/share/new-base;"
-        "ostree commit --repo=$r --branch=$ref --owner-uid=0 --owner-gid=0 --add-metadata-string=version=14"
-        " --tree=ref=$ref --tree=dir=/var/tmp/new;"
-        "unshare -m sh -euc 'mount -o remount,rw /sysroot;"
-        f"ostree remote add {' '.join(options)} base file:///var/tmp/base;"
-        "sed -i s,refspec=,refspec=base:, /ostree/deploy/debian/deploy/*.origin'"
-    )
+    host.run(*WRITABLE_SYSROOT, *program("newer_base.sh", *options))
 
 
 def test_newer_base(own: Host):
@@ -576,7 +465,7 @@ def test_newer_base(own: Host):
     pending = next_commit(own)
     assert own.sh(f"ostree cat {pending} /usr/share/new-base") == "new\n"
     assert versions(own, pending) == {"fx-hello": "1.0", "fx-user": "1.0", "fx-conf": "1.0"}
-    assert deployments(own)[0]["version"] == "14"
+    assert own.deployments()[0]["version"] == "14"
     own.ao("upgrade")
     assert versions(own, next_commit(own))["fx-hello"] == "2.0"
     assert versions(own, next_commit(own))["fx-conf"] == "1.0"
@@ -611,8 +500,8 @@ def test_unsigned_base_where_signatures_are_wanted(own: Host):
     follow(own)
     own.ao("install", "fx-hello")
     with untouched(own):
-        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade")
-        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade", "--base-only", "-A", "-y")
+        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", code=1)
+        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", "--base-only", "-A", "-y", code=1)
     own.ao("upgrade", "--packages-only", "--unchanged-exit-77", code=77)
 
 
@@ -620,7 +509,7 @@ def test_remote_that_is_not_there(own: Host):
     follow(own, "--no-gpg-verify")
     own.sh("rm -rf /var/tmp/base")
     with untouched(own):
-        assert "base:debian/13/amd64/minimal" in failure(own, 1, "upgrade")
+        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", code=1)
 
 
 # --- what boots
@@ -687,6 +576,6 @@ def test_what_boots(own: Host):
         own.run("sh", "-c", "ls -d /usr/share/fx-* /usr/lib/opt/fx /etc/fx-service.conf", check=False).stdout
         == ""
     )
-    assert deployments(own)[0]["checksum"] == deployments(own)[0].get(
-        "base-checksum", deployments(own)[0]["checksum"]
+    assert own.deployments()[0]["checksum"] == own.deployments()[0].get(
+        "base-checksum", own.deployments()[0]["checksum"]
     )

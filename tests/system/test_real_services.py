@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from testbed_lib.common import wait_until
 from testbed_lib.images import Wanted, image
-from testbed_lib.machine import Machine, throw_away_name
 
 from tests.system import livehost
 from tests.system.livehost import Host
@@ -38,41 +38,6 @@ NO_KERNEL = "Package: linux-image-*\nPin: release *\nPin-Priority: -1\n"
 LONGEST_PAUSE = 10.0  # seconds without an answer of nginx; about one, where nothing else runs
 CLUSTER = "postgresql@15-main.service"
 SSL = ("libssl.so.3", "libcrypto.so.3")
-
-#: Prints as JSON, by unit, what its processes execute: path -> whether it is (still) the file at that path.
-#: Files are compared by content, and by nothing that the product uses.
-_MAPPED = r"""
-import hashlib, json, os, re
-known = {}
-def digest(path):
-    info = os.stat(path)
-    key = info.st_dev, info.st_ino
-    if key not in known:
-        with open(path, "rb") as file:
-            known[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return known[key]
-found = {}
-for pid in filter(str.isdecimal, os.listdir("/proc")):
-    try:
-        group = open(f"/proc/{pid}/cgroup").read().rpartition("0::")[2]
-        unit = re.search(r"[^/\n]+\.(service|scope)", group)
-        for line in open(f"/proc/{pid}/maps"):
-            words = line.split(maxsplit=5)
-            if not unit or len(words) < 6 or "x" not in words[1] or not words[5].startswith("/"):
-                continue
-            path = words[5].strip().removesuffix(" (deleted)")
-            path = path if path.startswith("/usr/") else f"/usr{path}"
-            begin, end = (f"{int(part, 16):x}" for part in words[0].split("-"))
-            try:
-                same = digest(f"/proc/{pid}/map_files/{begin}-{end}") == digest(path)
-            except FileNotFoundError:
-                same = False
-            files = found.setdefault(unit[0], {})
-            files[path] = files.get(path, True) and same
-    except (FileNotFoundError, ProcessLookupError):
-        pass
-print(json.dumps(found))
-"""
 
 
 @dataclass
@@ -114,40 +79,23 @@ def ports() -> dict[str, int]:
     return dict(zip(("http", "ssh", "other http", "other ssh"), found, strict=True))
 
 
-def configure(host: Host, ports: dict[str, int]) -> None:
-    """Write what an administrator would, before the packages come: theirs must not win."""
-    host.sh(f"""
-        mkdir -p /etc/nginx/sites-available /etc/ssh/sshd_config.d /etc/postgresql/15/main/conf.d
-        cat >/etc/nginx/sites-available/default <<-EOF
-		server {{ listen 127.0.0.1:{ports["http"]}; root /usr/share/nginx/html; index index.html; }}
-		EOF
-        printf 'Port {ports["ssh"]}\\nListenAddress 127.0.0.1\\n' >/etc/ssh/sshd_config.d/test.conf
-        echo "listen_addresses = ''" >/etc/postgresql/15/main/conf.d/test.conf
-        rm /etc/apt/sources.list.d/*
-    """)
-
-
 @pytest.fixture(scope="module")
 def disk(ports: dict[str, int]) -> Iterator[Path]:
     """The disk of a machine that has the services, as they were before their security updates."""
-    machine = Machine(throw_away_name())
-    machine.create_disk(image(Wanted(treefile=TREEFILE)))
-    try:
-        machine.boot()
-        host = Host(machine)
-        configure(host, ports)
-        host.run("apt-ostree", "install", "-A", "-y", *SERVICES, timeout=300)
+
+    def prepare(host: Host) -> None:
+        host.run_program("configure_services.sh", str(ports["http"]), str(ports["ssh"]))
+        host.ao("install", "-A", "-y", *SERVICES, timeout=300)
         host.sh("mkdir -p -m 700 /root/.ssh; cd /root/.ssh; ssh-keygen -q -t ed25519 -N '' -f id_ed25519")
         host.sh("cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys")
-        host.machine.exec("tee", "/etc/apt/sources.list.d/security.sources", input=SECURITY.encode())
-        host.machine.exec("tee", "/etc/apt/preferences.d/no-kernel", input=NO_KERNEL.encode())
+        host.run("tee", "/etc/apt/sources.list.d/security.sources", input=SECURITY)
+        host.run("tee", "/etc/apt/preferences.d/no-kernel", input=NO_KERNEL)
         host.ao("refresh-md")
         unserved = [u for u in ("nginx.service", "ssh.service", CLUSTER) if not host.is_active(u)]
         assert not unserved and ask(ports["http"])  # each serves as soon as it is installed
-        machine.stop()
-        yield machine._disk()
-    finally:
-        machine.remove()
+
+    with livehost.disk_after(prepare, image(Wanted(treefile=TREEFILE))) as path:
+        yield path
 
 
 @pytest.fixture(scope="module")
@@ -156,26 +104,20 @@ def updated(disk: Path, ports: dict[str, int]) -> Iterator[Update]:
     with livehost.booted(disk) as host:
         login = ["ssh", "-o", "StrictHostKeyChecking=no", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR"]
         login += ["-p", str(ports["ssh"]), "root@127.0.0.1"]
-        before = versions(host)
+        before = host.installed()
         with (
             Requests(ports["http"]) as requests,
             Session(host, login) as session,
             Transaction(host) as transaction,
         ):
-            mapped = json.loads(host.run("/usr/bin/python3", "-c", _MAPPED).stdout)
-            done = host.run("apt-ostree", "upgrade", "-A", "-y", "--restart-services", "--json", timeout=300)
+            mapped = json.loads(host.run_program("mapped.py").stdout)
+            events = host.events("upgrade", "-A", "-y", "--restart-services", timeout=300)
             requests.wait_for_more()
             session.wait_for_more()
-            mapped_after = json.loads(host.run("/usr/bin/python3", "-c", _MAPPED).stdout)
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        after = versions(host)
+            mapped_after = json.loads(host.run_program("mapped.py").stdout)
+        after = host.installed()
         changed = {name: (before[name], new) for name, new in after.items() if before.get(name) != new}
         yield Update(host, login, mapped, mapped_after, events, requests, session, transaction, changed)
-
-
-def versions(host: Host) -> dict[str, str]:
-    text = host.run("dpkg-query", "--show", "--showformat=${Package} ${Version}\n").stdout
-    return dict(line.split() for line in text.splitlines())
 
 
 # --- who is there while it happens
@@ -302,10 +244,8 @@ def psql(query: str) -> str:
 
 
 def wait_until_grown(count: Callable[[], int]) -> None:
-    first, end = count(), time.monotonic() + 60
-    while count() < first + 3:
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    first = count()
+    wait_until(lambda: count() >= first + 3, seconds=60, what="three more")
 
 
 # --- the tests
@@ -313,7 +253,7 @@ def wait_until_grown(count: Callable[[], int]) -> None:
 
 def test_services_serve_when_installed_and_after_the_next_boot(disk: Path, ports: dict[str, int]):
     with livehost.booted(disk) as host:
-        assert host.sh("systemctl --failed --no-legend") == ""
+        assert host.failed_units() == []
         assert ask(ports["http"])
         assert host.sh(psql("SELECT 1")) == "1\n"
 
@@ -324,7 +264,7 @@ def test_the_update_was_real_and_whole(updated: Update):
     shown = [i for i, e in enumerate(updated.events) if e["event"] == "plan" and e["kind"] == "live"]
     switched = [i for i, e in enumerate(updated.events) if e.get("title") == "Switching /usr"]
     assert shown and switched and shown[0] < switched[0]
-    assert host.sh("systemctl --failed --no-legend") == ""
+    assert host.failed_units() == []
     for unit in ("nginx.service", "ssh.service", CLUSTER):
         assert host.is_active(unit), unit
 
@@ -343,7 +283,7 @@ def test_nginx_answers_with_its_new_version(updated: Update):
     assert step["processes"] and all(re.fullmatch(r"\d+ nginx", label) for label in step["processes"])
 
     assert updated.mapped_after["nginx.service"]["/usr/sbin/nginx"]
-    pid = host.sh("systemctl show --property=MainPID --value nginx.service").strip()
+    pid = host.unit_property("nginx.service", "MainPID")
     assert f"{pid} nginx" not in step["processes"]
     assert host.sh(f"stat -L -c %d:%i /proc/{pid}/exe") == host.sh("stat -c %d:%i /usr/sbin/nginx")
     assert updated.versions["nginx"][1].partition("-")[0] in host.run("nginx", "-v").stderr
@@ -416,14 +356,10 @@ def test_needrestart_names_the_same(updated: Update, disk: Path, ports: dict[str
       not to restart them, either.
     """
     with livehost.booted(disk) as plain:
-        plain.sh(f"""
-            mount -o remount,rw /usr
-            sed -i s/{ports["http"]}/{ports["other http"]}/ /etc/nginx/sites-available/default
-            sed -i s/{ports["ssh"]}/{ports["other ssh"]}/ /etc/ssh/sshd_config.d/test.conf
-            systemctl restart nginx ssh
-            printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
-            chmod 755 /usr/sbin/policy-rc.d
-        """)
+        plain.run_program(
+            "become_plain_debian.sh",
+            *(str(ports[name]) for name in ("http", "other http", "ssh", "other ssh")),
+        )
         quietly = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1"}
         plain.run("apt-get", "upgrade", "-y", "-q", "-o", "Dpkg::Options::=--force-unsafe-io", env=quietly)
         said = plain.run("needrestart", "-b", "-l", "-r", "l").stdout
@@ -442,10 +378,10 @@ def test_the_way_back_from_a_login(updated: Update, ports: dict[str, int]):
     """
     host = updated.host
     done = host.run(*updated.login, "apt-ostree rollback --live --json; echo alive")
-    *events, last = done.stdout.splitlines()
-    assert last == "alive" and json.loads(events[-1])
-    assert versions(host)["nginx"] == updated.versions["nginx"][0]
-    pid = host.sh("systemctl show --property=MainPID --value nginx.service").strip()
+    result, _, rest = done.stdout.rpartition("alive")
+    assert rest == "\n" and "error" not in livehost.parse_result(result)
+    assert host.installed()["nginx"] == updated.versions["nginx"][0]
+    pid = host.unit_property("nginx.service", "MainPID")
     assert host.sh(f"stat -L -c %d:%i /proc/{pid}/exe") == host.sh("stat -c %d:%i /usr/sbin/nginx")
     assert ask(ports["http"])
     assert host.sh(psql("SELECT row FROM t")) == "committed\n"

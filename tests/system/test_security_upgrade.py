@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,24 +22,11 @@ Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
 IMAGE = "linux-image-"
 LIMIT = 200_000  # kB
 
-#: Runs a request in this process and prints its peak memory.
-_WORKER = """
-import apt_ostree.worker, pathlib, sys
-apt_ostree.worker.main()
-peak = pathlib.Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]
-print("VmHWM", peak, file=sys.stderr)
-"""
-
 
 @pytest.fixture
 def host() -> Iterator[Host]:
     with livehost.booted(image(Wanted(treefile=TREEFILE))) as machine:
         yield machine
-
-
-def installed(host: Host) -> dict[str, str]:
-    text = host.run("dpkg-query", "--show", "--showformat=${Package} ${Version}\n").stdout
-    return dict(line.split() for line in text.splitlines())
 
 
 def kernel(host: Host) -> str:
@@ -53,14 +39,13 @@ def test_security_upgrade(host: Host):
     host.machine.exec("tee", "/etc/apt/sources.list.d/security.sources", input=SECURITY.encode(), check=True)
     host.suites("none")
 
-    done = host.run("apt-ostree", "upgrade", "-A", "-y", "--json", timeout=900)
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = host.json("upgrade", "-A", "-y", timeout=900)
 
     steps = {step["name"]: step for step in result["transaction"]["upgrade"]}
     if not any(step["security"] for step in steps.values()):
         pytest.skip("there are no security updates since the last point release")
     assert result["live"]
-    after = installed(host)
+    after = host.installed()
     assert {name: after[name] for name in steps} == {name: step["new"] for name, step in steps.items()}
     assert after["openssl"].partition("-")[0] in host.run("openssl", "version").stdout
     added = {step["name"] for step in result["transaction"]["install"]}
@@ -74,7 +59,7 @@ def test_security_upgrade(host: Host):
 
     host.reboot()
 
-    assert installed(host) == after
+    assert host.installed() == after
     assert kernel(host) == new_kernel
     assert after["openssl"].partition("-")[0] in host.run("openssl", "version").stdout
     assert host.exists(f"/usr/lib/modules/{new_kernel}/initramfs.img")
@@ -83,9 +68,5 @@ def test_security_upgrade(host: Host):
     host.run("ostree", "fsck", "--quiet")
     host.ao("upgrade", "--check", code=77)
 
-    request = (
-        '{"verb": "install", "arguments": {"packages": ["ncdu"]}}\n'  # with all of Debian to choose from
-    )
-    done = host.machine.exec("/usr/bin/python3", "-c", _WORKER, input=request.encode(), check=True)
-    peak = int(done.stderr.decode().rsplit("VmHWM ", 1)[1].split()[0])
-    assert 20_000 < peak < LIMIT
+    # With all of Debian to choose from.
+    assert 20_000 < host.memory_of_worker("install", packages=["ncdu"]) < LIMIT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,18 +10,10 @@ from typing import Any
 import pytest
 
 from tests.system import livehost
-from tests.system.livehost import Host, same
+from tests.system.livehost import Host, same, unit_steps
 
 RESTARTING = ("upgrade", "-A", "-y", "--packages-only", "--restart-services")
 SETTINGS = "/etc/apt-ostree/apt-ostree.conf.d/test.conf"
-
-
-@pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; after the test a reset must give back exactly what it showed at first."""
-    for machine in shared.lend():
-        yield machine
-        machine.suites("stable")
 
 
 @contextlib.contextmanager
@@ -34,10 +25,9 @@ def settings(host: Host, text: str) -> Iterator[None]:
         host.sh(f"rm -r {Path(SETTINGS).parent}; rmdir --ignore-fail-on-non-empty /etc/apt-ostree")
 
 
-def ask(host: Host, service: str) -> str:
-    return host.run(
-        "curl", "--silent", "--unix-socket", f"/run/{service}/socket", "http://x/"
-    ).stdout.split()[0]
+def version(host: Host, service: str) -> str:
+    """Return the version that a service runs."""
+    return host.answer(service).split()[0]
 
 
 def newer(host: Host, *packages: str) -> None:
@@ -47,43 +37,39 @@ def newer(host: Host, *packages: str) -> None:
 
 
 def upgrade(host: Host, *options: str, code: int = 0) -> dict[str, Any]:
-    return host.json(*RESTARTING, *options, code=code)[-1]
-
-
-def steps(plan: dict[str, Any]) -> dict[str, tuple[str, bool]]:
-    return {step["unit"]: (step["action"], step["acts"]) for step in plan["units"]}
+    return host.json(*RESTARTING, *options, code=code)
 
 
 def test_a_changed_program_is_named_and_with_the_option_restarted(host: Host):
     newer(host, "fx-service")
     host.ao("upgrade", "--packages-only")
-    named = host.json("apply-live", "--dry-run", "--allow-replacement")[-1]["plan"]
-    assert steps(named) == {"fx-service.service": ("restart", False)}
+    named = host.json("apply-live", "--dry-run", "--allow-replacement")["plan"]
+    assert unit_steps(named) == {"fx-service.service": ("restart", False)}
     assert named["impact"] == "service"
-    planned = host.json("apply-live", "--dry-run", "--allow-replacement", "--restart-services")[-1]["plan"]
+    planned = host.json("apply-live", "--dry-run", "--allow-replacement", "--restart-services")["plan"]
 
-    done = host.json("apply-live", "--allow-replacement", "--restart-services")[-1]
+    done = host.json("apply-live", "--allow-replacement", "--restart-services")
 
     assert done["plan"] == planned
-    assert steps(done["plan"]) == {"fx-service.service": ("restart", True)}
+    assert unit_steps(done["plan"]) == {"fx-service.service": ("restart", True)}
     assert done["plan"]["units"][0]["evidence"] == ["/usr/libexec/fx-service/daemon"]
-    assert ask(host, "fx-service") == "2.0"
+    assert version(host, "fx-service") == "2.0"
     host.ao("rollback", "--live")
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
 
 
 def test_without_the_option_nothing_is_restarted_and_later_it_still_is_known(host: Host):
     newer(host, "fx-service", "fx-hello")
     host.ao("upgrade", "-A", "-y", "--packages-only")
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
     host.ao("uninstall", "-A", "-y", "fx-hello")
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
     host.ao("install", "fx-hello", "fx-conf")
-    again = host.json("apply-live", "--dry-run")[-1]["plan"]
-    assert steps(again) == {"fx-service.service": ("restart", False)}
+    again = host.json("apply-live", "--dry-run")["plan"]
+    assert unit_steps(again) == {"fx-service.service": ("restart", False)}
     host.sh("systemctl restart fx-service")  # by the administrator; nothing old runs any more
-    again = host.json("apply-live", "--dry-run")[-1]["plan"]
-    assert steps(again) == {}
+    again = host.json("apply-live", "--dry-run")["plan"]
+    assert unit_steps(again) == {}
 
 
 @pytest.mark.parametrize("service", ["fx-broken", "fx-flaps", "fx-mute"])
@@ -93,10 +79,10 @@ def test_an_update_that_does_not_run_is_undone(host: Host, service: str):
     with settings(host, "[Live]\nUnitTimeout=4\n"):
         failed = upgrade(host, code=1)
     assert service in failed["message"]
-    assert ask(host, service) == "1.0"
+    assert version(host, service) == "1.0"
     same(before.system(), host.look().system())
     assert before.deployments == host.look().deployments
-    assert json.loads(host.ao("history", "--json").stdout)[-1]["outcome"] == "failed"
+    assert host.json("history")[-1]["outcome"] == "failed"
 
 
 def test_a_service_that_does_not_stop_is_undone(host: Host):
@@ -105,7 +91,7 @@ def test_a_service_that_does_not_stop_is_undone(host: Host):
     with settings(host, "[Live]\nUnitTimeout=3\n"):
         failed = upgrade(host, code=1)
     assert "fx-deaf" in failed["message"]
-    assert ask(host, "fx-deaf") == "1.0"
+    assert version(host, "fx-deaf") == "1.0"
     same(before.system(), host.look().system())
     host.sh("systemctl kill --signal=KILL fx-deaf")  # or the reset after this test waits
 
@@ -138,11 +124,11 @@ def test_what_depends_on_a_service_comes_back_with_it(host: Host):
         assert host.is_active("fx-follower")
     host.ao("uninstall", "-A", "-y", "fx-broken")
     with follower(host, "fx-service"):
-        first = host.sh("systemctl show -p MainPID fx-follower")
+        first = host.unit_property("fx-follower", "MainPID")
         done = upgrade(host)
-        assert steps(done["plan"])["fx-follower.service"] == ("restart", True)
+        assert unit_steps(done["plan"])["fx-follower.service"] == ("restart", True)
         assert host.is_active("fx-follower")
-        assert host.sh("systemctl show -p MainPID fx-follower") != first
+        assert host.unit_property("fx-follower", "MainPID") != first
 
 
 def test_a_service_that_stops_before_the_switch_runs_its_old_code_after_an_undo(host: Host):
@@ -154,12 +140,12 @@ def test_a_service_that_stops_before_the_switch_runs_its_old_code_after_an_undo(
     try:
         failed = upgrade(host, code=1)
         assert "health.d/no" in failed["message"]
-        assert ask(host, "fx-service") == "1.0"
+        assert version(host, "fx-service") == "1.0"
         host.sh("rm /etc/apt-ostree/health.d/no")
         done = upgrade(host)
         actions = [s["action"] for s in done["plan"]["units"] if s["unit"] == "fx-service.service"]
         assert actions == ["stop", "start"]
-        assert ask(host, "fx-service") == "2.0"
+        assert version(host, "fx-service") == "2.0"
     finally:
         host.sh(f"rm -rf {directory} /etc/apt-ostree; systemctl daemon-reload")
 
@@ -172,43 +158,23 @@ def test_a_health_check_decides(host: Host):
     try:
         failed = upgrade(host, code=1)
         assert "x.sh" in failed["message"] and "too bad" in failed["details"]
-        assert ask(host, "fx-service") == "1.0"
+        assert version(host, "fx-service") == "1.0"
         host.sh(f"printf '#!/bin/sh\\nexit 0\\n' >{directory}/x.sh")
         done = upgrade(host)
         assert done["plan"]["health_checks"] == [f"{directory}/x.sh"]
-        assert ask(host, "fx-service") == "2.0"
+        assert version(host, "fx-service") == "2.0"
     finally:
         host.sh("rm -r /etc/greenboot")
-
-
-#: Asks all the time, and counts what is refused.
-_HAMMER = r"""
-import os, socket, time
-refused, answers = 0, set()
-while not os.path.exists("/run/stop-hammer"):
-    client = socket.socket(socket.AF_UNIX)
-    try:
-        client.connect("/run/fx-socket")
-        client.sendall(b"hello\n")
-        answers.add(client.recv(100).decode().strip())
-    except ConnectionRefusedError:
-        refused += 1
-    except (ConnectionResetError, BrokenPipeError):  # taken, and then cut: its server was stopped
-        pass
-    client.close()
-    time.sleep(0.002)
-print(refused, *sorted(answers), sep="\n")
-"""
 
 
 def test_a_socket_stays_open(host: Host):
     newer(host, "fx-socket")
     host.run("systemd-run", "--quiet", "--unit=hammer", "-p", "StandardOutput=file:/run/hammered",
-             "/usr/bin/python3", "-c", _HAMMER)  # fmt: skip
+             *livehost.program("hammer_socket.py"))  # fmt: skip
     livehost.wait_for(host, "systemctl is-active fx-socket.service")
     done = upgrade(host)
-    assert steps(done["plan"])["fx-socket.service"] == ("restart", True)
-    assert "fx-socket.socket" not in steps(done["plan"])
+    assert unit_steps(done["plan"])["fx-socket.service"] == ("restart", True)
+    assert "fx-socket.socket" not in unit_steps(done["plan"])
     host.sh("sleep 0.3; touch /run/stop-hammer; while systemctl is-active -q hammer; do sleep 0.1; done")
     refused, *answers = host.sh("cat /run/hammered; rm /run/hammered /run/stop-hammer").splitlines()
     assert refused == "0"
@@ -249,8 +215,8 @@ def test_settings_for_one_unit(host: Host, choice: str, action: str):
     newer(host, "fx-service")
     with settings(host, f"[Units]\nfx-service.service={choice}\n"):
         done = upgrade(host)
-    assert steps(done["plan"]) == {"fx-service.service": (action, False)}
-    assert ask(host, "fx-service") == "1.0"
+    assert unit_steps(done["plan"]) == {"fx-service.service": (action, False)}
+    assert version(host, "fx-service") == "1.0"
 
 
 def test_policy_rc_d_is_asked(host: Host):
@@ -265,8 +231,8 @@ def test_policy_rc_d_is_asked(host: Host):
         done = upgrade(host)
     finally:
         host.sh("umount /usr/sbin; umount /run/sbin")
-    assert steps(done["plan"]) == {"fx-service.service": ("skip", False)}
-    assert ask(host, "fx-service") == "1.0"
+    assert unit_steps(done["plan"]) == {"fx-service.service": ("skip", False)}
+    assert version(host, "fx-service") == "1.0"
 
 
 # --- history and the way back
@@ -282,16 +248,16 @@ def test_rollback_to_any_generation(host: Host):
     numbers = [row[0] for row in host.look().records]
     host.ao("rollback", "--live", str(numbers[1]))
     same(looks[1].system(), host.look().system())
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
     host.ao("rollback", "--live")
     same(looks[0].system(), host.look().system())
     host.ao("rollback", "--live", "99", code=2)
     host.ao("rollback", "--live", "0")
-    listed = json.loads(host.ao("history", "--json").stdout)[-6:]
+    listed = host.json("history")[-6:]
     assert [entry["outcome"] for entry in listed] == ["rolled back"] * 3 + ["done"] * 3
     assert all(entry["ended"] for entry in listed)
     assert host.ao("history").stdout.splitlines()[0].split()[:3] == ["WHEN", "WHO", "WHAT"]
-    shown = json.loads(host.ao("history", "show", str(numbers[0]), "--json").stdout)
+    shown = host.json("history", "show", str(numbers[0]))
     assert shown["plan"]["packages"]["added"][0]["name"] == "fx-hello"
     assert set(shown["steps"]) == {"detection", "preparation", "application", "verification"}
     host.ao("history", "show", "999", code=2)
@@ -302,7 +268,7 @@ def test_rollback_of_one_package(host: Host):
     upgrade(host)
     one = host.look().records[0][0]
     host.ao("rollback", "--live", str(one), "--packages=fx-service", "--restart-services")
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
     assert host.run("fx-hello").stdout == "hello 2.0\n"
     host.ao("rollback", "--live", str(one), "--packages=fx-nothing", code=2)
     host.ao("rollback", "--live", "--packages=fx-hello", code=3)  # the booted tree has none: only all of it
@@ -317,7 +283,7 @@ def test_a_unit_that_is_starting_is_in_the_way(host: Host):
         "systemctl daemon-reload; systemctl restart --no-block fx-service; sleep 0.5"
     )
     try:
-        refused = host.json("apply-live", "--allow-replacement", "--restart-services", code=3)[-1]
+        refused = host.json("apply-live", "--allow-replacement", "--restart-services", code=3)
         assert any("fx-service.service" in line for line in refused["details"])
     finally:
         host.sh("rm -r /run/systemd/system/fx-service.service.d; systemctl daemon-reload")
@@ -328,7 +294,7 @@ def test_history_compares(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
     host.ao("install", "-A", "-y", "fx-conf")
     one, two = (row[0] for row in host.look().records)
-    found = json.loads(host.ao("history", "diff", str(one), str(two), "--json").stdout)
+    found = host.json("history", "diff", str(one), str(two))
     assert [p["name"] for p in found["packages"]["added"]] == ["fx-conf"]
     assert ["added", "/usr/share/fx-conf/version"] in found["changes"]
 
@@ -337,9 +303,9 @@ def test_unconfirmed_is_undone(host: Host):
     newer(host, "fx-service")
     before = host.look()
     upgrade(host, "--confirm-within=3s")
-    assert ask(host, "fx-service") == "2.0"
+    assert version(host, "fx-service") == "2.0"
     livehost.wait_for(host, "apt-ostree history | tail -n 1 | grep -q unconfirmed")
-    assert ask(host, "fx-service") == "1.0"
+    assert version(host, "fx-service") == "1.0"
     same(before.system(), host.look().system())
 
 
@@ -348,5 +314,5 @@ def test_confirmed_stays(host: Host):
     upgrade(host, "--confirm-within=3s")
     host.ao("confirm")
     host.sh("sleep 4; ! systemctl list-timers --all | grep apt-ostree-unconfirmed")
-    assert ask(host, "fx-service") == "2.0"
+    assert version(host, "fx-service") == "2.0"
     host.ao("confirm", code=3)

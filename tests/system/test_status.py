@@ -4,33 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
+from tests.system.livehost import NOBODY, Host
 
-from tests.system import livehost
-from tests.system.livehost import Host
-
-IMPORT = "import gi; gi.require_version('OSTree', '1.0'); from gi.repository import OSTree"
-NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
 ARRAYS = ("packages", "requested-packages", "requested-local-packages", "base-removals")
 
 
-@pytest.fixture(scope="module")
-def machine() -> Iterator[Host]:
-    with livehost.prepared_disk() as disk, livehost.booted(disk) as host:
-        yield host
-
-
-@pytest.fixture
-def host(machine: Host) -> Iterator[Host]:
-    yield machine
-    machine.reset()
-
-
 def status(host: Host, *options: str) -> dict[str, Any]:
-    found = json.loads(host.ao("status", "--json", *options).stdout)
+    found = host.json("status", *options)
     assert (found["transaction"], found["cached-update"], found["update-driver"]) == (None, None, None)
     assert all(isinstance(entry[key], list) for entry in found["deployments"] for key in ARRAYS)
     return found
@@ -107,15 +89,6 @@ def test_another_system(host: Host):
 
 def test_it_is_quick(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
-    script = f"""
-import json, subprocess, time
-def once(*words):
-    before = time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - before
-pairs = [(once("python3", "-c", {IMPORT!r}), once("apt-ostree", "status")) for _ in range(20)]
-print(json.dumps(pairs))
-"""
-    pairs = json.loads(host.run("/usr/bin/python3", "-c", script).stdout)
+    pairs = json.loads(host.run_program("status_times.py").stdout)
     imports, runs = (statistics.median(row) for row in zip(*pairs, strict=True))
     assert runs <= 3 * imports, f"{runs * 1000:.0f} ms, the import alone {imports * 1000:.0f} ms"

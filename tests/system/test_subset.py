@@ -2,40 +2,24 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
 
 import pytest
 
 from tests.system import livehost
 from tests.system.livehost import Host, same
 
-ASK = ("curl", "--silent", "--fail", "--unix-socket", "/run/fx-service/socket", "http://x/")
 POOL = "/var/lib/testbed/repo/pool"
 LAYERED = ("fx-service", "fx-conf", "fx-hello", "fx-set-40")
 CHANGING = {"fx-service", "fx-conf", "fx-hello"}
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Host]:
-    """A machine that was booted into a deployment with packages of version 1.0."""
-    with livehost.prepared_disk() as disk, livehost.booted(disk) as host:
-        host.ao("install", *LAYERED)
-        host.reboot()
-        yield host
-        host.check_clean()
-        host.run("ostree", "fsck", "--quiet")
-
-
-@pytest.fixture
-def host(machine: Host) -> Iterator[Host]:
-    """The module's machine; after the test a reset must give back what it showed before."""
-    before = machine.look()
-    yield machine
-    machine.suites("stable")
-    machine.reset()
-    same(before.system(), machine.look().system())
+def disk() -> Iterator[Path]:
+    """The disk of a machine that boots into a deployment with packages of version 1.0."""
+    with livehost.disk_after(lambda host: host.ao("install", *LAYERED), livehost.prepared_disk()) as path:
+        yield path
 
 
 @pytest.fixture
@@ -48,16 +32,15 @@ def pending(host: Host) -> Host:
 
 def versions(host: Host) -> dict[str, str]:
     """Return the fixture packages that the running system shows."""
-    text = host.run("dpkg-query", "--show", "--showformat=${Package} ${Version}\n", "fx-*").stdout
-    return dict(line.split() for line in text.splitlines())
+    return host.installed("fx-*")
 
 
 def refused(host: Host, code: int, *argv: str) -> str:
     """Run a command that must fail and touch nothing; return all that it says."""
     before = host.look()
-    event = host.json("apply-live", *argv, code=code)[-1]
+    told = host.failure("apply-live", *argv, code=code)
     same(before.everything(), host.look().everything())
-    return "\n".join([event["message"], *event["details"], event["hint"] or ""])
+    return told
 
 
 def objects(host: Host) -> set[str]:
@@ -67,8 +50,7 @@ def objects(host: Host) -> set[str]:
 
 def difference(host: Host, name: str) -> list[str]:
     """Return what `status` says is different, in the booted deployment (live) or the pending one."""
-    rows: list[dict[str, Any]] = json.loads(host.ao("status", "--json").stdout)["deployments"]
-    found = next(row[name] for row in rows if name in row)
+    found = next(row[name] for row in host.deployments() if name in row)
     return [row["name"] for kind in ("added", "removed", "changed") for row in found[kind]]
 
 
@@ -78,7 +60,7 @@ def difference(host: Host, name: str) -> list[str]:
 def test_one_package_of_the_pending_deployment(pending: Host):
     next_boot = pending.commit_of_pending()
     before = versions(pending)
-    done = pending.json("apply-live", "--packages=fx-conf")[-1]
+    done = pending.json("apply-live", "--packages=fx-conf")
     assert done["live"] and done["selection"]["packages"] == ["fx-conf"]
     assert [c["name"] for c in done["plan"]["packages"]["changed"]] == ["fx-conf"]
     assert versions(pending) == before | {"fx-conf": "2.0"}
@@ -106,7 +88,7 @@ def test_one_package_of_the_pending_deployment(pending: Host):
 
 def test_dependencies_come_along(pending: Host):
     before = versions(pending)
-    done = pending.json("apply-live", "--packages=fx-set-40")
+    done = pending.events("apply-live", "--packages=fx-set-40")
     assert any("fx-many-007 2.0 comes along" in event.get("text", "") for event in done)
     expected = {name: "1.0" if name in CHANGING else "2.0" for name in before}
     assert versions(pending) == expected
@@ -117,18 +99,14 @@ def test_dependencies_come_along(pending: Host):
     assert "fx-many-007" in pending.run("apt-mark", "showauto").stdout.split()
 
 
-def test_part_of_the_way_survives_nothing_but_the_reboot_brings_all():
-    with livehost.prepared_disk() as disk, livehost.booted(disk) as own:
-        own.ao("install", *LAYERED)
-        own.reboot()
-        own.suites("stable", "updates")
-        own.ao("upgrade")
-        own.ao("apply-live", "--packages=fx-service")
-        assert versions(own)["fx-service"] == "2.0" and versions(own)["fx-hello"] == "1.0"
-        own.reboot()
-        assert set(versions(own).values()) == {"2.0"}
-        assert own.run(*ASK).stdout.startswith("2.0\n")
-        own.check_clean()
+def test_part_of_the_way_survives_nothing_but_the_reboot_brings_all(own: Host):
+    own.suites("stable", "updates")
+    own.ao("upgrade")
+    own.ao("apply-live", "--packages=fx-service")
+    assert versions(own)["fx-service"] == "2.0" and versions(own)["fx-hello"] == "1.0"
+    own.reboot()
+    assert set(versions(own).values()) == {"2.0"}
+    assert own.answer().startswith("2.0\n")
 
 
 def test_new_package_and_local_file_of_the_pending_deployment(host: Host):
@@ -144,7 +122,7 @@ def test_new_package_and_local_file_of_the_pending_deployment(host: Host):
 def test_from_the_archives(host: Host):
     before = versions(host)
     host.suites("stable", "updates")
-    done = host.json("apply-live", "--packages=fx-hello")[-1]
+    done = host.json("apply-live", "--packages=fx-hello")
     assert done["live"]
     assert versions(host) == before | {"fx-hello": "2.0"}
     assert host.sh("ostree admin status").startswith("*")  # nothing was staged
@@ -161,7 +139,7 @@ def test_all_but_some_of_the_pending_deployment(pending: Host):
     before = versions(pending)
     pending.ao("apply-live", "--except=fx-service", "--except", "fx-hello")
     assert versions(pending) == dict.fromkeys(before, "2.0") | {"fx-service": "1.0", "fx-hello": "1.0"}
-    assert pending.run(*ASK).stdout.startswith("1.0\n")
+    assert pending.answer().startswith("1.0\n")
 
 
 def test_all_but_some_of_the_archives(host: Host):
@@ -272,7 +250,7 @@ def test_versions_that_are_gone(pending: Host):
 def test_dry_run_shows_the_plan_and_leaves_nothing(pending: Host):
     for words in (["--packages=fx-conf"], ["--except=fx-hello"], ["--security"]):
         before, known = pending.look(), objects(pending)
-        done = pending.json("apply-live", "--dry-run", *words)[-1]
+        done = pending.json("apply-live", "--dry-run", *words)
         assert not done["live"]
         same(before.everything(), pending.look().everything())
         assert objects(pending) <= known

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from tests.system import livehost
 from tests.system.livehost import Host, same
 from tests.system.overlayhost import Overlays, texts
 
@@ -17,16 +14,6 @@ WRITE = {
     "development": "{}",
     "transient": "unshare --mount sh -euc 'mount -o remount,bind,rw /usr; {}'",
 }
-
-
-@pytest.fixture
-def host(shared: livehost.Shared) -> Iterator[Host]:
-    """The module's machine; locked and without overlays it must show exactly what it showed at first."""
-    lent = shared.lend()
-    machine = next(lent)
-    yield machine
-    Overlays(machine).clear()
-    next(lent, None)
 
 
 def _unlocked(host: Host) -> bool:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from testbed_lib.images import Wanted
-from testbed_lib.machine import Machine
 
 from tests.system.livehost import Host, wait_for
 
@@ -16,19 +15,17 @@ TIMEOUT = 600  # seconds of one command; everything is emulated
 
 
 @pytest.fixture
-def host(new_machine: Callable[..., Machine]) -> Iterator[Host]:
-    """A virtual machine that has the package lists and archives already: a container got them."""
-    machine = new_machine()
-    machine.boot()
-    host = Host(machine)
-    host.run("apt-ostree", "install", "--download-only", "nginx-light", "fx-hello", timeout=TIMEOUT)
-    machine.stop()
-    machine.boot(vm=True)
-    yield host
+def host(new_vm: Callable[..., Host]) -> Host:
+    """A virtual machine that has the package lists and archives already."""
+    return new_vm(lambda host: download(host, "nginx-light", "fx-hello"))
+
+
+def download(host: Host, *packages: str) -> None:
+    host.ao("install", "--download-only", *packages, timeout=TIMEOUT)
 
 
 def install(host: Host, *packages: str) -> None:
-    host.run("apt-ostree", "install", "-A", "-y", "-C", *packages, timeout=TIMEOUT)
+    host.ao("install", "-A", "-y", "-C", *packages, timeout=TIMEOUT)
 
 
 def usr_mounts(host: Host) -> list[str]:
@@ -74,14 +71,9 @@ def test_live_install_and_reboot(host: Host):
 
 
 @pytest.mark.vm
-def test_debian_12_stacks_and_resets(new_machine: Callable[..., Machine]):
+def test_debian_12_stacks_and_resets(new_vm: Callable[..., Host]):
     """Linux 6.1 has neither MOVE_MOUNT_BENEATH nor lowerdir+: views are stacked, and popped."""
-    machine = new_machine(Wanted(treefile=DEBIAN_12))
-    machine.boot()
-    host = Host(machine)
-    host.run("apt-ostree", "install", "--download-only", "fx-hello", "fx-service", timeout=TIMEOUT)
-    machine.stop()
-    machine.boot(vm=True)
+    host = new_vm(lambda host: download(host, "fx-hello", "fx-service"), Wanted(treefile=DEBIAN_12))
     assert host.sh("uname -r").startswith("6.1.")
     before, mounts = host.contents_of_usr(), len(usr_mounts(host))
 
@@ -92,7 +84,7 @@ def test_debian_12_stacks_and_resets(new_machine: Callable[..., Machine]):
     assert host.run("fx-hello").stdout == "hello 1.0\n"
     assert host.is_active("fx-service")
     check_modules(host)
-    host.ao("rollback", "--live", "--json")
+    host.ao("rollback", "--live")
     assert not host.is_active("fx-service")
     assert host.run("fx-hello").stdout == "hello 1.0\n"
     host.ao("apply-live", "--reset")
@@ -115,7 +107,7 @@ def test_soft_reboot_ends_live_state(host: Host):
 
 @pytest.mark.vm
 def test_a_hotfix_stays_until_another_deployment(host: Host):
-    host.run("apt-ostree", "usroverlay", "--hotfix", timeout=TIMEOUT)
+    host.ao("usroverlay", "--hotfix", timeout=TIMEOUT)
     host.sh("echo fixed >/usr/share/fx-fixed; sync")
     host.reboot()
     assert (
@@ -123,7 +115,7 @@ def test_a_hotfix_stays_until_another_deployment(host: Host):
         == "fixed\n    Unlocked: hotfix\n"
     )
     host.sh("echo again >/usr/share/fx-fixed; sync")
-    host.run("apt-ostree", "rollback", timeout=TIMEOUT)
+    host.ao("rollback", timeout=TIMEOUT)
     host.reboot()
     assert not host.exists("/usr/share/fx-fixed")
     host.check_clean()

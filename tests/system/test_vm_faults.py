@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from testbed_lib.machine import Machine
 
-from tests.system.livehost import Host, same, wait_for
+from tests.system.livehost import Host, ask, same, wait_for
 from tests.system.sweep import COUNT, PACKAGES, SEED, TORTURE
 
 TIMEOUT = 900  # seconds of one command; everything is emulated
-ASK = ("curl", "--silent", "--unix-socket", "/run/fx-service/socket", "http://x/")
 #: What is cut, and what comes before it. The booted deployment has the packages in version 1.0.
 LIVE = ("apply-live", "--target=test/2.0", "--allow-replacement", "--restart-services")
 VERBS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -32,11 +30,12 @@ VERBS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 
 
 @pytest.fixture
-def host(new_machine: Callable[..., Machine]) -> Iterator[Host]:
-    """A virtual machine that has all archives and commits already: a container made them."""
-    machine = new_machine()
-    machine.boot()
-    host = Host(machine)
+def host(new_vm: Callable[..., Host]) -> Host:
+    return new_vm(_prepare)
+
+
+def _prepare(host: Host) -> None:
+    """Have all archives and commits already."""
     host.sh(": >/etc/apt/sources.list; echo mine >/etc/mine; echo edited >>/etc/motd; rm -f /etc/issue.net")
     host.suites("stable")
     host.ao("install", *PACKAGES)
@@ -45,13 +44,9 @@ def host(new_machine: Callable[..., Machine]) -> Iterator[Host]:
     host.suites("stable", "updates")
     host.ao("install", "--download-only", "fx-hello")
     host.ao("upgrade", "--packages-only")
-    pin = f"ostree refs --create=test/2.0 {host.commit_of_pending()}"
-    host.sh(f"unshare -m sh -euc 'mount -o remount,rw /sysroot; {pin}'")
+    host.create_ref("test/2.0", host.commit_of_pending())
     host.undeploy()
     host.look()  # so that the machine knows the digests of the tree
-    machine.stop()
-    machine.boot(vm=True)
-    yield host
 
 
 def _state(host: Host) -> dict[str, Any]:
@@ -60,19 +55,19 @@ def _state(host: Host) -> dict[str, Any]:
     leftovers = host.sh(
         "cd /ostree/apt-ostree 2>/dev/null && ls -d view-* layers/* uppers/* 2>/dev/null || true"
     )
-    wait_for(host, " ".join(ASK), seconds=TIMEOUT)
+    wait_for(host, " ".join(ask()), seconds=TIMEOUT)
     return look.system() | {
         "deployments": list(look.deployments),
         "marker": host.exists("/var/lib/apt-ostree/live"),
         "leftovers": leftovers,
-        "service": host.run(*ASK).stdout.split()[0],
+        "service": host.answer().split()[0],
     }
 
 
 def _run(host: Host, *words: str) -> float:
     began = time.monotonic()
     if words:
-        host.run("apt-ostree", *words, timeout=TIMEOUT)
+        host.ao(*words, timeout=TIMEOUT)
     return time.monotonic() - began
 
 
@@ -90,7 +85,7 @@ def test_power_cuts(host: Host):
     for name, (before, words) in VERBS.items():
         _run(host, *before)
         lasts[name] = _run(host, *words)
-        host.run("apt-ostree", "apply-live", "--reset", timeout=TIMEOUT)
+        host.ao("apply-live", "--reset", timeout=TIMEOUT)
         host.undeploy()
     dice = random.Random(f"{SEED} power cuts")
     for number in range(COUNT or 25):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from testbed_lib.machine import Machine
 
 from tests.system.livehost import Host, wait_for, wait_for_stopped_worker
 
@@ -16,51 +14,40 @@ TOOL = "/usr/bin/getent"  # the binary that is wrapped
 WRAPPER = f'#!/bin/sh\n[ "$1" = fx ] && echo wrapped && exit\nexec {TOOL}.real "$@"\n'
 PATHS = ("/etc/nginx", "/etc/issue", "/etc/mine", TOOL, f"{TOOL}.real", "/usr/share/nginx")
 REF = "test/changed"
-#: One line for each path: kind, mode, owner, target, and what it holds.
-_LIST = r"""
-for top in "$@"; do
-    if test -e "$top"; then
-        find "$top" -printf '%p %y %m %U %G %l\n'; find "$top" -type f -exec sha256sum {} +
-    fi
-done | sort
-"""
 
 
 @pytest.fixture
-def host(new_machine: Callable[..., Machine]) -> Iterator[Host]:
-    """A virtual machine with nginx; a container installed it and made a base in which TOOL is another."""
-    machine = new_machine()
-    machine.boot()
-    host = Host(machine)
-    host.run("apt-ostree", "install", "-y", "nginx-light", timeout=TIMEOUT)
+def host(new_vm: Callable[..., Host]) -> Host:
+    return new_vm(_prepare)
+
+
+def _prepare(host: Host) -> None:
+    """Have nginx, and a base in which TOOL is another."""
+    host.ao("install", "-y", "nginx-light", timeout=TIMEOUT)
     host.sh("echo mine >/etc/mine; echo edited >>/etc/issue")
-    machine.reboot()
+    host.reboot()
     host.sh(f"mkdir -p /var/tmp/new/usr/bin; printf '#!/bin/sh\\necho base\\n' >/var/tmp/new{TOOL};"
             f"chmod 0755 /var/tmp/new{TOOL}")  # fmt: skip
     host.commit(REF, "/var/tmp/new")
     edit = "s/^http {/http { add_header X-Overlay one always;/"
     host.sh(f"mkdir /var/tmp/w; cp -a {TOOL} /var/tmp/w/real; sed '{edit}' {CONF} >/var/tmp/w/conf")
-    machine.exec("sh", "-c", "cat >/var/tmp/w/wrapper; sync", input=WRAPPER.encode(), check=True)
-    machine.stop()
-    machine.boot(vm=True)
-    yield host
+    host.run("sh", "-c", "cat >/var/tmp/w/wrapper; sync", input=WRAPPER)
 
 
-def usroverlay(host: Host, *words: str) -> list[dict[str, object]]:
-    done = host.run("apt-ostree", "usroverlay", "-y", "--json", *words, timeout=TIMEOUT)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+def usroverlay(host: Host, *words: str) -> None:
+    host.ao("usroverlay", "-y", *words, timeout=TIMEOUT)
 
 
 def create(host: Host) -> None:
     usroverlay(
         host, "--create", "--name=web", f"--add={CONF}", "--from=/var/tmp/w/conf",
         f"--add={TOOL}", "--from=/var/tmp/w/wrapper",
-        f"--add={TOOL}.real", "--from=/var/tmp/w/real",         "--restart-services",
+        f"--add={TOOL}.real", "--from=/var/tmp/w/real", "--restart-services",
     )  # fmt: skip
 
 
 def listing(host: Host) -> list[str]:
-    return host.run("sh", "-euc", _LIST, "sh", *PATHS, timeout=TIMEOUT).stdout.splitlines()
+    return host.run_program("list_files.sh", *PATHS, timeout=TIMEOUT).stdout.splitlines()
 
 
 def shows(host: Host, *, overlay: bool) -> None:
