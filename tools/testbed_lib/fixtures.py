@@ -25,6 +25,7 @@ from typing import Any
 from testbed_lib.common import CACHE, CHECKOUT, hash_of, locked, run, say
 
 _DEFINITIONS = CHECKOUT / "tests/fixtures/packages.py"
+_KEPT = 4
 SUITES = ("stable", "security", "updates", "unsigned", "badsig", "expired")
 #: All files of the packages bear this date, so that a rebuilt repository is the same.
 _EPOCH = 1_700_000_000
@@ -42,11 +43,18 @@ def fixture_repository() -> Path:
     with locked(CACHE / "fixtures.lock"):
         if not target.exists():
             say("building the fixture packages")
-            shutil.rmtree(target.parent, ignore_errors=True)  # older ones
+            _remove_old(target.parent)
             partial = target.with_suffix(".partial")
             _build(partial)
             partial.rename(target)
     return target
+
+
+def _remove_old(directory: Path) -> None:
+    """Keep the newest repositories: several checkouts may be at work with one cache."""
+    there = sorted(directory.glob("*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for path in there[_KEPT:]:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _build(target: Path) -> None:

@@ -38,14 +38,13 @@ class Wanted:
 
 def image(wanted: Wanted) -> Path:
     """Return the image, made if it is not cached."""
-    fixtures = fixture_repository() if wanted.fixtures else None
     with locked(CACHE / "build.lock"):
         if wanted.repo:
             base = base_of_ref(wanted.repo, wanted.ref)
         else:
             base = composed_base(wanted.treefile, wanted.suite, force=wanted.force, stale=wanted.stale)
         base_key = hash_of(FORMAT, base.commit, base.ref)
-        key = hash_of(base_key, code_key(), fixtures_key() if fixtures else "", str(wanted.fast))
+        key = hash_of(base_key, code_key(), fixtures_key() if wanted.fixtures else "", str(wanted.fast))
         base_image = images() / "base" / base_key / "disk.img"
         target = images() / "code" / key / "disk.img"
         if not base_image.exists():
@@ -53,6 +52,7 @@ def image(wanted: Wanted) -> Path:
             make_base_image(base_image, base.repo, base.commit, base.ref)
             prune_siblings(base_image, _KEPT_BASE_IMAGES)
         if not target.exists():
+            fixtures = fixture_repository() if wanted.fixtures else None
             say("installing this checkout's code")
             install_into_image(base_image, target, base.ref, fixtures=fixtures, fast=wanted.fast)
             prune_siblings(target, _KEPT_CODE_IMAGES)
