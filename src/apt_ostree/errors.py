@@ -6,30 +6,57 @@ the project. Rendering happens in one place, `cli.render`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 
 class AptOstreeError(Exception):
     """A failure that is explained to the user.
 
-    message: what failed, on which object, and why, in one sentence.
-    details: further lines (reasons, the tail of a command's output), in order.
-    hint:    what to do next, or None when nothing sensible can be said.
+    message:   what failed, on which object, and why, in one sentence.
+    details:   further lines (reasons, the tail of a command's output), in order.
+    hint:      what to do next, or None when nothing sensible can be said.
+    internals: lines that matter to developers only (command lines, tracebacks), shown on request.
     """
 
     exit_code = 1
     dbus_name = "org.debian.AptOstree1.Error.Failed"
 
-    def __init__(self, message: str, *, details: Sequence[str] = (), hint: str | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: Sequence[str] = (),
+        hint: str | None = None,
+        internals: Sequence[str] = (),
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
         self.hint = hint
+        self.internals = tuple(internals)
 
     @property
     def kind(self) -> str:
         """Name of the class, as it travels in events and `--json` output."""
         return type(self).__name__
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the error as it travels between processes and in `--json` output."""
+        return {
+            "error": self.kind,
+            "message": self.message,
+            "details": list(self.details),
+            "hint": self.hint,
+            "internals": list(self.internals),
+        }
+
+    @staticmethod
+    def from_json(obj: Mapping[str, Any]) -> AptOstreeError:
+        """Return the error that `to_json` gave; an unknown kind becomes the base class."""
+        return _BY_KIND.get(obj["error"], AptOstreeError)(
+            obj["message"], details=obj["details"], hint=obj["hint"], internals=obj["internals"]
+        )
 
 
 class UsageError(AptOstreeError):
@@ -80,8 +107,3 @@ EXIT_UNCHANGED = 77
 _BY_KIND: dict[str, type[AptOstreeError]] = {
     cls.__name__: cls for cls in (UsageError, Refused, NotAuthorized, ExternalFailure, Incomplete, Cancelled)
 }
-
-
-def from_wire(kind: str, message: str, details: Sequence[str], hint: str | None) -> AptOstreeError:
-    """Rebuild an error that a worker reported; an unknown kind becomes the base class."""
-    return _BY_KIND.get(kind, AptOstreeError)(message, details=details, hint=hint)

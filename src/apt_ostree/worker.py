@@ -71,8 +71,8 @@ def main() -> int:
         trace = traceback.format_exc()
         bug = AptOstreeError(
             "internal error: " + trace.strip().splitlines()[-1],
-            details=trace.splitlines(),
-            hint="this is a bug in apt-ostree; please report it with the lines above",
+            hint="this is a bug in apt-ostree; please report it",
+            internals=trace.splitlines(),
         )
         return _end_with_error(wire, bug)
     _send(wire, {"event": "end", "ok": True, "result": result})
@@ -106,17 +106,7 @@ def _reporter(wire: Any) -> events.Report:
 
 
 def _end_with_error(wire: Any, error: AptOstreeError) -> int:
-    _send(
-        wire,
-        {
-            "event": "end",
-            "ok": False,
-            "error": error.kind,
-            "message": error.message,
-            "details": list(error.details),
-            "hint": error.hint,
-        },
-    )
+    _send(wire, {"event": "end", "ok": False, **error.to_json()})
     return error.exit_code
 
 

@@ -90,11 +90,27 @@ def test_restart_services_takes_no_package_for_its_value(monkeypatch, words, pac
 
 
 def test_error_as_json(capsys):
-    code = render.error(errors.Refused("no", details=["a"], hint="b"), as_json=True)
+    code = render.error(errors.Refused("no", details=["a"], hint="b", internals=["c"]), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "event": "error", "error": "Refused", "message": "no", "details": ["a"], "hint": "b",
+        "internals": ["c"],
     }  # fmt: skip
     assert code == 3
+
+
+@pytest.mark.parametrize(
+    ("verbose", "shown"),
+    [(True, {"command: x"}), (False, {"(more with -v)"}), (None, set())],
+)
+def test_internals_of_an_error_are_shown_on_request(verbose, shown, capsys):
+    render.error(errors.ExternalFailure("no", details=["a"], internals=["command: x"]), verbose=verbose)
+    lines = {line.strip() for line in capsys.readouterr().err.splitlines()}
+    assert lines == {"error: no", "a"} | shown
+
+
+def test_an_error_without_internals_promises_no_more(capsys):
+    render.error(errors.ExternalFailure("no"))
+    assert capsys.readouterr().err == "error: no\n"
 
 
 def test_version(capsys):

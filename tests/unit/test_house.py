@@ -2,6 +2,7 @@
 
 import ast
 import fnmatch
+import json
 import re
 import subprocess
 import sys
@@ -244,10 +245,15 @@ def test_errors_have_distinct_dbus_names():
 
 def test_errors_survive_the_wire():
     for cls in error_classes():
-        sent = cls("message", details=("one", "two"), hint="hint")
-        received = errors.from_wire(sent.kind, sent.message, list(sent.details), sent.hint)
+        sent = cls("message", details=("one", "two"), hint="hint", internals=("command: x",))
+        received = errors.AptOstreeError.from_json(json.loads(json.dumps(sent.to_json())))
         assert type(received) is cls
-        assert (received.message, received.details, received.hint) == ("message", ("one", "two"), "hint")
+        assert vars(received) == vars(sent)
+
+
+def test_an_error_of_an_unknown_kind_is_one_of_the_program():
+    obj = {**errors.Refused("no").to_json(), "error": "OfTomorrow"}
+    assert type(errors.AptOstreeError.from_json(obj)) is errors.AptOstreeError
 
 
 def test_documented_errors_are_those_of_the_code():

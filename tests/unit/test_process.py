@@ -60,7 +60,8 @@ def test_failure_has_the_tail_and_the_command():
     assert "exit code 7" in caught.value.message
     assert "100" in caught.value.details
     assert "1" not in caught.value.details
-    assert caught.value.details[-1].startswith("command: sh -c ")
+    assert not any("sh -c" in line for line in caught.value.details)
+    assert caught.value.internals == ("command: sh -c 'seq 100 >&2; exit 7'",)
 
 
 def test_failure_can_be_an_answer():

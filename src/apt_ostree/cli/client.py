@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apt_ostree
-from apt_ostree.errors import AptOstreeError, Cancelled, from_wire
+from apt_ostree.errors import AptOstreeError, Cancelled
 from apt_ostree.model import events
 
 _CANCELS = (signal.SIGINT, signal.SIGTERM)
@@ -83,7 +83,7 @@ def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -
             if obj["ok"]:
                 result: Mapping[str, Any] = obj["result"]
                 return result
-            raise from_wire(obj["error"], obj["message"], obj["details"], obj["hint"])
+            raise AptOstreeError.from_json(obj)
         event = events.from_wire(obj)
         if event is None:
             continue

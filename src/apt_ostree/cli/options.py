@@ -68,7 +68,9 @@ allow_replacement = click.option(
 force = click.option(
     "--force", is_flag=True, help="Take every risk of a live change that may be taken; the plan names them."
 )
-verbose = click.option("-v", "--verbose", is_flag=True, help="Show all evidence in the plan.")
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="Show all evidence in the plan, and all of an error."
+)
 restart_services = click.option(
     "--restart-services",
     is_flag=False,
@@ -163,7 +165,7 @@ def run_verb(
         )
         result = client.call(verb, arguments, view)
     except AptOstreeError as failure:
-        return render.error(failure, as_json=as_json)
+        return render.error(failure, as_json=as_json, verbose=given.get("verbose"))
     if as_json:
         render.event_json({"event": "result", **result})
     elif show:

@@ -115,19 +115,19 @@ def bullet() -> str:
     return "●"
 
 
-def error(failure: AptOstreeError, *, as_json: bool = False) -> int:
-    """Print a failure and return the command's exit code."""
+def error(failure: AptOstreeError, *, as_json: bool = False, verbose: bool | None = False) -> int:
+    """Print a failure and return the command's exit code.
+
+    verbose: print what matters to developers only, too; None when the command has no such option.
+    """
     if as_json:
-        obj = {
-            "event": "error",
-            "error": failure.kind,
-            "message": failure.message,
-            "details": list(failure.details),
-            "hint": failure.hint,
-        }
-        print(json.dumps(obj), flush=True)
+        print(json.dumps({"event": "error", **failure.to_json()}), flush=True)
     print(f"error: {failure.message}", file=sys.stderr)
     for line in failure.details:
+        print(f"  {line}", file=sys.stderr)
+    if failure.internals and verbose is False and not as_json:
+        print("  (more with -v)", file=sys.stderr)
+    for line in failure.internals if verbose else ():
         print(f"  {line}", file=sys.stderr)
     if failure.hint:
         print(f"hint: {failure.hint}", file=sys.stderr)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from apt_ostree.errors import AptOstreeError, ExternalFailure, from_wire
+from apt_ostree.errors import AptOstreeError, ExternalFailure
 from apt_ostree.system import process
 
 #: Runs a command inside the root: its words, and its purpose for an error message.
@@ -48,7 +48,7 @@ def call(root: Path, work: Callable[[RunInRoot], Any], run_in_root: RunInRoot) -
     if answer is None:
         raise ExternalFailure(f"the work on the build root ended unexpectedly (status {status})")
     if "error" in answer:
-        raise from_wire(answer["error"], answer["message"], answer["details"], answer["hint"])
+        raise AptOstreeError.from_json(answer)
     return answer["result"]
 
 
@@ -62,7 +62,7 @@ def _serve(wire: IO[str], run_in_root: RunInRoot) -> Mapping[str, Any] | None:
             run_in_root(message["run"], message["what"])
             _send(wire, {})
         except AptOstreeError as error:
-            _send(wire, _packed(error))
+            _send(wire, error.to_json())
     return None
 
 
@@ -85,29 +85,19 @@ def _outcome(wire: IO[str], work: Callable[[RunInRoot], Any]) -> Mapping[str, An
         _send(wire, {"run": list(words), "what": what})
         answer = json.loads(wire.readline())
         if answer:
-            raise from_wire(answer["error"], answer["message"], answer["details"], answer["hint"])
+            raise AptOstreeError.from_json(answer)
 
     try:
         return {"result": work(run_in_root)}
     except AptOstreeError as error:
-        return _packed(error)
+        return error.to_json()
     except OSError as error:
         where = f"{error.filename} of the build root" if error.filename else "the build root"
         text = f"the system refused an operation on {where}: {error.strerror or error}"
-        return _packed(ExternalFailure(text))
+        return ExternalFailure(text).to_json()
     except Exception as error:
-        return _packed(
-            AptOstreeError(f"internal error: {error!r}", details=traceback.format_exc().splitlines())
-        )
-
-
-def _packed(error: AptOstreeError) -> dict[str, Any]:
-    return {
-        "error": error.kind,
-        "message": error.message,
-        "details": list(error.details),
-        "hint": error.hint,
-    }
+        trace = traceback.format_exc().splitlines()
+        return AptOstreeError(f"internal error: {error!r}", internals=trace).to_json()
 
 
 def _send(wire: IO[str], obj: Mapping[str, Any]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.package import Package
 from apt_ostree.system import process
 
@@ -27,10 +26,6 @@ def verify(names: Sequence[str]) -> tuple[Path, ...]:
     words = ["dpkg", "--verify", "--", *names]
     done = process.run(words, what="compare files with the database of packages", check=False)
     if done.returncode > 1:  # 1 says that files differ
-        reason = process.describe_exit(done)
-        raise ExternalFailure(
-            f"cannot compare files with the database of packages: {reason}",
-            details=process.tail(done.stderr, words),
-        )
+        raise process.failure("compare files with the database of packages", done, done.stderr)
     rows = (line.split(maxsplit=1) for line in done.stdout.splitlines())
     return tuple(Path(row[1]) for row in rows if len(row) == 2 and not row[1].startswith("c "))

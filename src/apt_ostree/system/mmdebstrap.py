@@ -52,8 +52,9 @@ def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
     if not found:
         raise ExternalFailure(
             f"cannot find the default archives of {suite}",
-            details=process.tail(done.stdout, done.args),
+            details=process.tail(done.stdout.splitlines()),
             hint="name a mirror for each entry of the treefile's archives",
+            internals=(process.command_line(done.args),),
         )
     return tuple(line for line in found[1].split("|") if line.startswith("deb"))
 

@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -58,7 +58,7 @@ def run(
     """Run a program to its end and return it with its output as text.
 
     what:    the purpose, for the error message ("cannot {what}").
-    check:   raise ExternalFailure on a non-zero exit, with the command and the tail of its output.
+    check:   raise ExternalFailure on a non-zero exit, see `failure`.
     timeout: seconds, then the whole process group is killed and ExternalFailure raised.
     log:     write stdout and stderr, merged, to this file instead of keeping them in memory.
     """
@@ -77,7 +77,7 @@ def run(
             _kill_group(process)
             raise ExternalFailure(
                 f"cannot {what}: no answer within {timeout:g} seconds",
-                details=(f"command: {shlex.join(words)}",),
+                internals=(command_line(words),),
             ) from error
         except BaseException:
             _kill_group(process)
@@ -86,8 +86,7 @@ def run(
     err_text = "" if err is out else texts[1]
     done = subprocess.CompletedProcess(words, process.returncode, "" if log else texts[0], err_text)
     if check and done.returncode != 0:
-        details = tail((err_text.strip() and err_text) or texts[0], words)
-        raise ExternalFailure(f"cannot {what}: {describe_exit(done)}", details=details)
+        raise failure(what, done, (err_text.strip() and err_text) or texts[0])
     return done
 
 
@@ -152,10 +151,23 @@ def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
     return f"{name} ended with exit code {done.returncode}"
 
 
-def tail(text: str, words: Sequence[str]) -> tuple[str, ...]:
-    """Return the last lines of a program's output, then the command, as details of an error."""
-    lines = [line for line in text.splitlines() if line.strip()][-_TAIL_LINES:]
-    return (*lines, f"command: {shlex.join(words)}")
+def failure(what: str, done: subprocess.CompletedProcess[str], output: str) -> ExternalFailure:
+    """Return the error that a program ended with a code of failure: its last lines, and the command."""
+    return ExternalFailure(
+        f"cannot {what}: {describe_exit(done)}",
+        details=tail(output.splitlines()),
+        internals=(command_line(done.args),),
+    )
+
+
+def tail(lines: Iterable[str]) -> tuple[str, ...]:
+    """Return the last lines of a program's output, as details of an error."""
+    return tuple(line for line in lines if line.strip())[-_TAIL_LINES:]
+
+
+def command_line(words: Sequence[str]) -> str:
+    """Return what was run, as one of an error's internals; a shell can run it again."""
+    return f"command: {shlex.join(words)}"
 
 
 def end_with_parent(parent: int) -> None:

@@ -193,10 +193,7 @@ def create_files(configs: Sequence[str]) -> None:
         done = process.run(words, what="create the packages' directories", check=False)
     # 65 and 73 say that single lines could not be applied (systemd-tmpfiles(8)); boot goes on then, so do we.
     if done.returncode not in (0, 65, 73):
-        details = process.tail(done.stderr or done.stdout, words)
-        raise ExternalFailure(
-            f"cannot create the packages' directories: {process.describe_exit(done)}", details=details
-        )
+        raise process.failure("create the packages' directories", done, done.stderr or done.stdout)
 
 
 def update_library_cache() -> None:
@@ -228,7 +225,9 @@ def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None
             name for name, unit in units(names).items() if unit["ActiveState"] not in ("active", "inactive")
         ]
         logged = [f"{name}: {line}" for name in troubled[:3] for line in log_tail(name)]
-        raise ExternalFailure(error.message, details=logged or error.details, hint=error.hint) from error
+        raise ExternalFailure(
+            error.message, details=logged or error.details, hint=error.hint, internals=error.internals
+        ) from error
 
 
 def _systemctl(words: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:

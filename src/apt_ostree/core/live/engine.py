@@ -338,7 +338,9 @@ def _scan(situation: Situation, change: Change, prepared: Prepared) -> None:
             )
         except ExternalFailure as error:
             raise Refused(
-                f"the scanner {scanner[0]} does not accept overlay {applied.id}", details=error.details
+                f"the scanner {scanner[0]} does not accept overlay {applied.id}",
+                details=error.details,
+                internals=error.internals,
             ) from error
 
 
@@ -407,6 +409,7 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, wishes: Wi
                 f"the change failed ({failure}); {trouble.message}",
                 details=trouble.details,
                 hint=trouble.hint,
+                internals=trouble.internals,
             ) from failure
         except Exception as trouble:
             raise Incomplete(
