@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 
 import pytest
@@ -89,7 +90,8 @@ BAD = (
     (3, "install fx-conflict-a fx-conflict-b", ["fx-conflict-a 1.0 conflicts with fx-conflict-b"]),
     (3, "install fx-breaks-base", ["less"]),
     (3, "install fx-missing", ["fx-missing", "fx-does-not-exist"]),
-    (1, "install fx-fail", ["fx-fail", "this postinst fails on purpose"]),
+    (1, "install fx-fail", ["fx-fail", "this postinst fails on purpose", "post-installation script"]),
+    (1, "install fx-preinst", ["fx-preinst", "this preinst fails on purpose", "pre-installation script"]),
     (1, "install fx-conf fx-fail", ["this postinst fails on purpose"]),
 )
 
@@ -101,6 +103,29 @@ def test_bad_requests(host: Host):
             text = host.failure(*argv.split(), code=code)
             assert [word for word in words if word not in text] == [], f"{argv}: {text}"
             assert left_over(host) == [], argv
+
+
+def test_an_error_speaks_of_packages_and_scripts(host: Host):
+    host.sh(f"cp {POOL}/fx-preinst_1.0_all.deb {POOL}/fx-overwrite_1.0_all.deb /var/tmp")
+    with untouched(host):
+        for argv, told in (
+            (
+                ["install", "/var/tmp/fx-preinst_1.0_all.deb"],
+                "fx-preinst 1.0: new fx-preinst package pre-inst",
+            ),
+            (
+                ["install", "fx-hello", "/var/tmp/fx-overwrite_1.0_all.deb"],
+                "fx-overwrite 1.0: trying to overwrite",
+            ),
+        ):
+            event = host.json(*argv, code=1)[-1]
+            assert told in event["message"]
+            text = "\n".join([event["message"], *event["details"], event["hint"]])
+            assert not re.search("apt-ostree/work|bwrap|[0-9a-f]{32}", text), text
+            assert [line for line in event["internals"] if line.startswith("command: bwrap ")]
+        short, long = (host.ao("install", "fx-preinst", *more, code=1).stderr for more in ([], ["-v"]))
+    assert "(more with -v)" in short and "bwrap" not in short
+    assert "(more with -v)" not in long and "command: bwrap" in long
 
 
 def test_bad_command_lines(host: Host):

@@ -122,7 +122,7 @@ def _install(
         resolver.refuse_untrusted(transaction)
     if not transaction:
         return transaction
-    buildroot.require_space(scratch, transaction.disk_bytes + _HEADROOM, "install the packages")
+    buildroot.require_space(scratch.parent, transaction.disk_bytes + _HEADROOM, "install the packages")
     report(PlanShown("transaction", transaction.to_json(), confirm=options.confirm and not options.dry_run))
     if options.dry_run:
         return transaction

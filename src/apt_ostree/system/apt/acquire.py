@@ -121,7 +121,7 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
             _empty_cache().update(progress, sources, 250_000)
     except (apt_pkg.Error, SystemError) as error:
         problems = str(error)
-    reasons = _reasons(problems) or progress.failures
+    reasons = messages(problems) or progress.failures
     if reasons:
         archives = ", ".join(_failed_archives(sources, reasons)) or "some archives"
         raise ExternalFailure(
@@ -143,7 +143,7 @@ def _empty_cache() -> apt_pkg.Cache:
         return apt_pkg.Cache(None)
 
 
-def _reasons(problems: str) -> tuple[str, ...]:
+def messages(problems: str) -> tuple[str, ...]:
     """Return the messages of a libapt error, which joins them: "E:one., W:two, E:three"."""
     parts = re.split(r"(?:^|, )[EW]:", problems)
     return tuple(dict.fromkeys(part.strip().rstrip(",") for part in parts if part.strip()))

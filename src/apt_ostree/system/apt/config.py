@@ -143,18 +143,28 @@ def explained(what: str, hint: str | None = None) -> Iterator[None]:
         raise ExternalFailure(f"cannot {what}", details=messages, hint=hint) from error
 
 
+def dpkg_wrapper(scratch: Path) -> Path:
+    """Return the path of the program that libapt runs as dpkg."""
+    return scratch / "dpkg"
+
+
+def dpkg_command(root: Path, scratch: Path, visible: frozenset[Path]) -> list[str]:
+    """Return the command line that runs the build root's dpkg; the directories that it sees are made."""
+    archives = Path(apt_pkg.config.find_dir("Dir::Cache::archives"))
+    local = local_directory(scratch)
+    local.mkdir(exist_ok=True)
+    archives.mkdir(parents=True, exist_ok=True)
+    return sandbox.argv(root, ["dpkg"], read_only=sorted({archives, local, *visible}))
+
+
 def write_dpkg_wrapper(root: Path, scratch: Path, visible: frozenset[Path] = frozenset()) -> Path:
     """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox.
 
     visible: directories with archives, besides the cache (those of file: sources are used where they are).
     """
-    archives = apt_pkg.config.find_dir("Dir::Cache::archives")
-    local = local_directory(scratch)
-    local.mkdir(exist_ok=True)
-    Path(archives).mkdir(parents=True, exist_ok=True)
-    words = sandbox.argv(root, ["dpkg"], read_only=sorted({Path(archives), local, *visible}))
+    words = dpkg_command(root, scratch, visible)
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment().items())
-    wrapper = scratch / "dpkg"
+    wrapper = dpkg_wrapper(scratch)
     wrapper.write_text(_WRAPPER.format(exports=exports, command=shlex.join(words)))
     wrapper.chmod(0o700)
     return wrapper

@@ -6,18 +6,24 @@ A child process holds libapt's loop, so that a hanging maintainer script can be 
 from __future__ import annotations
 
 import os
+import re
 import select
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
 from apt_ostree.system import process, space
-from apt_ostree.system.apt import config
+from apt_ostree.system.apt import acquire, config, local
 from apt_ostree.system.apt.acquire import Archives
 
+#: A package's archive as dpkg names it; libapt puts a number before the name when there are many.
+_ARCHIVE = re.compile(r"(?:\.\.\.)?/(?:[^\s:'\"]*/)?(?P<number>\d+-)?(?P<name>[^\s:'\"/]+\.deb)\b")
+_LIBAPT = "libapt: "
 _TITLE = "Installing packages"
 #: Bytes; with less, a failure of dpkg is the disk's. ext4 keeps 16 MB of what it calls free to itself.
 _FULL = 20_000_000
@@ -29,7 +35,6 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
     root, scratch: as given to `config.use_build_root`; dpkg's and the scripts' output goes to a log there.
     script_timeout: seconds that dpkg may pass without any sign of progress.
     """
-    log = scratch / "dpkg.log"
     config.write_dpkg_wrapper(root, scratch, archives.directories)
     status_read, status_write = os.pipe()
     worker = os.getpid()
@@ -41,12 +46,15 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
     os.close(status_write)
     os.setpgid(child, child)  # here as well as there: whichever comes first
     try:
-        errors, silent = _follow(status_read, report, script_timeout)
-        if silent:
-            raise ExternalFailure(
-                f"a maintainer script did nothing for {script_timeout:g} seconds and was ended",
-                details=_log_tail(log),
+        told = _follow(status_read, report, script_timeout)
+        if told.silent:
+            last = f"; dpkg's last step: {told.last}" if told.last else ""
+            raise _explained(
+                f"a maintainer script did nothing for {script_timeout:g} seconds and was ended{last}",
                 hint="raise ScriptTimeout in apt-ostree.conf if the script is only slow",
+                archives=archives,
+                root=root,
+                scratch=scratch,
             )
         _pid, status = os.waitpid(child, 0)
         child = 0
@@ -55,13 +63,16 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
         if child:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-    if status != 0 or errors:
+    if status != 0 or told.errors:
         full = space.of(scratch).unused < _FULL  # then there was no room for dpkg's complaint either
-        reason = f"No space left on the file system of {scratch.parent}" if full else "; ".join(errors)
-        raise ExternalFailure(
+        reason = f"No space left on the file system of {scratch.parent}" if full else "; ".join(told.errors)
+        raise _explained(
             f"dpkg could not install the packages: {reason or 'see its output'}",
-            details=_log_tail(log),
             hint="nothing was changed; the packages' own scripts printed the lines above",
+            archives=archives,
+            root=root,
+            scratch=scratch,
+            of_dpkg=bool(told.errors),
         )
 
 
@@ -76,7 +87,7 @@ def _child(manager: Any, status_write: int, scratch: Path) -> None:
         os.environ.update(process.environment())  # no secret of the caller's shell reaches a script
         # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
         os.environ["TMPDIR"] = str(config.local_directory(scratch))
-        sink = os.open(scratch / "dpkg.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        sink = os.open(_log(scratch), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(sink, 1)
@@ -84,36 +95,87 @@ def _child(manager: Any, status_write: int, scratch: Path) -> None:
         os.set_inheritable(status_write, True)
         code = 0 if manager.do_install(status_write) == manager.RESULT_COMPLETED else 1
     except BaseException as error:
-        os.write(2, f"{error}\n".encode())
+        lines = acquire.messages(str(error)) or (repr(error),)
+        os.write(2, "".join(f"{_LIBAPT}{line}\n" for line in lines).encode())
     finally:
         os._exit(code)
 
 
-def _follow(status_read: int, report: Report, limit: float) -> tuple[list[str], bool]:
+@dataclass(slots=True)
+class _Told:
+    """What dpkg told of its work: errors, the last step that it began, and whether it fell silent."""
+
+    errors: list[str] = field(default_factory=list)
+    last: str = ""
+    silent: bool = False
+
+
+def _follow(status_read: int, report: Report, limit: float) -> _Told:
     """Relay the status lines (apt's README.progress-reporting) until they end or stay away too long."""
-    errors: list[str] = []
+    told = _Told()
     buffer = b""
     last = time.monotonic()
     while True:
         ready, _, _ = select.select([status_read], [], [], max(0.0, last + limit - time.monotonic()))
         if not ready:
-            return errors, True
+            told.silent = True
+            return told
         data = os.read(status_read, 65536)
         if not data:
-            return errors, False
+            return told
         last = time.monotonic()
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             kind, _, rest = line.decode(errors="replace").partition(":")
             fields = rest.split(":", 2)
             if kind == "pmstatus" and len(fields) == 3:
+                told.last = fields[2]
                 report(Progress(_TITLE, int(float(fields[1])), 100))
             elif kind == "pmerror" and len(fields) == 3:
-                errors.append(f"{fields[0]}: {fields[2]}")
+                told.errors.append(f"{fields[0]}: {fields[2]}")
 
 
-def _log_tail(log: Path, lines: int = 25) -> tuple[str, ...]:
-    try:
-        return tuple(line for line in log.read_text(errors="replace").splitlines() if line.strip())[-lines:]
-    except FileNotFoundError:
-        return ()
+def _explained(
+    message: str, *, hint: str, archives: Archives, root: Path, scratch: Path, of_dpkg: bool = True
+) -> ExternalFailure:
+    """Return an error with the end of dpkg's output, in words that mean something to a user.
+
+    of_dpkg: dpkg said what failed, so that libapt's own lines add nothing.
+    """
+    log = _log(scratch)
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    told = [line for line in lines if not (of_dpkg and line.startswith(_LIBAPT))]
+    files = {Path(item.destfile).name: Path(item.destfile) for item in archives.fetcher.items}
+
+    def label(name: str) -> str | None:
+        try:
+            return local.label_of(files[name]) if name in files else None
+        except (OSError, SystemError):  # the archive may be what is wrong
+            return None
+
+    command = config.dpkg_command(root, scratch, archives.directories)
+    return ExternalFailure(
+        readable(message, scratch, label),
+        details=[readable(line, scratch, label) for line in process.tail(told)],
+        hint=hint,
+        internals=(
+            *(line for line in lines if str(scratch) in line or line.startswith(_LIBAPT)),
+            process.command_line(command),
+        ),
+    )
+
+
+def readable(text: str, scratch: Path, label: Callable[[str], str | None]) -> str:
+    """Return a text of dpkg's or libapt's with packages for archives, and without scratch paths.
+
+    label: gives NAME VERSION for the file name of an archive, or None for one that it does not know.
+    """
+
+    def named(match: re.Match[str]) -> str:
+        return label(match["name"]) or label(f"{match['number'] or ''}{match['name']}") or match[0]
+
+    return _ARCHIVE.sub(named, text).replace(f"{config.dpkg_wrapper(scratch)} ", "dpkg ")
+
+
+def _log(scratch: Path) -> Path:
+    return scratch / "dpkg.log"

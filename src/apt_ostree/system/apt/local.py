@@ -84,6 +84,12 @@ def _forget_download(package: LocalPackage) -> None:
     Path(apt_pkg.config.find_dir("Dir::Cache::archives"), name).unlink(missing_ok=True)
 
 
+def label_of(path: Path) -> str:
+    """Return NAME VERSION of a .deb."""
+    section = apt_pkg.TagSection(_control(path))
+    return f"{section['Package']} {section['Version']}"
+
+
 def _control(path: Path) -> str:
     with path.open("rb") as stream:
         data: bytes = apt_inst.DebFile(stream).control.extractdata("control")
