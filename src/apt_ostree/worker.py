@@ -22,6 +22,7 @@ from typing import Any
 
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
 from apt_ostree.model import events
+from apt_ostree.system import journal
 
 #: Verb -> "module:function"; the function takes (report, **arguments) and returns a JSON object.
 VERBS: Mapping[str, str] = {
@@ -71,7 +72,7 @@ def main() -> int:
         trace = traceback.format_exc()
         bug = AptOstreeError(
             "internal error: " + trace.strip().splitlines()[-1],
-            hint="this is a bug in apt-ostree; please report it",
+            hint="this is a bug in apt-ostree; please report it with what 'journalctl -t apt-ostree' shows",
             internals=trace.splitlines(),
         )
         return _end_with_error(wire, bug)
@@ -106,6 +107,8 @@ def _reporter(wire: Any) -> events.Report:
 
 
 def _end_with_error(wire: Any, error: AptOstreeError) -> int:
+    if type(error) is AptOstreeError:  # the program itself is wrong
+        journal.send((error.message, *error.internals), priority=journal.ERROR)
     _send(wire, {"event": "end", "ok": False, **error.to_json()})
     return error.exit_code
 

@@ -128,6 +128,51 @@ def test_an_error_speaks_of_packages_and_scripts(host: Host):
     assert "(more with -v)" not in long and "command: bwrap" in long
 
 
+LOGS = "/var/log/apt-ostree"
+
+
+def test_the_whole_output_is_kept(host: Host):
+    host.sh(f"rm -rf {LOGS}")
+    event = host.json("install", "fx-set-40", "fx-fail", code=1)[-1]
+    place = event["hint"].rpartition("the whole output is in ")[2]
+    text = host.sh(f"cat {place}")
+    assert place.startswith(f"{LOGS}/") and host.sh(f"ls {LOGS}/*").split() == [place]
+    assert "Unpacking fx-many-001 (1.0)" in text and "Unpacking fx-many-001" not in "".join(event["details"])
+    assert "fx-fail: this postinst fails on purpose" in text and "systemd-tmpfiles --create" in text
+    assert stat(host, LOGS, place) == ["directory 750 root:adm", "regular file 640 root:adm"]
+    fields = "-o cat --output-fields=MESSAGE -t apt-ostree"
+    livehost.wait_for(
+        host, f"journalctl {fields} APT_OSTREE_LOG={place} | grep -qx 'Unpacking fx-many-001 (1.0) ...'"
+    )
+
+
+def test_output_is_kept_of_what_succeeds_and_the_oldest_goes(host: Host):
+    host.sh(
+        f"rm -rf {LOGS}; mkdir {LOGS}; for i in $(seq 30); do touch -d 2020-01-01 {LOGS}/old-$i.log; done"
+    )
+    host.ao("install", "fx-user")
+    names = host.sh(f"ls {LOGS}").split()
+    assert len(names) == 20
+    (new,) = [name for name in names if not name.startswith("old-")]
+    assert "Setting up fx-user (1.0)" in host.sh(f"cat {LOGS}/{new}")
+    assert "install: " in host.sh(f"cat {LOGS}/{new}")
+
+
+def test_a_log_that_cannot_be_written_fails_nothing(host: Host):
+    host.sh(
+        f"rm -rf {LOGS}; mkdir {LOGS}; mount -t tmpfs -o size=4k none {LOGS}; fallocate -l 4k {LOGS}/fill"
+    )
+    try:
+        events = host.json("install", "fx-hello")
+        assert [e["text"] for e in events if e.get("level") == "warning" and LOGS in e.get("text", "")]
+        assert layered(host)[0] == ["fx-hello"]
+        hint = host.json("install", "fx-fail", code=1)[-1]["hint"]
+        assert "this postinst fails on purpose" in host.sh(f"cat {hint.rpartition(' ')[2]}")
+        assert host.sh(f"ls {LOGS}").split() == ["fill"]
+    finally:
+        host.sh(f"umount {LOGS}; rm -rf /tmp/apt-ostree-*")
+
+
 def test_bad_command_lines(host: Host):
     with untouched(host):
         for argv in (

@@ -80,14 +80,18 @@ def test_log_takes_both_streams(tmp_path):
     assert done.stdout == ""
     with pytest.raises(ExternalFailure) as caught:
         process.run(["sh", "-c", "echo reason; exit 1"], what="talk", log=log)
-    assert "reason" in caught.value.details
+    assert caught.value.details == ("reason",)
+    assert sorted(log.read_text().split()) == ["err", "out", "reason"]
 
 
 def test_timeout_kills_the_whole_group(tmp_path):
     pidfile = tmp_path / "pid"
     began = time.monotonic()
-    with pytest.raises(ExternalFailure, match=r"0\.3 seconds"):
-        process.run(["sh", "-c", f"sleep 1000 & echo $! >{pidfile}; wait"], what="sleep", timeout=0.3)
+    with pytest.raises(ExternalFailure, match=r"0\.3 seconds") as caught:
+        process.run(
+            ["sh", "-c", f"sleep 1000 & echo $! >{pidfile}; echo hm; wait"], what="sleep", timeout=0.3
+        )
+    assert caught.value.details == ("hm",)
     assert time.monotonic() - began < 5
     assert gone(int(pidfile.read_text()))
 

@@ -65,8 +65,8 @@ def settle(
 ) -> None:
     """Turn the root into a tree again: only the tree's own accounts, state described, kernels in place."""
 
-    def run_in_root(words: Sequence[str], what: str) -> object:
-        return sandbox.run(root, words, what=what, timeout=timeout)
+    def run_in_root(words: Sequence[str], what: str) -> None:
+        sandbox.run(root, words, what=what, timeout=timeout)
 
     work = partial(_settle, report, prepared, changed, states)
     confined.call(root, work, run_in_root)

@@ -28,7 +28,7 @@ from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.events import Message, Report, TaskBegin, TaskEnd, task
 from apt_ostree.model.package import Package
 from apt_ostree.model.treefile import Treefile
-from apt_ostree.system import confined, dpkg_query, mmdebstrap, sandbox, source_date, yamlfile
+from apt_ostree.system import confined, dpkg_query, mmdebstrap, outputlog, sandbox, source_date, yamlfile
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap
 from apt_ostree.system.ostree import commit
@@ -86,7 +86,11 @@ def compose_tree(
     if head and not force and _known_inputs(job, head) == inputs:
         report(Message(f"No change: {job.ref} has these packages and this treefile already"))
         return _result(job, head, len(foreseen), changed=False)
-    with _work_directory(job.repo, workdir) as work:
+    heading = [f"compose {job.ref} from {treefile}"]
+    with (
+        _work_directory(job.repo, workdir) as work,
+        outputlog.kept(report, sandbox.output_log(work / "root"), "compose", heading),
+    ):
         sources = _make_root(report, job, wanted, work)
         _make_tree(report, job, work / "root")
         packages = dpkg_query.installed(work / "root" / layout.DPKG_ADMINDIR)
@@ -197,7 +201,7 @@ def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple
     root = work / "root"
     title = f"Installing packages of {wanted.suite}"
     report(TaskBegin(title))
-    mmdebstrap.make_root(wanted, root, log=work / "mmdebstrap.log")
+    mmdebstrap.make_root(wanted, root, log=sandbox.output_log(root))
     failpoint("compose.root-made")
     sources = [source for source in map(release.parse_source, wanted.sources) if source]
     described = release.describe(treebuild.read_releases(root), sources)
@@ -212,8 +216,8 @@ def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple
 def _make_tree(report: Report, job: Job, root: Path) -> None:
     """Apply the treefile's own wishes, then give the root directory the form of a tree."""
 
-    def run_in_root(command: Sequence[str], what: str) -> object:
-        return sandbox.run(root, command, what=what)
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        sandbox.run(root, command, what=what)
 
     with task(report, "Applying the treefile"):
         treebuild.add_files(root, job.tree.add_files)

@@ -18,7 +18,7 @@ from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Transaction
-from apt_ostree.system import buildroot, dpkg_query, signals
+from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlay_commit
 from apt_ostree.system.ostree.repo import package_list, text
@@ -130,7 +130,10 @@ def _install(
         archives = acquire.download(resolver, report, cache_only=options.cache_only)
     if options.download_only:
         return transaction
-    with task(report, "Installing packages"):
+    with (
+        task(report, "Installing packages"),
+        outputlog.kept(report, sandbox.output_log(root), "packages", transaction.summary()),
+    ):
         prepared = buildsteps.prepare(root)
         failpoint("layering.before-install")
         install.install(report, archives, root=root, scratch=scratch, script_timeout=options.script_timeout)

@@ -40,6 +40,20 @@ class Transaction:
     def __bool__(self) -> bool:
         return bool(self.install or self.upgrade or self.downgrade or self.remove)
 
+    def summary(self) -> list[str]:
+        """Return a line for each kind of step: "install: NAME VERSION, NAME VERSION"."""
+        kinds = {
+            "install": self.install,
+            "upgrade": self.upgrade,
+            "downgrade": self.downgrade,
+            "remove": self.remove,
+        }
+        return [
+            f"{kind}: " + ", ".join(f"{step.name} {step.new or step.old}" for step in steps)
+            for kind, steps in kinds.items()
+            if steps
+        ]
+
     def to_json(self) -> Mapping[str, Any]:
         """Return the transaction as a JSON object."""
         return asdict(self)

@@ -60,13 +60,14 @@ def run(
     what:    the purpose, for the error message ("cannot {what}").
     check:   raise ExternalFailure on a non-zero exit, see `failure`.
     timeout: seconds, then the whole process group is killed and ExternalFailure raised.
-    log:     write stdout and stderr, merged, to this file instead of keeping them in memory.
+    log:     append stdout and stderr, merged, to this file instead of keeping them in memory.
     """
     words = [os.fspath(word) for word in argv]
     with contextlib.ExitStack() as stack:
         # Files, not pipes: a daemon that a program leaves behind must not keep us waiting for its output.
-        out = stack.enter_context(log.open("w+b") if log else tempfile.TemporaryFile())  # noqa: SIM115
+        out = stack.enter_context(log.open("a+b") if log else tempfile.TemporaryFile())  # noqa: SIM115
         err = out if log or merge_stderr else stack.enter_context(tempfile.TemporaryFile())
+        begin = out.tell()
         process = _start(words, what, stdin=stdin, out=out, err=err, env=env, cwd=cwd, pass_fds=pass_fds)
         try:
             if stdin is None and timeout is not None:
@@ -77,12 +78,13 @@ def run(
             _kill_group(process)
             raise ExternalFailure(
                 f"cannot {what}: no answer within {timeout:g} seconds",
+                details=tail(_text(out, begin).splitlines()),
                 internals=(command_line(words),),
             ) from error
         except BaseException:
             _kill_group(process)
             raise
-        texts = [_text(stream) for stream in (out, err)]
+        texts = [_text(stream, begin if stream is out else 0) for stream in (out, err)]
     err_text = "" if err is out else texts[1]
     done = subprocess.CompletedProcess(words, process.returncode, "" if log else texts[0], err_text)
     if check and done.returncode != 0:
@@ -138,8 +140,8 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
     process.wait()
 
 
-def _text(stream: IO[bytes]) -> str:
-    stream.seek(0)
+def _text(stream: IO[bytes], begin: int) -> str:
+    stream.seek(begin)
     return stream.read().decode(errors="replace")
 
 

@@ -7,6 +7,8 @@ systemd (debhelper's snippets test for it).
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,6 +79,27 @@ def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] 
     return [*words, "--", *command]
 
 
-def run(root: Path, command: Sequence[str], *, what: str, timeout: float | None = None) -> str:
-    """Run a command inside `root` and return its output; ExternalFailure when it fails."""
-    return process.run(argv(root, command), what=what, timeout=timeout, merge_stderr=True).stdout
+def output_log(root: Path) -> Path:
+    """Return the file beside `root` to which everything goes that programs in it print."""
+    return root.with_name("output.log")
+
+
+def announce(root: Path, what: str) -> None:
+    """Write into the log of `root` what prints the lines that follow."""
+    with contextlib.suppress(OSError), output_log(root).open("a") as log:
+        log.write(f"--- {what}\n")
+
+
+def output_of(root: Path, what: str) -> list[str]:
+    """Return the lines of the log of `root` that follow an announcement."""
+    try:
+        text = output_log(root).read_text(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.partition(f"--- {what}\n")[2].splitlines()
+
+
+def run(root: Path, command: Sequence[str], *, what: str, timeout: float | None = None) -> None:
+    """Run a command inside `root`; ExternalFailure when it fails. What it prints goes to `output_log`."""
+    announce(root, f"{what}: {shlex.join(command)}")
+    process.run(argv(root, command), what=what, timeout=timeout, log=output_log(root))

@@ -17,13 +17,15 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.events import Progress, Report
-from apt_ostree.system import process, space
+from apt_ostree.system import process, sandbox, space
 from apt_ostree.system.apt import acquire, config, local
 from apt_ostree.system.apt.acquire import Archives
 
 #: A package's archive as dpkg names it; libapt puts a number before the name when there are many.
 _ARCHIVE = re.compile(r"(?:\.\.\.)?/(?:[^\s:'\"]*/)?(?P<number>\d+-)?(?P<name>[^\s:'\"/]+\.deb)\b")
 _LIBAPT = "libapt: "
+#: What stands in the log of the root's programs before dpkg's output.
+_PROGRAM = "install packages: dpkg"
 _TITLE = "Installing packages"
 #: Bytes; with less, a failure of dpkg is the disk's. ext4 keeps 16 MB of what it calls free to itself.
 _FULL = 20_000_000
@@ -32,17 +34,18 @@ _FULL = 20_000_000
 def install(report: Report, archives: Archives, *, root: Path, scratch: Path, script_timeout: float) -> None:
     """Install the resolved and downloaded packages.
 
-    root, scratch: as given to `config.use_build_root`; dpkg's and the scripts' output goes to a log there.
+    root, scratch: as given to `config.use_build_root`. Output goes to `sandbox.output_log`.
     script_timeout: seconds that dpkg may pass without any sign of progress.
     """
     config.write_dpkg_wrapper(root, scratch, archives.directories)
+    sandbox.announce(root, _PROGRAM)
     status_read, status_write = os.pipe()
     worker = os.getpid()
     child = os.fork()
     if child == 0:
         os.close(status_read)
         process.end_with_parent(worker)  # it holds the sysroot's lock, too
-        _child(archives.manager, status_write, scratch)
+        _child(archives.manager, status_write, root, scratch)
     os.close(status_write)
     os.setpgid(child, child)  # here as well as there: whichever comes first
     try:
@@ -76,7 +79,7 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
         )
 
 
-def _child(manager: Any, status_write: int, scratch: Path) -> None:
+def _child(manager: Any, status_write: int, root: Path, scratch: Path) -> None:
     """Be the process that runs dpkg; never returns."""
     code = 1
     try:
@@ -87,7 +90,7 @@ def _child(manager: Any, status_write: int, scratch: Path) -> None:
         os.environ.update(process.environment())  # no secret of the caller's shell reaches a script
         # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
         os.environ["TMPDIR"] = str(config.local_directory(scratch))
-        sink = os.open(_log(scratch), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        sink = os.open(sandbox.output_log(root), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
         os.dup2(null, 0)
         os.dup2(sink, 1)
@@ -142,8 +145,7 @@ def _explained(
 
     of_dpkg: dpkg said what failed, so that libapt's own lines add nothing.
     """
-    log = _log(scratch)
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    lines = sandbox.output_of(root, _PROGRAM)
     told = [line for line in lines if not (of_dpkg and line.startswith(_LIBAPT))]
     files = {Path(item.destfile).name: Path(item.destfile) for item in archives.fetcher.items}
 
@@ -175,7 +177,3 @@ def readable(text: str, scratch: Path, label: Callable[[str], str | None]) -> st
         return label(match["name"]) or label(f"{match['number'] or ''}{match['name']}") or match[0]
 
     return _ARCHIVE.sub(named, text).replace(f"{config.dpkg_wrapper(scratch)} ", "dpkg ")
-
-
-def _log(scratch: Path) -> Path:
-    return scratch / "dpkg.log"
