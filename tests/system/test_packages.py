@@ -79,6 +79,9 @@ def test_not_an_ostree_host():
 #: Exit code, arguments, and what the message, its details and the hint must name.
 BAD = (
     (2, "install no-such-package", ["no-such-package", "not known", "refresh-md"]),
+    (2, "install fx-helo", ["fx-helo", "not known", "did you mean 'fx-hello'?"]),
+    (2, "install nosuch1 nosuch2 fx-conf", ["2 packages are not known: nosuch1, nosuch2"]),
+    (2, "install nosuch1 fx-conf=7", ["2 packages", "fx-conf has no version '7'; known: 1.0", "nosuch1 is"]),
     (2, "install fx-conf=7", ["fx-conf", "'7'", "1.0"]),
     (2, "install fx-conf fx-conf=1.0", ["fx-conf=1.0", "same package"]),
     (2, "install less", ["less", "part of the base", "--idempotent"]),
@@ -86,7 +89,9 @@ BAD = (
     (2, "install /nowhere/x.deb", ["/nowhere/x.deb", "No such file"]),
     (2, "install /etc/profile.d", ["/etc/profile.d", "not known"]),
     (2, "install --uninstall fx-conf fx-user", ["fx-conf", "not requested", "fx-hello"]),
+    (2, "install less fx-hello", ["less, fx-hello", "'less' is already part", "'fx-hello' is already req"]),
     (2, "uninstall fx-conf", ["fx-conf", "not requested", "fx-hello"]),
+    (2, "uninstall fx-conf fx-hello fx-var", ["2 requests", "fx-conf, fx-var", "'fx-var' is not requested"]),
     (3, "install fx-conflict-a fx-conflict-b", ["fx-conflict-a 1.0 conflicts with fx-conflict-b"]),
     (3, "install fx-breaks-base", ["less"]),
     (3, "install fx-missing", ["fx-missing", "fx-does-not-exist"]),
@@ -118,7 +123,7 @@ def test_an_error_speaks_of_packages_and_scripts(host: Host):
                 "fx-overwrite 1.0: trying to overwrite",
             ),
         ):
-            event = host.json(*argv, code=1)[-1]
+            event = host.json(*argv, code=1)
             assert told in event["message"]
             text = "\n".join([event["message"], *event["details"], event["hint"]])
             assert not re.search("apt-ostree/work|bwrap|[0-9a-f]{32}", text), text
@@ -133,7 +138,7 @@ LOGS = "/var/log/apt-ostree"
 
 def test_the_whole_output_is_kept(host: Host):
     host.sh(f"rm -rf {LOGS}")
-    event = host.json("install", "fx-set-40", "fx-fail", code=1)[-1]
+    event = host.json("install", "fx-set-40", "fx-fail", code=1)
     place = event["hint"].rpartition("the whole output is in ")[2]
     text = host.sh(f"cat {place}")
     assert place.startswith(f"{LOGS}/") and host.sh(f"ls {LOGS}/*").split() == [place]
@@ -166,7 +171,7 @@ def test_a_log_that_cannot_be_written_fails_nothing(host: Host):
         events = host.json("install", "fx-hello")
         assert [e["text"] for e in events if e.get("level") == "warning" and LOGS in e.get("text", "")]
         assert layered(host)[0] == ["fx-hello"]
-        hint = host.json("install", "fx-fail", code=1)[-1]["hint"]
+        hint = host.json("install", "fx-fail", code=1)["hint"]
         assert "this postinst fails on purpose" in host.sh(f"cat {hint.rpartition(' ')[2]}")
         assert host.sh(f"ls {LOGS}").split() == ["fill"]
     finally:
@@ -214,7 +219,12 @@ def test_virtual_package(host: Host):
     )
     with untouched(host):
         text = host.failure("install", "fx-virtual", code=2)
+        several = host.json("install", "fx-virtual", "nosuch", code=2)
     assert "virtual" in text and "fx-virtual-1, fx-virtual-2" in text
+    assert several["message"] == "2 packages cannot be found: fx-virtual, nosuch"
+    assert (
+        "fx-virtual is virtual; choose one that provides it: fx-virtual-1, fx-virtual-2" in several["details"]
+    )
 
 
 @pytest.mark.parametrize("suite", ["unsigned", "badsig", "expired"])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import configparser
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from apt_ostree.errors import AptOstreeError, UsageError
@@ -94,12 +94,11 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
 def without_requests(origin: Origin, names: Sequence[str], *, idempotent: bool = False) -> Origin:
     """Return the origin without the requests for these packages.
 
-    UsageError names one that is not requested, unless that is to be accepted (idempotent).
+    UsageError names those that are not requested, unless that is to be accepted (idempotent).
     """
-    for name in names:
-        if name not in origin.names and not idempotent:
-            requested = ", ".join(sorted(origin.names)) or "none"
-            raise UsageError(f"package {name!r} is not requested", hint=f"requested packages: {requested}")
+    requested = ", ".join(sorted(origin.names)) or "none"
+    absent = {name: "is not requested" for name in names if name not in origin.names}
+    _accept(absent, idempotent, hint=f"requested packages: {requested}")
     return drop_requests(origin, frozenset(names))
 
 
@@ -112,22 +111,29 @@ def new_requests(
     there already, unless that is to be accepted (idempotent), and two requests for one package.
     """
     fresh: list[str] = []
+    here: dict[str, str] = {}
     for request in dict.fromkeys(requests):
         same = [other for other in fresh if request_name(other) == request_name(request)]
         if same:
             raise UsageError(f"{same[0]!r} and {request!r} are requests for the same package")
         if request in origin.requested:
-            _accept(f"package {request!r} is already requested", idempotent)
+            here[request] = "is already requested"
         elif request in base:
-            _accept(f"package {request!r} is already part of the base", idempotent)
+            here[request] = "is already part of the base"
         else:
             fresh.append(request)
+    _accept(here, idempotent, hint="add --idempotent to accept that")
     return tuple(fresh)
 
 
-def _accept(message: str, idempotent: bool) -> None:
-    if not idempotent:
-        raise UsageError(message, hint="add --idempotent to accept that")
+def _accept(reasons: Mapping[str, str], idempotent: bool, *, hint: str) -> None:
+    """Refuse requests that change nothing, each for its reason, unless that is to be accepted."""
+    if not reasons or idempotent:
+        return
+    lines = [f"package {name!r} {reason}" for name, reason in reasons.items()]
+    if len(lines) == 1:
+        raise UsageError(lines[0], hint=hint)
+    raise UsageError(f"{len(lines)} requests change nothing: {', '.join(reasons)}", details=lines, hint=hint)
 
 
 def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[LocalPackage, ...]]:

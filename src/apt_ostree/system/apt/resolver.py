@@ -13,10 +13,12 @@ from typing import Any
 
 import apt_pkg
 
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Step, Transaction
+from apt_ostree.system.apt import requests
 from apt_ostree.system.apt.config import explained
+from apt_ostree.system.apt.requests import Problem
 
 #: A package with a kernel, unlike the meta-package that depends on the newest one.
 _KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
@@ -81,7 +83,7 @@ class Resolver:
         solver = apt_pkg.ProblemResolver(self.depcache)
         with explained("resolve the packages"):
             self._keep(wanted.keep, exact=exact)
-        targets = [self._target(request) for request in wanted.install]
+        targets = self._targets(wanted.install)
         self._requested = frozenset(pkg.name for pkg in targets)
         with explained("resolve the packages"):
             if wanted.upgrade:
@@ -97,8 +99,8 @@ class Resolver:
         return self._decided()
 
     def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> Transaction:
-        asked, pulled = ([self._target(request) for request in words] for words in (install, along))
-        targets = [*asked, *pulled]
+        targets = self._targets((*install, *along))
+        asked = targets[: len(install)]
         self._requested = frozenset(pkg.name for pkg in asked)
         marking: Any = apt_pkg.ActionGroup(self.depcache)
         with explained("resolve the packages"), marking:
@@ -115,45 +117,34 @@ class Resolver:
             )
         return self._decided()
 
-    def _target(self, request: str) -> apt_pkg.Package:
+    def _targets(self, names: Sequence[str]) -> list[apt_pkg.Package]:
+        """Return the packages of requests; UsageError names all that mean none."""
+        found = [self._target(request) for request in names]
+        problems = [target for target in found if isinstance(target, Problem)]
+        if problems:
+            raise requests.refusal(problems, self.cache)
+        return [target for target in found if not isinstance(target, Problem)]
+
+    def _target(self, request: str) -> apt_pkg.Package | Problem:
         name, _, version = request.partition("=")
-        pkg = self._find(name)
+        pkg = requests.find(self.cache, name)
+        if isinstance(pkg, Problem):
+            return pkg
         if version:
             same = [v for v in pkg.version_list if v.ver_str == version]
             # The administrator's own build of a version wins over the archives'.
-            found = next(filter(self._is_local, same), same[0] if same else None)
-            if found is None:
-                known = ", ".join(sorted({v.ver_str for v in pkg.version_list}))
-                raise UsageError(f"package {name!r} has no version {version!r}", hint=f"known: {known}")
-            self.depcache.set_candidate_ver(pkg, found)
+            asked = next(filter(self._is_local, same), same[0] if same else None)
+            if asked is None:
+                return requests.no_version(pkg, name, version)
+            self.depcache.set_candidate_ver(pkg, asked)
         self._chosen[pkg.id] = self.depcache.get_candidate_ver(pkg)
         if not self._chosen[pkg.id]:
-            raise UsageError(f"package {name!r} has no version that may be installed")
+            return Problem(name, "has no version that may be installed")
         return pkg
 
     def _is_local(self, version: apt_pkg.Version) -> bool:
         indexes = (self.sources.find_index(row[0]) for row in version.file_list)
         return any(i and self._local and i.archive_uri("").startswith(self._local) for i in indexes)
-
-    def _find(self, name: str) -> apt_pkg.Package:
-        plain, _, architecture = name.partition(":")
-        try:
-            pkg = self.cache[plain, architecture] if architecture else self.cache[plain]
-        except KeyError:
-            raise UsageError(
-                f"package {name!r} is not known",
-                hint="check the name with 'apt-ostree search', or run 'apt-ostree refresh-md'",
-            ) from None
-        if pkg.has_versions:
-            return pkg
-        providers = sorted({row[2].parent_pkg.name for row in pkg.provides_list})
-        if len(providers) == 1:
-            return self.cache[providers[0]]
-        if providers:
-            raise UsageError(
-                f"{name!r} is a virtual package", hint="choose one that provides it: " + ", ".join(providers)
-            )
-        raise UsageError(f"package {name!r} is not known", hint="run 'apt-ostree refresh-md'")
 
     def _upgrade_all(self) -> None:
         self.depcache.upgrade(True)
@@ -325,7 +316,7 @@ class Resolver:
         """Refuse packages that no signed and verified archive vouches for (design promise 8)."""
         untrusted = []
         for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):
-            version = self.depcache.get_candidate_ver(self._find(f"{step.name}:{step.architecture}"))
+            version = self.depcache.get_candidate_ver(self.cache[step.name, step.architecture])
             indexes = [self.sources.find_index(row[0]) for row in version.file_list]
             if not any(index and index.is_trusted for index in indexes):
                 untrusted.append(f"{step.name} {step.new} from {step.origin}")
