@@ -93,7 +93,7 @@ BAD = (
     (2, "uninstall fx-conf", ["fx-conf", "not requested", "fx-hello"]),
     (2, "uninstall fx-conf fx-hello fx-var", ["2 requests", "fx-conf, fx-var", "'fx-var' is not requested"]),
     (3, "install fx-conflict-a fx-conflict-b", ["fx-conflict-a 1.0 conflicts with fx-conflict-b"]),
-    (3, "install fx-breaks-base", ["less"]),
+    (3, "install fx-breaks-base", ["less", "fx-breaks-base 1.0 conflicts with it"]),
     (3, "install fx-missing", ["fx-missing", "fx-does-not-exist"]),
     (1, "install fx-fail", ["fx-fail", "this postinst fails on purpose", "post-installation script"]),
     (1, "install fx-preinst", ["fx-preinst", "this preinst fails on purpose", "pre-installation script"]),
@@ -108,6 +108,28 @@ def test_bad_requests(host: Host):
             text = host.failure(*argv.split(), code=code)
             assert [word for word in words if word not in text] == [], f"{argv}: {text}"
             assert left_over(host) == [], argv
+
+
+def test_a_refused_removal_tells_who_wants_it(host: Host):
+    host.ao("install", "fx-divert", "fx-conf", "fx-conflict-a", "fx-exact")
+    host.suites("stable", "updates")
+    exact = "fx-exact 1.0: it depends on fx-hello (= 1.0), but fx-hello would be"
+    refused = {
+        "fx-no-hello": [
+            "fx-divert 1.0: it depends on fx-hello, but fx-hello would be removed",
+            f"{exact} removed",
+            "fx-hello 1.0: fx-no-hello 1.0 conflicts with it and replaces it",
+        ],
+        "fx-breaks-conf": ["fx-conf 1.0: fx-breaks-conf 1.0 breaks it"],
+        "fx-conflict-b": ["fx-conflict-a 1.0: fx-conflict-b 1.0 conflicts with it"],
+        "fx-hello=2.0": [f"{exact} 2.0"],
+    }
+    with untouched(host):
+        for request, reasons in refused.items():
+            event = host.json("install", request, code=3)[-1]
+            assert sorted(event["details"]) == reasons
+            names = event["message"].rpartition(": ")[2].split(", ")
+            assert names == [reason.split()[0] for reason in reasons]
 
 
 def test_an_error_speaks_of_packages_and_scripts(host: Host):

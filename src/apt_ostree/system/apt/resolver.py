@@ -6,7 +6,7 @@ Only decides; `acquire` downloads and `install` runs dpkg. Requires `config.use_
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ import apt_pkg
 from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
 from apt_ostree.model.transaction import Step, Transaction
-from apt_ostree.system.apt import requests
+from apt_ostree.system.apt import reasons, requests
 from apt_ostree.system.apt.config import explained
+from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
 
 #: A package with a kernel, unlike the meta-package that depends on the newest one.
@@ -108,11 +109,14 @@ class Resolver:
                 automatic = self.depcache.is_auto_installed(pkg) if pkg.current_ver else pkg not in asked
                 self.depcache.mark_install(pkg, False, True)
                 self.depcache.mark_auto(pkg, automatic)
-        held = [pkg.name for pkg in targets if self._final_version(pkg) != self._chosen[pkg.id]]
+        held = [pkg.name for pkg in targets if final_version(self.depcache, pkg) != self._chosen[pkg.id]]
         if held or self.depcache.broken_count:
             raise Refused(
                 "the packages cannot be changed without others",
-                details=(*self._unmet(), *(f"{name} cannot be changed" for name in held)),
+                details=(
+                    *reasons.unmet(self.cache, self.depcache),
+                    *(f"{name} cannot be changed" for name in held),
+                ),
                 hint="choose other packages or versions; nothing was changed",
             )
         return self._decided()
@@ -185,61 +189,20 @@ class Resolver:
         if failure or self.depcache.broken_count:
             raise Refused(
                 "the packages cannot be installed together",
-                details=tuple(self._unmet()) or (str(failure),),
+                details=tuple(reasons.unmet(self.cache, self.depcache)) or (str(failure),),
                 hint="choose other packages or versions; nothing was changed",
             ) from failure
         kept = [pkg.name for pkg in targets if not (self._will_be_installed(pkg))]
         if kept:
             raise Refused(
                 f"cannot install {', '.join(kept)} without breaking other packages",
-                details=(*self._conflicts(targets), *self._missing(targets)),
+                details=(*reasons.conflicts(self._chosen, targets), *reasons.missing(self._chosen, targets)),
                 hint="choose other packages or versions; nothing was changed",
             )
-
-    def _conflicts(self, targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
-        """Yield what stands between the requested packages, and between them and installed ones."""
-        for pkg in targets:
-            version = self._chosen[pkg.id]
-            groups = [g for kind in ("Conflicts", "Breaks") for g in version.depends_list.get(kind, [])]
-            found = (v.parent_pkg for group in groups for dep in group for v in dep.all_targets())
-            others = {other.id: other for other in found if other.id != pkg.id}
-            for other in sorted(others.values(), key=lambda other: other.name):
-                if other.id in self._chosen or other.current_ver:
-                    yield f"{pkg.name} {version.ver_str} conflicts with {other.name}"
-
-    def _missing(self, targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
-        """Yield dependencies of the requested packages that nothing on offer satisfies."""
-        for pkg in targets:
-            version = self._chosen[pkg.id]
-            for kind in ("PreDepends", "Depends"):
-                for group in version.depends_list.get(kind, []):
-                    if not any(dep.all_targets() for dep in group):
-                        yield _unmet_text(pkg, version, kind, group)
 
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
-
-    def _unmet(self) -> Iterator[str]:
-        for pkg in self.cache.packages:
-            if not self.depcache.is_inst_broken(pkg):
-                continue
-            version = self.depcache.get_candidate_ver(pkg) or pkg.current_ver
-            for kind in ("PreDepends", "Depends", "Conflicts", "Breaks"):
-                for group in version.depends_list.get(kind, []):
-                    if not self._satisfied(kind, group):
-                        yield _unmet_text(pkg, version, kind, group)
-
-    def _satisfied(self, kind: str, group: Sequence[apt_pkg.Dependency]) -> bool:
-        hits = [v for dep in group for v in dep.all_targets() if self._final_version(v.parent_pkg) == v]
-        return not hits if kind in ("Conflicts", "Breaks") else bool(hits)
-
-    def _final_version(self, pkg: apt_pkg.Package) -> Any:
-        if self.depcache.marked_delete(pkg):
-            return None
-        if not self.depcache.marked_keep(pkg):
-            return self.depcache.get_candidate_ver(pkg)
-        return pkg.current_ver
 
     def _decided(self) -> Transaction:
         """Return what has been decided, which includes that a superseded kernel goes."""
@@ -248,7 +211,7 @@ class Resolver:
             self._drop_superseded_kernels()
             changed = self._changed()
         transaction = self._transaction(changed)
-        self._refuse_removals(transaction)
+        self._refuse_removals(transaction, changed)
         return transaction
 
     def _changed(self) -> list[apt_pkg.Package]:
@@ -265,12 +228,14 @@ class Resolver:
             if pkg.current_ver and _KERNEL_IMAGE.match(pkg.name) and pkg.name not in self._requested:
                 self.depcache.mark_delete(pkg, True)
 
-    def _refuse_removals(self, transaction: Transaction) -> None:
-        unasked = [s for s in transaction.remove if s.reason != "superseded kernel"]
+    def _refuse_removals(self, transaction: Transaction, changed: Sequence[apt_pkg.Package]) -> None:
+        unasked = {(s.name, s.architecture) for s in transaction.remove if s.reason != "superseded kernel"}
         if unasked:
+            removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unasked]
+            names = ", ".join(sorted(pkg.name for pkg in removed))
             raise Refused(
-                f"this would remove {len(unasked)} packages that nobody asked to remove",
-                details=tuple(f"{step.name} {step.old}" for step in unasked),
+                f"this would remove {len(removed)} packages that nobody asked to remove: {names}",
+                details=[reasons.removal(self.depcache, pkg, changed) for pkg in removed],
                 hint="choose packages that do not conflict with the base; nothing was changed",
             )
 
@@ -337,15 +302,3 @@ def _origin_text(source: apt_pkg.PackageFile) -> str:
     """Return ORIGIN:ARCHIVE/COMPONENT; a package given as a file has none of them."""
     name = source.origin or source.site
     return f"{name}:{source.archive}/{source.component}" if name else "file"
-
-
-def _unmet_text(
-    pkg: apt_pkg.Package, version: apt_pkg.Version, kind: str, group: Sequence[apt_pkg.Dependency]
-) -> str:
-    words = " | ".join(_dependency_text(dep) for dep in group)
-    return f"{pkg.name} {version.ver_str}: {kind.lower()} on {words}"
-
-
-def _dependency_text(dep: apt_pkg.Dependency) -> str:
-    version = f" ({dep.comp_type} {dep.target_ver})" if dep.target_ver else ""
-    return f"{dep.target_pkg.name}{version}"
