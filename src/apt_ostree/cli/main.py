@@ -122,7 +122,7 @@ def run(argv: list[str]) -> int:
             hint = f"see '{error.ctx.command_path} --help'"
         return render.error(UsageError(error.format_message(), hint=hint))
     except AptOstreeError as error:
-        return render.error(error)
+        return render.error(error, verbose=None)
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -65,7 +65,7 @@ def tree(treefile: Path, strings: tuple[str, ...], as_json: bool, quiet: bool, *
     try:
         result = client.call("compose-tree", arguments, render.view(as_json=as_json, quiet=quiet))
     except AptOstreeError as failure:
-        return render.error(failure, as_json=as_json)
+        return render.error(failure, as_json=as_json, verbose=None)
     if options["print_only"]:
         render.result_json(result["treefile"])
         return 0
