@@ -26,7 +26,7 @@ from apt_ostree.system import journal
 
 #: Verb -> "module:function"; the function takes (report, **arguments) and returns a JSON object.
 VERBS: Mapping[str, str] = {
-    "compose-tree": "apt_ostree.core.compose:compose_tree",
+    "compose-tree": "apt_ostree.core.compose.tree:compose_tree",
     "install": "apt_ostree.core.packages:install",
     "uninstall": "apt_ostree.core.packages:uninstall",
     "upgrade": "apt_ostree.core.packages:upgrade",
@@ -41,11 +41,11 @@ VERBS: Mapping[str, str] = {
     "overlay-restore": "apt_ostree.core.overlays.keeping:restore",
     "overlay-check": "apt_ostree.core.overlays.repair:check",
     "overlay-cleanup": "apt_ostree.core.overlays.keeping:cleanup",
-    "unlock": "apt_ostree.core.overlays.unlocking:unlock",
-    "unlock-save": "apt_ostree.core.overlays.unlocking:save",
-    "unlock-discard": "apt_ostree.core.overlays.unlocking:discard",
+    "unlock": "apt_ostree.core.overlays.unlock:unlock",
+    "unlock-save": "apt_ostree.core.overlays.unlock:save",
+    "unlock-discard": "apt_ostree.core.overlays.unlock:discard",
     "usroverlay": "apt_ostree.core.overlays.verbs:usroverlay",
-    "recover": "apt_ostree.core.live.recovery:recover",
+    "recover": "apt_ostree.core.boot.recovery:recover",
 }
 
 _CANCELS = (signal.SIGTERM, signal.SIGINT)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from apt_ostree.core.inventory import packages_of
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import layout
 from apt_ostree.model.package import Package
 from apt_ostree.system.ostree.commit import commit_directory

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.core.finish import finish_tree, settle_bytecode
+from apt_ostree.core.build.finish import finish_tree, settle_bytecode
 from apt_ostree.model import layout
 from apt_ostree.model.events import silent
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import undoing
+from apt_ostree.core.live import undo
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import Message, PlanShown, Report, task
@@ -92,11 +92,11 @@ def _remove_leftovers(sysroot: Sysroot, generations: tuple[Generation, ...]) -> 
 
     known, shown = {g.id for g in generations}, set(usrview.stacked())
     sysroot.sync_base_refs()
-    undoing.unpin_all_but(sysroot, frozenset(known | shown))
+    undo.unpin_all_but(sysroot, frozenset(known | shown))
     # A layer that was mounted in this boot may be in use where no list of mounts shows it; boot removes it.
     if not shown and not statedb.MARKER.exists():
         layers.remove_checkouts(
-            undoing.layers_dir(sysroot), frozenset(name for g in generations for name in g.layers)
+            undo.layers_dir(sysroot), frozenset(name for g in generations for name in g.layers)
         )
         _remove_uppers(sysroot, generations)
     for pattern in _SCRATCH:

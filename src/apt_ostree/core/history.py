@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.inventory import packages_of
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.history import Entry
 from apt_ostree.model.package import diff_packages

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host, layering
-from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.layering import Built, Options, Recipe
-from apt_ostree.core.live import engine, undoing
+from apt_ostree.core import host
+from apt_ostree.core.build import layering
+from apt_ostree.core.build.layering import Built, Options, Recipe
+from apt_ostree.core.live import engine, undo
 from apt_ostree.core.live.planning import look
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.origin import (
@@ -212,7 +213,7 @@ def _deploy(
         return outcome | {"staged": True}
     with statedb.opened() as db:
         # Planned before anything is staged: a refused `-A` must leave no deployment behind.
-        undoing.recover_interrupted(report, sysroot, db)
+        undo.recover_interrupted(report, sysroot, db)
         asking = wanted.confirm and built is None  # else the transaction was confirmed
         wishes = replace(wishes, confirm=asking)
         change = engine.plan(report, sysroot, db, target.commit, wishes)
@@ -228,9 +229,10 @@ def _tell_of_overlays(report: Report, sysroot: Sysroot, commit: str) -> None:
         states = db.overlays() if db else ()
         if not any(state.enabled for state in states):
             return
-        from apt_ostree.core.overlays import stack, store
+        from apt_ostree.core.overlays import stack
+        from apt_ostree.core.state import overlay_store
 
-        known = store.load(sysroot.repo, states)
+        known = overlay_store.load(sysroot.repo, states)
         for overlay in known.values():
             found = stack.effective(sysroot.repo, overlay, commit, known) if overlay.state.enabled else None
             for note in found.notes if found else ():
@@ -250,7 +252,7 @@ def _live(
 ) -> Mapping[str, Any]:
     """Make a commit current, unless the system shows it already."""
     with statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if look(sysroot, db).base == commit:
             return {}
         change = engine.plan(report, sysroot, db, commit, wishes)

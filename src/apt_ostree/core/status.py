@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 
 from apt_ostree.core import host
-from apt_ostree.core.inventory import packages_of
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.package import diff_packages

@@ -1,6 +1,6 @@
 """tmpfiles.d lines: what of a build's /var becomes what at boot (tmpfiles.d(5)).
 
-Pure rules and text; walking a directory is `core.finish`.
+Pure rules and text; walking a directory is `core.build.finish`.
 """
 
 from __future__ import annotations

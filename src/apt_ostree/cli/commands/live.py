@@ -12,7 +12,7 @@ from apt_ostree.cli import options
 #: Argument of the verb -> option with a list of packages.
 _LISTS = {"packages": "--packages", "excluded": "--except"}
 
-#: When systemd calls `recover`; see core.live.recovery.
+#: When systemd calls `recover`; see core.boot.recovery.
 _MOMENTS = ("call", "boot", "booted", "deadline", "shutdown", "finalized")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import undoing
+from apt_ostree.core.live import undo
 from apt_ostree.core.live.planning import look
 from apt_ostree.errors import Refused
 from apt_ostree.model.events import Message, Report
@@ -60,8 +60,8 @@ def expire(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
         return False
     going = [g for g in generations if g.id >= late[0].id]
     report(Message(f"Generation {late[0].id} was not confirmed in time and is undone."))
-    ending = undoing.Ending(Outcome.UNCONFIRMED, "it was not confirmed in time")
-    undoing.finish_undo(report, sysroot, db, going, ending)
+    ending = undo.Ending(Outcome.UNCONFIRMED, "it was not confirmed in time")
+    undo.finish_undo(report, sysroot, db, going, ending)
     pending = sysroot.deployments().pending
     if pending and pending.staged and pending.checksum in {g.base for g in going}:
         sysroot.keep(lambda deployment: not deployment.staged)

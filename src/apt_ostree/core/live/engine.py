@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import acting, confirmation, stepping_back, undoing
-from apt_ostree.core.live.acting import Clock
+from apt_ostree.core.live import apply, confirmation, undo
+from apt_ostree.core.live import rollback as back
+from apt_ostree.core.live.apply import Clock
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import BOOT_NOTE, Change, Prepared, Situation, look, plan_change
-from apt_ostree.core.overlays import store
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord, target_generation
@@ -77,10 +78,10 @@ def apply_live(
         raise UsageError("--reset, --target, and a selection of packages exclude each other")
     wishes = Wishes(**options)
     with host.changing("change the running system", report) as sysroot, statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         if reset and not any(state.enabled for state in db.overlays()):
             policy = RestartPolicy(wishes.restart_services)
-            return stepping_back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
+            return back.reset(report, sysroot, db, policy=policy, dry_run=dry_run)
         if selection:
             return _apply_selection(report, sysroot, db, selection, wishes, dry_run=dry_run)
         # Overlays that are enabled stay, so that going back to the booted tree is a change like others.
@@ -104,11 +105,11 @@ def rollback(
     """
     wishes = Wishes(verb="rollback --live", **options)
     with host.changing("roll back the running system", report) as sysroot, statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
         situation = look(sysroot, db)
         if not packages:
             policy = RestartPolicy(wishes.restart_services)
-            return stepping_back.rollback(
+            return back.rollback(
                 report, sysroot, db, situation, generation=generation, policy=policy, dry_run=dry_run
             )
         from apt_ostree.core.live import subset
@@ -184,7 +185,7 @@ def _with_overlays(sysroot: Sysroot, db: StateDb, situation: Situation, base: st
         return Goal(base, base)
     from apt_ostree.core.overlays import stack
 
-    known = store.load(sysroot.repo, db.overlays())
+    known = overlay_store.load(sysroot.repo, db.overlays())
     chosen = [known[state.id] for state in enabled]
     allowed = settings.load().overlay_allow
     return stack.goal(sysroot.repo, base, chosen, known=known, shown_now=situation.goal, allowed=allowed)
@@ -227,7 +228,7 @@ def carry_out(
             sysroot, db, situation, change, prepared=prepared, wishes=wishes, transitions=transitions
         )
         with wishes.clock.step(report, "application"):
-            acting.apply(
+            apply.apply(
                 report,
                 sysroot,
                 db,
@@ -237,10 +238,10 @@ def carry_out(
                 meanwhile=cache(meanwhile),
             )
         with wishes.clock.step(report, "verification"):
-            acting.verify(report, sysroot, change, generation)
+            apply.verify(report, sysroot, change, generation)
         _end(report, db, generation, wishes)
     if transitions:
-        store.sync_refs(sysroot, db)
+        overlay_store.sync_refs(sysroot, db)
     report(Message(f"The running system shows {_named(change.goal)} (generation {generation})."))
     return outcome | {"changed": True, "live": True, "generation": generation}
 
@@ -255,7 +256,7 @@ def show_at_boot(report: Report, sysroot: Sysroot, db: StateDb, goal: Goal) -> b
     prepared = _prepare(sysroot, situation, change)
     with _undone_on_failure(report, sysroot, db, wishes):
         generation = _begin(sysroot, db, situation, change, prepared=prepared, wishes=wishes, transitions=())
-        acting.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
+        apply.apply(report, sysroot, db, change, prepared=prepared, generation=generation)
         _end(report, db, generation, wishes)
     db.set_note(BOOT_NOTE, f"{generation} {statedb.boot_id()}")
     report(Message(f"The running system shows {_named(goal)}."))
@@ -315,10 +316,10 @@ def _prepare(sysroot: Sysroot, situation: Situation, change: Change) -> Prepared
         )
         names = (layer,)
     names = (*(applied.layer for applied in change.goal.overlays), *names)
-    directories = [layers.check_out(sysroot.repo, name, undoing.layers_dir(sysroot)) for name in names]
+    directories = [layers.check_out(sysroot.repo, name, undo.layers_dir(sysroot)) for name in names]
     uppers = () if change.goal.unlock == "none" else frozen_uppers(situation)
     unlocking = uppers or change.goal.unlock not in (None, "none")
-    writable = undoing.new_upper(sysroot, booted_usr) if unlocking else None
+    writable = undo.new_upper(sysroot, booted_usr) if unlocking else None
     lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
     return Prepared(names, uppers, lowers, writable)
 
@@ -372,7 +373,7 @@ def _begin(
             hint="run the command again",
         )
     etc += [EtcRecord(path, state, state) for path, state in change.etc.held.items()]
-    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in acting.outside_paths(change)]
+    etc += [EtcRecord(name, files.read_state(ETC / name), None) for name in apply.outside_paths(change)]
     units = [UnitRecord(step.unit, step.action) for step in change.plan.units if step.acts]
     own = (str(prepared.writable / "upper"),) if prepared.writable else ()
     failpoint("journal.before")
@@ -387,7 +388,7 @@ def _begin(
     failpoint("journal.after")
     moved = [state.commit for t in transitions for state in (t.before, t.after) if state]
     shown = [change.goal.base, change.plan.target, *(a.commit for a in change.goal.overlays)]
-    undoing.pin(sysroot, generation, shown, (*prepared.layers, *moved))
+    undo.pin(sysroot, generation, shown, (*prepared.layers, *moved))
     return generation
 
 
@@ -403,7 +404,7 @@ def _undone_on_failure(report: Report, sysroot: Sysroot, db: StateDb, wishes: Wi
                 report(Message("The change failed and is being undone.", "warning"))
                 db.set_steps(begun[-1].id, wishes.clock.seconds)
                 note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
-                undoing.finish_undo(report, sysroot, db, begun, undoing.Ending(Outcome.FAILED, note))
+                undo.finish_undo(report, sysroot, db, begun, undo.Ending(Outcome.FAILED, note))
         except Incomplete as trouble:
             raise Incomplete(
                 f"the change failed ({failure}); {trouble.message}",

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from apt_ostree.core.inventory import packages_of
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import Refused
 from apt_ostree.model import plan as rules
 from apt_ostree.model import refusals

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from apt_ostree.core import layering
-from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.layering import Options, Recipe
+from apt_ostree.core.build import layering
+from apt_ostree.core.build.layering import Options, Recipe
 from apt_ostree.core.live.planning import Situation
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules

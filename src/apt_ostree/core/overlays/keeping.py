@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.live import engine
-from apt_ostree.core.overlays import edit, store
+from apt_ostree.core.overlays import edit
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import overlay_choice, overlay_cleanup
 from apt_ostree.model.events import Message, Report
@@ -39,7 +40,7 @@ def backup(report: Report, *, name: str | None = None, path: str | None = None) 
         key = settings.load().overlay_sign_key
         for overlay in chosen if key else ():
             backups.sign(bench.sysroot.repo, overlay.state.commit, key)
-        commits = {f"{store.REFS}/{o.id}": o.state.commit for o in chosen}
+        commits = {f"{overlay_store.REFS}/{o.id}": o.state.commit for o in chosen}
         backups.write(bench.sysroot.repo, target, commits, one_file=one_file)
         report(Message(f"Wrote {', '.join(o.id for o in chosen)} to {target}."))
         return {"changed": False, "path": str(target), "overlays": [o.id for o in chosen]}
@@ -70,7 +71,7 @@ def restore(
             ]
         else:
             commit = repo.resolve(source)
-            if not store.is_known(repo, commit):
+            if not overlay_store.is_known(repo, commit):
                 raise UsageError(
                     f"commit {commit[:12]} is none of this machine's overlays", hint="see --history"
                 )
@@ -86,14 +87,14 @@ def _from_backup(
     if not backups.is_backup(path):
         raise UsageError(f"there is no backup {path}")
     with backups.opened(path) as source:
-        refs = source.refs(store.REFS)
+        refs = source.refs(overlay_store.REFS)
         wanted = {
             r: c
             for r, c in refs.items()
-            if name in (None, r.rpartition("/")[2], r.removeprefix(f"{store.REFS}/"))
+            if name in (None, r.rpartition("/")[2], r.removeprefix(f"{overlay_store.REFS}/"))
         }
         if not wanted:
-            known = ", ".join(sorted(ref.removeprefix(f"{store.REFS}/") for ref in refs)) or "none"
+            known = ", ".join(sorted(ref.removeprefix(f"{overlay_store.REFS}/") for ref in refs)) or "none"
             raise UsageError(
                 f"the backup {path} has no overlay {name or ''}".rstrip(), hint=f"it has {known}"
             )
@@ -103,11 +104,11 @@ def _from_backup(
         # Our own directory is root's alone, as the record is.
         if not (allow_unsigned or path == PLACE or backups.is_signed(repo, commit, KEYRINGS)):
             raise Refused(
-                f"{ref.removeprefix(f'{store.REFS}/')} has no good signature by a key of {KEYRINGS}",
+                f"{ref.removeprefix(f'{overlay_store.REFS}/')} has no good signature by a key of {KEYRINGS}",
                 hint="put the signer's keyring there, or restore it with --allow-unsigned",
             )
         definition = from_text(trees.definition_text(repo, commit))
-        if f"{store.REFS}/{definition.id}" != ref:
+        if f"{overlay_store.REFS}/{definition.id}" != ref:
             raise Refused(f"the backup {path} calls overlay {definition.id} by another name: {ref}")
         # What came with another image is the administrator's here.
         mine = Scope.SYSTEM if definition.scope is Scope.GLOBAL else definition.scope
@@ -143,10 +144,10 @@ def cleanup(
     with prepared("clean overlays up", report, dry_run=dry_run) as bench:
         going = _condemned(bench, older_than, keep, larger_than)
         repo = bench.sysroot.repo
-        undone = repo.refs(store.UNDONE)
+        undone = repo.refs(overlay_store.UNDONE)
         if archive and going and not dry_run:
             backups.write(
-                repo, PLACE, {f"{store.REFS}/{o.id}": o.state.commit for o in going}, one_file=False
+                repo, PLACE, {f"{overlay_store.REFS}/{o.id}": o.state.commit for o in going}, one_file=False
             )
         for overlay in going:
             report(Message(f"Overlay {overlay.id} {'would go' if dry_run else 'goes'}."))
@@ -154,7 +155,7 @@ def cleanup(
             if going:
                 wishes = engine.Wishes(verb="usroverlay --cleanup")
                 change(bench, [Transition(o.id, o.state, None) for o in going], wishes)
-            for ref in (*undone, *(f"{store.UNDONE}/{overlay.id}" for overlay in going)):
+            for ref in (*undone, *(f"{overlay_store.UNDONE}/{overlay.id}" for overlay in going)):
                 repo.set_ref(ref, None)
             bench.sysroot.prune()
         return {"changed": bool(going or undone), "overlays": [o.id for o in going], "live": False}
@@ -166,7 +167,7 @@ def _condemned(
     repo = bench.sysroot.repo
 
     def idle(overlay: Overlay) -> Idle:
-        size = sum(store.files(repo, overlay.state.commit).values()) if larger_than is not None else 0
+        size = sum(overlay_store.files(repo, overlay.state.commit).values()) if larger_than is not None else 0
         return Idle(overlay.id, repo.timestamp(overlay.state.commit), size)
 
     names = overlay_cleanup.unneeded((o.definition, o.state) for o in bench.known.values())

@@ -11,7 +11,7 @@ from typing import Any
 from apt_ostree.core import host
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import store
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.overlay import Overlay, in_order, shown
@@ -86,14 +86,14 @@ def history(name: str | None) -> list[dict[str, Any]]:
     with _opened() as (repo, known, _situation, last):
         overlay = overlay_choice.choose(known, name, last)
         rows = [_commit(repo, checksum, "") for checksum in repo.ancestry(overlay.state.commit)]
-        undone = repo.resolve_or_none(f"{store.UNDONE}/{overlay.id}")
+        undone = repo.resolve_or_none(f"{overlay_store.UNDONE}/{overlay.id}")
         return [*rows, *([_commit(repo, undone, "undone")] if undone else [])]
 
 
 def names() -> list[str]:
     """Return the names of all overlays, to complete a command line."""
     with host.reading() as sysroot:
-        return sorted(ref.rpartition("/")[2] for ref in sysroot.repo.refs(store.REFS))
+        return sorted(ref.rpartition("/")[2] for ref in sysroot.repo.refs(overlay_store.REFS))
 
 
 def _commit(repo: Repo, checksum: str, note: str) -> dict[str, Any]:
@@ -108,8 +108,8 @@ def _opened() -> Iterator[tuple[Repo, Mapping[str, Overlay], Situation | None, s
         if db is None:
             yield sysroot.repo, {}, None, None
             return
-        known = store.load(sysroot.repo, db.overlays())
-        yield sysroot.repo, known, look(sysroot, db), db.note(store.LAST)
+        known = overlay_store.load(sysroot.repo, db.overlays())
+        yield sysroot.repo, known, look(sysroot, db), db.note(overlay_store.LAST)
 
 
 def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
         nodes = [*trees.read(repo, commit).values(), *trees.read(repo, commit, "templates").values()]
         files = [node for node in nodes if node.kind != "directory"]
         count = len(files)
-        return count, sum(store.files(repo, commit).values())
+        return count, sum(overlay_store.files(repo, commit).values())
     except ExternalFailure:
         return count, None
 

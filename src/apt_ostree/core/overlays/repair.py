@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from apt_ostree.core.live import engine, undoing
+from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import edit, stack
 from apt_ostree.core.overlays.keeping import PLACE
 from apt_ostree.core.overlays.verbs import Bench, change, prepared
@@ -121,7 +121,7 @@ def _from_layers(bench: Bench) -> Iterator[Repo]:
     sysroot, goal = bench.sysroot, bench.situation.goal
     with buildroot.scratch_directory(sysroot.state_dir / "work") as directory:
         scratch = Repo.create(directory)
-        stack.renew_layers(scratch, sysroot.repo, goal, undoing.layers_dir(sysroot))
+        stack.renew_layers(scratch, sysroot.repo, goal, undo.layers_dir(sysroot))
         yield scratch
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import engine, undoing
+from apt_ostree.core.live import engine, undo
 from apt_ostree.core.live.planning import Situation, look, without_overlays
-from apt_ostree.core.overlays import edit, image, stack, store
+from apt_ostree.core.overlays import edit, image, stack
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.events import Message, Report
@@ -85,9 +86,9 @@ def usroverlay(
 def prepared(what: str, report: Report, *, dry_run: bool = False) -> Iterator[Bench]:
     """Open the system for a change of overlays; what was interrupted is finished first."""
     with host.changing(what, report) as sysroot, statedb.opened() as db:
-        undoing.recover_interrupted(report, sysroot, db, dry_run=dry_run)
-        store.sync_refs(sysroot, db)  # a killed call may not have come to that
-        known = store.load(sysroot.repo, db.overlays())
+        undo.recover_interrupted(report, sysroot, db, dry_run=dry_run)
+        overlay_store.sync_refs(sysroot, db)  # a killed call may not have come to that
+        known = overlay_store.load(sysroot.repo, db.overlays())
         yield Bench(report, sysroot, db, look(sysroot, db), known)
 
 
@@ -98,7 +99,7 @@ def _chosen(bench: Bench, name: str | None) -> Overlay:
         place = (bench.sysroot, bench.situation.booted)
         if name.removeprefix("global/") in image.names(*place):
             return image.taken_in(*place, name.removeprefix("global/"), None)
-    overlay = overlay_choice.choose(bench.known, name, bench.db.note(store.LAST))
+    overlay = overlay_choice.choose(bench.known, name, bench.db.note(overlay_store.LAST))
     if not name:
         bench.report(Message(f"Working on overlay {overlay.id}."))
     return overlay
@@ -191,14 +192,14 @@ def _size(bench: Bench, commits: Iterable[str]) -> int:
     found: dict[str, int] = {}
     for commit in commits:
         with suppress(ExternalFailure):
-            found |= store.files(bench.sysroot.repo, commit)
+            found |= overlay_store.files(bench.sysroot.repo, commit)
     return sum(found.values())
 
 
 def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:
     """Return what the system shows when overlays have become what the moves say."""
     states = overlay_choice.after({o.id: o.state for o in bench.known.values()}, moves)
-    known = store.load(bench.sysroot.repo, states.values())
+    known = overlay_store.load(bench.sysroot.repo, states.values())
     enabled = [overlay for overlay in known.values() if overlay.state.enabled]
     return stack.goal(
         bench.sysroot.repo,
@@ -213,7 +214,9 @@ def goal_after(bench: Bench, moves: Sequence[Transition]) -> Goal:
 def _record(bench: Bench, moves: Sequence[Transition], wishes: engine.Wishes) -> None:
     """Change the record alone: nothing of it shows."""
     commit = bench.situation.commit
-    store.record(bench.sysroot, bench.db, moves, intent=Intent(wishes.verb, host.caller(), commit, commit))
+    overlay_store.record(
+        bench.sysroot, bench.db, moves, intent=Intent(wishes.verb, host.caller(), commit, commit)
+    )
     _remember(bench, moves)
     for move in moves:
         what = "made" if move.before is None else "changed" if move.after else "removed"
@@ -223,4 +226,4 @@ def _record(bench: Bench, moves: Sequence[Transition], wishes: engine.Wishes) ->
 def _remember(bench: Bench, moves: Sequence[Transition]) -> None:
     """Note which overlay was worked on last."""
     left = [move.id for move in moves if move.after]
-    bench.db.set_note(store.LAST, left[-1] if left else None)
+    bench.db.set_note(overlay_store.LAST, left[-1] if left else None)

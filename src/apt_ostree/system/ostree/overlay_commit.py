@@ -66,7 +66,7 @@ def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
             else:
                 _strip_xattrs(entry.path)
                 # Consumed files keep their times; as checked out, every file has the time stamp 0, and
-                # compiled Python is compared with its source's (core.finish.settle_bytecode).
+                # compiled Python is compared with its source's (core.build.finish.settle_bytecode).
                 os.utime(entry.path, (0, 0), follow_symlinks=False)
                 if _subdirectory(tree, entry.name) is not None:
                     _remove(tree, entry.name)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.inventory import packages_of
-from apt_ostree.core.live import etc_restore, undoing
+from apt_ostree.core.live import etc_restore, undo
 from apt_ostree.core.live.planning import Situation, look, plan_units_back
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.events import Message, PlanShown, Report
@@ -85,13 +85,13 @@ def _go_back(
     if not dry_run:
         number = db.log(Intent(verb, host.caller(), plan.source, plan.target, plan.to_json()))
         # The undo acts on what the records say, also after a crash in the middle of it.
-        known = undoing.unit_work(sysroot, db, going).all
+        known = undo.unit_work(sysroot, db, going).all
         further = [s for s in plan.units if s.acts and s.unit not in known]
         db.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
-        ending = undoing.Ending(Outcome.ROLLED_BACK, f"by operation {number}")
+        ending = undo.Ending(Outcome.ROLLED_BACK, f"by operation {number}")
         db.settle_overlays([g.id for g in going] if keep_overlays else [])
         try:
-            undoing.finish_undo(report, sysroot, db, going, ending)
+            undo.finish_undo(report, sysroot, db, going, ending)
         except AptOstreeError as error:
             db.end(number, Outcome.FAILED, error.message)
             raise
@@ -118,7 +118,7 @@ def _plan_back(
         packages=diff_packages(packages_of(repo, situation.commit), packages_of(repo, target)),
         files=count_files(changes),
         etc=etc_restore.plan_restore([r for g in going for r in db.etc_records(g.id)]),
-        units=steps_back(undoing.unit_work(sysroot, db, going), units),
+        units=steps_back(undo.unit_work(sysroot, db, going), units),
         restart_services=policy,
     )
 
@@ -130,7 +130,7 @@ def _refuse_lost_edits(sysroot: Sysroot, booted: Deployment, going: Sequence[Gen
     edited = [
         str(path)
         for generation in since
-        for path in _edits(sysroot, undoing.lowers(sysroot, booted, generation))
+        for path in _edits(sysroot, undo.lowers(sysroot, booted, generation))
     ]
     if edited:
         raise Refused(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from apt_ostree.core.live import etc_restore, unit_files
 from apt_ostree.core.live.planning import look
-from apt_ostree.core.overlays import store
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import layout, unitundo
 from apt_ostree.model.accounts import described_names
@@ -215,7 +215,7 @@ def forget(sysroot: Sysroot, db: StateDb, number: int, ending: Ending) -> None:
     if db.transitions(number):
         db.revert(number)
         failpoint("undo.overlays")
-        store.sync_refs(sysroot, db)
+        overlay_store.sync_refs(sysroot, db)
     sysroot.repo.sync_refs(f"{_REFS}/{number}", {})
     failpoint("undo.unpinned")
     db.end(number, ending.outcome, ending.note)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from apt_ostree.core.live import health, undoing
+from apt_ostree.core.live import health, undo
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared, look
 from apt_ostree.errors import ExternalFailure
@@ -56,7 +56,7 @@ def apply(
 
     meanwhile: is called when there are units to wait for, and at the end; the first call does the work.
     """
-    undoing.hold_until_shutdown()
+    undo.hold_until_shutdown()
     _stop_units(report, db, change, generation)
     _write_etc(report, change)
     _switch(report, sysroot, db, change, prepared=prepared, generation=generation)
@@ -118,7 +118,7 @@ def _switch(
     generation: int,
 ) -> None:
     booted = look(sysroot, db).booted
-    with task(report, "Switching /usr"), undoing.scratch(sysroot) as scratch:
+    with task(report, "Switching /usr"), undo.scratch(sysroot) as scratch:
         upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
         usrview.show(
             generation,
@@ -127,7 +127,7 @@ def _switch(
             upper=upper,
             read_only=upper is None or (change.goal.unlock or booted.unlocked) == "transient",
         )
-    undoing.settle_unlocked(sysroot)
+    undo.settle_unlocked(sysroot)
     failpoint("act.switched")
 
 

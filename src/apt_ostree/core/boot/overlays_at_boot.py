@@ -9,7 +9,8 @@ from typing import Any
 
 from apt_ostree.core.live import engine
 from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.overlays import edit, image, stack, store
+from apt_ostree.core.overlays import edit, image, stack
+from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.events import Message, Report
@@ -34,7 +35,7 @@ def show_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     _end_temporary(report, sysroot, db)
     _leave_out_suspects(report, sysroot, db)
     _renew_image_overlays(report, sysroot, db)
-    known = store.load(sysroot.repo, db.overlays())
+    known = overlay_store.load(sysroot.repo, db.overlays())
     enabled = [overlay for overlay in known.values() if overlay.state.enabled]
     if not enabled:
         db.set_note(_TRYING, None)
@@ -51,7 +52,7 @@ def show_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
 
 def _renew_image_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Have the overlays of the image as the booted tree has them."""
-    known = tuple(store.load(sysroot.repo, db.overlays()).values())
+    known = tuple(overlay_store.load(sysroot.repo, db.overlays()).values())
     try:
         moves = list(image.renewed(sysroot, look(sysroot, db).booted, known))
     except AptOstreeError as error:
@@ -63,7 +64,7 @@ def _renew_image_overlays(report: Report, sysroot: Sysroot, db: StateDb) -> None
 def _end_temporary(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     """Remove the overlays, and of hybrid ones the paths, that end with the boot in which they were made."""
     moves = []
-    for overlay in store.load(sysroot.repo, db.overlays()).values():
+    for overlay in overlay_store.load(sysroot.repo, db.overlays()).values():
         if overlay.state.boot_id == boot_id() or overlay.definition.persistence is Persistence.PERSISTENT:
             continue
         after = None
@@ -93,7 +94,7 @@ def _leave_out_suspects(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     suspects = fresh if failed else []
     if failed >= _TRIES:
         suspects = enabled
-    known = store.load(sysroot.repo, db.overlays())
+    known = overlay_store.load(sysroot.repo, db.overlays())
     moves = [overlay_choice.transition(known[s.id], replace(s, enabled=False)) for s in suspects]
     for move in moves:
         report(Message(f"Overlay {move.id} is disabled: the last boot with it did not succeed.", "warning"))
@@ -139,4 +140,6 @@ def _goal(
 def _record(sysroot: Sysroot, db: StateDb, moves: Sequence[Transition], message: str) -> None:
     if moves:
         booted = look(sysroot, db).booted.checksum
-        store.record(sysroot, db, moves, intent=Intent("boot", "root", booted, booted), message=message)
+        overlay_store.record(
+            sysroot, db, moves, intent=Intent("boot", "root", booted, booted), message=message
+        )

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import host
-from apt_ostree.core.live import confirmation, etc_restore, undoing
+from apt_ostree.core.boot import overlays_at_boot
+from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.overlays import startup, store
+from apt_ostree.core.state import overlay_store
 from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Phase
@@ -39,12 +40,12 @@ def recover(report: Report, *, at: str = "call") -> Mapping[str, Any]:
 
 def _at_boot(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """End what earlier boots left, and show the overlays that persist, before services start."""
-    store.sync_refs(sysroot, db)  # before the refs of generations go, which may be the only ones yet
+    overlay_store.sync_refs(sysroot, db)  # before the refs of generations go, which may be the only ones yet
     _end_before_soft_reboot(report, sysroot, db)
     _clear_earlier_boots(report, sysroot, db)
-    startup.show_overlays(report, sysroot, db)
+    overlays_at_boot.show_overlays(report, sysroot, db)
     shown = frozenset(name for generation in db.generations() for name in generation.layers)
-    layers.remove_checkouts(undoing.layers_dir(sysroot), shown)
+    layers.remove_checkouts(undo.layers_dir(sysroot), shown)
     if not db.generations() and not db.overlays():
         statedb.MARKER.unlink(missing_ok=True)
     return True
@@ -66,18 +67,18 @@ def _when_finalized(_report: Report, sysroot: Sysroot, db: StateDb) -> bool:
 def _at_deadline(report: Report, sysroot: Sysroot, db: StateDb) -> bool:
     """Undo changes that nobody confirmed in time."""
     expired = confirmation.expire(report, sysroot, db)
-    return undoing.recover_interrupted(report, sysroot, db) or expired
+    return undo.recover_interrupted(report, sysroot, db) or expired
 
 
 def _when_booted(_report: Report, _sysroot: Sysroot, db: StateDb) -> bool:
     """Note that the system came up well with its overlays."""
-    startup.note_success(db)
+    overlays_at_boot.note_success(db)
     return False
 
 
 #: At shutdown, services can no longer be started, and need not be stopped: nothing interrupted is finished.
 _MOMENTS: Mapping[str, Callable[[Report, Sysroot, StateDb], bool]] = {
-    "call": undoing.recover_interrupted,
+    "call": undo.recover_interrupted,
     "boot": _at_boot,
     "booted": _when_booted,
     "deadline": _at_deadline,
@@ -95,8 +96,8 @@ def _end_before_soft_reboot(report: Report, sysroot: Sysroot, db: StateDb) -> No
     if left:
         report(Message("The system was restarted without its kernel: its live changes end."))
         db.settle_overlays([g.id for g in left if g.phase is Phase.LIVE])
-        ending = undoing.Ending(Outcome.ENDED, "with a soft reboot", with_units=False)
-        undoing.finish_undo(report, sysroot, db, left, ending)
+        ending = undo.Ending(Outcome.ENDED, "with a soft reboot", with_units=False)
+        undo.finish_undo(report, sysroot, db, left, ending)
 
 
 def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
@@ -113,7 +114,7 @@ def _end_of_boot(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     etc_restore.leave_edited(report, db, generations)
     for generation in reversed(generations):
         left = [record for record in db.etc_records(generation.id) if record.path not in removed]
-        etc_restore.restore(report, left, expected=undoing.described_accounts(sysroot, generation))
+        etc_restore.restore(report, left, expected=undo.described_accounts(sysroot, generation))
         failpoint("shutdown.etc")
 
 
@@ -147,15 +148,15 @@ def _clear_earlier_boots(report: Report, sysroot: Sysroot, db: StateDb) -> None:
     for generation in reversed(earlier):
         if generation.deployment in places and generation.boot_id != given_back:
             etc = places[generation.deployment]
-            expected = undoing.described_accounts(sysroot, generation)
+            expected = undo.described_accounts(sysroot, generation)
             etc_restore.restore(report, db.etc_records(generation.id), etc=etc, expected=expected)
         done = generation.phase is Phase.LIVE
         outcome = Outcome.ENDED if done else Outcome.INTERRUPTED
         db.settle_overlays([generation.id] if done else [])
-        undoing.forget(sysroot, db, generation.id, undoing.Ending(outcome, ""))
+        undo.forget(sysroot, db, generation.id, undo.Ending(outcome, ""))
     db.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), db)
     failpoint("boot.cleared")
     if not any(g.boot_id == boot_id() for g in db.generations()):
         shutil.rmtree(sysroot.state_dir / "uppers", ignore_errors=True)
-        undoing.discard_scratch(sysroot)
+        undo.discard_scratch(sysroot)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apt_ostree.core import buildsteps, trees
+from apt_ostree.core.build import inside, lowerdirs
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.events import Message, PlanShown, Report, task
@@ -79,7 +79,7 @@ class Built:
 def build(report: Report, sysroot: Sysroot, recipe: Recipe, options: Options) -> Built:
     """Resolve, download, install and commit; the transaction is shown before it is carried out."""
     with (
-        trees.usr_of(sysroot, recipe.start) as lowers,
+        lowerdirs.usr_of(sysroot, recipe.start) as lowers,
         buildroot.scratch_directory(sysroot.state_dir / "work") as scratch,
     ):
         with buildroot.assembled(scratch, lowers) as root:
@@ -107,7 +107,7 @@ def _install(
     from apt_ostree.system.apt import acquire, config, install, local
     from apt_ostree.system.apt.resolver import Resolver, Wanted
 
-    config.use_build_root(root, scratch, buildsteps.extended_states(root))
+    config.use_build_root(root, scratch, inside.extended_states(root))
     if not options.cache_only and (recipe.upgrade or not acquire.lists_are_current(recipe.lists_age)):
         with task(report, "Refreshing package lists"):
             acquire.refresh_lists(report)
@@ -134,15 +134,15 @@ def _install(
         task(report, "Installing packages"),
         outputlog.kept(report, sandbox.output_log(root), "packages", transaction.summary()),
     ):
-        prepared = buildsteps.prepare(root)
+        prepared = inside.prepare(root)
         failpoint("layering.before-install")
         install.install(report, archives, root=root, scratch=scratch, script_timeout=options.script_timeout)
         failpoint("layering.after-install")
-        buildsteps.settle(
+        inside.settle(
             report,
             root,
             prepared,
-            buildsteps.look_at(scratch / "upper"),
+            inside.look_at(scratch / "upper"),
             states=config.extended_states(scratch).read_text(),
             timeout=max(options.script_timeout, _LONGEST_STEP),
         )

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import finish
+from apt_ostree.core.build import finish
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import accounts, layout, seeding
 from apt_ostree.model.events import Report

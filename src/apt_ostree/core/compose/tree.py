@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree import __version__
-from apt_ostree.core import treebuild
-from apt_ostree.core.finish import finish_tree, settle_bytecode
+from apt_ostree.core.build.finish import finish_tree, settle_bytecode
+from apt_ostree.core.compose import rootfs
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, release
 from apt_ostree.model import treefile as treefiles
@@ -204,10 +204,10 @@ def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple
     mmdebstrap.make_root(wanted, root, log=sandbox.output_log(root))
     failpoint("compose.root-made")
     sources = [source for source in map(release.parse_source, wanted.sources) if source]
-    described = release.describe(treebuild.read_releases(root), sources)
-    treebuild.adopt_keyrings(root, [Path(item.keyring) for item in job.tree.archives if item.keyring])
-    treebuild.drop_host_files(root)
-    treebuild.adopt_state(root)
+    described = release.describe(rootfs.read_releases(root), sources)
+    rootfs.adopt_keyrings(root, [Path(item.keyring) for item in job.tree.archives if item.keyring])
+    rootfs.drop_host_files(root)
+    rootfs.adopt_state(root)
     count = len(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
     report(TaskEnd(title, f"{count} packages"))
     return described
@@ -220,13 +220,13 @@ def _make_tree(report: Report, job: Job, root: Path) -> None:
         sandbox.run(root, command, what=what)
 
     with task(report, "Applying the treefile"):
-        treebuild.add_files(root, job.tree.add_files)
-        treebuild.set_units(job.tree.units, run_in_root)
-        treebuild.write_boot_configuration(root, job.tree)
-        treebuild.run_scripts(root, job.tree.postprocess, run_in_root)
-    treebuild.gather_home_directories(root)
+        rootfs.add_files(root, job.tree.add_files)
+        rootfs.set_units(job.tree.units, run_in_root)
+        rootfs.write_boot_configuration(root, job.tree)
+        rootfs.run_scripts(root, job.tree.postprocess, run_in_root)
+    rootfs.gather_home_directories(root)
     confined.call(root, partial(_finish, report), run_in_root)
-    treebuild.shape_top_level(root)
+    rootfs.shape_top_level(root)
     failpoint("compose.tree-made")
 
 
@@ -250,7 +250,7 @@ def _metadata(
     }
     if job.version:
         found[layout.META_VERSION] = repository.text(job.version)
-    kernel = treebuild.kernel_of(root)
+    kernel = rootfs.kernel_of(root)
     if kernel:
         found |= {"ostree.bootable": commit.flag(True), "ostree.linux": repository.text(kernel)}
     return found
@@ -267,7 +267,7 @@ def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
     facts = {
         "program": __version__,
         "treefile": treefiles.to_json(tree),
-        "files": treebuild.fingerprint_inputs(tree),
+        "files": rootfs.fingerprint_inputs(tree),
         "packages": [[item.name, item.version, item.architecture] for item in packages],
     }
     return hashlib.sha256(_canonical(facts).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""Builds a commit from a commit and packages: build root, scripts, finish."""

@@ -1,0 +1,1 @@
+"""Composes a tree from a treefile."""

@@ -1,0 +1,1 @@
+"""What the system shows and keeps: packages of commits, overlays, live state, generations."""
