@@ -87,7 +87,7 @@ def steps(verb: str, **arguments: Any) -> dict[str, float]:
     began = time.monotonic()
     done = subprocess.run(
         ["python3", "-c", _STAMPING],
-        input=json.dumps({"verb": verb, "arguments": arguments}) + "\n",
+        input=json.dumps({"verb": verb, "request": arguments}) + "\n",
         stdout=subprocess.PIPE,
         text=True,
         env=ENVIRONMENT,
@@ -116,11 +116,8 @@ def _durations(events: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 def packages_of(names: Sequence[str]) -> int:
     """Return how many packages an installation brings, as a dry run tells."""
-    for line in run("apt-ostree", "install", "--dry-run", "--json", *names).splitlines():
-        event = json.loads(line)
-        if event["event"] == "plan" and event["kind"] == "transaction":
-            return len(event["plan"]["install"])
-    raise BenchError("the dry run showed no transaction")
+    result = json.loads(run("apt-ostree", "install", "--dry-run", "--json", *names))
+    return len(result["transaction"]["install"])
 
 
 def booted_directory() -> Path:

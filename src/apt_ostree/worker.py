@@ -1,12 +1,14 @@
 """One transaction in a process of its own: the request on stdin, events as JSON lines on stdout.
 
 A process because `unshare` affects one thread, apt's configuration is process-global, and a cancel or a
-crash is then an ordinary signal (docs/architecture.md). The worker holds no logic: it finds the verb's
-function, runs it, and reports how it ended.
+crash is then an ordinary signal (docs/architecture.md). The worker holds no logic: it reads the request,
+runs the verb's function, and reports how it ended.
 
-Line 1 of stdin:  {"verb": NAME, "arguments": {...}}
-further lines:    {"proceed": true|false}, each the answer to a plan that asked for confirmation
+Line 1 of stdin:  {"verb": NAME, "request": {...}, "ask": BOOL, "wait": BOOL}; see model.requests
+further lines:    {"proceed": BOOL}, each the answer to a plan that asked for confirmation (with "ask")
 stdout:           events (model.events), then one {"event": "end", ...} line.
+
+Files of the request are open descriptors of this process.
 """
 
 from __future__ import annotations
@@ -18,42 +20,55 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
 
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
-from apt_ostree.model import events
+from apt_ostree.model import events, jsonvalue
+from apt_ostree.model.requests import Request, read_request
+from apt_ostree.model.result import Result
 from apt_ostree.system import journal
 
-#: Verb -> "module:function"; the function takes (report, **arguments) and returns a JSON object.
+#: Verb -> "module:function" in core; the function takes (transaction, request) and returns a Result.
 VERBS: Mapping[str, str] = {
-    "compose-tree": "apt_ostree.core.compose.tree:compose_tree",
-    "install": "apt_ostree.core.packages:install",
-    "uninstall": "apt_ostree.core.packages:uninstall",
-    "upgrade": "apt_ostree.core.packages:upgrade",
-    "apply-live": "apt_ostree.core.live.engine:apply_live",
-    "rollback": "apt_ostree.core.deployments:rollback",
-    "cleanup": "apt_ostree.core.deployments:cleanup",
-    "refresh-md": "apt_ostree.core.archives:refresh_md",
-    "search": "apt_ostree.core.archives:search",
-    "rollback-live": "apt_ostree.core.live.engine:rollback",
-    "confirm": "apt_ostree.core.live.confirmation:confirm",
-    "overlay-backup": "apt_ostree.core.overlays.keeping:backup",
-    "overlay-restore": "apt_ostree.core.overlays.keeping:restore",
-    "overlay-check": "apt_ostree.core.overlays.repair:check",
-    "overlay-cleanup": "apt_ostree.core.overlays.keeping:cleanup",
-    "unlock": "apt_ostree.core.overlays.unlock:unlock",
-    "unlock-save": "apt_ostree.core.overlays.unlock:save",
-    "unlock-discard": "apt_ostree.core.overlays.unlock:discard",
-    "usroverlay": "apt_ostree.core.overlays.verbs:usroverlay",
-    "recover": "apt_ostree.core.boot.recovery:recover",
+    "apply-live": "apply_live:apply_live",
+    "cleanup": "deployments:cleanup",
+    "compose-tree": "compose.tree:compose_tree",
+    "confirm": "live.confirmation:confirm",
+    "install": "packages:install",
+    "overlay-backup": "overlays.keeping:backup",
+    "overlay-check": "overlays.repair:check",
+    "overlay-cleanup": "overlays.keeping:cleanup",
+    "overlay-restore": "overlays.keeping:restore",
+    "recover": "boot.recovery:recover",
+    "refresh-md": "archives:refresh_md",
+    "rollback": "deployments:rollback",
+    "rollback-live": "apply_live:rollback_live",
+    "uninstall": "packages:uninstall",
+    "unlock": "overlays.unlock:unlock",
+    "unlock-discard": "overlays.unlock:discard",
+    "unlock-save": "overlays.unlock:save",
+    "upgrade": "packages:upgrade",
+    "usroverlay": "overlays.usroverlay:usroverlay",
 }
 
 _CANCELS = (signal.SIGTERM, signal.SIGINT)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Call:
+    """The first line of stdin, but for the request: whether the client answers questions, and waits."""
+
+    ask: bool = False
+    wait: bool = True
+
+
 def main() -> int:
     """Run the request that stands on stdin; the exit code is the command's."""
     os.umask(0o022)  # what we make in trees and in /etc must not depend on the caller's
+    _keep_descriptors()
     # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -62,8 +77,13 @@ def main() -> int:
     sys.unraisablehook = _cancel_again
     # A lost client is no reason to stop. Not SIG_IGN, which children would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
+    return serve(sys.stdin, wire)
+
+
+def serve(requests: IO[str], wire: IO[str]) -> int:
+    """Carry out the request on the first line of `requests`; write events and the end to `wire`."""
     try:
-        result = _dispatch(json.loads(sys.stdin.readline()), _reporter(wire))
+        result = _carry_out(requests, wire)
     except AptOstreeError as error:
         return _end_with_error(wire, error)
     except OSError as error:
@@ -76,7 +96,7 @@ def main() -> int:
             internals=trace.splitlines(),
         )
         return _end_with_error(wire, bug)
-    _send(wire, {"event": "end", "ok": True, "result": result})
+    _send(wire, {"event": "end", "ok": True, "result": result.to_json(), "next_boot": result.next_boot})
     return 0
 
 
@@ -86,34 +106,73 @@ def from_os_error(error: OSError) -> ExternalFailure:
     return ExternalFailure(f"the system refused an operation{target}: {error.strerror or error}")
 
 
-def _dispatch(request: Mapping[str, Any], report: events.Report) -> Mapping[str, Any]:
+def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
+    request, call = _read_call(requests.readline())
+
+    def ask() -> bool:
+        return _read_answer(requests.readline())
+
+    transaction = Transaction(
+        lambda event: _send(wire, events.to_wire(event)),
+        request.title,
+        ask=ask if call.ask else None,
+        wait=call.wait,
+    )
+    return function_of(request.verb)(transaction, request)
+
+
+def function_of(verb: str) -> Callable[[Transaction, Request], Result]:
+    """Import and return the function of a verb."""
+    module, _, name = VERBS[verb].partition(":")
+    function: Callable[[Transaction, Request], Result] = getattr(
+        importlib.import_module(f"apt_ostree.core.{module}"), name
+    )
+    return function
+
+
+def _read_call(line: str) -> tuple[Request, _Call]:
+    """Read the first line; UsageError says what is wrong with it."""
+    call = _read_object(line, "the request")
+    request = read_request(call.pop("verb", None), call.pop("request", {}))
+    return request, jsonvalue.read(_Call, call, name="the request")
+
+
+def _read_answer(line: str) -> bool:
+    """Read the answer to a question; a client that is gone, or says something else, has not agreed."""
     try:
-        module, _, name = VERBS[request["verb"]].partition(":")
-    except KeyError as error:
-        raise UsageError(f"unknown verb {error.args[0]!r}") from error
-    function: Callable[..., Mapping[str, Any]] = getattr(importlib.import_module(module), name)
-    return function(report, **request["arguments"])
+        return _read_object(line, "the answer").get("proceed") is True
+    except UsageError:
+        return False
 
 
-def _reporter(wire: Any) -> events.Report:
-    def report(event: events.Event) -> None:
-        _send(wire, events.to_wire(event))
-        if isinstance(event, events.PlanShown) and event.confirm:
-            answer = sys.stdin.readline()
-            if not (answer and json.loads(answer).get("proceed")):
-                raise Cancelled("not confirmed; nothing was changed")
+def _read_object(line: str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise UsageError(f"{what} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UsageError(f"{what} is not a JSON object")
+    return value
 
-    return report
+
+def _keep_descriptors() -> None:
+    """Have no program that is started inherit the files that were passed to us."""
+    for entry in Path("/proc/self/fd").iterdir():
+        if int(entry.name) > 2:
+            try:
+                os.set_inheritable(int(entry.name), False)
+            except OSError:
+                pass  # the directory that is being read here
 
 
-def _end_with_error(wire: Any, error: AptOstreeError) -> int:
+def _end_with_error(wire: IO[str], error: AptOstreeError) -> int:
     if type(error) is AptOstreeError:  # the program itself is wrong
         journal.send((error.message, *error.internals), priority=journal.ERROR)
     _send(wire, {"event": "end", "ok": False, **error.to_json()})
     return error.exit_code
 
 
-def _send(wire: Any, obj: Mapping[str, Any]) -> None:
+def _send(wire: IO[str], obj: Mapping[str, Any]) -> None:
     try:
         wire.write(json.dumps(obj) + "\n")
     except BrokenPipeError:

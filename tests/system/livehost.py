@@ -48,21 +48,6 @@ def ask(service: str = "fx-service") -> tuple[str, ...]:
     return ("curl", "--silent", "--fail", "--unix-socket", f"/run/{service}/socket", "http://x/")
 
 
-def _documents(text: str) -> list[Any]:
-    """Return the JSON documents in a text, which stand there one after the other."""
-    decoder, documents = json.JSONDecoder(), []
-    while text := text.lstrip():
-        document, end = decoder.raw_decode(text)
-        documents.append(document)
-        text = text[end:]
-    return documents
-
-
-def parse_result(text: str) -> Any:
-    """Return the result, or the error, that apt-ostree printed with --json."""
-    return _documents(text)[-1]
-
-
 @dataclass(frozen=True)
 class Look:
     """What a machine showed at one moment."""
@@ -137,11 +122,12 @@ class Host:
 
     def json(self, *argv: str, code: int = 0, timeout: float = 120) -> Any:
         """Run apt-ostree with --json and return its result, or its error."""
-        return parse_result(self.ao(*argv, "--json", code=code, timeout=timeout).stdout)
+        return json.loads(self.ao(*argv, "--json", code=code, timeout=timeout).stdout)
 
     def events(self, *argv: str, timeout: float = 120) -> list[dict[str, Any]]:
         """Run apt-ostree and return its events; the last one is the result."""
-        return _documents(self.ao(*argv, "--json", timeout=timeout).stdout)
+        text = self.ao(*argv, "--events", timeout=timeout).stdout
+        return [json.loads(line) for line in text.splitlines()]
 
     def failure(self, *argv: str, code: int) -> str:
         """Run apt-ostree, which has to fail with this exit code; return message, details and hint."""
@@ -151,7 +137,7 @@ class Host:
 
     def memory_of_worker(self, verb: str, **arguments: Any) -> int:
         """Have a worker run a verb; return its peak memory in kB."""
-        request = json.dumps({"verb": verb, "arguments": arguments})
+        request = json.dumps({"verb": verb, "request": arguments})
         done = self.run_program("worker_memory.py", input=f"{request}\n")
         return int(done.stderr.splitlines()[-1])
 
@@ -260,7 +246,7 @@ def check_refused_here(*words: str) -> None:
         check=False,
     )
     assert done.returncode == 3
-    assert parse_result(done.stdout)["error"] == "Refused"
+    assert json.loads(done.stdout)["error"] == "Refused"
 
 
 def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:

@@ -34,55 +34,34 @@ Shown = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Verb:
-    """A command to break: how to get ready for it, its words, its request to a worker, how to break it."""
+    """A command to break: how to get ready for it, its words, how to break it."""
 
     ready: str
     words: tuple[str, ...]
-    request: dict[str, Any]
     actions: tuple[str, ...] = ("error", "kill")
 
 
-def _live(ready: str, *words: str, **arguments: Any) -> Verb:
-    return Verb(ready, ("apply-live", *words), {"verb": "apply-live", "arguments": arguments})
-
-
-def _overlay(*words: str, **arguments: Any) -> Verb:
-    return Verb("overlays", ("usroverlay", *words), {"verb": "usroverlay", "arguments": arguments})
-
-
 INSTALL = ("install", "-A", "-y", *PACKAGES)
-RESTART = {"restart_services": "needed", "allow_replacement": True}
 REPLACE = ("apply-live", "--allow-replacement", "--restart-services")
 VERBS = {
-    "apply-live": Verb("pending", ("apply-live",), {"verb": "apply-live", "arguments": {}},
-        ("error", "kill", "cut")),
-    "reset": Verb("live", ("apply-live", "--reset"), {"verb": "apply-live", "arguments": {"reset": True}},
-        ("error", "kill", "cut")),
-    "install": Verb("nothing", INSTALL, {"verb": "install", "arguments": {
-        "packages": PACKAGES, "apply_live": True}}),
-    "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service"), {"verb": "uninstall", "arguments": {
-        "packages": ["fx-service"], "apply_live": True, "allow_replacement": True}}),
+    "apply-live": Verb("pending", ("apply-live",), ("error", "kill", "cut")),
+    "reset": Verb("live", ("apply-live", "--reset"), ("error", "kill", "cut")),
+    "install": Verb("nothing", INSTALL),
+    "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service")),
     # The service runs 1.0 before, or after, and 2.0 at the other end: it is restarted.
-    "upgrade": Verb("outdated", ("upgrade", "-A", "-y", "--packages-only", "--restart-services"),
-        {"verb": "upgrade", "arguments": {"base": False, "apply_live": True, **RESTART}}),
-    "rollback": Verb("upgraded", ("rollback", "--live"), {"verb": "rollback-live", "arguments": {}}),
-    "part": _live("offered", "--packages=fx-service", "--restart-services",
-        packages=["fx-service"], restart_services="needed"),
-    "confirm-within": _live("shown", "--target=test/2.0", *REPLACE[1:], "--confirm-within=1h",
-        target="test/2.0", confirm_within=3600, **RESTART),
-    "overlay-add": _overlay("--name=one", "--add=/etc/fx-overlay/conf", "--from=/usr/lib/os-release",
-        "--add=/usr/share/fx-overlay", "--from=/usr/lib/os-release", "--remove-file=/usr/bin/wc",
-        name="one", edits=[
-            {"action": "add", "path": "/etc/fx-overlay/conf", "source": "/usr/lib/os-release"},
-            {"action": "add", "path": "/usr/share/fx-overlay", "source": "/usr/lib/os-release"},
-            {"action": "remove-file", "path": "/usr/bin/wc"}]),
-    "overlay-disable": _overlay("--disable=one", name="one", enable=False),
-    "overlay-reorder": _overlay("--name=two", "--set-priority=90", name="two", changes={"priority": 90}),
+    "upgrade": Verb("outdated", ("upgrade", "-A", "-y", "--packages-only", "--restart-services")),
+    "rollback": Verb("upgraded", ("rollback", "--live")),
+    "part": Verb("offered", ("apply-live", "--packages=fx-service", "--restart-services")),
+    "confirm-within": Verb("shown", ("apply-live", "--target=test/2.0", *REPLACE[1:], "--confirm-within=1h")),
+    "overlay-add": Verb("overlays", ("usroverlay", "--name=one", "--add=/etc/fx-overlay/conf",
+        "--from=/usr/lib/os-release", "--add=/usr/share/fx-overlay", "--from=/usr/lib/os-release",
+        "--remove-file=/usr/bin/wc")),
+    "overlay-disable": Verb("overlays", ("usroverlay", "--disable=one")),
+    "overlay-reorder": Verb("overlays", ("usroverlay", "--name=two", "--set-priority=90")),
     # Of each path of /etc, several generations are undone.
-    "overlay-rollback": Verb("given-back", ("rollback", "--live", "0"),
-        {"verb": "rollback-live", "arguments": {"generation": 0}}),
+    "overlay-rollback": Verb("given-back", ("rollback", "--live", "0")),
     # It has nothing to undo: an error after the record says that the change is kept.
-    "confirm": Verb("unconfirmed", ("confirm",), {"verb": "confirm", "arguments": {}}, ("kill",)),
+    "confirm": Verb("unconfirmed", ("confirm",), ("kill",)),
 }  # fmt: skip
 
 
@@ -215,7 +194,7 @@ class Sweep:
             verb = VERBS[name]
             self.ready(verb.ready)
             before = self.shown()
-            done = self.host.run_program("trace_failpoints.py", input=f"{json.dumps(verb.request)}\n")
+            done = self.host.run_program("trace_failpoints.py", *verb.words)
             passed = [line for line in done.stderr.splitlines() if line in failpoints()]
             self._known[name] = (before, self.shown(), passed)
         return self._known[name]

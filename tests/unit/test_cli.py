@@ -83,16 +83,21 @@ def test_unchanged_has_its_own_code(run_boom):
 def test_restart_services_takes_no_package_for_its_value(monkeypatch, words, packages, policy):
     from apt_ostree.cli import client
 
-    sent = {}
-    monkeypatch.setattr(client, "call", lambda _verb, arguments, _view: sent.update(arguments) or {})
+    sent = []
+
+    def call(request, _view, **_how):
+        sent.append(request)
+        return client.Answer({"changed": True}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
     assert main.run(["install", *words]) == 0
-    assert (list(sent["packages"]), sent["restart_services"]) == (packages, policy)
+    assert (list(sent[0].packages), sent[0].deploy.live.restart_services) == (packages, policy)
 
 
 def test_error_as_json(capsys):
     code = render.error(errors.Refused("no", details=["a"], hint="b", internals=["c"]), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
-        "event": "error", "error": "Refused", "message": "no", "details": ["a"], "hint": "b",
+        "error": "Refused", "message": "no", "details": ["a"], "hint": "b",
         "internals": ["c"],
     }  # fmt: skip
     assert code == 3

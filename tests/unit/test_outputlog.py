@@ -6,7 +6,7 @@ import stat
 import pytest
 
 from apt_ostree.errors import Cancelled, ExternalFailure
-from apt_ostree.model.transaction import Step, Transaction
+from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system import journal, outputlog
 
 
@@ -132,5 +132,5 @@ def test_other_files_are_left_alone(directory):
 
 def test_a_transaction_in_lines():
     steps = (Step("a", "all", new="1"), Step("b", "all", new="2"))
-    transaction = Transaction(install=steps, remove=(Step("c", "all", old="3"),))
+    transaction = PackagePlan(install=steps, remove=(Step("c", "all", old="3"),))
     assert transaction.summary() == ["install: a 1, b 2", "remove: c 3"]

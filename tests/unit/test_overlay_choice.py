@@ -86,8 +86,15 @@ def test_names_are_counted():
 
 
 def test_a_definition_is_made_of_words():
-    changes = {"scope": "user", "user": "joe", "persistence": "hybrid", "on_conflict": "drop",
-               "persists": ["/etc/*"], "values": {"a": "1"}, "priority": 7}  # fmt: skip
+    changes = {
+        "scope": Scope.USER,
+        "user": "joe",
+        "persistence": Persistence.HYBRID,
+        "on_conflict": OnConflict.DROP,
+        "persists": ["/etc/*"],
+        "values": {"a": "1"},
+        "priority": 7,
+    }
     assert defined({}, None, "new", None, changes) == Definition(
         "new", Scope.USER, 7, Persistence.HYBRID, OnConflict.DROP, ("/etc/*",), values={"a": "1"}, user="joe"
     )
@@ -114,10 +121,10 @@ def test_another_name():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"scope": "global"},  # it ships with the image
-        {"persistence": "hybrid"},  # which of its paths?
-        {"persistence": "hybrid", "persists": [""]},
-        {"scope": "user"},  # for whom?
+        {"scope": Scope.GLOBAL},  # it ships with the image
+        {"persistence": Persistence.HYBRID},  # which of its paths?
+        {"persistence": Persistence.HYBRID, "persists": [""]},
+        {"scope": Scope.USER},  # for whom?
         {"user": "joe"},
     ],
 )

@@ -8,20 +8,22 @@ from hypothesis import strategies as st
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.overlay import Definition, Persistence, parents
+from apt_ostree.model.overlay import Definition, EditAction, Persistence, parents
 from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.model.overlay_edit import (
     Content,
     Draft,
-    Edit,
     lasting,
     refuse_conflicts,
     with_metadata,
     without_unused,
 )
+from apt_ostree.model.requests import PathEdit
 
 DIRECTORY, FILE = Node("directory", "d"), Node("file", "f")
-DROP = Edit("drop", "/usr/bin/a")
+DROP = PathEdit(action=EditAction.DROP, path="/usr/bin/a")
+ADD = PathEdit(action=EditAction.ADD, path="/p")
+ADD_OWNED = PathEdit(action=EditAction.ADD, path="/p", mode=0o600, owner=(7, 8))
 
 
 def draft(nodes: dict[str, Node], templates: dict[str, Node] | None = None) -> Draft:
@@ -91,23 +93,23 @@ ABSENT = FileState("absent")
     ("edit", "state", "like", "own", "expected"),
     [
         # What the system shows is taken as it is.
-        (Edit("add", "/p"), SHOWN, SHOWN, True, SHOWN),
+        (ADD, SHOWN, SHOWN, True, SHOWN),
         # What replaces it gets its metadata, whoever owned the source.
-        (Edit("add", "/p"), SOURCE, SHOWN, False, FileState("file", 0o640, 5, 6, b"new", SHOWN.xattrs)),
+        (ADD, SOURCE, SHOWN, False, FileState("file", 0o640, 5, 6, b"new", SHOWN.xattrs)),
         # What is new is root's.
-        (Edit("add", "/p"), SOURCE, ABSENT, False, FileState("file", 0o664, 0, 0, b"new")),
-        (Edit("add", "/p"), SOURCE, FileState("directory", 0o700, 9, 9), False,
+        (ADD, SOURCE, ABSENT, False, FileState("file", 0o664, 0, 0, b"new")),
+        (ADD, SOURCE, FileState("directory", 0o700, 9, 9), False,
          FileState("file", 0o664, 0, 0, b"new")),
-        (Edit("add", "/p", mode=0o600, owner=(7, 8)), SOURCE, SHOWN, False,
+        (ADD_OWNED, SOURCE, SHOWN, False,
          FileState("file", 0o600, 7, 8, b"new", SHOWN.xattrs)),
         # A mode is meant for files: directories keep theirs, or nobody could enter them.
-        (Edit("add", "/p", mode=0o600, owner=(7, 8)), FileState("directory", 0o755, 1, 1), ABSENT, False,
+        (ADD_OWNED, FileState("directory", 0o755, 1, 1), ABSENT, False,
          FileState("directory", 0o755, 7, 8)),
-        (Edit("add", "/p", mode=0o600, owner=(7, 8)), FileState("symlink", 0o777, 1, 1, b"x"), ABSENT, False,
+        (ADD_OWNED, FileState("symlink", 0o777, 1, 1, b"x"), ABSENT, False,
          FileState("symlink", 0o777, 0, 0, b"x")),
     ],
 )  # fmt: skip
-def test_metadata(edit: Edit, state: FileState, like: FileState, own: bool, expected: FileState):
+def test_metadata(edit: PathEdit, state: FileState, like: FileState, own: bool, expected: FileState):
     assert with_metadata(edit, state, like, own=own) == expected
 
 

@@ -1,4 +1,4 @@
-"""Starts a worker for a request, relays its events, answers its questions, returns its result.
+"""Starts a worker for a request, relays its events, answers its questions, returns its answer.
 
 Must not print: the caller passes a view (cli.render) that does.
 """
@@ -12,14 +12,24 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import apt_ostree
 from apt_ostree.errors import AptOstreeError, Cancelled
 from apt_ostree.model import events
+from apt_ostree.model.requests import Request
 
 _CANCELS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a verb ended: its result as a JSON object, and whether it takes effect with the next boot."""
+
+    result: Mapping[str, Any]
+    next_boot: bool
 
 
 class View(Protocol):
@@ -32,8 +42,11 @@ class View(Protocol):
         """Ask whether to go ahead with a plan that has been shown."""
 
 
-def call(verb: str, arguments: Mapping[str, Any], view: View) -> Mapping[str, Any]:
-    """Run `verb` in a worker and return its result; raise the error it reported."""
+def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) -> Answer:
+    """Carry a request out in a worker and return its answer; raise the error it reported.
+
+    ask: whether `view` can ask the user; wait: whether to wait for another program that changes the system.
+    """
     cancels: list[int] = []
     # Before there is a worker: a cancel in between is remembered, and neither side goes on without the other.
     before = {n: signal.signal(n, lambda number, _frame: cancels.append(number)) for n in _CANCELS}
@@ -43,21 +56,12 @@ def call(verb: str, arguments: Mapping[str, Any], view: View) -> Mapping[str, An
         worker.terminate()
 
     try:
-        worker = subprocess.Popen(
-            # -P: the caller's directory may be anybody's, and must not be searched for modules.
-            [sys.executable, "-P", "-m", "apt_ostree.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-            # Ctrl-C reaches us alone, and we pass it on as a cancel. And no script gets the terminal.
-            start_new_session=True,
-        )
+        worker = _start([file.fd for file in request.open_files])
         for number in _CANCELS:
             signal.signal(number, pass_on)
         if cancels:
             worker.terminate()
-        _send(worker, {"verb": verb, "arguments": arguments})
+        _send(worker, {"verb": request.verb, "request": request.to_json(), "ask": ask, "wait": wait})
         try:
             return _follow(worker, view, cancels)
         finally:
@@ -65,6 +69,21 @@ def call(verb: str, arguments: Mapping[str, Any], view: View) -> Mapping[str, An
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _start(descriptors: Sequence[int]) -> subprocess.Popen[str]:
+    """Start a worker, which gets these descriptors under the same numbers."""
+    return subprocess.Popen(
+        # -P: the caller's directory may be anybody's, and must not be searched for modules.
+        [sys.executable, "-P", "-m", "apt_ostree.worker"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        pass_fds=descriptors,
+        # Ctrl-C reaches us alone, and we pass it on as a cancel. And no script gets the terminal.
+        start_new_session=True,
+    )
 
 
 def _environment() -> dict[str, str]:
@@ -75,14 +94,13 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
 
 
-def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -> Mapping[str, Any]:
+def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -> Answer:
     assert worker.stdout
     for line in worker.stdout:
         obj = json.loads(line)
         if obj["event"] == "end":
             if obj["ok"]:
-                result: Mapping[str, Any] = obj["result"]
-                return result
+                return Answer(obj["result"], next_boot=obj["next_boot"])
             raise AptOstreeError.from_json(obj)
         event = events.from_wire(obj)
         if event is None:

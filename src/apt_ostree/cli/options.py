@@ -1,17 +1,21 @@
-"""Options that several commands share, and how a transaction's arguments are made of them."""
+"""Options that several commands share, and how a request is made of them and carried out."""
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, Refused
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.requests import DeployOptions, LiveOptions, Request
 from apt_ostree.model.sizes import read_size
 
 Command = Callable[..., Any]
@@ -48,11 +52,28 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-json_output = click.option(
-    "--json", "as_json", is_flag=True, help="Print events and the result as JSON lines."
-)
 json_document = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
+_OUTPUT = (
+    json_document,
+    click.option("--events", is_flag=True, help="Print what happens and the result as JSON lines."),
+    click.option(
+        "--progress-fd",
+        type=click.IntRange(0),
+        metavar="FD",
+        help="Write what happens as JSON lines to this file descriptor.",
+    ),
+    quiet,
+)
+
+
+def output(command: Command) -> Command:
+    """Add the options about what a verb prints."""
+    for option in reversed(_OUTPUT):
+        command = option(command)
+    return command
+
+
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done and change nothing.")
 assume_yes = click.option("-y", "--assumeyes", is_flag=True, help="Go ahead without asking.")
 reboot = click.option("-r", "--reboot", is_flag=True, help="Reboot when the deployment is ready.")
@@ -91,10 +112,9 @@ no_wait = click.option(
     "--no-wait", is_flag=True, help="Fail at once when another program is changing the system."
 )
 
-_TRANSACTION = (
+_DEPLOY = (
     no_wait,
-    json_output,
-    quiet,
+    output,
     dry_run,
     assume_yes,
     reboot,
@@ -109,95 +129,117 @@ _TRANSACTION = (
 )
 
 
-def transaction(command: Command) -> Command:
+def deploy(command: Command) -> Command:
     """Add the options of every verb that makes a deployment."""
-    for option in reversed(_TRANSACTION):
+    for option in reversed(_DEPLOY):
         command = option(command)
     return command
 
 
-def run_transaction(verb: str, arguments: Mapping[str, Any], given: Mapping[str, Any]) -> int:
-    """Run a verb that makes a deployment; return the exit code."""
-    live = bool(given["apply_live"])
-    if live and given["reboot"]:
+def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> DeployOptions:
+    """Return how a deployment is to be made; UsageError for options that exclude each other."""
+    if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
-    wire = {
-        **arguments,
-        "dry_run": given["dry_run"],
-        "cache_only": given["cache_only"],
-        "download_only": given["download_only"],
-        "confirm": live
-        and not (given["assumeyes"] or given["dry_run"] or given["as_json"])
-        and sys.stdin.isatty(),
-    }
-    if live:
-        wire |= {
-            "apply_live": True,
-            "verb": f"{verb} -A",
-            "restart_services": given["restart_services"],
-            "confirm_within": given["confirm_within"],
-            "force": given["force"],
-        }
-    elif given["restart_services"] != "none" or given["confirm_within"] or given["force"]:
+    live = live_options(given, allow_replacement=allow_replacement)
+    if not given["apply_live"] and replace(live, allow_replacement=False) != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
-    return run_verb(verb, wire, given)
+    return DeployOptions(
+        dry_run=given["dry_run"],
+        cache_only=given["cache_only"],
+        download_only=given["download_only"],
+        live=live if given["apply_live"] else None,
+    )
+
+
+def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -> LiveOptions:
+    """Return how a live change is to be made."""
+    return LiveOptions(
+        restart_services=RestartPolicy(given["restart_services"]),
+        confirm_within=given["confirm_within"],
+        allow_replacement=allow_replacement,
+        force=given["force"],
+    )
+
+
+def can_ask(given: Mapping[str, Any]) -> bool:
+    """Tell whether to ask before acting: a person is there, and has not answered beforehand."""
+    silent = given["assumeyes"] or given["dry_run"] or given["as_json"] or given["events"]
+    return not silent and sys.stdin.isatty()
 
 
 def run_verb(
-    verb: str,
-    arguments: Mapping[str, Any],
+    request: Request,
     given: Mapping[str, Any],
     *,
+    ask: bool = False,
     show: Callable[[Mapping[str, Any]], None] | None = None,
+    then: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> int:
-    """Run a verb in a worker, show how it goes, and return the exit code.
+    """Carry a request out, show how it goes, and return the exit code.
 
-    show: prints a result as text; without it, what was reported on the way says enough.
+    ask: whether to ask the user before acting; show: prints a result as text; without it, what was reported
+    on the way says enough; then: what else is done with a result.
     """
     from apt_ostree.cli import client  # `status` needs these options and starts no worker
 
-    as_json = bool(given["as_json"])
+    view = render.view(
+        as_json=given["as_json"],
+        events=given["events"],
+        progress_fd=given["progress_fd"],
+        quiet=given["quiet"],
+        verbose=given.get("verbose"),
+    )
     try:
-        if given.get("no_wait"):
-            _refuse_busy()
-        view = render.view(
-            as_json=as_json, quiet=bool(given.get("quiet")), verbose=bool(given.get("verbose"))
-        )
-        result = client.call(verb, arguments, view)
+        answer = client.call(request, view, ask=ask, wait=not given.get("no_wait"))
     except AptOstreeError as failure:
-        return render.error(failure, as_json=as_json, verbose=given.get("verbose"))
-    if as_json:
-        render.event_json({"event": "result", **result})
-    elif show:
-        show(result)
-    if given.get("unchanged_exit_77") and not result.get("changed", True):
+        return view.fail(failure)
+    view.end(answer.result)
+    if view.is_text and show:
+        show(answer.result)
+    if then:
+        then(answer.result)
+    if given.get("unchanged_exit_77") and not answer.result["changed"]:
         return EXIT_UNCHANGED
-    waits = result.get("staged") or result.get("next_boot")
-    if given.get("reboot") and waits:
+    if given.get("reboot") and answer.next_boot:
         client.reboot()
-    elif not as_json and waits and not result.get("live"):
+    elif view.is_text and answer.next_boot and not answer.result.get("live"):
         render.lines("The change takes effect at the next boot; run 'systemctl reboot' to boot into it.")
     return 0
 
 
-def _refuse_busy() -> None:
-    from apt_ostree.core import status
+def answer(query: Request) -> Any:
+    """Answer a query in this process."""
+    from apt_ostree.core import queries
 
-    if status.is_busy():
-        raise Refused(
-            "another program is changing the system",
-            hint="wait for it to end, or leave --no-wait out",
-        )
+    return queries.answer(query)
 
 
-def absolute_files(packages: tuple[str, ...]) -> list[str]:
-    """Return package words with the paths of .deb files made absolute: the worker has its own directory."""
-    return [str(Path(word).resolve()) if word.endswith(".deb") else word for word in packages]
+def completions(query: Request, incomplete: str) -> list[str]:
+    """Return the names of a query's answer that begin so; none where it cannot be answered."""
+    try:
+        return [name for name in answer(query) if name.startswith(incomplete)]
+    except AptOstreeError:
+        return []
 
 
-def words(given: Iterable[str], option: str) -> list[str]:
+@contextmanager
+def open_files(paths: Iterable[str]) -> Iterator[tuple[OpenFile, ...]]:
+    """Open files with the caller's rights, to be passed with a request."""
+    from apt_ostree.system import openfiles
+
+    with ExitStack() as stack:
+        yield tuple(stack.enter_context(openfiles.opened(path)) for path in paths)
+
+
+def split_packages(packages: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Separate the names of packages from the paths of .deb files."""
+    names = tuple(package for package in packages if not package.endswith(".deb"))
+    return names, tuple(package for package in packages if package.endswith(".deb"))
+
+
+def package_names(given: Iterable[str], option: str) -> tuple[str, ...]:
     """Return the names of a list that may be given in parts; one without names would select everything."""
-    words = [word.strip() for part in given for word in part.split(",")]
-    if not all(words):
+    names = [name.strip() for part in given for name in part.split(",")]
+    if not all(names):
         raise click.UsageError(f"{option} names no package")
-    return list(dict.fromkeys(words))
+    return tuple(dict.fromkeys(names))

@@ -5,19 +5,23 @@ Plain lines everywhere; on a terminal the current step's progress is redrawn in 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TextIO
 
-from apt_ostree.errors import AptOstreeError
+from apt_ostree.errors import AptOstreeError, UsageError
 from apt_ostree.model import events
 
 
 class TextView:
     """Shows a transaction's events as lines; asks on the terminal."""
 
-    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+    is_text = True
+
+    def __init__(self, *, quiet: bool = False, verbose: bool | None = False) -> None:
         self._quiet, self._verbose = quiet, verbose
         self._live = sys.stderr.isatty()
         self._drawn = False
@@ -49,10 +53,18 @@ class TextView:
         print("Proceed? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
+    def end(self, _result: Mapping[str, Any]) -> None:
+        """Print the result: what was shown on the way says it, or the command does."""
+
+    def fail(self, failure: AptOstreeError) -> int:
+        """Print a failure and return the exit code."""
+        self._clear()
+        return error(failure, verbose=self._verbose)
+
     def _show_plan(self, event: events.PlanShown) -> None:
         from apt_ostree.cli import plans
 
-        for line in plans.lines(event.kind, event.plan, verbose=self._verbose):
+        for line in plans.lines(event.kind, event.plan, verbose=bool(self._verbose)):
             self._clear()
             print(line)
         sys.stdout.flush()
@@ -75,20 +87,102 @@ class TextView:
 
 
 class JsonView:
-    """Prints every event as a JSON line (RFC 7464 without the separator) on stdout."""
+    """Prints one JSON document: the result, or the error. Warnings go to stderr."""
+
+    is_text = False
 
     def show(self, event: events.Event) -> None:
-        """Print one event."""
-        print(json.dumps(events.to_wire(event)), flush=True)
+        """Print a warning."""
+        match event:
+            case events.Message(text=text, level="warning"):
+                warning(text)
 
     def confirm(self, _plan: events.PlanShown) -> bool:
         """A program that wants to go ahead says so beforehand, with --assumeyes."""
         return False
 
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Print the result."""
+        result_json(result)
 
-def view(*, as_json: bool, quiet: bool = False, verbose: bool = False) -> TextView | JsonView:
+    def fail(self, failure: AptOstreeError) -> int:
+        """Print a failure and return the exit code."""
+        return error(failure, as_json=True)
+
+
+class EventsView(JsonView):
+    """Prints every event as a JSON line, and last the result or the error."""
+
+    def show(self, event: events.Event) -> None:
+        """Print one event."""
+        _json_line(sys.stdout, events.to_wire(event))
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Print the result."""
+        _json_line(sys.stdout, {"event": "result", **result})
+
+    def fail(self, failure: AptOstreeError) -> int:
+        """Print a failure and return the exit code."""
+        _json_line(sys.stdout, {"event": "error", **failure.to_json()})
+        return error(failure)
+
+
+class TeeView:
+    """Shows events in another view, and writes them with the end as JSON lines to a file descriptor."""
+
+    def __init__(self, view: TextView | JsonView, descriptor: int) -> None:
+        self._view = view
+        self._stream = os.fdopen(descriptor, "w", buffering=1, closefd=False)
+        self.is_text = view.is_text
+
+    def show(self, event: events.Event) -> None:
+        """Show one event."""
+        self._write(events.to_wire(event))
+        self._view.show(event)
+
+    def confirm(self, plan: events.PlanShown) -> bool:
+        """Ask in the other view."""
+        return self._view.confirm(plan)
+
+    def end(self, result: Mapping[str, Any]) -> None:
+        """Print the result."""
+        self._write({"event": "result", **result})
+        self._view.end(result)
+
+    def fail(self, failure: AptOstreeError) -> int:
+        """Print a failure and return the exit code."""
+        self._write({"event": "error", **failure.to_json()})
+        return self._view.fail(failure)
+
+    def _write(self, obj: Mapping[str, Any]) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a reader that has seen enough must not end us
+            _json_line(self._stream, obj)
+
+
+def view(
+    *,
+    as_json: bool,
+    events: bool = False,
+    progress_fd: int | None = None,
+    quiet: bool = False,
+    verbose: bool | None = False,
+) -> TextView | JsonView | TeeView:
     """Return the view that the command line asked for."""
-    return JsonView() if as_json else TextView(quiet=quiet, verbose=verbose)
+    if as_json and events:
+        raise UsageError("--json and --events exclude each other")
+    plain = EventsView() if events else JsonView() if as_json else TextView(quiet=quiet, verbose=verbose)
+    if progress_fd is None:
+        return plain
+    try:
+        return TeeView(plain, progress_fd)
+    except OSError as failure:
+        raise UsageError(
+            f"--progress-fd: {progress_fd} is not open for writing: {failure.strerror}"
+        ) from failure
+
+
+def _json_line(stream: TextIO, obj: Mapping[str, Any]) -> None:
+    print(json.dumps(obj, sort_keys=True), file=stream, flush=True)
 
 
 def result_json(result: Any) -> None:
@@ -96,14 +190,14 @@ def result_json(result: Any) -> None:
     print(json.dumps(result, indent=2, sort_keys=True))
 
 
-def event_json(obj: Mapping[str, Any]) -> None:
-    """Print one object as a JSON line, as events are printed."""
-    print(json.dumps(obj, sort_keys=True), flush=True)
-
-
 def lines(text: str) -> None:
     """Print a result's text on stdout."""
     print(text)
+
+
+def warning(text: str) -> None:
+    """Print a warning on stderr."""
+    print(f"warning: {text}", file=sys.stderr, flush=True)
 
 
 def bullet() -> str:
@@ -121,7 +215,7 @@ def error(failure: AptOstreeError, *, as_json: bool = False, verbose: bool | Non
     verbose: print what matters to developers only, too; None when the command has no such option.
     """
     if as_json:
-        print(json.dumps({"event": "error", **failure.to_json()}), flush=True)
+        result_json(failure.to_json())
     print(f"error: {failure.message}", file=sys.stderr)
     for line in failure.details:
         print(f"  {line}", file=sys.stderr)

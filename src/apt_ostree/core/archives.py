@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from apt_ostree.core import host
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
-from apt_ostree.model.events import Message, Report, task
+from apt_ostree.model.queries import Search
+from apt_ostree.model.requests import RefreshMd
+from apt_ostree.model.result import Result
 from apt_ostree.model.search import find
+from apt_ostree.system.caller import require_root
 
 
-def refresh_md(report: Report, *, force: bool = False) -> Mapping[str, Any]:
+def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
     """Download and verify the package lists of the configured archives, unless they are current."""
-    host.require_root("refresh the package lists")
+    require_root("refresh the package lists")
     from apt_ostree.system.apt import acquire, catalogue, config
 
     config.use_host()
-    if not force and acquire.lists_are_current():
-        report(Message("The package lists are current; --force downloads them again."))
-        return {"changed": False}
-    with task(report, "Refreshing package lists"):
-        acquire.refresh_lists(report)
+    if not request.force and acquire.lists_are_current():
+        tx.message("The package lists are current; --force downloads them again.")
+        return Result(changed=False)
+    with tx.task("Refreshing package lists"):
+        acquire.refresh_lists(tx.report)
     sources = catalogue.sources()
     for source in sources:
-        report(Message(f"{source.uri} {source.suite}{'' if source.signed else ' (not signed)'}"))
-    return {"changed": True, "sources": [asdict(source) for source in sources]}
+        tx.message(f"{source.uri} {source.suite}{'' if source.signed else ' (not signed)'}")
+    return Result(changed=True, details={"sources": [asdict(source) for source in sources]})
 
 
-def search(report: Report, *, terms: Sequence[str]) -> Mapping[str, Any]:
-    """Find packages whose name or summary holds all terms, in groups, the best first."""
-    wanted = [term for term in terms if term.strip()]
-    if not wanted:
+def search(query: Search) -> Mapping[str, Any]:
+    """Find packages whose name or summary holds all terms, in groups, the best first.
+
+    Returns `matches` and `warnings`.
+    """
+    terms = [term for term in query.terms if term.strip()]
+    if not terms:
         raise UsageError("nothing to search for", hint="name a word of the package's name or summary")
     from apt_ostree.system.apt import catalogue, config
 
     config.use_host()
-    matches = find(catalogue.offered(), wanted)
-    if not any(source.downloaded for source in catalogue.sources()):
-        report(Message("there are no package lists; run 'apt-ostree refresh-md'", "warning"))
-    return {"matches": [asdict(match) for match in matches]}
+    matches = find(catalogue.offered(), terms)
+    present = any(source.downloaded for source in catalogue.sources())
+    warnings = [] if present else ["there are no package lists; run 'apt-ostree refresh-md'"]
+    return {"matches": [asdict(match) for match in matches], "warnings": warnings}

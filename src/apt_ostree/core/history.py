@@ -6,38 +6,45 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from apt_ostree.core import host
+from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.history import Entry
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.plan import count_files
+from apt_ostree.model.queries import CompareOperations, History, ShowOperation
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import statedb
+from apt_ostree.system.caller import require_root
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
-def entries() -> tuple[Entry, ...]:
+def history(_query: History) -> tuple[Entry, ...]:
     """Return all operations on the running system, the oldest first."""
-    host.require_root("read the history")
-    with statedb.read_only() as db:
-        return db.history() if db else ()
+    require_root("read the history")
+    with statedb.read_only() as records:
+        return records.history() if records else ()
 
 
-def show(number: int) -> Entry:
+def show_operation(query: ShowOperation) -> Entry:
     """Return one operation."""
-    found = {entry.number: entry for entry in entries()}
-    if number not in found:
-        known = f"{min(found)} to {max(found)}" if found else "none"
-        raise UsageError(f"there is no operation {number} in the history", hint=f"known: {known}")
-    return found[number]
+    return _entry(query.number)
 
 
-def compare(one: int, two: int) -> Mapping[str, Any]:
+def _entry(number: int) -> Entry:
+    entries = {entry.number: entry for entry in history(History())}
+    if number not in entries:
+        numbers = f"{min(entries)} to {max(entries)}" if entries else "none"
+        raise UsageError(f"there is no operation {number} in the history", hint=f"there are: {numbers}")
+    return entries[number]
+
+
+def compare_operations(query: CompareOperations) -> Mapping[str, Any]:
     """Return the packages and files that differ between what two operations made the system show."""
-    first, second = (0 if n == 0 else show(n) for n in (one, two))
-    with host.reading() as sysroot:
+    one, two = query.one, query.two
+    first, second = (0 if number == 0 else _entry(number) for number in (one, two))
+    with reading.opened() as sysroot:
         old, new = (_shown(sysroot, entry) for entry in (first, second))
         try:
             changes = tuple(flatten(diff.diff_commits(sysroot.repo, old, new)))
@@ -61,5 +68,5 @@ def _shown(sysroot: Sysroot, entry: Entry | int) -> str:
     if isinstance(entry, Entry):
         return entry.target
     booted = sysroot.deployments().booted
-    assert booted  # host.reading() required it
+    assert booted  # opening the running system requires it
     return booted.checksum

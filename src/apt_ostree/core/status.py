@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import time
 
-from apt_ostree.core import host
+from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.package import diff_packages
+from apt_ostree.model.queries import RequestedPackages
+from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records, package_name
 from apt_ostree.system import statedb, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
-def status(path: str = "/", *, only_booted: bool = False) -> Status:
-    """Gather the status of the running system, or of the one below `path`."""
-    with host.reading(path) as sysroot:
+def status(query: StatusQuery) -> Status:
+    """Gather the status of the running system, or of the one below a path."""
+    with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
-        chosen = [d for d in deployments.all if d.booted or not only_booted]
+        chosen = [d for d in deployments.all if d.booted or not query.booted]
         return Status(
             tuple(_describe(sysroot, deployment, deployments.booted) for deployment in chosen),
             pending=bool(deployments.booted and deployments.pending),
@@ -30,16 +32,11 @@ def status(path: str = "/", *, only_booted: bool = False) -> Status:
         )
 
 
-def is_busy() -> bool:
-    """Tell whether a program is changing the running system."""
-    with host.reading() as sysroot:
-        return sysroot.in_use()
-
-
-def requested_names(path: str = "/") -> list[str]:
+def requested_packages(_query: RequestedPackages) -> list[str]:
     """Return the names of the packages that the next deployment requests, to complete a command line."""
-    with host.reading(path) as sysroot:
-        return sorted(host.merge_deployment(sysroot.deployments()).origin.names)
+    with reading.opened() as sysroot:
+        merge = sysroot.deployments().merge
+        return sorted(merge.origin.names) if merge else []
 
 
 def _describe(sysroot: Sysroot, deployment: Deployment, booted: Deployment | None) -> DeploymentStatus:

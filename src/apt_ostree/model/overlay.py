@@ -45,6 +45,23 @@ class OnConflict(StrEnum):
     DISABLE = "disable"  # the whole overlay is left out
 
 
+class EditAction(StrEnum):
+    """What an edit does to one path of an overlay."""
+
+    ADD = "add"
+    MODIFY = "modify"
+    REMOVE_FILE = "remove-file"  # the path is not shown
+    DROP = "drop"  # the overlay has nothing at the path any more
+
+
+class UnlockMode(StrEnum):
+    """How /usr is unlocked."""
+
+    DEVELOPMENT = "development"  # until the reboot
+    TRANSIENT = "transient"  # for those alone who remount it in a namespace of their own
+    HOTFIX = "hotfix"  # for good, with a copy of the deployment to go back to
+
+
 @dataclass(frozen=True, slots=True)
 class Definition:
     """What an overlay is, but for its files.

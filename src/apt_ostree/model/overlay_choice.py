@@ -10,7 +10,6 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.overlay import (
     Definition,
     Goal,
-    OnConflict,
     Overlay,
     Persistence,
     Scope,
@@ -87,9 +86,6 @@ def defined(
     does not go together.
     """
     given = dict(changes)
-    for key, kind in (("scope", Scope), ("persistence", Persistence), ("on_conflict", OnConflict)):
-        if key in given:
-            given[key] = kind(given[key])
     for key in ("persists", "inherits", "allow"):
         if key in given:
             given[key] = tuple(filter(None, given[key]))  # an empty one takes all away

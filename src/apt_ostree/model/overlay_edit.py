@@ -1,4 +1,4 @@
-"""The files of an overlay while it is edited: wishes, a draft of the content, and what it may not come to."""
+"""The files of an overlay while it is edited: a draft of the content, and what it must not become."""
 
 from __future__ import annotations
 
@@ -10,24 +10,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, parents, shown
 from apt_ostree.model.overlay_content import Node, Nodes
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """One wish for one path.
-
-    action: "add", "modify", "remove-file" (the path shall not be there) or "drop" (the overlay shall not
-    have it); source: a file or directory that holds what is added, else what the system shows now; mode,
-    owner: (uid, gid); template: whether the source is one; when: the condition under which it is shown.
-    """
-
-    action: str
-    path: str
-    source: str = ""
-    mode: int | None = None
-    owner: tuple[int, int] | None = None
-    template: bool = False
-    when: str = ""
+from apt_ostree.model.requests import PathEdit
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +23,7 @@ class Content:
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class EditBase:
     """What an edit is made against: the base that is shown, and what /etc holds without overlays."""
 
     base: str
@@ -60,9 +43,9 @@ class Draft:
     @classmethod
     def of(cls, content: Content) -> Draft:
         """Return a draft that can be changed without changing the content."""
-        found = content.definition
+        definition = content.definition
         nodes, templates = dict(content.nodes), dict(content.templates)
-        return cls(found, nodes, templates, dict(found.against), dict(found.conditions))
+        return cls(definition, nodes, templates, dict(definition.against), dict(definition.conditions))
 
     def forget(self, name: str) -> bool:
         """Drop a path and what is below it; tell whether there was any."""
@@ -73,7 +56,7 @@ class Draft:
                 found = True
         return found
 
-    def drop(self, edit: Edit, name: str) -> None:
+    def drop(self, edit: PathEdit, name: str) -> None:
         """Drop a path from the overlay, so that the base's shows; UsageError where the overlay has none."""
         if not self.forget(name):
             raise UsageError(f"the overlay has no {edit.path}")
@@ -99,7 +82,7 @@ def refuse_conflicts(draft: Draft) -> None:
                 )
 
 
-def with_metadata(edit: Edit, state: FileState, like: FileState, *, own: bool) -> FileState:
+def with_metadata(edit: PathEdit, state: FileState, like: FileState, *, own: bool) -> FileState:
     """Return a state with the owner, mode and xattrs that it shall have.
 
     like: what the system shows at the path; own: whether that is where the state comes from.

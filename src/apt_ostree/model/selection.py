@@ -58,6 +58,10 @@ class Selection:
         return asdict(self)
 
 
+#: No choice at all.
+EVERYTHING = Selection()
+
+
 def check(selection: Selection) -> None:
     """Raise UsageError for what contradicts itself."""
     both = sorted(selection.names & frozenset(selection.excluded))

@@ -1,6 +1,6 @@
 """What a treefile says: plain values in, frozen dataclasses out, every mistake named by file, line and key.
 
-Values only: reading YAML is `system.yamlfile`, following `include` and reading scripts is `core.compose`.
+Values only: `system.yamlfile` reads YAML, `core.compose.tree` follows `include` and reads scripts.
 The format is documented in docs/treefile.md.
 """
 

@@ -10,14 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.system import mounts, space, whiteouts
+from apt_ostree.system import mounts, scratch, space, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 #: No feature that would make the upper directory unreadable on its own; no fsync, it is thrown away.
@@ -27,19 +25,10 @@ _WORK_PREFIX = "build-"
 
 @contextlib.contextmanager
 def scratch_directory(work_dir: Path) -> Iterator[Path]:
-    """Give a scratch directory below `work_dir`; what killed workers left there is removed first.
-
-    The caller holds the sysroot's lock, so nobody else is building.
-    """
-    for leftover in work_dir.glob(f"{_WORK_PREFIX}*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    work_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=work_dir))
-    try:
+    """Give a scratch directory below `work_dir`; what killed workers left there is removed first."""
+    with scratch.directory(work_dir, _WORK_PREFIX) as place:
         failpoint("buildroot.created")
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        yield place
 
 
 @contextlib.contextmanager

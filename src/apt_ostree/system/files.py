@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -23,19 +24,49 @@ def read_state(path: Path) -> FileState:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
         return ABSENT
-    mode, owner = stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
     if stat.S_ISLNK(info.st_mode):
-        return FileState("symlink", 0o777, *owner, os.fsencode(path.readlink()))
-    xattrs = tuple(
-        (name, os.getxattr(path, name, follow_symlinks=False))
-        for name in sorted(os.listxattr(path, follow_symlinks=False))
-        if not name.startswith(whiteouts.XATTRS)
-    )
+        return FileState("symlink", 0o777, info.st_uid, info.st_gid, os.fsencode(path.readlink()))
+    return _state_of(info, path)
+
+
+def read_open_state(fd: int) -> FileState:
+    """Return what an open file holds; a link is opened with O_PATH."""
+    info = os.fstat(fd)
+    if stat.S_ISLNK(info.st_mode):
+        target = os.readlink(b"", dir_fd=fd)  # readlink(2): an empty path means the link itself
+        return FileState("symlink", 0o777, info.st_uid, info.st_gid, target)
+    return _state_of(info, Path(f"/proc/self/fd/{fd}"))
+
+
+def _state_of(info: os.stat_result, path: Path) -> FileState:
+    """Return the state of what is not a link; path: leads to it."""
+    mode, owner = stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
+    if not (stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)):
+        return FileState("other", mode, *owner)
+    names = sorted(name for name in os.listxattr(path) if not name.startswith(whiteouts.XATTRS))
+    xattrs = tuple((name, os.getxattr(path, name)) for name in names)
     if stat.S_ISDIR(info.st_mode):
         return FileState("directory", mode, *owner, b"", xattrs)
-    if stat.S_ISREG(info.st_mode):
-        return FileState("file", mode, *owner, path.read_bytes(), xattrs)
-    return FileState("other", mode, *owner)
+    return FileState("file", mode, *owner, path.read_bytes(), xattrs)
+
+
+#: A path below a top ("" or "/NAME..."), and what reads its state.
+Entry = tuple[str, Callable[[], FileState]]
+
+
+def walk(top: Path) -> Iterator[Entry]:
+    """Yield a path and all that is below it; links are not followed."""
+    yield "", partial(read_state, top)
+    if top.is_dir() and not top.is_symlink():
+        yield from walk_below(top)
+
+
+def walk_below(top: Path) -> Iterator[Entry]:
+    """Yield what is below a directory, as `walk` does; a directory comes before what is in it."""
+    for directory, names, entries in os.walk(top):
+        below = directory.removeprefix(str(top))
+        for entry in (*names, *entries):
+            yield f"{below}/{entry}", partial(read_state, Path(directory, entry))
 
 
 def write_states(

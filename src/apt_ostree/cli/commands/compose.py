@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from apt_ostree.cli import client, render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, UsageError
+from apt_ostree.cli import options, render
+from apt_ostree.errors import UsageError
+from apt_ostree.model.requests import ComposeTree
 
 
 @click.group()
@@ -46,45 +49,44 @@ def compose() -> None:
     metavar="FILE",
     help="Write the commit's checksum to FILE.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print events and the result as JSON.")
-@click.option("--quiet", "-q", is_flag=True, help="Print warnings and the result only.")
-def tree(treefile: Path, strings: tuple[str, ...], as_json: bool, quiet: bool, **options: Any) -> int:
+@options.output
+def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
     """Compose the tree that TREEFILE describes and commit it to a repository."""
-    arguments = {
-        "treefile": str(treefile),
-        "repo": options["repo"],
-        "ref": options["ref"],
-        "version": options["version"],
-        "metadata": dict(map(_key_and_value, strings)),
-        "workdir": options["workdir"],
-        "print_only": options["print_only"],
-        "dry_run": options["dry_run"],
-        "force": options["force_nocache"],
-        "keep_parent": not options["no_parent"],
-    }
-    try:
-        result = client.call("compose-tree", arguments, render.view(as_json=as_json, quiet=quiet))
-    except AptOstreeError as failure:
-        return render.error(failure, as_json=as_json, verbose=None)
-    if options["print_only"]:
-        render.result_json(result["treefile"])
-        return 0
-    if as_json:
-        render.result_json(result)
-    elif options["dry_run"]:
-        render.lines("\n".join(f"{name} {version}" for name, version, _arch in result["packages"]))
-    else:
-        render.lines(f"{result['ref']} {result['commit']}")
-    if options["dry_run"]:
-        return 0
-    _leave_marks(result, options["write_commitid_to"], options["touch_if_changed"])
-    return EXIT_UNCHANGED if options["unchanged_exit_77"] and not result["changed"] else 0
+    request = ComposeTree(
+        treefile=str(treefile),
+        repo=given["repo"],
+        ref=given["ref"],
+        version=given["version"],
+        metadata=dict(map(_key_and_value, strings)),
+        workdir=given["workdir"],
+        print_only=given["print_only"],
+        dry_run=given["dry_run"],
+        force=given["force_nocache"],
+        keep_parent=not given["no_parent"],
+    )
+    if request.print_only:
+        return options.run_verb(request, given | {"as_json": False}, show=_show_treefile)
+    if request.dry_run:
+        return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
+    return options.run_verb(request, given, show=_show_commit, then=partial(_leave_marks, given))
 
 
-def _leave_marks(result: Any, commit_file: Path | None, touched: Path | None) -> None:
-    if commit_file:
+def _show_treefile(result: Mapping[str, Any]) -> None:
+    render.result_json(result["treefile"])
+
+
+def _show_packages(result: Mapping[str, Any]) -> None:
+    render.lines("\n".join(f"{name} {version}" for name, version, _architecture in result["packages"]))
+
+
+def _show_commit(result: Mapping[str, Any]) -> None:
+    render.lines(f"{result['ref']} {result['commit']}")
+
+
+def _leave_marks(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    if commit_file := given["write_commitid_to"]:
         commit_file.write_text(f"{result['commit']}\n")
-    if touched and result["changed"]:
+    if (touched := given["touch_if_changed"]) and result["changed"]:
         touched.touch()
 
 

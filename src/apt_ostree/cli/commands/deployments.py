@@ -8,14 +8,15 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.requests import Cleanup, Rollback, RollbackLive
 from apt_ostree.model.sizes import show_size
 
 
 @click.command(
     epilog="Examples: apt-ostree rollback -r; apt-ostree rollback --live; apt-ostree rollback --live 3"
 )
-@options.json_output
-@options.quiet
+@options.output
 @options.reboot
 @options.dry_run
 @options.no_wait
@@ -24,7 +25,7 @@ from apt_ostree.model.sizes import show_size
 @click.option("--live", is_flag=True, help="Step back on the running system instead.")
 @click.option("--packages", multiple=True, metavar="NAME,...", help="With --live: only these packages.")
 @click.argument("generation", type=int, required=False)
-def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) -> int:
+def rollback(live: bool, generation: int | None, **given: Any) -> int:
     """Boot the previous deployment next, or step back on the running system.
 
     A second rollback takes the first one back. A staged deployment is dropped, which the output says.
@@ -33,25 +34,24 @@ def rollback(live: bool, generation: int | None, dry_run: bool, **given: Any) ->
     GENERATION that 'apt-ostree history' lists; 0 is how the boot began. With --packages, only these packages
     get the versions that they had there (without a GENERATION, in the booted tree), as a new generation.
     """
-    packages = options.words(given.pop("packages"), "--packages")
+    packages = options.package_names(given["packages"], "--packages")
     if live:
         if given["reboot"]:
             raise click.UsageError("--live and --reboot exclude each other")
-        arguments = {
-            "generation": generation,
-            "packages": packages,
-            "restart_services": given["restart_services"],
-            "dry_run": dry_run,
-        }
-        return options.run_verb("rollback-live", arguments, given)
+        request = RollbackLive(
+            generation=generation,
+            packages=packages,
+            restart_services=RestartPolicy(given["restart_services"]),
+            dry_run=given["dry_run"],
+        )
+        return options.run_verb(request, given)
     if generation is not None or packages or given["restart_services"] != "none":
         raise click.UsageError("a generation, --packages and --restart-services need --live")
-    return options.run_verb("rollback", {"dry_run": dry_run}, given)
+    return options.run_verb(Rollback(dry_run=given["dry_run"]), given)
 
 
 @click.command(epilog="Examples: apt-ostree cleanup -b; apt-ostree cleanup -p -r; apt-ostree cleanup -m")
-@options.json_output
-@options.quiet
+@options.output
 @click.option("-b", "--base", is_flag=True, help="Remove temporary files and what nothing refers to.")
 @click.option("-p", "--pending", is_flag=True, help="Remove the pending deployment.")
 @click.option("-r", "--rollback", is_flag=True, help="Remove the rollback deployment.")
@@ -62,16 +62,11 @@ def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: An
 
     Pinned deployments stay, and so does what the running system shows.
     """
-    arguments = {
-        "base": base,
-        "pending": pending,
-        "rollback": rollback,
-        "repomd": repomd,
-        "stateroot": given.pop("stateroot"),
-    }
-    return options.run_verb("cleanup", arguments, given, show=None if given["quiet"] else _show_freed)
+    request = Cleanup(
+        base=base, pending=pending, rollback=rollback, repomd=repomd, stateroot=given["stateroot"]
+    )
+    return options.run_verb(request, given, show=None if given["quiet"] else _show_freed)
 
 
 def _show_freed(result: Mapping[str, Any]) -> None:
-
     render.lines(f"Freed {show_size(result['freed_bytes'])}.")

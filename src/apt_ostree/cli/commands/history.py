@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from types import ModuleType
 from typing import Any
 
 import click
 
 from apt_ostree.cli import options, plans, render
 from apt_ostree.model.history import Entry
+from apt_ostree.model.queries import CompareOperations, History, ShowOperation
 
 
 @click.group(
@@ -23,11 +23,11 @@ def history(context: click.Context, as_json: bool) -> None:
     """List what was done to the running system, and how it ended."""
     if context.invoked_subcommand:
         return
-    found = _core().entries()
+    entries = options.answer(History())
     if as_json:
-        render.result_json([entry.to_json() for entry in found])
+        render.result_json([entry.to_json() for entry in entries])
     else:
-        render.lines("\n".join(_table(found)) if found else "Nothing was changed live.")
+        render.lines("\n".join(_table(entries)) if entries else "Nothing was changed live.")
 
 
 @history.command()
@@ -35,7 +35,7 @@ def history(context: click.Context, as_json: bool) -> None:
 @click.argument("number", type=int)
 def show(number: int, as_json: bool) -> None:
     """Show one operation: its plan, its outcome, and how long its steps took."""
-    entry = _core().show(number)
+    entry = options.answer(ShowOperation(number=number))
     if as_json:
         render.result_json(entry.to_json())
     else:
@@ -48,22 +48,15 @@ def show(number: int, as_json: bool) -> None:
 @click.argument("two", type=int)
 def diff(one: int, two: int, as_json: bool) -> None:
     """Show what differs between what two operations made the system show; 0 is the booted tree."""
-    found = _core().compare(one, two)
+    difference = options.answer(CompareOperations(one=one, two=two))
     if as_json:
-        render.result_json(found)
+        render.result_json(difference)
     else:
-        render.lines("\n".join(_difference(found)))
+        render.lines("\n".join(_difference(difference)))
 
 
-def _core() -> ModuleType:
-    """Import what does the work only when it is used: completion and help need none of it."""
-    from apt_ostree.core import history as core
-
-    return core
-
-
-def _table(found: tuple[Entry, ...]) -> Iterator[str]:
-    rows = [(str(e.number), _when(e.began), e.caller, e.verb, _summary(e), str(e.outcome)) for e in found]
+def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
+    rows = [(str(e.number), _when(e.began), e.caller, e.verb, _summary(e), str(e.outcome)) for e in entries]
     yield from render.table(("", "WHEN", "WHO", "WHAT", "CHANGE", "OUTCOME"), rows)
 
 
@@ -86,10 +79,10 @@ def _details(entry: Entry) -> Iterator[str]:
     yield from plans.lines("live", entry.plan)
 
 
-def _difference(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{found['source'][:12]} -> {found['target'][:12]}"
-    yield from plans.package_lines(found["packages"])
-    yield from (f"  {kind:8}{path}" for kind, path in found["changes"])
+def _difference(difference: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{difference['source'][:12]} -> {difference['target'][:12]}"
+    yield from plans.package_lines(difference["packages"])
+    yield from (f"  {kind:8}{path}" for kind, path in difference["changes"])
 
 
 def _when(seconds: float) -> str:

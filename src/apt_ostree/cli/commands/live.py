@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import click
 
 from apt_ostree.cli import options
-
-#: Argument of the verb -> option with a list of packages.
-_LISTS = {"packages": "--packages", "excluded": "--except"}
-
-#: When systemd calls `recover`; see core.boot.recovery.
-_MOMENTS = ("call", "boot", "booted", "deadline", "shutdown", "finalized")
+from apt_ostree.model.requests import ApplyLive, Confirm, Moment, Recover
+from apt_ostree.model.selection import Selection
 
 
 @click.command(
@@ -21,8 +16,7 @@ _MOMENTS = ("call", "boot", "booted", "deadline", "shutdown", "finalized")
     epilog="Examples: apt-ostree apply-live; apt-ostree apply-live --packages=nginx,openssl; "
     "apt-ostree apply-live --security --except=openssh-server; apt-ostree apply-live --reset",
 )
-@options.json_output
-@options.quiet
+@options.output
 @options.dry_run
 @options.assume_yes
 @options.allow_replacement
@@ -39,7 +33,7 @@ _MOMENTS = ("call", "boot", "booted", "deadline", "shutdown", "finalized")
 )
 @click.option("--except", "excluded", multiple=True, metavar="NAME,...", help="Apply all but these packages.")
 @click.option("--security", is_flag=True, help="Apply only security updates.")
-def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run: bool, **given: Any) -> int:
+def apply_live(target: str | None, reset: bool, allow_replacement: bool, **given: Any) -> int:
     """Make the pending deployment current on the running system, without a reboot.
 
     The plan is shown before anything is changed. Nobody sees a half-changed /usr; when a step fails,
@@ -50,44 +44,41 @@ def apply_live(target: str | None, reset: bool, allow_replacement: bool, dry_run
     What comes from the archives this way lasts until the reboot. Packages that change need no
     --allow-replacement then.
     """
-    selection = {key: options.words(given[key], option) for key, option in _LISTS.items()}
-    selected = any(selection.values()) or given["security"]
+    selection = Selection(
+        options.package_names(given["packages"], "--packages"),
+        options.package_names(given["excluded"], "--except"),
+        given["security"],
+    )
     if reset and target:
         raise click.UsageError("--reset and --target exclude each other")
-    if selected and (reset or target):
+    if selection and (reset or target):
         raise click.UsageError("--packages, --except and --security exclude --reset and --target")
-    confirm = not given["assumeyes"] and not dry_run and sys.stdin.isatty() and not given["as_json"]
-    arguments: dict[str, Any] = {
-        "target": target,
-        "reset": reset,
-        **selection,
-        "security": given["security"],
-        "allow_replacement": allow_replacement,
-        "dry_run": dry_run,
-        "confirm": confirm,
-    }
     if reset and given["confirm_within"]:
         raise click.UsageError("--reset and --confirm-within exclude each other")
-    arguments |= {name: given[name] for name in ("restart_services", "confirm_within", "force")}
-    return options.run_verb("apply-live", arguments, given)
+    request = ApplyLive(
+        target=target,
+        reset=reset,
+        selection=selection,
+        live=options.live_options(given, allow_replacement=allow_replacement),
+        dry_run=given["dry_run"],
+    )
+    return options.run_verb(request, given, ask=options.can_ask(given))
 
 
 @click.command(epilog="Example: apt-ostree install -A --confirm-within=10m nginx, then apt-ostree confirm")
-@options.json_output
-@options.quiet
+@options.output
 @options.no_wait
 def confirm(**given: Any) -> int:
     """Keep a live change that was made with --confirm-within."""
-    return options.run_verb("confirm", {}, given)
+    return options.run_verb(Confirm(), given)
 
 
 @click.command()
-@options.json_output
-@options.quiet
-@click.option("--at", type=click.Choice(_MOMENTS), default="call", hidden=True)
+@options.output
+@click.option("--at", type=click.Choice([*Moment]), default="call", hidden=True)
 def recover(at: str, **given: Any) -> int:
     """Finish or undo what an interrupted command left behind.
 
     This happens by itself at the next changing command and at boot.
     """
-    return options.run_verb("recover", {"at": at}, given)
+    return options.run_verb(Recover(at=Moment(at)), given)

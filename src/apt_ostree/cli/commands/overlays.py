@@ -7,24 +7,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from apt_ostree.cli import options, render
-from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.errors import UsageError
+from apt_ostree.model import queries, requests
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay import EditAction, OnConflict, Persistence, Scope, UnlockMode
+from apt_ostree.model.requests import PathEdit, Request
 from apt_ostree.model.sizes import show_size
+from apt_ostree.system import openfiles
 
 
 def _names(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of an overlay."""
-    from apt_ostree.core.overlays import listing
-
-    try:
-        return [name for name in listing.names() if name.startswith(incomplete)]
-    except AptOstreeError:
-        return []
+    return options.completions(queries.OverlayNames(), incomplete)
 
 
 def _paths(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -73,8 +75,7 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
     "apt-ostree usroverlay --name=web --add=/etc/nginx/nginx.conf --from=nginx.conf; "
     "apt-ostree usroverlay --list; apt-ostree usroverlay --disable=web; apt-ostree usroverlay --remove"
 )
-@options.json_output
-@options.quiet
+@options.output
 @options.dry_run
 @options.assume_yes
 @options.no_wait
@@ -201,85 +202,102 @@ def usroverlay(**given: Any) -> int:
     name = _one_name(given)
     if given["as_list"] or given["as_diff"] or given["as_history"]:
         return _read(name, given)
-    common = {key: given[key] for key in ("dry_run", "restart_services", "confirm_within", "force")}
-    interactive = sys.stdin.isatty() and not given["as_json"]
-    common["confirm"] = interactive and not given["assumeyes"] and not given["dry_run"]
-    if found := _other_verb(name, given):
-        verb, arguments, taken = found
-        return options.run_verb(verb, {**arguments, **{key: common[key] for key in taken}}, given)
-    words = _words(name, given)
-    with tempfile.TemporaryDirectory(prefix="apt-ostree-") as scratch:
-        arguments = {**words, **common, "edits": _edits(given, Path(scratch)), "verb": _verb(name, given)}
-        return options.run_verb("usroverlay", arguments, given)
+    with _request(name, given) as request:
+        then = partial(_put_backup, request) if isinstance(request, requests.OverlayBackup) else None
+        return options.run_verb(request, given, ask=options.can_ask(given), then=then)
 
 
 #: Options that ask for something to be done.
 _ACTIONS = ("create", "add", "modify", "remove_file", "drop", "remove", "rename")
-#: Option -> field of the overlay's definition.
-_FIELDS = {
-    "scope": "scope",
-    "user": "user",
-    "persistence": "persistence",
-    "persists": "persists",
-    "on_conflict": "on_conflict",
-    "inherits": "inherits",
-    "allow": "allow",
-}
+#: Options that are fields of the overlay's definition.
+_FIELDS = ("scope", "user", "persistence", "persists", "on_conflict", "inherits", "allow")
+#: Options that have a verb of their own.
+_VERBS = ("transient", "hotfix", "save", "discard", "backup", "restore", "check", "cleanup")
 
 
-_LIVE = ("dry_run", "restart_services", "confirm_within", "force", "confirm")
-#: Options with a verb of their own -> the verb, and which of the common options it takes.
-_VERBS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "transient": ("unlock", _LIVE),
-    "hotfix": ("unlock", _LIVE),
-    "save": ("unlock-save", _LIVE),
-    "discard": ("unlock-discard", _LIVE),
-    "backup": ("overlay-backup", ()),
-    "restore": ("overlay-restore", _LIVE),
-    "check": ("overlay-check", _LIVE),
-    "cleanup": ("overlay-cleanup", ("dry_run",)),
-}
+@contextmanager
+def _request(name: str | None, given: Mapping[str, Any]) -> Iterator[Request]:
+    """Give what is asked for; files are open until the end."""
+    live, dry_run = options.live_options(given), given["dry_run"]
+    verb = _verb_of_its_own(name, given)
+    if verb is None:
+        with _edits(given) as edits:
+            yield _edit_overlay(name, given, edits, live)
+    elif verb == "backup":
+        with _destination(given["backup"]) as destination:
+            yield requests.OverlayBackup(name=name, destination=destination)
+    elif verb == "restore":
+        with _restore(name, given, live) as request:
+            yield request
+    elif verb == "cleanup":
+        limits = {key: given[key] for key in ("older_than", "keep", "larger_than", "archive")}
+        yield requests.OverlayCleanup(dry_run=dry_run, **limits)
+    elif verb == "save":
+        yield requests.UnlockSave(name=given["save"], live=live, dry_run=dry_run)
+    elif verb in ("discard", "check"):
+        kind = requests.UnlockDiscard if verb == "discard" else requests.OverlayCheck
+        yield kind(live=live, dry_run=dry_run)
+    else:
+        yield requests.Unlock(mode=UnlockMode(verb), live=live, dry_run=dry_run)
 
 
-def _other_verb(
-    name: str | None, given: Mapping[str, Any]
-) -> tuple[str, dict[str, Any], tuple[str, ...]] | None:
-    """Return the verb, its arguments and the common ones it takes, where this is no edit of an overlay."""
+def _verb_of_its_own(name: str | None, given: Mapping[str, Any]) -> str | None:
+    """Return the option that is a verb of its own, "development" for no option at all; None for an edit."""
     switched = [key for key in ("enable", "disable") if given[key] is not None]
     others = [key for key in (*_ACTIONS, *_FIELDS, "values", "when") if given[key]]
     others += ["priority"] if given["priority"] is not None else []  # which may be 0
     asked = [key for key in _VERBS if given[key] not in (None, False)]
     if not asked:
-        return None if others or switched or name else ("unlock", {"mode": "development"}, _LIVE)
-    what = asked[0]
-    beside = [key for key in (*asked[1:], *others, *switched) if not (what == "restore" and key == "allow")]
-    if name and what in ("check", "cleanup"):
-        raise click.UsageError(f"--{what} is about all overlays")
+        return None if others or switched or name else UnlockMode.DEVELOPMENT
+    verb = asked[0]
+    beside = [key for key in (*asked[1:], *others, *switched) if not (verb == "restore" and key == "allow")]
+    if name and verb in ("check", "cleanup"):
+        raise click.UsageError(f"--{verb} is about all overlays")
     if beside:
-        raise click.UsageError(f"--{what} and --{beside[0].replace('_', '-')} exclude each other")
-    arguments: dict[str, Any] = {
-        "transient": {"mode": "transient"},
-        "hotfix": {"mode": "hotfix"},
-        "save": {"name": given["save"]},
-        "discard": {},
-        "backup": {"name": name, "path": given["backup"] and _absolute(given["backup"])},
-        "restore": {
-            "source": _absolute(given["restore"]),
-            "name": name,
-            "allow": given["allow"],
-            "allow_unsigned": given["allow_unsigned"],
-        },
-        "check": {},
-        "cleanup": {key: given[key] for key in ("older_than", "keep", "larger_than", "archive")},
-    }[what]
-    return (*_VERBS[what][:1], arguments, _VERBS[what][1])
+        raise click.UsageError(f"--{verb} and --{beside[0].replace('_', '-')} exclude each other")
+    return verb
 
 
-def _absolute(source: str | None) -> str | None:
-    """Return the path of a file or directory made absolute; a commit stays as it is."""
-    if source and not source.startswith("apt-ostree/") and ("/" in source or Path(source).exists()):
-        return f"{Path(source).resolve()}{'/' if source.endswith('/') else ''}"
-    return source
+@contextmanager
+def _restore(
+    name: str | None, given: Mapping[str, Any], live: requests.LiveOptions
+) -> Iterator[requests.OverlayRestore]:
+    """Give the request to bring overlays back: from a backup, which is opened, or from a commit."""
+    source = given["restore"]
+    is_path = not source.startswith("apt-ostree/") and ("/" in source or Path(source).exists())
+    with options.open_files([source] if is_path else []) as files:
+        yield requests.OverlayRestore(
+            backup=files[0] if files else None,
+            commit=None if files else source,
+            name=name,
+            allow=given["allow"],
+            allow_unsigned=given["allow_unsigned"],
+            live=live,
+            dry_run=given["dry_run"],
+        )
+
+
+@contextmanager
+def _destination(path: str) -> Iterator[OpenFile | None]:
+    """Open where a backup goes; a new file replaces an old one when it is whole. "": the default place."""
+    if not path:
+        yield None
+        return
+    place = Path(path)
+    if path.endswith("/") or place.is_dir():
+        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with options.open_files([str(place)]) as (directory,):
+            yield directory
+        return
+    with openfiles.created(place) as file:
+        yield file
+
+
+def _put_backup(request: requests.OverlayBackup, _result: Mapping[str, Any]) -> None:
+    """Give a backup that was written to a new file its name."""
+    file = request.destination
+    if file and not openfiles.is_directory(file):
+        openfiles.put(file)
 
 
 def _one_name(given: Mapping[str, Any]) -> str | None:
@@ -290,55 +308,86 @@ def _one_name(given: Mapping[str, Any]) -> str | None:
     return found.pop() if found else None
 
 
-def _words(name: str | None, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what is asked for, as the verb takes it."""
+def _edit_overlay(
+    name: str | None,
+    given: Mapping[str, Any],
+    edits: tuple[PathEdit, ...],
+    live: requests.LiveOptions,
+) -> requests.EditOverlay:
+    """Return the request to make, edit, switch or remove one overlay."""
     if given["enable"] is not None and given["disable"] is not None:
         raise click.UsageError("--enable and --disable exclude each other")
     others = [key for key in _ACTIONS if key != "remove" and given[key]]
     if given["remove"] and others:
         raise click.UsageError(f"--remove and --{others[0].replace('_', '-')} exclude each other")
-    changes: dict[str, Any] = {field: given[key] for key, field in _FIELDS.items() if given[key]}
-    changes |= {"priority": given["priority"]} if given["priority"] is not None else {}
-    changes |= {"when": given["when"]} if given["create"] and given["when"] else {}
-    values = dict(_pair(word) for word in given["values"])
-    changes |= {"values": values} if values else {}
+    definition = _definition(given)
     switched = given["enable"] is not None or given["disable"] is not None
-    if not (changes or switched or any(given[key] for key in _ACTIONS)):
+    if not (definition.given or switched or any(given[key] for key in _ACTIONS)):
         raise click.UsageError("nothing is asked for; see the examples of 'apt-ostree usroverlay --help'")
-    return {
-        "name": name,
-        "create": given["create"],
-        "remove": given["remove"],
-        "rename": given["rename"],
-        "enable": given["enable"] is not None if switched else None,
-        "changes": changes,
-    }
+    return requests.EditOverlay(
+        name=name,
+        create=given["create"],
+        remove=given["remove"],
+        enable=given["enable"] is not None if switched else None,
+        rename=given["rename"],
+        definition=definition,
+        edits=edits,
+        live=live,
+        dry_run=given["dry_run"],
+    )
 
 
-def _pair(word: str) -> tuple[str, str]:
-    key, separator, value = word.partition("=")
+def _definition(given: Mapping[str, Any]) -> requests.DefinitionEdit:
+    """Return what is asked for about the overlay's definition."""
+    return requests.DefinitionEdit(
+        scope=Scope(given["scope"]) if given["scope"] else None,
+        user=given["user"],
+        priority=given["priority"],
+        persistence=Persistence(given["persistence"]) if given["persistence"] else None,
+        persists=given["persists"] or None,
+        on_conflict=OnConflict(given["on_conflict"]) if given["on_conflict"] else None,
+        inherits=given["inherits"] or None,
+        when=given["when"] if given["create"] and given["when"] else None,
+        values=dict(map(_pair, given["values"])) or None,
+        allow=given["allow"] or None,
+    )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, separator, value = text.partition("=")
     if not (separator and key.isidentifier()):
-        raise click.UsageError(f"--set needs KEY=VALUE, not {word!r}")
+        raise click.UsageError(f"--set needs KEY=VALUE, not {text!r}")
     return key, value
 
 
-def _edits(given: Mapping[str, Any], scratch: Path) -> list[dict[str, Any]]:
-    """Return the edits that are asked for; a file to be modified without --from is opened in an editor."""
-    paths = [("add", path) for path in given["add"]] + [("modify", path) for path in given["modify"]]
-    sources: Sequence[str] = given["sources"]
-    if sources and len(sources) != len(paths):
+@contextmanager
+def _edits(given: Mapping[str, Any]) -> Iterator[tuple[PathEdit, ...]]:
+    """Give the edits of paths; a file to be modified without --from is opened in an editor."""
+    paths = [(EditAction.ADD, path) for path in given["add"]]
+    paths += [(EditAction.MODIFY, path) for path in given["modify"]]
+    sources: Sequence[str] = given["sources"] or [""] * len(paths)
+    if len(sources) != len(paths):
         raise click.UsageError(f"{len(paths)} paths take {len(paths)} --from, not {len(sources)}")
-    edits: list[dict[str, Any]] = []
-    for number, (action, path) in enumerate(paths):
-        source = str(Path(sources[number]).absolute()) if sources else ""
-        if action == "modify" and not source:
-            source = _from_editor(Path(path), scratch / str(number))
-        row = {"action": action, "path": path, "source": source}
-        row |= {key: given[key] for key in ("mode", "owner", "template")}
-        edits.append(row | {"when": "" if given["create"] else given["when"] or ""})
-    for action in ("remove_file", "drop"):
-        edits += [{"action": action.replace("_", "-"), "path": path} for path in given[action]]
-    return edits
+    removals = [(EditAction.REMOVE_FILE, path) for path in given["remove_file"]]
+    removals += [(EditAction.DROP, path) for path in given["drop"]]
+    with tempfile.TemporaryDirectory(prefix="apt-ostree-") as scratch, ExitStack() as opened:
+        edits = []
+        for number, ((action, path), name) in enumerate(zip(paths, sources, strict=True)):
+            edited = action is EditAction.MODIFY and not name
+            source = _from_editor(Path(path), Path(scratch, str(number))) if edited else name
+            files = opened.enter_context(options.open_files([source] if source else []))
+            edits.append(
+                PathEdit(
+                    action=action,
+                    path=path,
+                    source=files[0] if files else None,
+                    mode=given["mode"],
+                    owner=given["owner"],
+                    template=given["template"],
+                    when="" if given["create"] else given["when"] or "",
+                )
+            )
+        yield (*edits, *(PathEdit(action=action, path=path) for action, path in removals))
 
 
 def _from_editor(path: Path, copy: Path) -> str:
@@ -352,39 +401,28 @@ def _from_editor(path: Path, copy: Path) -> str:
     return str(copy)
 
 
-def _verb(name: str | None, given: Mapping[str, Any]) -> str:
-    """Return the command as the history shows it."""
-    switches = [f"--{key.replace('_', '-')}" for key in ("create", "remove", "enable", "disable")
-                if given[key] not in (None, False)]  # fmt: skip
-    paths = [f"--{key.replace('_', '-')}={path}" for key in ("add", "modify", "remove_file", "drop")
-             for path in given[key]]  # fmt: skip
-    words = ["usroverlay", *([f"--name={name}"] if name else []), *switches, *paths]
-    return " ".join(words)[:300]
-
-
 def _read(name: str | None, given: Mapping[str, Any]) -> int:
     """List overlays, one's content, what is shown, or one's history."""
-    from apt_ostree.core.overlays import listing
-
-    found: Any
+    query: Request
     lines: Callable[[Any], Iterator[str]]
     if given["as_diff"]:
-        found, lines = listing.sources(), _source_lines
+        query, lines = queries.OverlayPaths(), _source_lines
     elif given["as_history"]:
-        found, lines = listing.history(name), _history_lines
+        query, lines = queries.OverlayHistory(name=name), _history_lines
     elif name:
-        found, lines = listing.contents(name), _content_lines
+        query, lines = queries.OverlayContents(name=name), _content_lines
     else:
-        found, lines = listing.overlays(), _overlay_lines
+        query, lines = queries.Overlays(), _overlay_lines
+    answer = options.answer(query)
     if given["as_json"]:
-        render.result_json(found)
+        render.result_json(answer)
     else:
-        render.lines("\n".join(lines(found)))
+        render.lines("\n".join(lines(answer)))
     return 0
 
 
-def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if not found:
+def _overlay_lines(overlays: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not overlays:
         yield "There are no overlays."
         return
     yield from render.table(
@@ -398,7 +436,7 @@ def _overlay_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
                 "?" if row["files"] is None else str(row["files"]),
                 "?" if row["bytes"] is None else show_size(row["bytes"]),
             )
-            for row in found
+            for row in overlays
         ],
     )
 
@@ -411,22 +449,22 @@ def _state(row: Mapping[str, Any]) -> str:
     return "shown" if row["shown"] else "empty" if not row["files"] else "not shown"
 
 
-def _content_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    yield f"{found['id']} (priority {found['priority']}, {found['persistence']})"
-    for row in found["paths"]:
-        notes = [word for word in ("template" if row["template"] else "", row["when"]) if word]
+def _content_lines(overlay: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{overlay['id']} (priority {overlay['priority']}, {overlay['persistence']})"
+    for row in overlay["paths"]:
+        notes = [note for note in ("template" if row["template"] else "", row["when"]) if note]
         yield f"  {row['kind']:9}{row['path']}" + (f" ({', '.join(notes)})" if notes else "")
 
 
-def _source_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if not found:
+def _source_lines(paths: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not paths:
         yield "No overlay shows anything."
-    for row in found:
+    for row in paths:
         hides = f", hides {', '.join(row['hides'])}" if row["hides"] else ""
         yield f"{row['kind']:9}{row['path']} ({row['overlay']}{hides})"
 
 
-def _history_lines(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    for row in found:
+def _history_lines(commits: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for row in commits:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["timestamp"]))
         yield f"{row['commit'][:12]}  {when}  {row['subject']}" + (f" ({row['note']})" if row["note"] else "")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.cli.options import quiet
+from apt_ostree.cli.options import answer, quiet
 from apt_ostree.errors import EXIT_UNCHANGED
+from apt_ostree.model.queries import Status
 
 
 @click.command(epilog="Examples: apt-ostree status -v; apt-ostree status -J '$.deployments[0].version'")
@@ -21,23 +22,21 @@ def status(as_json: bool, jsonpath: str | None, sysroot: str, booted: bool, **gi
     """Show the deployments, what is layered on them, and what was changed live."""
     if as_json and jsonpath:
         raise click.UsageError("--json and --jsonpath exclude each other")
-    from apt_ostree.core import status as reading
-
-    found = reading.status(sysroot, only_booted=booted)
+    state = answer(Status(sysroot=sysroot, booted=booted))
     if as_json:
-        render.result_json(found.to_json())
+        render.result_json(state.to_json())
     elif jsonpath:
         from apt_ostree.model import jsonpath as paths
 
-        render.result_json(paths.query(found.to_json(), jsonpath))
+        render.result_json(paths.query(state.to_json(), jsonpath))
     else:
         from apt_ostree.cli import statusview
 
         bullet = render.bullet()
         rows = (
-            statusview.brief(found, bullet=bullet)
+            statusview.brief(state, bullet=bullet)
             if given["quiet"]
-            else statusview.lines(found, verbose=given["verbose"], bullet=bullet)
+            else statusview.lines(state, verbose=given["verbose"], bullet=bullet)
         )
         render.lines("\n".join(rows))
-    return EXIT_UNCHANGED if given["pending_exit_77"] and found.pending else 0
+    return EXIT_UNCHANGED if given["pending_exit_77"] and state.pending else 0

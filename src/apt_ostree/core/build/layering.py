@@ -1,30 +1,33 @@
 """Builds a commit with other packages from an existing one: the way of every package verb.
 
-Nothing outside the build's scratch directory, the package cache and the repository's objects is touched;
-no ref or deployment points at the result until the caller deploys it.
+`opened` gives a session: a build root with the packages of a commit, and libapt's resolver on it. `install`
+resolves, downloads, installs and commits. Nothing outside the session's scratch directory, the package cache
+and the repository's objects is touched; no ref or deployment points at the result until it is deployed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.core.build import inside, lowerdirs
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.model.events import Message, PlanShown, Report, task
+from apt_ostree.model.events import PlanShown
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
-from apt_ostree.model.transaction import Transaction
+from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlay_commit
 from apt_ostree.system.ostree.repo import package_list, text
-from apt_ostree.system.ostree.sysroot import Sysroot
 
 if TYPE_CHECKING:
+    from apt_ostree.system.apt.acquire import Archives
     from apt_ostree.system.apt.resolver import Resolver, Wanted
 
 #: Room that a build needs besides the packages' own (bytes).
@@ -35,151 +38,180 @@ _DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
-    """What to build.
+class Sources:
+    """Where packages come from.
 
-    base: the commit that the packages are layered on; start: the commit the work starts from, which is the
-    base or a commit layered on it already. install, upgrade, keep: see system.apt.resolver.Wanted.
-    choose: decides instead of these what is wanted, once the archives are known; of `local`, it takes some.
-    lists_age: seconds after which package lists are too old. title, metadata: further description of the
-    commit.
+    local: packages given as files; refresh: download the package lists, also if they are current; lists_age:
+    seconds after which they are too old; cache_only: use the lists and archives that are here.
     """
 
-    base: str
-    start: str
-    install: tuple[str, ...] = ()
     local: tuple[LocalPackage, ...] = ()
-    upgrade: bool = False
-    keep: tuple[tuple[str, str], ...] = ()
-    choose: Callable[[Resolver], Wanted] | None = None
+    refresh: bool = False
     lists_age: float = _DAY
-    title: str = ""
-    metadata: Mapping[str, str] = field(default_factory=dict)
+    cache_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
-    """How far to go, and under which limits."""
+class Label:
+    """How the commit is described. base: the commit that it is layered on; title, metadata: further words."""
 
-    dry_run: bool = False
-    download_only: bool = False
-    cache_only: bool = False
-    confirm: bool = False
-    script_timeout: float = 600.0
+    base: str
+    title: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
     """What came of it; commit is None when nothing was built (dry run, download only, nothing to do)."""
 
-    transaction: Transaction
+    plan: PackagePlan
     commit: str | None = None
 
 
-def build(report: Report, sysroot: Sysroot, recipe: Recipe, options: Options) -> Built:
-    """Resolve, download, install and commit; the transaction is shown before it is carried out."""
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A build root with the packages of the commit `start`.
+
+    exact: requests for the local packages; _mounted: unmounts the root, whose changes are in scratch/upper.
+    """
+
+    tx: Transaction
+    start: str
+    root: Path
+    scratch: Path
+    resolver: Resolver
+    exact: tuple[str, ...]
+    cache_only: bool
+    _mounted: ExitStack
+
+
+@contextmanager
+def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
+    """Assemble a build root on the tree of a commit, and open the package cache."""
+    from apt_ostree.system.apt import acquire, config, local
+    from apt_ostree.system.apt.resolver import Resolver
+
     with (
-        lowerdirs.usr_of(sysroot, recipe.start) as lowers,
-        buildroot.scratch_directory(sysroot.state_dir / "work") as scratch,
+        lowerdirs.usr_of(tx.sysroot, start) as lowers,
+        buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
+        ExitStack() as mounted,
     ):
-        with buildroot.assembled(scratch, lowers) as root:
-            done = _install(report, root, scratch, recipe, options)
-        if done is None or isinstance(done, Transaction):
-            return Built(done or Transaction())
-        transaction, packages = done
-        with task(report, "Writing the commit"):
-            commit = _commit(sysroot, recipe, scratch, transaction, packages)
-    return Built(transaction, commit)
+        root = mounted.enter_context(buildroot.assembled(scratch, lowers))
+        config.use_build_root(root, scratch, inside.extended_states(root))
+        stale = sources.refresh or not acquire.lists_are_current(sources.lists_age)
+        if stale and not sources.cache_only:
+            with tx.task("Refreshing package lists"):
+                acquire.refresh_lists(tx.report)
+        exact = local.offer(tx.report, sources.local, scratch)
+        with tx.task("Reading package lists"):
+            resolver = Resolver(local_archive=config.local_directory(scratch))
+        yield Session(tx, start, root, scratch, resolver, exact, sources.cache_only, mounted)
 
 
-def discard(report: Report, sysroot: Sysroot) -> None:
+def install(
+    session: Session,
+    wanted: Wanted,
+    label: Label,
+    *,
+    dry_run: bool = False,
+    download_only: bool = False,
+    ask: bool = True,
+) -> Built:
+    """Resolve, download, install and commit; the plan is shown before, and the user asked if so told."""
+    tx = session.tx
+    plan = _resolve(session, wanted)
+    if not plan:
+        return Built(plan)
+    buildroot.require_space(session.scratch.parent, plan.disk_bytes + _HEADROOM, "install the packages")
+    shown = PlanShown("transaction", plan.to_json())
+    if ask and not dry_run:
+        tx.confirm(shown, commits=(session.start, label.base))
+    else:
+        tx.report(shown)
+    if dry_run:
+        return Built(plan)
+    archives = _download(session)
+    if download_only:
+        return Built(plan)
+    log = sandbox.output_log(session.root)
+    with tx.task("Installing packages"), outputlog.kept(tx.report, log, "packages", plan.summary()):
+        packages = _install(session, archives)
+    session._mounted.close()
+    with tx.task("Writing the commit"):
+        return Built(plan, _commit(session, label, plan, packages))
+
+
+def discard(tx: Transaction) -> None:
     """Remove commits that were built and that nothing points at."""
     try:
-        sysroot.prune()
+        tx.sysroot.prune()
     except ExternalFailure as error:  # they go with the next clean-up, and must not hide why we are here
-        report(Message(error.message, "warning"))
+        tx.warning(error.message)
 
 
-def _install(
-    report: Report, root: Path, scratch: Path, recipe: Recipe, options: Options
-) -> Transaction | tuple[Transaction, frozenset[Package]]:
-    """Carry the recipe out in an assembled root; return the transaction alone when nothing was installed."""
-    from apt_ostree.system.apt import acquire, config, install, local
-    from apt_ostree.system.apt.resolver import Resolver, Wanted
-
-    config.use_build_root(root, scratch, inside.extended_states(root))
-    if not options.cache_only and (recipe.upgrade or not acquire.lists_are_current(recipe.lists_age)):
-        with task(report, "Refreshing package lists"):
-            acquire.refresh_lists(report)
-    exact = local.offer(report, recipe.local, scratch)
-    with task(report, "Resolving packages"):
-        resolver = Resolver(local_archive=config.local_directory(scratch))
-        if recipe.choose:
-            wanted = recipe.choose(resolver)
-        else:
-            wanted = Wanted((*recipe.install, *exact), recipe.upgrade, dict(recipe.keep))
-        transaction = resolver.resolve(wanted)
-        resolver.refuse_untrusted(transaction)
-    if not transaction:
-        return transaction
-    buildroot.require_space(scratch.parent, transaction.disk_bytes + _HEADROOM, "install the packages")
-    report(PlanShown("transaction", transaction.to_json(), confirm=options.confirm and not options.dry_run))
-    if options.dry_run:
-        return transaction
-    with task(report, "Downloading packages"):
-        archives = acquire.download(resolver, report, cache_only=options.cache_only)
-    if options.download_only:
-        return transaction
-    with (
-        task(report, "Installing packages"),
-        outputlog.kept(report, sandbox.output_log(root), "packages", transaction.summary()),
-    ):
-        prepared = inside.prepare(root)
-        failpoint("layering.before-install")
-        install.install(report, archives, root=root, scratch=scratch, script_timeout=options.script_timeout)
-        failpoint("layering.after-install")
-        inside.settle(
-            report,
-            root,
-            prepared,
-            inside.look_at(scratch / "upper"),
-            states=config.extended_states(scratch).read_text(),
-            timeout=max(options.script_timeout, _LONGEST_STEP),
-        )
-        packages = dpkg_query.installed(root / layout.DPKG_ADMINDIR)
-    return transaction, frozenset(packages)
+def _resolve(session: Session, wanted: Wanted) -> PackagePlan:
+    with session.tx.task("Resolving packages"):
+        plan = session.resolver.resolve(wanted)
+        session.resolver.refuse_untrusted(plan)
+    return plan
 
 
-def _commit(
-    sysroot: Sysroot, recipe: Recipe, scratch: Path, transaction: Transaction, packages: frozenset[Package]
-) -> str:
-    base_metadata = sysroot.repo.metadata(recipe.base)
+def _download(session: Session) -> Archives:
+    from apt_ostree.system.apt import acquire
+
+    with session.tx.task("Downloading packages"):
+        return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
+
+
+def _install(session: Session, archives: Archives) -> frozenset[Package]:
+    """Install the archives, and turn the root into a tree again; return the packages that it holds then."""
+    from apt_ostree.system.apt import config, install
+
+    tx, root, scratch = session.tx, session.root, session.scratch
+    timeout = tx.settings.script_timeout
+    prepared = inside.prepare(root)
+    failpoint("layering.before-install")
+    install.install(tx.report, archives, root=root, scratch=scratch, script_timeout=timeout)
+    failpoint("layering.after-install")
+    inside.settle(
+        tx.report,
+        root,
+        prepared,
+        inside.look_at(scratch / "upper"),
+        states=config.extended_states(scratch).read_text(),
+        timeout=max(timeout, _LONGEST_STEP),
+    )
+    return frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
+
+
+def _commit(session: Session, label: Label, plan: PackagePlan, packages: frozenset[Package]) -> str:
+    repo = session.tx.sysroot.repo
     metadata = {
-        layout.META_BASE: text(recipe.base),
+        layout.META_BASE: text(label.base),
         layout.META_PACKAGES: package_list(packages),
-        **{key: text(value) for key, value in recipe.metadata.items()},
+        **{key: text(value) for key, value in label.metadata.items()},
     }
-    if version := base_metadata.get(layout.META_VERSION):
+    if version := repo.metadata(label.base).get(layout.META_VERSION):
         metadata[layout.META_VERSION] = text(version)
     failpoint("layering.before-commit")
     # A cancel waits for the end of it: raised in libostree's binding, it would look like an error of ours.
     with signals.held(lambda: None):
         commit = overlay_commit.commit_upper(
-            sysroot.repo,
-            recipe.start,
-            scratch / "upper",
-            subject=": ".join(filter(None, (recipe.title, _subject(transaction)))),
+            repo,
+            session.start,
+            session.scratch / "upper",
+            subject=": ".join(filter(None, (label.title, _subject(plan)))),
             metadata=metadata,
         )
     failpoint("layering.after-commit")
     return commit
 
 
-def _subject(transaction: Transaction) -> str:
-    counts = (
-        ("installed", transaction.install),
-        ("upgraded", transaction.upgrade),
-        ("downgraded", transaction.downgrade),
-        ("removed", transaction.remove),
+def _subject(plan: PackagePlan) -> str:
+    counts: Sequence[tuple[str, Sequence[object]]] = (
+        ("installed", plan.install),
+        ("upgraded", plan.upgrade),
+        ("downgraded", plan.downgrade),
+        ("removed", plan.remove),
     )
-    return ", ".join(f"{len(steps)} packages {word}" for word, steps in counts if steps)
+    return ", ".join(f"{len(steps)} packages {done}" for done, steps in counts if steps)

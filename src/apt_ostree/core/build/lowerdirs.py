@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from apt_ostree.errors import Refused
+from apt_ostree.system import scratch
 from apt_ostree.system.ostree import diff, layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -34,9 +33,5 @@ def usr_of(sysroot: Sysroot, commit: str) -> Iterator[tuple[Path, ...]]:
         yield (base,)
         return
     layer = layers.write_layer(sysroot.repo, changes, subject=f"difference to {commit}")
-    sysroot.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix="tree-", dir=sysroot.state_dir))
-    try:
-        yield (layers.check_out(sysroot.repo, layer, scratch), base)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    with scratch.directory(sysroot.state_dir / "work", "tree-") as place:
+        yield (layers.check_out(sysroot.repo, layer, place), base)

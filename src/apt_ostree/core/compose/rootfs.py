@@ -1,6 +1,6 @@
 """The steps between "Debian packages in a directory" and "a tree", for composing.
 
-Each function does one of them to the root directory; `core.compose` names their order.
+Each function does one of them to the root directory; `core.compose.tree` names their order.
 """
 
 from __future__ import annotations

@@ -5,14 +5,11 @@ The repository is touched by one transaction at the very end, so whatever happen
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,13 +19,25 @@ from typing import Any
 from apt_ostree import __version__
 from apt_ostree.core.build.finish import finish_tree, settle_bytecode
 from apt_ostree.core.compose import rootfs
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, release
 from apt_ostree.model import treefile as treefiles
-from apt_ostree.model.events import Message, Report, TaskBegin, TaskEnd, task
+from apt_ostree.model.events import Report, TaskBegin, TaskEnd
 from apt_ostree.model.package import Package
+from apt_ostree.model.requests import ComposeTree
+from apt_ostree.model.result import Result
 from apt_ostree.model.treefile import Treefile
-from apt_ostree.system import confined, dpkg_query, mmdebstrap, outputlog, sandbox, source_date, yamlfile
+from apt_ostree.system import (
+    confined,
+    dpkg_query,
+    mmdebstrap,
+    outputlog,
+    sandbox,
+    scratch,
+    source_date,
+    yamlfile,
+)
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap
 from apt_ostree.system.ostree import commit
@@ -49,63 +58,63 @@ class Job:
     keep_parent: bool = True
 
 
-def compose_tree(
-    report: Report,
-    *,
-    treefile: str,
-    repo: str | None = None,
-    ref: str | None = None,
-    version: str | None = None,
-    metadata: Mapping[str, str] | None = None,
-    workdir: str | None = None,
-    print_only: bool = False,
-    dry_run: bool = False,
-    force: bool = False,
-    keep_parent: bool = True,
-) -> dict[str, Any]:
+def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     """Compose a tree and commit it to its ref.
 
-    Returns `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `changed`, `version` and the
-    number of `packages`.
+    The result has `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `version` and the number
+    of `packages`.
     """
-    given = dict(metadata or {})
-    tree = load_treefile(Path(treefile))
-    merged = tuple(sorted({**dict(tree.metadata), **given}.items()))
-    tree = replace(tree, ref=ref or tree.ref, version=version or tree.version, metadata=merged)
-    treefiles.check_complete(tree, name=treefile)
-    if print_only:
-        return {"treefile": treefiles.to_json(tree)}
-    job = _prepare_job(tree, repo, keep_parent=keep_parent)
-    with task(report, "Resolving packages"):
-        wanted = _plan_bootstrap(tree)
+    tree = _merged_treefile(request)
+    if request.print_only:
+        return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
+    job = _prepare_job(tree, request.repo, keep_parent=request.keep_parent)
+    with tx.task("Resolving packages"):
+        bootstrap = _plan_bootstrap(tree)
         head = commit.head(job.repo, job.ref)
-        foreseen = mmdebstrap.simulate(wanted)
-    if dry_run:
-        return {"packages": [[item.name, item.version, item.architecture] for item in foreseen]}
+        foreseen = mmdebstrap.simulate(bootstrap)
+    if request.dry_run:
+        packages = [[item.name, item.version, item.architecture] for item in foreseen]
+        return Result(changed=False, details={"packages": packages})
     inputs = inputs_digest(tree, foreseen)
-    if head and not force and _known_inputs(job, head) == inputs:
-        report(Message(f"No change: {job.ref} has these packages and this treefile already"))
+    if head and not request.force and _inputs_of(job, head) == inputs:
+        tx.message(f"No change: {job.ref} has these packages and this treefile already")
         return _result(job, head, len(foreseen), changed=False)
-    heading = [f"compose {job.ref} from {treefile}"]
+    heading = [f"compose {job.ref} from {request.treefile}"]
     with (
-        _work_directory(job.repo, workdir) as work,
-        outputlog.kept(report, sandbox.output_log(work / "root"), "compose", heading),
+        _work_directory(job.repo, request.workdir) as work,
+        outputlog.kept(tx.report, sandbox.output_log(work / "root"), "compose", heading),
     ):
-        sources = _make_root(report, job, wanted, work)
-        _make_tree(report, job, work / "root")
-        packages = dpkg_query.installed(work / "root" / layout.DPKG_ADMINDIR)
-        with task(report, f"Committing to {job.ref}"):
-            failpoint("compose.commit")
-            written = commit.commit_directory(
-                job.repo,
-                work / "root",
-                job.ref,
-                subject=f"{job.ref} {job.version or ''}".strip(),
-                timestamp=job.timestamp,
-                metadata=_metadata(job, work / "root", packages, sources, inputs),
-                keep_parent=job.keep_parent,
-            )
+        return _compose(tx, job, bootstrap, work, inputs)
+
+
+def _compose(tx: Transaction, job: Job, bootstrap: Bootstrap, work: Path, inputs: str) -> Result:
+    """Make the tree in a work directory, and commit it."""
+    root = work / "root"
+    sources = _make_root(tx.report, job, bootstrap, work)
+    _make_tree(tx, job, root)
+    packages = dpkg_query.installed(root / layout.DPKG_ADMINDIR)
+    with tx.task(f"Committing to {job.ref}"):
+        failpoint("compose.commit")
+        written = commit.commit_directory(
+            job.repo,
+            root,
+            job.ref,
+            subject=f"{job.ref} {job.version or ''}".strip(),
+            timestamp=job.timestamp,
+            metadata=_metadata(job, root, packages, sources, inputs),
+            keep_parent=job.keep_parent,
+        )
     return _result(job, written.checksum, len(packages), changed=written.changed)
+
+
+def _merged_treefile(request: ComposeTree) -> Treefile:
+    """Read the treefile, with what the request says on top."""
+    tree = load_treefile(Path(request.treefile))
+    metadata = tuple(sorted({**dict(tree.metadata), **request.metadata}.items()))
+    version = request.version or tree.version
+    tree = replace(tree, ref=request.ref or tree.ref, version=version, metadata=metadata)
+    treefiles.check_complete(tree, name=request.treefile)
+    return tree
 
 
 # --- the treefile
@@ -213,19 +222,19 @@ def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple
     return described
 
 
-def _make_tree(report: Report, job: Job, root: Path) -> None:
+def _make_tree(tx: Transaction, job: Job, root: Path) -> None:
     """Apply the treefile's own wishes, then give the root directory the form of a tree."""
 
     def run_in_root(command: Sequence[str], what: str) -> None:
         sandbox.run(root, command, what=what)
 
-    with task(report, "Applying the treefile"):
+    with tx.task("Applying the treefile"):
         rootfs.add_files(root, job.tree.add_files)
         rootfs.set_units(job.tree.units, run_in_root)
         rootfs.write_boot_configuration(root, job.tree)
         rootfs.run_scripts(root, job.tree.postprocess, run_in_root)
     rootfs.gather_home_directories(root)
-    confined.call(root, partial(_finish, report), run_in_root)
+    confined.call(root, partial(_finish, tx.report), run_in_root)
     rootfs.shape_top_level(root)
     failpoint("compose.tree-made")
 
@@ -273,7 +282,7 @@ def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
     return hashlib.sha256(_canonical(facts).encode()).hexdigest()
 
 
-def _known_inputs(job: Job, head: str) -> object:
+def _inputs_of(job: Job, head: str) -> object:
     return repository.Repo.open(job.repo).metadata(head).get(layout.META_INPUTS)
 
 
@@ -281,47 +290,17 @@ def _canonical(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
-def _result(job: Job, checksum: str, packages: int, *, changed: bool) -> dict[str, Any]:
-    return {
-        "ref": job.ref,
-        "commit": checksum,
-        "changed": changed,
-        "version": job.version,
-        "packages": packages,
-    }
+def _result(job: Job, checksum: str, packages: int, *, changed: bool) -> Result:
+    details = {"ref": job.ref, "commit": checksum, "version": job.version, "packages": packages}
+    return Result(changed, details=details)
 
 
 # --- the work directory
 
 
 @contextmanager
-def _work_directory(repo: Path, wanted: str | None) -> Iterator[Path]:
-    """Make a directory on the repository's file system (or below `wanted`), and remove it at the end.
-
-    A lock on it tells the living from the leftovers of killed runs, which are removed first.
-    """
-    parent = Path(wanted).absolute() if wanted else (repo / "tmp" if commit.exists(repo) else repo.parent)
-    parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(parent)
-    work = Path(tempfile.mkdtemp(prefix=_WORK_PREFIX, dir=parent))
-    try:
-        fd = os.open(work, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield work
-        finally:
-            os.close(fd)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _remove_leftovers(parent: Path) -> None:
-    for entry in parent.glob(f"{_WORK_PREFIX}*"):
-        fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(entry, ignore_errors=True)
-        except BlockingIOError:
-            pass  # another compose is at work there
-        finally:
-            os.close(fd)
+def _work_directory(repo: Path, place: str | None) -> Iterator[Path]:
+    """Give a directory on the repository's file system, or below `place`."""
+    parent = Path(place).absolute() if place else (repo / "tmp" if commit.exists(repo) else repo.parent)
+    with scratch.directory(parent, _WORK_PREFIX) as work:
+        yield work

@@ -1,238 +1,320 @@
-"""Acts on a live plan: the part of a change that the running system notices, and how well it takes it."""
+"""Applies a live change to the running system: the journal, what the system notices, and its verification."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from apt_ostree.core.live import health, undo
+from apt_ostree.core.live import confirmation, health, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.live.planning import Change, Prepared, look
-from apt_ostree.errors import ExternalFailure
+from apt_ostree.core.live.planning import Change, Prepared
+from apt_ostree.core.state import generations
+from apt_ostree.core.state.generations import Ending
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
 from apt_ostree.model import accounts, unitsteps
 from apt_ostree.model import plan as rules
-from apt_ostree.model.events import Message, Report, task
+from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
+from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.overlay import Transition
 from apt_ostree.model.plan import UnitAction
-from apt_ostree.model.settings import Settings
+from apt_ostree.model.requests import LiveOptions
 from apt_ostree.model.treediff import Kind
-from apt_ostree.system import files, systemd, usrview
+from apt_ostree.model.unit import Unit
+from apt_ostree.system import files, signals, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree.sysroot import Sysroot
-from apt_ostree.system.statedb import StateDb
 
 _LIBRARY_CACHE = "ld.so.cache"
 
 
-class Clock:
-    """Announces and measures the four steps of a change."""
+@dataclass(frozen=True, slots=True)
+class _Acted:
+    """Units that were just acted on: how they were then, and when (seconds, monotonic)."""
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def step(self, report: Report, name: str) -> Iterator[None]:
-        """Announce and measure one of detection, preparation, application, verification."""
-        report(Message(f"{name.capitalize()}:"))
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+    names: tuple[str, ...]
+    before: dict[str, Unit]
+    began: float
 
 
-def apply(
-    report: Report,
-    sysroot: Sysroot,
-    db: StateDb,
-    change: Change,
-    *,
-    prepared: Prepared,
-    generation: int,
-    meanwhile: Callable[[], None] = lambda: None,
-) -> None:
-    """Stop, write /etc, switch, make current; then reload, restart and start units.
+@dataclass(slots=True)
+class Application:
+    """A change on its way to the running system. Each public method is a step that the engine orders.
 
-    meanwhile: is called when there are units to wait for, and at the end; the first call does the work.
+    transitions: what becomes of overlays with it; generation: its number, from `begin` on.
     """
-    undo.hold_until_shutdown()
-    _stop_units(report, db, change, generation)
-    _write_etc(report, change)
-    _switch(report, sysroot, db, change, prepared=prepared, generation=generation)
-    _make_current(db, change, generation)
-    _renew_systemd(report, db, change, generation)
-    _act_on_units(report, db, change, generation, meanwhile)
-    meanwhile()
 
+    tx: Transaction
+    change: Change
+    prepared: Prepared
+    options: LiveOptions
+    transitions: Sequence[Transition] = ()
+    generation: int = 0
+    _earlier: frozenset[int] = frozenset()
+    _reloaded: _Acted | None = None
+    _restarted: _Acted | None = None
+    _waiting: list[tuple[str, ...]] = field(default_factory=list)
 
-def verify(report: Report, sysroot: Sysroot, change: Change, generation: int) -> None:
-    """See that the system shows what it should, and is well."""
-    with task(report, "Verifying"):
-        if usrview.generation() != generation:
-            raise ExternalFailure("/usr does not show the new generation: something was mounted over it")
-        health.verify_packages(report, sysroot.repo, change.plan.target, change.plan.packages)
-    failpoint("verify.packages")
-    health.run_checks(report, change.settings)
+    # --- the journal
 
-
-def outside_paths(change: Change) -> tuple[str, ...]:
-    """Return the paths of /etc that programs change which we call."""
-    users = accounts.WRITTEN if _configs(change, "lib/sysusers.d/") else ()
-    cached = _LIBRARY_CACHE not in change.etc.states and _libraries_changed(change)
-    return (*users, *((_LIBRARY_CACHE,) if cached else ()))
-
-
-def _stop_units(report: Report, db: StateDb, change: Change, generation: int) -> None:
-    stopping = change.plan.acting(UnitAction.STOP)
-    if stopping:
-        with task(report, f"Stopping {', '.join(stopping)}"):
-            db.set_begun(generation, stopping)
-            systemd.stop(stopping, timeout=change.settings.unit_timeout)
-            failpoint("act.stopped")
-
-
-def _write_etc(report: Report, change: Change) -> None:
-    paths = change.etc.changed
-    if not paths:
-        return
-    with task(report, f"Updating {len(paths)} paths in /etc"):
-        states = [(ETC / path, change.etc.states[path]) for path in paths]
-        seen = {ETC / path: change.etc.seen[path] for path in paths}
-        edited = files.write_states(states, seen=seen)
-    if edited:
-        raise ExternalFailure(
-            "files in /etc were edited during the change",
-            details=[str(path) for path in edited],
-            hint="run the command again; the edits were kept",
+    def begin(self) -> None:
+        """Write the journal: the intent and every pre-image, durable before the first change."""
+        tx, change, plan = self.tx, self.change, self.change.plan
+        self._earlier = frozenset(generation.id for generation in tx.records.generations())
+        etc = self._etc_records()
+        units = [UnitRecord(step.unit, step.action) for step in plan.units if step.acts]
+        writable = self.prepared.writable
+        uppers = (*([str(writable / "upper")] if writable else []), *self.prepared.uppers)
+        failpoint("journal.before")
+        self.generation = tx.records.begin(
+            Intent(tx.title, tx.caller.user, plan.source, plan.target, plan.to_json()),
+            deployment=tx.live.booted.id,
+            view=ViewRecord(change.goal.base, change.goal.overlays, self.prepared.layers, uppers),
+            etc=etc,
+            units=units,
+            transitions=self.transitions,
         )
+        failpoint("journal.after")
+        moved = [state.commit for t in self.transitions for state in (t.before, t.after) if state]
+        shown = [change.goal.base, plan.target, *(applied.commit for applied in change.goal.overlays)]
+        generations.pin(tx.sysroot, self.generation, shown, (*self.prepared.layers, *moved))
 
+    def _etc_records(self) -> list[EtcRecord]:
+        """Return the pre-images of /etc; Refused where somebody edited a path since it was planned."""
+        etc = self.change.etc
+        records = [EtcRecord(path, files.read_state(ETC / path), etc.states[path]) for path in etc.changed]
+        edited = [record.path for record in records if record.before != etc.seen[record.path]]
+        if edited:
+            raise Refused(
+                "files in /etc were edited while the change was being prepared",
+                details=edited,
+                hint="run the command again",
+            )
+        records += [EtcRecord(path, state, state) for path, state in etc.held.items()]
+        return records + [
+            EtcRecord(name, files.read_state(ETC / name), None) for name in self._outside_paths()
+        ]
 
-def _switch(
-    report: Report,
-    sysroot: Sysroot,
-    db: StateDb,
-    change: Change,
-    *,
-    prepared: Prepared,
-    generation: int,
-) -> None:
-    booted = look(sysroot, db).booted
-    with task(report, "Switching /usr"), undo.scratch(sysroot) as scratch:
-        upper = (prepared.writable / "upper", prepared.writable / "work") if prepared.writable else None
-        usrview.show(
-            generation,
-            prepared.lowers,
-            scratch=scratch,
-            upper=upper,
-            read_only=upper is None or (change.goal.unlock or booted.unlocked) == "transient",
-        )
-    undo.settle_unlocked(sysroot)
-    failpoint("act.switched")
+    def undo(self, failure: BaseException) -> None:
+        """Undo what was begun; the journal knows what that is."""
+        tx = self.tx
+        begun = [g for g in tx.records.generations() if g.id not in self._earlier]
+        if not begun:
+            return
+        tx.warning("The change failed and is being undone.")
+        tx.clock.stop()
+        tx.records.set_steps(begun[-1].id, tx.clock.seconds)
+        note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
+        undo.finish_undo(tx, begun, Ending(Outcome.FAILED, note))
 
+    # --- before the switch
 
-def _make_current(db: StateDb, change: Change, generation: int) -> None:
-    """Do on the running system what boot, or a package's scripts, would have done."""
-    touched = change.changes
-    users = _configs(change, "lib/sysusers.d/")
-    if users:
-        systemd.create_users(users)
-        failpoint("act.users")
-        _record_outcome(db, generation, accounts.WRITTEN)
-    directories = _configs(change, "lib/tmpfiles.d/")
-    if directories:
-        systemd.create_files(directories)
-        failpoint("act.tmpfiles")
-    if _LIBRARY_CACHE in outside_paths(change):
-        systemd.update_library_cache()
-        _record_outcome(db, generation, (_LIBRARY_CACHE,))
-    if rules.touches(touched, "lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
-        systemd.reload_udev()
-    if rules.touches(touched, "share/dbus-1/", "etc/dbus-1/"):
-        systemd.reload_bus()
+    def stop_units(self) -> None:
+        """Stop what goes, with its old definition."""
+        undo.hold_until_shutdown()
+        stopping = self.change.plan.acting(UnitAction.STOP)
+        if stopping:
+            with self.tx.task(f"Stopping {', '.join(stopping)}"):
+                self.tx.records.set_begun(self.generation, stopping)
+                systemd.stop(stopping, timeout=self._unit_timeout)
+                failpoint("act.stopped")
 
+    def write_etc(self) -> None:
+        """Write /etc, with one flush for all of it."""
+        etc = self.change.etc
+        if not etc.changed:
+            return
+        with self.tx.task(f"Updating {len(etc.changed)} paths in /etc"):
+            states = [(ETC / path, etc.states[path]) for path in etc.changed]
+            edited = files.write_states(states, seen={ETC / path: etc.seen[path] for path in etc.changed})
+        if edited:
+            raise ExternalFailure(
+                "files in /etc were edited during the change",
+                details=[str(path) for path in edited],
+                hint="run the command again; the edits were kept",
+            )
 
-def _record_outcome(db: StateDb, generation: int, names: Sequence[str]) -> None:
-    db.set_after(generation, {name: files.read_state(ETC / name) for name in names})
+    # --- the switch, and what follows from it
 
+    def switch(self) -> None:
+        """Show the new view."""
+        tx, writable = self.tx, self.prepared.writable
+        with tx.task("Switching /usr"), generations.scratch(tx.sysroot) as scratch:
+            upper = (writable / "upper", writable / "work") if writable else None
+            unlocked = self.change.goal.unlock or tx.live.booted.unlocked
+            usrview.show(
+                self.generation,
+                self.prepared.lowers,
+                scratch=scratch,
+                upper=upper,
+                read_only=upper is None or unlocked == "transient",
+            )
+        generations.settle_unlocked(tx.sysroot)
+        failpoint("act.switched")
 
-def _libraries_changed(change: Change) -> bool:
-    return any(
-        ".so" in c.path and c.path.startswith(("lib/", "lib64/", "local/lib/")) for c in change.changes
-    )
+    def make_current(self) -> None:
+        """Do on the running system what boot, or a package's scripts, would have done."""
+        users = self._configs("lib/sysusers.d/")
+        if users:
+            systemd.create_users(users)
+            failpoint("act.users")
+            self._record_outcome(accounts.WRITTEN)
+        directories = self._configs("lib/tmpfiles.d/")
+        if directories:
+            systemd.create_files(directories)
+            failpoint("act.tmpfiles")
+        if _LIBRARY_CACHE in self._outside_paths():
+            systemd.update_library_cache()
+            self._record_outcome((_LIBRARY_CACHE,))
+        if self._touches("lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
+            systemd.reload_udev()
+        if self._touches("share/dbus-1/", "etc/dbus-1/"):
+            systemd.reload_bus()
 
+    def renew_systemd(self) -> None:
+        """Have systemd and the users' managers read new units, or go on with new code of their own."""
+        reexec = self.change.plan.acting(UnitAction.REEXEC)
+        system = [name for name in reexec if not name.startswith("user@")]
+        if system:
+            with self.tx.task("Re-executing systemd"):
+                self.tx.records.set_begun(self.generation, system)
+                systemd.daemon_reexec()
+                failpoint("act.reexecuted")
+        elif self._touches("lib/systemd/", "etc/systemd/"):
+            with self.tx.task("Reloading systemd"):
+                systemd.daemon_reload()
+                failpoint("act.reloaded")
+        reread = self._touches("lib/systemd/user/", "etc/systemd/user/")
+        managers = systemd.user_managers() if reread or len(reexec) > len(system) else ()
+        for manager in managers:
+            if manager in reexec:
+                self.tx.records.set_begun(self.generation, [manager])
+            if manager in reexec or reread:
+                systemd.signal_user_manager(manager, reexec=manager in reexec)
 
-def _configs(change: Change, directory: str) -> list[str]:
-    """Return the names of new and changed files of a configuration directory of /usr."""
-    found = (c for c in change.changes if c.path.startswith(directory) and c.kind is not Kind.REMOVED)
-    return sorted({Path(c.path).name for c in found if not c.is_dir})
+    # --- units
 
+    def act_on_units(self) -> None:
+        """Reload units, restart the first of those to be restarted, or start what is new; wait for none."""
+        plan = self.change.plan
+        reloading = tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD))))
+        if reloading:
+            with self.tx.task(f"Reloading {', '.join(reloading)}"):
+                self.tx.records.set_begun(self.generation, reloading)
+                failpoint("act.before-reload")
+                systemd.reload(reloading, timeout=self._unit_timeout)
+                failpoint("act.units-reloaded")
+            self._reloaded = _acted(reloading)
+        self._waiting = unitsteps.rolling(plan.acting(UnitAction.RESTART))
+        if self._waiting:
+            self._restarted = self._restart(self._waiting.pop(0))
+        else:
+            self._start_new()
 
-def _renew_systemd(report: Report, db: StateDb, change: Change, generation: int) -> None:
-    """Have systemd and the users' managers read new units, or go on with new code of their own."""
-    reexec = change.plan.acting(UnitAction.REEXEC)
-    system = [name for name in reexec if not name.startswith("user@")]
-    if system:
-        with task(report, "Executing systemd anew"):
-            db.set_begun(generation, system)
-            systemd.daemon_reexec()
-            failpoint("act.reexecuted")
-    elif rules.touches(change.changes, "lib/systemd/", "etc/systemd/"):
-        with task(report, "Reloading systemd"):
-            systemd.daemon_reload()
-            failpoint("act.reloaded")
-    reread = rules.touches(change.changes, "lib/systemd/user/", "etc/systemd/user/")
-    managers = systemd.user_managers() if reread or len(reexec) > len(system) else ()
-    for manager in managers:
-        if manager in reexec:
-            db.set_begun(generation, [manager])
-        if manager in reexec or reread:
-            systemd.signal_user_manager(manager, reexec=manager in reexec)
+    def settle_units(self) -> None:
+        """See each unit settle: restarted ones first, one group after the other, then start what is new."""
+        if self._restarted:
+            self._settle(self._restarted)
+            while self._waiting:
+                self._settle(self._restart(self._waiting.pop(0)))
+            self._start_new()
+        if self._reloaded:
+            self._settle(self._reloaded)
 
-
-def _act_on_units(
-    report: Report, db: StateDb, change: Change, generation: int, meanwhile: Callable[[], None]
-) -> None:
-    """Reload, restart and start units, and see each of them settle."""
-    plan, settings = change.plan, change.settings
-    if reloading := tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD)))):
-        with task(report, f"Reloading {', '.join(reloading)}"):
-            db.set_begun(generation, reloading)
-            failpoint("act.before-reload")
-            systemd.reload(reloading, timeout=settings.unit_timeout)
-            failpoint("act.units-reloaded")
-    for names in unitsteps.rolling(plan.acting(UnitAction.RESTART)):
-        with task(report, f"Restarting {', '.join(names)}"):
-            db.set_begun(generation, names)
+    def _restart(self, names: tuple[str, ...]) -> _Acted:
+        with self.tx.task(f"Restarting {', '.join(names)}"):
+            self.tx.records.set_begun(self.generation, names)
             failpoint("act.before-restart")
             running = tuple(sorted(systemd.active(names)))  # but for those that somebody stopped meanwhile
-            systemd.restart(running, timeout=settings.unit_timeout, running_only=True)
+            systemd.restart(running, timeout=self._unit_timeout, running_only=True)
             failpoint("act.restarted")
-            _settle(running, settings, meanwhile)
-    _start_units(report, db, change, generation)
-    if reloading:
-        _settle(reloading, settings, meanwhile)
+        return _acted(running)
+
+    def _settle(self, acted: _Acted) -> None:
+        health.settle(acted.names, acted.before, self.change.settings, began=acted.began)
+
+    def _start_new(self) -> None:
+        starting = self.change.plan.acting(UnitAction.START)
+        if not starting:
+            return
+        with self.tx.task(f"Starting {', '.join(starting)}"):
+            self.tx.records.set_begun(self.generation, starting)
+            failpoint("act.before-start")
+            try:
+                systemd.start(starting, timeout=self._unit_timeout)
+            except ExternalFailure as error:
+                if isinstance(error.__cause__, OSError):  # systemd was not even asked
+                    raise
+                # dpkg goes on when a new service does not start, because many need configuration first.
+                self.tx.warning(f"not all new units could be started: {error.message}")
+            failpoint("act.started")
+
+    # --- the end
+
+    def verify(self) -> None:
+        """See that the system shows what it should, and is well."""
+        tx, plan = self.tx, self.change.plan
+        with tx.task("Verifying"):
+            if usrview.generation() != self.generation:
+                raise ExternalFailure("/usr does not show the new generation: something was mounted over it")
+            health.verify_packages(tx, plan.target, plan.packages)
+        failpoint("verify.packages")
+        health.run_checks(tx, self.change.settings)
+
+    def end(self) -> None:
+        """Keep the generation: for good, or until its time is over."""
+        tx, within = self.tx, self.options.confirm_within
+        if within:
+            confirmation.arm(tx, self.generation, within)
+        failpoint("act.before-end")
+        signals.ignore()  # too late: it is done
+        tx.clock.stop()
+        tx.records.keep(self.generation)
+        tx.records.end(self.generation, Outcome.LIVE)
+        tx.records.set_steps(self.generation, tx.clock.seconds)
+        tx.reread()
+        if within:
+            tx.warning(f"It is undone in {_span(within)} unless you run 'apt-ostree confirm'.")
+
+    # --- facts
+
+    @property
+    def _unit_timeout(self) -> float:
+        return self.change.settings.unit_timeout
+
+    def _touches(self, *prefixes: str) -> bool:
+        return rules.touches(self.change.changes, *prefixes)
+
+    def _outside_paths(self) -> tuple[str, ...]:
+        """Return the paths of /etc that programs change which we call."""
+        users = accounts.WRITTEN if self._configs("lib/sysusers.d/") else ()
+        cached = _LIBRARY_CACHE not in self.change.etc.states and self._libraries_changed()
+        return (*users, *((_LIBRARY_CACHE,) if cached else ()))
+
+    def _record_outcome(self, names: Sequence[str]) -> None:
+        states = {name: files.read_state(ETC / name) for name in names}
+        self.tx.records.set_after(self.generation, states)
+
+    def _libraries_changed(self) -> bool:
+        return any(
+            ".so" in c.path and c.path.startswith(("lib/", "lib64/", "local/lib/"))
+            for c in self.change.changes
+        )
+
+    def _configs(self, directory: str) -> list[str]:
+        """Return the names of new and changed files of a configuration directory of /usr."""
+        return sorted(set(self._names_in(directory)))
+
+    def _names_in(self, directory: str) -> Iterator[str]:
+        for change in self.change.changes:
+            if change.path.startswith(directory) and change.kind is not Kind.REMOVED and not change.is_dir:
+                yield Path(change.path).name
 
 
-def _settle(names: Sequence[str], settings: Settings, meanwhile: Callable[[], None]) -> None:
-    """See units settle, and use the time that this takes."""
-    before, began = systemd.units(names), time.monotonic()
-    meanwhile()
-    health.settle(names, before, settings, began=began)
+def _acted(names: tuple[str, ...]) -> _Acted:
+    return _Acted(names, dict(systemd.units(names)), time.monotonic())
 
 
-def _start_units(report: Report, db: StateDb, change: Change, generation: int) -> None:
-    starting = change.plan.acting(UnitAction.START)
-    if not starting:
-        return
-    with task(report, f"Starting {', '.join(starting)}"):
-        db.set_begun(generation, starting)
-        failpoint("act.before-start")
-        try:
-            systemd.start(starting, timeout=change.settings.unit_timeout)
-        except ExternalFailure as error:
-            if isinstance(error.__cause__, OSError):  # systemd was not even asked
-                raise
-            # dpkg goes on when a new service does not start, because many need configuration first.
-            report(Message(f"not all new units could be started: {error.message}", "warning"))
-        failpoint("act.started")
+def _span(seconds: float) -> str:
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -8,32 +8,31 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import accounts, etc_undo
-from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import EtcRecord, Generation, Phase
 from apt_ostree.model.plan import EtcStep
 from apt_ostree.system import accounts_lock, files
-from apt_ostree.system.statedb import StateDb
 
 #: A note of the generations for whose undo it is decided what is left alone.
 _DECIDED = "etc-left"
 
 
-def leave_edited(report: Report, db: StateDb, generations: Sequence[Generation], *, etc: Path = ETC) -> None:
+def leave_edited(tx: Transaction, generations: Sequence[Generation], *, etc: Path = ETC) -> None:
     """Have an undo of generations leave such paths alone.
 
     That is decided once, before it writes anything: after an interruption nobody could tell any more.
     """
     numbers = [generation.id for generation in generations]
-    decided = json.loads(db.note(_DECIDED) or "[]")
+    decided = json.loads(tx.records.note(_DECIDED) or "[]")
     if set(numbers) <= set(decided) or any(g.phase is not Phase.LIVE for g in generations):
         return
-    records = [record for number in numbers for record in db.etc_records(number)]
+    records = [record for number in numbers for record in tx.records.etc_records(number)]
     edited = etc_undo.edited_since(records, _states(etc, etc_undo.told_repeatedly(records)))
-    db.leave_etc(numbers, edited, (_DECIDED, json.dumps(numbers)))
+    tx.records.leave_etc(numbers, edited, (_DECIDED, json.dumps(numbers)))
     for path in edited:
-        _kept(report, path)
+        _kept(tx, path)
 
 
 def plan_restore(records: Sequence[EtcRecord]) -> tuple[EtcStep, ...]:
@@ -46,7 +45,7 @@ def _states(etc: Path, paths: Iterable[str]) -> dict[str, FileState]:
 
 
 def restore(
-    report: Report, records: Sequence[EtcRecord], *, etc: Path = ETC, expected: frozenset[str] = frozenset()
+    tx: Transaction, records: Sequence[EtcRecord], *, etc: Path = ETC, expected: frozenset[str] = frozenset()
 ) -> None:
     """Give paths of /etc their states from before, but keep what the administrator changed since.
 
@@ -55,7 +54,7 @@ def restore(
     paths = {record.path for record in records}
     files.discard_leftovers(etc / path for path in paths)
     with accounts_lock.locked(etc) if paths.intersection(accounts.FILES) else nullcontext():
-        wanted: dict[Path, FileState] = {}
+        goals: dict[Path, FileState] = {}
         seen: dict[Path, FileState] = {}
         edited = etc_undo.edited_accounts(records, _states(etc, paths.intersection(accounts.FILES)))
         for record in reversed(records):
@@ -67,13 +66,13 @@ def restore(
             blocked = (
                 current.type == "directory" and goal is not None and goal.type not in ("directory", "absent")
             )
-            if goal is None or (blocked and files.holds_others(path, wanted)):
-                _kept(report, record.path)
+            if goal is None or (blocked and files.holds_others(path, goals)):
+                _kept(tx, record.path)
                 continue
-            wanted[path] = goal
-        for path in files.write_states(list(wanted.items()), seen=seen):
-            _kept(report, str(path.relative_to(etc)))
+            goals[path] = goal
+        for path in files.write_states(list(goals.items()), seen=seen):
+            _kept(tx, str(path.relative_to(etc)))
 
 
-def _kept(report: Report, path: str) -> None:
-    report(Message(f"kept /etc/{path}: it was changed after the update", "warning"))
+def _kept(tx: Transaction, path: str) -> None:
+    tx.warning(f"kept /etc/{path}: it was changed after the update")

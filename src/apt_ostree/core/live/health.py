@@ -6,9 +6,9 @@ import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import health as rules
-from apt_ostree.model.events import Message, Report, task
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.settings import Settings
@@ -78,20 +78,20 @@ def settle(names: Collection[str], before: Mapping[str, Unit], settings: Setting
             time.sleep(_INTERVAL)
 
 
-def run_checks(report: Report, settings: Settings) -> None:
+def run_checks(tx: Transaction, settings: Settings) -> None:
     """Run the health checks; ExternalFailure with the output of a required one that fails."""
     for program in rules.checks_in_force(_REQUIRED, _programs_now):
-        with task(report, f"Running {program}"):
+        with tx.task(f"Running {program}"):
             _run(program, settings)
     for program in rules.checks_in_force(_WANTED, _programs_now):
         try:
             _run(program, settings)
         except ExternalFailure as error:
-            report(Message("; ".join((error.message, *error.details[:1])), "warning"))
+            tx.warning("; ".join((error.message, *error.details[:1])))
     failpoint("health.checked")
 
 
-def verify_packages(report: Report, repo: Repo, target: str, packages: PackageDiff) -> None:
+def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None:
     """Compare the files of added and changed packages with dpkg's database.
 
     Where the image itself has something else (a postprocess script, files that dpkg was told to leave out),
@@ -104,11 +104,11 @@ def verify_packages(report: Report, repo: Repo, target: str, packages: PackageDi
         return
     with mounts.in_namespace_of(1):
         differing = dpkg_query.verify(names)
-    wrong = [str(path) for path in differing if not _is_as_composed(repo, target, path)]
+    wrong = [str(path) for path in differing if not _is_as_composed(tx.sysroot.repo, target, path)]
     if wrong:
         raise ExternalFailure("files are not as their packages have them", details=wrong[:20])
     if differing:
-        report(Message(f"{len(differing)} files are as the image has them, not as their packages have them"))
+        tx.message(f"{len(differing)} files are as the image has them, not as their packages have them")
 
 
 def _dpkg_name(name: str, architecture: str) -> str:

@@ -7,71 +7,65 @@ made of it: what the next boot starts stays what it was.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from apt_ostree.core.build import layering
-from apt_ostree.core.build.layering import Options, Recipe
-from apt_ostree.core.live.planning import Situation
+from apt_ostree.core.build.layering import Label, Session, Sources
 from apt_ostree.core.state.inventory import packages_of
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules
 from apt_ostree.model.closure import Members, close
-from apt_ostree.model.events import Message, Report
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package, diff_packages
 from apt_ostree.model.selection import Selection
-from apt_ostree.system import settings
 from apt_ostree.system.ostree import diff
-from apt_ostree.system.ostree.sysroot import Sysroot
 
 if TYPE_CHECKING:
-    from apt_ostree.system.apt.resolver import Resolver, Wanted
+    from apt_ostree.system.apt.resolver import Wanted
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree that packages are taken from; what: its name, for messages."""
+    """A tree that packages are taken from; name: what it is called in messages."""
 
     commit: str
-    what: str
+    name: str
     local: tuple[LocalPackage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class _Task:
-    """What all steps need to know; source: where the packages are taken from, if not from the archives."""
+class _Choice:
+    """What the choice of packages is made from: what is asked for, and the trees by their commits."""
 
-    report: Report
-    sysroot: Sysroot
+    tx: Transaction
     selection: Selection
     shown: str
     booted: str
-    source: Source | None
 
     def packages(self, commit: str) -> frozenset[Package]:
         """Return a commit's packages."""
-        return packages_of(self.sysroot.repo, commit)
+        return packages_of(self.tx.sysroot.repo, commit)
 
     def members(self, commit: str) -> Members:
         """Return a commit's packages with their relations."""
         from apt_ostree.system.apt import status
 
-        database = diff.file_of(self.sysroot.repo, commit, f"{layout.DPKG_ADMINDIR}/status")
-        return status.members(self.sysroot.repo.file_state(database).content) if database else {}
+        repo = self.tx.sysroot.repo
+        database = diff.file_of(repo, commit, f"{layout.DPKG_ADMINDIR}/status")
+        return status.members(repo.file_state(database).content) if database else {}
 
 
 @contextmanager
 def built(
-    report: Report,
-    sysroot: Sysroot,
-    situation: Situation,
+    tx: Transaction,
     selection: Selection,
+    source: Source | None,
     *,
-    source: Source | None = None,
     allow_removal: bool = False,
     keep: bool = True,
 ) -> Iterator[str]:
@@ -80,153 +74,141 @@ def built(
     source: without one, it is the pending deployment, or else the archives.
     keep: what happens inside is to put a ref on the commit; unless it does, the commit is removed again.
     """
-    source = source or _pending(sysroot)
-    task = _Task(report, sysroot, selection, situation.base, situation.booted.checksum, source)
-    commit = situation.base
-    done = False
+    rules.check(selection)
+    choice = _Choice(tx, selection, tx.live.base, tx.live.booted.checksum)
+    source = source or _pending(tx)
+    commit, done = choice.shown, False
     try:
-        commit = _build(task)
+        commit = _build_from_tree(choice, source) if source else _build_from_archives(choice)
         if not allow_removal:
-            _refuse_removals(task, commit)
+            _refuse_removals(choice, commit)
         yield commit
         done = keep
     finally:
-        if commit != situation.base and not done:
-            layering.discard(report, sysroot)
+        if commit != choice.shown and not done:
+            layering.discard(tx)
 
 
-def _build(task: _Task) -> str:
-    rules.check(task.selection)
-    recipe = _recipe_of_tree(task, task.source) if task.source else _recipe_of_archives(task)
-    limits = Options(script_timeout=settings.load().script_timeout)
-    result = layering.build(task.report, task.sysroot, recipe, limits) if recipe else None
-    if result is None or result.commit is None:
-        task.report(Message("Nothing of what was selected differs from what the system runs."))
-        return task.shown
-    return result.commit
-
-
-# --- where the packages come from
-
-
-def _pending(sysroot: Sysroot) -> Source | None:
-    pending = sysroot.deployments().pending
+def _pending(tx: Transaction) -> Source | None:
+    pending = tx.deployments.pending
     return Source(pending.checksum, "the pending deployment", pending.origin.local) if pending else None
 
 
-def _recipe_of_tree(task: _Task, source: Source) -> Recipe | None:
-    """Return how to take packages from a tree, or None when none of them differs."""
-    selection = task.selection
+def _build_from_tree(choice: _Choice, source: Source) -> str:
+    """Build a commit with packages of a tree; return the shown one when none of them differs."""
+    names = _names_from_tree(choice, source)
+    if not names:
+        return _unchanged(choice)
+    changed = choice.packages(source.commit) - choice.packages(choice.shown)
+    local = tuple(p for p in source.local if Package(p.name, p.version, p.architecture) in changed)
+    # Lists of any age will do: the tree was made with them, and newer ones may lack its versions.
+    with layering.opened(choice.tx, choice.shown, Sources(local, lists_age=math.inf)) as session:
+        if choice.selection.security:
+            names &= _security_names(choice, session, source)
+        names = _without_kernels(choice, names)
+        wanted = _wanted(choice, session, choice.members(source.commit), names)
+        return _install(choice, session, wanted, source)
+
+
+def _build_from_archives(choice: _Choice) -> str:
+    """Build a commit with the archives' newest versions; return the shown one when none of them differs."""
+    with layering.opened(choice.tx, choice.shown, Sources(lists_age=0)) as session:
+        names, target = _names_from_archives(choice, session)
+        wanted = _wanted(choice, session, target, names)
+        return _install(choice, session, wanted, None)
+
+
+def _install(choice: _Choice, session: Session, wanted: Wanted, source: Source | None) -> str:
+    """Install what is wanted; the plan of the live change asks the user."""
+    metadata = {rules.META_SELECTION: str(choice.selection)}
+    if source:
+        metadata[rules.META_SELECTED_FROM] = source.commit
+    base = choice.tx.sysroot.repo.base_of(choice.shown)
+    label = Label(base, f"live {choice.selection}", metadata)
+    return layering.install(session, wanted, label, ask=False).commit or _unchanged(choice)
+
+
+def _unchanged(choice: _Choice) -> str:
+    choice.tx.message("Nothing of what was selected differs from what the system runs.")
+    return choice.shown
+
+
+# --- which packages
+
+
+def _names_from_tree(choice: _Choice, source: Source) -> frozenset[str]:
+    """Return the names of the selected packages that a tree has in other versions."""
+    selection = choice.selection
     if selection.versioned:
         raise UsageError(
-            f"{selection.versioned[0]!r} names a version, but {source.what} decides it",
+            f"{selection.versioned[0]!r} names a version, but {source.name} decides it",
             hint="leave the version out; 'apt-ostree cleanup -p' drops a pending deployment",
         )
-    shown, target = task.packages(task.shown), task.packages(source.commit)
-    booted = task.packages(task.booted)
-    offered = diff_packages(shown, target)
-    names = rules.choose(
+    commits = (choice.shown, source.commit, choice.booted)
+    shown, target, booted = (choice.packages(commit) for commit in commits)
+    return rules.choose(
         selection,
-        offered,
-        source=source.what,
+        diff_packages(shown, target),
+        source=source.name,
         known=frozenset(package.name for package in shown | target | booted),
         settled=diff_packages(booted, target).names,
     )
-    if not names:
-        return None
-    limits = {(package.name, package.architecture): package.version for package in target}
-
-    def choose(resolver: Resolver) -> Wanted:
-        from apt_ostree.system.apt import choice
-
-        chosen = names
-        if selection.security:
-            updates = choice.security_updates(resolver, shown, limits)
-            chosen = names & {name for name, _architecture in updates}
-        members = task.members(source.commit)
-        return _wanted(task, resolver, members, _without_kernels(task, chosen))
-
-    local = tuple(p for p in source.local if Package(p.name, p.version, p.architecture) in target - shown)
-    # Lists of any age will do: the tree was made with them, and newer ones may lack its versions.
-    return _recipe(task, choose, lists_age=math.inf, local=local)
 
 
-def _recipe_of_archives(task: _Task) -> Recipe:
-    """Return how to take packages from the archives."""
-    selection, shown = task.selection, task.packages(task.shown)
+def _security_names(choice: _Choice, session: Session, source: Source) -> frozenset[str]:
+    """Return the names of the packages of which the source has a security update."""
+    from apt_ostree.system.apt import choice as archives
+
+    limits = {(p.name, p.architecture): p.version for p in choice.packages(source.commit)}
+    updates = archives.security_updates(session.resolver, choice.packages(choice.shown), limits)
+    return frozenset(name for name, _architecture in updates)
+
+
+def _names_from_archives(choice: _Choice, session: Session) -> tuple[frozenset[str], Members]:
+    """Return the names of the selected packages, and the tree's packages with them and what they pull in."""
+    from apt_ostree.system.apt import choice as archives
+    from apt_ostree.system.apt.resolver import Wanted
+
+    selection, shown, resolver = choice.selection, choice.packages(choice.shown), session.resolver
     installed = frozenset(package.name for package in shown)
-
-    def choose(resolver: Resolver) -> Wanted:
-        from apt_ostree.system.apt import choice
-        from apt_ostree.system.apt.resolver import Wanted
-
-        requests, names = selection.packages, selection.names
-        if selection.security:
-            found = choice.security_updates(resolver, shown)
-            wanted = frozenset(name for name, _ in found) & (selection.names or installed)
-            names = _without_kernels(task, wanted.difference(selection.excluded))
-            requests = tuple(f"{n}:{arch}={v}" for (n, arch), v in sorted(found.items()) if n in names)
-        everything = not (selection.packages or selection.security)
-        transaction = resolver.resolve(Wanted(requests, upgrade=everything))
-        before = task.members(task.shown)
-        target = choice.after(resolver, transaction, before)
-        resolver.reset()
-        chosen = rules.choose(
-            selection,
-            diff_packages(shown, (member.package for member in target.values())),
-            source="the archives' newest versions",
-            known=installed | {name for name, _architecture in target},
-            settled=installed if selection.security else selection.names,
-        )
-        if selection.security:
-            chosen &= names
-        elif everything:
-            chosen = _without_kernels(task, chosen)
-        return _wanted(task, resolver, target, chosen)
-
-    return _recipe(task, choose, lists_age=0)
-
-
-def _recipe(
-    task: _Task,
-    choose: Callable[[Resolver], Wanted],
-    *,
-    lists_age: float,
-    local: tuple[LocalPackage, ...] = (),
-) -> Recipe:
-    metadata = {rules.META_SELECTION: str(task.selection)}
-    if task.source:
-        metadata[rules.META_SELECTED_FROM] = task.source.commit
-    return Recipe(
-        base=task.sysroot.repo.base_of(task.shown),
-        start=task.shown,
-        local=local,
-        choose=choose,
-        lists_age=lists_age,
-        title=f"live {task.selection}",
-        metadata=metadata,
+    requests, names = selection.packages, selection.names
+    if selection.security:
+        updates = archives.security_updates(resolver, shown)
+        offered = frozenset(name for name, _ in updates) & (selection.names or installed)
+        names = _without_kernels(choice, offered.difference(selection.excluded))
+        requests = tuple(f"{n}:{arch}={v}" for (n, arch), v in sorted(updates.items()) if n in names)
+    everything = not (selection.packages or selection.security)
+    plan = resolver.resolve(Wanted(requests, upgrade=everything))
+    target = archives.after(resolver, plan, choice.members(choice.shown))
+    resolver.reset()
+    chosen = rules.choose(
+        selection,
+        diff_packages(shown, (member.package for member in target.values())),
+        source="the archives' newest versions",
+        known=installed | {name for name, _architecture in target},
+        settled=installed if selection.security else selection.names,
     )
+    if selection.security:
+        return chosen & names, target
+    return (_without_kernels(choice, chosen) if everything else chosen), target
 
 
-# --- what is chosen of them
-
-
-def _without_kernels(task: _Task, names: frozenset[str]) -> frozenset[str]:
+def _without_kernels(choice: _Choice, names: frozenset[str]) -> frozenset[str]:
     """Leave kernels out that nobody asked for by name: they would wait for the reboot even when applied."""
-    kernels = frozenset(filter(rules.is_kernel, names)) - task.selection.names
+    kernels = frozenset(filter(rules.is_kernel, names)) - choice.selection.names
     if kernels:
-        task.report(Message(f"left for the reboot: {rules.enumerate_names(kernels)}"))
+        choice.tx.message(f"left for the reboot: {rules.enumerate_names(kernels)}")
     return names - kernels
 
 
-def _wanted(task: _Task, resolver: Resolver, target: Members, chosen: frozenset[str]) -> Wanted:
+def _wanted(choice: _Choice, session: Session, target: Members, chosen: frozenset[str]) -> Wanted:
     """Return the requests for the chosen packages, in the target's versions, and for what must come along."""
-    from apt_ostree.system.apt import choice
+    from apt_ostree.system.apt import choice as archives
     from apt_ostree.system.apt.resolver import Wanted
 
-    excluded = frozenset(task.selection.excluded)
-    shown = task.members(task.shown)
-    closure = close(shown, target, chosen, excluded=excluded, satisfies=choice.satisfies)
+    excluded = frozenset(choice.selection.excluded)
+    shown = choice.members(choice.shown)
+    closure = close(shown, target, chosen, excluded=excluded, satisfies=archives.satisfies)
     if closure.blocked:
         raise Refused(
             "the selected packages cannot be changed without others",
@@ -234,9 +216,9 @@ def _wanted(task: _Task, resolver: Resolver, target: Members, chosen: frozenset[
             hint="select fewer packages, or do not except those; nothing was changed",
         )
     pulled = tuple(entry.package for entry in closure.pulled)
-    _refuse_absent(choice.absent(resolver, (*closure.chosen, *pulled)))
+    _refuse_absent(archives.absent(session.resolver, (*closure.chosen, *pulled)))
     for entry in closure.pulled:
-        task.report(Message(f"{entry.package.label} comes along: {entry.reason}"))
+        choice.tx.message(f"{entry.package.label} comes along: {entry.reason}")
     return Wanted(_requests(closure.chosen), along=_requests(pulled))
 
 
@@ -254,8 +236,8 @@ def _refuse_absent(packages: list[Package]) -> None:
         )
 
 
-def _refuse_removals(task: _Task, commit: str) -> None:
-    removed = diff_packages(task.packages(task.shown), task.packages(commit)).removed
+def _refuse_removals(choice: _Choice, commit: str) -> None:
+    removed = diff_packages(choice.packages(choice.shown), choice.packages(commit)).removed
     if removed:
         raise Refused(
             "the change would remove packages from the running system",

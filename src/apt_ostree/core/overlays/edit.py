@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,12 @@ from pathlib import Path
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.etc_rules import digest
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.overlay import Definition, inside, parents, shown
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay import Definition, EditAction, inside, parents, shown
 from apt_ostree.model.overlay_content import GONE, Node
-from apt_ostree.model.overlay_edit import Content, Draft, Edit, Ground, refuse_conflicts, with_metadata
-from apt_ostree.system import files
+from apt_ostree.model.overlay_edit import Content, Draft, EditBase, refuse_conflicts, with_metadata
+from apt_ostree.model.requests import PathEdit
+from apt_ostree.system import files, openfiles
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 
@@ -32,31 +33,31 @@ def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> 
     )
 
 
-def apply(repo: Repo, content: Content, edits: Sequence[Edit], ground: Ground) -> Content:
+def apply(repo: Repo, content: Content, edits: Sequence[PathEdit], edit_base: EditBase) -> Content:
     """Return the content with edits; UsageError names the path that cannot be edited so."""
     draft = Draft.of(content)
     with repo.transaction():
         for edit in edits:
             name = inside(edit.path)
-            if edit.action == "drop":
+            if edit.action is EditAction.DROP:
                 draft.drop(edit, name)
                 continue
-            touched = _hide if edit.action == "remove-file" else _put
-            for path in touched(repo, edit, name, draft, ground.base):
-                draft.against[path] = _made_against(repo, ground, path)
+            touched = _hide if edit.action is EditAction.REMOVE_FILE else _put
+            for path in touched(repo, edit, name, draft, edit_base.base):
+                draft.against[path] = _made_against(repo, edit_base, path)
                 if edit.when:
                     draft.conditions[path] = edit.when
             refuse_conflicts(draft)
-        return _finished(repo, draft, ground.base)
+        return _finished(repo, draft, edit_base.base)
 
 
-def taken_in(repo: Repo, content: Content, found: Mapping[str, Node], base: str) -> Content:
+def taken_in(repo: Repo, content: Content, nodes: Mapping[str, Node], base: str) -> Content:
     """Return the content with nodes of /usr, which replace what it has at their paths."""
     draft = Draft.of(content)
-    for path, node in found.items():
+    for path, node in nodes.items():
         if node.kind != "directory":
             draft.forget(path)
-            draft.against[path] = _made_against(repo, Ground(base), path)
+            draft.against[path] = _made_against(repo, EditBase(base), path)
         draft.templates.pop(path, None)
         draft.nodes[path] = node
     refuse_conflicts(draft)
@@ -70,7 +71,7 @@ def _finished(repo: Repo, draft: Draft, base: str) -> Content:
     return draft.content()
 
 
-def _hide(repo: Repo, edit: Edit, name: str, draft: Draft, base: str) -> list[str]:
+def _hide(repo: Repo, edit: PathEdit, name: str, draft: Draft, base: str) -> list[str]:
     """Remove a path: what the base has is hidden, what only the overlay has goes."""
     there = draft.forget(name) or name in trees.of_base(repo, base, [name])
     if not (there or files.read_state(Path(shown(name))).type != "absent"):
@@ -79,12 +80,12 @@ def _hide(repo: Repo, edit: Edit, name: str, draft: Draft, base: str) -> list[st
     return [name]
 
 
-def _put(repo: Repo, edit: Edit, name: str, draft: Draft, _base: str) -> list[str]:
+def _put(repo: Repo, edit: PathEdit, name: str, draft: Draft, _base: str) -> list[str]:
     """Add or replace a path, or what is below a directory; return the paths."""
     original = files.read_state(Path(shown(name)))
-    known = draft.nodes.get(name) or draft.templates.get(name)
-    if edit.action == "modify":
-        if original.type == "absent" and known is None:
+    present = draft.nodes.get(name) or draft.templates.get(name)
+    if edit.action is EditAction.MODIFY:
+        if original.type == "absent" and present is None:
             raise UsageError(f"there is no {edit.path} to modify", hint="add it with --add")
         if not edit.source:
             raise UsageError(f"nothing says what {edit.path} shall hold", hint="name a file with --from")
@@ -92,58 +93,49 @@ def _put(repo: Repo, edit: Edit, name: str, draft: Draft, _base: str) -> list[st
         raise UsageError(
             f"there is no {edit.path} to take into the overlay", hint="name what it shall hold with --from"
         )
-    source = Path(edit.source or shown(name))
-    if edit.source and not os.path.lexists(source):
-        raise UsageError(f"there is no file {source}")
     touched = []
     target, other = draft.nodes, draft.templates
     if edit.template:
         target, other = other, target
-    for path, state in _states(source, name):
+    for path, state in _states(edit.source, name):
         like = files.read_state(Path(shown(path)))
         other.pop(path, None)
-        target[path] = trees.put(repo, with_metadata(edit, state, like, own=not edit.source))
+        target[path] = trees.put(repo, with_metadata(edit, state, like, own=edit.source is None))
         if state.type != "directory":
             touched.append(path)
     return touched
 
 
-def _states(source: Path, name: str) -> Iterator[tuple[str, FileState]]:
-    """Yield what a source holds, by the paths that it gets; sockets, pipes and devices are refused."""
-    if source.is_symlink() or not source.is_dir():
-        yield name, regular(source)
-        return
-    for where, directories, names in os.walk(source):
-        here = Path(where)
-        below = "" if here == source else f"/{here.relative_to(source)}"
-        yield f"{name}{below}", files.read_state(here)
-        links = [entry for entry in directories if (here / entry).is_symlink()]
-        for entry in (*names, *links):
-            yield f"{name}{below}/{entry}", regular(here / entry)
+def _states(source: OpenFile | None, name: str) -> Iterator[tuple[str, FileState]]:
+    """Yield what a source, or the system, holds, by the paths that it gets; other than files is refused."""
+    entries = openfiles.walk(source) if source else files.walk(Path(shown(name)))
+    for below, read in entries:
+        state = read()
+        label = f"{source.name if source else shown(name)}{below}"
+        refuse_unfit(state, below, label)
+        yield f"{name}{below}", state
 
 
-def regular(path: Path, *, what: str = "") -> FileState:
-    """Return the state of a file, link or directory; an overlay holds nothing else."""
-    mode = path.lstat().st_mode
-    if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode) or stat.S_ISDIR(mode)):
+def refuse_unfit(state: FileState, path: str, label: str) -> None:
+    """Refuse what an overlay cannot hold; label: the path for messages."""
+    if state.type == "other":
         raise Refused(
-            f"{what or path} is a device, a socket or a pipe, and an overlay holds none (rule device-node)"
+            f"{label} is a device, a socket or a pipe, and an overlay holds none (rule device-node)"
         )
     try:  # OSTree keeps names and targets as UTF-8
         os.fsencode(path).decode()
-        if stat.S_ISLNK(mode):
-            os.fsencode(path.readlink()).decode()
+        if state.type == "symlink":
+            state.content.decode()
     except UnicodeDecodeError as error:
-        raise Refused(f"the name or target of {os.fspath(path)!r} is not UTF-8 (rule bad-path)") from error
-    return files.read_state(path)
+        raise Refused(f"the name or target of {label!r} is not UTF-8 (rule bad-path)") from error
 
 
-def _made_against(repo: Repo, ground: Ground, path: str) -> tuple[str, str]:
-    node = trees.of_base(repo, ground.base, [path]).get(path)
+def _made_against(repo: Repo, edit_base: EditBase, path: str) -> tuple[str, str]:
+    node = trees.of_base(repo, edit_base.base, [path]).get(path)
     name = path.removeprefix("etc/")
     if name == path:
         return (node.checksum if node else "", "")
-    state = ground.without.get(name) or files.read_state(Path(shown(path)))
+    state = edit_base.without.get(name) or files.read_state(Path(shown(path)))
     return (node.checksum if node else "", digest(state))
 
 

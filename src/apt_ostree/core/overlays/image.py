@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import configparser
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +16,19 @@ from apt_ostree.core.overlays import edit
 from apt_ostree.errors import UsageError
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.deployment import Deployment
-from apt_ostree.model.overlay import Definition, OnConflict, Overlay, Scope, State, Transition, checked_name
-from apt_ostree.model.overlay_edit import Content, Edit, Ground
+from apt_ostree.model.overlay import (
+    Definition,
+    EditAction,
+    OnConflict,
+    Overlay,
+    Scope,
+    State,
+    Transition,
+    checked_name,
+)
+from apt_ostree.model.overlay_edit import Content, EditBase
+from apt_ostree.model.requests import PathEdit
+from apt_ostree.system import openfiles
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import boot_id
 
@@ -37,8 +49,12 @@ def taken_in(sysroot: Sysroot, booted: Deployment, name: str, known: Overlay | N
     """
     place = sysroot.directory(booted) / _PLACE / checked_name(name)
     definition = _definition(place, name)
-    edits = [Edit("add", f"/{top}/{path.name}", str(path)) for top, path in _tops(place)]
-    content = edit.apply(sysroot.repo, Content(definition), edits, Ground(booted.checksum))
+    with ExitStack() as stack:
+        files = [
+            (f"/{top}/{path.name}", stack.enter_context(openfiles.opened(path))) for top, path in _tops(place)
+        ]
+        edits = [PathEdit(action=EditAction.ADD, path=path, source=file) for path, file in files]
+        content = edit.apply(sysroot.repo, Content(definition), edits, EditBase(booted.checksum))
     if known and edit.read(sysroot.repo, known.definition, known.state.commit) == content:
         return known
     parent = known.state.commit if known else None

@@ -8,45 +8,51 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core import host
-from apt_ostree.core.live import engine
-from apt_ostree.core.live.planning import Situation, look
-from apt_ostree.core.state import overlay_store
+from apt_ostree.core.state import overlay_store, reading
+from apt_ostree.core.state.live import LiveState, frozen_uppers, read_live_state
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.overlay import Overlay, in_order, shown
 from apt_ostree.model.overlay_content import Nodes
+from apt_ostree.model.queries import (
+    OverlayContents,
+    OverlayHistory,
+    OverlayNames,
+    OverlayPaths,
+    Overlays,
+)
 from apt_ostree.model.upper import changed_paths
 from apt_ostree.system import statedb, uppers, usrview
+from apt_ostree.system.caller import require_root
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 
 
-def overlays() -> list[dict[str, Any]]:
+def overlays(_query: Overlays) -> list[dict[str, Any]]:
     """Return all overlays, the topmost first, each as a JSON object."""
-    with _opened() as (repo, known, situation, last):
-        if situation is None:
+    with _opened() as (repo, present, live, last):
+        if live is None:
             return []
-        showing = {(applied.id, applied.commit) for applied in situation.goal.overlays}
+        showing = {(applied.id, applied.commit) for applied in live.goal.overlays}
         return [
             _summary(repo, overlay)
             | {
                 "shown": (overlay.id, overlay.state.commit) in showing,
                 "last": overlay.id == last,
             }
-            for definition in in_order(o.definition for o in known.values())
-            for overlay in [known[definition.id]]
+            for definition in in_order(o.definition for o in present.values())
+            for overlay in [present[definition.id]]
         ]
 
 
-def contents(name: str | None) -> dict[str, Any]:
+def overlay_contents(query: OverlayContents) -> dict[str, Any]:
     """Return one overlay with its paths: added, modified or removed."""
-    with _opened() as (repo, known, situation, last):
-        overlay = overlay_choice.choose(known, name, last)
-        assert situation  # there is an overlay, so there is a record
+    with _opened() as (repo, present, live, last):
+        overlay = overlay_choice.choose(present, query.name, last)
+        assert live  # there is an overlay, so there is a record
         commit = overlay.state.commit
         own, templates = trees.read(repo, commit), trees.read(repo, commit, "templates")
-        below = trees.of_base(repo, situation.base, (*own, *templates))
+        below = trees.of_base(repo, live.base, (*own, *templates))
         conditions = overlay.definition.conditions
         rows = [
             {
@@ -61,38 +67,38 @@ def contents(name: str | None) -> dict[str, Any]:
         return _summary(repo, overlay) | {"paths": rows}
 
 
-def sources() -> list[dict[str, Any]]:
+def overlay_paths(_query: OverlayPaths) -> list[dict[str, Any]]:
     """Return each path that an overlay, or an unlocked /usr, shows: what it does, and what it hides."""
-    with _opened() as (repo, _known, situation, _last):
-        applied = situation.goal.overlays if situation else ()
+    with _opened() as (repo, _present, live, _last):
+        applied = live.goal.overlays if live else ()
         nodes = {a.id: trees.read(repo, a.layer, "/") for a in applied}
-        below = trees.of_base(repo, situation.base, _files(nodes)) if situation else {}
-        written = engine.frozen_uppers(situation) if situation and usrview.unlocked() != "none" else ()
+        below = trees.of_base(repo, live.base, _files(nodes)) if live else {}
+        written = frozen_uppers(live) if live and usrview.unlocked() != "none" else ()
         oldest_first = map(Path, reversed(written))
         rows = [
             {"path": shown(path), "overlay": "unlocked /usr", "kind": kind, "hides": []}
             for path, kind in sorted(changed_paths(map(uppers.walk, oldest_first)).items())
         ]
         for path in sorted(_files(nodes)):
-            having = [name for name, found in nodes.items() if path in found]
+            having = [name for name, paths in nodes.items() if path in paths]
             hidden = [*having[1:], *(["the base"] if path in below else [])]
             kind = _kind(nodes[having[0]][path].kind, path in below or len(having) > 1)
             rows.append({"path": shown(path), "overlay": having[0], "kind": kind, "hides": hidden})
         return rows
 
 
-def history(name: str | None) -> list[dict[str, Any]]:
+def overlay_history(query: OverlayHistory) -> list[dict[str, Any]]:
     """Return an overlay's commits, the newest first, and what an undo took away from it."""
-    with _opened() as (repo, known, _situation, last):
-        overlay = overlay_choice.choose(known, name, last)
+    with _opened() as (repo, present, _live, last):
+        overlay = overlay_choice.choose(present, query.name, last)
         rows = [_commit(repo, checksum, "") for checksum in repo.ancestry(overlay.state.commit)]
         undone = repo.resolve_or_none(f"{overlay_store.UNDONE}/{overlay.id}")
         return [*rows, *([_commit(repo, undone, "undone")] if undone else [])]
 
 
-def names() -> list[str]:
+def overlay_names(_query: OverlayNames) -> list[str]:
     """Return the names of all overlays, to complete a command line."""
-    with host.reading() as sysroot:
+    with reading.opened() as sysroot:
         return sorted(ref.rpartition("/")[2] for ref in sysroot.repo.refs(overlay_store.REFS))
 
 
@@ -102,14 +108,15 @@ def _commit(repo: Repo, checksum: str, note: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _opened() -> Iterator[tuple[Repo, Mapping[str, Overlay], Situation | None, str | None]]:
-    host.require_root("read the overlays")
-    with host.reading() as sysroot, statedb.read_only() as db:
-        if db is None:
+def _opened() -> Iterator[tuple[Repo, Mapping[str, Overlay], LiveState | None, str | None]]:
+    require_root("read the overlays")
+    with reading.opened() as sysroot, statedb.read_only() as records:
+        if records is None:
             yield sysroot.repo, {}, None, None
             return
-        known = overlay_store.load(sysroot.repo, db.overlays())
-        yield sysroot.repo, known, look(sysroot, db), db.note(overlay_store.LAST)
+        present = overlay_store.load(sysroot.repo, records.overlays())
+        live = read_live_state(sysroot.deployments(), records)
+        yield sysroot.repo, present, live, records.note(overlay_store.LAST)
 
 
 def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
@@ -144,4 +151,4 @@ def _kind(kind: str, hides: bool) -> str:
 
 
 def _files(nodes: Mapping[str, Nodes]) -> set[str]:
-    return {path for found in nodes.values() for path, node in found.items() if node.kind != "directory"}
+    return {path for paths in nodes.values() for path, node in paths.items() if node.kind != "directory"}

@@ -11,15 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import edit, stack
 from apt_ostree.core.overlays.keeping import PLACE
-from apt_ostree.core.overlays.verbs import Bench, change, prepared
+from apt_ostree.core.overlays.session import OverlaySession, change, opened
+from apt_ostree.core.state import generations
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
-from apt_ostree.model.events import Message, Report
 from apt_ostree.model.overlay import Overlay, State, Transition, from_text
-from apt_ostree.system import buildroot
+from apt_ostree.model.requests import OverlayCheck
+from apt_ostree.model.result import Result
+from apt_ostree.system import scratch
 from apt_ostree.system.ostree import backups, damage
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
@@ -44,47 +46,46 @@ class Survey:
         return {name for part in parts for name in part}
 
 
-def check(report: Report, *, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:
+def check(tx: Transaction, request: OverlayCheck) -> Result:
     """Read every object of overlays and of what they show; repair what is damaged, else disable."""
-    wishes = engine.Wishes(**{"verb": "usroverlay --check", **options})
-    with prepared("check overlays", report, dry_run=dry_run) as bench:
-        base = _names_of_base(bench)
-        before = _survey(bench, base)
-        answer: dict[str, Any] = {
-            "changed": bool(before.objects),
+    with opened(tx, "check overlays", dry_run=request.dry_run) as session:
+        base = _names_of_base(session)
+        before = _survey(session, base)
+        details: dict[str, Any] = {
             "damaged": dict(before.overlays),
-            "view": sorted({*before.shown, *(n for found in before.layers.values() for n in found)}),
+            "view": sorted({*before.shown, *(name for names in before.layers.values() for name in names)}),
         }
-        _tell(report, bench, before)
-        if dry_run or not before.objects:
-            return answer
-        replaced = _replaced(bench, base)
-        replaced |= _renewed(bench, _survey(bench, base))
-        left = _survey(bench, base)
-        moves = list(_moves(bench, left, replaced))
+        _tell(session, before)
+        if request.dry_run or not before.objects:
+            return Result(bool(before.objects), details=details)
+        replaced = _replaced(session, base)
+        replaced |= _renewed(session, _survey(session, base))
+        left = _survey(session, base)
+        moves = list(_moves(session, left, replaced))
         repaired = len(before.objects - (left.objects - replaced))
-        report(Message(f"{repaired} of {len(before.objects)} damaged objects can be repaired."))
-        result = change(bench, moves, wishes, within_quota=False) if moves else {}
-        return {**result, **answer, "repaired": sorted(before.overlays.keys() - left.overlays.keys())}
+        tx.message(f"{repaired} of {len(before.objects)} damaged objects can be repaired.")
+        done = change(session, moves, request.live, within_quota=False) if moves else Result(changed=True)
+        details["repaired"] = sorted(before.overlays.keys() - left.overlays.keys())
+        return replace(done, changed=True, details={**done.details, **details})
 
 
-def _names_of_base(bench: Bench) -> set[str] | None:
+def _names_of_base(session: OverlaySession) -> set[str] | None:
     """Return the objects of the base that is shown with overlays; None where it is damaged itself."""
-    goal = bench.situation.goal
+    goal = session.tx.live.goal
     if not goal.overlays:
         return None
     try:
-        return damage.names(bench.sysroot.repo, goal.base)
+        return damage.names(session.tx.sysroot.repo, goal.base)
     except ExternalFailure as error:
-        bench.report(Message(f"the base itself is damaged, see 'ostree fsck': {error.message}", "warning"))
+        session.tx.warning(f"the base itself is damaged, see 'ostree fsck': {error.message}")
         return None
 
 
-def _survey(bench: Bench, base: set[str] | None) -> Survey:
+def _survey(session: OverlaySession, base: set[str] | None) -> Survey:
     """Read every object of all overlays, and of what is shown but for the base, once."""
-    repo, goal = bench.sysroot.repo, bench.situation.goal
+    repo, goal = session.tx.sysroot.repo, session.tx.live.goal
     verdicts: dict[str, bool] = {}
-    commits = {overlay.id: overlay.state.commit for overlay in bench.known.values()}
+    commits = {overlay.id: overlay.state.commit for overlay in session.overlays.values()}
     overlays = {n: found for n, c in commits.items() if (found := damage.broken(repo, c, verdicts))}
     layers = {a.id: found for a in goal.overlays if (found := damage.broken(repo, a.layer, verdicts))}
     if base is None:
@@ -93,36 +94,36 @@ def _survey(bench: Bench, base: set[str] | None) -> Survey:
     return Survey(overlays, layers, tuple(sorted(set(shown) - Survey(overlays, layers).objects)))
 
 
-def _tell(report: Report, bench: Bench, found: Survey) -> None:
+def _tell(session: OverlaySession, damaged: Survey) -> None:
     """Say what is damaged."""
-    if not found.objects:
-        report(Message(f"{len(bench.known)} overlays are sound."))
-    for overlay in sorted(found.overlays.keys() | found.layers.keys()):
-        count = len({*found.overlays.get(overlay, ()), *found.layers.get(overlay, ())})
-        report(Message(f"overlay {overlay}: {count} objects are missing or damaged", "warning"))
-    if found.shown:
-        report(Message(f"of what is shown, {len(found.shown)} objects are missing or damaged", "warning"))
+    if not damaged.objects:
+        session.tx.message(f"{len(session.overlays)} overlays are sound.")
+    for overlay in sorted(damaged.overlays.keys() | damaged.layers.keys()):
+        count = len({*damaged.overlays.get(overlay, ()), *damaged.layers.get(overlay, ())})
+        session.tx.warning(f"overlay {overlay}: {count} objects are missing or damaged")
+    if damaged.shown:
+        session.tx.warning(f"of what is shown, {len(damaged.shown)} objects are missing or damaged")
 
 
-def _replaced(bench: Bench, base: set[str] | None) -> set[str]:
+def _replaced(session: OverlaySession, base: set[str] | None) -> set[str]:
     """Replace damaged objects by sound ones, wherever there are any; return which."""
     replaced: set[str] = set()
-    with _from_layers(bench) as layers, _from_backup() as backup:
+    with _from_layers(session) as layers, _from_backup() as backup:
         for source in filter(None, (layers, backup)):
             # What lies below a damaged directory is found when that is repaired.
-            while found := damage.replace(bench.sysroot.repo, source, _survey(bench, base).objects):
+            while found := damage.replace(session.tx.sysroot.repo, source, _survey(session, base).objects):
                 replaced |= found
     return replaced
 
 
 @contextmanager
-def _from_layers(bench: Bench) -> Iterator[Repo]:
+def _from_layers(session: OverlaySession) -> Iterator[Repo]:
     """Give a repository of what the layers that are checked out say of themselves."""
-    sysroot, goal = bench.sysroot, bench.situation.goal
-    with buildroot.scratch_directory(sysroot.state_dir / "work") as directory:
-        scratch = Repo.create(directory)
-        stack.renew_layers(scratch, sysroot.repo, goal, undo.layers_dir(sysroot))
-        yield scratch
+    sysroot, goal = session.tx.sysroot, session.tx.live.goal
+    with scratch.directory(sysroot.state_dir / "work", "repair-") as directory:
+        copy = Repo.create(directory)
+        stack.renew_layers(copy, sysroot.repo, goal, generations.layers_dir(sysroot))
+        yield copy
 
 
 @contextmanager
@@ -134,30 +135,28 @@ def _from_backup() -> Iterator[Repo | None]:
         yield source
 
 
-def _renewed(bench: Bench, left: Survey) -> set[str]:
+def _renewed(session: OverlaySession, left: Survey) -> set[str]:
     """Write again what is made of other objects, all of which are sound; return files that are to come."""
-    repo = bench.sysroot.repo
+    repo = session.tx.sysroot.repo
     rendered: set[str] = set()
     if not left.overlays:  # then damaged files of layers are what templates gave, and give again
         rendered = {n for found in left.layers.values() for n in found if n.endswith(".file")}
         damage.discard(repo, rendered)
     if left.shown:
         damage.discard(repo, left.shown)
-        stack.renew_commit(repo, bench.situation.goal)
+        stack.renew_commit(repo, session.tx.live.goal)
     return rendered
 
 
-def _moves(bench: Bench, left: Survey, replaced: set[str]) -> Iterator[Transition]:
+def _moves(session: OverlaySession, left: Survey, replaced: set[str]) -> Iterator[Transition]:
     """Yield what disables overlays that are damaged still, and what shows others with their new files."""
-    repo = bench.sysroot.repo
-    layers = {applied.id: applied.layer for applied in bench.situation.goal.overlays}
-    for overlay in bench.known.values():
+    repo = session.tx.sysroot.repo
+    layers = {applied.id: applied.layer for applied in session.tx.live.goal.overlays}
+    for overlay in session.overlays.values():
         lost = [*left.overlays.get(overlay.id, ()), *left.layers.get(overlay.id, ())]
         if lost and not replaced.issuperset(lost):
             if overlay.state.enabled:
-                bench.report(
-                    Message(f"Overlay {overlay.id} is to be disabled: it is damaged still.", "warning")
-                )
+                session.tx.warning(f"Overlay {overlay.id} is to be disabled: it is damaged still.")
                 yield overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
         elif replaced and overlay.id in layers and replaced & damage.names(repo, layers[overlay.id]):
             yield overlay_choice.transition(overlay, _with_new_commit(repo, overlay))

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.errors import Refused
+from apt_ostree.core.state import overlay_store
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import overlay_rules
 from apt_ostree.model.overlay import Applied, Definition, Goal, Overlay, in_order, shown
 from apt_ostree.model.overlay_content import Node
@@ -22,6 +24,7 @@ from apt_ostree.model.overlay_stack import (
     with_base_metadata,
 )
 from apt_ostree.system import templates
+from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 
@@ -81,6 +84,38 @@ def goal(
     applied = tuple(Applied(p.id, p.commit, layer) for p, layer in zip(pieces, layers, strict=True))
     commit = _composed(repo, base, applied, [piece.nodes for piece in pieces]) if applied else base
     return Goal(base, commit, applied, expected, tuple(notes))
+
+
+def goal_on(tx: Transaction, base: str) -> Goal:
+    """Return what the system shows with the overlays that are enabled on a base.
+
+    UsageError is raised for a commit that is not a system's tree.
+    """
+    repo = tx.sysroot.repo
+    if diff.directory_of(repo, base, "usr") is None:
+        raise UsageError(f"commit {base[:12]} is not a system's tree: it has no /usr")
+    states = tx.records.overlays()
+    if not any(state.enabled for state in states):
+        return Goal(base, base)
+    return goal_with(tx, base, overlay_store.load(repo, states))
+
+
+def goal_with(tx: Transaction, base: str, overlays: Mapping[str, Overlay]) -> Goal:
+    """Return what the system shows with those of these overlays that are enabled on a base."""
+    enabled = [overlay for overlay in overlays.values() if overlay.state.enabled]
+    allowed = tx.settings.overlay_allow
+    return goal(tx.sysroot.repo, base, enabled, known=overlays, shown_now=tx.live.goal, allowed=allowed)
+
+
+def notes_on(tx: Transaction, base: str) -> Iterator[str]:
+    """Yield where enabled overlays get in the way of a base, or it in theirs."""
+    states = tx.records.overlays()
+    if not any(state.enabled for state in states):
+        return
+    overlays = overlay_store.load(tx.sysroot.repo, states)
+    for overlay in overlays.values():
+        if overlay.state.enabled:
+            yield from effective(tx.sysroot.repo, overlay, base, overlays).notes
 
 
 def _composed(repo: Repo, base: str, applied: Sequence[Applied], nodes: Sequence[Mapping[str, Node]]) -> str:

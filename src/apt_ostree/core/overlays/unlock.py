@@ -2,67 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from apt_ostree.core.live import engine
 from apt_ostree.core.overlays import edit
-from apt_ostree.core.overlays.verbs import Bench, change, prepared
+from apt_ostree.core.overlays.session import change, opened
+from apt_ostree.core.state.live import frozen_uppers
+from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Incomplete, Refused, UsageError
 from apt_ostree.model import overlay_choice, upper
-from apt_ostree.model.events import Message, Report
-from apt_ostree.model.overlay import Definition, State, checked_name
+from apt_ostree.model.overlay import Definition, State, UnlockMode, checked_name
 from apt_ostree.model.overlay_content import GONE, Node
 from apt_ostree.model.overlay_edit import Content, without_unused
-from apt_ostree.system import usrview
+from apt_ostree.model.requests import Unlock, UnlockDiscard, UnlockSave
+from apt_ostree.model.result import Result
+from apt_ostree.system import files, usrview
 from apt_ostree.system.ostree import overlays as trees
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import boot_id
 from apt_ostree.system.uppers import walk
 
 _NEXT = {
-    "development": "/usr is writable until the reboot, --save or --discard.",
-    "transient": "Write with: unshare --mount sh -c 'mount -o remount,bind,rw /usr; ...'",
+    UnlockMode.DEVELOPMENT: "/usr is writable until the reboot, --save or --discard.",
+    UnlockMode.TRANSIENT: "Write with: unshare --mount sh -c 'mount -o remount,bind,rw /usr; ...'",
 }
 
 
-def unlock(
-    report: Report, *, mode: str = "development", dry_run: bool = False, **options: Any
-) -> Mapping[str, Any]:
-    """Make /usr writable until the reboot.
-
-    mode: "development"; "transient": for those alone who remount it in a namespace of their own; "hotfix":
-    for good, with a copy of the deployment to go back to.
-    """
-    wishes = engine.Wishes(**{"verb": "usroverlay", **options})
-    with prepared("unlock /usr", report, dry_run=dry_run) as bench:
-        booted = bench.situation.booted
-        if booted.unlocked != "none":
-            raise Refused(f"/usr is unlocked already ({booted.unlocked})")
-        if mode != "hotfix":
-            answer = change(bench, [], wishes, unlock=mode, dry_run=dry_run)
-            if not dry_run:
-                report(Message(_NEXT[mode]))
-            return {**answer, "unlocked": mode}
-        if bench.situation.generations:
-            raise Refused(
-                "a hotfix changes the booted deployment, but the system shows live changes",
-                hint="go back with 'apt-ostree rollback --live 0', disable overlays, or leave --hotfix out",
-            )
-        if mounted := usrview.submounts():
-            raise Refused(
-                f"a hotfix would hide what is mounted at {', '.join(mounted)}", hint="unmount it first"
-            )
-        if not dry_run:
-            _unlock_as_hotfix(bench)
-            report(Message("/usr is writable; what is changed there stays until the next deployment."))
-        return {"changed": True, "live": False, "unlocked": mode}
+def unlock(tx: Transaction, request: Unlock) -> Result:
+    """Make /usr writable until the reboot, or for good (a hotfix)."""
+    with opened(tx, "unlock /usr", dry_run=request.dry_run) as session:
+        if tx.live.booted.unlocked != "none":
+            raise Refused(f"/usr is unlocked already ({tx.live.booted.unlocked})")
+        if request.mode is UnlockMode.HOTFIX:
+            return _unlock_as_hotfix(tx, dry_run=request.dry_run)
+        result = change(session, [], request.live, unlock=request.mode, dry_run=request.dry_run)
+        if not request.dry_run:
+            tx.message(_NEXT[request.mode])
+        return replace(result, details={**result.details, "unlocked": request.mode})
 
 
-def _unlock_as_hotfix(bench: Bench) -> None:
-    bench.sysroot.unlock_hotfix(bench.situation.booted)
+def _unlock_as_hotfix(tx: Transaction, *, dry_run: bool) -> Result:
+    """Make the booted deployment's own /usr writable."""
+    if tx.live.generations:
+        raise Refused(
+            "a hotfix changes the booted deployment, but the system shows live changes",
+            hint="go back with 'apt-ostree rollback --live 0', disable overlays, or leave --hotfix out",
+        )
+    if mounted := usrview.submounts():
+        raise Refused(f"a hotfix would hide what is mounted at {', '.join(mounted)}", hint="unmount it first")
+    if not dry_run:
+        tx.sysroot.unlock_hotfix(tx.live.booted)
+        _show_hotfix()
+        tx.message("/usr is writable; what is changed there stays until the next deployment.")
+    return Result(changed=True, live=False, details={"unlocked": UnlockMode.HOTFIX})
+
+
+def _show_hotfix() -> None:
     try:
         usrview.show_hotfix()
     except OSError as error:
@@ -72,57 +69,53 @@ def _unlock_as_hotfix(bench: Bench) -> None:
         ) from error
 
 
-def save(report: Report, *, name: str, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:
+def save(tx: Transaction, request: UnlockSave) -> Result:
     """Make a named overlay of what was changed in an unlocked /usr, or add it to one, and lock /usr."""
-    wishes = engine.Wishes(**{"verb": f"usroverlay --save={name}", **options})
-    with prepared("keep changes of /usr", report, dry_run=dry_run) as bench:
-        uppers = _uppers(bench)
-        overlay = next((o for o in bench.known.values() if name in (o.id, o.definition.name)), None)
+    name = request.name
+    with opened(tx, "keep changes of /usr", dry_run=request.dry_run) as session:
+        uppers, repo, base = _uppers(tx), tx.sysroot.repo, tx.live.base
+        overlay = next((o for o in session.overlays.values() if name in (o.id, o.definition.name)), None)
         definition = overlay.definition if overlay else Definition(checked_name(name))
-        repo, base = bench.sysroot.repo, bench.situation.base
         content = edit.read(repo, definition, overlay.state.commit) if overlay else Content(definition)
         with repo.transaction():
-            found = _changes(report, repo, base, uppers)
-        if not found:
+            nodes = _changed_nodes(tx, uppers)
+        if not nodes:
             raise Refused("nothing was changed in /usr", hint="'apt-ostree usroverlay --discard' locks it")
-        content = edit.taken_in(repo, content, found, base)
-        count = sum(node.kind != "directory" for node in found.values())
+        content = edit.taken_in(repo, content, nodes, base)
+        count = sum(node.kind != "directory" for node in nodes.values())
         parent = overlay.state.commit if overlay else None
         commit = edit.write(repo, content, parent=parent, subject=f"save {count} paths")
         state = State(definition.id, commit, True, overlay.state.boot_id if overlay else boot_id())
-        return change(
-            bench, [overlay_choice.transition(overlay, state)], wishes, unlock="none", dry_run=dry_run
-        )
+        saved = [overlay_choice.transition(overlay, state)]
+        return change(session, saved, request.live, unlock="none", dry_run=request.dry_run)
 
 
-def discard(report: Report, *, dry_run: bool = False, **options: Any) -> Mapping[str, Any]:
+def discard(tx: Transaction, request: UnlockDiscard) -> Result:
     """Lock /usr; what was changed there shows no more."""
-    wishes = engine.Wishes(**{"verb": "usroverlay --discard", **options})
-    with prepared("lock /usr", report, dry_run=dry_run) as bench:
-        _uppers(bench)
-        return change(bench, [], wishes, unlock="none", dry_run=dry_run)
+    with opened(tx, "lock /usr", dry_run=request.dry_run) as session:
+        _uppers(tx)
+        return change(session, [], request.live, unlock="none", dry_run=request.dry_run)
 
 
-def _uppers(bench: Bench) -> tuple[str, ...]:
+def _uppers(tx: Transaction) -> tuple[str, ...]:
     """Return the writable layers of the unlocked /usr, the newest first."""
-    if bench.situation.booted.unlocked == "hotfix":
+    if tx.live.booted.unlocked == "hotfix":
         raise Refused("/usr is unlocked as a hotfix, which only another deployment ends")
-    uppers = engine.frozen_uppers(bench.situation)
+    uppers = frozen_uppers(tx.live)
     if not uppers or usrview.unlocked() == "none":
         raise UsageError("/usr is not unlocked", hint="unlock it with 'apt-ostree usroverlay'")
     return uppers
 
 
-def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> dict[str, Node]:
+def _changed_nodes(tx: Transaction, uppers: Sequence[str]) -> dict[str, Node]:
     """Return what uppers, the newest first, make of the base's /usr."""
+    repo, base = tx.sysroot.repo, tx.live.base
     oldest_first = tuple(map(Path, reversed(uppers)))
-    entries = [[e for e in walk(u) if not _is_left_out(report, e.path)] for u in oldest_first]
-    found = upper.fold(entries, partial(trees.children, repo, base))
+    entries = [[entry for entry in walk(top) if not _is_left_out(tx, entry.path)] for top in oldest_first]
+    sources = upper.fold(entries, partial(trees.children, repo, base))
     nodes = {
-        path: GONE
-        if index is None
-        else trees.put(repo, edit.regular(oldest_first[index] / path, what=f"/usr/{path}"))
-        for path, index in found.items()
+        path: GONE if index is None else _put(repo, oldest_first[index] / path, f"/usr/{path}")
+        for path, index in sources.items()
     }
     below = trees.of_base(repo, base, nodes)
     without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
@@ -130,8 +123,14 @@ def _changes(report: Report, repo: Repo, base: str, uppers: Sequence[str]) -> di
     return {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
 
 
-def _is_left_out(report: Report, path: str) -> bool:
+def _put(repo: Repo, path: Path, label: str) -> Node:
+    state = files.read_state(path)
+    edit.refuse_unfit(state, str(path), label)
+    return trees.put(repo, state)
+
+
+def _is_left_out(tx: Transaction, path: str) -> bool:
     if upper.is_default_of_etc(path):
-        report(Message(f"/usr/{path} is left out: defaults of /etc belong to packages", "warning"))
+        tx.warning(f"/usr/{path} is left out: defaults of /etc belong to packages")
         return True
     return False

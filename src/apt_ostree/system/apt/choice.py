@@ -9,7 +9,7 @@ import apt_pkg
 
 from apt_ostree.model.closure import Key, Member, Members, Relation
 from apt_ostree.model.package import Package
-from apt_ostree.model.transaction import Transaction
+from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system.apt.resolver import Resolver, is_security
 
 
@@ -18,7 +18,7 @@ def satisfies(version: str, operator: str, other: str) -> bool:
     return bool(apt_pkg.check_dep(version, operator, other))
 
 
-def after(resolver: Resolver, transaction: Transaction, shown: Members) -> Members:
+def after(resolver: Resolver, transaction: PackagePlan, shown: Members) -> Members:
     """Return the packages that a resolved transaction leaves, with their relations."""
     gone = {(step.name, step.architecture) for step in transaction.remove}
     target = {key: member for key, member in shown.items() if key not in gone}

@@ -17,20 +17,23 @@ import apt_pkg
 
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model.events import Report
+from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import LocalPackage
+from apt_ostree.system import openfiles
 from apt_ostree.system.apt import acquire, config
 
 STORE = Path("/var/lib/apt-ostree/debs")
 
 
-def keep(path: Path) -> LocalPackage:
+def keep(file: OpenFile) -> LocalPackage:
     """Copy a .deb into the store and return what it is; UsageError when it is not a package."""
+    if not openfiles.is_file(file):
+        raise UsageError(f"{file.name} is not a file")
+    path = openfiles.path_of(file)
     try:
         control = _control(path)
     except (SystemError, apt_pkg.Error) as error:
-        raise UsageError(f"{path} is not a Debian package: {error}") from error
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+        raise UsageError(f"{file.name} is not a Debian package: {error}") from error
     section = apt_pkg.TagSection(control)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     STORE.mkdir(parents=True, exist_ok=True)

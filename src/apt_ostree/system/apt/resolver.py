@@ -15,7 +15,7 @@ import apt_pkg
 
 from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
-from apt_ostree.model.transaction import Step, Transaction
+from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system.apt import reasons, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
@@ -63,7 +63,7 @@ class Resolver:
             if pkg.current_ver
         )
 
-    def resolve(self, wanted: Wanted) -> Transaction:
+    def resolve(self, wanted: Wanted) -> PackagePlan:
         """Decide what to install; UsageError for an unknown package, Refused for a conflict."""
         try:
             return self._resolve(wanted, exact=True)
@@ -78,7 +78,7 @@ class Resolver:
         self.depcache.init()
         self._chosen = {}
 
-    def _resolve(self, wanted: Wanted, *, exact: bool) -> Transaction:
+    def _resolve(self, wanted: Wanted, *, exact: bool) -> PackagePlan:
         if wanted.along is not None:
             return self._resolve_alone(wanted.install, wanted.along)
         solver = apt_pkg.ProblemResolver(self.depcache)
@@ -99,7 +99,7 @@ class Resolver:
         self._solve(solver, targets)
         return self._decided()
 
-    def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> Transaction:
+    def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> PackagePlan:
         targets = self._targets((*install, *along))
         asked = targets[: len(install)]
         self._requested = frozenset(pkg.name for pkg in asked)
@@ -204,7 +204,7 @@ class Resolver:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
 
-    def _decided(self) -> Transaction:
+    def _decided(self) -> PackagePlan:
         """Return what has been decided, which includes that a superseded kernel goes."""
         changed = self._changed()
         if any(self._is_new_kernel(pkg) for pkg in changed):
@@ -228,7 +228,7 @@ class Resolver:
             if pkg.current_ver and _KERNEL_IMAGE.match(pkg.name) and pkg.name not in self._requested:
                 self.depcache.mark_delete(pkg, True)
 
-    def _refuse_removals(self, transaction: Transaction, changed: Sequence[apt_pkg.Package]) -> None:
+    def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
         unasked = {(s.name, s.architecture) for s in transaction.remove if s.reason != "superseded kernel"}
         if unasked:
             removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unasked]
@@ -239,7 +239,7 @@ class Resolver:
                 hint="choose packages that do not conflict with the base; nothing was changed",
             )
 
-    def _transaction(self, changed: Sequence[apt_pkg.Package]) -> Transaction:
+    def _transaction(self, changed: Sequence[apt_pkg.Package]) -> PackagePlan:
         lists: dict[str, list[Step]] = {"install": [], "upgrade": [], "downgrade": [], "remove": []}
         depcache = self.depcache
         for pkg in changed:
@@ -252,7 +252,7 @@ class Resolver:
                 lists["downgrade"].append(self._step(pkg))
             elif depcache.marked_upgrade(pkg):
                 lists["upgrade"].append(self._step(pkg))
-        return Transaction(
+        return PackagePlan(
             **{name: tuple(sorted(steps, key=lambda s: s.name)) for name, steps in lists.items()},
             download_bytes=int(depcache.deb_size),
             disk_bytes=int(depcache.usr_size),
@@ -277,7 +277,7 @@ class Resolver:
             security=is_security(version),
         )
 
-    def refuse_untrusted(self, transaction: Transaction) -> None:
+    def refuse_untrusted(self, transaction: PackagePlan) -> None:
         """Refuse packages that no signed and verified archive vouches for (design promise 8)."""
         untrusted = []
         for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):

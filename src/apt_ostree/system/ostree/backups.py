@@ -6,6 +6,7 @@ verified object by object while it is copied, as from a server.
 
 from __future__ import annotations
 
+import os
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -13,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.openfile import OpenFile
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
@@ -26,23 +28,25 @@ def is_backup(path: Path) -> bool:
     return (path / "objects").is_dir() or path.is_file()
 
 
-def write(repo: Repo, path: Path, commits: Mapping[str, str], *, one_file: bool) -> None:
-    """Write commits by their refs, with their histories, into a backup; what a directory has stays."""
-    if not one_file:
-        _write_directory(repo, path, commits)
-        return
-    with tempfile.TemporaryDirectory(prefix=".backup-", dir=path.parent) as scratch:
-        _write_directory(repo, Path(scratch) / "repo", commits)
-        packed = Path(scratch) / "file"
-        with tarfile.open(packed, "w") as archive:  # the objects are compressed already
+def write_file(repo: Repo, file: OpenFile, commits: Mapping[str, str]) -> None:
+    """Write commits by their refs, with their histories, into a file that is open for writing."""
+    with tempfile.TemporaryDirectory(prefix="apt-ostree-backup-", dir="/var/tmp") as scratch:
+        write(repo, Path(scratch) / "repo", commits)
+        with (
+            os.fdopen(os.dup(file.fd), "wb") as stream,
+            tarfile.open(fileobj=stream, mode="w") as archive,  # the objects are compressed already
+        ):
             archive.add(Path(scratch) / "repo", "repo")
-        packed.rename(path)
 
 
-def _write_directory(repo: Repo, path: Path, commits: Mapping[str, str]) -> None:
+def write(repo: Repo, path: Path, commits: Mapping[str, str], *, label: str = "") -> None:
+    """Write commits by their refs, with their histories, into a directory; what it has stays.
+
+    label: what the directory is called in messages.
+    """
     if not (path / "objects").is_dir():
         if path.is_dir() and any(path.iterdir()):
-            raise UsageError(f"{path} is neither a backup nor an empty directory")
+            raise UsageError(f"{label or path} is neither a backup nor an empty directory")
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
         with explained(f"make the backup {path}"):
@@ -54,8 +58,9 @@ def _write_directory(repo: Repo, path: Path, commits: Mapping[str, str]) -> None
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Repo]:
-    """Open a backup to read it."""
+def opened(path: Path, label: str = "") -> Iterator[Repo]:
+    """Open a backup to read it; label: what it is called in messages."""
+    name = label or str(path)
     if path.is_dir():
         yield Repo.open(path)
         return
@@ -64,15 +69,15 @@ def opened(path: Path) -> Iterator[Repo]:
             with tarfile.open(path, "r:") as archive:
                 members = archive.getmembers()
                 if sum(member.size for member in members) > _MOST_BYTES:
-                    raise Refused(f"the backup {path} is too large")
+                    raise Refused(f"the backup {name} is too large")
                 if any(not (member.isreg() or member.isdir()) for member in members):
-                    raise Refused(f"{path} is not a backup of overlays: it holds more than files")
+                    raise Refused(f"{name} is not a backup of overlays: it holds more than files")
                 archive.extractall(scratch, members, filter="data")
         except (tarfile.TarError, EOFError) as error:
-            raise UsageError(f"{path} is not a backup of overlays: {error}") from error
+            raise UsageError(f"{name} is not a backup of overlays: {error}") from error
         unpacked = Path(scratch) / "repo"
         if not is_backup(unpacked):
-            raise UsageError(f"{path} is not a whole backup of overlays")
+            raise UsageError(f"{name} is not a whole backup of overlays")
         yield Repo.open(unpacked)
 
 

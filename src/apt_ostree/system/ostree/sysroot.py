@@ -52,6 +52,16 @@ class Sysroot:
             self._sysroot.load(None)
         self.repo = Repo(self._sysroot.repo(), writable=writable)
 
+    @contextlib.contextmanager
+    def unlocked(self) -> Iterator[None]:
+        """Let others change the system inside; what was read before may be out of date afterwards."""
+        self._sysroot.unlock()
+        try:
+            yield
+        finally:
+            self._lock(lambda: None)
+            self._reload()
+
     def _lock(self, on_wait: Callable[[], object]) -> None:
         """Take the lock. libostree's own waiting would keep Python from hearing a cancel."""
         ok, acquired = self._sysroot.try_lock()

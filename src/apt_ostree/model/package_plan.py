@@ -1,4 +1,4 @@
-"""What a package transaction is going to do, as a value that can be shown, refused and carried out."""
+"""What a change of packages is going to do, as a value that can be shown, refused and carried out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One package of a transaction.
+    """One package of the plan.
 
     old, new: versions; the missing side is empty. reason: requested, dependency or upgrade.
     origin:   where the new version comes from, such as "Debian:trixie/main".
@@ -27,7 +27,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
-class Transaction:
+class PackagePlan:
     """Packages to install, upgrade, downgrade and remove, each list sorted by name."""
 
     install: tuple[Step, ...] = ()
@@ -55,5 +55,5 @@ class Transaction:
         ]
 
     def to_json(self) -> Mapping[str, Any]:
-        """Return the transaction as a JSON object."""
+        """Return the plan as a JSON object."""
         return asdict(self)

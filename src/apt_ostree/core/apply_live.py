@@ -1,0 +1,99 @@
+"""apply-live and rollback --live: what is pending, or was shown before, becomes current without a reboot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from apt_ostree.core.live import engine, rollback, undo
+from apt_ostree.core.live.subset import Source
+from apt_ostree.core.overlays import stack
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.generation import target_generation
+from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
+from apt_ostree.model.result import Result
+from apt_ostree.model.selection import Selection
+
+
+def apply_live(tx: Transaction, request: ApplyLive) -> Result:
+    """Make the pending deployment, a part of it, or a commit current; or go back to the booted commit."""
+    if bool(request.reset) + bool(request.target) + bool(request.selection) > 1:
+        raise UsageError("--reset, --target, and a selection of packages exclude each other")
+    options, dry_run = request.live, request.dry_run
+    with tx.changing("change the running system"):
+        undo.recover_interrupted(tx, dry_run=dry_run)
+        if request.selection:
+            return _apply_selection(tx, request.selection, options, dry_run=dry_run)
+        if request.reset:
+            return _reset(tx, options, dry_run=dry_run)
+        return _apply(tx, _target_commit(tx, request.target), options, dry_run=dry_run)
+
+
+def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
+    """Go back to what a live generation of this boot showed, 0 being the booted tree; or some packages only.
+
+    Without a number, everything goes back by one generation, and single packages to the booted tree's.
+    """
+    policy, dry_run = request.restart_services, request.dry_run
+    with tx.changing("roll back the running system"):
+        undo.recover_interrupted(tx, dry_run=dry_run)
+        if not request.packages:
+            return rollback.step_back(tx, request.generation, policy, dry_run=dry_run)
+        source = _source_of_generation(tx, request.generation or 0)
+        selection, options = Selection(request.packages), LiveOptions(restart_services=policy)
+        return _apply_selection(tx, selection, options, source=source, dry_run=dry_run)
+
+
+def _apply(tx: Transaction, commit: str, options: LiveOptions, *, dry_run: bool) -> Result:
+    """Make a commit current, with the overlays that are enabled."""
+    change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=not dry_run)
+    outcome = engine.carry_out(tx, change, options, dry_run=dry_run)
+    return Result(outcome.pop("changed"), outcome.pop("live"), details=outcome)
+
+
+def _reset(tx: Transaction, options: LiveOptions, *, dry_run: bool) -> Result:
+    """Go back to the booted commit; overlays that are enabled stay, which makes it a change like others."""
+    if not any(state.enabled for state in tx.records.overlays()):
+        return rollback.step_back_to_booted(tx, options.restart_services, dry_run=dry_run)
+    return _apply(tx, tx.live.booted.checksum, replace(options, allow_replacement=True), dry_run=dry_run)
+
+
+def _apply_selection(
+    tx: Transaction,
+    selection: Selection,
+    options: LiveOptions,
+    *,
+    source: Source | None = None,
+    dry_run: bool,
+) -> Result:
+    """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
+    from apt_ostree.core.live import subset
+
+    details = {"selection": selection.to_json()}
+    removal, replacing = options.allow_replacement, replace(options, allow_replacement=True)
+    with subset.built(tx, selection, source, allow_removal=removal, keep=not dry_run) as commit:
+        if commit == tx.live.base:
+            return Result(changed=False, live=False, details=details | {"commit": commit})
+        result = _apply(tx, commit, replacing, dry_run=dry_run)
+        return replace(result, details={**details, **result.details})
+
+
+def _target_commit(tx: Transaction, target: str | None) -> str:
+    """Return the commit of a name, else the pending deployment's."""
+    if target:
+        return tx.sysroot.repo.resolve(target)
+    pending = tx.deployments.pending
+    if pending is None:
+        raise Refused(
+            "there is no pending deployment to apply",
+            hint="make one with 'apt-ostree install' or 'apt-ostree upgrade', or name a commit with --target",
+        )
+    return pending.checksum
+
+
+def _source_of_generation(tx: Transaction, number: int) -> Source:
+    """Return what a generation showed, as a source of packages."""
+    target = target_generation(tx.live.first, tx.live.numbers, number)
+    shown = {generation.id: generation.base for generation in tx.live.generations}
+    name = f"generation {target}" if target else "the booted tree"
+    return Source(shown.get(target, tx.live.booted.checksum), name)

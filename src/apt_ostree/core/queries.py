@@ -1,0 +1,53 @@
+"""The read-only queries: anybody may ask at any time, whatever else is going on.
+
+The command line asks in its own process; a service answers from the same registry.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from apt_ostree.model.queries import read_query
+from apt_ostree.model.requests import Request
+
+#: Query -> "module:function" in core; the function takes the query and returns a value.
+QUERIES: Mapping[str, str] = {
+    "history": "history:history",
+    "history-diff": "history:compare_operations",
+    "history-show": "history:show_operation",
+    "overlay-contents": "overlays.listing:overlay_contents",
+    "overlay-history": "overlays.listing:overlay_history",
+    "overlay-names": "overlays.listing:overlay_names",
+    "overlay-paths": "overlays.listing:overlay_paths",
+    "overlays": "overlays.listing:overlays",
+    "requested-packages": "status:requested_packages",
+    "search": "archives:search",
+    "status": "status:status",
+}
+
+
+def answer(query: Request) -> Any:
+    """Return the answer to a query: a JSON value, or values that have `to_json`."""
+    return function_of(query.verb)(query)
+
+
+def answer_json(name: Any, value: Any) -> Any:
+    """Return the answer, as JSON, to a query that comes as JSON."""
+    return _to_json(answer(read_query(name, value)))
+
+
+def function_of(name: str) -> Callable[[Request], Any]:
+    """Import and return the function of a query."""
+    module, _, attribute = QUERIES[name].partition(":")
+    function: Callable[[Request], Any] = getattr(
+        importlib.import_module(f"apt_ostree.core.{module}"), attribute
+    )
+    return function
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    return value.to_json() if hasattr(value, "to_json") else value

@@ -1,0 +1,72 @@
+"""What the running system shows: the booted deployment, and what was changed live since boot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apt_ostree.errors import Refused
+from apt_ostree.model.deployment import Deployment, Deployments
+from apt_ostree.model.generation import Generation
+from apt_ostree.model.overlay import Goal
+from apt_ostree.system import usrview
+from apt_ostree.system.statedb import StateDb, boot_id
+
+#: A note of the generation that a boot began with: its number, and the boot's id.
+BOOT_NOTE = "boot-generation"
+
+
+@dataclass(frozen=True, slots=True)
+class LiveState:
+    """The booted deployment and the live generations of this boot, the oldest first.
+
+    first: the generation that showed overlays before services started, or 0.
+    """
+
+    booted: Deployment
+    generations: tuple[Generation, ...]
+    first: int = 0
+
+    @property
+    def current(self) -> Generation | None:
+        """Return the generation that /usr shows."""
+        return self.generations[-1] if self.generations else None
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """Return the numbers of the generations."""
+        return tuple(generation.id for generation in self.generations)
+
+    @property
+    def commit(self) -> str:
+        """Return the commit that /usr shows."""
+        return self.current.target if self.current else self.booted.checksum
+
+    @property
+    def base(self) -> str:
+        """Return that commit without the overlays."""
+        return self.current.base if self.current else self.booted.checksum
+
+    @property
+    def goal(self) -> Goal:
+        """Return what /usr shows, as a goal."""
+        return Goal(self.base, self.commit, self.current.overlays if self.current else ())
+
+
+def read_live_state(deployments: Deployments, records: StateDb | None) -> LiveState:
+    """Return what the system shows now; Refused where it was not booted from a deployment."""
+    booted = deployments.booted
+    if booted is None:
+        raise Refused("this system was not booted from an OSTree deployment")
+    here = boot_id()
+    generations = records.generations() if records else ()
+    number, _, boot = (records.note(BOOT_NOTE) or "").partition(" ") if records else ("", "", "")
+    first = int(number) if boot == here and number in {str(g.id) for g in generations} else 0
+    return LiveState(booted, tuple(g for g in generations if g.boot_id == here), first)
+
+
+def frozen_uppers(live: LiveState) -> tuple[str, ...]:
+    """Return the writable layers of an unlocked /usr, which become read-only under a new view."""
+    if live.current:
+        return live.current.uppers
+    upper = usrview.unlocked_upper()
+    return (upper,) if upper else ()

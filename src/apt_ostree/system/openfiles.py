@@ -1,0 +1,93 @@
+"""Files and directories that a client has opened with its own rights, and that are used by descriptor."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.system import files
+from apt_ostree.system.files import Entry
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[OpenFile]:
+    """Open a file or directory to read it, and anything else as itself; UsageError where it cannot be."""
+    name = os.fspath(path)
+    try:
+        fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a pipe or a device would be touched by being opened
+            held = fd
+            try:
+                fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC)
+            finally:
+                os.close(held)
+    except OSError as error:
+        raise UsageError(f"{name}: {error.strerror}") from error
+    try:
+        yield OpenFile(fd, name)
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def created(path: Path) -> Iterator[OpenFile]:
+    """Open a new file without a name in the directory of `path`; `put` gives it that name."""
+    with tempfile.TemporaryFile(dir=path.parent) as file:  # O_TMPFILE: nothing stays behind without `put`
+        yield OpenFile(file.fileno(), os.fspath(path))
+
+
+def put(file: OpenFile) -> None:
+    """Have a file that `created` opened take the place of what its path leads to."""
+    place = Path(file.name)
+    beside = place.with_name(f".{place.name}.new")
+    beside.unlink(missing_ok=True)
+    # With a descriptor, Python calls linkat(2), which follows the link in /proc; link(2) does not.
+    os.link(f"/proc/self/fd/{file.fd}", beside, src_dir_fd=file.fd, follow_symlinks=True)
+    beside.rename(place)
+
+
+def walk(file: OpenFile) -> Iterator[Entry]:
+    """Yield the file, and what is below it if it is a directory, as `files.walk` does."""
+    mode_of(file)
+    yield "", partial(files.read_open_state, file.fd)
+    if is_directory(file):
+        yield from files.walk_below(path_of(file))
+
+
+def path_of(file: OpenFile) -> Path:
+    """Return a path that leads to the file itself while it is open; it is a link, which is followed."""
+    return Path(f"/proc/self/fd/{file.fd}")
+
+
+def mode_of(file: OpenFile) -> int:
+    """Return the type and mode of the file; UsageError where the descriptor is not open."""
+    try:
+        return os.fstat(file.fd).st_mode
+    except OSError as error:
+        raise UsageError(f"{file.name} was not passed as an open file (descriptor {file.fd})") from error
+
+
+def is_file(file: OpenFile) -> bool:
+    """Tell whether it is a regular file."""
+    return stat.S_ISREG(mode_of(file))
+
+
+def is_directory(file: OpenFile) -> bool:
+    """Tell whether it is a directory."""
+    return stat.S_ISDIR(mode_of(file))
+
+
+def is_same(file: OpenFile, path: Path) -> bool:
+    """Tell whether a path leads to the same file."""
+    try:
+        return os.path.samestat(os.fstat(file.fd), path.stat())
+    except FileNotFoundError:
+        return False
