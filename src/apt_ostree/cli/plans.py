@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from apt_ostree.model.sizes import show_size
+
+#: Paths of /etc that are listed one by one, of those of which the same is to be said.
+_ETC_LINES = 5
+#: Packages that such a line names.
+_OWNERS = 4
 
 
 def lines(kind: str, plan: Mapping[str, Any], *, verbose: bool = False) -> Iterator[str]:
@@ -32,7 +38,7 @@ def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
     yield from package_lines(plan["packages"])
     files = plan["files"]
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
-    yield from _rows("/etc", [f"{s['action']} {s['path']}: {s['reason']}" for s in plan["etc"]])
+    yield from _rows("/etc", list(_etc_lines(plan["etc"], verbose=verbose)))
     yield from _unit_lines(plan["units"], verbose=verbose)
     yield from _rows("Overlays", plan.get("overlays", ()))  # older records do not have it
     yield from _rows("Waits for the reboot", plan["deferred"])
@@ -40,6 +46,26 @@ def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
     if plan["impact"] != "none":
         yield f"Impact: {plan['impact']} ({_IMPACTS[plan['impact']]})"
     yield from _rows("Refused", plan["refusals"])
+
+
+def _etc_lines(steps: Sequence[Mapping[str, Any]], *, verbose: bool) -> Iterator[str]:
+    """Yield a line for each path, or for many of which the same is to be said; conflicts always in full."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    for step in steps:
+        groups.setdefault((step["action"], step["reason"]), []).append(step)
+    for (action, reason), same in groups.items():
+        if verbose or action == "keep" or len(same) <= _ETC_LINES:
+            yield from (f"{action} {step['path']}: {reason}{_owner(step)}" for step in same)
+            continue
+        owners = Counter(step.get("package") or "no package" for step in same)  # older records lack it
+        packages = ", ".join(f"{package} {number}" for package, number in owners.most_common(_OWNERS))
+        more = f" and {len(owners) - _OWNERS} more packages" if len(owners) > _OWNERS else ""
+        yield f"{action} {len(same)} paths: {reason} ({packages}{more}; -v lists them)"
+
+
+def _owner(step: Mapping[str, Any]) -> str:
+    package = step.get("package")
+    return f" ({package})" if package else ""
 
 
 def package_lines(packages: Mapping[str, Any]) -> Iterator[str]:

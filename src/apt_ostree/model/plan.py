@@ -55,11 +55,16 @@ class Impact(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EtcStep:
-    """One path of /etc, relative to it."""
+    """One path of /etc.
+
+    path: relative to /etc.
+    package: the changed package that ships the path, or "".
+    """
 
     path: str
     action: EtcAction
     reason: str
+    package: str = ""
 
 
 @dataclass(frozen=True, slots=True)

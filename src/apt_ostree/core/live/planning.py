@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state.inventory import packages_of
+from apt_ostree.core.state.inventory import owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import plan as rules
@@ -17,7 +17,7 @@ from apt_ostree.model import refusals
 from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Goal
-from apt_ostree.model.package import diff_packages
+from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.requests import LiveOptions
 from apt_ostree.model.settings import Settings
@@ -69,6 +69,7 @@ def plan_change(
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, live.commit), packages_of(repo, target))
     etc = etc_planning.plan_etc(repo, changes, _overlay_etc(tx, goal))
+    etc = _with_packages(repo, etc, packages, (live.commit, target))
     units: tuple[UnitStep, ...] = ()
     if not at_boot:
         new_states = unit_files.states(repo, changes, etc.states)
@@ -105,6 +106,16 @@ def _view_diff(repo: Repo, live: LiveState, goal: Goal, now: DirDiff | None, run
     if view_diff is None:
         return None
     return without(view_diff, f"lib/modules/{running}", frozenset({Kind.REMOVED, Kind.CHANGED}))
+
+
+def _with_packages(repo: Repo, etc: EtcPlan, packages: PackageDiff, commits: tuple[str, str]) -> EtcPlan:
+    """Return the plan of /etc with the changed packages that ship its paths before or after the change."""
+    paths = frozenset(f"/etc/{step.path}" for step in etc.steps)
+    removed = [(package.name, package.architecture) for package in packages.removed]
+    present = [(package.name, package.architecture) for package in (*packages.added, *packages.changed)]
+    owner = owners(repo, commits[0], removed, paths) | owners(repo, commits[1], present, paths)
+    steps = tuple(replace(step, package=owner.get(f"/etc/{step.path}", "")) for step in etc.steps)
+    return replace(etc, steps=steps)
 
 
 def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:

@@ -1,10 +1,11 @@
-"""Which packages a commit holds, whoever made it."""
+"""Which packages a commit holds, whoever made it, and which files are theirs."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from apt_ostree.model import layout
+from apt_ostree.model import dpkg_lists, layout
 from apt_ostree.model.package import Package
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
@@ -25,3 +26,23 @@ def packages_of(repo: Repo, commit: str) -> frozenset[Package]:
     from apt_ostree.system.apt import status
 
     return status.installed(repo.file_state(database).content)
+
+
+def owners(
+    repo: Repo, commit: str, packages: Iterable[tuple[str, str]], paths: Collection[str]
+) -> dict[str, str]:
+    """Return which of these packages of a commit owns each path; what several own has no owner.
+
+    packages: names and architectures.
+    """
+    info = diff.directory_of(repo, commit, f"{layout.DPKG_ADMINDIR}/info")
+    if info is None or not paths:
+        return {}
+    files = diff.read_tree(repo, info[0])[0]
+    names = [dpkg_lists.info_name(files, name, architecture) for name, architecture in packages]
+    lists = {
+        name: repo.file_state(files[f"{name}.list"]).content.decode(errors="replace")
+        for name in names
+        if f"{name}.list" in files
+    }
+    return dpkg_lists.owners(lists, paths)
