@@ -112,7 +112,8 @@ def _with_packages(repo: Repo, etc: EtcPlan, packages: PackageDiff, commits: tup
     """Return the plan of /etc with the changed packages that ship its paths before or after the change."""
     paths = frozenset(f"/etc/{step.path}" for step in etc.steps)
     removed = [(package.name, package.architecture) for package in packages.removed]
-    present = [(package.name, package.architecture) for package in (*packages.added, *packages.changed)]
+    present = [(package.name, package.architecture) for package in packages.added]
+    present += [(change.name, change.architecture) for change in packages.changed]
     owner = owners(repo, commits[0], removed, paths) | owners(repo, commits[1], present, paths)
     steps = tuple(replace(step, package=owner.get(f"/etc/{step.path}", "")) for step in etc.steps)
     return replace(etc, steps=steps)
