@@ -1,7 +1,7 @@
-"""Every error class of the product: exit code, D-Bus name, message and way forward.
+"""The error classes: exit code, D-Bus name, message and hint of each.
 
-Owns the mapping from a failure to what the user sees; must not print, log or import anything else of
-the project. Rendering happens in one place, `cli.render`.
+This module maps failures to what the user sees. It must not print, log or import any other module of the
+project. `cli.render` prints errors.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 class AptOstreeError(Exception):
     """A failure that is explained to the user.
 
-    message:   what failed, on which object, and why, in one sentence.
-    details:   further lines (reasons, the tail of a command's output), in order.
-    hint:      what to do next, or None when nothing sensible can be said.
-    internals: lines that matter to developers only (command lines, tracebacks), shown on request.
+    message: what failed, on which object, and why, in one sentence.
+    details: further lines (reasons, the tail of a command's output), in order.
+    hint: what to do next, or None.
+    internals: lines for developers (command lines, tracebacks), shown with --verbose.
     """
 
     exit_code = 1
@@ -38,11 +38,11 @@ class AptOstreeError(Exception):
 
     @property
     def kind(self) -> str:
-        """Name of the class, as it travels in events and `--json` output."""
+        """The name of the class, as in events and in the output of `--json`."""
         return type(self).__name__
 
     def to_json(self) -> dict[str, Any]:
-        """Return the error as it travels between processes and in `--json` output."""
+        """Return the error as a JSON object, as in events and in the output of `--json`."""
         return {
             "error": self.kind,
             "message": self.message,
@@ -53,28 +53,28 @@ class AptOstreeError(Exception):
 
     @staticmethod
     def from_json(obj: Mapping[str, Any]) -> AptOstreeError:
-        """Return the error that `to_json` gave; an unknown kind becomes the base class."""
+        """Return the error of a JSON object; an unknown kind becomes an AptOstreeError."""
         return _BY_KIND.get(obj["error"], AptOstreeError)(
             obj["message"], details=obj["details"], hint=obj["hint"], internals=obj["internals"]
         )
 
 
 class UsageError(AptOstreeError):
-    """Bad request or configuration; nothing was touched."""
+    """The request or the configuration is wrong; nothing was changed."""
 
     exit_code = 2
     dbus_name = "org.debian.AptOstree1.Error.Usage"
 
 
 class Refused(AptOstreeError):
-    """A precondition or a policy said no; nothing was touched. `details` lists the reasons."""
+    """A precondition or a policy is not met; nothing was changed. `details` lists the reasons."""
 
     exit_code = 3
     dbus_name = "org.debian.AptOstree1.Error.Refused"
 
 
 class NotAuthorized(AptOstreeError):
-    """The caller may not do this; nothing was touched."""
+    """The caller lacks the rights for this; nothing was changed."""
 
     exit_code = 4
     dbus_name = "org.debian.AptOstree1.Error.NotAuthorized"
@@ -88,7 +88,7 @@ class ExternalFailure(AptOstreeError):
 
 
 class Incomplete(AptOstreeError):
-    """Failed and not fully undone: names what is left and the one command that recovers."""
+    """Failed and not completely undone; the hint names the command that recovers."""
 
     exit_code = 5
     dbus_name = "org.debian.AptOstree1.Error.Incomplete"
@@ -101,7 +101,7 @@ class Cancelled(AptOstreeError):
     dbus_name = "org.debian.AptOstree1.Error.Cancelled"
 
 
-#: Exit code of `--unchanged-exit-77` when there was nothing to do (rpm-ostree's convention).
+#: Exit code of `--unchanged-exit-77` if nothing changed, as in rpm-ostree.
 EXIT_UNCHANGED = 77
 
 _BY_KIND: dict[str, type[AptOstreeError]] = {

@@ -1,14 +1,14 @@
-"""One transaction in a process of its own: the request on stdin, events as JSON lines on stdout.
+"""Runs one transaction in a process of its own: request on stdin, events as JSON lines on stdout.
 
-A process because `unshare` affects one thread, apt's configuration is process-global, and a cancel or a
-crash is then an ordinary signal (docs/architecture.md). The worker holds no logic: it reads the request,
-runs the verb's function, and reports how it ended.
+It is a process because `unshare` affects one thread, apt's configuration is process-global, and a cancel or
+a crash is then an ordinary signal (docs/architecture.md). The worker contains no logic: it reads the request,
+runs the function of the verb, and reports how it ended.
 
 Line 1 of stdin:  {"verb": NAME, "request": {...}, "ask": BOOL, "wait": BOOL}; see model.requests
 further lines:    {"proceed": BOOL}, each the answer to a plan that asked for confirmation (with "ask")
 stdout:           events (model.events), then one {"event": "end", ...} line.
 
-Files of the request are open descriptors of this process.
+Files that the request names are passed as open descriptors.
 """
 
 from __future__ import annotations
@@ -59,15 +59,19 @@ _CANCELS = (signal.SIGTERM, signal.SIGINT)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Call:
-    """The first line of stdin, but for the request: whether the client answers questions, and waits."""
+    """The options on the first line of stdin.
+
+    ask: whether the client answers questions.
+    wait: whether to wait for another program that changes the system.
+    """
 
     ask: bool = False
     wait: bool = True
 
 
 def main() -> int:
-    """Run the request that stands on stdin; the exit code is the command's."""
-    os.umask(0o022)  # what we make in trees and in /etc must not depend on the caller's
+    """Run the request on stdin; return the exit code of the command."""
+    os.umask(0o022)  # modes of files in trees and in /etc must not depend on the caller's umask
     _keep_descriptors()
     # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
     wire = os.fdopen(os.dup(1), "w", buffering=1)
@@ -75,13 +79,16 @@ def main() -> int:
     for number in _CANCELS:
         signal.signal(number, _raise_cancelled)
     sys.unraisablehook = _cancel_again
-    # A lost client is no reason to stop. Not SIG_IGN, which children would inherit.
+    # A lost client does not end the transaction. Not SIG_IGN, which children would inherit.
     signal.signal(signal.SIGHUP, lambda *_: None)
     return serve(sys.stdin, wire)
 
 
 def serve(requests: IO[str], wire: IO[str]) -> int:
-    """Carry out the request on the first line of `requests`; write events and the end to `wire`."""
+    """Carry out the request on the first line of `requests`; write events and the end to `wire`.
+
+    Returns the exit code. Errors are written to `wire` and not raised.
+    """
     try:
         result = _carry_out(requests, wire)
     except AptOstreeError as error:
@@ -101,7 +108,7 @@ def serve(requests: IO[str], wire: IO[str]) -> int:
 
 
 def from_os_error(error: OSError) -> ExternalFailure:
-    """Turn the kernel's answer into a message that names the object."""
+    """Return an ExternalFailure that names the file of a system call that failed."""
     target = f" on {error.filename}" if error.filename else ""
     return ExternalFailure(f"the system refused an operation{target}: {error.strerror or error}")
 
@@ -131,14 +138,14 @@ def function_of(verb: str) -> Callable[[Transaction, Request], Result]:
 
 
 def _read_call(line: str) -> tuple[Request, _Call]:
-    """Read the first line; UsageError says what is wrong with it."""
+    """Read the first line; raise UsageError if it is not a valid request."""
     call = _read_object(line, "the request")
     request = read_request(call.pop("verb", None), call.pop("request", {}))
     return request, jsonvalue.read(_Call, call, name="the request")
 
 
 def _read_answer(line: str) -> bool:
-    """Read the answer to a question; a client that is gone, or says something else, has not agreed."""
+    """Read the answer to a question; anything but an explicit agreement, or end of file, means no."""
     try:
         return _read_object(line, "the answer").get("proceed") is True
     except UsageError:
@@ -156,7 +163,7 @@ def _read_object(line: str, what: str) -> dict[str, Any]:
 
 
 def _keep_descriptors() -> None:
-    """Have no program that is started inherit the files that were passed to us."""
+    """Keep child processes from inheriting the file descriptors that were passed to us."""
     for entry in Path("/proc/self/fd").iterdir():
         if int(entry.name) > 2:
             try:
@@ -176,17 +183,17 @@ def _send(wire: IO[str], obj: Mapping[str, Any]) -> None:
     try:
         wire.write(json.dumps(obj) + "\n")
     except BrokenPipeError:
-        pass  # the client left; the transaction goes on and its record tells the rest
+        pass  # the client has exited; the transaction continues, and the history records how it ends
 
 
 def _raise_cancelled(_number: int, _frame: object) -> None:
     for number in _CANCELS:
-        signal.signal(number, signal.SIG_IGN)  # the undo that follows is not to be cancelled
+        signal.signal(number, signal.SIG_IGN)  # the undo that follows must not be cancelled
     raise Cancelled("cancelled; everything was put back as it was")
 
 
 def _cancel_again(lost: sys.UnraisableHookArgs) -> None:
-    """Raise a cancel again that came where Python drops exceptions, such as in a hook of os.fork()."""
+    """Raise a cancel again if Python dropped it, as it does with exceptions in a hook of os.fork()."""
     if not isinstance(lost.exc_value, Cancelled):
         sys.__unraisablehook__(lost)
         return

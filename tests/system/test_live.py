@@ -82,7 +82,7 @@ def test_failed_install_leaves_what_was_pending(own: Host, point: str):
     after = own.look()
     same({**before.system(), "next": before.deployments}, {**after.system(), "next": after.deployments})
     # What was pending is not touched at all where nothing has been staged yet.
-    assert ("Taking the deployment back" in failed.stdout + failed.stderr) == (point == "stage.after")
+    assert ("Dropping the staged deployment" in failed.stdout + failed.stderr) == (point == "stage.after")
 
 
 @pytest.mark.parametrize("target", ["no-such-ref", "0" * 64])

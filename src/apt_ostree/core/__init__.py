@@ -1,1 +1,1 @@
-"""Use cases: each verb is one function that reads from top to bottom."""
+"""The verbs: each is one function that reads from top to bottom."""

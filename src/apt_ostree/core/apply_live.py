@@ -1,4 +1,4 @@
-"""apply-live and rollback --live: what is pending, or was shown before, becomes current without a reboot."""
+"""apply-live and rollback --live: show another commit on the running system without a reboot."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from apt_ostree.model.selection import Selection
 
 
 def apply_live(tx: Transaction, request: ApplyLive) -> Result:
-    """Make the pending deployment, a part of it, or a commit current; or go back to the booted commit."""
+    """Make the pending deployment, a part of it, or a commit current; or go back to the booted commit.
+
+    Returns `plan`, `commit` and, after a change, `generation`; with a selection also `selection`. Raises
+    UsageError for options that exclude each other, Refused if nothing is pending or the plan is refused.
+    """
     if bool(request.reset) + bool(request.target) + bool(request.selection) > 1:
         raise UsageError("--reset, --target, and a selection of packages exclude each other")
     options, dry_run = request.live, request.dry_run
@@ -30,9 +34,13 @@ def apply_live(tx: Transaction, request: ApplyLive) -> Result:
 
 
 def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
-    """Go back to what a live generation of this boot showed, 0 being the booted tree; or some packages only.
+    """Go back to what a live generation of this boot showed, or take only some packages from it.
 
-    Without a number, everything goes back by one generation, and single packages to the booted tree's.
+    Generation 0 is the booted tree. Without a number, the whole system goes back by one generation. Packages
+    without a number get the versions of the booted tree.
+
+    Returns `commit` and, depending on the request, `plan`, `generation` and `selection`. Raises UsageError
+    for a generation that is not live, and Refused if there is no live change.
     """
     policy, dry_run = request.restart_services, request.dry_run
     with tx.changing("roll back the running system"):
@@ -45,14 +53,14 @@ def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
 
 
 def _apply(tx: Transaction, commit: str, options: LiveOptions, *, dry_run: bool) -> Result:
-    """Make a commit current, with the overlays that are enabled."""
+    """Show a commit together with the enabled overlays."""
     change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=not dry_run)
     outcome = engine.carry_out(tx, change, options, dry_run=dry_run)
     return Result(outcome.pop("changed"), outcome.pop("live"), details=outcome)
 
 
 def _reset(tx: Transaction, options: LiveOptions, *, dry_run: bool) -> Result:
-    """Go back to the booted commit; overlays that are enabled stay, which makes it a change like others."""
+    """Go back to the booted commit. With enabled overlays this is an ordinary change, because they stay."""
     if not any(state.enabled for state in tx.records.overlays()):
         return rollback.step_back_to_booted(tx, options.restart_services, dry_run=dry_run)
     return _apply(tx, tx.live.booted.checksum, replace(options, allow_replacement=True), dry_run=dry_run)
@@ -66,7 +74,7 @@ def _apply_selection(
     source: Source | None = None,
     dry_run: bool,
 ) -> Result:
-    """Make some packages current. Asking for them is asking for their replacement, but not for a removal."""
+    """Make some packages current. Selected packages may be replaced; a removal needs --allow-replacement."""
     from apt_ostree.core.live import subset
 
     details = {"selection": selection.to_json()}
@@ -79,7 +87,7 @@ def _apply_selection(
 
 
 def _target_commit(tx: Transaction, target: str | None) -> str:
-    """Return the commit of a name, else the pending deployment's."""
+    """Return the commit that `target` names, else that of the pending deployment."""
     if target:
         return tx.sysroot.repo.resolve(target)
     pending = tx.deployments.pending
@@ -92,7 +100,7 @@ def _target_commit(tx: Transaction, target: str | None) -> str:
 
 
 def _source_of_generation(tx: Transaction, number: int) -> Source:
-    """Return what a generation showed, as a source of packages."""
+    """Return the commit that a generation showed, as a source of packages."""
     target = target_generation(tx.live.first, tx.live.numbers, number)
     shown = {generation.id: generation.base for generation in tx.live.generations}
     name = f"generation {target}" if target else "the booted tree"

@@ -16,7 +16,11 @@ from apt_ostree.system.caller import require_root
 
 
 def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
-    """Download and verify the package lists of the configured archives, unless they are current."""
+    """Download and verify the package lists of the configured archives, unless they are current.
+
+    Returns `sources` when lists were downloaded. Raises NotAuthorized without root's rights, and
+    ExternalFailure when a download fails.
+    """
     require_root("refresh the package lists")
     from apt_ostree.system.apt import acquire, catalogue, config
 
@@ -33,9 +37,9 @@ def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
 
 
 def search(query: Search) -> Mapping[str, Any]:
-    """Find packages whose name or summary holds all terms, in groups, the best first.
+    """Find packages whose name or summary contains all terms.
 
-    Returns `matches` and `warnings`.
+    Returns `matches`, in groups, the best group first, and `warnings`. Raises UsageError without a term.
     """
     terms = [term for term in query.terms if term.strip()]
     if not terms:

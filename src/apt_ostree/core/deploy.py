@@ -1,6 +1,6 @@
-"""The one way to a deployment: build -> plan -> stage -> make it live, or all of it back.
+"""Makes deployments: build the commit, plan, stage, apply live. A failure undoes all of it.
 
-A verb computes a `Target`; what becomes of it is decided here, the same for all of them.
+A verb computes a `Target`. This module builds and deploys it in the same way for every verb.
 """
 
 from __future__ import annotations
@@ -22,15 +22,19 @@ from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 
-#: Holds the pending deployment's commit while another one is staged that may have to be taken back.
+#: Keeps the pending deployment's commit while another deployment is staged, in case staging is undone.
 _PREVIOUS = "apt-ostree/previous"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the commit is built on the target's.
+    """How a commit is built on that of a target.
 
-    base: the commit that the packages are layered on. install, upgrade, keep: see system.apt.resolver.Wanted.
+    base: the commit that the packages are layered on.
+    install: the requested packages, see system.apt.resolver.Wanted.
+    local: packages that were given as files.
+    upgrade: whether all other packages are upgraded, too.
+    keep: names and versions in use, see system.apt.resolver.Wanted.
     """
 
     base: str
@@ -44,7 +48,10 @@ class Recipe:
 class Target:
     """The deployment to make.
 
-    commit: what it holds or, with a recipe, is built on; kernel_arguments: None keeps the present ones.
+    origin: the origin of the new deployment.
+    commit: the commit to deploy; with a recipe, the commit that the new one is built on.
+    recipe: how to build the commit; None deploys `commit` itself.
+    kernel_arguments: the new kernel arguments; None keeps the present ones.
     """
 
     origin: Origin
@@ -54,8 +61,13 @@ class Target:
 
 
 def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
-    """Build the target's commit, stage it and make it live as asked, unless nothing would change."""
-    # What a live change means is known when its tree is there, so that it is built for a dry run, too.
+    """Build the target's commit, stage it and apply it live as requested, unless nothing would change.
+
+    Returns `transaction`, `commit`, `packages` and `staged`, and what `engine.carry_out` returns of a live
+    change. Raises Refused when the packages or the live change are refused, and ExternalFailure or Incomplete
+    when a step fails.
+    """
+    # A live change can only be planned once its tree exists, so the commit is built for a dry run, too.
     live = options.live if not options.download_only else None
     built = _build(tx, target, options, dry_run=options.dry_run and not live)
     target = _with_commit(tx, target, built)
@@ -77,7 +89,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
 
 
 def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: bool) -> Built | None:
-    """Build the target's commit, where it is not there yet."""
+    """Build the target's commit, if it has a recipe."""
     recipe = target.recipe
     if recipe is None:
         return None
@@ -85,10 +97,10 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
 
     sources = Sources(recipe.local, refresh=recipe.upgrade, cache_only=options.cache_only)
     with layering.opened(tx, target.commit, sources) as session:
-        wanted = Wanted((*recipe.install, *session.exact), recipe.upgrade, dict(recipe.keep))
+        requests = Wanted((*recipe.install, *session.exact), recipe.upgrade, dict(recipe.keep))
         return layering.install(
             session,
-            wanted,
+            requests,
             Label(recipe.base),
             dry_run=dry_run,
             download_only=options.download_only,
@@ -97,27 +109,30 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
 
 
 def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target:
-    """Return the target with the commit that was built, and whether its base's packages were upgraded."""
+    """Return the target with the commit that was built; its origin notes whether base packages changed."""
     if built is None or target.recipe is None:
         return target
-    commit = built.commit or target.commit  # nothing to install is a result, too
+    commit = built.commit or target.commit  # there may have been nothing to install
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
     return replace(target, origin=replace(target.origin, upgraded=upgraded), commit=commit)
 
 
 def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, Any]:
-    """Return what came of it; the difference is to the deployment that is replaced, where it is known."""
+    """Return the outcome as JSON keys; `packages` compares with the deployment that is replaced.
+
+    `packages` is absent while the commit is not built.
+    """
     merge, repo = tx.merge_deployment, tx.sysroot.repo
-    foreseen = built is not None and bool(built.plan) and built.commit is None
+    only_planned = built is not None and bool(built.plan) and built.commit is None
     same = target.commit == merge.checksum and target.origin == merge.origin
     same = same and target.kernel_arguments in (None, merge.kernel_arguments)
     outcome: dict[str, Any] = {
         "transaction": built.plan.to_json() if built else None,
-        "commit": None if foreseen else target.commit,
-        "changed": foreseen or not same,
+        "commit": None if only_planned else target.commit,
+        "changed": only_planned or not same,
     }
-    if not foreseen:
+    if not only_planned:
         difference = diff_packages(packages_of(repo, merge.checksum), packages_of(repo, target.commit))
         outcome["packages"] = asdict(difference)
     return outcome
@@ -132,7 +147,7 @@ def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:
 
 
 def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
-    """Return the step that makes the target the next boot's; last: nothing of the request follows."""
+    """Return the step that stages the target; last: no step of the request follows it."""
     merge, before = tx.merge_deployment, tx.sysroot.deployments()
 
     def stage() -> None:
@@ -143,10 +158,10 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
         tx.reread()
 
     def unstage(_failure: BaseException) -> None:
-        """Take it back: what was pending before is pending again."""
+        """Drop the staged deployment; what was pending before is pending again."""
         if tx.sysroot.deployments() == before:
             return
-        with tx.task("Taking the deployment back"):
+        with tx.task("Dropping the staged deployment"):
             tx.sysroot.keep(lambda deployment: not deployment.staged)
             if not merge.booted:
                 tx.sysroot.stage(merge.checksum, merge.origin, merge)
@@ -156,7 +171,7 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
 
 @contextmanager
 def _previous_pinned(tx: Transaction) -> Iterator[None]:
-    """Keep the pending deployment's commit, which staging another one would prune."""
+    """Keep the pending deployment's commit from being pruned while another deployment is staged."""
     tx.sysroot.repo.set_ref(_PREVIOUS, tx.merge_deployment.checksum)
     try:
         yield
@@ -165,7 +180,7 @@ def _previous_pinned(tx: Transaction) -> Iterator[None]:
 
 
 def _warn_about_overlays(tx: Transaction, commit: str) -> None:
-    """Tell where overlays will get in the way of the new deployment, or it in theirs."""
+    """Warn about conflicts between enabled overlays and the new deployment."""
     for note in stack.notes_on(tx, commit):
         tx.warning(note)
 
@@ -176,7 +191,7 @@ def _warn_about_overlays(tx: Transaction, commit: str) -> None:
 def _deploy_live(
     tx: Transaction, outcome: dict[str, Any], target: Target, options: LiveOptions, *, ask: bool
 ) -> Result:
-    """Make the target live, and stage it while units settle; ask: the packages' plan did not ask yet."""
+    """Apply the target live, and stage it while units settle; ask: the user was not asked before."""
     undo.recover_interrupted(tx)
     # Planned before anything is staged: a refused `-A` must leave no deployment behind.
     change = engine.plan(tx, stack.goal_on(tx, target.commit), options, ask=ask)
@@ -186,7 +201,7 @@ def _deploy_live(
 
 
 def _make_pending_live(tx: Transaction, outcome: dict[str, Any], options: DeployOptions) -> Result:
-    """Make what is pending live, unless it is: an earlier `-A` may have been killed before that."""
+    """Apply the pending deployment live, unless it is shown: an earlier `-A` may have been killed."""
     tx.message("No change.")
     merge = tx.merge_deployment
     if options.live is None or options.download_only or merge.booted:
@@ -200,7 +215,7 @@ def _make_pending_live(tx: Transaction, outcome: dict[str, Any], options: Deploy
 
 
 def _plan_live(tx: Transaction, outcome: dict[str, Any], commit: str, options: LiveOptions) -> Result:
-    """Show what making a commit live would mean; what was built for that goes again."""
+    """Show the plan of applying a commit live, then remove the commit, which was built only for that."""
     try:
         undo.recover_interrupted(tx, dry_run=True)
         live: dict[str, Any] = {}

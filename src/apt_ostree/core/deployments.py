@@ -1,4 +1,4 @@
-"""rollback and cleanup: the order of the deployments, and what nobody needs any more."""
+"""rollback and cleanup: reorders the deployments, and removes what is not needed any more."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from apt_ostree.model.requests import Cleanup, Rollback
 from apt_ostree.model.result import Result
 from apt_ostree.system import scratch, space, statedb, usrview
 
-#: What killed workers may leave in `work`, by their prefixes, and else in our directory, as patterns.
+#: What a killed worker may leave behind: prefixes in the directory `work`, patterns in the state directory.
 _SCRATCH = ("build-", "tree-", "repair-")
 _LEFTOVERS = ("view-*", "layers/*.partial")
 
 
 def rollback(tx: Transaction, request: Rollback) -> Result:
-    """Make the rollback deployment the next boot's; a second time takes that back."""
+    """Make the rollback deployment the default for the next boot; a second rollback reverts the first.
+
+    Returns the plan's keys and `next_boot`. Raises Refused when there is no deployment to roll back to.
+    """
     with tx.changing("roll back"):
         plan = plan_rollback(tx.deployments)
         if plan is None:
@@ -38,9 +41,12 @@ def rollback(tx: Transaction, request: Rollback) -> Result:
 
 
 def cleanup(tx: Transaction, request: Cleanup) -> Result:
-    """Remove deployments, leftovers, objects that nothing refers to, and downloads, as asked.
+    """Remove deployments, temporary files, unreferenced objects and downloads, as requested.
 
-    What the running system shows stays, also when its deployment goes: refs hold live commits.
+    The commits that the running system shows are kept by refs, even if their deployment is removed.
+
+    Returns the plan's keys, `downloads` and `freed_bytes`. Raises UsageError if the request names nothing to
+    remove, or a stateroot that no deployment has.
     """
     unreferenced = request.base or request.pending or request.rollback
     if not (unreferenced or request.repomd):
@@ -58,7 +64,7 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
                 tx.sysroot.write_order(plan.order)
             tx.reread()
         if unreferenced:
-            with tx.task("Removing what nothing refers to"):
+            with tx.task("Removing unreferenced objects"):
                 _remove_leftovers(tx)
                 tx.sysroot.cleanup()
         downloads = _remove_downloads(tx) if request.repomd else 0
@@ -71,7 +77,7 @@ def _free_bytes(tx: Transaction) -> int:
 
 
 def _stateroot(deployments: Deployments, name: str | None) -> str:
-    """Return the stateroot of that name, else the booted one; UsageError where no deployment has it."""
+    """Return the named stateroot, else the booted one; raise UsageError if no deployment has it."""
     names = {deployment.osname for deployment in deployments.all}
     if name is None:
         return deployments.booted.osname if deployments.booted else min(names)
@@ -81,14 +87,15 @@ def _stateroot(deployments: Deployments, name: str | None) -> str:
 
 
 def _remove_leftovers(tx: Transaction) -> None:
-    """Remove refs, layers, uppers, scratch directories and local packages that nothing needs."""
+    """Remove refs, layers, upper directories, scratch directories and local packages that are not in use."""
     from apt_ostree.system.apt import local
 
     sysroot, recorded = tx.sysroot, tx.records.generations()
     mounted = set(usrview.stacked())
     sysroot.sync_base_refs()
     generations.unpin_all_but(sysroot, frozenset({g.id for g in recorded} | mounted))
-    # A layer that was mounted in this boot may be in use where no list of mounts shows it; boot removes it.
+    # A layer that was mounted in this boot may still be in use in another mount namespace. The next boot
+    # removes it.
     if not mounted and not statedb.MARKER.exists():
         generations.remove_layers_but(sysroot, recorded)
         generations.remove_uppers_but(sysroot, recorded)
@@ -101,7 +108,7 @@ def _remove_leftovers(tx: Transaction) -> None:
 
 
 def _remove_downloads(tx: Transaction) -> int:
-    """Remove package lists and archives; return how many files."""
+    """Remove package lists and archives; return the number of files removed."""
     from apt_ostree.system.apt import acquire, config
 
     config.use_host()

@@ -1,4 +1,4 @@
-"""history: what was done to the running system, one operation in detail, and what lies between two."""
+"""history: lists the operations on the running system, shows one, and compares two."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 
 def history(_query: History) -> tuple[Entry, ...]:
-    """Return all operations on the running system, the oldest first."""
+    """Return all operations on the running system, the oldest first; raise NotAuthorized without root."""
     require_root("read the history")
     with statedb.read_only() as records:
         return records.history() if records else ()
 
 
 def show_operation(query: ShowOperation) -> Entry:
-    """Return one operation."""
+    """Return one operation; raise UsageError if there is none of that number."""
     return _entry(query.number)
 
 
@@ -41,7 +41,11 @@ def _entry(number: int) -> Entry:
 
 
 def compare_operations(query: CompareOperations) -> Mapping[str, Any]:
-    """Return the packages and files that differ between what two operations made the system show."""
+    """Compare the commits that the system showed after two operations.
+
+    Returns `source`, `target`, `packages`, `files` and `changes`. Raises UsageError for a number without an
+    operation, and Refused when one of the commits was pruned.
+    """
     one, two = query.one, query.two
     first, second = (0 if number == 0 else _entry(number) for number in (one, two))
     with reading.opened() as sysroot:
@@ -64,7 +68,7 @@ def compare_operations(query: CompareOperations) -> Mapping[str, Any]:
 
 
 def _shown(sysroot: Sysroot, entry: Entry | int) -> str:
-    """Return the commit that an operation made the system show; 0 is the booted one."""
+    """Return the commit that the system showed after an operation; 0 stands for the booted commit."""
     if isinstance(entry, Entry):
         return entry.target
     booted = sysroot.deployments().booted

@@ -25,7 +25,11 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 
 def install(tx: Transaction, request: Install) -> Result:
-    """Layer packages on the next deployment."""
+    """Layer packages on the next deployment.
+
+    Returns the result of `deploy`. Raises UsageError for a request that changes nothing or a file that is not
+    a package, and what `deploy` raises.
+    """
     with tx.changing("install packages"), _local_packages(tx, request.files) as local:
         merge = tx.merge_deployment
         base = frozenset() if request.allow_inactive else _names_in_base(tx)
@@ -38,7 +42,11 @@ def install(tx: Transaction, request: Install) -> Result:
 
 
 def uninstall(tx: Transaction, request: Uninstall) -> Result:
-    """Drop layered packages from the next deployment."""
+    """Remove layered packages from the next deployment.
+
+    Returns the result of `deploy`. Raises UsageError for a package that is not requested, and what `deploy`
+    raises.
+    """
     with tx.changing("drop packages"), _local_packages(tx, request.files) as local:
         origin = tx.merge_deployment.origin
         dropped = tuple(sorted(origin.names)) if request.everything else request.packages
@@ -48,7 +56,10 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
 
 
 def upgrade(tx: Transaction, request: Upgrade) -> Result:
-    """Follow the base's remote and bring the packages to the archives' newest versions."""
+    """Pull the base from its remote and upgrade the packages to the archives' newest versions.
+
+    Returns the result of `deploy`, and raises what `deploy` and the pull raise.
+    """
     options = request.deploy
     with tx.changing("upgrade the system"):
         origin = tx.merge_deployment.origin
@@ -63,7 +74,7 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
 
 
 def _extend(tx: Transaction, origin: Origin) -> Target:
-    """Build on the current commit: right as long as packages are only added."""
+    """Return a target built on the current commit, which is possible if packages are only added."""
     merge = tx.merge_deployment
     requests, local = added_requests(merge.origin, origin)
     if not (requests or local):
@@ -72,7 +83,7 @@ def _extend(tx: Transaction, origin: Origin) -> Target:
 
 
 def _recompute(tx: Transaction, origin: Origin) -> Target:
-    """Build from the base: nothing of a dropped package can stay behind."""
+    """Return a target built from the base, so that nothing of a removed package is left."""
     merge, base = tx.merge_deployment, _base(tx)
     if origin == merge.origin:
         return Target(origin, merge.checksum)
@@ -82,7 +93,7 @@ def _recompute(tx: Transaction, origin: Origin) -> Target:
 
 
 def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
-    """Return the target of an upgrade: on the current commit where the base stays, else on the new base."""
+    """Return the target of an upgrade, built on the current commit, or on the new base if there is one."""
     merge, base = tx.merge_deployment, _base(tx)
     origin = merge.origin
     if newer is None or newer == base:
@@ -97,7 +108,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
 
 
 def _newer_base(tx: Transaction, origin: Origin, *, pull: bool) -> str | None:
-    """Return what the base's ref names now, pulled from its remote; None for a base without a ref."""
+    """Pull the base's ref from its remote; return its commit, or None for a base without a ref."""
     if not origin.refspec:
         return None
     if origin.remote and pull:
@@ -106,7 +117,7 @@ def _newer_base(tx: Transaction, origin: Origin, *, pull: bool) -> str | None:
     return tx.sysroot.repo.resolve_or_none(origin.refspec)
 
 
-# --- what is there
+# --- present state
 
 
 def _base(tx: Transaction) -> str:
@@ -119,7 +130,7 @@ def _names_in_base(tx: Transaction) -> frozenset[str]:
 
 
 def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
-    """Return the packages that are not as in the base: what else is rebuilt is not to upgrade them."""
+    """Return the packages that differ from the base's, whose versions a rebuild is to keep."""
     repo = tx.sysroot.repo
     layered = packages_of(repo, tx.merge_deployment.checksum) - packages_of(repo, _base(tx))
     return tuple((package.name, package.version) for package in sorted(layered))
@@ -127,7 +138,7 @@ def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
 
 @contextmanager
 def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> Iterator[tuple[LocalPackage, ...]]:
-    """Keep .deb files as long as a deployment may need them again."""
+    """Copy .deb files to our directory, and remove those that no deployment needs afterwards."""
     if not files:
         yield ()
         return
@@ -140,5 +151,5 @@ def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> Iterator[tupl
 
 
 def _local_in_use(sysroot: Sysroot) -> frozenset[str]:
-    """Return the checksums of the local packages that deployments hold."""
+    """Return the checksums of the local packages that deployments contain."""
     return frozenset(p.sha256 for d in sysroot.deployments().all for p in d.origin.local)

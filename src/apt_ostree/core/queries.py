@@ -1,6 +1,6 @@
-"""The read-only queries: anybody may ask at any time, whatever else is going on.
+"""The read-only queries. They take no lock, so they can run at any time.
 
-The command line asks in its own process; a service answers from the same registry.
+The command line runs a query in its own process. A service can answer from the same registry.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ QUERIES: Mapping[str, str] = {
 
 
 def answer(query: Request) -> Any:
-    """Return the answer to a query: a JSON value, or values that have `to_json`."""
+    """Return the answer to a query: a JSON value, or values with `to_json`; raise what the query raises."""
     return function_of(query.verb)(query)
 
 
 def answer_json(name: Any, value: Any) -> Any:
-    """Return the answer, as JSON, to a query that comes as JSON."""
+    """Return the answer to a query, both as JSON; raise UsageError for a malformed query."""
     return _to_json(answer(read_query(name, value)))
 
 

@@ -1,6 +1,6 @@
 """status: what is deployed, booted, pending and live. Reads only, and needs no root.
 
-Imports as little as it can, for it is what people and scripts call most; a test holds the time.
+It imports as little as possible, because it is called often. A test limits the time that it takes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 
 def status(query: StatusQuery) -> Status:
-    """Gather the status of the running system, or of the one below a path."""
+    """Return the status of the running system, or of the one below a path.
+
+    Raises Refused when the running system was not booted with OSTree, and ExternalFailure when a system root
+    cannot be opened.
+    """
     with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
         chosen = [d for d in deployments.all if d.booted or not query.booted]
@@ -33,7 +37,7 @@ def status(query: StatusQuery) -> Status:
 
 
 def requested_packages(_query: RequestedPackages) -> list[str]:
-    """Return the names of the packages that the next deployment requests, to complete a command line."""
+    """Return the names of the packages that the next deployment requests, for shell completion."""
     with reading.opened() as sysroot:
         merge = sysroot.deployments().merge
         return sorted(merge.origin.names) if merge else []
@@ -74,10 +78,10 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
         return _live_by_mount(repo, booted)
     with statedb.read_only() as db:
         here = statedb.boot_id()
-        known = [g for g in db.generations() if g.boot_id == here] if db else []
-    if not known:
+        generations = [g for g in db.generations() if g.boot_id == here] if db else []
+    if not generations:
         return None
-    records = live_records(known)
+    records = live_records(generations)
     newest = records.newest
     if newest is None:
         return Live(unfinished=records.unfinished)
@@ -97,7 +101,7 @@ def _wall_clock(monotonic: float | None) -> float | None:
 
 
 def _live_by_mount(repo: Repo, booted: Deployment) -> Live | None:
-    """Return what anybody may know of the live state: which generation is mounted, and its commit's ref."""
+    """Return the part of the live state that is readable without root: from the mount and the ref."""
     number = usrview.generation()
     target = repo.refs(f"apt-ostree/live/{number}").get(f"apt-ostree/live/{number}/target")
     if number is None or target is None:

@@ -1,4 +1,4 @@
-"""A change as a list of named steps, each with what takes it back."""
+"""Runs a change as a list of named steps, each with an undo function."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from apt_ostree.errors import AptOstreeError, ExternalFailure, Incomplete
 
 
 def _nothing_to_undo(_failure: BaseException) -> None:
-    """Take nothing back: an earlier step's undo covers it."""
+    """Do nothing: the undo of an earlier step covers this one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step.
+    """One step of a change.
 
-    undo: takes it back when it failed itself or a later step did; it gets the failure, and may run although
-    the step did not come to its end.
+    name: what the step is called.
+    run: carries the step out.
+    undo: undoes the step after it or a later step failed; gets the failure. The step may be half done.
     """
 
     name: str
@@ -26,9 +27,9 @@ class Step:
 
 
 def take(steps: Iterable[Step]) -> None:
-    """Take the steps in their order; on a failure, take back all that were begun and raise it.
+    """Run steps in order; after a failure, undo all that were begun, the last first.
 
-    Incomplete is raised where something could not be taken back.
+    Raises the failure, an OSError as ExternalFailure; Incomplete if a step could not be undone.
     """
     begun: list[Step] = []
     try:
@@ -36,7 +37,7 @@ def take(steps: Iterable[Step]) -> None:
             begun.append(step)
             step.run()
     except BaseException as failure:
-        _take_back(begun, failure)
+        _undo(begun, failure)
         if isinstance(failure, OSError):
             raise ExternalFailure(
                 f"the change failed and was undone: {failure.strerror or failure}", details=(str(failure),)
@@ -44,24 +45,24 @@ def take(steps: Iterable[Step]) -> None:
         raise
 
 
-def _take_back(begun: Sequence[Step], failure: BaseException) -> None:
-    """Undo steps, the last first; one that cannot be undone does not keep the others from it."""
-    trouble: Exception | None = None
+def _undo(begun: Sequence[Step], failure: BaseException) -> None:
+    """Undo steps, the last first; a failed undo does not stop the others. Raises Incomplete at the end."""
+    undo_failure: Exception | None = None
     for step in reversed(begun):
         try:
             step.undo(failure)
         except Exception as error:
-            trouble = trouble or error
-    if isinstance(trouble, Incomplete):
+            undo_failure = undo_failure or error
+    if isinstance(undo_failure, Incomplete):
         raise Incomplete(
-            f"the change failed ({failure}); {trouble.message}",
-            details=trouble.details,
-            hint=trouble.hint,
-            internals=trouble.internals,
+            f"the change failed ({failure}); {undo_failure.message}",
+            details=undo_failure.details,
+            hint=undo_failure.hint,
+            internals=undo_failure.internals,
         ) from failure
-    if trouble:
-        why = trouble.message if isinstance(trouble, AptOstreeError) else str(trouble)
+    if undo_failure:
+        reason = undo_failure.message if isinstance(undo_failure, AptOstreeError) else str(undo_failure)
         raise Incomplete(
-            f"the change failed ({failure}) and could not be undone completely: {why}",
+            f"the change failed ({failure}) and could not be undone completely: {reason}",
             hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
         ) from failure

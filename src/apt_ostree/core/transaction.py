@@ -1,7 +1,7 @@
-"""What every verb works with: who asks, the way to tell and to ask, and the system, read once.
+"""What every verb works with: the caller, the report, questions to the user, and the system's state.
 
 A verb is a function `(transaction, request) -> Result`. It opens the system with `changing`, which takes the
-lock; a question to the user (`confirm`) lets go of it for as long as it is open.
+lock. While a question to the user is open (`confirm`), the lock is released.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from apt_ostree.system.caller import read_caller, require_root
 from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
 from apt_ostree.system.statedb import StateDb
 
-#: Asks the user; returns whether to go ahead with the plan that was shown.
+#: Asks the user; returns whether to proceed with the plan that was shown.
 Ask = Callable[[], bool]
 
 
 class Clock:
-    """Announces and measures the four steps of a live change."""
+    """Reports and measures the four phases of a live change.
+
+    seconds: the duration of each phase, by its name.
+    """
 
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -37,13 +40,13 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     def begin(self, name: str) -> None:
-        """Begin one of detection, preparation, application, verification; the one before ends."""
+        """Begin one of detection, preparation, application, verification; the phase before it ends."""
         self.stop()
         self._report(Message(f"{name.capitalize()}:"))
         self._running = (name, time.monotonic())
 
     def stop(self) -> None:
-        """End the step that runs."""
+        """End the current phase, if any."""
         if self._running:
             name, began = self._running
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
@@ -51,10 +54,13 @@ class Clock:
 
 
 class Transaction:
-    """One request on its way.
+    """One request while it is carried out.
 
-    title: the command as the history shows it; ask: asks the user, None where nobody is asked; wait: whether
-    to wait for another program that changes the system.
+    report: receives the events.
+    title: the command as the history shows it.
+    clock: measures a live change.
+    ask: asks the user; None: plans are not confirmed.
+    wait: whether to wait for another program that changes the system.
     """
 
     def __init__(self, report: Report, title: str, *, ask: Ask | None = None, wait: bool = True) -> None:
@@ -66,25 +72,31 @@ class Transaction:
         self._sysroot: Sysroot | None = None
         self._opened = ExitStack()
 
-    # --- what happens
+    # --- events
 
     def message(self, text: str) -> None:
-        """Tell the user something."""
+        """Report a message to the user."""
         self.report(Message(text))
 
     def warning(self, text: str) -> None:
-        """Warn the user."""
+        """Report a warning to the user."""
         self.report(Message(text, "warning"))
 
     def task(self, title: str) -> AbstractContextManager[None]:
-        """Announce a step, and its end when it succeeds."""
+        """Return a context manager that reports a task's begin, and its end if it succeeds."""
         return task(self.report, title)
 
     # --- the system
 
     @contextmanager
     def changing(self, what: str) -> Iterator[None]:
-        """Open the running system for a change, as root and alone, in a private mount namespace."""
+        """Open and lock the running system for a change, in a private mount namespace.
+
+        what: the change, for messages.
+
+        Raises NotAuthorized without root's rights. Raises Refused if the system was not booted with OSTree,
+        or if it is locked and the client does not wait.
+        """
         require_root(what)
         require_booted()
         mounts.enter_private_namespace()
@@ -102,28 +114,28 @@ class Transaction:
 
     @cached_property
     def caller(self) -> Caller:
-        """Who asks."""
+        """The user who made the request."""
         return read_caller()
 
     @property
     def sysroot(self) -> Sysroot:
-        """The system, which `changing` has opened."""
+        """The system root, which `changing` has opened."""
         assert self._sysroot, "the system is not open"
         return self._sysroot
 
     @cached_property
     def records(self) -> StateDb:
-        """The records of live changes and overlays."""
+        """The state database: live changes, overlays and the history."""
         return self._opened.enter_context(statedb.opened())
 
     @cached_property
     def settings(self) -> Settings:
-        """The administrator's settings; UsageError where a file is wrong."""
+        """The administrator's settings. Raises UsageError for a file with an error."""
         return settings_files.load()
 
     @cached_property
     def safe_settings(self) -> Settings:
-        """The settings, or the defaults: for going back, from which a mistake in a file keeps nobody."""
+        """The settings, or the defaults if a file has an error: that must not prevent an undo."""
         try:
             return self.settings
         except UsageError:
@@ -131,55 +143,55 @@ class Transaction:
 
     @cached_property
     def deployments(self) -> Deployments:
-        """The deployments, as this transaction saw them last."""
+        """The deployments, as last read."""
         return self.sysroot.deployments()
 
     @cached_property
     def live(self) -> LiveState:
-        """What the running system shows, as this transaction saw it last."""
+        """The live state, as last read. Raises Refused if no deployment is booted."""
         return read_live_state(self.deployments, self.records)
 
     @property
     def merge_deployment(self) -> Deployment:
-        """The deployment that a new one is made from."""
+        """The deployment that a new one is based on. Raises Refused if there is none."""
         merge = self.deployments.merge
         if merge is None:
             raise Refused("there is no deployment to start from")
         return merge
 
     def reread(self) -> None:
-        """Have the state of the system read again, since it was changed."""
+        """Discard the cached state, so that it is read again after a change."""
         for name in ("deployments", "live"):
             self.__dict__.pop(name, None)
 
     # --- the user
 
     def confirm(self, plan: PlanShown, *, commits: Iterable[str] = ()) -> None:
-        """Show a plan, and ask whether to go ahead; Cancelled if not.
+        """Show a plan and ask the user whether to proceed.
 
-        While the question is open, others may change the system: an expiry of --confirm-within above all has
-        to happen in time. So the answer is about what is there then; where that is something else, or one of
-        `commits` is gone, Refused is raised.
+        The lock is released while the question is open, because an unconfirmed change (--confirm-within) must
+        be undone in time. Raises Cancelled if the user declines. Raises Refused if the system was changed
+        before the answer came, or if one of `commits` was removed.
         """
         if self._ask is None:
             self.report(plan)
             return
-        self.clock.stop()  # a person's time is not ours
-        before = self._fingerprint()
+        self.clock.stop()  # the time that the user takes does not count
+        fingerprint = self._fingerprint()
         with self.sysroot.unlocked():
             self.report(replace(plan, confirm=True))
             agreed = self._ask()
         self.reread()
         if not agreed:
             raise Cancelled("not confirmed; nothing was changed")
-        gone = [commit for commit in commits if not self.sysroot.repo.has_commit(commit)]
-        if gone or self._fingerprint() != before:
+        removed = [commit for commit in commits if not self.sysroot.repo.has_commit(commit)]
+        if removed or self._fingerprint() != fingerprint:
             raise Refused(
-                "the system was changed while the question was open; the plan is about what was there before",
+                "the system was changed while the question was open; the plan is about its earlier state",
                 hint="run the command again to see what it means now",
             )
 
     def _fingerprint(self) -> object:
-        """Return what a plan rests on: two that are equal mean that nothing was changed in between."""
+        """Return the state that a plan depends on; equal values mean that nothing was changed in between."""
         generations = tuple((g.id, g.boot_id, g.phase, g.target) for g in self.records.generations())
         return self.deployments, generations, self.records.overlays()
