@@ -27,7 +27,8 @@ from typing import IO, Any
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
 from apt_ostree.model import events, jsonvalue
-from apt_ostree.model.requests import Request, read_request
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests import read_request
 from apt_ostree.model.result import Result
 from apt_ostree.system import journal
 
@@ -155,7 +156,7 @@ def _read_answer(line: str) -> bool:
 def _read_object(line: str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{what} is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise UsageError(f"{what} is not a JSON object")
@@ -189,7 +190,7 @@ def _send(wire: IO[str], obj: Mapping[str, Any]) -> None:
 def _raise_cancelled(_number: int, _frame: object) -> None:
     for number in _CANCELS:
         signal.signal(number, signal.SIG_IGN)  # the undo that follows must not be cancelled
-    raise Cancelled("cancelled; everything was put back as it was")
+    raise Cancelled("cancelled; everything was undone")
 
 
 def _cancel_again(lost: sys.UnraisableHookArgs) -> None:

@@ -30,7 +30,7 @@ from tests.integration.trees import (
 
 from apt_ostree.model.treediff import flatten
 from apt_ostree.system import mountinfo, mounts, usrview
-from apt_ostree.system.ostree import commit, diff, layers, overlay_commit
+from apt_ostree.system.ostree import commit, diff, layers, upper_commit
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
 _limits = settings(
@@ -135,7 +135,7 @@ def test_an_upper_commits_to_what_the_merged_view_shows(disk: Path, tree, edits)
     finally:
         mounts.umount(merged)
     whole = commit.commit_directory(work / "repo", full, "full", subject="x", timestamp=0, metadata={})
-    ours = overlay_commit.commit_upper(repo, base, work / "upper", subject="x", metadata={})
+    ours = upper_commit.commit_upper(repo, base, work / "upper", subject="x", metadata={})
     assert diff.diff_commits(repo, whole.checksum, ours) is None
     assert repo.tree_checksums(ours)[0] == repo.tree_checksums(whole.checksum)[0]
     _fsck(work / "repo")

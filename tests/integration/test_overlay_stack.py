@@ -17,11 +17,10 @@ from apt_ostree.core.overlays import edit, stack
 from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, in_order, parents
-from apt_ostree.model.overlay_content import GONE, Node
+from apt_ostree.model.overlay_content import WHITEOUT, Node
 from apt_ostree.model.overlay_edit import Content
 from apt_ostree.model.overlay_rules import Item
-from apt_ostree.system.ostree import layers
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import layers, overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounts, so it needs root")
@@ -42,7 +41,7 @@ def _nodes(repo: Repo, files: dict[str, str | None], below: dict[str, Node]) -> 
     """Return an overlay's nodes, but for what would change the type of a path, which the rules refuse."""
     nodes: dict[str, Node] = {}
     with repo.transaction():
-        plain = trees.put(repo, FileState("directory", 0o755))
+        plain = overlay_repo.put(repo, FileState("directory", 0o755))
         for path, text in sorted(files.items()):
             above = list(parents(path))
             kinds = {(nodes.get(p) or below.get(p, plain)).kind for p in above}
@@ -52,7 +51,7 @@ def _nodes(repo: Repo, files: dict[str, str | None], below: dict[str, Node]) -> 
             for parent in above:
                 nodes[parent] = below.get(parent, plain)
             state = FileState("file", 0o644, 0, 0, (text or "").encode())
-            nodes[path] = trees.put(repo, state) if text is not None else GONE
+            nodes[path] = overlay_repo.put(repo, state) if text is not None else WHITEOUT
     return nodes
 
 
@@ -83,24 +82,24 @@ def _copied(view: dict[str, tuple], nodes: dict[str, Node], below: dict[str, Nod
 @example(("dir", 0o755, 0, {}), [(0, {"c/x/y": "one"}), (1, {"c": "one"}), (2, {"c/x/y": None})])
 def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
     work, repo, (base,) = new_case(disk, tree)
-    below = trees.of_base(repo, base, _NAMES)
-    known = {}
+    below = overlay_repo.of_base(repo, base, _NAMES)
+    overlays = {}
     for number, (priority, files) in enumerate(wanted):
         definition = Definition(f"o{number}", priority=priority)
         overlay = _overlay(repo, definition, _nodes(repo, files, below))
-        known[overlay.id] = overlay
-    goal = stack.goal(repo, base, known.values(), known=known)
+        overlays[overlay.id] = overlay
+    goal = stack.goal(repo, base, overlays.values(), overlays=overlays)
 
     repo.checkout(base, work, "plain", subpath="/usr")
     view = describe(work / "plain")
-    for definition in reversed(in_order(o.definition for o in known.values())):
-        _copied(view, trees.read(repo, known[definition.id].state.commit), below, repo)
+    for definition in reversed(in_order(o.definition for o in overlays.values())):
+        _copied(view, overlay_repo.read(repo, overlays[definition.id].state.commit), below, repo)
     if goal.commit != base:
         repo.checkout(goal.commit, work, "composed", subpath="/usr")
         assert describe(work / "composed") == view
     lowers = [layers.check_out(repo, a.layer, work / "layers") for a in goal.overlays]
     assert describe(mounted([*lowers, work / "plain", _empty(work)], work)) == view
-    assert stack.goal(repo, base, known.values(), known=known, shown_now=goal).commit == goal.commit
+    assert stack.goal(repo, base, overlays.values(), overlays=overlays, shown_now=goal).commit == goal.commit
 
 
 def _empty(work: Path) -> Path:
@@ -128,13 +127,13 @@ def _handed_over(repo: Repo, items: Iterable[Item]) -> dict[str, Node]:
         for item in items:
             name = re.sub("^usr/", "", item.path)
             if item.type == "whiteout":
-                nodes[name] = GONE
+                nodes[name] = WHITEOUT
                 continue
             content = item.target.encode() if item.type == "symlink" else b"x" * min(item.size, 10)
             xattrs = tuple((xattr, b"1") for xattr in sorted(item.xattrs))
             state = FileState(item.type, item.mode, item.uid, item.gid, content, xattrs)
-            nodes[name] = trees.put(repo, state)
-        plain = trees.put(repo, FileState("directory", 0o755))
+            nodes[name] = overlay_repo.put(repo, state)
+        plain = overlay_repo.put(repo, FileState("directory", 0o755))
     return {p: plain for name in list(nodes) for p in parents(name)} | nodes
 
 
@@ -172,7 +171,7 @@ def test_hostile_overlays_are_not_activated(disk: Path):
     for number, (rule, items) in enumerate(hostile.hostile(20261123, count)):
         if rule in _NOT_IN_COMMITS or not _can_come_in_a_commit(items):
             continue
-        base = trees.compose(repo, plain, [_handed_over(repo, _base_of(items))], ["base"])
+        base = overlay_repo.compose(repo, plain, [_handed_over(repo, _base_of(items))], ["base"])
         definition = Definition(f"evil{number}", Scope(hostile.scope_of(rule)))
         try:
             overlay = _overlay(repo, definition, _handed_over(repo, items))
@@ -181,7 +180,7 @@ def test_hostile_overlays_are_not_activated(disk: Path):
         tried += 1
         told: tuple[str, ...] = ()
         try:
-            stack.goal(repo, base, [overlay], known={overlay.id: overlay})
+            stack.goal(repo, base, [overlay], overlays={overlay.id: overlay})
         except Refused as refused:
             told = tuple(refused.details)
         assert told, (rule, [item for item in items if "evil" in item.path])

@@ -90,7 +90,7 @@ def mounted(lowers: list[Path], work: Path, upper: tuple[str, str] | None = None
     target, scratch = work / "merged", work / "scratch"
     for path in (target, scratch):
         path.mkdir()
-    overlay = mounts.new_overlay(
+    overlay = mounts.new_overlay_mount(
         [str(lower) for lower in lowers], source="test", scratch=scratch, upper=upper,
         options=usrview._OPTIONS, read_only=upper is None,
     )  # fmt: skip

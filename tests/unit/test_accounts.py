@@ -27,7 +27,7 @@ nogroup:x:65534:
 
 def lines(known: frozenset[str] = frozenset()) -> list[str]:
     users, groups = accounts.parse_passwd(PASSWD), accounts.parse_group(GROUP)
-    return accounts.sysusers(users, groups, known=known).splitlines()[1:]
+    return accounts.sysusers(users, groups, existing=known).splitlines()[1:]
 
 
 def test_parsing_passes_over_broken_lines():

@@ -118,6 +118,21 @@ def test_an_error_without_internals_promises_no_more(capsys):
     assert capsys.readouterr().err == "error: no\n"
 
 
+@pytest.mark.parametrize("arguments", [["status", "--json", "-J", "$"], ["history", "show", "--json", "x"]])
+def test_a_mistake_is_one_json_document_too(arguments, capsys):
+    assert main.run(arguments) == 2
+    assert json.loads(capsys.readouterr().out)["error"] == "UsageError"
+
+
+def test_status_does_not_wait_for_the_requests_of_all_verbs():
+    program = "import apt_ostree.cli.commands.status, sys; print('apt_ostree.model.requests' in sys.modules)"
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
+
+
 def test_version(capsys):
     assert main.run(["--version"]) == 0
     assert __version__ in capsys.readouterr().out
@@ -184,3 +199,13 @@ def test_apply_live_is_found_where_rpm_ostree_has_it(capsys):
 def test_a_mistyped_command_gets_a_proposal(mistyped, meant, capsys):
     assert main.run([mistyped]) == errors.UsageError.exit_code
     assert f"did you mean '{meant}'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("owner", ["0:99999999999", "4294967295:0", "no-such-user", "0:no-such-group"])
+def test_an_owner_that_cannot_be_is_a_mistake(monkeypatch, capsys, owner):
+    from apt_ostree.cli import client
+
+    monkeypatch.setattr(client, "call", lambda *_: pytest.fail("the request was sent"))
+    words = ["usroverlay", "--add=/usr/x", "--from=/dev/null", f"--owner={owner}"]
+    assert main.run(words) == errors.UsageError.exit_code
+    assert owner in capsys.readouterr().err

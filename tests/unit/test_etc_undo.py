@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.model import accounts
-from apt_ostree.model.etc_undo import edited_accounts, edited_since, plan_restore, restored, told_repeatedly
+from apt_ostree.model.etc_undo import (
+    edited_accounts,
+    edited_since,
+    plan_restore,
+    recorded_repeatedly,
+    restored,
+)
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.generation import EtcRecord
 from apt_ostree.model.plan import EtcAction
@@ -101,8 +107,8 @@ def test_accounts_with_a_password_by_now_are_edited():
 
 def test_paths_that_are_told_of_more_than_once():
     records = [EtcRecord(path, ONE, TWO) for path in ("a", "b", "a", "c", "c", "c")]
-    assert told_repeatedly(records) == {"a", "c"}
-    assert told_repeatedly([]) == frozenset()
+    assert recorded_repeatedly(records) == {"a", "c"}
+    assert recorded_repeatedly([]) == frozenset()
 
 
 @pytest.mark.parametrize(

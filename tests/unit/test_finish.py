@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.core.build.finish import finish_tree, settle_bytecode
+from apt_ostree.core.build.finish import finish_tree, reset_bytecode
 from apt_ostree.model import layout
 from apt_ostree.model.events import silent
 
@@ -184,7 +184,7 @@ def test_compiled_python_agrees_with_a_source_of_time_zero(root):
     (cache / "a.pyc").write_bytes(by_time)
     (cache / "b.pyc").write_bytes(by_hash)
     os.link(cache / "a.pyc", root / "the-repository-object")
-    settle_bytecode(root / "usr", root / "usr")
+    reset_bytecode(root / "usr", root / "usr")
     assert (cache / "a.pyc").read_bytes() == b"MAGC" + struct.pack("<III", 0, 0, 42) + b"code"
     assert (cache / "b.pyc").read_bytes() == by_hash
     assert (root / "the-repository-object").read_bytes() == by_time

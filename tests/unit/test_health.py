@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apt_ostree.model.health import checks_in_force, trouble, watched_for
+from apt_ostree.model.health import checks_in_force, problem, watched_for
 from apt_ostree.model.unit import Unit
 
 VENDOR, ADMIN = "/usr/lib/apt-ostree/health.d", "/etc/apt-ostree/health.d"
@@ -50,7 +50,7 @@ def unit(**properties: str) -> Unit:
     ],
 )
 def test_trouble(now: Unit, before: Unit | None, is_trouble: bool):
-    assert bool(trouble(now, before)) is is_trouble
+    assert bool(problem(now, before)) is is_trouble
 
 
 @pytest.mark.parametrize(

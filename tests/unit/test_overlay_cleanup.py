@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.model.overlay import Definition, Scope, State
-from apt_ostree.model.overlay_cleanup import Idle, condemned, unneeded
+from apt_ostree.model.overlay_cleanup import Idle, over_limits, unneeded
 
 DAY = 86400.0
 NOW = 100 * DAY
@@ -51,7 +51,7 @@ def test_what_is_enabled_or_inherited_is_needed():
     ],
 )
 def test_limits(limits: dict, going: tuple[str, ...]):
-    assert condemned([OLD, NEW, MIDDLE], now=NOW, **limits) == going
+    assert over_limits([OLD, NEW, MIDDLE], now=NOW, **limits) == going
 
 
 _idle = st.lists(
@@ -62,10 +62,10 @@ _idle = st.lists(
 
 @given(_idle, st.integers(0, 7), st.integers(0, 300))
 def test_what_stays_keeps_the_limits(idle: list[Idle], keep: int, larger_than: int):
-    going = condemned(idle, now=NOW, keep=keep, larger_than=larger_than)
+    going = over_limits(idle, now=NOW, keep=keep, larger_than=larger_than)
     staying = [one for one in idle if one.id not in going]
     assert len(staying) <= keep
     assert sum(one.size for one in staying) <= larger_than
-    assert going == condemned(idle[::-1], now=NOW, keep=keep, larger_than=larger_than) or len(
+    assert going == over_limits(idle[::-1], now=NOW, keep=keep, larger_than=larger_than) or len(
         {one.changed for one in idle}
     ) < len(idle)

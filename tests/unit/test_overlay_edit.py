@@ -9,16 +9,16 @@ from hypothesis import strategies as st
 from apt_ostree.errors import UsageError
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import Definition, EditAction, Persistence, parents
-from apt_ostree.model.overlay_content import GONE, Node
+from apt_ostree.model.overlay_content import WHITEOUT, Node
 from apt_ostree.model.overlay_edit import (
     Content,
     Draft,
+    PathEdit,
     lasting,
     refuse_conflicts,
     with_metadata,
     without_unused,
 )
-from apt_ostree.model.requests import PathEdit
 
 DIRECTORY, FILE = Node("directory", "d"), Node("file", "f")
 DROP = PathEdit(action=EditAction.DROP, path="/usr/bin/a")
@@ -68,10 +68,10 @@ def test_dropping_takes_the_way_to_it_along_and_refuses_what_is_not_there():
     [
         ({"d": DIRECTORY, "d/a": FILE}, {"d": DIRECTORY, "d/b": FILE}, False),
         ({"d": FILE, "d/a": FILE}, {}, True),
-        ({"d": GONE, "d/e/a": FILE}, {}, True),
-        ({"d": GONE}, {"d/t": FILE}, True),
+        ({"d": WHITEOUT, "d/e/a": FILE}, {}, True),
+        ({"d": WHITEOUT}, {"d/t": FILE}, True),
         ({"d/a": FILE}, {"d": FILE}, True),
-        ({"d": GONE, "dx": FILE}, {}, False),
+        ({"d": WHITEOUT, "dx": FILE}, {}, False),
     ],
 )
 def test_paths_lie_in_directories_alone(nodes: dict[str, Node], templates: dict[str, Node], refused: bool):
@@ -114,7 +114,7 @@ def test_metadata(edit: PathEdit, state: FileState, like: FileState, own: bool, 
 
 
 PATHS = ("a", "d", "d/a", "d/e", "d/e/a", "f", "f/x")
-_nodes = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([DIRECTORY, DIRECTORY, FILE, GONE]))
+_nodes = st.dictionaries(st.sampled_from(PATHS), st.sampled_from([DIRECTORY, DIRECTORY, FILE, WHITEOUT]))
 
 
 @given(_nodes, st.sets(st.sampled_from(PATHS)))
@@ -132,7 +132,7 @@ def test_only_directories_that_lead_to_something_stay(nodes: dict[str, Node], ke
 
 def test_what_of_a_hybrid_overlay_outlives_the_boot():
     definition = Definition("x", persistence=Persistence.HYBRID, persists=("/etc/*", "/usr/lib/keep/*"))
-    nodes = {"etc": DIRECTORY, "etc/a": FILE, "etc/gone": GONE, "bin": DIRECTORY, "bin/a": FILE,
-             "lib": DIRECTORY, "lib/keep": DIRECTORY, "lib/keep/a": FILE, "lib/b": GONE}  # fmt: skip
+    nodes = {"etc": DIRECTORY, "etc/a": FILE, "etc/gone": WHITEOUT, "bin": DIRECTORY, "bin/a": FILE,
+             "lib": DIRECTORY, "lib/keep": DIRECTORY, "lib/keep/a": FILE, "lib/b": WHITEOUT}  # fmt: skip
     assert set(lasting(definition, nodes)) == {"etc", "etc/a", "etc/gone", "lib", "lib/keep", "lib/keep/a"}
     assert lasting(Definition("x", persistence=Persistence.TEMPORARY), nodes) == {}

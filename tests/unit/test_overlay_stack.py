@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.model.overlay import Definition, OnConflict, parents
-from apt_ostree.model.overlay_content import GONE, Node, Nodes
+from apt_ostree.model.overlay_content import WHITEOUT, Node, Nodes
 from apt_ostree.model.overlay_stack import (
     Conflicts,
     Piece,
@@ -47,7 +47,7 @@ def test_what_may_be_used_again(definition: Definition, plain: bool):
         ("old", {"bin/a": OLD}, MINE),  # the base is what it was
         ("", {}, MINE),  # it had none, and has none
         ("old", {"bin/a": MINE}, MINE),  # the base has the overlay's version by now
-        ("old", {}, GONE),  # the overlay removes it, and the base has, too
+        ("old", {}, WHITEOUT),  # the overlay removes it, and the base has, too
     ],
 )
 @pytest.mark.parametrize("mode", list(OnConflict))
@@ -62,7 +62,7 @@ def test_no_conflict(mode: OnConflict, made_against: str, base: Nodes, node: Nod
         ("old", {"bin/a": NEW}, MINE),
         ("", {"bin/a": NEW}, MINE),  # the base has got a file of that name
         ("old", {}, MINE),  # the base has lost it
-        ("old", {"bin/a": NEW}, GONE),
+        ("old", {"bin/a": NEW}, WHITEOUT),
         ("old", {"bin/a": DIRECTORY}, MINE),
     ],
 )
@@ -110,7 +110,7 @@ DIRECTORIES = ("d", "d/e", "f", "f/x")
 
 def with_parents(paths: dict[str, Node]) -> dict[str, Node]:
     """Return nodes with the directories above them, without what would lie in a removed one."""
-    gone = {path for path, node in paths.items() if node == GONE}
+    gone = {path for path, node in paths.items() if node == WHITEOUT}
     nodes = {path: node for path, node in paths.items() if gone.isdisjoint(parents(path))}
     return {above: DIRECTORY for path in nodes for above in parents(path)} | nodes
 
@@ -125,7 +125,7 @@ def view(base: Nodes, lowest_first: list[Piece]) -> dict[str, Node]:
     shown = dict(base)
     for layer in lowest_first:
         for path, node in sorted(layer.nodes.items()):
-            if node == GONE:
+            if node == WHITEOUT:
                 shown = {p: n for p, n in shown.items() if p != path and not p.startswith(f"{path}/")}
             else:
                 shown[path] = node
@@ -137,8 +137,8 @@ def files_of(nodes: Nodes) -> dict[str, Node]:
 
 
 _bases = st.sets(st.sampled_from(FILES)).map(lambda paths: with_parents(dict.fromkeys(paths, OLD)))
-_written = st.dictionaries(st.sampled_from(FILES), st.sampled_from([MINE, NEW, GONE]), max_size=5)
-_removed = st.dictionaries(st.sampled_from(DIRECTORIES), st.just(GONE), max_size=1)
+_written = st.dictionaries(st.sampled_from(FILES), st.sampled_from([MINE, NEW, WHITEOUT]), max_size=5)
+_removed = st.dictionaries(st.sampled_from(DIRECTORIES), st.just(WHITEOUT), max_size=1)
 _changes = st.lists(st.builds(lambda one, two: one | two, _written, _removed), max_size=4)
 
 
@@ -158,7 +158,7 @@ def test_every_removal_has_a_directory_to_remove_from(base: dict[str, Node], cha
     for count, layer in enumerate(lowest_first):
         below = view(base, lowest_first[:count])
         for path, node in layer.nodes.items():
-            assert node != GONE or all(above in below for above in parents(path))
+            assert node != WHITEOUT or all(above in below for above in parents(path))
         assert all(above in layer.nodes for path in layer.nodes for above in parents(path))
 
 
@@ -170,8 +170,8 @@ def test_settling_twice_changes_nothing(base: dict[str, Node], changes: list[dic
 
 def test_removals_of_nothing_go_with_the_ways_to_them():
     base = with_parents({"d/a": OLD})
-    assert settle([piece(1, {"d/b": GONE, "new/x": GONE}, base)]) == []
-    assert settle([piece(1, {"d/a": GONE}, base)])[0].nodes == {"d": DIRECTORY, "d/a": GONE}
+    assert settle([piece(1, {"d/b": WHITEOUT, "new/x": WHITEOUT}, base)]) == []
+    assert settle([piece(1, {"d/a": WHITEOUT}, base)])[0].nodes == {"d": DIRECTORY, "d/a": WHITEOUT}
 
 
 def test_a_directory_of_its_own_stays_though_it_is_empty():
@@ -180,14 +180,14 @@ def test_a_directory_of_its_own_stays_though_it_is_empty():
 
 
 def test_what_another_overlay_adds_can_be_removed_above_it():
-    upper, lower = piece(1, {"new/x": GONE}, {}), piece(2, {"new/x": MINE}, {})
+    upper, lower = piece(1, {"new/x": WHITEOUT}, {}), piece(2, {"new/x": MINE}, {})
     assert settle([upper, lower]) == [upper, lower]
     assert settle([lower, upper]) == [lower]
 
 
 def test_a_removal_in_a_directory_that_is_gone_already_is_dropped():
     base = with_parents({"d/e/a": OLD})
-    upper, lower = piece(1, {"d/e/a": GONE}, base), piece(2, {"d": GONE}, base)
+    upper, lower = piece(1, {"d/e/a": WHITEOUT}, base), piece(2, {"d": WHITEOUT}, base)
     assert settle([upper, lower]) == [lower]
     assert [p.id for p in settle([upper, piece(3, {"d/x": MINE}, base), lower])] == [
         "system/1", "system/3", "system/2"
@@ -195,12 +195,12 @@ def test_a_removal_in_a_directory_that_is_gone_already_is_dropped():
 
 
 def test_a_removal_in_etc_stays_for_etc_may_hold_what_the_base_does_not():
-    only = piece(1, {"etc/made-by-hand": GONE}, {})
+    only = piece(1, {"etc/made-by-hand": WHITEOUT}, {})
     assert settle([only]) == [only]
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(2))))
 def test_a_piece_that_is_shown_already_stays_as_it_is(order: tuple[int, ...]):
-    shown_now = Piece("system/s", "c", {"d": DIRECTORY, "d/nothing": GONE}, layer="layer")
+    shown_now = Piece("system/s", "c", {"d": DIRECTORY, "d/nothing": WHITEOUT}, layer="layer")
     pieces = [shown_now, piece(1, {"a": MINE}, {})]
     assert settle([pieces[i] for i in order]) == [pieces[i] for i in order]

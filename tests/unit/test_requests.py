@@ -1,70 +1,312 @@
-"""Requests that name nothing to install: all at once, each with its reason."""
+"""Each verb's request: read strictly from JSON, and every mistake is named by the verb and the field."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from apt_ostree.system.apt import requests
-from apt_ostree.system.apt.requests import Problem
+from apt_ostree import worker
+from apt_ostree.errors import UsageError
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay import EditAction
+from apt_ostree.model.requests import (
+    VERBS,
+    ApplyLive,
+    Cleanup,
+    ComposeTree,
+    Confirm,
+    DeployOptions,
+    EditOverlay,
+    Install,
+    LiveOptions,
+    Moment,
+    OverlayBackup,
+    OverlayCheck,
+    OverlayCleanup,
+    OverlayRestore,
+    PathEdit,
+    Recover,
+    RefreshMd,
+    Rollback,
+    RollbackLive,
+    Uninstall,
+    Unlock,
+    UnlockDiscard,
+    UnlockSave,
+    Upgrade,
+    read_request,
+)
+from tests.unit import request_cases
 
-NAMES = ["htop", "hello", "atop", "nginx", "nginx-common", "hh"]
-UNKNOWN = Problem("nosuch", "is not known", unknown=True)
-VERSION = Problem("htop", "has no version '7'", "known: 1, 2")
-VIRTUAL = Problem("editor", "is virtual", "choose one that provides it: ed, nano")
+LIVE = DeployOptions(live=LiveOptions())
+CASES = [(kind, label, value) for kind in VERBS.values() for label, value in request_cases.malformed(kind)]
+NO_OBJECTS = [None, True, 0, 1.5, "text", [], ["packages"]]
+
+
+def served(line: str) -> tuple[int, list[dict]]:
+    """Return what the worker makes of a first line: its exit code, and what it wrote."""
+    wire = io.StringIO()
+    code = worker.serve(io.StringIO(line), wire)
+    return code, [json.loads(row) for row in wire.getvalue().splitlines()]
+
+
+def refusal(line: str) -> str:
+    """Return the message with which the worker does not accept a first line."""
+    code, (end,) = served(line)
+    assert (code, end["event"], end["ok"], end["error"]) == (2, "end", False, "UsageError")
+    assert not end["internals"]
+    return end["message"]
+
+
+# --- mistakes
+
+
+def test_the_cases_cover_every_field():
+    covered = {(kind, name) for kind, _label, value in CASES for name in value}
+    missing = [
+        (verb, name)
+        for verb, kind in VERBS.items()
+        for name in request_cases.hints(kind)
+        if (kind, name) not in covered
+    ]
+    assert not missing
+    assert len(CASES) > 1000
+
+
+def test_each_mistake_is_named_by_verb_and_field():
+    wrong = []
+    for kind, label, value in CASES:
+        try:
+            wrong.append(read_request(kind.verb, value))
+        except UsageError as error:
+            if not (error.message.startswith(f"{kind.verb}: ") and label in error.message):
+                wrong.append((error.message, label, value))
+    assert not wrong
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_worker_answers_each_mistake_with_a_usage_error(verb):
+    kind = VERBS[verb]
+    for label, value in request_cases.malformed(kind):
+        message = refusal(json.dumps({"verb": verb, "request": value}))
+        assert message.startswith(f"{verb}: "), value
+        assert label in message, value
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_request_is_an_object(verb):
+    for value in NO_OBJECTS:
+        message = refusal(json.dumps({"verb": verb, "request": value}))
+        assert message.startswith(f"{verb}: expected an object")
+
+
+@pytest.mark.parametrize("verb", [verb for verb, kind in VERBS.items() if request_cases.required(kind)])
+def test_what_is_required_has_no_default(verb):
+    field = request_cases.required(VERBS[verb])[0]
+    assert refusal(json.dumps({"verb": verb})) == f"{verb}: the field {field!r} is missing"
+
+
+@pytest.mark.parametrize("verb", [None, "", "no-such-verb", "status", 1, True, ["install"], {"install": 1}])
+def test_a_verb_that_is_none_is_named(verb):
+    assert refusal(json.dumps({"verb": verb, "request": {}})) == f"there is no verb {verb!r}"
+    assert "install" in served(json.dumps({"verb": verb}))[1][0]["hint"]
 
 
 @pytest.mark.parametrize(
-    ("mistyped", "meant"),
+    "line",
     [
-        ("htpo", "htop"),
-        ("ngnix", "nginx"),
-        ("nginx:arm64", "nginx"),
-        ("nosuch", None),
-        ("h", None),
-        ("", None),
+        "",
+        "\n",
+        "no JSON",
+        '{"verb": "install"',
+        '{"verb": "install"}{}',
+        "[" * 100_000,
+        "1" * 5000,
+        '"install"',
+        "[1]",
+        "null",
+        "1",
     ],
+    ids=lambda line: line[:20].strip() or "empty",
 )
-def test_a_name_that_is_nearly_known_gets_a_proposal(mistyped, meant):
-    problem = requests.with_proposal(Problem(mistyped, "is not known", unknown=True), NAMES)
-    assert problem.remedy == (f"did you mean '{meant}'?" if meant else "")
-
-
-def test_a_known_name_gets_no_proposal():
-    assert requests.with_proposal(VERSION, NAMES) == VERSION
+def test_a_first_line_that_is_no_call(line):
+    assert refusal(line).startswith("the request is not ")
 
 
 @pytest.mark.parametrize(
-    ("problem", "message", "hint"),
+    ("further", "named"),
     [
-        (UNKNOWN, "package 'nosuch' is not known", "check the name with"),
-        (VERSION, "package 'htop' has no version '7'", "known: 1, 2"),
-        (VIRTUAL, "package 'editor' is virtual", "choose one that provides it: ed, nano"),
+        ({"ask": "yes"}, "ask: expected true or false, got 'yes'"),
+        ({"wait": None}, "wait: expected true or false, got nothing"),
+        ({"caller": "root"}, "unknown field 'caller'"),
+        ({"title": "innocent"}, "unknown field 'title'"),
     ],
 )
-def test_one_problem_is_the_message(problem, message, hint):
-    error = requests.explain([problem])
-    assert (error.message, error.details) == (message, ())
-    assert error.hint.startswith(hint)
+def test_a_call_has_no_further_fields(further, named):
+    assert refusal(json.dumps({"verb": "confirm", "request": {}, **further})) == f"the request: {named}"
 
 
-def test_the_hint_for_one_unknown_name_begins_with_the_proposal():
-    problem = requests.with_proposal(Problem("htpo", "is not known", unknown=True), NAMES)
-    assert requests.explain([problem]).hint.startswith("did you mean 'htop'? check the name")
+@pytest.mark.parametrize(
+    ("verb", "value", "message"),
+    [
+        ("install", {"files": [{"fd": -1, "name": "x"}]}, "install: files[0]: -1 is not a file descriptor"),
+        ("install", {"files": [{"fd": 2**31, "name": "x"}]}, f"{2**31} is not a file descriptor"),
+        ("apply-live", {"live": {"confirm_within": 0}}, "confirm_within: expected a time above 0, got 0"),
+        ("apply-live", {"live": {"confirm_within": -1}}, "confirm_within: expected a time above 0, got -1"),
+        ("overlay-restore", {}, "overlay-restore: expected either a backup or a commit"),
+        (
+            "overlay-restore",
+            {"commit": "a", "backup": {"fd": 0, "name": "x"}},
+            "overlay-restore: expected either a backup or a commit",
+        ),
+        (
+            "usroverlay",
+            {"edits": [{"action": "add", "path": "/usr/x", "mode": 0o10000}]},
+            "edits[0]: mode: expected 0 to 0o7777",
+        ),
+        (
+            "usroverlay",
+            {"edits": [{"action": "add", "path": "/usr/x", "owner": [-1, 0]}]},
+            "edits[0]: owner: expected two numbers from 0 to 4294967294",
+        ),
+    ],
+)
+def test_values_that_cannot_be(verb, value, message):
+    assert message in refusal(json.dumps({"verb": verb, "request": value}))
 
 
-def test_several_problems_are_named_at_once():
-    error = requests.explain([UNKNOWN, VERSION, VIRTUAL])
-    assert error.message == "3 packages cannot be found: nosuch, htop, editor"
-    assert error.details == (
-        "nosuch is not known",
-        "htop has no version '7'; known: 1, 2",
-        "editor is virtual; choose one that provides it: ed, nano",
-    )
-    assert "refresh-md" in error.hint
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1, "1"), (0, "0"), (1.0, "1.0"), (True, "true"), (False, "false"), (None, "nothing"),
+        ([1, 2], "a list of 2"), ({}, "an object"), ("x" * 100, "'" + "x" * 56 + "..."),
+    ],
+)  # fmt: skip
+def test_a_mistake_tells_what_was_there(value, told):
+    kind = "upgrade" if isinstance(value, str) else "overlay-restore"
+    field = "base" if isinstance(value, str) else "allow"
+    message = refusal(json.dumps({"verb": kind, "request": {field: value if kind == "upgrade" else [value]}}))
+    assert message.endswith(f"got {told}")
 
 
-def test_the_archives_are_not_searched_when_all_names_are_known():
-    assert requests.explain([VERSION, VIRTUAL]).hint == "nothing was changed"
+# --- round trips
 
 
-def test_several_unknown_names_are_counted():
-    error = requests.explain([UNKNOWN, UNKNOWN])
-    assert error.message == "2 packages are not known: nosuch, nosuch"
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_request_survives_the_wire(verb):
+    @settings(max_examples=15)
+    @given(request_cases.instances(VERBS[verb]))
+    def survives(request):
+        line = json.dumps(request.to_json())
+        assert "\n" not in line
+        assert read_request(verb, json.loads(line)) == request
+        assert request.title
+        assert len(request.title) <= 300
+
+    survives()
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_smallest_request_is_one(verb):
+    value = request_cases.smallest(VERBS[verb])
+    request = read_request(verb, value)
+    assert isinstance(request, VERBS[verb])
+    assert json.loads(json.dumps(request.to_json())).items() >= value.items()
+
+
+def test_a_whole_number_is_a_time():
+    assert read_request("apply-live", {"live": {"confirm_within": 5}}).live.confirm_within == 5.0
+
+
+def test_anything_at_all_is_a_request_or_a_usage_error():
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    right = {verb: request_cases.smallest(kind) for verb, kind in VERBS.items()}
+    accepted = 0
+    for number in range(2000):
+        verb = rng.choice([*VERBS, *request_cases.NAMES])
+        value = request_cases.anything(rng)
+        if isinstance(verb, str) and verb in VERBS and number % 2:
+            full = read_request(verb, right[verb]).to_json()
+            value = request_cases.spoiled(rng, full)
+        try:
+            request = read_request(verb, value)
+        except UsageError:
+            continue
+        except Exception as error:
+            raise AssertionError(f"seed {seed}: {verb!r} {value!r}") from error
+        assert isinstance(request, VERBS[verb])
+        accepted += 1
+    assert accepted > 100, f"seed {seed}: the fuzzing makes hardly any request"
+
+
+# --- files
+
+
+def test_the_files_of_a_request_are_found_wherever_they_are():
+    files = [OpenFile(number, f"/{number}") for number in range(3, 6)]
+    assert Install(files=tuple(files), packages=("x",)).open_files == tuple(files)
+    edits = tuple(PathEdit(action=EditAction.ADD, path="/usr/x", source=file) for file in files)
+    assert EditOverlay(edits=(*edits, PathEdit(action=EditAction.DROP, path="/y"))).open_files == tuple(files)
+    assert OverlayBackup(destination=files[0]).open_files == (files[0],)
+    assert Rollback().open_files == ()
+
+
+# --- titles
+
+TITLES = [
+    (ApplyLive(), "apply-live"),
+    (ApplyLive(reset=True), "apply-live --reset"),
+    (Cleanup(base=True), "cleanup"),
+    (ComposeTree(treefile="x"), "compose-tree"),
+    (Confirm(), "confirm"),
+    (EditOverlay(), "usroverlay"),
+    (EditOverlay(name="x", create=True), "usroverlay --name=x --create"),
+    (EditOverlay(name="x", enable=False), "usroverlay --name=x --disable"),
+    (EditOverlay(name="x", enable=True, remove=True), "usroverlay --name=x --remove --enable"),
+    (
+        EditOverlay(edits=(PathEdit(action=EditAction.REMOVE_FILE, path="/usr/x"),)),
+        "usroverlay --remove-file=/usr/x",
+    ),
+    (Install(packages=("x",)), "install"),
+    (Install(deploy=LIVE), "install -A"),
+    (OverlayBackup(), "usroverlay --backup"),
+    (OverlayCheck(), "usroverlay --check"),
+    (OverlayCleanup(), "usroverlay --cleanup"),
+    (OverlayRestore(commit="abc"), "usroverlay --restore=abc"),
+    (OverlayRestore(backup=OpenFile(3, "/b")), "usroverlay --restore=/b"),
+    (Recover(), "recover"),
+    (Recover(at=Moment.BOOT), "boot"),
+    (Recover(at=Moment.SHUTDOWN), "recover"),
+    (RefreshMd(), "refresh-md"),
+    (Rollback(), "rollback"),
+    (RollbackLive(), "rollback --live"),
+    (Uninstall(), "uninstall"),
+    (Uninstall(deploy=LIVE), "uninstall -A"),
+    (Unlock(), "usroverlay"),
+    (UnlockDiscard(), "usroverlay --discard"),
+    (UnlockSave(name="x"), "usroverlay --save=x"),
+    (Upgrade(), "upgrade"),
+    (Upgrade(deploy=LIVE), "upgrade -A"),
+]
+
+
+@pytest.mark.parametrize(("request_", "title"), TITLES, ids=lambda value: str(value)[:40])
+def test_a_title_is_the_command_as_it_was_given(request_, title):
+    assert request_.title == title
+
+
+def test_every_verb_has_a_title_here():
+    assert {request.verb for request, _title in TITLES} == set(VERBS)
+
+
+@given(st.text(min_size=400, max_size=500))
+@settings(max_examples=5)
+def test_a_long_title_is_cut(name):
+    assert len(EditOverlay(name=name).title) == 300
+    assert len(OverlayRestore(commit=name).title) == 300

@@ -22,7 +22,7 @@ KNOWN = frozenset(p.name for p in SHOWN + TARGET)
 
 
 def chosen(selection: Selection, settled: frozenset[str] = frozenset(), offered: PackageDiff = OFFERED):
-    return choose(selection, offered, source="the deployment", known=KNOWN, settled=settled)
+    return choose(selection, offered, source="the deployment", all_names=KNOWN, settled=settled)
 
 
 def test_choice_by_name():
@@ -94,7 +94,7 @@ def test_choice_is_of_what_differs(old, new, names, excluded):
     selection = Selection(tuple(names), tuple(excluded))
     try:
         check(selection)
-        found = choose(selection, offered, source="it", known=frozenset("abcdefgh"), settled=frozenset())
+        found = choose(selection, offered, source="it", all_names=frozenset("abcdefgh"), settled=frozenset())
     except AptOstreeError:
         return
     assert found <= {p.name for p in offered.added} | {c.name for c in offered.changed}

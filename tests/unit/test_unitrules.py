@@ -61,7 +61,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
     "somebody's key": ("a.service", SERVICE, plus(SERVICE, "X-Snappy=yes"), {}, None),
     "somebody's section": ("a.service", SERVICE, plus(SERVICE, "Key=yes", section="X-Vendor"), {}, None),
     "inactive": ("a.service", SERVICE, f"{SERVICE}User=a\n", {"active": False, "stale": ("/x",)}, None),
-    "inactive and gone": ("a.service", SERVICE, None, {"active": False, "gone": True}, None),
+    "inactive and gone": ("a.service", SERVICE, None, {"active": False, "removed": True}, None),
     # syntax
     "list grown": ("a.service", f"{SERVICE}Environment=A=1\n", f"{SERVICE}Environment=A=1\nEnvironment=B=2\n",
                    {}, RESTART),
@@ -88,7 +88,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
     "file new for an active unit": ("a.service", None, SERVICE, {}, RESTART),
     "instance of a template": ("a@1.service", SERVICE, f"{SERVICE}User=%i\n", {}, RESTART),
     "instance, ignorable": ("a@1.service", SERVICE, SERVICE.replace("=A", "=%i"), {}, None),
-    "instance gone with its template": ("a@1.service", SERVICE, None, {"gone": True}, STOP),
+    "instance gone with its template": ("a@1.service", SERVICE, None, {"removed": True}, STOP),
     **{
         f"type {kind}": ("a.service", SERVICE, f"{SERVICE}User=a\n", {"unit_type": kind}, RESTART)
         for kind in ("simple", "exec", "notify", "notify-reload", "forking", "dbus", "idle")
@@ -106,7 +106,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
             ("changed, package restarts", SERVICE, f"{SERVICE}User=a\n", {"package_restarts": True}, RESTART),
             ("package restarts", SERVICE, SERVICE, {"package_restarts": True}, RESTART),
             ("only reload", SERVICE, RELOADS, {}, RELOAD),
-            ("gone", SERVICE, None, {"gone": True}, STOP),
+            ("gone", SERVICE, None, {"removed": True}, STOP),
             ("unchanged", SERVICE, SERVICE, {"old_view": True}, None),
             ("stale", SERVICE, SERVICE, {"stale": ("/x",)}, SKIP),
         )
@@ -163,7 +163,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
     "X-OnlyManualStart": ("a.service", SERVICE, plus(SERVICE, "X-OnlyManualStart=yes", "After=b"), {}, SKIP),
     "X-StopIfChanged": ("a.service", SERVICE, plus(SERVICE, "X-StopIfChanged=yes", "After=b"), {}, STOP),
     "X-StopIfChanged=no": ("a.service", SERVICE, plus(SERVICE, "X-StopIfChanged=no", "After=b"), {}, RESTART),
-    "X-StopOnRemoval=no": ("a.service", plus(SERVICE, "X-StopOnRemoval=no"), None, {"gone": True}, SKIP),
+    "X-StopOnRemoval=no": ("a.service", plus(SERVICE, "X-StopOnRemoval=no"), None, {"removed": True}, SKIP),
     "X-NotSocketActivated": ("a.service", SERVICE, f"{SERVICE}User=a\nX-NotSocketActivated=yes\n",
                              {"sockets": ("a.socket",)}, RESTART),
     "RefuseManualStop": ("a.service", SERVICE, f"{SERVICE}User=a\n", {"refuse_manual_stop": True}, SKIP),
@@ -175,17 +175,17 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
                                 {"refuse_manual_stop": True, "stale": ("/x",)}, DEFER),
     "RefuseManualStop, only reload": ("a.service", SERVICE, RELOADS, {"refuse_manual_stop": True}, RELOAD),
     # gone
-    "removed": ("a.service", SERVICE, None, {"gone": True}, STOP),
+    "removed": ("a.service", SERVICE, None, {"removed": True}, STOP),
     "removed, nobody said so": ("a.service", SERVICE, None, {}, STOP),
-    "masked": ("a.service", SERVICE, SERVICE, {"gone": True, "stale": ("/x",)}, STOP),
-    "removed, refuses": ("a.service", SERVICE, None, {"gone": True, "refuse_manual_stop": True}, DEFER),
-    "removed, package says no": ("a.service", SERVICE, None, {"gone": True, "package_restarts": False}, STOP),
-    "timer removed": ("a.timer", TIMER, None, {"gone": True}, STOP),
-    "socket removed": ("a.socket", SOCKET, None, {"gone": True}, STOP),
-    "mount removed": ("srv.mount", MOUNT, None, {"gone": True}, STOP),
-    "busy mount removed": ("tmp.mount", MOUNT, None, {"gone": True}, DEFER),
-    "slice removed": ("a.slice", "[Slice]\nMemoryMax=1\n", None, {"gone": True}, NONE),
-    "never, removed": ("docker.service", SERVICE, None, {"gone": True}, DEFER),
+    "masked": ("a.service", SERVICE, SERVICE, {"removed": True, "stale": ("/x",)}, STOP),
+    "removed, refuses": ("a.service", SERVICE, None, {"removed": True, "refuse_manual_stop": True}, DEFER),
+    "removed, package: no": ("a.service", SERVICE, None, {"removed": True, "package_restarts": False}, STOP),
+    "timer removed": ("a.timer", TIMER, None, {"removed": True}, STOP),
+    "socket removed": ("a.socket", SOCKET, None, {"removed": True}, STOP),
+    "mount removed": ("srv.mount", MOUNT, None, {"removed": True}, STOP),
+    "busy mount removed": ("tmp.mount", MOUNT, None, {"removed": True}, DEFER),
+    "slice removed": ("a.slice", "[Slice]\nMemoryMax=1\n", None, {"removed": True}, NONE),
+    "never, removed": ("docker.service", SERVICE, None, {"removed": True}, DEFER),
     # stale code, scripts, configuration, views
     "stale": ("a.service", SERVICE, SERVICE, {"stale": ("/usr/lib/l.so",)}, RESTART),
     "stale, no file known": ("a.service", None, None, {"stale": ("/usr/lib/l.so",)}, RESTART),
@@ -244,14 +244,14 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
     "override against systemd": ("a.service", SERVICE, f"{SERVICE}User=a\n",
                                  {"override": RESTART, "refuse_manual_stop": True}, DEFER),
     "override restart of what is gone": ("a.service", SERVICE, None,
-                                         {"override": RESTART, "gone": True}, STOP),
+                                         {"override": RESTART, "removed": True}, STOP),
     "override restart of a gone mount": ("tmp.mount", MOUNT, None,
-                                         {"override": RESTART, "gone": True}, DEFER),
+                                         {"override": RESTART, "removed": True}, DEFER),
     "override cannot restart a slice": ("a.slice", "[Slice]\nMemoryMax=1\n", "[Slice]\nMemoryMax=2\n",
                                         {"override": RESTART}, NONE),
     "override restart of a swap": ("a.swap", "[Swap]\nWhat=/a\n", "[Swap]\nWhat=/b\n",
                                    {"override": RESTART}, RESTART),
-    "override skip of what is gone": ("a.service", SERVICE, None, {"override": SKIP, "gone": True}, SKIP),
+    "override skip of what is gone": ("a.service", SERVICE, None, {"override": SKIP, "removed": True}, SKIP),
     "override of an old view": ("a.service", SERVICE, SERVICE,
                                 {"override": RESTART, "old_view": True}, RESTART),
     "override reload of an old view": ("a.service", RELOADS, RELOADS, {"override": RELOAD, "old_view": True},
@@ -264,7 +264,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
                                       {"stale": ("/x",), "override": RESTART}, NONE),
     "own": ("a.service", SERVICE, f"{SERVICE}User=a\n", {"own": True}, DEFER),
     "own, override": ("a.service", SERVICE, f"{SERVICE}User=a\n", {"own": True, "override": RESTART}, DEFER),
-    "own, gone": ("a.service", SERVICE, None, {"own": True, "gone": True}, DEFER),
+    "own, gone": ("a.service", SERVICE, None, {"own": True, "removed": True}, DEFER),
     "own, untouched": ("a.service", SERVICE, SERVICE, {"own": True}, None),
     "never, changed": ("docker.service", SERVICE, f"{SERVICE}User=a\n", {}, DEFER),
     "never, stale": ("user@1000.service", SERVICE, SERVICE, {"stale": ("/x",)}, DEFER),
@@ -289,7 +289,7 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
                                        {}, DEFER),
     "socket of the list by Accept=": ("lxc.socket", SOCKET, f"{SOCKET}ListenFIFO=/a\nAccept=yes\n",
                                       {}, DEFER),
-    "socket of the list removed": ("dbus.socket", SOCKET, None, {"gone": True}, DEFER),
+    "socket of the list removed": ("dbus.socket", SOCKET, None, {"removed": True}, DEFER),
     # other kinds
     "timer": ("a.timer", TIMER, TIMER.replace("daily", "weekly"), {}, RESTART),
     "timer, ignorable": ("a.timer", TIMER, plus(TIMER, "Description=B"), {}, None),
@@ -418,7 +418,7 @@ _facts = st.builds(
     refuse_manual_stop=st.booleans(),
     old=st.none() | _files,
     new=st.none() | _files,
-    gone=st.booleans(),
+    removed=st.booleans(),
     stale=_paths,
     programs=_paths,
     configuration=_paths,
@@ -447,7 +447,7 @@ def test_decisions_keep_the_promises(facts: Facts):
         assert found.need in (DEFER, SKIP)
     if facts.name.endswith((".scope", ".slice")):
         assert found.need is not RESTART
-    if facts.gone:
+    if facts.removed:
         assert found.need not in (RESTART, RELOAD)
     if facts.override in (SKIP, DEFER) and not facts.own and facts.name != "init.scope":
         assert found.need is facts.override

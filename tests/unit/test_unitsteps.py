@@ -67,7 +67,7 @@ def test_those_of_those_go_along_too():
 def test_the_reason_names_the_unit_that_takes_it_along():
     steps = with_dependents([step("a.socket", RESTART)], ACTIVE)
     assert {s.unit: s.reason for s in steps if s.reason} == {
-        "s.service": "it goes with a.socket", "d.service": "it goes with a.socket"
+        "s.service": "together with a.socket", "d.service": "together with a.socket"
     }  # fmt: skip
 
 

@@ -1,6 +1,6 @@
-"""Starts a worker for a request, relays its events, answers its questions, returns its answer.
+"""Starts a worker for a request, shows its events, answers its questions, and returns its answer.
 
-Must not print: the caller passes a view (cli.render) that does.
+This module does not print. The caller passes a view (cli.render) that does.
 """
 
 from __future__ import annotations
@@ -19,14 +19,18 @@ from typing import Any, Protocol
 import apt_ostree
 from apt_ostree.errors import AptOstreeError, Cancelled
 from apt_ostree.model import events
-from apt_ostree.model.requests import Request
+from apt_ostree.model.request import Request
 
 _CANCELS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """How a verb ended: its result as a JSON object, and whether it takes effect with the next boot."""
+    """The answer of a worker.
+
+    result: the result of the verb, as a JSON object.
+    next_boot: whether it takes effect at the next boot.
+    """
 
     result: Mapping[str, Any]
     next_boot: bool
@@ -39,16 +43,20 @@ class View(Protocol):
         """Show one event."""
 
     def confirm(self, plan: events.PlanShown) -> bool:
-        """Ask whether to go ahead with a plan that has been shown."""
+        """Return whether the user agrees to a plan that was shown."""
 
 
 def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) -> Answer:
-    """Carry a request out in a worker and return its answer; raise the error it reported.
+    """Carry out a request in a worker and return its answer.
 
-    ask: whether `view` can ask the user; wait: whether to wait for another program that changes the system.
+    ask: whether `view` can ask the user.
+    wait: whether to wait for another program that changes the system.
+
+    Raises the error that the worker reported, Cancelled after a signal before that, and AptOstreeError if the
+    worker ended without an answer.
     """
     cancels: list[int] = []
-    # Before there is a worker: a cancel in between is remembered, and neither side goes on without the other.
+    # A signal that arrives before the worker is started is recorded, and passed on afterwards.
     before = {n: signal.signal(n, lambda number, _frame: cancels.append(number)) for n in _CANCELS}
 
     def pass_on(number: int, _frame: object) -> None:
@@ -72,26 +80,26 @@ def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) 
 
 
 def _start(descriptors: Sequence[int]) -> subprocess.Popen[str]:
-    """Start a worker, which gets these descriptors under the same numbers."""
+    """Start and return a worker, which inherits these descriptors."""
     return subprocess.Popen(
-        # -P: the caller's directory may be anybody's, and must not be searched for modules.
+        # -P: the current directory may belong to another user, and must not be searched for modules.
         [sys.executable, "-P", "-m", "apt_ostree.worker"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env=_environment(),
         pass_fds=descriptors,
-        # Ctrl-C reaches us alone, and we pass it on as a cancel. And no script gets the terminal.
+        # Ctrl-C reaches only this process, which passes it on as a cancel. No script gets the terminal.
         start_new_session=True,
     )
 
 
 def _environment() -> dict[str, str]:
-    """Return the worker's environment: the caller's, but for what would change which code it runs."""
-    kept = {
+    """Return the environment of the worker: the caller's, without variables that change the code it runs."""
+    variables = {
         k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_", "GI_", "GIO_", "BASH_"))
     }
-    return kept | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
+    return variables | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
 
 
 def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -> Answer:
@@ -118,7 +126,7 @@ def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -
 
 
 def _confirmed(view: View, plan: events.PlanShown) -> bool:
-    """Ask; a cancel is a no, and ends the reading of an answer."""
+    """Return the answer of the user; a signal means no, and ends the question."""
     before = {number: signal.signal(number, signal.default_int_handler) for number in _CANCELS}
     try:
         return view.confirm(plan)
@@ -131,11 +139,11 @@ def _confirmed(view: View, plan: events.PlanShown) -> bool:
 
 def _send(worker: subprocess.Popen[str], obj: Mapping[str, Any]) -> None:
     assert worker.stdin
-    with contextlib.suppress(BrokenPipeError):  # it has ended; its output, or its exit code, says why
+    with contextlib.suppress(BrokenPipeError):  # the worker has ended; its output or its exit code says why
         worker.stdin.write(json.dumps(obj) + "\n")
         worker.stdin.flush()
 
 
 def reboot() -> None:
-    """Ask systemd to reboot."""
+    """Reboot with systemctl."""
     subprocess.run(["systemctl", "reboot"], check=True)

@@ -1,6 +1,6 @@
-"""The command line's entry: finds the command's module, runs it, maps every error to an exit code.
+"""The entry point of the command line: imports and runs the command, and maps errors to exit codes.
 
-Each command lives in a module of `cli.commands` and is imported only when it is used.
+Each command is in a module of `cli.commands`, which is imported only if the command is used.
 """
 
 from __future__ import annotations
@@ -16,25 +16,29 @@ from apt_ostree.cli import render
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
 from apt_ostree.model.plan import RestartPolicy
 
-#: Command -> (module, attribute, one line of help). The help stands here so that `--help` imports nothing.
+#: Command -> (module, attribute, one line of help). The help is here so that `--help` imports no command.
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "install": ("apt_ostree.cli.commands.packages", "install", "Layer packages on the next deployment"),
-    "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Drop layered packages"),
+    "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Remove layered packages"),
     "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
     "confirm": ("apt_ostree.cli.commands.live", "confirm", "Keep a change made with --confirm-within"),
-    "history": ("apt_ostree.cli.commands.history", "history", "Show what was done to the running system"),
-    "recover": ("apt_ostree.cli.commands.live", "recover", "Finish or undo what was interrupted"),
+    "history": ("apt_ostree.cli.commands.history", "history", "Show the history of live changes"),
+    "recover": ("apt_ostree.cli.commands.live", "recover", "Undo an interrupted live change"),
     "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),
-    "cleanup": ("apt_ostree.cli.commands.deployments", "cleanup", "Remove deployments, leftovers, downloads"),
+    "cleanup": (
+        "apt_ostree.cli.commands.deployments",
+        "cleanup",
+        "Remove deployments and downloads",
+    ),
     "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
     "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
-    "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Keep named overlays of files"),
+    "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Manage named overlays of files"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
 }
 
-#: Further names, which help and completion do not list: rpm-ostree's.
+#: Other names of commands, as in rpm-ostree. Help and completion do not list them.
 ALIASES = {
     "update": "upgrade",
     "remove": "uninstall",
@@ -43,7 +47,7 @@ ALIASES = {
     "makecache": "refresh-md",
     "unlock": "usroverlay",
 }
-#: Commands that are not listed either.
+#: Commands that help and completion do not list.
 HIDDEN = {"ex": ("apt_ostree.cli.commands.experimental", "ex", "")}
 
 
@@ -55,18 +59,18 @@ class LazyGroup(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
-        """Import and return one command."""
-        found = {**COMMANDS, **HIDDEN}.get(ALIASES.get(name, name))
-        if found is None:
+        """Import and return the command of that name, or None if there is none."""
+        entry = {**COMMANDS, **HIDDEN}.get(ALIASES.get(name, name))
+        if entry is None:
             return None
-        module, attribute, _help = found
+        module, attribute, _help = entry
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command of a command line; a mistyped one gets a proposal."""
+        """Return the command of a command line; raise UsageError, with a proposal, if there is none."""
         name = args[0]
         if not ctx.resilient_parsing and not name.startswith("-") and self.get_command(ctx, name) is None:
             import difflib
@@ -85,18 +89,18 @@ class LazyGroup(click.Group):
 
 
 def _with_policy(args: list[str]) -> list[str]:
-    """Spell the value of a bare --restart-services out: click would take the next word for it, any word."""
+    """Add the value to a bare --restart-services, because click would use the next argument as its value."""
     end = args.index("--") if "--" in args else len(args)
     pairs = zip(args[:end], [*args[1:end], ""], strict=False)
-    bare = [word == "--restart-services" and after not in [*RestartPolicy] for word, after in pairs]
-    spelled = f"--restart-services={RestartPolicy.NEEDED}"
-    return [spelled if is_bare else word for word, is_bare in zip(args, bare, strict=False)] + args[end:]
+    bare = [option == "--restart-services" and value not in [*RestartPolicy] for option, value in pairs]
+    full = f"--restart-services={RestartPolicy.NEEDED}"
+    return [full if is_bare else arg for arg, is_bare in zip(args, bare, strict=False)] + args[end:]
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="apt-ostree")
 def apt_ostree() -> None:
-    """Image-based Debian with atomic, explained and undoable live updates."""
+    """Image-based Debian with atomic live updates that can be undone."""
 
 
 def main() -> None:
@@ -104,30 +108,31 @@ def main() -> None:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader (`head`) has seen enough; nothing is left to be flushed at exit
+    except BrokenPipeError:  # the reader (`head`) has exited; prevent a flush of stdout at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
 
 
 def run(argv: list[str]) -> int:
-    """Run one command line; return the exit code."""
+    """Run one command line; return the exit code. Raises BrokenPipeError if the reader has exited."""
+    as_json = "--json" in argv
     try:
         code = apt_ostree.main(args=argv, prog_name="apt-ostree", standalone_mode=False)
     except click.exceptions.Abort:
-        return render.error(Cancelled("cancelled; nothing was changed"))
+        return render.error(Cancelled("cancelled; nothing was changed"), as_json=as_json)
     except click.ClickException as error:
         hint = "see 'apt-ostree --help'"
         if isinstance(error, click.UsageError) and error.ctx:
             hint = f"see '{error.ctx.command_path} --help'"
-        return render.error(UsageError(error.format_message(), hint=hint))
+        return render.error(UsageError(error.format_message(), hint=hint), as_json=as_json)
     except AptOstreeError as error:
-        return render.error(error, verbose=None)
+        return render.error(error, verbose=None, as_json=as_json)
     except BrokenPipeError:
         raise
     except OSError as error:
         reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
-        return render.error(ExternalFailure(f"the system refused an operation: {reason}"))
+        return render.error(ExternalFailure(f"the system refused an operation: {reason}"), as_json=as_json)
     return code if isinstance(code, int) else 0
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how a request is made of them and carried out."""
+"""Options that several commands share, and functions that carry out requests and queries."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,8 +15,11 @@ from apt_ostree.cli import render
 from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.requests import DeployOptions, LiveOptions, Request
+from apt_ostree.model.request import Request
 from apt_ostree.model.sizes import read_size
+
+if TYPE_CHECKING:  # what reads, such as `status`, is not to wait for all requests to be imported
+    from apt_ostree.model.requests import DeployOptions, LiveOptions
 
 Command = Callable[..., Any]
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -28,13 +31,14 @@ class Span(click.ParamType):
     name = "time"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Return the seconds."""
+        """Return the seconds; raise click.BadParameter for another text."""
         if isinstance(value, float):
             return value
         text = str(value).replace(" ", "")
         parts = re.findall(r"(\d+)([a-z]*)", text)
-        known = all(unit in _SECONDS or not unit for _number, unit in parts)
-        if not known or "".join(n + u for n, u in parts) != text or not any(int(n) for n, _unit in parts):
+        has_valid_units = all(unit in _SECONDS or not unit for _number, unit in parts)
+        is_complete = "".join(n + u for n, u in parts) == text
+        if not (has_valid_units and is_complete and any(int(n) for n, _unit in parts)):
             self.fail(f"{value!r} is not a span of time such as 90s, 10m or 1h30m", param, ctx)
         return float(sum(int(number) * _SECONDS.get(unit, 1) for number, unit in parts))
 
@@ -45,7 +49,7 @@ class Size(click.ParamType):
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return the bytes."""
+        """Return the bytes; raise click.BadParameter for another text."""
         try:
             return value if isinstance(value, int) else read_size(str(value))
         except ValueError as error:
@@ -56,41 +60,43 @@ json_document = click.option("--json", "as_json", is_flag=True, help="Print the 
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
 _OUTPUT = (
     json_document,
-    click.option("--events", is_flag=True, help="Print what happens and the result as JSON lines."),
+    click.option("--events", is_flag=True, help="Print events and the result as JSON lines."),
     click.option(
         "--progress-fd",
         type=click.IntRange(0),
         metavar="FD",
-        help="Write what happens as JSON lines to this file descriptor.",
+        help="Write events and the result as JSON lines to this file descriptor.",
     ),
     quiet,
 )
 
 
 def output(command: Command) -> Command:
-    """Add the options about what a verb prints."""
+    """Return the command with the options for the output of a verb."""
     for option in reversed(_OUTPUT):
         command = option(command)
     return command
 
 
 dry_run = click.option("-n", "--dry-run", is_flag=True, help="Show what would be done and change nothing.")
-assume_yes = click.option("-y", "--assumeyes", is_flag=True, help="Go ahead without asking.")
+assume_yes = click.option("-y", "--assumeyes", is_flag=True, help="Do not ask for confirmation.")
 reboot = click.option("-r", "--reboot", is_flag=True, help="Reboot when the deployment is ready.")
-cache_only = click.option("-C", "--cache-only", is_flag=True, help="Use the package lists that are here.")
-download_only = click.option("--download-only", is_flag=True, help="Download the packages and stop.")
-idempotent = click.option("--idempotent", is_flag=True, help="Accept what is already as asked.")
-unchanged_exit_77 = click.option("--unchanged-exit-77", is_flag=True, help="Exit 77 when nothing changed.")
+cache_only = click.option(
+    "-C", "--cache-only", is_flag=True, help="Use only cached package lists and archives."
+)
+download_only = click.option("--download-only", is_flag=True, help="Only download the packages.")
+idempotent = click.option("--idempotent", is_flag=True, help="Succeed if nothing has to be changed.")
+unchanged_exit_77 = click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing changed.")
 apply_live = click.option("-A", "--apply-live", is_flag=True, help="Apply the result to the running system.")
 allow_replacement = click.option(
-    "--allow-replacement", is_flag=True, help="Replace or remove running packages, too."
+    "--allow-replacement", is_flag=True, help="Allow running packages to be replaced or removed."
 )
 
 force = click.option(
-    "--force", is_flag=True, help="Take every risk of a live change that may be taken; the plan names them."
+    "--force", is_flag=True, help="Accept all risks of a live change that can be accepted; see the plan."
 )
 verbose = click.option(
-    "-v", "--verbose", is_flag=True, help="Show all evidence in the plan, and all of an error."
+    "-v", "--verbose", is_flag=True, help="Show all files and processes in the plan, and all of an error."
 )
 restart_services = click.option(
     "--restart-services",
@@ -99,7 +105,7 @@ restart_services = click.option(
     default="none",
     show_default=True,
     type=click.Choice(["none", "needed", "all"]),
-    help="Restart and reload what the change affects; 'all': also what would see the old /usr for ever.",
+    help="Restart and reload affected units; 'all': also units that would keep using the old /usr.",
 )
 confirm_within = click.option(
     "--confirm-within",
@@ -108,9 +114,7 @@ confirm_within = click.option(
     help="Undo the change after TIME (such as 10m) unless 'apt-ostree confirm' is run.",
 )
 
-no_wait = click.option(
-    "--no-wait", is_flag=True, help="Fail at once when another program is changing the system."
-)
+no_wait = click.option("--no-wait", is_flag=True, help="Fail if another program is changing the system.")
 
 _DEPLOY = (
     no_wait,
@@ -130,14 +134,16 @@ _DEPLOY = (
 
 
 def deploy(command: Command) -> Command:
-    """Add the options of every verb that makes a deployment."""
+    """Return the command with the options of all verbs that make a deployment."""
     for option in reversed(_DEPLOY):
         command = option(command)
     return command
 
 
 def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> DeployOptions:
-    """Return how a deployment is to be made; UsageError for options that exclude each other."""
+    """Return the options of a deployment; raise click.UsageError for options that exclude each other."""
+    from apt_ostree.model.requests import DeployOptions, LiveOptions
+
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
     live = live_options(given, allow_replacement=allow_replacement)
@@ -152,7 +158,9 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
 
 
 def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -> LiveOptions:
-    """Return how a live change is to be made."""
+    """Return the options of a live change."""
+    from apt_ostree.model.requests import LiveOptions
+
     return LiveOptions(
         restart_services=RestartPolicy(given["restart_services"]),
         confirm_within=given["confirm_within"],
@@ -162,7 +170,7 @@ def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -
 
 
 def can_ask(given: Mapping[str, Any]) -> bool:
-    """Tell whether to ask before acting: a person is there, and has not answered beforehand."""
+    """Return whether to ask for confirmation: stdin is a terminal, and no option answers beforehand."""
     silent = given["assumeyes"] or given["dry_run"] or given["as_json"] or given["events"]
     return not silent and sys.stdin.isatty()
 
@@ -175,12 +183,13 @@ def run_verb(
     show: Callable[[Mapping[str, Any]], None] | None = None,
     then: Callable[[Mapping[str, Any]], None] | None = None,
 ) -> int:
-    """Carry a request out, show how it goes, and return the exit code.
+    """Carry out a request, show its events, and return the exit code.
 
-    ask: whether to ask the user before acting; show: prints a result as text; without it, what was reported
-    on the way says enough; then: what else is done with a result.
+    ask: whether to ask the user for confirmation.
+    show: prints the result as text; None: the events are enough.
+    then: called with the result after a success.
     """
-    from apt_ostree.cli import client  # `status` needs these options and starts no worker
+    from apt_ostree.cli import client  # not at the top: `status` starts no worker
 
     view = render.view(
         as_json=given["as_json"],
@@ -208,14 +217,14 @@ def run_verb(
 
 
 def answer(query: Request) -> Any:
-    """Answer a query in this process."""
+    """Answer a query in this process; return its answer and raise its errors."""
     from apt_ostree.core import queries
 
     return queries.answer(query)
 
 
 def completions(query: Request, incomplete: str) -> list[str]:
-    """Return the names of a query's answer that begin so; none where it cannot be answered."""
+    """Return the names of a query's answer with this prefix; none if the query fails."""
     try:
         return [name for name in answer(query) if name.startswith(incomplete)]
     except AptOstreeError:
@@ -224,7 +233,7 @@ def completions(query: Request, incomplete: str) -> list[str]:
 
 @contextmanager
 def open_files(paths: Iterable[str]) -> Iterator[tuple[OpenFile, ...]]:
-    """Open files with the caller's rights, to be passed with a request."""
+    """Open files with the caller's rights and yield them for a request; raise UsageError if one fails."""
     from apt_ostree.system import openfiles
 
     with ExitStack() as stack:
@@ -232,13 +241,13 @@ def open_files(paths: Iterable[str]) -> Iterator[tuple[OpenFile, ...]]:
 
 
 def split_packages(packages: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Separate the names of packages from the paths of .deb files."""
+    """Return the names of packages, and the paths of .deb files."""
     names = tuple(package for package in packages if not package.endswith(".deb"))
     return names, tuple(package for package in packages if package.endswith(".deb"))
 
 
 def package_names(given: Iterable[str], option: str) -> tuple[str, ...]:
-    """Return the names of a list that may be given in parts; one without names would select everything."""
+    """Return the names of a repeatable comma-separated list; raise click.UsageError if one is empty."""
     names = [name.strip() for part in given for name in part.split(",")]
     if not all(names):
         raise click.UsageError(f"{option} names no package")

@@ -1,4 +1,4 @@
-"""Turns a plan (a JSON object of a known kind) into lines of text. Pure; `render` prints them."""
+"""Turns a plan (a JSON object) into lines of text, without side effects. `render` prints them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OWNERS = 4
 
 
 def lines(kind: str, plan: Mapping[str, Any], *, verbose: bool = False) -> Iterator[str]:
-    """Yield the lines of a plan; verbose: with all evidence."""
+    """Yield the lines of a plan; verbose: with all files and processes."""
     return _live(plan, verbose=verbose) if kind == "live" else _RENDERERS[kind](plan)
 
 
@@ -76,22 +76,23 @@ def package_lines(packages: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _unit_lines(steps: Sequence[Mapping[str, Any]], *, verbose: bool) -> Iterator[str]:
-    """Yield the units on which the run acts, then those it only names, each with its reason."""
+    """Yield the units on which the change acts, then those that it only lists, each with its reason."""
     yield from _rows("Units", [_unit_line(step, verbose=verbose) for step in steps if step["acts"]])
     named = [step for step in steps if not step["acts"]]
-    wanting = [step for step in named if step["action"] in _WANTING]
+    advised = [step for step in named if step["action"] in _ADVISED]
     refreshed = [_unit_line(step, verbose=verbose) for step in named if step["action"] == "refresh view"]
-    rest = [step for step in named if step["action"] not in (*_WANTING, "refresh view")]
+    others = [step for step in named if step["action"] not in (*_ADVISED, "refresh view")]
     yield from _rows(
-        "Not done without --restart-services", [_unit_line(step, verbose=verbose) for step in wanting]
+        "Not done without --restart-services", [_unit_line(step, verbose=verbose) for step in advised]
     )
     yield from _rows("Not done without --restart-services=all", refreshed)
-    yield from _rows("Left alone", [_unit_line(step, verbose=verbose) for step in rest])
+    yield from _rows("Left alone", [_unit_line(step, verbose=verbose) for step in others])
 
 
-_WANTING = ("restart", "reload", "reexec", "stop", "start")
+#: Actions of units that --restart-services would act on.
+_ADVISED = ("restart", "reload", "reexec", "stop", "start")
 _IMPACTS = {
-    "process": "programs go on with new code or configuration without a restart",
+    "process": "programs use new code or configuration without a restart",
     "service": "services are started, stopped or restarted until nothing old runs",
     "session": "sessions have to end until nothing old runs",
     "reboot": "a part takes effect with a reboot only",
@@ -99,17 +100,17 @@ _IMPACTS = {
 
 
 def _unit_line(step: Mapping[str, Any], *, verbose: bool) -> str:
-    what = _some(step["evidence"], None if verbose else 2)
-    who = _some(step["processes"], None if verbose else 4)
-    reason = f"{step['reason']}: {what}" if what else step["reason"]
+    evidence = _some(step["evidence"], None if verbose else 2)
+    processes = _some(step["processes"], None if verbose else 4)
+    reason = f"{step['reason']}: {evidence}" if evidence else step["reason"]
     clients = step.get("clients", 0)  # older records do not have it
     using = f", {count(clients, 'client')} connected" if clients else ""
-    return f"{step['action']} {step['unit']} ({reason}){f' [{who}]' if who else ''}{using}"
+    return f"{step['action']} {step['unit']} ({reason}){f' [{processes}]' if processes else ''}{using}"
 
 
-def _some(words: Sequence[str], most: int | None) -> str:
-    more = f" and {len(words) - most} more" if most and len(words) > most else ""
-    return ", ".join(words[:most]) + more
+def _some(items: Sequence[str], most: int | None) -> str:
+    more = f" and {len(items) - most} more" if most and len(items) > most else ""
+    return ", ".join(items[:most]) + more
 
 
 def _deployments(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -118,12 +119,12 @@ def _deployments(plan: Mapping[str, Any]) -> Iterator[str]:
     yield from _rows("Kept", [f"{row['id']} ({row['reason']})" for row in plan["kept"]])
 
 
-def matches(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the lines of a search's result, grouped as rpm-ostree does."""
-    if not found:
+def matches(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield the lines of a search's result, grouped as in rpm-ostree."""
+    if not rows:
         yield "No matches found."
     group = None
-    for row in found:
+    for row in rows:
         if row["group"] != group:
             group = row["group"]
             yield f"===== {group.title()} Matched ====="

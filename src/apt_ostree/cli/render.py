@@ -1,6 +1,6 @@
-"""The only place that prints: results to stdout, progress and errors to stderr.
+"""Prints: results to stdout, progress and errors to stderr. No other module of the project prints.
 
-Plain lines everywhere; on a terminal the current step's progress is redrawn in place.
+The output consists of plain lines. On a terminal, the progress of the current task is redrawn in place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from apt_ostree.model import events
 
 
 class TextView:
-    """Shows a transaction's events as lines; asks on the terminal."""
+    """Prints the events of a transaction as lines, and asks on the terminal."""
 
     is_text = True
 
@@ -46,15 +46,15 @@ class TextView:
                 self._draw(title, done, total)
 
     def confirm(self, _plan: events.PlanShown) -> bool:
-        """Ask on the terminal; no terminal means no."""
+        """Ask on the terminal; return False without a terminal."""
         if not sys.stdin.isatty():
-            self._line("not confirmed: no terminal to ask on (use --assumeyes)")
+            self._line("not confirmed: there is no terminal (use --assumeyes)")
             return False
         print("Proceed? [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
     def end(self, _result: Mapping[str, Any]) -> None:
-        """Print the result: what was shown on the way says it, or the command does."""
+        """Print nothing: the events were printed, and the command prints the result."""
 
     def fail(self, failure: AptOstreeError) -> int:
         """Print a failure and return the exit code."""
@@ -87,7 +87,7 @@ class TextView:
 
 
 class JsonView:
-    """Prints one JSON document: the result, or the error. Warnings go to stderr."""
+    """Prints one JSON document: the result or the error. Prints warnings to stderr."""
 
     is_text = False
 
@@ -98,7 +98,7 @@ class JsonView:
                 warning(text)
 
     def confirm(self, _plan: events.PlanShown) -> bool:
-        """A program that wants to go ahead says so beforehand, with --assumeyes."""
+        """Return False: a program agrees beforehand, with --assumeyes."""
         return False
 
     def end(self, result: Mapping[str, Any]) -> None:
@@ -111,7 +111,7 @@ class JsonView:
 
 
 class EventsView(JsonView):
-    """Prints every event as a JSON line, and last the result or the error."""
+    """Prints every event as a JSON line, then the result or the error."""
 
     def show(self, event: events.Event) -> None:
         """Print one event."""
@@ -128,7 +128,7 @@ class EventsView(JsonView):
 
 
 class TeeView:
-    """Shows events in another view, and writes them with the end as JSON lines to a file descriptor."""
+    """Passes events to another view, and writes them and the result as JSON lines to a file descriptor."""
 
     def __init__(self, view: TextView | JsonView, descriptor: int) -> None:
         self._view = view
@@ -141,7 +141,7 @@ class TeeView:
         self._view.show(event)
 
     def confirm(self, plan: events.PlanShown) -> bool:
-        """Ask in the other view."""
+        """Return the answer of the other view."""
         return self._view.confirm(plan)
 
     def end(self, result: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ class TeeView:
         return self._view.fail(failure)
 
     def _write(self, obj: Mapping[str, Any]) -> None:
-        with contextlib.suppress(BrokenPipeError):  # a reader that has seen enough must not end us
+        with contextlib.suppress(BrokenPipeError):  # the reader may have exited
             _json_line(self._stream, obj)
 
 
@@ -167,7 +167,7 @@ def view(
     quiet: bool = False,
     verbose: bool | None = False,
 ) -> TextView | JsonView | TeeView:
-    """Return the view that the command line asked for."""
+    """Return the view that the options select; raise UsageError for options that exclude each other."""
     if as_json and events:
         raise UsageError("--json and --events exclude each other")
     plain = EventsView() if events else JsonView() if as_json else TextView(quiet=quiet, verbose=verbose)
@@ -201,7 +201,7 @@ def warning(text: str) -> None:
 
 
 def bullet() -> str:
-    """Return rpm-ostree's mark of the booted deployment, or a plain one where it cannot be shown."""
+    """Return rpm-ostree's mark of the booted deployment, or an asterisk if it cannot be encoded."""
     try:
         "●".encode(sys.stdout.encoding)
     except UnicodeEncodeError:
@@ -210,9 +210,9 @@ def bullet() -> str:
 
 
 def error(failure: AptOstreeError, *, as_json: bool = False, verbose: bool | None = False) -> int:
-    """Print a failure and return the command's exit code.
+    """Print a failure and return the exit code of the command.
 
-    verbose: print what matters to developers only, too; None when the command has no such option.
+    verbose: whether to print the lines for developers, too; None if the command has no such option.
     """
     if as_json:
         result_json(failure.to_json())
@@ -229,7 +229,7 @@ def error(failure: AptOstreeError, *, as_json: bool = False, verbose: bool | Non
 
 
 def table(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield the lines of a table, its columns as wide as they need to be."""
+    """Yield the lines of a table with aligned columns."""
     widths = [max(len(row[i]) for row in (heading, *rows)) for i in range(len(heading))]
     for row in (heading, *rows):
-        yield "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip()
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,4 +1,4 @@
-"""Turns a status into lines of text, in rpm-ostree's manner. Pure; `render` prints them."""
+"""Turns a status into lines of text, as rpm-ostree does, without side effects. `render` prints them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
 
-#: Names that a line lists before it only counts the rest.
+#: The number of names that a line lists; further names are counted.
 _NAMES = 8
 
 Row = tuple[str, str]
@@ -28,13 +28,13 @@ def lines(status: Status, *, verbose: bool = False, bullet: str = "●") -> Iter
 def brief(status: Status, *, bullet: str = "●") -> Iterator[str]:
     """Yield one line for each deployment."""
     for entry in status.deployments:
-        words = (
+        fields = (
             bullet if entry.deployment.booted else " ",
             _origin(entry),
             entry.commit.version,
             entry.commit.checksum[:12],
         )
-        yield " ".join(filter(None, words))
+        yield " ".join(filter(None, fields))
 
 
 def _rows(entry: DeploymentStatus, *, busy: bool, verbose: bool) -> Iterator[Row]:
@@ -99,23 +99,23 @@ def _live(live: Live, *, busy: bool, verbose: bool) -> Iterator[Row]:
 
 
 def _diff(diff: PackageDiff, *, verbose: bool) -> str:
-    """Write counts with names: "1 added (htop), 2 changed (bash, dash)"."""
+    """Return counts with names: "1 added (htop), 2 changed (bash, dash)"."""
     groups = (
         ("added", [p.label if verbose else p.name for p in diff.added]),
         ("removed", [p.label if verbose else p.name for p in diff.removed]),
         ("changed", [f"{c.name} {c.old} -> {c.new}" if verbose else c.name for c in diff.changed]),
     )
-    words = (
+    counts = (
         f"{len(names)} {what} ({', '.join(names if verbose else _shortened(names))})"
         for what, names in groups
         if names
     )
-    return ", ".join(words) or "no packages"
+    return ", ".join(counts) or "no packages"
 
 
 def _shortened(names: Sequence[str]) -> list[str]:
-    rest = len(names) - _NAMES
-    return [*names[:_NAMES], f"{rest} more"] if rest > 0 else list(names)
+    more = len(names) - _NAMES
+    return [*names[:_NAMES], f"{more} more"] if more > 0 else list(names)
 
 
 def _origin(entry: DeploymentStatus) -> str:
@@ -127,8 +127,8 @@ def _time(commit: Commit) -> str:
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:
-    """Yield KEY: VALUE lines, the keys aligned to the right as rpm-ostree does."""
-    found = list(rows)
-    width = max((len(key) for key, _value in found), default=0) + 2
-    for key, value in found:
+    """Yield KEY: VALUE lines, with right-aligned keys as in rpm-ostree."""
+    pairs = list(rows)
+    width = max((len(key) for key, _value in pairs), default=0) + 2
+    for key, value in pairs:
         yield f"{key:>{max(width, 25)}}: {value}"

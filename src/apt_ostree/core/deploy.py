@@ -31,10 +31,10 @@ class Recipe:
     """How a commit is built on that of a target.
 
     base: the commit that the packages are layered on.
-    install: the requested packages, see system.apt.resolver.Wanted.
+    install: the requested packages, see system.apt.resolver.PackageGoal.
     local: packages that were given as files.
     upgrade: whether all other packages are upgraded, too.
-    keep: names and versions in use, see system.apt.resolver.Wanted.
+    keep: names and versions in use, see system.apt.resolver.PackageGoal.
     """
 
     base: str
@@ -93,11 +93,11 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     recipe = target.recipe
     if recipe is None:
         return None
-    from apt_ostree.system.apt.resolver import Wanted
+    from apt_ostree.system.apt.resolver import PackageGoal
 
     sources = Sources(recipe.local, refresh=recipe.upgrade, cache_only=options.cache_only)
     with layering.opened(tx, target.commit, sources) as session:
-        requests = Wanted((*recipe.install, *session.exact), recipe.upgrade, dict(recipe.keep))
+        requests = PackageGoal((*recipe.install, *session.exact), recipe.upgrade, dict(recipe.keep))
         return layering.install(
             session,
             requests,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apt_ostree.model.queries import read_query
-from apt_ostree.model.requests import Request
+from apt_ostree.model.request import Request
 
 #: Query -> "module:function" in core; the function takes the query and returns a value.
 QUERIES: Mapping[str, str] = {

@@ -77,8 +77,8 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
     if not statedb.is_readable():
         return _live_by_mount(repo, booted)
     with statedb.read_only() as db:
-        here = statedb.boot_id()
-        generations = [g for g in db.generations() if g.boot_id == here] if db else []
+        this_boot = statedb.boot_id()
+        generations = [g for g in db.generations() if g.boot_id == this_boot] if db else []
     if not generations:
         return None
     records = live_records(generations)

@@ -181,6 +181,7 @@ class Transaction:
         with self.sysroot.unlocked():
             self.report(replace(plan, confirm=True))
             agreed = self._ask()
+        self.__dict__.pop("records", None)  # another program may have made the database meanwhile
         self.reread()
         if not agreed:
             raise Cancelled("not confirmed; nothing was changed")

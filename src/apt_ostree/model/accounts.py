@@ -1,4 +1,4 @@
-"""Users and groups of a tree as sysusers.d lines: a system whose own /etc/passwd wins still gets them.
+"""Users and groups of a tree as sysusers.d lines, for systems that keep their own /etc/passwd.
 
 Pure text in, text out (passwd(5), group(5), shadow(5), sysusers.d(5)).
 """
@@ -9,16 +9,16 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-#: What describes accounts below /etc; programs write them, and nothing else may be merged into them.
+#: The account files in /etc; only programs such as useradd write them, and no merge may change them.
 FILES = ("passwd", "group", "shadow", "gshadow")
-#: What systemd-sysusers(8) writes there: each with a backup beside it.
+#: The files that systemd-sysusers(8) writes there: each with its backup.
 WRITTEN = tuple(f"{name}{end}" for name in FILES for end in ("", "-"))
 #: Ids that accounts may use in namespaces (subuid(5)).
 SUBORDINATE_IDS = ("subuid", "subgid")
-#: Ids given to people (adduser(8)); they are no part of a system and never described.
+#: Ids of ordinary users (adduser(8)); they do not belong to a tree and are never described.
 PEOPLE = range(1000, 60000)
 _HEADER = "# Users and groups of this tree, with their ids. Written by apt-ostree; not to be edited.\n"
-#: A password field that nobody can log in with.
+#: A password field that permits no login.
 _LOCKED = re.compile(r"[*!]*")
 
 
@@ -44,7 +44,7 @@ class Group:
 
 
 def parse_passwd(text: str) -> tuple[User, ...]:
-    """Return the users of passwd(5) text; broken lines are passed over, as libc does."""
+    """Return the users of passwd(5) text; invalid lines are skipped, as libc does."""
     rows = (line.split(":") for line in text.splitlines())
     return tuple(
         User(row[0], int(row[2]), int(row[3]), row[4], row[5], row[6])
@@ -54,7 +54,7 @@ def parse_passwd(text: str) -> tuple[User, ...]:
 
 
 def parse_group(text: str) -> tuple[Group, ...]:
-    """Return the groups of group(5) text; broken lines are passed over, as libc does."""
+    """Return the groups of group(5) text; invalid lines are skipped, as libc does."""
     rows = (line.split(":") for line in text.splitlines())
     return tuple(
         Group(row[0], int(row[2]), tuple(name for name in row[3].split(",") if name))
@@ -63,20 +63,22 @@ def parse_group(text: str) -> tuple[Group, ...]:
     )
 
 
-def sysusers(users: Iterable[User], groups: Iterable[Group], *, known: frozenset[str] = frozenset()) -> str:
+def sysusers(
+    users: Iterable[User], groups: Iterable[Group], *, existing: frozenset[str] = frozenset()
+) -> str:
     """Return sysusers.d text that makes the system's users and groups with exactly these ids.
 
-    known: lines that other sysusers.d files hold already, in the form of `pinned`; they are left out.
+    existing: lines of other sysusers.d files, in the form of `pinned`; they are left out.
     """
     group_lines, member_lines = [], []
     for group in sorted(groups, key=lambda group: (group.gid, group.name)):
         if group.gid in PEOPLE:
             continue
-        if f"g {group.name} {group.gid}" not in known:
+        if f"g {group.name} {group.gid}" not in existing:
             group_lines.append(f"g {group.name} {group.gid}")
         member_lines += [f"m {member} {group.name}" for member in group.members]
     system_users = [user for user in users if user.uid not in PEOPLE]
-    new_users = [user for user in system_users if f"u {user.name} {user.uid}" not in known]
+    new_users = [user for user in system_users if f"u {user.name} {user.uid}" not in existing]
     user_lines = [_user_line(user) for user in sorted(new_users, key=lambda user: (user.uid, user.name))]
     names = {user.name for user in system_users}
     members = sorted(line for line in member_lines if line.split()[1] in names)
@@ -84,25 +86,25 @@ def sysusers(users: Iterable[User], groups: Iterable[Group], *, known: frozenset
 
 
 def pinned(text: str) -> frozenset[str]:
-    """Return what sysusers.d text fixes to a number: "u NAME UID" and "g NAME GID" (both, for a user)."""
-    found = set()
+    """Return the entries with numeric ids: "u NAME UID" and "g NAME GID"; a user has both."""
+    entries = set()
     for line in text.splitlines():
-        words = line.split()
-        if len(words) < 3 or words[0] not in {"u", "u!", "g"}:
+        fields = line.split()
+        if len(fields) < 3 or fields[0] not in {"u", "u!", "g"}:
             continue
-        uid, _, gid = words[2].partition(":")
+        uid, _, gid = fields[2].partition(":")
         if not uid.isdecimal():
             continue
-        found.add(f"{words[0][0]} {words[1]} {uid}")
-        if words[0] != "g" and not gid:
-            found.add(f"g {words[1]} {uid}")
-    return frozenset(found)
+        entries.add(f"{fields[0][0]} {fields[1]} {uid}")
+        if fields[0] != "g" and not gid:
+            entries.add(f"g {fields[1]} {uid}")
+    return frozenset(entries)
 
 
 def without_change_dates(shadow: str) -> str:
     """Return shadow(5) text without the day of the last change for accounts that have no password.
 
-    The day is that of the build, so two builds would differ; ageing means nothing where nobody logs in.
+    It is the day of the build, so that two builds would differ; without a login, passwords do not expire.
     """
     lines = []
     for line in shadow.splitlines():
@@ -130,15 +132,15 @@ def names(text: str) -> frozenset[str]:
     return frozenset(line.partition(":")[0] for line in text.splitlines() if line)
 
 
-def without_names(text: str, gone: frozenset[str]) -> str:
+def without_names(text: str, removed: frozenset[str]) -> str:
     """Return an account file without these names."""
-    return "".join(line for line in text.splitlines(keepends=True) if line.partition(":")[0] not in gone)
+    return "".join(line for line in text.splitlines(keepends=True) if line.partition(":")[0] not in removed)
 
 
 def changed_since(current: str, before: str, after: str) -> frozenset[str]:
     """Return the names that were added between `before` and `after` and have another line now.
 
-    One that is gone is not among them: an undo that was interrupted had come to this file already.
+    Names without a line now are not included: an interrupted undo has removed them already.
     """
     added = frozenset(after.splitlines()) - frozenset(before.splitlines())
     new = (names(after) - names(before)) & names(current)

@@ -1,4 +1,4 @@
-"""Who asks for a change, as the kernel and systemd tell it."""
+"""The caller of a command, as identified by the kernel and systemd."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from dataclasses import dataclass
 class Caller:
     """A caller.
 
-    uid: whose rights the worker has; login_uid: who logged in, also behind sudo (pam_loginuid(8)), None where
-    nobody did; user: that user's name, or number; unit: the unit of systemd that the worker runs in.
+    uid: of the worker.
+    login_uid: of the user who logged in, unchanged by sudo (pam_loginuid(8)); None without a login.
+    user: name, or else number, of login_uid or uid.
+    unit: the systemd unit that the worker runs in.
     """
 
     uid: int

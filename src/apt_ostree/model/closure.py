@@ -1,6 +1,6 @@
-"""What has to come along when some packages change to their versions in another consistent set.
+"""The further packages that must change when some change to their versions in another consistent set.
 
-Pure: packages with their relations in, packages and reasons out. How versions compare is told by the caller.
+Pure: packages with their relations in, packages and reasons out. The caller compares versions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ Satisfies = Callable[[str, str, str], bool]
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A package that another one speaks of; operator and version are empty when any version will do."""
+    """A relation to a package.
+
+    operator, version: empty if any version satisfies it.
+    """
 
     name: str
     operator: str = ""
@@ -29,10 +32,11 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A package with what it says of others.
+    """A package with its relations.
 
-    depends: groups of alternatives; conflicts: what it conflicts with or breaks; provides: virtual packages
-    with their versions, which may be empty.
+    depends: groups of alternatives.
+    conflicts: Conflicts and Breaks.
+    provides: (virtual package, version or empty).
     """
 
     package: Package
@@ -42,7 +46,7 @@ class Member:
 
     @property
     def key(self) -> Key:
-        """Return what identifies it in a set."""
+        """Return the key of the package in a set."""
         return self.package.name, self.package.architecture
 
 
@@ -51,7 +55,7 @@ Members = Mapping[Key, Member]
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A package that comes along, in its new version, and why."""
+    """A further package that must change, in its new version, and the reason."""
 
     package: Package
     reason: str
@@ -59,7 +63,12 @@ class Pulled:
 
 @dataclass(frozen=True, slots=True)
 class Closure:
-    """All that has to change. blocked: reasons why that must not be."""
+    """The packages that have to change.
+
+    chosen: the selected packages.
+    pulled: further packages that these need.
+    blocked: reasons why the change is not possible.
+    """
 
     chosen: tuple[Package, ...] = ()
     pulled: tuple[Pulled, ...] = ()
@@ -68,7 +77,10 @@ class Closure:
 
 @dataclass(frozen=True, slots=True)
 class _Problem:
-    """A group of alternatives that nothing satisfies, or a relation that `other` must not satisfy."""
+    """An unsatisfied relation.
+
+    group: alternatives that no member satisfies, or a relation that `other` must not satisfy.
+    """
 
     member: Member
     group: tuple[Relation, ...]
@@ -82,36 +94,36 @@ class _Problem:
 
 @dataclass
 class _Mix:
-    """The shown set, of which some members have been replaced by the target's."""
+    """A set of packages, in which members are replaced by those of another set."""
 
     satisfies: Satisfies
     members: dict[Key, Member] = field(default_factory=dict)
     _by_name: dict[str, dict[Key, Member]] = field(default_factory=dict)
 
     def put(self, member: Member) -> None:
-        """Add a member, or replace the one of its name; `all` stands for any other architecture."""
+        """Add a member, or replace that of its name and architecture; `all` equals every architecture."""
         name, architecture = member.key
-        for key, known in list(self._by_name.get(name, {}).items()):
+        for key, present in list(self._by_name.get(name, {}).items()):
             if key == member.key or (key[0] == name and "all" in (key[1], architecture)):
                 del self.members[key]
-                for provided in _names(known):
+                for provided in _names(present):
                     del self._by_name[provided][key]
         self.members[member.key] = member
         for provided in _names(member):
             self._by_name.setdefault(provided, {})[member.key] = member
 
     def matching(self, relation: Relation) -> list[Member]:
-        """Return the members that a relation speaks of."""
-        found = self._by_name.get(relation.name, {}).values()
-        return [member for member in found if _matches(member, relation, self.satisfies)]
+        """Return the members that match a relation."""
+        candidates = self._by_name.get(relation.name, {}).values()
+        return [member for member in candidates if _matches(member, relation, self.satisfies)]
 
     def of_name(self, key: Key) -> Member | None:
-        """Return the member of that name and architecture, else one that took its place."""
+        """Return the member of that name and architecture, or one of that name that has replaced it."""
         others = (member for other, member in self._by_name.get(key[0], {}).items() if other[0] == key[0])
         return self.members.get(key) or next(others, None)
 
     def problems(self) -> Iterator[_Problem]:
-        """Yield what is wrong with the set."""
+        """Yield the unsatisfied relations of the set."""
         for member in self.members.values():
             for group in member.depends:
                 if not any(self.matching(relation) for relation in group):
@@ -122,7 +134,7 @@ class _Mix:
                         yield _Problem(member, (relation,), other)
 
     def still_has(self, problem: _Problem) -> bool:
-        """Tell whether a problem was not solved along with another one."""
+        """Return whether a problem still exists."""
         if self.members.get(problem.member.key) is not problem.member:
             return False
         if problem.other:
@@ -133,11 +145,15 @@ class _Mix:
 def close(
     shown: Members, target: Members, chosen: frozenset[str], *, excluded: frozenset[str], satisfies: Satisfies
 ) -> Closure:
-    """Return what changes when the chosen names of `shown` get the versions of `target`.
+    """Return the packages that change if the chosen names of `shown` get the versions of `target`.
 
-    Whatever the mixture lacks comes from the target, and what no longer fits goes on to it. Since the target
-    itself is whole, that ends, with all of it at the latest. Both sets may be imperfect: what was wrong in
-    `shown` stays so, and what is wrong in `target` is left to the resolver.
+    Missing dependencies are taken from the target, and packages that no longer fit are changed to their
+    versions there. As the target is consistent, this ends with all of it at the latest. Problems that `shown`
+    or `target` has already are ignored; the resolver handles the latter.
+
+    chosen: names of the packages to change.
+    excluded: names of packages that must not change.
+    satisfies: compares versions.
     """
     mix, goal = _Mix(satisfies), _Mix(satisfies)
     for member in shown.values():
@@ -150,8 +166,8 @@ def close(
         mix.put(member)
     pulled: dict[Key, Pulled] = {}
     blocked: list[str] = []
-    while todo := [problem for problem in mix.problems() if problem not in ignored]:
-        for problem in todo:
+    while problems := [problem for problem in mix.problems() if problem not in ignored]:
+        for problem in problems:
             if not mix.still_has(problem):
                 continue
             key = _remedy(problem, mix, goal)
@@ -168,7 +184,7 @@ def close(
 
 
 def _remedy(problem: _Problem, mix: _Mix, goal: _Mix) -> Key | None:
-    """Return which member has to become the target's, or None when the target has the same problem."""
+    """Return the key of the member to replace by the target's, or None if the target has the same problem."""
 
     def is_old(member: Member) -> bool:
         return not _same(goal.members.get(member.key), member)

@@ -1,8 +1,7 @@
-"""Deployments as values, and which of them is which."""
+"""Deployments, and plans to reorder or remove them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,12 @@ from apt_ostree.model.origin import Origin
 class Deployment:
     """One deployment, in boot order.
 
+    index: position in boot order.
+    osname: its stateroot.
+    checksum: its commit.
+    serial: distinguishes deployments of one commit.
     path: its directory below the sysroot, such as ostree/deploy/debian/deploy/CHECKSUM.0.
-    unlocked: none, development, transient or hotfix (ostree's words).
+    unlocked: ostree's state: none, development, transient or hotfix.
     """
 
     index: int
@@ -43,7 +46,7 @@ class Deployments:
 
     @property
     def booted(self) -> Deployment | None:
-        """Return the deployment that this system runs."""
+        """Return the deployment that is running."""
         return next((d for d in self.all if d.booted), None)
 
     @property
@@ -54,7 +57,7 @@ class Deployments:
 
     @property
     def rollback(self) -> Deployment | None:
-        """Return the newest deployment behind the booted one."""
+        """Return the next deployment of the same stateroot after the booted one."""
         behind = False
         for deployment in self.all:
             if behind and deployment.osname == (self.booted or deployment).osname:
@@ -70,10 +73,11 @@ class Deployments:
 
 @dataclass(frozen=True, slots=True)
 class OrderPlan:
-    """What happens to the list of deployments.
+    """The change of the list of deployments.
 
-    order:   the new list, the next boot's deployment first.
-    dropped: deployments that go, and why; kept: those that were meant, too, but stay, and why.
+    order: the new list, the next boot's deployment first.
+    dropped: (deployment, reason) of those that are removed.
+    kept: (deployment, reason) of those that were requested to be removed, but are kept.
     """
 
     order: tuple[Deployment, ...]
@@ -91,9 +95,9 @@ class OrderPlan:
 
 
 def plan_rollback(deployments: Deployments) -> OrderPlan | None:
-    """Put the rollback deployment first, else the booted one; None when neither would change anything.
+    """Return the plan to boot the rollback deployment next, or else the booted one; None if nothing changes.
 
-    A second rollback thereby takes the first one back. A staged deployment cannot wait behind another.
+    A second rollback reverts the first one. A staged deployment is dropped, as it can only be the first.
     """
     target = deployments.rollback or (deployments.booted if deployments.pending else None)
     if target is None:
@@ -104,23 +108,18 @@ def plan_rollback(deployments: Deployments) -> OrderPlan | None:
 
 
 def plan_cleanup(deployments: Deployments, osname: str, *, pending: bool, rollback: bool) -> OrderPlan:
-    """Drop the pending deployments, those before the booted one, and the rollbacks, those behind it."""
+    """Return the plan that drops pending deployments (before the booted one) or rollbacks (after it)."""
     booted = deployments.booted
     order, dropped, kept = [], [], []
     for deployment in deployments.all:
         before = booted is not None and deployment.index < booted.index
         reason = "pending" if before else "rollback"
-        wanted = pending if before else rollback
-        meant = wanted and deployment.osname == osname and not deployment.booted
-        if meant and not deployment.pinned:
+        is_kind_requested = pending if before else rollback
+        is_selected = is_kind_requested and deployment.osname == osname and not deployment.booted
+        if is_selected and not deployment.pinned:
             dropped.append((deployment, reason))
             continue
-        if meant:
+        if is_selected:
             kept.append((deployment, "pinned"))
         order.append(deployment)
     return OrderPlan(tuple(order), tuple(dropped), tuple(kept))
-
-
-def layered_commits(deployments: Sequence[Deployment]) -> frozenset[str]:
-    """Return the commits of the deployments that carry layers."""
-    return frozenset(d.checksum for d in deployments if d.origin.layered)

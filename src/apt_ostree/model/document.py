@@ -1,6 +1,6 @@
-"""Typed reading of a parsed document: every mistake is named by file, line, key and what was expected.
+"""Typed reading of a parsed document; errors name the file, the line, the key and the expected type.
 
-Values only; used for treefiles and any other configuration that people write.
+Used for treefiles and other configuration files.
 """
 
 from __future__ import annotations
@@ -11,22 +11,27 @@ from typing import Any
 
 from apt_ostree.errors import UsageError
 
-#: The way from a document's top to a value: mapping keys and list indices.
+#: The path from the top of a document to a value: mapping keys and list indices.
 KeyPath = tuple[str | int, ...]
-#: Returns None for a good string, else what was expected instead.
+#: Returns None for a valid string, otherwise a description of what is expected.
 Check = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a document came from: its name, and the line of each key; `guide` is the hint of its errors."""
+    """The origin of a document.
+
+    name: of its file.
+    lines: the line number of each key.
+    guide: the hint of errors.
+    """
 
     name: str
     lines: Mapping[KeyPath, int]
     guide: str | None = None
 
     def fail(self, path: KeyPath, expected: str, got: str) -> None:
-        """Raise the error for the value at `path`."""
+        """Raise UsageError for the value at `path`."""
         line = next((self.lines[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.lines), None)
         where = f"{self.name}:{line}" if line else self.name
         raise UsageError(
@@ -36,7 +41,7 @@ class Source:
 
 
 class Section:
-    """A mapping of the document, read key by key; what is left over at the end is a mistake."""
+    """A mapping of the document, read key by key; every key must have been read in the end."""
 
     def __init__(self, data: Any, path: KeyPath, source: Source) -> None:
         self._path = path
@@ -47,7 +52,7 @@ class Section:
         self._data: dict[Any, Any] = data
 
     def fail(self, path: KeyPath, expected: str, got: str) -> None:
-        """Raise the error for a value below this mapping."""
+        """Raise UsageError for a value below this mapping."""
         self._source.fail((*self._path, *path), expected, got)
 
     def peek(self, key: str) -> Any:
@@ -59,14 +64,14 @@ class Section:
         return self._data.get(key)
 
     def string(self, key: str, check: Check | None = None) -> str | None:
-        """Return a string, or None without the key; `check` returns what was expected instead, or None."""
+        """Return a string, or None without the key; UsageError if `check` rejects it."""
         value = self._take(key)
         if value is None:
             return None
         return self._checked_string(value, (key,), check)
 
     def required(self, key: str, check: Check | None = None) -> str:
-        """Return a string whose key must be there."""
+        """Return a string; UsageError if the key is missing."""
         value = self.string(key, check)
         if value is None:
             self.fail((), f"the key {key!r}", "none")
@@ -74,14 +79,14 @@ class Section:
         return value
 
     def boolean(self, key: str) -> bool | None:
-        """Return true or false, or None without the key."""
+        """Return a boolean, or None without the key."""
         value = self._take(key)
         if value is not None and not isinstance(value, bool):
             self.fail((key,), "true or false", describe(value))
         return bool(value) if value is not None else None
 
     def strings(self, key: str, check: Check | None = None, *, single: bool = False) -> tuple[str, ...]:
-        """Return a list of strings, empty without the key; `single` also takes a string for a list of one."""
+        """Return a list of strings, empty without the key. single: also accept one string."""
         value = self._take(key)
         if single and isinstance(value, str):
             value = [value]
@@ -99,15 +104,15 @@ class Section:
         return Section({} if value is None else value, (*self._path, key), self._source)
 
     def all_strings(self) -> list[tuple[str, str]]:
-        """Return all keys, which are free here, with their strings."""
+        """Return all keys, which are arbitrary, with their strings."""
         return [(key, self.required(key)) for key in self._data]
 
     def refuse_the_rest(self) -> None:
-        """Refuse keys that nobody asked for."""
+        """Raise UsageError for keys that have not been read."""
         for key in self._data:
             if key not in self._seen:
-                known = ", ".join(sorted(self._seen))
-                self.fail((str(key),), f"one of the keys {known}", f"{key!r}")
+                keys = ", ".join(sorted(self._seen))
+                self.fail((str(key),), f"one of the keys {keys}", f"{key!r}")
 
     def _list(self, key: str, value: Any, expected: str) -> list[Any]:
         if value is not None and not isinstance(value, list):
@@ -127,13 +132,13 @@ class Section:
 
 
 def dotted(path: KeyPath) -> str:
-    """Write a key's path as people do: archives[1].suite."""
-    words = (f"[{item}]" if isinstance(item, int) else f".{item}" for item in path)
-    return "".join(words).lstrip(".")
+    """Return a key path as text, such as archives[1].suite."""
+    parts = (f"[{item}]" if isinstance(item, int) else f".{item}" for item in path)
+    return "".join(parts).lstrip(".")
 
 
 def describe(value: Any) -> str:
-    """Say what kind of value stands where another was expected."""
+    """Return a description of a value for error messages."""
     match value:
         case None:
             return "nothing"

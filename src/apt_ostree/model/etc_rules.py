@@ -1,4 +1,4 @@
-"""What a live change does to each path of /etc that trees or overlays differ in: the rules alone.
+"""The rules for a live change of /etc: what is done with each path that differs in trees or overlays.
 
 Paths are relative to /etc.
 """
@@ -14,7 +14,7 @@ from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import EtcRecord
 from apt_ostree.model.plan import EtcAction, EtcStep
 
-#: Account files are never merged: users are added to them (systemd-sysusers(8)). The rest is the host's.
+#: Account files are never merged: users are added to them (systemd-sysusers(8)). The others are the host's.
 NOT_MERGED = frozenset(
     {f"{name}{end}" for name in (*accounts.FILES, *accounts.SUBORDINATE_IDS) for end in ("", "-")}
     | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
@@ -23,10 +23,13 @@ NOT_MERGED = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class OverlayEtc:
-    """What overlays show of /etc before and after a change.
+    """The paths of /etc that overlays show.
 
-    before, after: the paths; sides: what both trees ship of these paths; expected: path -> digest of the
-    state that its overlay was made against; without: what a path holds without the overlays that show it now.
+    before: the paths before the change.
+    after: the paths after the change.
+    sides: path -> states that the old and the new tree ship, overlays included.
+    expected: path -> digest of the state that its overlay was made against.
+    without: path -> state without the overlays that show it now.
     """
 
     before: frozenset[str] = frozenset()
@@ -38,11 +41,12 @@ class OverlayEtc:
 
 @dataclass(frozen=True, slots=True)
 class EtcPlan:
-    """What a change does to /etc.
+    """The changes of /etc.
 
-    steps: in the order they are taken; states: path -> the state that it gets, of each path that is written
-    or removed; seen: what these paths held when that was decided; held: paths that overlays show from now on
-    and that hold it already.
+    steps: in the order of execution.
+    states: path -> new state, of each path that is written or removed.
+    seen: path -> state at the time of the plan, of the same paths.
+    held: path -> state of the paths that overlays show after the change and that have this state already.
     """
 
     steps: tuple[EtcStep, ...] = ()
@@ -57,22 +61,22 @@ class EtcPlan:
 
 
 def digest(state: FileState) -> str:
-    """Return what tells a state from others."""
+    """Return a checksum of a state, which identifies it."""
     parts = (state.type, state.mode, state.uid, state.gid, state.content, state.xattrs)
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def directory_of(path: str) -> str:
-    """Return the directory that a path lies in; "." is /etc itself."""
+    """Return the parent directory of a path; "." is /etc itself."""
     return path.rpartition("/")[0] or "."
 
 
 def join_sides(
     entries: Iterable[tuple[str, FileState, FileState]],
 ) -> dict[str, tuple[FileState, FileState]]:
-    """Return what the trees ship, before and after, of each path.
+    """Return path -> states that the old and the new tree ship, of entries (path, old, new).
 
-    A path may come twice: a directory that becomes a file, or a file a directory, is two entries.
+    A directory that becomes a file, or a file that becomes a directory, has two entries.
     """
     sides: dict[str, tuple[FileState, FileState]] = {}
     for path, old, new in entries:
@@ -84,7 +88,7 @@ def join_sides(
 def decide(
     path: str, old: FileState, new: FileState, current: FileState, *, overlays: OverlayEtc
 ) -> tuple[EtcAction, str, FileState] | None:
-    """Decide about one path: what happens, why, and which state it gets; None when there is nothing to do."""
+    """Return the action for one path, its reason, and the new state; None if there is nothing to do."""
     if path in overlays.after and path not in overlays.before:
         if current == new:
             return None
@@ -111,9 +115,10 @@ def decide_all(
     current: Mapping[str, FileState],
     overlays: OverlayEtc,
 ) -> EtcPlan:
-    """Decide about each path, directories before what is in them; the steps are not in order yet.
+    """Return the plan for all paths; its steps are not in the order of execution yet, see `in_order`.
 
-    sides: as `join_sides` returns them; current: what these paths and their directories hold now.
+    sides: as `join_sides` returns them, a directory before its contents.
+    current: path -> present state, of these paths and of their parent directories.
     """
     steps: list[EtcStep] = []
     states: dict[str, FileState] = {}
@@ -133,7 +138,7 @@ def decide_all(
 
 
 def replaced_directories(plan: EtcPlan) -> tuple[str, ...]:
-    """Return the directories that something else takes the place of."""
+    """Return the directories that are replaced by a path of another type."""
     return tuple(
         step.path
         for step in plan.steps
@@ -144,7 +149,7 @@ def replaced_directories(plan: EtcPlan) -> tuple[str, ...]:
 
 
 def keep_occupied(plan: EtcPlan, occupied: Collection[str]) -> EtcPlan:
-    """Return the plan without replacing directories in which the administrator has files."""
+    """Return the plan without the replacement of directories in which the administrator has files."""
     return EtcPlan(
         tuple(
             EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
@@ -159,9 +164,10 @@ def keep_occupied(plan: EtcPlan, occupied: Collection[str]) -> EtcPlan:
 
 
 def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
-    """Return the steps in the order they are taken: directories before what is in them, and gone after it.
+    """Return the steps in the order of execution.
 
-    What is new comes first, but a directory that is replaced must be empty by then.
+    Directories are written before and removed after their contents. Writes precede removals, except for
+    removals below a directory that is replaced, which has to be empty.
     """
     replaced = tuple(f"{path}/" for path in replaced_directories(plan))
     writes = [step for step in plan.steps if step.action is not EtcAction.REMOVE]
@@ -173,10 +179,10 @@ def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
 def states_without_overlays(
     base: str, views: Iterable[tuple[str, frozenset[str], Sequence[EtcRecord]]]
 ) -> dict[str, tuple[FileState, str]]:
-    """Return the paths that overlays show now: what each held before they did, and over which base.
+    """Return path -> (state before an overlay showed it, base at that time), of all paths that overlays show.
 
-    base: the booted commit; views: of each generation of this boot, the oldest first, its base, the paths
-    of /etc that its overlays show, and what it changed there.
+    base: the booted commit.
+    views: (base, paths of /etc that overlays show, records of /etc) of each generation of this boot.
     """
     hidden: dict[str, tuple[FileState, str]] = {}
     shown: frozenset[str] = frozenset()
@@ -188,9 +194,10 @@ def states_without_overlays(
 
 
 def on_new_base(old: FileState, new: FileState, hidden: FileState) -> FileState:
-    """Return what a path that an overlay hides would hold by now: the new base's, unless it had been edited.
+    """Return the state of a path without the overlay that hides it: the new base's, unless it was edited.
 
-    old, new: what the base ships of it, when it was hidden and now.
+    old, new: the states that the base ships: when the overlay was shown first, and now.
+    hidden: the state when the overlay was shown first.
     """
     decision = three_way(old, new, hidden)
     return new if decision and decision[0] is not EtcAction.KEEP else hidden

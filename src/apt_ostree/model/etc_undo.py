@@ -1,4 +1,4 @@
-"""What undoing a change makes of each path of /etc: what was changed since stays the administrator's.
+"""The rules for the undo of changes of /etc: paths that were edited since are kept.
 
 Paths are relative to /etc.
 """
@@ -17,21 +17,23 @@ from apt_ostree.model.plan import EtcAction, EtcStep
 _EDITED = "the administrator changed it since"
 
 
-def told_repeatedly(records: Iterable[EtcRecord]) -> frozenset[str]:
-    """Return the paths that several records are about."""
+def recorded_repeatedly(records: Iterable[EtcRecord]) -> frozenset[str]:
+    """Return the paths with several records."""
     times = Counter(record.path for record in records)
     return frozenset(path for path, count in times.items() if count > 1)
 
 
 def edited_since(records: Sequence[EtcRecord], current: Mapping[str, FileState]) -> list[str]:
-    """Return paths that several records, the oldest first, are about and that somebody changed since.
+    """Return paths with several records that were edited since the newest one.
 
-    current: what these paths hold. Of a path with one record, it tells itself. With several, what somebody
-    made of it may be what it was in between: a file that an overlay removed and gave back, and that was then
-    removed by hand.
+    For a path with one record, `restored` detects an edit. With several, the edit may equal an earlier state:
+    a file that an overlay removed and restored, and that was then removed by hand.
+
+    records: the oldest first.
+    current: path -> present state.
     """
     newest = {record.path: record for record in records}
-    repeated = told_repeatedly(records)
+    repeated = recorded_repeatedly(records)
     return [
         path
         for path, record in newest.items()
@@ -41,7 +43,11 @@ def edited_since(records: Sequence[EtcRecord], current: Mapping[str, FileState])
 
 
 def plan_restore(records: Sequence[EtcRecord], current: Mapping[str, FileState]) -> tuple[EtcStep, ...]:
-    """Tell what undoing records, the oldest first, makes of /etc; current: what their paths hold."""
+    """Return the steps that undo records.
+
+    records: the oldest first.
+    current: path -> present state.
+    """
     edited = edited_since(records, current)
     steps = {path: EtcStep(path, EtcAction.KEEP, _EDITED) for path in edited}
     then: dict[str, FileState] = {}
@@ -67,10 +73,10 @@ def restored(
     edited_accounts: Collection[str] = (),
     expected_accounts: Collection[str] = (),
 ) -> FileState | None:
-    """Return what undoing a record makes of a path, or None when it is the administrator's by now.
+    """Return the state of a path after the undo of a record, or None if the path was edited since.
 
-    edited_accounts: those that somebody changed since; they stay. expected_accounts: those that were to be
-    added, in case it was interrupted before it was known which were.
+    edited_accounts: names of accounts that were edited since; they are kept.
+    expected_accounts: names of accounts that the change adds, in case it was interrupted before a record.
     """
     if record.path in accounts.FILES and current.type == record.before.type == "file":
         if current == record.after and not edited_accounts:
@@ -88,9 +94,9 @@ def restored(
 
 
 def edited_accounts(records: Iterable[EtcRecord], current: Mapping[str, FileState]) -> frozenset[str]:
-    """Return the accounts that were added and then changed: by a password, a shell, a member.
+    """Return the names of accounts that were added and then edited, such as by a password or a shell.
 
-    current: what the account files among the records hold.
+    current: path -> present state of the account files.
     """
     edited: set[str] = set()
     for record in records:

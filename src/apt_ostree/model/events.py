@@ -1,4 +1,4 @@
-"""What a running operation tells its caller: tasks, progress, messages, plans.
+"""The events of a running operation: tasks, progress, messages, plans.
 
 Values only. A core function takes a `Report` (any callable that accepts an `Event`); the worker writes
 events as JSON lines and the command line renders them.
@@ -14,14 +14,17 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class TaskBegin:
-    """A step of the work begins; steps nest in the order they are announced."""
+    """The beginning of a step; steps may be nested."""
 
     title: str
 
 
 @dataclass(frozen=True, slots=True)
 class TaskEnd:
-    """The step `title` ended; `detail` says what came of it (a count, a size), or is empty."""
+    """The end of the step `title`.
+
+    detail: a result such as a count or a size, or empty.
+    """
 
     title: str
     detail: str = ""
@@ -29,7 +32,11 @@ class TaskEnd:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`done` of `total` units (bytes or items) of the step `title`; total 0 means unknown."""
+    """The progress of the step `title`.
+
+    done: completed bytes or items.
+    total: all bytes or items; 0 if unknown.
+    """
 
     title: str
     done: int
@@ -38,7 +45,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A line for the user; level is `info` or `warning`."""
+    """A message for the user.
+
+    level: `info` or `warning`.
+    """
 
     text: str
     level: str = "info"
@@ -46,7 +56,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class PlanShown:
-    """What is about to happen. `kind` names the plan's schema; `confirm` asks for a go-ahead."""
+    """The plan of the operation.
+
+    kind: of the plan, which determines its keys.
+    confirm: the operation waits for a confirmation.
+    """
 
     kind: str
     plan: Mapping[str, Any]
@@ -72,7 +86,7 @@ def to_wire(event: Event) -> dict[str, Any]:
 
 
 def from_wire(obj: Mapping[str, Any]) -> Event | None:
-    """Return the event of a JSON object, or None when the name is not an event's."""
+    """Return the event of a JSON object, or None for an unknown name."""
     fields = dict(obj)
     cls = _TYPES.get(fields.pop("event", ""))
     return cls(**fields) if cls else None
@@ -80,7 +94,7 @@ def from_wire(obj: Mapping[str, Any]) -> Event | None:
 
 @contextmanager
 def task(report: Report, title: str) -> Iterator[None]:
-    """Announce a step, and its end when it succeeds."""
+    """Report the beginning of a step, and its end if the block succeeds."""
     report(TaskBegin(title))
     yield
     report(TaskEnd(title))

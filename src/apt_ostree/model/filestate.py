@@ -12,7 +12,13 @@ Type = Literal["absent", "file", "symlink", "directory", "other"]
 
 @dataclass(frozen=True, slots=True)
 class FileState:
-    """What a path holds: its type, owner, mode, content (bytes of a file, target of a link) and xattrs."""
+    """The state of a path.
+
+    type: "absent" if there is none.
+    mode: permission bits with setuid, setgid and sticky.
+    content: the bytes of a file, or the target of a symlink.
+    xattrs: (name, value) of each extended attribute, sorted by name.
+    """
 
     type: Type
     mode: int = 0
@@ -26,10 +32,12 @@ ABSENT = FileState("absent")
 
 
 def three_way(old: FileState, new: FileState, current: FileState) -> tuple[EtcAction, str] | None:
-    """Decide about one path of /etc; None when there is nothing to do.
+    """Return what to do with one path of /etc, and why, or None if there is nothing to do.
 
-    old, new: what the trees ship before and after; current: what /etc holds. The administrator's state wins
-    wherever it is not what the old tree shipped.
+    A state that differs from the old tree's is the administrator's, and is kept.
+
+    old, new: the states that the trees ship before and after.
+    current: the state in /etc.
     """
     if current == new:
         return None

@@ -1,4 +1,4 @@
-"""A generation: the numbered record of one live switch, and what it takes to undo it."""
+"""A generation: the numbered record of one live switch, with the data for its undo."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apt_ostree.model.overlay import Applied
 
 
 class Phase(StrEnum):
-    """How far a generation has come. Everything but LIVE is unfinished business."""
+    """The phase of a generation. It is unfinished in every phase but LIVE."""
 
     ACTING = "acting"
     LIVE = "live"
@@ -23,11 +23,17 @@ class Phase(StrEnum):
 class Generation:
     """One switch.
 
-    deployment: the booted deployment it was made on; source, target: commits before and after, overlays
-    included; base: the target without them; overlays: the topmost first; layers: commits of the view's
-    layers, the topmost first; uppers: frozen writable layers of an unlocked system, the newest first;
-    created: seconds since 1970; confirm_by: when it is undone unless it is
-    confirmed, in seconds of the boot's clock (CLOCK_MONOTONIC), which is also systemd's for timers.
+    id: its number.
+    boot_id: of the boot in which it was made.
+    deployment: id of the booted deployment.
+    source: the commit before, overlays included.
+    target: the commit after, overlays included.
+    base: the target without overlays.
+    overlays: the topmost first.
+    layers: commits of the view's layers, the topmost first.
+    uppers: frozen upper directories of an unlocked system, the newest first.
+    created: seconds since 1970.
+    confirm_by: when it is undone unless it is confirmed, in seconds of CLOCK_MONOTONIC, as systemd's timers.
     """
 
     id: int
@@ -44,17 +50,19 @@ class Generation:
     confirm_by: float | None = None
 
 
-def target_generation(first: int, numbers: Iterable[int], asked: int | None) -> int:
-    """Return the generation to go back to: as asked, or the one before the present.
+def target_generation(first: int, numbers: Iterable[int], requested: int | None) -> int:
+    """Return the generation to roll back to.
 
-    first: the one that the boot began with, or 0; numbers: those of this boot, in order. 0 is how the boot
-    began: the booted tree, with the overlays that persist. Refused where there is nothing to go back from,
-    UsageError where there is no such generation.
+    Refused is raised if there is no earlier one, UsageError if there is none of the requested number.
+
+    first: the generation that was made at boot, or 0.
+    numbers: the generations of this boot, in order.
+    requested: None is the previous one, 0 the state after boot: the booted tree with persistent overlays.
     """
     reachable = [first, *(number for number in numbers if number > first)]
     if len(reachable) == 1:
         raise Refused("nothing was changed live since boot", hint="see 'apt-ostree history'")
-    target = reachable[-2] if asked is None else asked or first
+    target = reachable[-2] if requested is None else requested or first
     if target not in reachable:
         hint = f"there are {', '.join(map(str, reachable))}; 0 is how the boot began"
         raise UsageError(f"generation {target} is not live", hint=hint)
@@ -63,7 +71,12 @@ def target_generation(first: int, numbers: Iterable[int], asked: int | None) -> 
 
 @dataclass(frozen=True, slots=True)
 class EtcRecord:
-    """One path of /etc that a generation changed. after is None until an outside program has changed it."""
+    """One path of /etc that a generation changed.
+
+    path: relative to /etc.
+    before: the state before the change.
+    after: the state after the change; None until another program has written it.
+    """
 
     path: str
     before: FileState
@@ -72,7 +85,11 @@ class EtcRecord:
 
 @dataclass(frozen=True, slots=True)
 class UnitRecord:
-    """One unit that a generation acts on; begun: whether it came to that."""
+    """One unit that a generation acts on.
+
+    action: a `plan.UnitAction`.
+    begun: whether the action was begun.
+    """
 
     unit: str
     action: str
@@ -81,7 +98,7 @@ class UnitRecord:
 
 @dataclass(frozen=True, slots=True)
 class ViewRecord:
-    """What a view is made of, for its record; see Generation."""
+    """The parts of a view, for its record; for the fields see Generation."""
 
     base: str
     overlays: tuple[Applied, ...]

@@ -1,4 +1,4 @@
-"""The history: what was done to the running system, when, by whom, and how it ended."""
+"""The history: the operations on the running system, with their callers and outcomes."""
 
 from __future__ import annotations
 
@@ -17,17 +17,24 @@ class Outcome(StrEnum):
     FAILED = "failed"  # and was undone at once
     INTERRUPTED = "interrupted"  # and was undone later
     ROLLED_BACK = "rolled back"
-    UNCONFIRMED = "unconfirmed"  # and was undone when its time was over
-    ENDED = "ended"  # with its boot
+    UNCONFIRMED = "unconfirmed"  # and was undone at its deadline
+    ENDED = "ended"  # by a reboot
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One operation on the running system.
 
-    number: also its generation's, if it made one; began, ended: seconds since 1970; plan: what it was to do
-    (docs/live-plan.schema.json); steps: seconds that detection, preparation, application and verification
-    took.
+    number: also of its generation, if it made one.
+    verb: the command, as the history shows it.
+    caller: the user.
+    began: seconds since 1970.
+    source: the commit that the system showed before.
+    target: the commit that it was to show.
+    plan: a JSON object (docs/live-plan.schema.json).
+    steps: duration of detection, preparation, application and verification, in seconds.
+    ended: seconds since 1970, or None.
+    message: more about the outcome, or empty.
     """
 
     number: int
@@ -50,7 +57,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """What an operation is about to do, for the record."""
+    """The record of an operation at its beginning; for the fields see Entry."""
 
     verb: str
     caller: str

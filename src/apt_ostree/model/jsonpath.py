@@ -1,4 +1,4 @@
-"""JSONPath, as far as rpm-ostree's `status --jsonpath` (json-glib) understands it.
+"""JSONPath, with the subset of rpm-ostree's `status --jsonpath` (json-glib).
 
 `$`, `.name`, `['name']`, `.*`, `[*]`, `[n]`, `[a,b]`, `[from:to:step]`, and `..` before a name or bracket.
 """
@@ -20,19 +20,19 @@ Selector = Callable[[Any], Iterator[Any]]
 
 
 def query(document: Any, path: str) -> list[Any]:
-    """Return every node that `path` selects, in document order; UsageError for what is not a path."""
+    """Return the nodes that `path` selects, in document order; UsageError for an invalid path."""
     if not path.startswith("$"):
         raise _mistake(path, "it begins with '$'")
     nodes, position = [document], 1
     while position < len(path):
-        found = _STEP.match(path, position)
-        if not found or (found["name"] and bool(found["deep"]) == bool(found["dot"])):
-            raise _mistake(path, f"{path[position:]!r} is no step of one")
-        if found["deep"]:
+        step = _STEP.match(path, position)
+        if not step or (step["name"] and bool(step["deep"]) == bool(step["dot"])):
+            raise _mistake(path, f"{path[position:]!r} is not a valid step")
+        if step["deep"]:
             nodes = [inner for node in nodes for inner in _descend(node)]
-        select = _named(found["name"]) if found["name"] else _bracket(path, found["inside"])
+        select = _named(step["name"]) if step["name"] else _bracket(path, step["inside"])
         nodes = [inner for node in nodes for inner in select(node)]
-        position = found.end()
+        position = step.end()
     return nodes
 
 
@@ -52,13 +52,13 @@ def _bracket(path: str, inside: str) -> Selector:
         return _children
     if quoted := re.fullmatch(r"'([^']*)'|\"([^\"]*)\"", inside):
         return _named(quoted[1] or quoted[2])
-    if found := _SLICE.fullmatch(inside):
-        cut = slice(*(int(word) if word else None for word in found.groups()))
+    if bounds := _SLICE.fullmatch(inside):
+        cut = slice(*(int(number) if number else None for number in bounds.groups()))
         if cut.step != 0:
             return lambda node: iter(node[cut] if isinstance(node, list) else ())
     if re.fullmatch(r"-?\d+(\s*,\s*-?\d+)*", inside):
-        return _indexed([int(word) for word in inside.split(",")])
-    raise _mistake(path, f"[{inside}] selects nothing known")
+        return _indexed([int(number) for number in inside.split(",")])
+    raise _mistake(path, f"[{inside}] is not a valid selector")
 
 
 def _indexed(indices: list[int]) -> Selector:

@@ -1,4 +1,4 @@
-"""Reads JSON into frozen dataclasses, strictly: a mistake is named by its field and by what was expected."""
+"""Reads JSON into frozen dataclasses; an error names the field and the expected type."""
 
 from __future__ import annotations
 
@@ -16,25 +16,27 @@ T = TypeVar("T")
 
 
 def read(kind: type[T], value: Any, *, name: str) -> T:
-    """Return an instance of a dataclass from a JSON object; UsageError names the field that is wrong.
+    """Return an instance of a dataclass from a JSON object; UsageError names an invalid field.
 
-    Every key must be a field, and every field without a default must be there. A field's type is bool, int,
-    float, str, an enum of strings, another dataclass, `X | None`, a tuple of these or a mapping of strings.
-    name: what is read, for messages.
+    Every key must be a field, and every field without a default must be present. The type of a field is
+    bool, int, float, str, an enum of strings, another dataclass, `X | None`, a tuple of these or a mapping
+    of strings.
+
+    name: of the value, for messages.
     """
     if not isinstance(value, Mapping):
         raise UsageError(f"{name}: expected an object, got {_describe(value)}")
     hints: Mapping[str, Any] = _hints(kind)  # type: ignore[arg-type]  # a class can be hashed
-    if unknown := sorted(str(key) for key in value if key not in hints):
+    if unknown_keys := sorted(str(key) for key in value if key not in hints):
         raise UsageError(
-            f"{name}: unknown field {unknown[0]!r}", hint=f"fields: {', '.join(hints) or 'none'}"
+            f"{name}: unknown field {unknown_keys[0]!r}", hint=f"fields: {', '.join(hints) or 'none'}"
         )
     missing = [field.name for field in dataclasses.fields(kind) if _is_required(field)]  # type: ignore[arg-type]
     if absent := [key for key in missing if key not in value]:
         raise UsageError(f"{name}: the field {absent[0]!r} is missing")
     try:
         return kind(**{key: _convert(hints[key], value[key], f"{name}: {key}") for key in value})
-    except ValueError as error:  # what a dataclass says of its own values
+    except ValueError as error:  # raised by a dataclass's own checks
         raise UsageError(f"{name}: {error}") from error
 
 
@@ -87,14 +89,30 @@ def _mapping(arguments: tuple[Any, ...], value: Any, name: str) -> dict[str, Any
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        return False
+
+
+def _is_text(value: Any) -> bool:
+    """Tell whether a value is a string that the kernel takes for a path (os.fsencode)."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # half a pair of surrogates
+        return False
+    return True
 
 
 _PLAIN: Mapping[type, tuple[str, Callable[[Any], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
     int: ("a whole number", lambda value: isinstance(value, int) and not isinstance(value, bool)),
     float: ("a number", _is_number),
-    str: ("a string", lambda value: isinstance(value, str) and "\0" not in value),
+    str: ("a string", _is_text),
 }
 
 
@@ -107,5 +125,7 @@ def _describe(value: Any) -> str:
         return f"a list of {len(value)}"
     if isinstance(value, Mapping):
         return "an object"
-    text = {None: "nothing", True: "true", False: "false"}.get(value) if not isinstance(value, str) else None
-    return text or (repr(value) if len(repr(value)) < 60 else f"{value!r:.57}...")
+    if value is None or isinstance(value, bool):  # not by equality: 1 == True
+        return {None: "nothing", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) < 60 else f"{text:.57}..."

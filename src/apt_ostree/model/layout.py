@@ -1,12 +1,12 @@
-"""Where things live in a tree: one list for composing, layering and the running system.
+"""The layout of a commit, for composing, layering and the running system.
 
-A tree is what an OSTree commit holds: `/usr`, with the configuration's defaults in `/usr/etc`, and empty
-mount points around it. Paths here are relative to the tree's root unless they begin with a slash.
+A commit holds a tree, which is `/usr` with the defaults of the configuration in `/usr/etc`, and empty mount
+points around it. Paths are relative to the root of the commit unless they begin with a slash.
 """
 
 from __future__ import annotations
 
-#: Real, empty directories at the top of a tree (mount points), with their mode.
+#: Empty directories (mount points) in the root of a commit -> mode.
 TOP_DIRECTORIES: dict[str, int] = {
     "boot": 0o755,
     "dev": 0o755,
@@ -18,7 +18,7 @@ TOP_DIRECTORIES: dict[str, int] = {
     "var": 0o755,
 }
 
-#: Links at the top of a tree: state lives under /var, the repository under /sysroot.
+#: Symlinks in the root of a commit -> target: state is in /var, the repository in /sysroot.
 TOP_LINKS: dict[str, str] = {
     "home": "var/home",
     "media": "run/media",
@@ -29,7 +29,7 @@ TOP_LINKS: dict[str, str] = {
     "srv": "var/srv",
 }
 
-#: The targets of TOP_LINKS that boot must create: path, mode.
+#: Targets of TOP_LINKS that have to be created at boot -> mode.
 STATE_DIRECTORIES: dict[str, int] = {
     "/var/home": 0o755,
     "/var/mnt": 0o755,
@@ -41,8 +41,8 @@ STATE_DIRECTORIES: dict[str, int] = {
 
 SYSIMAGE = "usr/lib/sysimage"
 
-#: State that describes /usr and therefore travels with it: path under /var -> path in the tree.
-#: dpkg's database then follows every deployment, live switch and rollback by itself.
+#: State that describes /usr and therefore belongs to the tree: path in /var -> path in the tree. So dpkg's
+#: database always matches /usr, also after a live switch or a rollback.
 SYSIMAGE_LINKS: dict[str, str] = {
     "var/lib/dpkg": f"{SYSIMAGE}/dpkg",
     "var/lib/ucf": f"{SYSIMAGE}/ucf",
@@ -57,19 +57,18 @@ SYSIMAGE_LINKS: dict[str, str] = {
 #: dpkg's database in a tree.
 DPKG_ADMINDIR = f"{SYSIMAGE}/dpkg"
 
-#: Written by us into a tree; systemd acts on them at boot and the live step acts on them at once.
+#: Files that we write into a tree, for systemd at boot and for live changes.
 TMPFILES_LAYOUT = "usr/lib/tmpfiles.d/00-apt-ostree-layout.conf"
 TMPFILES_VAR = "usr/lib/tmpfiles.d/apt-ostree-var.conf"
 SYSUSERS = "usr/lib/sysusers.d/apt-ostree.conf"
 FACTORY = "usr/share/factory"
 
 KERNEL_MODULES = "usr/lib/modules"
-#: Arguments for dracut that the treefile chose, one a line: layering makes initramfs images the same way.
+#: Arguments for dracut from the treefile, one per line, for the initramfs images that layering makes.
 DRACUT_ARGUMENTS = "usr/lib/apt-ostree/dracut-arguments"
 #: Kernel arguments of the tree, in bootc's format.
 KERNEL_ARGUMENTS = "usr/lib/bootc/kargs.d/10-apt-ostree.toml"
 #: Metadata keys of a commit.
-META_PREFIX = "apt-ostree."
 META_PACKAGES = "apt-ostree.packages"  # a(sss): name, version, architecture, sorted
 META_BASE = "apt-ostree.base-checksum"  # s: the base commit of a layered one
 META_TREEFILE = "apt-ostree.treefile"  # s: canonical JSON of the treefile

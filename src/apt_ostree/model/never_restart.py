@@ -1,6 +1,6 @@
-"""The never-restart list: units whose restart takes more with it than the service, by their names alone.
+"""The never-restart list: names of units whose restart affects more than the service itself.
 
-What the administrator says about a unit goes before it; that is for the rules (unitrules).
+The administrator's settings take precedence over it (unitrules).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-#: Reason -> patterns of unit names. What peers (needrestart, NixOS, Debian's packages) leave alone, together.
+#: Reason -> patterns of unit names. The union of the lists of needrestart, NixOS and Debian's packages.
 _NEVER: Mapping[str, str] = {
     "sessions depend on it": """
         systemd-logind.service elogind.service user@*.service user-runtime-dir@*.service
@@ -49,7 +49,7 @@ _NEVER: Mapping[str, str] = {
 
 
 def never(name: str) -> str | None:
-    """Return why a unit is never restarted while the system runs, or None."""
+    """Return why a unit is never restarted while the system runs, or None if it may be."""
     for reason, patterns in _NEVER.items():
         if any(fnmatchcase(name, pattern) for pattern in patterns.split()):
             return f"never restarted while the system runs: {reason}"

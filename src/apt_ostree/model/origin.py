@@ -1,7 +1,7 @@
-"""The origin of a deployment: which base it follows and what the administrator asked for on top.
+"""The origin of a deployment: the base that it follows, and the packages that the administrator requested.
 
 The text is ostree's origin file (a GLib key file). `baserefspec` instead of `refspec` marks a layered
-deployment, as rpm-ostree does, so that `ostree admin upgrade` does not silently drop the layers.
+deployment, as in rpm-ostree, so that `ostree admin upgrade` does not silently drop the layered packages.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ _GROUP = "packages"
 
 @dataclass(frozen=True, slots=True)
 class LocalPackage:
-    """A .deb given as a file: kept by its content's checksum so that it can be layered again."""
+    """A package given as a .deb file, which is stored so that it can be layered again.
+
+    sha256: checksum of the file.
+    """
 
     sha256: str
     name: str
@@ -33,13 +36,13 @@ class LocalPackage:
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a deployment is made from.
+    """The base and the requests of a deployment.
 
-    refspec:   [REMOTE:]REF of the base, or empty when the base is a pinned commit.
-    requested: package requests in the order given, each NAME or NAME=VERSION, sorted, unique.
-    local:     local packages.
-    upgraded:  packages of the base are to be kept at the archives' newest version.
-    rest:      other groups of the file, kept as they are.
+    refspec: [REMOTE:]REF of the base, or empty if the base is a pinned commit.
+    requested: package requests, each NAME or NAME=VERSION, sorted and unique.
+    local: local packages.
+    upgraded: the packages of the base are upgraded to the archives' newest versions.
+    rest: the other groups of the file, unchanged.
     """
 
     refspec: str = ""
@@ -50,7 +53,7 @@ class Origin:
 
     @property
     def layered(self) -> bool:
-        """Tell whether the deployment's commit differs from its base commit."""
+        """Return whether the deployment's commit differs from its base commit."""
         return bool(self.requested or self.local or self.upgraded)
 
     @property
@@ -71,7 +74,7 @@ def request_name(request: str) -> str:
 
 
 def add_requests(origin: Origin, requests: tuple[str, ...], local: tuple[LocalPackage, ...]) -> Origin:
-    """Return the origin with further requests; a new request replaces one for the same package."""
+    """Return the origin with further requests; a new request replaces that for the same package."""
     names = {request_name(r) for r in requests} | {p.name for p in local}
     kept = tuple(r for r in origin.requested if request_name(r) not in names)
     kept_local = tuple(p for p in origin.local if p.name not in names)
@@ -94,7 +97,7 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
 def without_requests(origin: Origin, names: Sequence[str], *, idempotent: bool = False) -> Origin:
     """Return the origin without the requests for these packages.
 
-    UsageError names those that are not requested, unless that is to be accepted (idempotent).
+    UsageError names packages that are not requested, unless `idempotent` is set.
     """
     requested = ", ".join(sorted(origin.names)) or "none"
     absent = {name: "is not requested" for name in names if name not in origin.names}
@@ -107,8 +110,9 @@ def new_requests(
 ) -> tuple[str, ...]:
     """Return the requests that are new, each once.
 
-    base: the names of the base's packages, which need no request. UsageError names what is requested or
-    there already, unless that is to be accepted (idempotent), and two requests for one package.
+    UsageError names requests that change nothing, unless `idempotent` is set, and two for one package.
+
+    base: the names of the base's packages, which need no request.
     """
     fresh: list[str] = []
     here: dict[str, str] = {}
@@ -127,7 +131,7 @@ def new_requests(
 
 
 def _accept(reasons: Mapping[str, str], idempotent: bool, *, hint: str) -> None:
-    """Refuse requests that change nothing, each for its reason, unless that is to be accepted."""
+    """Raise UsageError for requests that change nothing (name -> reason), unless `idempotent` is set."""
     if not reasons or idempotent:
         return
     lines = [f"package {name!r} {reason}" for name, reason in reasons.items()]
@@ -137,7 +141,7 @@ def _accept(reasons: Mapping[str, str], idempotent: bool, *, hint: str) -> None:
 
 
 def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[LocalPackage, ...]]:
-    """Return the requests and the local packages that an origin has and an older one has not."""
+    """Return the requests and the local packages that are in a new origin but not in the old one."""
     return (
         tuple(request for request in new.requested if request not in old.requested),
         tuple(package for package in new.local if package not in old.local),
@@ -145,12 +149,12 @@ def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[Loc
 
 
 def pinned_requests(origin: Origin) -> tuple[str, ...]:
-    """Return the requests that name a version."""
+    """Return the requests with a version."""
     return tuple(request for request in origin.requested if "=" in request)
 
 
 def parse_origin(text: str) -> Origin:
-    """Read an origin file's text."""
+    """Read the text of an origin file; AptOstreeError if it is invalid."""
     parser = _parser()
     try:
         parser.read_string(text)
@@ -166,8 +170,8 @@ def parse_origin(text: str) -> Origin:
         requested=_split(packages.get("requested", "")),
         local=tuple(
             LocalPackage(*fields)
-            for word in _split(packages.get("requested-local", ""))
-            if len(fields := word.split("|")) == 4
+            for item in _split(packages.get("requested-local", ""))
+            if len(fields := item.split("|")) == 4
         ),
         upgraded=packages.get("upgraded", "") == "true",
         rest=rest,
@@ -175,14 +179,14 @@ def parse_origin(text: str) -> Origin:
 
 
 def format_origin(origin: Origin) -> str:
-    """Write an origin file's text."""
+    """Return the text of an origin file."""
     parser = _parser()
     parser["origin"] = {"baserefspec" if origin.layered else "refspec": origin.refspec}
     if origin.layered:
-        words = ["|".join((p.sha256, p.name, p.version, p.architecture)) for p in origin.local]
+        fields = ["|".join((p.sha256, p.name, p.version, p.architecture)) for p in origin.local]
         parser[_GROUP] = {
             "requested": _join(origin.requested),
-            "requested-local": _join(words),
+            "requested-local": _join(fields),
             "upgraded": str(origin.upgraded).lower(),
         }
     for name, items in origin.rest:
@@ -201,8 +205,8 @@ def _parser() -> configparser.ConfigParser:
 
 
 def _split(text: str) -> tuple[str, ...]:
-    return tuple(word for word in text.split(";") if word)
+    return tuple(item for item in text.split(";") if item)
 
 
-def _join(words: tuple[str, ...] | list[str]) -> str:
-    return "".join(f"{word};" for word in words)
+def _join(items: tuple[str, ...] | list[str]) -> str:
+    return "".join(f"{item};" for item in items)

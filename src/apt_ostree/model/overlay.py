@@ -1,4 +1,4 @@
-"""A named overlay: its definition, which its commits carry, and its place among the others.
+"""A named overlay: its definition, which is stored in its commits, and its state.
 
 Paths in an overlay are relative to /usr, and those of /etc begin with `etc/`, as in a tree (model.layout).
 """
@@ -15,62 +15,66 @@ from typing import Any
 
 from apt_ostree.errors import UsageError
 
-#: Directories of the root that are links into /usr on a merged system (file-hierarchy(7)).
+#: Directories of the root that are symlinks into /usr (file-hierarchy(7)).
 _MERGED = ("bin/", "sbin/", "lib/", "lib32/", "lib64/", "libx32/")
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 DEFAULT_PRIORITY = 50
 
 
 class Scope(StrEnum):
-    """Whose an overlay is."""
+    """The owner of an overlay."""
 
-    SYSTEM = "system"  # the administrator's
-    GLOBAL = "global"  # the image's
-    USER = "user"  # made for a named user; it only adds
+    SYSTEM = "system"  # the administrator
+    GLOBAL = "global"  # part of the image
+    USER = "user"  # a named user; such an overlay only adds paths
 
 
 class Persistence(StrEnum):
-    """What becomes of an overlay at the reboot."""
+    """Whether an overlay persists after a reboot."""
 
     PERSISTENT = "persistent"
     TEMPORARY = "temporary"
-    HYBRID = "hybrid"  # the paths that match its patterns persist
+    HYBRID = "hybrid"  # only paths that match its patterns persist
 
 
 class OnConflict(StrEnum):
-    """What becomes of a path that the base has changed, too."""
+    """How a conflict is resolved: a path that the base has changed, too."""
 
-    KEEP = "keep"  # the overlay's version stays
-    DROP = "drop"  # the base's version shows
+    KEEP = "keep"  # the overlay's version is shown
+    DROP = "drop"  # the base's version is shown
     DISABLE = "disable"  # the whole overlay is left out
 
 
 class EditAction(StrEnum):
-    """What an edit does to one path of an overlay."""
+    """The action of an edit on one path of an overlay."""
 
     ADD = "add"
     MODIFY = "modify"
-    REMOVE_FILE = "remove-file"  # the path is not shown
-    DROP = "drop"  # the overlay has nothing at the path any more
+    REMOVE_FILE = "remove-file"  # hide the path of the base
+    DROP = "drop"  # remove the path from the overlay
 
 
 class UnlockMode(StrEnum):
     """How /usr is unlocked."""
 
     DEVELOPMENT = "development"  # until the reboot
-    TRANSIENT = "transient"  # for those alone who remount it in a namespace of their own
-    HOTFIX = "hotfix"  # for good, with a copy of the deployment to go back to
+    TRANSIENT = "transient"  # only for processes that remount it in their own mount namespace
+    HOTFIX = "hotfix"  # permanently, with a copy of the deployment for a rollback
 
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What an overlay is, but for its files.
+    """The properties of an overlay, without its files.
 
-    persists: patterns of paths that stay after a reboot (hybrid); inherits: overlays by name whose files it
-    has as well; when: the condition under which it is shown; conditions: path -> condition; values: for its
-    templates; allow: rules of content that it may break; user: for whom it is (scope user); hides: whether
-    it removes paths; against: path -> (object of the base that it was made against, digest of the state that
-    /etc had there, or "").
+    persists: patterns of paths that persist after a reboot (hybrid).
+    inherits: names of overlays whose files it includes.
+    when: the condition under which it is shown.
+    conditions: path -> condition under which the path is shown.
+    values: variables of its templates.
+    allow: rules of content that are switched off.
+    user: whom it is for (scope user).
+    hides: it has whiteouts.
+    against: path -> (object of the base that it was made against, digest of the state in /etc or "").
     """
 
     name: str
@@ -90,23 +94,27 @@ class Definition:
 
     @property
     def id(self) -> str:
-        """Return the name with its scope, as in the overlay's ref."""
+        """Return SCOPE/NAME, as in the overlay's ref."""
         return f"{self.scope}/{self.name}"
 
     def stays(self, path: str) -> bool:
-        """Tell whether a path outlives the reboot."""
+        """Return whether a path persists after a reboot."""
         if self.persistence is Persistence.HYBRID:
             return any(fnmatch.fnmatchcase(shown(path), pattern) for pattern in self.persists)
         return self.persistence is Persistence.PERSISTENT
 
     def to_text(self) -> str:
-        """Return the definition as it stands in a commit."""
+        """Return the text of the definition in a commit."""
         return json.dumps(asdict(self), sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """An overlay on this machine. boot_id: of the boot in which it was made."""
+    """The state of an overlay on this machine.
+
+    id: SCOPE/NAME.
+    boot_id: of the boot in which it was made.
+    """
 
     id: str
     commit: str
@@ -116,20 +124,24 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """An overlay with its definition."""
+    """An overlay: its definition and its state."""
 
     definition: Definition
     state: State
 
     @property
     def id(self) -> str:
-        """Return its name with its scope."""
+        """Return SCOPE/NAME."""
         return self.state.id
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """An overlay in a view: its commit, and the layer that was made of it for the view's base."""
+    """An overlay in a view.
+
+    commit: of the overlay.
+    layer: commit of the layer that was made of it for the view's base.
+    """
 
     id: str
     commit: str
@@ -138,7 +150,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """What an operation makes of an overlay; None where there is none before or after."""
+    """The change of an overlay's state; None is no overlay."""
 
     id: str
     before: State | None
@@ -146,31 +158,31 @@ class Transition:
 
 
 def from_text(text: str) -> Definition:
-    """Read a definition from a commit; UsageError when it is none."""
+    """Return the definition of a text in a commit; UsageError if it is invalid."""
     try:
-        found: dict[str, Any] = json.loads(text)
+        fields: dict[str, Any] = json.loads(text)
         return Definition(
-            name=checked_name(found["name"]),
-            scope=Scope(found["scope"]),
-            priority=int(found["priority"]),
-            persistence=Persistence(found["persistence"]),
-            on_conflict=OnConflict(found["on_conflict"]),
-            persists=tuple(map(str, found["persists"])),
-            inherits=tuple(checked_name(name) for name in found["inherits"]),
-            when=str(found["when"]),
-            conditions={str(k): str(v) for k, v in found["conditions"].items()},
-            values={str(k): str(v) for k, v in found["values"].items()},
-            allow=tuple(map(str, found["allow"])),
-            user=str(found["user"]),
-            hides=bool(found["hides"]),
-            against={str(k): (str(a), str(b)) for k, (a, b) in found["against"].items()},
+            name=checked_name(fields["name"]),
+            scope=Scope(fields["scope"]),
+            priority=int(fields["priority"]),
+            persistence=Persistence(fields["persistence"]),
+            on_conflict=OnConflict(fields["on_conflict"]),
+            persists=tuple(map(str, fields["persists"])),
+            inherits=tuple(checked_name(name) for name in fields["inherits"]),
+            when=str(fields["when"]),
+            conditions={str(k): str(v) for k, v in fields["conditions"].items()},
+            values={str(k): str(v) for k, v in fields["values"].items()},
+            allow=tuple(map(str, fields["allow"])),
+            user=str(fields["user"]),
+            hides=bool(fields["hides"]),
+            against={str(k): (str(a), str(b)) for k, (a, b) in fields["against"].items()},
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"this is not the definition of an overlay: {error!r}") from error
 
 
 def checked_name(name: str) -> str:
-    """Return a name that is fit for an overlay, else raise UsageError."""
+    """Return a name that is valid for an overlay, else raise UsageError."""
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise UsageError(
             f"{name!r} cannot be the name of an overlay",
@@ -180,12 +192,12 @@ def checked_name(name: str) -> str:
 
 
 def in_order(definitions: Iterable[Definition]) -> list[Definition]:
-    """Return overlays, the topmost first: by priority, those of the same one by scope and name."""
+    """Return definitions, the topmost first: by descending priority, then by name and scope."""
     return sorted(definitions, key=lambda d: (-d.priority, d.name, d.scope))
 
 
 def inside(path: str) -> str:
-    """Return a path of the system as it stands in an overlay; UsageError for what no overlay may hold."""
+    """Return the path in an overlay of a path of the system; UsageError if no overlay may have it."""
     parts = path.removeprefix("/").split("/")
     if not path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         raise UsageError(
@@ -200,12 +212,12 @@ def inside(path: str) -> str:
 
 
 def shown(path: str) -> str:
-    """Return a path in an overlay as the system shows it."""
+    """Return the path of the system for a path in an overlay."""
     return f"/{path}" if path.startswith("etc/") or path == "etc" else f"/usr/{path}"
 
 
 def parents(path: str) -> Iterable[str]:
-    """Yield the directories above a path, the outermost first."""
+    """Yield the parent directories of a path, the outermost first."""
     parts = path.split("/")
     for count in range(1, len(parts)):
         yield "/".join(parts[:count])
@@ -213,11 +225,14 @@ def parents(path: str) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the system is to show: a base with overlays on it.
+    """The state that the system is to show: a base with overlays.
 
-    commit: of both together; overlays: the topmost first; expected: path of /etc -> digest of the state that
-    an overlay was made against; notes: what the administrator should know about them; unlock: None leaves
-    /usr as it is, "development" and "transient" unlock it (ostree-admin-unlock(1)), "none" locks it again.
+    base: the commit without overlays.
+    commit: the commit with overlays.
+    overlays: the topmost first.
+    expected: path of /etc -> digest of the state that an overlay was made against.
+    notes: messages about overlays.
+    unlock: "development" or "transient" unlock /usr (ostree-admin-unlock(1)), "none" locks it, None neither.
     """
 
     base: str

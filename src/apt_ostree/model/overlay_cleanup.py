@@ -1,4 +1,4 @@
-"""Which overlays a cleanup removes: of those that nothing needs, what a limit condemns."""
+"""Selects the overlays that a cleanup removes: unneeded ones beyond a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from apt_ostree.model.overlay import Definition, State
 
 @dataclass(frozen=True, slots=True)
 class Idle:
-    """An overlay that nothing needs: changed: when it was last, in seconds since 1970; size: in bytes."""
+    """An unneeded overlay.
+
+    changed: time of the last change, in seconds since 1970.
+    size: in bytes.
+    """
 
     id: str
     changed: float
@@ -26,7 +30,7 @@ def unneeded(overlays: Iterable[tuple[Definition, State]]) -> tuple[str, ...]:
     )
 
 
-def condemned(
+def over_limits(
     idle: Iterable[Idle],
     *,
     now: float,
@@ -34,18 +38,20 @@ def condemned(
     keep: int | None = None,
     larger_than: int | None = None,
 ) -> tuple[str, ...]:
-    """Return the ids of the overlays that go, the newest first.
+    """Return the ids of the overlays to remove, the newest first; none without a limit.
 
-    now: seconds since 1970; older_than: seconds since the last change; keep: how many may stay, the newest;
-    larger_than: bytes that all that stay may have. Without a limit all stay.
+    now: seconds since 1970.
+    older_than: maximum time since the last change, in seconds.
+    keep: maximum number of overlays; the newest are kept.
+    larger_than: maximum total size, in bytes.
     """
-    going: list[str] = []
+    removed: list[str] = []
     room = larger_than
     for index, overlay in enumerate(sorted(idle, key=lambda one: one.changed, reverse=True)):
         too_old = older_than is not None and now - overlay.changed > older_than
         too_many = keep is not None and index >= keep
         if too_old or too_many or (room is not None and overlay.size > room):
-            going.append(overlay.id)
+            removed.append(overlay.id)
         elif room is not None:
             room -= overlay.size
-    return tuple(going)
+    return tuple(removed)

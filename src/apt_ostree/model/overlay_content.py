@@ -1,4 +1,4 @@
-"""The content of an overlay: which paths it has below /usr, and the object that each is."""
+"""The content of an overlay: its paths below /usr, each with its object."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A path of an overlay: "file" (links, too), "directory" or "whiteout", and the object that it is.
+    """A path of an overlay.
 
-    checksum: of the file's object, or of the directory's metadata; empty for a whiteout.
+    kind: "file" (also for symlinks), "directory" or "whiteout".
+    checksum: of the file object, or of the directory's metadata object; empty for a whiteout.
     """
 
     kind: str
     checksum: str = ""
 
 
-#: Path below /usr -> node; every directory above a node is a node, too.
+#: Path below /usr -> node; every parent directory of a node is a node, too.
 Nodes = Mapping[str, Node]
-GONE = Node("whiteout")
+WHITEOUT = Node("whiteout")
 
 
 def is_directory(node: Node | None) -> bool:
-    """Tell whether there is a node and it is a directory."""
+    """Return whether a node exists and is a directory."""
     return node is not None and node.kind == "directory"

@@ -1,25 +1,25 @@
-"""What an overlay may hold: the rules that its content must pass before it is activated, each with a name.
+"""The rules for the content of an overlay, each with a name. They are checked before it is activated.
 
-Owns the judgement of paths, types, modes, owners, xattrs and links; what the files say is not looked at, and
-nothing is read from a system. The caller passes every path with the directories above it, since only an item
-says what the base has in its place. The rules for users keep a named user's overlay from running code as
-root; the others keep one that came from elsewhere from doing what nobody would look for.
+The rules check paths, types, modes, owners, xattrs and symlinks, but not the contents of files; nothing is
+read from the system. The caller passes every path with its parent directories, each with the state of the
+base. The rules for users prevent a named user's overlay from running code as root; the others detect
+malicious overlays from other sources.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model import accounts, layout
+from apt_ostree.model import overlay_paths
 
 SCOPES = frozenset({"system", "global", "user"})
 
-#: Rule -> what it demands, in one line.
+#: Rule -> description.
 RULES: Mapping[str, str] = MappingProxyType({
     "bad-path": "paths are plain, relative, printable UTF-8, and no name is a marker of overlayfs or ostree",
     "outside-scope": "every path lies below /usr or /etc, and none in /usr/etc",
@@ -53,8 +53,8 @@ RULES: Mapping[str, str] = MappingProxyType({
     "too-deep": "no path has too many directories above it",
 })  # fmt: skip
 
-#: What no policy switches off: a breach could not be undone, would show something else than was checked, or
-#: give a user more than is the point of that scope.
+#: Rules that cannot be switched off: a violation could not be undone, would change the result of the checks,
+#: or would exceed the privileges of a user's overlay.
 UNCONDITIONAL = frozenset({
     "bad-path", "outside-scope", "device-node", "type-change", "duplicate", "protected", "marker-xattr",
     "user-adds-only", "user-etc", "user-privilege", "user-root-code",
@@ -63,12 +63,17 @@ UNCONDITIONAL = frozenset({
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A path of an overlay, and what the tree below has in its place.
+    """A path of an overlay, with the base's path of that name.
 
-    path: relative to the root, without a leading slash; type: file, symlink, directory, whiteout (removes the
-    base's path) or other; mode: permission bits with setuid, setgid and sticky; size: in bytes; target: of a
-    symlink; xattrs: their names; base: absent, file, symlink or directory; base_mode: its permission bits;
-    base_uid, base_gid: its owner, or -1 where nobody asked.
+    path: relative to the root, without a leading slash.
+    type: file, symlink, directory, whiteout (hides the base's path) or other.
+    mode: permission bits with setuid, setgid and sticky.
+    size: in bytes.
+    target: of a symlink.
+    xattrs: names of extended attributes.
+    base: type of the base's path: absent, file, symlink or directory.
+    base_mode: its permission bits.
+    base_uid, base_gid: its owner, or -1 if unknown.
     """
 
     path: str
@@ -86,13 +91,18 @@ class Item:
 
     @property
     def kept_directory(self) -> bool:
-        """Tell whether the item is a directory of the base, which is there for what is below."""
+        """Return whether the item is a directory that the base has, too."""
         return self.type == self.base == "directory"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one overlay may hold: paths, bytes of files, names in a path."""
+    """The maximum size of one overlay.
+
+    max_files: number of paths.
+    max_bytes: total size of files.
+    max_depth: number of names in a path.
+    """
 
     max_files: int = 100_000
     max_bytes: int = 4 * 2**30
@@ -101,7 +111,10 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A rule that a path breaks. path: fit to be printed; empty for the overlay as a whole."""
+    """A violation of a rule.
+
+    path: escaped for printing; empty for the overlay as a whole.
+    """
 
     path: str
     rule: str
@@ -111,152 +124,69 @@ class Violation:
 Breaches = Iterator[tuple[str, str]]  # rule, message
 
 _NAME_MAX, _PATH_MAX, _TARGET_MAX = 255, 4096, 4095
-#: Control characters, and what stands for bytes that are not UTF-8.
+#: Control characters, and surrogates for bytes that are not UTF-8.
 _unfit = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]").search
-_DIRECTORY = ("directory", "whiteout")  # what may stand where the base has a directory
+_DIRECTORY = ("directory", "whiteout")  # types that are permitted where the base has a directory
 _MARKERS = (".wh.", ".ostree-wh.")
 _MARKER_XATTRS = ("trusted.overlay.", "user.overlay.", "user.ostreemeta")
 _HARMLESS_XATTRS = ("security.selinux", "security.ima")
 
-_TRIPLET = r"[a-z0-9_]+-linux-(?:gnu|musl)[a-z0-9_]*"
-_LIBS = rf"usr/lib(?:32|64|x32)?(?:/{_TRIPLET})?"
-_UNIT_DIRS = r"(?:usr/(?:local/)?lib|etc)/systemd/(?:system|user)"
-
-
-def _any(*patterns: str) -> Callable[[str], re.Match[str] | None]:
-    """Return what matches whole paths with one of some patterns."""
-    return re.compile(r"(?:" + r"|".join(patterns) + r")\Z", re.DOTALL).match
-
-
-#: Directories that stay, and stay what they are.
-_main_directory = _any(
-    r"usr", r"etc", r"usr/s?bin", _LIBS, r"usr/libexec", r"usr/share", r"usr/share/(?:dbus-1|polkit-1)",
-    r"usr/lib/(?:systemd(?:/system)?|udev|dbus-1\.0|dpkg|apt|python3|tmpfiles\.d|sysusers\.d)",
-    r"usr/lib/python3/dist-packages", rf"usr/lib/{_TRIPLET}/(?:systemd|security)",
-)  # fmt: skip
-#: No overlay changes these or adds to them: the kernel's modules, the databases of packages, what boots, what
-#: the image ships for apt-ostree; accounts, which programs write; the machine's identity. fstab is allowed.
-_closed = _any(
-    rf"(?:{layout.KERNEL_MODULES}|{layout.SYSIMAGE}|usr/lib/ostree[^/]*|usr/lib/apt-ostree|etc/ostree)(?:/.*)?",
-    rf"etc/(?:{'|'.join((*accounts.FILES, *accounts.SUBORDINATE_IDS))})(?:[-+]|\.lock)?(?:/.*)?",
-    r"etc/(?:machine-id|\.updated|\.pwd\.lock|security/opasswd)(?:/.*)?|usr/\.updated",
-)
-_essential_program = _any(
-    r"usr/bin/(?:sh|dash|bash)", r"usr/sbin/init", r"usr/lib/systemd/systemd(?:-executor)?",
-    rf"{_LIBS}/ld(?:-[^/]*)?\.so(?:\.[^/]*)?",
-)  # fmt: skip
-#: What PID 1 and the shell are linked with. Version numbers after the soname count, too: what is removed
-#: there leaves a link that dangles.
-_essential_library = _any(
-    rf"{_LIBS}/lib(?:c|m|crypt|pam|systemd|selinux|cap|mount|blkid)\.so\.\d+(?:\.\d+)*",
-    rf"{_LIBS}/libc-[\d.]+\.so",
-    rf"usr/lib/(?:{_TRIPLET}/)?systemd/libsystemd-(?:core|shared)-[^/]+\.so",
-)  # fmt: skip
-_of_recovery = _any(
-    r"usr/(?:local/)?s?bin/(?:(?:apt-)?ostree|python3(?:\.\d+)?|dpkg(?:-query|-divert|-deb)?|ldconfig|systemctl"
-    r"|systemd-(?:run|sysusers|tmpfiles))", r"usr/lib/python3[^/]*",
-    rf"{_LIBS}/libostree-1\.so[^/]*",
-    r"usr/(?:local/)?lib/python3[^/]*/(?:dist|site)-packages/apt_ostree(?:\.py|/.*)?",
-    rf"{_UNIT_DIRS}/(?:[^/]+\.(?:wants|requires)/)?(?:apt-ostree|ostree-)[^/]*(?:/.*)?",
-    r"usr/lib/systemd/system-generators/(?:apt-)?ostree[^/]*",
-    r"(?:usr/share|etc)/(?:dbus-1/[^/]+|polkit-1/actions)/org\.debian\.AptOstree[^/]*",
-    r"etc/apt-ostree(?:/apt-ostree\.conf(?:\.d(?:/.*)?)?)?",
-)  # fmt: skip
-_needed_to_log_in = _any(
-    r"etc/pam\.d(?:/(?:common-(?:auth|account|password|session|session-noninteractive)|other|login))?",
-    r"etc/(?:nsswitch\.conf|sudoers|security|systemd|systemd/system|ssh|ssh/sshd_config)",
-    r"(?:etc|usr/lib)/systemd/system/(?:(?:sysinit|basic|multi-user|default|local-fs|sockets)\.target"
-    r"|(?:dbus|systemd-journald|systemd-logind|systemd-udevd)\.(?:service|socket))",
-)  # fmt: skip
-_code = _any(r"usr/(?:local/)?(?:s?bin|games|libexec|lib(?:32|64|x32)?)/.*")
-_hidden_program = _any(r"usr/(?:local/)?(?:s?bin|games)/\.[^/]*")
-_preloaded = _any(
-    r"etc/ld\.so\.preload", r"etc/perl/sitecustomize\.pl",
-    r"(?:usr/(?:local/)?lib|etc)/python3[^/]*/(?:(?:dist|site)-packages/)?(?:site|user)customize(?:\.py|/.*)",
-    rf"(?:usr/local/lib|{_LIBS})/glibc-hwcaps/.*/(?:ld-[^/]*\.so[^/]*|lib(?:c|m|crypt|pam)\.so[^/]*)",
-)  # fmt: skip
-_secret = _any(r"(?:usr/)?etc/g?shadow-?", r"etc/ssh/ssh_host_[^/]*_key", r"etc/krb5\.keytab")
-_closed_to_others = _any(
-    r"etc/ssl/private/.*", r"etc/ssh/ssh_host_[^/]*_key", r"etc/krb5\.keytab", r"etc/wireguard/[^/]*\.conf",
-    r"etc/NetworkManager/system-connections/.*",
-)  # fmt: skip
-
-#: Where symlinks lead: the tree, state and run time data of services (/var, /run), and what an administrator
-#: keeps (/opt, /srv). Not /home, /root, /tmp, where somebody else decides what is found.
-_link_target = _any(
-    r"(?:usr|etc|var|run|opt|srv)(?:/.*)?", r"dev/(?:null|stdout|stderr)",
-    r"proc/(?:(?:self/)?(?:mounts|mountinfo|fd/[12])|net/pnp)",
-)  # fmt: skip
-_link_trap = _any(r"(?:var/(?:tmp|lock|crash|home|roothome|mnt)|(?:var/)?run/(?:lock|user|media))(?:/.*)?")
 _MERGED = frozenset({"bin", "sbin", "lib", "lib32", "lib64", "libx32"})
-
-#: What root runs, loads or trusts without asking for it by name. Programs of a user belong into /usr/bin, the
-#: last directory of root's PATH: there they hide no other.
-_run_by_root = _any(
-    r"usr/(?:sbin|local/s?bin|local/etc|local/lib)(?:/.*)?", r"usr/local(?:/share)?",
-    r"usr/lib/(?:systemd|udev|pam\.d|security|sudo|dpkg|apt|dracut|kernel|NetworkManager|cron|initramfs-tools|lsb"
-    r"|netplan|girepository-1\.0|polkit-1|policykit-1|dbus-1\.0|sasl2|firmware|openssh|git-core|needrestart|bootc"
-    r"|locale|ssl|[^/]+\.d)(?:/.*)?",
-    rf"usr/lib/{_TRIPLET}/(?:security|systemd|gconv|sasl2|gio|perl[^/]*|polkit-1|udisks2|NetworkManager|engines[^/]*"
-    r"|ossl-modules|girepository-1\.0|krb5|pkcs11|audit)(?:/.*)?",
-    rf"{_LIBS}/(?:[^/]*\.so(?:\.[^/]*)?|glibc-hwcaps(?:/.*)?)", r"usr/lib/python3[^/]*/(?!dist-packages/).*",
-    r"usr/lib/python3/dist-packages/(?:[^/]*\.pth|(?:site|user)customize(?:[./].*)?)",
-    r"usr/share/(?:dbus-1|polkit-1|pam|pam-configs|initramfs-tools|bug|apport|ucf|debconf|keyrings|ca-certificates"
-    r"|factory|bash-completion|update-notifier|usb_modeswitch|perl[^/]*|python3|user-tmpfiles\.d|p11-kit"
-    r"|containers|bootc|sudo|apparmor[^/]*|wireplumber|openssh)(?:/.*)?",
-    r"usr/(?:local/)?share/(?:zsh/(?:site-functions|vendor-[^/]+)|fish/vendor_[^/]+|keyrings|perl|ca-certificates"
-    r"|dbus-1|polkit-1)(?:/.*)?",
-)  # fmt: skip
 
 
 def check(
     items: Iterable[Item], *, scope: str = "system", allowed: Collection[str] = (), limits: Limits = Limits()
 ) -> tuple[Violation, ...]:
-    """Return what an overlay's content breaks, by path and rule; empty when it may be activated.
+    """Return the violations of an overlay's content in linear time, sorted; UsageError for an unknown rule.
 
-    allowed: rules that do not count, unless they are UNCONDITIONAL. Reading ends with the first item beyond
-    `limits.max_files`. Takes time in proportion to the items.
+    items: read up to the first one beyond `limits.max_files`.
+    scope: of the overlay.
+    allowed: rules that are switched off, unless they are UNCONDITIONAL.
     """
     if scope not in SCOPES:
         raise UsageError(f"{scope!r} is no scope of an overlay", hint=f"one of {', '.join(sorted(SCOPES))}")
-    if unknown := ", ".join(map(repr, sorted(set(allowed) - RULES.keys()))):
-        raise UsageError(f"no rule about overlays is named {unknown}", hint=f"there are {', '.join(RULES)}")
+    if unknown_rules := ", ".join(map(repr, sorted(set(allowed) - RULES.keys()))):
+        raise UsageError(
+            f"no rule about overlays is named {unknown_rules}", hint=f"there are {', '.join(RULES)}"
+        )
     off = frozenset(allowed) - UNCONDITIONAL
     judges = _JUDGES if scope != "user" else (*_JUDGES, _judge_for_user)
-    found: list[tuple[str, str, str]] = []
+    breaches: list[tuple[str, str, str]] = []
     kinds: dict[str, str] = {}
     links: dict[str, str] = {}
     size = 0
     for count, item in enumerate(items, 1):
         if count > limits.max_files and "too-many" not in off:
-            found.append(("", "too-many", f"holds more than {limits.max_files} paths"))
+            breaches.append(("", "too-many", f"holds more than {limits.max_files} paths"))
             break
         if item.type == "file":
             size += max(item.size, 0)
         path = item.path
         if fault := _path_fault(path):
-            found.append((path, "bad-path", fault))
+            breaches.append((path, "bad-path", fault))
             continue
         if path in kinds:
-            found.append((path, "duplicate", "is there more than once"))
+            breaches.append((path, "duplicate", "is there more than once"))
         if kinds.get(path, "directory") == "directory":
             kinds[path] = item.type
         if path.count("/") >= limits.max_depth:
-            found.append((path, "too-deep", f"has more than {limits.max_depth} names"))
+            breaches.append((path, "too-deep", f"has more than {limits.max_depth} names"))
         if item.type == "symlink":
             links[path] = _resolved(path, item.target) or ""
         for judge in judges:
-            found += [(path, rule, message) for rule, message in judge(item)]
+            breaches += [(path, rule, message) for rule, message in judge(item)]
     if size > limits.max_bytes:
-        found.append(("", "too-large", f"holds {size} bytes, more than {limits.max_bytes}"))
-    found += ((path, "type-change", "has paths below it and is no directory") for path in _no_parents(kinds))
-    found += ((path, "link-loop", "leads back to itself") for path in _loops(links))
-    told = {(_printable(path), rule, message) for path, rule, message in found if rule not in off}
-    return tuple(Violation(*breach) for breach in sorted(told))
+        breaches.append(("", "too-large", f"holds {size} bytes, more than {limits.max_bytes}"))
+    breaches += (
+        (path, "type-change", "has paths below it and is no directory") for path in _no_parents(kinds)
+    )
+    breaches += ((path, "link-loop", "leads back to itself") for path in _loops(links))
+    counted = {(_printable(path), rule, message) for path, rule, message in breaches if rule not in off}
+    return tuple(Violation(*breach) for breach in sorted(counted))
 
 
 def _printable(text: str) -> str:
-    """Return a text with escapes for what a terminal must not get, and a limit to its length."""
+    """Return a text with unprintable characters escaped and a limited length."""
     if len(text) > _PATH_MAX:
         text = f"{text[:200]}..."
     if text.isprintable():
@@ -265,7 +195,7 @@ def _printable(text: str) -> str:
 
 
 def _path_fault(path: str) -> str:
-    """Tell what makes a path unfit for every rule, or return an empty text."""
+    """Return why a path is invalid, or an empty string."""
     if not path:
         return "has no name"
     if path.startswith("/"):
@@ -285,9 +215,9 @@ def _path_fault(path: str) -> str:
 
 
 def _resolved(path: str, target: str) -> str | None:
-    """Return where a symlink leads, by its text, without a leading slash; None for above the root.
+    """Return the path of a symlink's target without a leading slash, or None if it lies above the root.
 
-    The kernel stops at the root. Whatever reads an overlay where it is stored goes on.
+    The kernel stops at the root, but a program that reads the overlay in another directory does not.
     """
     parts = [] if target.startswith("/") else path.split("/")[:-1]
     for part in target.split("/"):
@@ -303,13 +233,13 @@ def _resolved(path: str, target: str) -> str | None:
 
 
 def _no_parents(kinds: Mapping[str, str]) -> set[str]:
-    """Return what has paths below it and is no directory."""
+    """Return the paths that are no directories but have paths below them."""
     wrong: set[str] = set()
-    known: set[str] = set()
+    checked: set[str] = set()
     for path in kinds:
         above = path.rpartition("/")[0]
-        while above and above not in known:
-            known.add(above)
+        while above and above not in checked:
+            checked.add(above)
             if kinds.get(above, "directory") != "directory":
                 wrong.add(above)
             above = above.rpartition("/")[0]
@@ -317,18 +247,18 @@ def _no_parents(kinds: Mapping[str, str]) -> set[str]:
 
 
 def _loops(links: Mapping[str, str]) -> Iterator[str]:
-    """Yield the symlinks that are part of a circle."""
+    """Yield the symlinks that are part of a loop."""
     done: set[str] = set()
     for start in links:
-        way: dict[str, None] = {}
+        visited: dict[str, None] = {}
         at = start
-        while at in links and at not in done and at not in way:
-            way[at] = None
+        while at in links and at not in done and at not in visited:
+            visited[at] = None
             at = links[at]
-        if at in way:
-            passed = list(way)
+        if at in visited:
+            passed = list(visited)
             yield from passed[passed.index(at) :]
-        done.update(way)
+        done.update(visited)
 
 
 def _judge_place(item: Item) -> Breaches:
@@ -347,20 +277,22 @@ def _judge_place(item: Item) -> Breaches:
 
 def _judge_protected(item: Item) -> Breaches:
     path, kind = item.path, item.type
-    if kind != "directory" and _main_directory(path):
+    if kind != "directory" and overlay_paths.is_main_directory(path):
         yield "protected", "removes or replaces a main directory of the system"
-    elif _closed(path) and not (item.kept_directory and item.mode == item.base_mode):
+    elif overlay_paths.is_closed(path) and not (item.kept_directory and item.mode == item.base_mode):
         yield "protected", "belongs to what no overlay changes"
-    elif (_essential_program(path) or _essential_library(path)) and (fault := _fault_of_essential(item)):
+    elif (overlay_paths.is_essential_program(path) or overlay_paths.is_essential_library(path)) and (
+        fault := _fault_of_essential(item)
+    ):
         yield "protected", f"{fault} what the system cannot run without"
-    if kind != "directory" and _of_recovery(path):
+    if kind != "directory" and overlay_paths.is_for_recovery(path):
         yield "recovery", "changes what takes overlays away again"
-    if _is_gone(item) and _needed_to_log_in(path):
+    if _leaves_nothing(item) and overlay_paths.is_needed_to_log_in(path):
         yield "lockout", "removes, empties or masks what logging in needs"
 
 
-def _is_gone(item: Item) -> bool:
-    """Tell whether an item leaves nothing in its place: an empty file masks as a link to /dev/null does."""
+def _leaves_nothing(item: Item) -> bool:
+    """Return whether an item removes or masks the path: an empty file masks as a link to /dev/null does."""
     if item.type == "symlink":
         return _resolved(item.path, item.target) == "dev/null"
     return item.type == "whiteout" or (item.type == "file" and item.size <= 0)
@@ -369,13 +301,13 @@ def _is_gone(item: Item) -> bool:
 def _fault_of_essential(item: Item) -> str:
     if item.type == "directory":
         return "puts a directory in the place of"
-    if _is_gone(item):
+    if _leaves_nothing(item):
         return "removes or empties"
-    if item.type == "symlink":  # /bin/sh is a link itself, so that a link to it may lead in a circle
+    if item.type == "symlink":  # /bin/sh is a symlink itself, so that a symlink to it may be a loop
         leads_to = _resolved(item.path, item.target) or ""
         is_good = leads_to.startswith(("usr/", "etc/")) and leads_to not in (item.path, "usr/bin/sh")
         return "" if is_good else "is a link to elsewhere in the place of"
-    needed = 0o555 if _essential_program(item.path) else 0o444
+    needed = 0o555 if overlay_paths.is_essential_program(item.path) else 0o444
     return "" if item.mode & needed == needed else "closes to other users"
 
 
@@ -389,13 +321,13 @@ def _judge_permissions(item: Item) -> Breaches:
         yield "world-writable", f"is writable by everybody ({shown})"
     of_base = as_base and (item.base_uid, item.base_gid) == (item.uid, item.gid)
     by_others = (item.uid or (item.gid and mode & 0o020)) and not of_base
-    if by_others and (_code(path) if is_file else _main_directory(path)):
+    if by_others and (overlay_paths.is_code(path) if is_file else overlay_paths.is_main_directory(path)):
         yield "writable-code", f"can be changed by others than root (owner {item.uid}:{item.gid}, {shown})"
     if is_file and mode & 0o6000:
         yield from _judge_setuid(item)
-    if is_file and mode & 0o007 and _closed_to_others(path):
+    if is_file and mode & 0o007 and overlay_paths.is_private(path):
         yield "exposed-secret", f"holds a secret and is open to other users ({shown})"
-    if item.kept_directory and item.base_mode & ~mode & 0o555 and _main_directory(path):
+    if item.kept_directory and item.base_mode & ~mode & 0o555 and overlay_paths.is_main_directory(path):
         yield "closed-directory", f"is closed to users who need it ({shown})"
 
 
@@ -435,11 +367,11 @@ def _judge_link(item: Item) -> Breaches:
         yield "bad-target", "has a target that is empty, too long or not plain text"
         return
     leads_to = _resolved(item.path, target)
-    if leads_to is None or not _link_target(leads_to):
+    if leads_to is None or not overlay_paths.is_link_target(leads_to):
         yield "link-escape", f"leads out of the system's directories ({_printable(target)})"
-    elif _link_trap(leads_to):
+    elif overlay_paths.is_writable_place(leads_to):
         yield "link-escape", f"leads where other users may write ({_printable(target)})"
-    elif _secret(leads_to):
+    elif overlay_paths.is_secret(leads_to):
         yield "secret-link", f"gives another name to a secret ({_printable(target)})"
 
 
@@ -452,9 +384,9 @@ def _judge_name(item: Item) -> Breaches:
         yield "misleading-name", "has a blank at an end of its name, or only dots"
     elif name.startswith("-") and not name.startswith(("-.mount", "-.slice")):
         yield "misleading-name", "has a name that programs take for an option"
-    elif item.type in ("file", "symlink") and _hidden_program(path) and (item.mode & 0o111):
+    elif item.type in ("file", "symlink") and overlay_paths.is_hidden_program(path) and (item.mode & 0o111):
         yield "misleading-name", "is a hidden program"
-    if item.type in ("file", "symlink") and _preloaded(path):
+    if item.type in ("file", "symlink") and overlay_paths.is_preloaded(path):
         yield "preload", "is loaded into other programs without their asking"
 
 
@@ -470,7 +402,7 @@ def _judge_for_user(item: Item) -> Breaches:
             yield "user-privilege", f"belongs to another than root ({item.uid}:{item.gid})"
         if (item.type != "symlink" and item.mode & 0o6000) or "security.capability" in item.xattrs:
             yield "user-privilege", f"is setuid, setgid or has capabilities (mode {item.mode & 0o7777:04o})"
-    if item.type not in _DIRECTORY and _run_by_root(item.path):
+    if item.type not in _DIRECTORY and overlay_paths.is_run_by_root(item.path):
         yield "user-root-code", "would be run or trusted by root"
 
 

@@ -1,4 +1,4 @@
-"""A stack of overlays on a base: who wins where both changed a path, and what of each layer is needed."""
+"""A stack of overlays on a base: conflicts with the base, and the nodes that each layer needs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,13 @@ from apt_ostree.model.overlay_content import Node, Nodes, is_directory
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """An overlay's part of a stack, and what the base has of it; layer: where it is there already."""
+    """An overlay in a stack.
+
+    commit: of the overlay.
+    nodes: that it shows.
+    base: nodes of the base at the same paths.
+    layer: commit of its layer, if that exists already.
+    """
 
     id: str
     commit: str
@@ -22,10 +28,12 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Conflicts:
-    """What becomes of the paths of an overlay that the base has changed since, too.
+    """The paths of an overlay that the base has changed, too, since the overlay was made.
 
-    kept: the overlay's version is shown; dropped: the base's is; disabled: the whole overlay is left out;
-    notes: a sentence about each.
+    kept: paths of which the overlay's version is shown.
+    dropped: paths of which the base's version is shown.
+    disabled: the overlay is left out.
+    notes: a message about each path.
     """
 
     kept: tuple[str, ...] = ()
@@ -35,17 +43,19 @@ class Conflicts:
 
 
 def is_plain(definition: Definition) -> bool:
-    """Tell whether an overlay shows the same wherever and whenever it is shown on the same base."""
+    """Return whether an overlay has the same nodes on every machine with the same base."""
     return not (definition.inherits or definition.when or definition.conditions)
 
 
 def resolve_conflicts(
     definition: Definition, nodes: Nodes, base: Nodes, against: Mapping[str, tuple[str, str]]
 ) -> Conflicts:
-    """Decide, by the overlay's on_conflict, about each path that the base has changed, too.
+    """Return the conflicts of an overlay with its base, resolved by its on_conflict.
 
-    base: what the base has of the overlay's paths now; against: as in Definition, with what was inherited.
-    A path that the base has in the overlay's version by now is no conflict.
+    A path of which the base has the overlay's version is no conflict.
+
+    base: nodes of the base at the overlay's paths.
+    against: as in Definition, with that of inherited overlays.
     """
     paths = tuple(path for path in sorted(against.keys() & nodes.keys())
                   if _object(base, path) not in (against[path][0], nodes[path].checksum))  # fmt: skip
@@ -68,7 +78,7 @@ def _object(nodes: Nodes, path: str) -> str:
 
 
 def with_base_metadata(nodes: Nodes, base: Nodes) -> dict[str, Node]:
-    """Return the nodes of an overlay; directories that the base has, too, keep its metadata."""
+    """Return the nodes of an overlay, with the base's metadata for directories that the base has, too."""
     return {
         path: base[path] if is_directory(node) and is_directory(base.get(path)) else node
         for path, node in nodes.items()
@@ -76,46 +86,45 @@ def with_base_metadata(nodes: Nodes, base: Nodes) -> dict[str, Node]:
 
 
 def etc_states(against: Mapping[str, tuple[str, str]]) -> dict[str, str]:
-    """Return path of /etc -> digest of the state that it was made against."""
+    """Return path of /etc -> digest of the state that it was made against. against: as in Definition."""
     return {path: state for path, (_object, state) in against.items() if state}
 
 
 def settle(pieces: Sequence[Piece]) -> list[Piece]:
-    """Drop what leads to nothing from pieces, the topmost first: removals of nothing, and ways to it.
+    """Return pieces, the topmost first, without whiteouts that hide nothing and their parent directories.
 
-    Overlayfs would list a removal as a file where no directory is below it to remove from (overlayfs.rst: a
-    directory that is not merged).
+    overlayfs would list such a whiteout as a file in a directory that is not merged (overlayfs.rst).
     """
-    below: set[str] = set()  # what lower pieces have
-    gone: set[str] = set()  # directories of the base that lower pieces remove whole
+    below: set[str] = set()  # paths of lower pieces
+    hidden: set[str] = set()  # directories of the base that lower pieces remove
     result: list[Piece] = []
-    for whole in reversed(pieces):
-        piece = whole
-        if not whole.layer:
-            lost = {path for path in whole.nodes if _removes_nothing(path, whole, below, gone)}
-            piece = replace(whole, nodes=_without_ways_to(lost, whole))
+    for unsettled in reversed(pieces):
+        piece = unsettled
+        if not unsettled.layer:
+            ineffective = {p for p in unsettled.nodes if _removes_nothing(p, unsettled, below, hidden)}
+            piece = replace(unsettled, nodes=_without(ineffective, unsettled))
         present = {path for path, node in piece.nodes.items() if node.kind != "whiteout"}
         removed = piece.nodes.keys() - present
-        ends = {path for path, node in piece.nodes.items() if not is_directory(node)}  # nothing lies below
+        ends = {path for path, node in piece.nodes.items() if not is_directory(node)}
         below = {p for p in below if p not in removed and not ends.intersection(parents(p))} | present
-        gone -= present
-        gone |= {p for p in removed if is_directory(piece.base.get(p))}
+        hidden -= present
+        hidden |= {p for p in removed if is_directory(piece.base.get(p))}
         if piece.nodes:
             result.append(piece)
     return result[::-1]
 
 
-def _removes_nothing(path: str, piece: Piece, below: set[str], gone: set[str]) -> bool:
+def _removes_nothing(path: str, piece: Piece, below: set[str], hidden: set[str]) -> bool:
     if piece.nodes[path].kind != "whiteout":
         return False
-    there = path in piece.base or path in below or path.startswith("etc/")
-    return not there or not gone.isdisjoint(parents(path))
+    exists_below = path in piece.base or path in below or path.startswith("etc/")
+    return not exists_below or not hidden.isdisjoint(parents(path))
 
 
-def _without_ways_to(lost: set[str], piece: Piece) -> dict[str, Node]:
-    """Return a piece's nodes without `lost`, and without directories that lead to nothing else."""
-    left = {path: node for path, node in piece.nodes.items() if path not in lost}
-    led = {above for path in lost for above in parents(path)}
-    ends = {p for p, n in left.items() if not is_directory(n) or (p not in piece.base and p not in led)}
+def _without(ineffective: set[str], piece: Piece) -> dict[str, Node]:
+    """Return a piece's nodes without `ineffective` ones and their otherwise unused parent directories."""
+    left = {path: node for path, node in piece.nodes.items() if path not in ineffective}
+    ancestors = {above for path in ineffective for above in parents(path)}
+    ends = {p for p, n in left.items() if not is_directory(n) or (p not in piece.base and p not in ancestors)}
     used = ends | {above for path in ends for above in parents(path)}
     return {path: node for path, node in left.items() if path in used}

@@ -1,4 +1,4 @@
-"""Packages as values, and the difference between two sets of them."""
+"""Packages, and the difference between two sets of packages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Package:
-    """An installed package: dpkg's name, version and architecture."""
+    """An installed package: its name, version and architecture, as in dpkg's database."""
 
     name: str
     version: str
@@ -16,13 +16,13 @@ class Package:
 
     @property
     def label(self) -> str:
-        """Return NAME-VERSION, for people."""
+        """Return "NAME VERSION"."""
         return f"{self.name} {self.version}"
 
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:
-    """A package whose version differs."""
+    """A package with the old and the new version."""
 
     name: str
     architecture: str
@@ -32,7 +32,7 @@ class PackageChange:
 
 @dataclass(frozen=True, slots=True)
 class PackageDiff:
-    """What lies between two sets of packages; each list is sorted by name."""
+    """The difference between two sets of packages; each list is sorted by name."""
 
     added: tuple[Package, ...] = ()
     removed: tuple[Package, ...] = ()
@@ -48,7 +48,7 @@ class PackageDiff:
 
 
 def diff_packages(old: Iterable[Package], new: Iterable[Package]) -> PackageDiff:
-    """Compare two sets of packages by name and architecture."""
+    """Return the difference between two sets of packages, which are compared by name and architecture."""
     before = {(p.name, p.architecture): p for p in old}
     after = {(p.name, p.architecture): p for p in new}
     both = before.keys() & after.keys()

@@ -1,4 +1,4 @@
-"""What a change of packages is going to do, as a value that can be shown, refused and carried out."""
+"""The plan of a change of packages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ from typing import Any
 class Step:
     """One package of the plan.
 
-    old, new: versions; the missing side is empty. reason: requested, dependency or upgrade.
-    origin:   where the new version comes from, such as "Debian:trixie/main".
-    size:     bytes to download; 0 when the archive is here already. kernel: it carries a kernel.
+    old: the present version, or empty.
+    new: the version after the change, or empty.
+    reason: such as requested, dependency or upgrade.
+    origin: of the new version, such as "Debian:trixie/main".
+    size: of the archive, in bytes.
+    security: the new version is a security update.
     """
 
     name: str
@@ -28,7 +31,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class PackagePlan:
-    """Packages to install, upgrade, downgrade and remove, each list sorted by name."""
+    """Packages to install, upgrade, downgrade and remove, each list sorted by name.
+
+    download_bytes: size of the archives to be installed.
+    disk_bytes: additional disk space; negative if less is used.
+    """
 
     install: tuple[Step, ...] = ()
     upgrade: tuple[Step, ...] = ()

@@ -1,4 +1,4 @@
-"""The plan of a live change: what it does, with a reason on every line, and what it refuses."""
+"""The plan of a live change: its steps with their reasons, and the reasons for a refusal."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UNIT_SUFFIXES = (".service", ".socket", ".timer", ".path", ".mount", ".automoun
 
 
 class EtcAction(StrEnum):
-    """What happens to one path of /etc."""
+    """The action for one path of /etc."""
 
     WRITE = "write"
     REMOVE = "remove"
@@ -23,28 +23,28 @@ class EtcAction(StrEnum):
 
 
 class UnitAction(StrEnum):
-    """What happens to one unit."""
+    """The action for one unit."""
 
     STOP = "stop"  # before the switch, with its old definition
     RELOAD = "reload"
     RESTART = "restart"
     START = "start"
     REEXEC = "reexec"  # systemd itself, or a user's manager
-    REFRESH = "refresh view"  # it sees the old /usr until it is restarted
+    REFRESH = "refresh view"  # it keeps seeing the old /usr until it is restarted
     DEFER = "defer"  # waits for a reboot, or for the session's end
-    SKIP = "skip"  # left alone on purpose
+    SKIP = "skip"  # not acted on, by a rule
 
 
 class RestartPolicy(StrEnum):
     """Which units a live change acts on (--restart-services)."""
 
-    NONE = "none"  # stop what goes and start what is newly enabled, as Debian would; name the rest
+    NONE = "none"  # stop removed units and start newly enabled ones, as Debian would
     NEEDED = "needed"  # restart and reload what the change affects
-    ALL = "all"  # and what sees the old /usr for ever
+    ALL = "all"  # and those that keep seeing the old /usr
 
 
 class Impact(StrEnum):
-    """What it takes until nothing old runs any more, the least first."""
+    """What has to be restarted until no old code runs, the least first."""
 
     NONE = "none"
     PROCESS = "process"
@@ -71,9 +71,10 @@ class EtcStep:
 class UnitStep:
     """One unit.
 
-    evidence: the files that are the reason; processes: "PID NAME" of those that run old code;
-    acts: whether this run does it, or only names it;
-    clients: of a unit to be restarted or stopped, how many connections it has accepted, which end with that.
+    evidence: the files that are the reason.
+    processes: "PID NAME" of those that run old code.
+    acts: whether this operation takes the action, or only reports it.
+    clients: number of accepted connections that a restart or stop ends.
     """
 
     unit: str
@@ -87,11 +88,14 @@ class UnitStep:
 
 @dataclass(frozen=True, slots=True)
 class LivePlan:
-    """Everything that applying `target` to a system that shows `source` does.
+    """The plan of applying `target` to a system that shows `source`.
 
-    refusals: reasons not to; deferred: what waits for the reboot;
-    health_checks: what is run afterwards; the change is undone when a required one fails;
-    overlays: what the administrator should know about them.
+    source, target: commits.
+    files: "added", "removed" and "changed" -> number of files.
+    deferred: changes that take effect with a reboot.
+    refusals: reasons to refuse the change.
+    health_checks: programs that are run after the change, which is undone if a required one fails.
+    overlays: notes about overlays.
     """
 
     source: str
@@ -108,7 +112,7 @@ class LivePlan:
 
     @property
     def impact(self) -> Impact:
-        """Return what it takes until nothing old runs any more."""
+        """Return what has to be restarted until no old code runs."""
         if self.deferred or any(s.action is UnitAction.DEFER and not is_session(s.unit) for s in self.units):
             return Impact.REBOOT
         if any(s.action is UnitAction.DEFER for s in self.units):
@@ -127,12 +131,12 @@ class LivePlan:
 
 
 def is_session(unit: str) -> bool:
-    """Tell whether a unit ends when its user logs out."""
+    """Return whether a unit ends when its user logs out."""
     return unit.endswith(".scope") or unit.startswith(("user@", "session-"))
 
 
 def replacement_refusals(packages: PackageDiff) -> tuple[str, ...]:
-    """Return why a change is not a pure addition, with counts and names."""
+    """Return the reasons why a change does not only add packages, with counts and names."""
     reasons = []
     if packages.removed:
         names = ", ".join(p.name for p in packages.removed)
@@ -144,7 +148,7 @@ def replacement_refusals(packages: PackageDiff) -> tuple[str, ...]:
 
 
 def count_files(changes: Iterable[PathChange]) -> dict[str, int]:
-    """Count the files (not directories) that are added, removed and changed."""
+    """Return the numbers of files (not directories) that are added, removed and changed."""
     counts = {str(kind): 0 for kind in Kind}
     for change in changes:
         if not change.is_dir:
@@ -153,7 +157,10 @@ def count_files(changes: Iterable[PathChange]) -> dict[str, int]:
 
 
 def kernel_notes(changes: Iterable[PathChange], running: str) -> tuple[str, ...]:
-    """Return what about kernels waits for the reboot: paths are relative to /usr."""
+    """Return notes about kernels and initramfs images, which take effect with the reboot.
+
+    running: the version of the running kernel.
+    """
     notes = []
     for change in changes:
         parts = change.path.split("/")
@@ -163,14 +170,14 @@ def kernel_notes(changes: Iterable[PathChange], running: str) -> tuple[str, ...]
         if change.kind is Kind.REMOVED:
             kept = " (its modules stay visible while it runs)" if version == running else ""
             if parts[3] == "vmlinuz":
-                notes.append(f"kernel {version} goes with the reboot{kept}")
+                notes.append(f"kernel {version} is removed with the reboot{kept}")
         else:
             notes.append(f"{what} {version} waits for the reboot")
     return tuple(notes)
 
 
 def unit_of(path: str) -> str | None:
-    """Return the unit that a unit file or a drop-in (relative to /usr) belongs to, or None."""
+    """Return the unit of a unit file or drop-in (path relative to /usr), or None."""
     for prefix in _UNIT_DIRECTORIES:
         if path.startswith(prefix):
             head, _, rest = path.removeprefix(prefix).partition("/")
@@ -192,5 +199,5 @@ def enabled_unit(path: str) -> tuple[str, str] | None:
 
 
 def touches(changes: Iterable[PathChange], *prefixes: str) -> bool:
-    """Tell whether any path lies below one of the prefixes (relative to /usr)."""
+    """Return whether any path lies below one of the prefixes (relative to /usr)."""
     return any(change.path.startswith(prefixes) for change in changes)

@@ -1,4 +1,4 @@
-"""Why a live change is refused: reasons from facts about the running system, without asking it."""
+"""Reasons to refuse a live change, from facts about the running system."""
 
 from __future__ import annotations
 
@@ -8,24 +8,29 @@ from pathlib import PurePath
 from apt_ostree.model.sizes import Space, show_size
 from apt_ostree.model.treediff import Kind, PathChange
 
-#: What a live change may need beside the packages: the journal, pre-images, directories of the layer.
+#: Space that a live change may need in addition to packages, for the journal, pre-images and directories of
+#: the layer: bytes, bytes per path, and inodes.
 _HEADROOM, _BYTES_EACH, _INODES = 4_000_000, 200, 200
 
 
 def mount_refusals(changes: Iterable[PathChange], mounted: Iterable[str], usr: str) -> tuple[str, ...]:
-    """Refuse to remove what something is mounted on; mounted: mount points below /usr, which is `usr`."""
-    going = {f"{usr}/{change.path}" for change in changes if change.kind is Kind.REMOVED}
+    """Return a reason for each mount point that the change would remove.
+
+    mounted: mount points below /usr.
+    usr: the path of /usr.
+    """
+    removed = {f"{usr}/{change.path}" for change in changes if change.kind is Kind.REMOVED}
     return tuple(
         f"{target} is a mount point, and the new tree has no such path; unmount it first"
         for target in mounted
-        if going.intersection({target, *map(str, PurePath(target).parents)})
+        if removed.intersection({target, *map(str, PurePath(target).parents)})
     )
 
 
 def space_refusals(free: Mapping[str, Space], changes: Collection[PathChange]) -> tuple[str, ...]:
-    """Refuse what would run out of space half-way; a layer is hardlinks, so that little is needed.
+    """Return a reason for each file system with too little space; a layer needs little, as it has hardlinks.
 
-    free: place -> what its file system has.
+    free: path -> free space of its file system.
     """
     reasons = []
     needed, inodes = _HEADROOM + _BYTES_EACH * len(changes), _INODES + len(changes)

@@ -1,4 +1,4 @@
-"""Release files of archives and lines of sources.list(5), as far as a commit's metadata needs them.
+"""Release files of archives and lines of sources.list(5), for a commit's metadata.
 
 Pure text in, values out.
 """
@@ -13,7 +13,10 @@ from email.utils import parsedate_to_datetime
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A line of sources.list(5): options as text, or empty."""
+    """A `deb` line of sources.list(5).
+
+    options: the text in brackets, or empty.
+    """
 
     options: str
     uri: str
@@ -25,15 +28,15 @@ _SOURCE = re.compile(r"deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<su
 
 
 def parse_source(line: str) -> Source | None:
-    """Return a `deb` line of sources.list(5), or None for anything else."""
-    found = _SOURCE.fullmatch(line.strip())
-    if not found:
+    """Return the source of a `deb` line of sources.list(5), or None for any other line."""
+    match = _SOURCE.fullmatch(line.strip())
+    if not match:
         return None
-    return Source(found["options"] or "", found["uri"], found["suite"], tuple(found["components"].split()))
+    return Source(match["options"] or "", match["uri"], match["suite"], tuple(match["components"].split()))
 
 
 def source_line(source: Source) -> str:
-    """Return the line of sources.list(5)."""
+    """Return the line of sources.list(5) for a source."""
     options = f" [{source.options}]" if source.options else ""
     return " ".join([f"deb{options}", source.uri, source.suite, *source.components])
 
@@ -41,16 +44,18 @@ def source_line(source: Source) -> str:
 def describe(releases: Mapping[str, str], sources: Iterable[Source]) -> tuple[str, ...]:
     """Return "origin suite component version date" for each component of each source, sorted.
 
-    releases: Release files by the name that apt gives them in its lists directory. Dates are UTC, ISO 8601.
+    Dates are UTC, in ISO 8601.
+
+    releases: name in apt's lists directory -> text of a Release file.
     """
     texts = {_path_of(name): text for name, text in releases.items()}
-    found = set()
+    lines = set()
     for source in sources:
         where = source.uri.split(":", 1)[-1].removeprefix("//").rstrip("/").rsplit("@", 1)[-1]
         text = texts.get(f"{where}/dists/{source.suite}")
         if text is not None:
-            found |= {_describe(text, source.suite, component) for component in source.components}
-    return tuple(sorted(found))
+            lines |= {_describe(text, source.suite, component) for component in source.components}
+    return tuple(sorted(lines))
 
 
 def _describe(release: str, suite: str, component: str) -> str:
@@ -62,6 +67,6 @@ def _describe(release: str, suite: str, component: str) -> str:
 
 
 def _path_of(name: str) -> str:
-    """Return the place that a file in apt's lists came from, without scheme and file name."""
-    path = re.sub(r"%([0-9a-fA-F]{2})", lambda found: chr(int(found[1], 16)), name.replace("_", "/"))
+    """Return the host and directory of a file in apt's lists directory, from its name there."""
+    path = re.sub(r"%([0-9a-fA-F]{2})", lambda match: chr(int(match[1], 16)), name.replace("_", "/"))
     return path.rpartition("/")[0]

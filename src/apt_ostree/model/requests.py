@@ -1,74 +1,36 @@
-"""What is asked for: one frozen request for each verb (model.queries has those that only read).
+"""The requests: one frozen record for each verb (those of queries are in model.queries).
 
-The command line makes them, and they travel to the worker as JSON. Reading one is strict (`read_request`).
-Who asks, and how the history calls the command, is no field, so that nobody can claim it: the worker knows
-the first, and the second is `title`.
+The command line makes them, and they are passed to the worker as JSON, which is validated (`read_request`).
+The caller and the title in the history are no fields, so that they cannot be forged: the worker determines
+them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
-from apt_ostree.errors import UsageError
-from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.overlay import EditAction, OnConflict, Persistence, Scope, UnlockMode
+from apt_ostree.model.overlay import UnlockMode
+from apt_ostree.model.overlay_edit import NO_CHANGES, DefinitionEdit, PathEdit
 from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.request import Request, find
 from apt_ostree.model.selection import EVERYTHING, Selection
 
 _LONGEST_TITLE = 300
 
 
 class Moment(StrEnum):
-    """When recovery is asked for; all but the first by systemd."""
+    """When recovery is requested: by a user (CALL), or by systemd."""
 
     CALL = "call"
     BOOT = "boot"  # before services start
     BOOTED = "booted"  # when the boot has succeeded
-    DEADLINE = "deadline"  # nobody confirmed a change in time
+    DEADLINE = "deadline"  # a change was not confirmed in time
     SHUTDOWN = "shutdown"  # before ostree merges /etc
     FINALIZED = "finalized"  # after that
-
-
-class Request:
-    """What all requests share."""
-
-    __slots__ = ()
-    verb: ClassVar[str]
-    command: ClassVar[str] = ""
-
-    @property
-    def title(self) -> str:
-        """Return the command as the history shows it."""
-        return self.command or self.verb
-
-    @classmethod
-    def from_json(cls, value: Any) -> Self:
-        """Read a request from a JSON object; UsageError names the field that is wrong."""
-        return jsonvalue.read(cls, value, name=cls.verb)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the request as a JSON object."""
-        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every request is a dataclass
-
-    @property
-    def open_files(self) -> tuple[OpenFile, ...]:
-        """Return the files that have to be passed with the request."""
-        return tuple(_open_files(self))
-
-
-def _open_files(value: Any) -> Iterator[OpenFile]:
-    if isinstance(value, OpenFile):
-        yield value
-    elif isinstance(value, tuple):
-        for item in value:
-            yield from _open_files(item)
-    elif is_dataclass(value):
-        for one in fields(value):
-            yield from _open_files(getattr(value, one.name))
 
 
 # --- options that requests share
@@ -76,11 +38,12 @@ def _open_files(value: Any) -> Iterator[OpenFile]:
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How a live change is made.
+    """Options of a live change.
 
-    restart_services: which units it acts on; confirm_within: seconds after which it is undone unless it is
-    confirmed; allow_replacement: running packages may be replaced or removed; force: refuse only what could
-    not be done or undone.
+    restart_services: the units that it acts on.
+    confirm_within: seconds after which it is undone unless it is confirmed.
+    allow_replacement: running packages may be replaced or removed.
+    force: refuse only changes that could not be made or undone.
     """
 
     restart_services: RestartPolicy = RestartPolicy.NONE
@@ -95,10 +58,11 @@ class LiveOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeployOptions:
-    """How a deployment is made.
+    """Options of verbs that make a deployment.
 
-    live: make it current on the running system, too; cache_only: use the package lists and archives that are
-    here; download_only: stop when the archives are here.
+    cache_only: download no package lists and archives.
+    download_only: only download the archives.
+    live: also apply the deployment to the running system.
     """
 
     dry_run: bool = False
@@ -124,8 +88,11 @@ class _DeployRequest(Request):
 class Install(_DeployRequest):
     """Layer packages.
 
-    packages: names, or NAME=VERSION; files: .deb files; uninstall: requested packages to drop; idempotent:
-    accept what is requested already; allow_inactive: request what the base holds.
+    packages: NAME or NAME=VERSION of each.
+    files: .deb files.
+    uninstall: requested packages to drop.
+    idempotent: accept packages that are requested already.
+    allow_inactive: accept packages of the base.
     """
 
     verb: ClassVar[str] = "install"
@@ -138,7 +105,12 @@ class Install(_DeployRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Uninstall(_DeployRequest):
-    """Drop requested packages, or all (everything); install, files: further ones to layer."""
+    """Drop requested packages.
+
+    install, files: packages to layer.
+    everything: drop all.
+    idempotent: accept packages that are not requested.
+    """
 
     verb: ClassVar[str] = "uninstall"
     packages: tuple[str, ...] = ()
@@ -150,7 +122,10 @@ class Uninstall(_DeployRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upgrade(_DeployRequest):
-    """Upgrade the base from its remote and packages from the archives; check: only tell what is newer."""
+    """Upgrade the base from its remote and packages from the archives.
+
+    check: only show the upgrades.
+    """
 
     verb: ClassVar[str] = "upgrade"
     base: bool = True
@@ -171,7 +146,12 @@ class Rollback(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cleanup(Request):
-    """Remove leftovers (base), the pending or the rollback deployment, downloads (repomd)."""
+    """Remove unused files and deployments.
+
+    base: temporary files.
+    pending, rollback: the deployment.
+    repomd: downloads.
+    """
 
     verb: ClassVar[str] = "cleanup"
     base: bool = False
@@ -183,7 +163,7 @@ class Cleanup(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefreshMd(Request):
-    """Download the package lists; force: also where they are current."""
+    """Download the package lists. force: also if they are current."""
 
     verb: ClassVar[str] = "refresh-md"
     force: bool = False
@@ -193,8 +173,8 @@ class RefreshMd(Request):
 class ComposeTree(Request):
     """Compose a tree from a treefile.
 
-    Its paths (treefile, repo, workdir) are the caller's, who is root and on this machine: a treefile includes
-    others and names files beside it, so that it cannot travel as a descriptor.
+    treefile, repo and workdir are paths of the caller, who must be root: a treefile refers to other files, so
+    that it cannot be passed as a descriptor.
     """
 
     verb: ClassVar[str] = "compose-tree"
@@ -215,7 +195,11 @@ class ComposeTree(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplyLive(Request):
-    """Make the pending deployment, a part of it, or a commit (target) current; reset: the booted commit."""
+    """Apply the pending deployment, a selection of it, or a commit to the running system.
+
+    target: the commit.
+    reset: apply the booted commit.
+    """
 
     verb: ClassVar[str] = "apply-live"
     target: str | None = None
@@ -232,7 +216,7 @@ class ApplyLive(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RollbackLive(Request):
-    """Go back to what a generation showed (None: the one before), or only some packages."""
+    """Roll the running system back to a generation (None: the previous one), or only some packages."""
 
     verb: ClassVar[str] = "rollback-live"
     command: ClassVar[str] = "rollback --live"
@@ -244,14 +228,14 @@ class RollbackLive(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirm(Request):
-    """Keep live changes that wait to be confirmed."""
+    """Confirm live changes, so that they are not undone."""
 
     verb: ClassVar[str] = "confirm"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recover(Request):
-    """Finish or undo what was interrupted; at: the moment at which systemd asks for it."""
+    """Finish or undo interrupted operations. at: when it is requested."""
 
     verb: ClassVar[str] = "recover"
     at: Moment = Moment.CALL
@@ -273,51 +257,11 @@ class _OverlayRequest(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PathEdit:
-    """One edit of one path of an overlay.
-
-    source: what is added, else what the system shows there now; mode: of files; owner: (uid, gid); template:
-    the source is one; when: the condition under which the path is shown.
-    """
-
-    action: EditAction
-    path: str
-    source: OpenFile | None = None
-    mode: int | None = None
-    owner: tuple[int, int] | None = None
-    template: bool = False
-    when: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DefinitionEdit:
-    """What becomes of an overlay's definition; None leaves a field alone.
-
-    An empty string in a list alone empties it. values are added to those that are there.
-    """
-
-    scope: Scope | None = None
-    user: str | None = None
-    priority: int | None = None
-    persistence: Persistence | None = None
-    persists: tuple[str, ...] | None = None
-    on_conflict: OnConflict | None = None
-    inherits: tuple[str, ...] | None = None
-    when: str | None = None
-    values: Mapping[str, str] | None = None
-    allow: tuple[str, ...] | None = None
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """Return the fields that change, by name."""
-        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EditOverlay(_OverlayRequest):
-    """Make, edit, order, switch or remove one overlay, in one step.
+    """Create, edit, enable, disable or remove one overlay, in one step.
 
-    name: the overlay, else the one last worked on; enable: None leaves it as it is.
+    name: the overlay; None is the one that was edited last.
+    enable: None keeps the state.
     """
 
     verb: ClassVar[str] = "usroverlay"
@@ -326,7 +270,7 @@ class EditOverlay(_OverlayRequest):
     remove: bool = False
     enable: bool | None = None
     rename: str | None = None
-    definition: DefinitionEdit = DefinitionEdit()
+    definition: DefinitionEdit = NO_CHANGES
     edits: tuple[PathEdit, ...] = ()
 
     @property
@@ -350,7 +294,7 @@ class Unlock(_OverlayRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlockSave(_OverlayRequest):
-    """Make an overlay of what was changed in an unlocked /usr, and lock it."""
+    """Make an overlay of the changes in an unlocked /usr, and lock /usr."""
 
     verb: ClassVar[str] = "unlock-save"
     name: str
@@ -363,7 +307,7 @@ class UnlockSave(_OverlayRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlockDiscard(_OverlayRequest):
-    """Lock /usr; what was changed there shows no more."""
+    """Lock /usr and discard its changes."""
 
     verb: ClassVar[str] = "unlock-discard"
     command: ClassVar[str] = "usroverlay --discard"
@@ -371,7 +315,7 @@ class UnlockDiscard(_OverlayRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayBackup(Request):
-    """Write an overlay, or all, to a backup: a directory, or a file that is open for writing."""
+    """Write one overlay or all (None) to a backup: a directory, or a file that is open for writing."""
 
     verb: ClassVar[str] = "overlay-backup"
     command: ClassVar[str] = "usroverlay --backup"
@@ -381,7 +325,10 @@ class OverlayBackup(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayRestore(_OverlayRequest):
-    """Bring overlays back, from a backup or from an earlier commit of one; allow: rules they may break."""
+    """Restore overlays from a backup, or one from an earlier commit.
+
+    allow: rules of content that are switched off.
+    """
 
     verb: ClassVar[str] = "overlay-restore"
     backup: OpenFile | None = None
@@ -403,7 +350,7 @@ class OverlayRestore(_OverlayRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverlayCheck(_OverlayRequest):
-    """Look for damage of overlays, and repair it."""
+    """Check overlays for damage, and repair it."""
 
     verb: ClassVar[str] = "overlay-check"
     command: ClassVar[str] = "usroverlay --check"
@@ -413,8 +360,10 @@ class OverlayCheck(_OverlayRequest):
 class OverlayCleanup(Request):
     """Remove disabled overlays.
 
-    older_than: seconds since they were changed; keep: how many stay, the newest; larger_than: bytes that all
-    of them may have; archive: back them up first.
+    older_than: maximum time since the last change, in seconds.
+    keep: maximum number of overlays.
+    larger_than: maximum total size, in bytes.
+    archive: back them up first.
     """
 
     verb: ClassVar[str] = "overlay-cleanup"
@@ -426,7 +375,7 @@ class OverlayCleanup(Request):
     dry_run: bool = False
 
 
-#: The verbs: one at a time changes the system.
+#: Verb -> its request.
 VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
@@ -438,13 +387,5 @@ VERBS: Mapping[str, type[Request]] = {
 
 
 def read_request(verb: Any, value: Any) -> Request:
-    """Read the request of a verb from JSON; UsageError names what is wrong."""
+    """Return the request of a verb from a JSON object; UsageError names a mistake."""
     return find(VERBS, "verb", verb).from_json(value)
-
-
-def find(kinds: Mapping[str, type[Request]], what: str, name: Any) -> type[Request]:
-    """Return the request of that name; UsageError where there is none."""
-    kind = kinds.get(name) if isinstance(name, str) else None
-    if kind is None:
-        raise UsageError(f"there is no {what} {name!r}", hint=f"there are: {', '.join(kinds)}")
-    return kind

@@ -1,4 +1,4 @@
-"""What a verb did."""
+"""The result of a verb."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of a request.
+    """The result of a request.
 
-    changed: whether anything was (or, of a dry run, would be) changed; live: the running system shows it;
-    next_boot: it takes effect with the next boot; details: further keys of the JSON object.
+    changed: whether the system was changed (or would be, for a dry run).
+    live: whether the running system shows the change; None for verbs that never change it.
+    next_boot: whether the change takes effect with the next boot.
+    details: further keys of the JSON object.
     """
 
     changed: bool
@@ -21,6 +23,6 @@ class Result:
     details: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the result as a JSON object; `live` is there for verbs on the running system alone."""
+        """Return the result as a JSON object, without `live` if that is None."""
         live = {} if self.live is None else {"live": self.live}
         return {**self.details, "changed": self.changed, **live}

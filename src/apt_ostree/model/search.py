@@ -1,4 +1,4 @@
-"""Searching packages by name and summary: which match, and in which group."""
+"""Searches packages by name and summary."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Group(StrEnum):
-    """Where all terms were found; the order is the output's, as in rpm-ostree."""
+    """Where all terms match, in the order of the output, which is rpm-ostree's."""
 
     BOTH = "summary & name"
     NAME = "name"
@@ -17,7 +17,7 @@ class Group(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A package that may be installed; installed: the version that is, or empty."""
+    """An available package. installed: its installed version, or empty."""
 
     name: str
     version: str
@@ -27,7 +27,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A package that was found."""
+    """A matching package. installed: its installed version, or empty."""
 
     group: Group
     name: str
@@ -37,16 +37,16 @@ class Match:
 
 
 def find(offers: Iterable[Offer], terms: Sequence[str]) -> tuple[Match, ...]:
-    """Return the packages that hold every term in name or summary, by group and name; case is ignored."""
-    words = [term.lower() for term in terms]
-    found = []
+    """Return the packages with every term in name or summary, by group and name; case is ignored."""
+    lowered = [term.lower() for term in terms]
+    matches = []
     for offer in offers:
         name, summary = offer.name.lower(), offer.summary.lower()
-        if not all(word in name or word in summary for word in words):
+        if not all(term in name or term in summary for term in lowered):
             continue
-        in_name = all(word in name for word in words)
-        in_summary = all(word in summary for word in words)
+        in_name = all(term in name for term in lowered)
+        in_summary = all(term in summary for term in lowered)
         group = Group.BOTH if in_name == in_summary else Group.NAME if in_name else Group.SUMMARY
-        found.append(Match(group, offer.name, offer.version, offer.summary, offer.installed))
+        matches.append(Match(group, offer.name, offer.version, offer.summary, offer.installed))
     order = list(Group)
-    return tuple(sorted(found, key=lambda match: (order.index(match.group), match.name)))
+    return tuple(sorted(matches, key=lambda match: (order.index(match.group), match.name)))

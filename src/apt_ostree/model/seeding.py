@@ -1,34 +1,34 @@
-"""Account files of a build: scripts must see the host's ids, the tree must not keep the host's accounts.
+"""Account files of a build: scripts get the host's ids, but the tree must not keep the host's accounts.
 
-/etc/passwd is always modified on a running system, so ostree's merge keeps the host's. A package's user
-gets an id that is free on this host because the build starts from both lists; afterwards everything that
-came from the host alone is dropped again. Pure text in, text out.
+/etc/passwd is always modified on a running system, so that ostree's merge keeps the host's. A build starts
+from the accounts of the tree and the host, so that the user of a package gets an id that is free on this
+host; the accounts of the host alone are removed afterwards. Pure text in, text out.
 """
 
 from __future__ import annotations
 
-#: Account file with passwords -> what a seeded line holds after the name.
+#: Account file with passwords -> fields of a seeded line after the name.
 LOCKED = {"shadow": "*:::::::", "gshadow": "!::"}
 
-_FIRST_PERSON = 1000  # ids from here on belong to people (adduser(8))
+_FIRST_PERSON = 1000  # lowest id of an ordinary user (adduser(8))
 
 
 def seed(name: str, tree: str, host: str) -> str:
-    """Return the tree's account file with the host's further names; passwords are never copied."""
-    known = _names(tree)
+    """Return the tree's account file with additional names of the host's; passwords are never copied."""
+    tree_names = _names(tree)
     locked = LOCKED.get(name)
     extra = [
         f"{line.partition(':')[0]}:{locked}" if locked else line
         for line in host.splitlines()
-        if line and line.partition(":")[0] not in known
+        if line and line.partition(":")[0] not in tree_names
     ]
     return "".join(f"{line}\n" for line in [*tree.splitlines(), *extra])
 
 
 def harvest(tree: str, seeded: str, result: str, *, used: frozenset[str] = frozenset()) -> str:
-    """Return what the build made of the tree's account file, without the names that were only seeded.
+    """Return an account file after the build (`result`), without the names that were only seeded.
 
-    used: seeded names that stay. A package's script found them and would have made them otherwise.
+    used: seeded names that are kept, as a script of a package would have created them otherwise.
     """
     foreign = _names(seeded) - _names(tree) - used
     kept = [line for line in result.splitlines() if line.partition(":")[0] not in foreign]

@@ -1,4 +1,4 @@
-"""A part of what could be made current: what was asked for, and the choice among what differs."""
+"""A selection of the packages that a live change applies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import PackageDiff
 
-#: Metadata of a commit that holds a selection; both are texts.
+#: Metadata of a commit that was built for a selection; both are strings.
 META_SELECTION = "apt-ostree.selection"  # the options that chose the packages
 META_SELECTED_FROM = "apt-ostree.selected-from"  # the commit that the packages were taken from, if any
 
@@ -20,10 +20,13 @@ _NAMES_SHOWN = 20
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What of a pending deployment, or of the archives, is wanted on the running system.
+    """The packages of a pending deployment, or of the archives, to apply on the running system.
 
-    packages: requests (NAME, NAME=VERSION), or none for everything; excluded: names of packages that stay as
-    they are; security: only what brings a security update. Each further one narrows the choice.
+    A package is selected if it meets all criteria.
+
+    packages: requests (NAME, NAME=VERSION); none selects all packages.
+    excluded: names of packages that do not change.
+    security: only packages with a security update.
     """
 
     packages: tuple[str, ...] = ()
@@ -34,23 +37,23 @@ class Selection:
         return bool(self.packages or self.excluded or self.security)
 
     def __str__(self) -> str:
-        words = []
+        options = []
         if self.security:
-            words.append("--security")
+            options.append("--security")
         if self.packages:
-            words.append(f"--packages={','.join(self.packages)}")
+            options.append(f"--packages={','.join(self.packages)}")
         if self.excluded:
-            words.append(f"--except={','.join(self.excluded)}")
-        return " ".join(words)
+            options.append(f"--except={','.join(self.excluded)}")
+        return " ".join(options)
 
     @property
     def names(self) -> frozenset[str]:
-        """Return the names of the packages that were asked for."""
+        """Return the names of the requested packages."""
         return frozenset(map(request_name, self.packages))
 
     @property
     def versioned(self) -> tuple[str, ...]:
-        """Return the requests for a certain version."""
+        """Return the requests with a version."""
         return tuple(request for request in self.packages if "=" in request)
 
     def to_json(self) -> dict[str, Any]:
@@ -58,12 +61,12 @@ class Selection:
         return asdict(self)
 
 
-#: No choice at all.
+#: Selects all packages.
 EVERYTHING = Selection()
 
 
 def check(selection: Selection) -> None:
-    """Raise UsageError for what contradicts itself."""
+    """Raise UsageError for a selection that contradicts itself."""
     both = sorted(selection.names & frozenset(selection.excluded))
     if both:
         raise UsageError(f"{', '.join(both)} cannot be selected and excepted")
@@ -72,9 +75,9 @@ def check(selection: Selection) -> None:
             f"{selection.versioned[0]!r} names a version, which --security chooses",
             hint="leave the version or --security out",
         )
-    seen: dict[str, str] = {}
+    request_of: dict[str, str] = {}
     for request in selection.packages:
-        other = seen.setdefault(request_name(request), request)
+        other = request_of.setdefault(request_name(request), request)
         if other != request:
             raise UsageError(f"{other!r} and {request!r} are requests for the same package")
 
@@ -84,27 +87,31 @@ def choose(
     offered: PackageDiff,
     *,
     source: str,
-    known: frozenset[str],
+    all_names: frozenset[str],
     settled: frozenset[str],
 ) -> frozenset[str]:
-    """Return the names of the packages to change, of those that `offered` (from what is shown) brings.
+    """Return the names of the selected packages.
 
-    source: what offers them, for messages; known: all names that may be excepted; settled: names that may be
-    asked for although nothing is to be done about them. Removals are never chosen: a commit is built by
-    installing, and what a removed package leaves behind only a tree without it lacks.
+    Refused is raised if a removal would be selected, which only the whole of the source can do: a selection
+    is built by installing packages. UsageError names unknown and unchanged packages.
+
+    offered: the difference between the packages that are shown and those of the source.
+    source: of the packages, for messages.
+    all_names: names that may be excluded.
+    settled: names that may be requested without a difference.
     """
     new = frozenset([p.name for p in offered.added] + [c.name for c in offered.changed])
-    gone = frozenset(p.name for p in offered.removed) - new
-    strange = sorted(frozenset(selection.excluded) - known)
-    if strange:
-        raise UsageError(f"package {strange[0]!r}, which is to be excepted, is not known", hint=_offer(new))
+    removed = frozenset(p.name for p in offered.removed) - new
+    unknown = sorted(frozenset(selection.excluded) - all_names)
+    if unknown:
+        raise UsageError(f"package {unknown[0]!r}, which is to be excepted, is not known", hint=_offer(new))
     if not selection.packages:
-        staying = {name for name in gone.difference(selection.excluded) if not is_kernel(name)}
+        staying = {name for name in removed.difference(selection.excluded) if not is_kernel(name)}
         if staying and not selection.security:
             raise _only_whole(staying, source, f"add --except={','.join(sorted(staying))} to leave them")
         return new.difference(selection.excluded)
-    if selection.names & gone:
-        raise _only_whole(selection.names & gone, source, "leave them out, or take all of it")
+    if selection.names & removed:
+        raise _only_whole(selection.names & removed, source, "leave them out, or take all of it")
     missing = sorted(selection.names - new - settled)
     if missing:
         raise UsageError(f"{source} does not change package {missing[0]!r}", hint=_offer(new))
@@ -112,12 +119,12 @@ def choose(
 
 
 def is_kernel(name: str) -> bool:
-    """Tell whether a package carries a kernel or depends on the newest: both wait for the reboot anyway."""
+    """Return whether a package contains a kernel or depends on the newest one; these need a reboot."""
     return name.startswith(_KERNEL)
 
 
 def enumerate_names(names: Iterable[str]) -> str:
-    """Return names for a message, the first ones if there are many."""
+    """Return names as a list for a message; only the first ones if there are many."""
     ordered = sorted(names)
     more = len(ordered) - _NAMES_SHOWN
     return ", ".join(ordered[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")

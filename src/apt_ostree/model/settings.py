@@ -17,18 +17,18 @@ from apt_ostree.model.unitrules import Need
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What apt-ostree.conf may set.
+    """The settings of apt-ostree.conf.
 
-    script_timeout: [Layering] ScriptTimeout, seconds that dpkg may pass without any sign of progress.
-    settle: [Live] SettleSeconds, how long a restarted service has to run without trouble.
+    script_timeout: [Layering] ScriptTimeout, seconds that dpkg may run without progress.
+    settle: [Live] SettleSeconds, seconds that a restarted service has to run without a failure.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
-    units: [Units] NAME=restart|reload|skip|defer, what a live change does with a unit it affects.
-    overlay_allow: [Overlays] Allow=RULE ..., rules of content that every overlay may break.
+    units: [Units] NAME=restart|reload|skip|defer, action of a live change for a unit that it affects.
+    overlay_allow: [Overlays] Allow=RULE ..., rules of content that are off for every overlay.
     scan_timeout: [Overlays] ScanTimeout, seconds that the scanner may take for one overlay.
-    overlay_sign_key: [Overlays] SignKey=KEY, of root's GnuPG, which signs backups of overlays.
+    overlay_sign_key: [Overlays] SignKey=KEY, key of root's GnuPG keyring that signs backups of overlays.
     overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
-    overlay_quota: [Overlays] Quota=SIZE, bytes that the files of all overlays may have together; 0: no limit.
+    overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
     """
 
     script_timeout: float = 600.0
@@ -48,7 +48,10 @@ _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
 
 def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
-    """Return the settings of files (name, text), the later ones winning; UsageError names file and key."""
+    """Return the settings of files (name, text); later files override earlier ones.
+
+    UsageError names the file and the key of a mistake.
+    """
     settings = Settings()
     for name, text in files:
         parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
@@ -67,8 +70,8 @@ def _with(settings: Settings, name: str, section: str, key: str, value: str) -> 
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
     if (section, key) not in _KEYS:
-        known = ", ".join(f"[{known_section}] {known_key}" for known_section, known_key in _KEYS)
-        raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {known}, [Units] UNIT")
+        keys = ", ".join(f"[{valid_section}] {valid_key}" for valid_section, valid_key in _KEYS)
+        raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {keys}, [Units] UNIT")
     field_name, read = _KEYS[section, key]
     try:
         return replace(settings, **{field_name: read(value)})
@@ -85,7 +88,7 @@ def _need(name: str, key: str, value: str) -> Need:
     return Need(value)
 
 
-def _words(value: str) -> tuple[str, ...]:
+def _arguments(value: str) -> tuple[str, ...]:
     return tuple(shlex.split(value))
 
 
@@ -96,14 +99,14 @@ def _seconds(value: str) -> float:
     raise ValueError(f"{value!r} is not a positive number of seconds")
 
 
-#: (section, key) -> field of Settings, and what reads the value.
+#: (section, key) -> field of Settings, and the function that parses the value.
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
     ("Live", "CheckTimeout"): ("check_timeout", _seconds),
-    ("Overlays", "Allow"): ("overlay_allow", _words),
-    ("Overlays", "Scanner"): ("overlay_scanner", _words),
+    ("Overlays", "Allow"): ("overlay_allow", _arguments),
+    ("Overlays", "Scanner"): ("overlay_scanner", _arguments),
     ("Overlays", "ScanTimeout"): ("scan_timeout", _seconds),
     ("Overlays", "SignKey"): ("overlay_sign_key", str),
     ("Overlays", "Quota"): ("overlay_quota", read_size),

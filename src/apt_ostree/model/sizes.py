@@ -1,4 +1,4 @@
-"""Sizes in bytes: read as people write them, and shown as apt prints them."""
+"""Sizes in bytes: parses and formats them with decimal units, as apt does."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ _UNITS = "kMGT"
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """What a file system has free.
+    """The free space of a file system.
 
-    available: bytes that may be written; unused: bytes, those reserved for root included; inodes: how many
-    files can be made, None where the file system does not count them.
+    available: bytes for users other than root.
+    unused: bytes, including those reserved for root.
+    inodes: number of free inodes, or None if the file system has no limit.
     """
 
     available: int
@@ -23,14 +24,14 @@ class Space:
 
 
 def read_size(text: str) -> int:
-    """Return the bytes of a size such as 500000, 500k, 0.5M or 2G; the units are decimal, as apt's.
+    """Return the bytes of a size such as 500000, 500k, 0.5M or 2G; the units are decimal.
 
-    ValueError says that it is none.
+    ValueError is raised for an invalid size.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMGT]?)B?", text.strip())
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([kKMGT]?)B?", text.strip())
+    if match is None:
         raise ValueError(f"{text!r} is not a size such as 500k, 20M or 2G")
-    number, unit = found.groups()
+    number, unit = match.groups()
     return int(Decimal(number) * 1000 ** (_UNITS.index(unit.replace("K", "k")) + 1 if unit else 0))
 
 

@@ -1,4 +1,4 @@
-"""What `status` tells: every deployment with its commit, its packages and its live state, as values.
+"""The status of a system: every deployment with its commit, its packages and its live state.
 
 The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-generation`, `live-overlays`,
 and `upgraded-packages`.
@@ -18,7 +18,11 @@ from apt_ostree.model.package import PackageChange, PackageDiff
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit: its time in seconds since 1970, its version or none, and its metadata but the packages."""
+    """A commit.
+
+    timestamp: seconds since 1970.
+    metadata: without the list of packages.
+    """
 
     checksum: str
     timestamp: int
@@ -28,12 +32,15 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What the running system shows instead of the booted commit.
+    """The live state of the running system.
 
-    commit, generation: the newest finished change, if any; diff: its packages against the booted commit;
-    overlays: the ids of those that show, the topmost first.
-    unfinished: the commit that an unfinished change was aiming at; shown: /usr shows what is recorded;
-    confirm_by: seconds since 1970 when it is undone unless it is confirmed.
+    commit: the base of the newest finished change, if any.
+    generation: the number of that change.
+    diff: packages of that commit against those of the booted one.
+    overlays: ids of the overlays that are shown, the topmost first.
+    unfinished: the target of an unfinished change, if any.
+    shown: /usr shows the recorded generation.
+    confirm_by: when the change is undone unless it is confirmed, in seconds since 1970.
     """
 
     commit: str | None = None
@@ -47,10 +54,12 @@ class Live:
 
 @dataclass(frozen=True, slots=True)
 class LiveRecords:
-    """What the records of this boot's generations say of the live state.
+    """The live state according to the generations of this boot.
 
-    newest: the last one that came to its end; unfinished: the base of a later one that did not; mounted: the
-    generations that /usr may show; confirm_by: when the first unconfirmed one is undone, by the boot's clock.
+    newest: the last finished generation.
+    unfinished: the base of a later, unfinished one.
+    mounted: the numbers of generations that /usr may show.
+    confirm_by: when the first unconfirmed one is undone, in seconds of CLOCK_MONOTONIC.
     """
 
     newest: Generation | None
@@ -60,7 +69,7 @@ class LiveRecords:
 
 
 def live_records(generations: Sequence[Generation]) -> LiveRecords:
-    """Read the records of this boot's generations, the oldest first; there is at least one."""
+    """Return the live state of this boot's generations, the oldest first; there must be at least one."""
     done = [generation for generation in generations if generation.phase is Phase.LIVE]
     last = generations[-1]
     deadlines = [g.confirm_by for g in done if g.confirm_by is not None]
@@ -76,8 +85,11 @@ def live_records(generations: Sequence[Generation]) -> LiveRecords:
 class DeploymentStatus:
     """One deployment.
 
-    base: the base commit of a layered one; layered: requests that are installed on top of the base;
-    upgraded: the base's packages in another version; diff: packages against the booted deployment.
+    base: the base commit of a layered deployment.
+    layered: requested packages that are installed on top of the base.
+    upgraded: packages of the base with another version.
+    diff: packages against those of the booted deployment.
+    gpg_enabled: commits of its remote must be signed.
     """
 
     deployment: Deployment
@@ -91,14 +103,14 @@ class DeploymentStatus:
 
     @property
     def inactive(self) -> tuple[str, ...]:
-        """Return the requests that the base fulfils by itself."""
+        """Return the requests for packages that the base has already."""
         return tuple(r for r in self.deployment.origin.requested if package_name(r) not in self.layered)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the object that stands in `deployments`."""
+        """Return the object of the deployment in `status --json`."""
         deployment, origin = self.deployment, self.deployment.origin
         base = self.base or self.commit
-        found: dict[str, Any] = {
+        result: dict[str, Any] = {
             "id": deployment.id,
             "osname": deployment.osname,
             "checksum": deployment.checksum,
@@ -125,17 +137,17 @@ class DeploymentStatus:
             "regenerate-initramfs": False,
         }
         if self.base:
-            found["base-checksum"] = self.base.checksum
-            found["base-version"] = self.base.version
-            found["base-timestamp"] = self.base.timestamp
-            found["layered-commit-meta"] = dict(self.commit.metadata)
+            result["base-checksum"] = self.base.checksum
+            result["base-version"] = self.base.version
+            result["base-timestamp"] = self.base.timestamp
+            result["layered-commit-meta"] = dict(self.commit.metadata)
         if self.diff is not None:
-            found["diff"] = asdict(self.diff)
-        return found | (_live_json(self.live) if self.live else {})
+            result["diff"] = asdict(self.diff)
+        return result | (_live_json(self.live) if self.live else {})
 
 
 def package_name(request: str) -> str:
-    """Return the plain name of a request (NAME, NAME=VERSION, NAME:ARCHITECTURE)."""
+    """Return the package name of a request (NAME, NAME=VERSION, NAME:ARCHITECTURE)."""
     return request_name(request).partition(":")[0]
 
 
@@ -143,7 +155,8 @@ def package_name(request: str) -> str:
 class Status:
     """All deployments, the next boot's first.
 
-    pending: the next boot starts another than the booted one; busy: a program is changing them now.
+    pending: the next boot starts another than the booted one.
+    busy: another program holds the lock for changes.
     """
 
     deployments: tuple[DeploymentStatus, ...]
@@ -161,16 +174,16 @@ class Status:
 
 
 def _live_json(live: Live) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     if live.unfinished:
-        found["live-inprogress"] = live.unfinished
+        result["live-inprogress"] = live.unfinished
     if live.commit:
-        found["live-replaced"] = live.commit
-        found["live-generation"] = {
+        result["live-replaced"] = live.commit
+        result["live-generation"] = {
             "number": live.generation,
             "shown": live.shown,
             "confirm-by": live.confirm_by,
         }
-        found["live-diff"] = asdict(live.diff)
-        found["live-overlays"] = list(live.overlays)
-    return found
+        result["live-diff"] = asdict(live.diff)
+        result["live-overlays"] = list(live.overlays)
+    return result

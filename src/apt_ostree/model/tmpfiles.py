@@ -1,6 +1,6 @@
-"""tmpfiles.d lines: what of a build's /var becomes what at boot (tmpfiles.d(5)).
+"""tmpfiles.d(5) lines that recreate the /var of a build at boot.
 
-Pure rules and text; walking a directory is `core.build.finish`.
+Pure rules and text; `core.build.finish` reads the directories.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from apt_ostree.model import layout
 
 _HEADER = "# State that the packages of this tree start from. Written by apt-ostree; not to be edited.\n"
 
-#: Paths (with all below them) that no line describes: scratch space, the programs' own keys and state that
-#: lives in the tree or on the host.
+#: Paths (with all below them) without a line: scratch space, keys of programs, and state that belongs to the
+#: tree or the host.
 SKIPPED = (
     *layout.SYSIMAGE_LINKS,
     "var/lib/apt-ostree",
@@ -24,7 +24,7 @@ SKIPPED = (
     "var/run",
     "var/tmp",
 )
-#: Paths below which only directories matter: whatever files are there can be made again.
+#: Paths below which only directories get a line: the files are caches.
 ONLY_DIRECTORIES = (
     "var/backups",
     "var/cache",
@@ -33,18 +33,17 @@ ONLY_DIRECTORIES = (
     "var/lib/systemd/deb-systemd-helper-enabled",
     "var/log",
 )
-#: Directories whose owner depends on how the build ran apt: as the user it drops to where that user can
-#: reach the build's directory, else as root. User and group.
+#: Directory -> (user, group), where the owner in the build depends on whether apt could drop its privileges.
 OWNERS = {
     "var/cache/apt/archives/partial": ("_apt", "root"),
     "var/lib/apt/lists/partial": ("_apt", "root"),
 }
-#: Endings of files that a package's scripts leave as their own backup or lock.
+#: Suffixes of backup and lock files that scripts of packages leave.
 LEFTOVER_ENDINGS = (".dpkg-old", ".dpkg-new", ".dpkg-tmp", ".old", "-old", "~", ".lock")
 
 
 class Treatment(Enum):
-    """What happens to a path of the build's /var."""
+    """How a path of the build's /var is handled."""
 
     SKIP = "skip"
     DIRECTORIES = "directories"
@@ -53,7 +52,12 @@ class Treatment(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line: path absolute and unescaped, mode an octal word or None, user and group names or None."""
+    """One line; None is a field that is not set.
+
+    path: absolute and unescaped.
+    mode: octal.
+    user, group: names.
+    """
 
     type: str
     path: str
@@ -64,7 +68,7 @@ class Entry:
 
 
 def treatment(path: str) -> Treatment:
-    """Tell what becomes of a path, relative to the root (`var/...`)."""
+    """Return how a path relative to the root (`var/...`) is handled."""
     if _below(path, SKIPPED):
         return Treatment.SKIP
     if _below(path, ONLY_DIRECTORIES) or path.endswith(LEFTOVER_ENDINGS):
@@ -73,31 +77,31 @@ def treatment(path: str) -> Treatment:
 
 
 def line(entry: Entry) -> str:
-    """Return an entry as a line of tmpfiles.d(5), without the age field's meaning (always `-`)."""
-    words = [entry.type, _escape(entry.path), entry.mode, entry.user, entry.group]
-    text = " ".join(word or "-" for word in words)
+    """Return an entry as a line of tmpfiles.d(5); the age field is always `-`."""
+    fields = [entry.type, _escape(entry.path), entry.mode, entry.user, entry.group]
+    text = " ".join(field or "-" for field in fields)
     return f"{text} - {_escape(entry.argument)}" if entry.argument else f"{text} -"
 
 
 def merge(old: str, entries: Iterable[Entry]) -> str:
-    """Return our file's text with `entries` added; a new line replaces the one for its path."""
-    lines = {_path_word(text): text for text in old.splitlines() if text and not text.startswith("#")}
+    """Return the text of our file with `entries` added; a new line replaces the old one for its path."""
+    lines = {_path_field(text): text for text in old.splitlines() if text and not text.startswith("#")}
     lines |= {_escape(entry.path): line(entry) for entry in entries}
     return _HEADER + "".join(f"{lines[path]}\n" for path in sorted(lines))
 
 
 def described(text: str) -> frozenset[str]:
-    """Return the absolute paths that tmpfiles.d text makes, without those with specifiers or patterns."""
-    found = set()
+    """Return the absolute paths that tmpfiles.d text creates, except for specifiers and patterns."""
+    paths = set()
     for text_line in text.splitlines():
-        words = text_line.split()
-        if len(words) >= 2 and words[0][0] in "dDvqQLCfFp" and not set("%*?[\\\"'") & set(words[1]):
-            found.add(words[1].rstrip("/"))
-    return frozenset(found)
+        fields = text_line.split()
+        if len(fields) >= 2 and fields[0][0] in "dDvqQLCfFp" and not set("%*?[\\\"'") & set(fields[1]):
+            paths.add(fields[1].rstrip("/"))
+    return frozenset(paths)
 
 
 def layout_text() -> str:
-    """Return the file that makes the places a tree's links lead to, and the links into the tree."""
+    """Return the text of the file that creates the targets of a tree's symlinks, and the symlinks into it."""
     entries = [
         Entry("d", path, f"{mode:04o}", "root", "root") for path, mode in layout.STATE_DIRECTORIES.items()
     ]
@@ -110,7 +114,7 @@ def layout_text() -> str:
 
 
 def relative_link(path: str, target: str) -> str:
-    """Return the text of a relative link at `path` to `target`, both relative to the root."""
+    """Return the target of a relative symlink at `path` to `target`, both relative to the root."""
     return "../" * path.count("/") + target
 
 
@@ -123,7 +127,7 @@ def _below(path: str, places: Iterable[str]) -> bool:
     return any(path == place or path.startswith(f"{place}/") for place in places)
 
 
-def _path_word(text: str) -> str:
+def _path_field(text: str) -> str:
     return text.split()[1]
 
 

@@ -1,7 +1,7 @@
-"""The difference between two directory trees, as a tree.
+"""The difference between two trees (or directories of them), as nested directories.
 
-Only directories that differ appear, so its size follows the change and not the trees. Objects are named
-by their checksums in the repository; a file's checksum covers its content, owner, mode and xattrs.
+It contains only directories that differ, so that its size depends on the change and not on the trees. Objects
+are named by their checksums in the repository; a file's checksum covers its content, owner, mode and xattrs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,11 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FileDiff:
-    """A file or symlink that differs. old and new are checksums; the missing side is empty."""
+    """A file or symlink that differs.
+
+    old: the old checksum, or empty if it was added.
+    new: the new checksum, or empty if it was removed.
+    """
 
     name: str
     old: str
@@ -39,7 +43,9 @@ class FileDiff:
 class DirDiff:
     """A directory with differences below it, or whose own metadata differs.
 
-    old, new: (contents checksum, metadata checksum), or None on the side that lacks it.
+    old, new: (contents checksum, metadata checksum), or None if it does not exist on that side.
+    files: files in it that differ.
+    dirs: directories in it that differ.
     """
 
     name: str
@@ -50,22 +56,22 @@ class DirDiff:
 
     @property
     def kind(self) -> Kind:
-        """Return how the directory itself differs; CHANGED also when only its contents do."""
+        """Return how the directory differs; CHANGED also if only its contents do."""
         if self.old is None:
             return Kind.ADDED
         return Kind.CHANGED if self.new is not None else Kind.REMOVED
 
     @property
     def own_change(self) -> bool:
-        """Tell whether the directory was added, removed, or has other metadata."""
+        """Return whether the directory was added, removed, or has other metadata."""
         return self.old is None or self.new is None or self.old[1] != self.new[1]
 
 
 @dataclass(frozen=True, slots=True)
 class PathChange:
-    """One differing path of a flattened difference.
+    """One path of a flattened difference.
 
-    old, new: checksums of the file objects, or of the metadata objects of a directory.
+    old, new: checksums of the file objects, or of the metadata objects of a directory; empty for none.
     """
 
     path: str
@@ -92,7 +98,7 @@ def flatten(diff: DirDiff | None, prefix: str = "") -> Iterator[PathChange]:
 def without(diff: DirDiff, path: str, kinds: frozenset[Kind]) -> DirDiff:
     """Return the difference without entries of these kinds at and below a path (relative to `diff`).
 
-    A directory on the way that goes as a whole stays, since something below it does.
+    A removed parent directory is kept if a path below it is kept.
     """
     head, _, rest = path.partition("/")
     dirs = []
@@ -116,6 +122,6 @@ def _prune(diff: DirDiff, kinds: frozenset[Kind]) -> DirDiff | None:
     dirs = tuple(kept for directory in diff.dirs if (kept := _prune(directory, kinds)))
     new = diff.new
     if diff.old and new and Kind.CHANGED in kinds:
-        new = (new[0], diff.old[1])  # its own metadata stays
+        new = (new[0], diff.old[1])  # its own metadata is kept
     pruned = DirDiff(diff.name, diff.old, new, files, dirs)
     return pruned if files or dirs or pruned.own_change else None

@@ -1,6 +1,6 @@
-"""What a treefile says: plain values in, frozen dataclasses out, every mistake named by file, line and key.
+"""Parses treefiles: plain values in, frozen dataclasses out; errors name the file, the line and the key.
 
-Values only: `system.yamlfile` reads YAML, `core.compose.tree` follows `include` and reads scripts.
+Values only: `system.yamlfile` reads YAML, `core.compose.tree` resolves `include` and reads scripts.
 The format is documented in docs/treefile.md.
 """
 
@@ -30,9 +30,12 @@ _URI = re.compile(r"[a-z][a-z0-9+.-]*:/\S+")
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """One suite of one archive. No mirror: the one that mmdebstrap takes by default for that suite.
+    """One suite of one archive.
 
-    signed_by is the keyring as written, keyring its path resolved against the directory of its treefile.
+    mirror: None is mmdebstrap's default for the suite.
+    signed_by: the keyring as written.
+    keyring: the path of signed_by, resolved against the directory of the treefile.
+    trusted: accept the archive without a signature.
     """
 
     suite: str
@@ -45,9 +48,12 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class AddFile:
-    """A file or directory to copy into the tree; mode None keeps that of the source.
+    """A file or directory to copy into the tree.
 
-    src is as written, path is src resolved against the directory of its treefile.
+    src: as written.
+    dest: the absolute path in the tree.
+    path: src, resolved against the directory of the treefile.
+    mode: None keeps that of the source.
     """
 
     src: str
@@ -58,7 +64,12 @@ class AddFile:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A script run in the tree: its text, or the file it stands in (as written, and resolved)."""
+    """A script to run in the tree: a text or a file.
+
+    inline: the text.
+    file: as written.
+    path: of the file, resolved against the directory of the treefile.
+    """
 
     inline: str | None = None
     file: str | None = None
@@ -76,7 +87,12 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class Dracut:
-    """What the initramfs gets besides the `ostree` module, or goes without."""
+    """Options for the initramfs.
+
+    add_modules: modules of dracut in addition to `ostree`.
+    omit_modules: modules to leave out.
+    arguments: further arguments of dracut(8).
+    """
 
     add_modules: tuple[str, ...] = ()
     omit_modules: tuple[str, ...] = ()
@@ -85,7 +101,10 @@ class Dracut:
 
 @dataclass(frozen=True, slots=True)
 class Treefile:
-    """A treefile, or several merged. `include` holds resolved paths and is empty once merged."""
+    """A treefile, or several merged ones; see docs/treefile.md for the fields.
+
+    include: resolved paths; empty after a merge.
+    """
 
     include: tuple[str, ...] = ()
     ref: str | None = None
@@ -106,7 +125,11 @@ class Treefile:
 
 
 def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
-    """Return the treefile of one document, paths resolved against the directory of `name`."""
+    """Return the treefile of one document; UsageError names a mistake.
+
+    name: of the file; paths are resolved against its directory.
+    lines: the line number of each key.
+    """
     top = Section(data, (), Source(name, lines, GUIDE))
     resolve = _resolver(posixpath.dirname(name))
     tree = Treefile(
@@ -132,10 +155,10 @@ def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
 
 
 def merge(base: Treefile, over: Treefile) -> Treefile:
-    """Return `base` with `over`, the file that includes it, laid over it.
+    """Return a treefile merged with the one that includes it (`over`).
 
-    Lists are joined without repeats, mappings merged key by key, single values replaced. `components` and
-    `archives` are replaced as a whole, so that a file can choose other archives than the one it includes.
+    Lists are joined without duplicates, mappings are merged by key, single values are replaced. `components`
+    and `archives` are replaced, so that a file can select other archives than the one that it includes.
     """
     return replace(
         base,
@@ -159,7 +182,7 @@ def merge(base: Treefile, over: Treefile) -> Treefile:
 
 
 def check_complete(tree: Treefile, *, name: str) -> None:
-    """Refuse a merged treefile from which nothing can be composed."""
+    """Raise UsageError for a merged treefile without required keys."""
     for key, value in (("ref", tree.ref), ("suite", tree.suite)):
         if not value:
             raise UsageError(
@@ -169,9 +192,9 @@ def check_complete(tree: Treefile, *, name: str) -> None:
 
 
 def to_json(tree: Treefile) -> dict[str, Any]:
-    """Return a treefile as plain values under its documented keys; what is not set is left out."""
+    """Return a treefile as plain values with its documented keys, without keys that are not set."""
     units, dracut = _plain(tree.units), _plain(tree.dracut)
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "ref": tree.ref,
         "suite": tree.suite,
         "components": list(tree.components),
@@ -188,12 +211,12 @@ def to_json(tree: Treefile) -> dict[str, Any]:
         "version": tree.version,
         "metadata": dict(tree.metadata),
     }
-    return {key: value for key, value in found.items() if value not in (None, [], {})}
+    return {key: value for key, value in result.items() if value not in (None, [], {})}
 
 
 def expand(text: str, variables: Mapping[str, str]) -> str:
-    """Replace `${name}` by its value; an unknown name is left as it stands."""
-    return re.sub(r"\$\{(\w+)\}", lambda found: variables.get(found[1], found[0]), text)
+    """Return a text with each `${name}` replaced by its value; unknown names are not replaced."""
+    return re.sub(r"\$\{(\w+)\}", lambda match: variables.get(match[1], match[0]), text)
 
 
 # --- the parts of a treefile
@@ -265,8 +288,8 @@ def _matching(pattern: re.Pattern[str], expected: str, *, variables: bool = Fals
     return check
 
 
-def _one_of(words: Sequence[str]) -> Check:
-    return lambda value: None if value in words else "one of " + ", ".join(words)
+def _one_of(values: Sequence[str]) -> Check:
+    return lambda value: None if value in values else "one of " + ", ".join(values)
 
 
 def _tree_path(value: str) -> str | None:
@@ -297,12 +320,12 @@ def _merge_lists(base: _Lists, over: _Lists) -> _Lists:
 
 
 def _plain(value: Any) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     for field in fields(value):
         item = getattr(value, field.name)
         if item in (None, "", (), False):
             continue
         if field.name == "mode":
             item = f"{item:04o}"
-        found[field.name.replace("_", "-")] = list(item) if isinstance(item, tuple) else item
-    return found
+        result[field.name.replace("_", "-")] = list(item) if isinstance(item, tuple) else item
+    return result

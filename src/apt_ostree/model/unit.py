@@ -1,4 +1,4 @@
-"""A unit as systemd knows it, and a process that runs in one: plain values."""
+"""A unit as systemd shows it, and a process of a unit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _RUNNING = ("active", "activating", "reloading", "refreshing")
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """What systemd knows of a loaded unit (org.freedesktop.systemd1(5)), its properties by their names."""
+    """A loaded unit.
+
+    properties: name -> value, see org.freedesktop.systemd1(5).
+    """
 
     name: str
     properties: Mapping[str, str]
@@ -25,17 +28,17 @@ class Unit:
 
     @property
     def is_active(self) -> bool:
-        """Tell whether it runs or is about to."""
+        """Return whether it is active or activating."""
         return self["ActiveState"] in _RUNNING
 
     @property
     def is_loaded(self) -> bool:
-        """Tell whether it has a definition."""
+        """Return whether it has a unit file."""
         return self["LoadState"] == "loaded"
 
     @property
     def main_pid(self) -> int:
-        """Return the process that stands for it, or 0."""
+        """Return the pid of its main process, or 0."""
         return int(self["MainPID"] or 0)
 
     @property
@@ -45,35 +48,35 @@ class Unit:
 
     @property
     def fragment(self) -> str:
-        """Return the path of its unit file, or "" where it has none of its own."""
+        """Return the path of its unit file, or "" if it has none."""
         return merged(self["FragmentPath"])
 
     @property
     def drop_ins(self) -> tuple[str, ...]:
-        """Return the paths of its drop-ins, in their order."""
+        """Return the paths of its drop-ins, in order."""
         return tuple(merged(path) for path in self["DropInPaths"].split())
 
     @property
     def keeps_connections(self) -> bool:
-        """Tell whether it may give its sockets to systemd, which hands them to it again after a restart."""
+        """Return whether systemd can store its sockets during a restart (FileDescriptorStoreMax=)."""
         return self["FileDescriptorStoreMax"] not in ("", "0")
 
     def dependents(self, *, restarting: bool) -> frozenset[str]:
         """Return the units that stop when it stops, and are restarted when it is (systemd.unit(5)).
 
-        restarting: of a socket its service as well, which must not run when systemd opens the socket.
+        restarting: include the service of a socket, which must not run when systemd opens the socket.
         """
         served = self["Triggers"] if restarting and self.name.endswith(".socket") else ""
         return frozenset(f"{self['RequiredBy']} {self['BoundBy']} {self['ConsistsOf']} {served}".split())
 
     @property
     def has_job(self) -> bool:
-        """Tell whether systemd is about to start or stop it."""
+        """Return whether it has a queued or running job."""
         return self["Job"] not in ("", "0")
 
 
 def is_unit_name(name: str) -> bool:
-    """Tell whether systemd takes this as the name of one unit: a template's, or a wild one's, it does not."""
+    """Return whether this is the name of one unit, and not of a template or a pattern."""
     return _UNIT_NAME.fullmatch(name) is not None and "@." not in name
 
 
@@ -81,8 +84,8 @@ def is_unit_name(name: str) -> bool:
 class Process:
     """One process.
 
-    unit: the unit whose control group it is in; mapped: (path, inode) of each file it may execute code of.
-    A path of a view that is no longer mounted lacks its /usr.
+    unit: the unit of its control group, or empty.
+    mapped: (path, inode) of each executable mapping. A path in a view that is no longer mounted has no /usr.
     """
 
     pid: int

@@ -1,4 +1,4 @@
-"""What a live change does, as far as it matters to units. A value, gathered by core.live."""
+"""The parts of a live change that affect units."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.plan import EtcAction, EtcStep, enabled_unit
 from apt_ostree.model.treediff import Kind, PathChange
 
-#: What below /usr no process runs: defaults of /etc, the databases of packages, and what is read at boot.
+#: Directories of /usr that no process uses: defaults of /etc, the databases of packages, files read at boot.
 _NOT_RUN = ("etc/", "lib/sysimage/", "lib/tmpfiles.d/", "lib/sysusers.d/")
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What of a view that /usr showed the target lacks or has in another version.
+    """The difference between a view of this boot and the target.
 
-    since: when it was shown first, in seconds since 1970; files: paths below /usr, each with the object that
-    it becomes ("" where it goes).
+    since: when the view was shown first, in seconds since 1970.
+    files: path below /usr -> object in the target, or "" if it is removed.
     """
 
     since: float
@@ -29,10 +29,14 @@ class View:
 
 @dataclass(frozen=True)
 class UnitChange:
-    """What a live change does, as far as it matters to units.
+    """The parts of a live change that affect units.
 
-    new_states: the new state of each unit file and drop-in that differs, by its path; etc: paths of /etc
-    that change; views: those of this boot, the oldest first, since a process may still use any of them.
+    packages: that change.
+    target: the commit.
+    changes: of paths below /usr.
+    etc: the steps for /etc.
+    new_states: path -> new state of each unit file and drop-in that changes.
+    views: those of this boot, the oldest first: a process may still use any of them.
     """
 
     packages: PackageDiff
@@ -44,19 +48,19 @@ class UnitChange:
 
     @cached_property
     def files(self) -> Mapping[str, str]:
-        """Return what differs from any view."""
+        """Return path -> object in the target, of paths that differ from any view."""
         return {path: new for view in self.views for path, new in view.files.items()}
 
     def files_since(self, started: float) -> Mapping[str, str]:
-        """Return what differs from the view that a program saw which was started then (0: unknown)."""
-        seen = [view for view in self.views if view.since <= started]
-        return seen[-1].files if started and seen else self.files
+        """Return `files` of the view at the start of a process (seconds since 1970; 0: unknown)."""
+        views = [view for view in self.views if view.since <= started]
+        return views[-1].files if started and views else self.files
 
     @cached_property
     def etc_paths(self) -> frozenset[str]:
-        """Return the paths of /etc that change or go, and that a running service may have read.
+        """Return the changed and removed paths of /etc that a running service may have read.
 
-        What packages add is for their own services, which start with it; an overlay adds to what runs.
+        New files of packages are left out: only their own services use them. Those of overlays are included.
         """
         changed = {step.path for step in self.etc if step.action is not EtcAction.KEEP}
         added = {c.path.removeprefix("etc/") for c in self.changes if c.kind is Kind.ADDED}
@@ -66,7 +70,10 @@ class UnitChange:
 
 
 def below_usr(path: str, files: Mapping[str, str]) -> str | None:
-    """Return a mapped path relative to /usr, if it is one of `files`; a detached view shows no /usr in it."""
+    """Return a mapped path relative to /usr if it is in `files`, else None.
+
+    In a detached view, the mapped path has no /usr.
+    """
     for name in (path.removeprefix("/usr/"), path.removeprefix("/")):
         if name in files:
             return name
@@ -74,20 +81,20 @@ def below_usr(path: str, files: Mapping[str, str]) -> str | None:
 
 
 def enabled(change: UnitChange) -> dict[str, set[str]]:
-    """Return the units that the change enables, each with the units that want it."""
+    """Return unit that the change enables -> units that want it."""
     kept = {f"etc/{step.path}" for step in change.etc if step.action is EtcAction.KEEP}
-    found: dict[str, set[str]] = {}
+    units: dict[str, set[str]] = {}
     for entry in change.changes:
         link = enabled_unit(entry.path)
         if link and entry.kind is Kind.ADDED and entry.path not in kept:
-            found.setdefault(link[1], set()).add(link[0])
-    return found
+            units.setdefault(link[1], set()).add(link[0])
+    return units
 
 
 def outdated(changes: Iterable[PathChange]) -> dict[str, str]:
-    """Return the files of a view that a target lacks or has in another version, for a `View`.
+    """Return the `files` of a `View`.
 
-    changes: what lies between the two.
+    changes: from the view to the target.
     """
     return {
         change.path: change.new

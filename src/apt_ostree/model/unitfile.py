@@ -1,6 +1,6 @@
-"""systemd's unit files (systemd.syntax(7)): names, settings, what differs between two, the files they name.
+"""Parses systemd's unit files (systemd.syntax(7)): settings, differences, and the files that they name.
 
-No library in Debian reads them: configparser and GKeyFile know neither repeated keys nor resets.
+No library in Debian can parse them: configparser and GKeyFile support neither repeated keys nor resets.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import PurePath
 
 from apt_ostree.model.filestate import FileState
 
-#: Where unit files are looked for; the first directory wins (systemd.unit(5)).
+#: Directories of unit files; the first one takes precedence (systemd.unit(5)).
 DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system")
 
-#: The keys of [Service] that name commands which `executables` looks at.
+#: The keys of [Service] with commands that `executables` reads.
 COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload")
 
 _WHITESPACE = " \t\n\r"
@@ -30,21 +30,24 @@ _ETC = re.compile(r"(?:^|^-\w|[=:,\s])(/etc/[^\s,:;]+)")
 
 @dataclass(frozen=True, slots=True)
 class UnitFile:
-    """The settings of a unit: (section, key) -> its values in order, after resets."""
+    """The settings of a unit.
+
+    settings: (section, key) -> values in order, after resets.
+    """
 
     settings: Mapping[tuple[str, str], tuple[str, ...]]
 
     def get(self, section: str, key: str) -> str:
-        """Return the last value, which is the one that counts for a single setting, or ""."""
+        """Return the last value, which is in effect for a setting with one value, or ""."""
         return self.settings.get((section, key), ("",))[-1]
 
     def values(self, section: str, key: str) -> tuple[str, ...]:
-        """Return all values of a list."""
+        """Return the values of a setting with several ones."""
         return self.settings.get((section, key), ())
 
 
 def parse(texts: Iterable[str]) -> UnitFile:
-    """Read a unit file and its drop-ins, in this order; what systemd would warn about is left out."""
+    """Parse a unit file and its drop-ins, in this order; invalid lines are ignored."""
     settings: dict[tuple[str, str], tuple[str, ...]] = {}
     for text in texts:
         for setting, value in _assignments(text):
@@ -56,7 +59,7 @@ def parse(texts: Iterable[str]) -> UnitFile:
 
 
 def difference(old: UnitFile, new: UnitFile) -> frozenset[tuple[str, str]]:
-    """Return each (section, key) whose values differ; [Install] says nothing about a running unit."""
+    """Return each (section, key) whose values differ, except in [Install]."""
     return frozenset(
         setting
         for setting in old.settings.keys() | new.settings.keys()
@@ -71,27 +74,28 @@ def template(name: str) -> str:
 
 
 def merged(path: str) -> str:
-    """Return a path with the links of the merged /usr followed: systemd and packages may name either."""
+    """Return a path with the symlinks of the merged /usr resolved: systemd and packages may use either."""
     return f"/usr{path}" if path.startswith(_LINKED) else path
 
 
 def drop_in_directories(name: str) -> frozenset[str]:
     """Return the names of the directories whose drop-ins apply to a unit (systemd.unit(5))."""
     stem, _, kind = name.rpartition(".")
-    words = stem.split("-")
-    prefixes = {f"{'-'.join(words[:count])}-.{kind}.d" for count in range(1, len(words))}
+    parts = stem.split("-")
+    prefixes = {f"{'-'.join(parts[:count])}-.{kind}.d" for count in range(1, len(parts))}
     return frozenset({f"{name}.d", f"{template(name)}.d", f"{kind}.d"} | prefixes)
 
 
 def new_drop_ins(old: Iterable[str], new: Mapping[str, FileState]) -> list[str]:
-    """Return the drop-ins that will be in force: /etc hides /run, /run hides /usr; ordered by name.
+    """Return the drop-ins in effect after a change, ordered by name: /etc overrides /run, and that /usr.
 
-    old: those in force now; new: path -> its new state, of each that changes.
+    old: paths of the drop-ins in effect now.
+    new: path -> new state, of each drop-in that changes.
     """
-    going = {path for path, state in new.items() if state.type == "absent"}
-    coming = [p for p, s in new.items() if p.endswith(".conf") and s.type != "absent"]
+    removed = {path for path, state in new.items() if state.type == "absent"}
+    added = [p for p, s in new.items() if p.endswith(".conf") and s.type != "absent"]
     by_name: dict[str, str] = {}
-    paths = [path for path in (*old, *coming) if path not in going]
+    paths = [path for path in (*old, *added) if path not in removed]
     for path in sorted(paths, key=_precedence, reverse=True):
         by_name[PurePath(path).name] = path
     return [by_name[name] for name in sorted(by_name)]
@@ -102,33 +106,33 @@ def _precedence(path: str) -> int:
 
 
 def executables(unit: UnitFile, keys: Iterable[str] = COMMANDS) -> tuple[str, ...]:
-    """Return the absolute paths that the commands of a service name: programs, and scripts given to them.
+    """Return the absolute paths in the commands of a service: programs, and scripts as their arguments.
 
-    Arguments below /etc are left to `configuration`. Specifiers (%i) are not expanded.
+    For arguments in /etc see `configuration`. Specifiers (%i) are not expanded.
     """
-    found = []
+    paths = []
     for program, arguments in _commands(unit, keys):
-        found += [program] if program.startswith("/") else []
-        found += [word for word in arguments if word.startswith("/") and not word.startswith("/etc/")]
-    return tuple(dict.fromkeys(found))
+        paths += [program] if program.startswith("/") else []
+        paths += [path for path in arguments if path.startswith("/") and not path.startswith("/etc/")]
+    return tuple(dict.fromkeys(paths))
 
 
 def environment_files(unit: UnitFile) -> tuple[str, ...]:
-    """Return the absolute paths of EnvironmentFile=, which only a restart reads again."""
+    """Return the absolute paths of EnvironmentFile=, which are read only at a restart."""
     paths = (value.removeprefix("-").strip() for value in unit.values("Service", "EnvironmentFile"))
     return tuple(dict.fromkeys(path for path in paths if path.startswith("/")))
 
 
 def configuration(unit: UnitFile) -> tuple[str, ...]:
-    """Return the configuration that a service names: environment files, and arguments below /etc."""
-    found = list(environment_files(unit))
+    """Return the configuration files of a service: environment files, and arguments in /etc."""
+    files = list(environment_files(unit))
     for _, arguments in _commands(unit, ("ExecStart",)):
-        found += [path for word in arguments for path in _ETC.findall(word)]
-    return tuple(dict.fromkeys(found))
+        files += [path for argument in arguments for path in _ETC.findall(argument)]
+    return tuple(dict.fromkeys(files))
 
 
 def _assignments(text: str) -> Iterator[tuple[tuple[str, str], str]]:
-    """Yield ((section, key), value) for each assignment; after a malformed header, nothing until the next."""
+    """Yield ((section, key), value) for each assignment; none between an invalid header and the next one."""
     section = ""
     for line in _logical_lines(text):
         if line.startswith("["):
@@ -142,23 +146,23 @@ def _assignments(text: str) -> Iterator[tuple[tuple[str, str], str]]:
 
 def _logical_lines(text: str) -> Iterator[str]:
     """Yield the lines without comments, with continuations joined by a blank as systemd does."""
-    begun = ""
+    continued = ""
     for raw in text.removeprefix("\ufeff").split("\n"):
         line = raw.removesuffix("\r")
         if line.lstrip(_WHITESPACE).startswith(("#", ";")):
             continue
-        line = begun + line
+        line = continued + line
         if (len(line) - len(line.rstrip("\\"))) % 2:
-            begun = f"{line[:-1]} "
+            continued = f"{line[:-1]} "
             continue
-        begun = ""
+        continued = ""
         yield line.strip(_WHITESPACE)
-    if begun:
-        yield begun.strip(_WHITESPACE)
+    if continued:
+        yield continued.strip(_WHITESPACE)
 
 
 def _commands(unit: UnitFile, keys: Iterable[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yield (program, arguments) of the commands; one line may hold several, with ";" between them."""
+    """Yield (program, arguments) of the commands; one line may have several, separated by ";"."""
     for key in keys:
         for line in unit.values("Service", key):
             command: list[str] = []
@@ -173,7 +177,7 @@ def _commands(unit: UnitFile, keys: Iterable[str]) -> Iterator[tuple[str, list[s
 
 
 def _unquote(word: str) -> str:
-    """Drop quotes and resolve escapes; nothing is wrong enough to fail."""
+    """Return a word without quotes and escapes; never fails."""
 
     def escaped(match: re.Match[str]) -> str:
         code, char = match.groups()

@@ -1,7 +1,7 @@
-"""What a live update means for each active unit: the table of rules, without the deeds.
+"""The rules for units: what an active unit needs after a live change.
 
-First the causes are collected (what the change asks for; the strongest counts), then whoever has a say speaks
-(the administrator, the never-restart list, the hints of the unit, its package): the first that does wins.
+First the causes are collected, of which the strongest counts. Then the rules are applied (the administrator's
+settings, the never-restart list, the hints of the unit, its package): the first one that matches decides.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from apt_ostree.model.unitfile import (
 
 
 class Need(StrEnum):
-    """What an active unit needs."""
+    """What an active unit needs after a live change."""
 
     NONE = "none"
     RELOAD = "reload"
@@ -32,23 +32,29 @@ class Need(StrEnum):
     START = "start"
     REFRESH = "refresh view"
     DEFER = "defer"  # waits for a reboot
-    SKIP = "skip"  # left alone on purpose, reported
+    SKIP = "skip"  # not acted on, by a rule; reported
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about one unit.
+    """The facts about one unit.
 
-    name, active: as systemd knows it; unit_type: Type= of a service; the next three are systemd's properties;
-    old, new: its unit file with drop-ins in either tree (None: it has none there), both None or equal when
-        unchanged, but hints are read from `new` alone, so it is better given;
-    gone: its unit file is removed, or masked, in the new tree;
-    stale: files it has executed or mapped that the new tree changes or removes;
-    programs: changed scripts that its commands name (a binary that still runs is in `stale`);
-    configuration: changed files of /etc that it uses or that its package owns;
-    package: the changed package that owns the unit; package_restarts: what its script does on upgrade;
-    old_view: its mount namespace shows an older /usr for ever; own: this very operation runs inside it;
-    sockets: active socket units that trigger it; override: the administrator's setting for this unit.
+    name: of the unit.
+    active: it is active or activating.
+    unit_type: Type= of a service.
+    remain_after_exit, can_reload, refuse_manual_stop: systemd's properties.
+    old: its unit file with drop-ins in the old tree; None if it has none there.
+    new: the same in the new tree; hints are read from it. Both are None or equal if unchanged.
+    removed: its unit file is removed or masked in the new tree.
+    stale: files that it has executed or mapped and that the new tree changes or removes.
+    programs: changed scripts in its commands (running binaries are in `stale`).
+    configuration: changed files of /etc that it uses or that its package owns.
+    package: the changed package that owns the unit.
+    package_restarts: whether the package's script restarts it on upgrade; None if unknown.
+    old_view: its mount namespace keeps showing an older /usr.
+    own: this operation runs inside it.
+    sockets: active socket units that trigger it.
+    override: the administrator's setting for this unit.
     """
 
     name: str
@@ -59,7 +65,7 @@ class Facts:
     refuse_manual_stop: bool = False
     old: UnitFile | None = None
     new: UnitFile | None = None
-    gone: bool = False
+    removed: bool = False
     stale: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     configuration: tuple[str, ...] = ()
@@ -73,9 +79,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What happens to a unit, why, and which files are the reason.
+    """What a unit needs.
 
-    start_again: a unit that is stopped before the switch is started after it.
+    need: the action.
+    reason: for the user.
+    evidence: the files that are the reason.
+    start_again: the unit is stopped before the switch and started after it.
     """
 
     unit: str
@@ -86,21 +95,21 @@ class Decision:
 
 
 def decide(facts: Facts) -> Decision | None:
-    """Decide about one unit; None when there is nothing to say about it."""
+    """Return the decision about one unit, or None if the change does not affect it."""
     ends_by_itself = facts.unit_type == "oneshot" and not facts.remain_after_exit
     if not facts.active or ends_by_itself:
         return None
-    wishes = [wish for cause in _CAUSES if (wish := cause(facts))]
-    if not wishes:
+    causes = [cause for find_cause in _CAUSES if (cause := find_cause(facts))]
+    if not causes:
         return None
-    wish = max(wishes, key=lambda each: _RANKS.index(each.need))
-    evidence = dict.fromkeys(path for each in wishes if each.need is wish.need for path in each.evidence)
-    wish = replace(wish, evidence=tuple(evidence))
-    return next((decision for rule in _RULES if (decision := rule(facts, wish))), wish)
+    cause = max(causes, key=lambda each: _RANKS.index(each.need))
+    evidence = dict.fromkeys(path for each in causes if each.need is cause.need for path in each.evidence)
+    cause = replace(cause, evidence=tuple(evidence))
+    return next((decision for rule in _RULES if (decision := rule(facts, cause))), cause)
 
 
 def is_socket_activated(facts: Facts) -> bool:
-    """Tell whether a service is left to its sockets, which stay open, after it was stopped."""
+    """Return whether a stopped service is to be started by its sockets, which stay open."""
     if _kind(facts) != "service" or _hint(facts.new, "X-NotSocketActivated") is True:
         return False
     return bool(facts.sockets or (facts.new and facts.new.values("Service", "Sockets")))
@@ -113,25 +122,25 @@ _Keys = frozenset[tuple[str, str]]
 #: Of several causes the strongest counts.
 _RANKS = (Need.NONE, Need.REFRESH, Need.SKIP, Need.START, Need.RELOAD, Need.RESTART, Need.STOP, Need.DEFER)
 
-#: Keys of [Unit] that a daemon-reload brings into force, or that say nothing about a running unit.
+#: Keys of [Unit] that a daemon-reload applies, or that do not affect a running unit.
 _IGNORED = frozenset({
     "Description", "Documentation", "OnFailure", "OnSuccess", "OnFailureJobMode", "IgnoreOnIsolate",
     "StopWhenUnneeded", "RefuseManualStart", "RefuseManualStop", "AllowIsolate", "CollectMode", "SourcePath",
 })  # fmt: skip
 
-#: systemd does not read X- keys; of them only these two are meant as a change.
+#: systemd does not read X- keys; only these two of them count as a change.
 _TRIGGERS = ("X-Reload-Triggers", "X-Restart-Triggers")
 
 _TRUE = ("1", "yes", "y", "true", "t", "on")
 _FALSE = ("0", "no", "n", "false", "f", "off")
 
-#: These stand under everything: no setting makes us unmount them.
+#: Mounts of the root and /usr, which are never unmounted, whatever the settings.
 _ROOTS = ("-.mount", "usr.mount", "sysroot.mount")
 _BUSY_MOUNTS = (*_ROOTS, "etc.mount", "var.mount", "home.mount", "tmp.mount", "var-tmp.mount", "run.mount",
                 "dev-*.mount", "proc-*.mount", "sys-*.mount", "run-*.mount")  # fmt: skip
 _SPECIAL_TARGETS = ("sysinit.target", "basic.target", "multi-user.target", "graphical.target")
 
-#: The one thing these can do live.
+#: They can be reloaded, but not restarted.
 _BUSES = ("dbus.service", "dbus-broker.service")
 
 #: A changed unit file of these kinds always means the same.
@@ -144,18 +153,20 @@ _PLAIN: Mapping[str, tuple[Need, str]] = {
 }
 
 
-# --- causes: what the change asks for
+# --- causes: the effects of the change
 
 
-def _gone(facts: Facts) -> Decision | None:
-    if not _is_gone(facts):
+def _removed(facts: Facts) -> Decision | None:
+    if not _is_removed(facts):
         return None
     kind = _kind(facts)
     if kind == "slice":
-        return Decision(facts.name, Need.NONE, "its unit file is gone; it ends with the last unit in it")
+        return Decision(facts.name, Need.NONE, "its unit file is removed; it ends with the last unit in it")
     if kind == "mount" and _matches(facts.name, _BUSY_MOUNTS):
-        return Decision(facts.name, Need.DEFER, "its unit file is gone, and the system needs what it mounts")
-    return Decision(facts.name, Need.STOP, "its unit file is gone or masked")
+        return Decision(
+            facts.name, Need.DEFER, "its unit file is removed, and the system needs what it mounts"
+        )
+    return Decision(facts.name, Need.STOP, "its unit file is removed or masked")
 
 
 def _changed_file(facts: Facts) -> Decision | None:
@@ -225,11 +236,11 @@ def _package_restarts(facts: Facts) -> Decision | None:
 def _old_view(facts: Facts) -> Decision | None:
     if not facts.old_view or facts.unit_type == "oneshot":
         return None
-    return Decision(facts.name, Need.REFRESH, "it goes on seeing the older /usr until it is restarted")
+    return Decision(facts.name, Need.REFRESH, "it keeps seeing the older /usr until it is restarted")
 
 
 _CAUSES: tuple[Callable[[Facts], Decision | None], ...] = (
-    _gone, _changed_file, _stale_code, _changed_programs, _changed_configuration, _package_restarts,
+    _removed, _changed_file, _stale_code, _changed_programs, _changed_configuration, _package_restarts,
     _old_view,
 )  # fmt: skip
 
@@ -241,106 +252,106 @@ _CHANGED: Mapping[str, Callable[[Facts, _Keys], Decision]] = {
 }
 
 
-# --- rules: who has a say about it
+# --- rules: settings, hints and limits that change the decision
 
 
-def _own(facts: Facts, wish: Decision) -> Decision | None:
+def _own(facts: Facts, cause: Decision) -> Decision | None:
     if not facts.own:
         return None
-    if wish.need in (Need.NONE, Need.SKIP):
-        return wish  # whatever the configuration says of it
-    return _instead(wish, _left(wish), "this operation runs inside it")
+    if cause.need in (Need.NONE, Need.SKIP):
+        return cause  # the settings do not matter then
+    return _instead(cause, _left(cause), "this operation runs inside it")
 
 
-def _pid1(facts: Facts, wish: Decision) -> Decision | None:
+def _pid1(facts: Facts, cause: Decision) -> Decision | None:
     if facts.name != "init.scope":
         return None
-    return _instead(wish, Need.NONE, "PID 1 executes itself again, it is never restarted")
+    return _instead(cause, Need.NONE, "PID 1 is re-executed, never restarted")
 
 
-def _overridden(facts: Facts, wish: Decision) -> Decision | None:
-    want = facts.override
-    if want is None or (want is Need.RELOAD and wish.need is Need.REFRESH):
+def _overridden(facts: Facts, cause: Decision) -> Decision | None:
+    override = facts.override
+    if override is None or (override is Need.RELOAD and cause.need is Need.REFRESH):
         return None
-    says = f"the configuration says {want}"
-    if want in (Need.RESTART, Need.RELOAD):
-        if _is_gone(facts) or facts.name in _ROOTS or _kind(facts) in ("scope", "slice"):
+    reason = f"the configuration says {override}"
+    if override in (Need.RESTART, Need.RELOAD):
+        if _is_removed(facts) or facts.name in _ROOTS or _kind(facts) in ("scope", "slice"):
             return None
-        if want is Need.RELOAD and not _can_reload(facts):
-            return _instead(wish, Need.DEFER, f"{says}, and it cannot reload")
-        if want is Need.RESTART and _refuses(facts):
-            return _instead(wish, Need.DEFER, f"{says}, and systemd refuses to stop it")
-    return _instead(wish, want, says)
+        if override is Need.RELOAD and not _can_reload(facts):
+            return _instead(cause, Need.DEFER, f"{reason}, and it cannot reload")
+        if override is Need.RESTART and _refuses(facts):
+            return _instead(cause, Need.DEFER, f"{reason}, and systemd refuses to stop it")
+    return _instead(cause, override, reason)
 
 
-def _settled(_facts: Facts, wish: Decision) -> Decision | None:
-    return wish if wish.need in (Need.NONE, Need.SKIP, Need.DEFER) else None
+def _settled(_facts: Facts, cause: Decision) -> Decision | None:
+    return cause if cause.need in (Need.NONE, Need.SKIP, Need.DEFER) else None
 
 
-def _never(facts: Facts, wish: Decision) -> Decision | None:
-    why = never(facts.name)
-    if why is None and _kind(facts) == "socket":
-        why = never(_service_of(facts))
-    if why is None or (wish.need is Need.RELOAD and facts.name in _BUSES):
+def _never(facts: Facts, cause: Decision) -> Decision | None:
+    reason = never(facts.name)
+    if reason is None and _kind(facts) == "socket":
+        reason = never(_service_of(facts))
+    if reason is None or (cause.need is Need.RELOAD and facts.name in _BUSES):
         return None
-    return _instead(wish, _left(wish), why)
+    return _instead(cause, _left(cause), reason)
 
 
-def _scope(facts: Facts, wish: Decision) -> Decision | None:
+def _scope(facts: Facts, cause: Decision) -> Decision | None:
     if _kind(facts) != "scope":
         return None
-    return _instead(wish, _left(wish), "systemd cannot start a scope again")
+    return _instead(cause, _left(cause), "systemd cannot start a scope again")
 
 
-def _stopped(facts: Facts, wish: Decision) -> Decision | None:
-    if wish.need is not Need.STOP:
+def _stopped(facts: Facts, cause: Decision) -> Decision | None:
+    if cause.need is not Need.STOP:
         return None
-    if not wish.start_again and _hint(facts.old, "X-StopOnRemoval") is False:
-        return _instead(wish, Need.SKIP, "its unit file is gone, and said not to stop it then")
+    if not cause.start_again and _hint(facts.old, "X-StopOnRemoval") is False:
+        return _instead(cause, Need.SKIP, "its unit file is removed, and had X-StopOnRemoval=no")
     if facts.refuse_manual_stop:
-        return _instead(wish, Need.DEFER, f"{wish.reason}, and systemd refuses to stop it")
-    return wish
+        return _instead(cause, Need.DEFER, f"{cause.reason}, and systemd refuses to stop it")
+    return cause
 
 
-def _hinted_reload(facts: Facts, wish: Decision) -> Decision | None:
-    wanted = wish.need in (Need.RESTART, Need.RELOAD) and _hint(facts.new, "X-ReloadIfChanged") is True
-    return replace(wish, need=Need.RELOAD) if wanted and _can_reload(facts) else None
+def _hinted_reload(facts: Facts, cause: Decision) -> Decision | None:
+    is_hinted = cause.need in (Need.RESTART, Need.RELOAD) and _hint(facts.new, "X-ReloadIfChanged") is True
+    return replace(cause, need=Need.RELOAD) if is_hinted and _can_reload(facts) else None
 
 
-def _done(facts: Facts, wish: Decision) -> Decision | None:
-    if facts.unit_type != "oneshot" or wish.need is not Need.RESTART or facts.package_restarts is True:
+def _done(facts: Facts, cause: Decision) -> Decision | None:
+    if facts.unit_type != "oneshot" or cause.need is not Need.RESTART or facts.package_restarts is True:
         return None
-    return _instead(wish, Need.SKIP, f"{wish.reason}; a oneshot that has done its work")
+    return _instead(cause, Need.SKIP, f"{cause.reason}; a oneshot that has done its work")
 
 
-def _hinted_skip(facts: Facts, wish: Decision) -> Decision | None:
-    if wish.need not in (Need.RESTART, Need.REFRESH):
+def _hinted_skip(facts: Facts, cause: Decision) -> Decision | None:
+    if cause.need not in (Need.RESTART, Need.REFRESH):
         return None
     if _hint(facts.new, "X-RestartIfChanged") is False:
-        return _instead(wish, Need.SKIP, f"{wish.reason}; its unit file says not to restart it")
+        return _instead(cause, Need.SKIP, f"{cause.reason}; its unit file says not to restart it")
     if _hint(facts.new, "X-OnlyManualStart") is True:
-        return _instead(wish, Need.SKIP, f"{wish.reason}; it is only started by hand")
+        return _instead(cause, Need.SKIP, f"{cause.reason}; it is only started by hand")
     return None
 
 
-def _refused(facts: Facts, wish: Decision) -> Decision | None:
-    if wish.need not in (Need.RESTART, Need.REFRESH) or not _refuses(facts):
+def _refused(facts: Facts, cause: Decision) -> Decision | None:
+    if cause.need not in (Need.RESTART, Need.REFRESH) or not _refuses(facts):
         return None
     need = Need.DEFER if facts.stale else Need.SKIP
-    return _instead(wish, need, f"{wish.reason}; systemd refuses to restart it")
+    return _instead(cause, need, f"{cause.reason}; systemd refuses to restart it")
 
 
-def _package_leaves(facts: Facts, wish: Decision) -> Decision | None:
+def _package_leaves(facts: Facts, cause: Decision) -> Decision | None:
     foreign = bool(facts.stale) and not facts.package
-    if facts.package_restarts is not False or wish.need not in (Need.RESTART, Need.RELOAD) or foreign:
+    if facts.package_restarts is not False or cause.need not in (Need.RESTART, Need.RELOAD) or foreign:
         return None
-    return _instead(wish, Need.SKIP, f"{wish.reason}; its package does not restart it on upgrade")
+    return _instead(cause, Need.SKIP, f"{cause.reason}; its package does not restart it on upgrade")
 
 
-def _stop_first(facts: Facts, wish: Decision) -> Decision | None:
-    if wish.need is not Need.RESTART or _hint(facts.new, "X-StopIfChanged") is not True:
+def _stop_first(facts: Facts, cause: Decision) -> Decision | None:
+    if cause.need is not Need.RESTART or _hint(facts.new, "X-StopIfChanged") is not True:
         return None
-    return replace(wish, need=Need.STOP, start_again=True)
+    return replace(cause, need=Need.STOP, start_again=True)
 
 
 _RULES: tuple[Callable[[Facts, Decision], Decision | None], ...] = (
@@ -360,23 +371,23 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _instead(wish: Decision, need: Need, reason: str) -> Decision:
-    return replace(wish, need=need, reason=reason, start_again=False)
+def _instead(cause: Decision, need: Need, reason: str) -> Decision:
+    return replace(cause, need=need, reason=reason, start_again=False)
 
 
-def _left(wish: Decision) -> Need:
-    """An old view alone is no reason to wait for a reboot."""
-    return Need.SKIP if wish.need is Need.REFRESH else Need.DEFER
+def _left(cause: Decision) -> Need:
+    """Return the need instead of a restart: an old view alone is no reason to wait for a reboot."""
+    return Need.SKIP if cause.need is Need.REFRESH else Need.DEFER
 
 
-def _is_gone(facts: Facts) -> bool:
-    return facts.gone or (facts.old is not None and facts.new is None)
+def _is_removed(facts: Facts) -> bool:
+    return facts.removed or (facts.old is not None and facts.new is None)
 
 
 def _changed_keys(facts: Facts) -> _Keys:
     """Return the changed settings that matter to a running unit."""
     new = facts.new
-    if new is None or facts.gone:
+    if new is None or facts.removed:
         return frozenset()
     changed = difference(facts.old or UnitFile({}), new)
     return frozenset(setting for setting in changed if not _ignorable(setting, new))
@@ -398,19 +409,19 @@ def _file_reason(keys: _Keys) -> str:
 
 
 def _hint(unit: UnitFile | None, key: str) -> bool | None:
-    """Return a boolean of [Unit] or [Service], None when it is not set or no boolean."""
+    """Return a boolean of [Unit] or [Service], or None if it is not set or not a boolean."""
     value = (unit.get("Unit", key) or unit.get("Service", key)).lower() if unit else ""
     return True if value in _TRUE else False if value in _FALSE else None
 
 
 def _can_reload(facts: Facts) -> bool:
-    """Tell whether the unit can reload once systemd has read the new definition."""
+    """Return whether the unit can be reloaded with its new definition."""
     if facts.new and (
         facts.new.values("Service", "ExecReload") or facts.new.get("Service", "Type") == "notify-reload"
     ):
         return True
-    lost = facts.old and facts.new and facts.old.values("Service", "ExecReload")
-    return facts.can_reload and not lost
+    lost_reload = facts.old and facts.new and facts.old.values("Service", "ExecReload")
+    return facts.can_reload and not lost_reload
 
 
 def _refuses(facts: Facts) -> bool:
@@ -419,7 +430,7 @@ def _refuses(facts: Facts) -> bool:
 
 
 def _running_programs(facts: Facts) -> tuple[str, ...]:
-    """Leave out what only helper commands name: they run anew each time (ExecReload=/bin/kill)."""
+    """Return the changed programs, except for those of helper commands such as ExecReload=."""
     if facts.new is None:
         return facts.programs
     main = {merged(path) for path in executables(facts.new, ("ExecStart",))}
@@ -428,7 +439,7 @@ def _running_programs(facts: Facts) -> tuple[str, ...]:
 
 
 def _service_of(facts: Facts) -> str:
-    """Return the service that a socket unit starts; any instance of a template."""
+    """Return the service that a socket unit starts; for a template, any instance."""
     unit = facts.new or facts.old or UnitFile({})
     accept = unit.get("Socket", "Accept").lower() in _TRUE
     stem = facts.name.removesuffix(".socket")

@@ -1,4 +1,4 @@
-"""The steps of a plan that units take: which, what goes along with them, and which are taken together."""
+"""The steps of a plan for units: the actions, dependent units, and the order of restarts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apt_ostree.model.unitrules import Decision, Need
 
 _PID1 = "init.scope"
 
-#: What takes along the units that depend on a unit, and what a restart that comes with it makes up for.
+#: Actions that systemd extends to dependent units.
 ENDING = (UnitAction.RESTART, UnitAction.STOP)
 
 _LESS = (UnitAction.RELOAD, UnitAction.REFRESH, UnitAction.SKIP)
@@ -23,9 +23,9 @@ _LESS = (UnitAction.RELOAD, UnitAction.REFRESH, UnitAction.SKIP)
 def to_steps(
     decision: Decision, stale: Mapping[Process, tuple[str, ...]], policy: RestartPolicy
 ) -> Iterator[UnitStep]:
-    """Yield what is done with a unit: one step, or two where it is stopped and started again.
+    """Yield the steps for a unit: one, or two if it is stopped and started again.
 
-    stale: the processes of the unit that run old code, each with the files.
+    stale: process of the unit that runs old code -> files of that code.
     """
     restarting = policy is not RestartPolicy.NONE
     actions = {
@@ -49,11 +49,11 @@ def to_steps(
 
 
 def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
-    """Add the services that systemd stops or restarts together with those of the plan, and by which reason.
+    """Return the steps with further ones for services that systemd stops or restarts together with a unit.
 
-    A unit that would take one along that is never restarted has to wait as well.
+    A unit is deferred if a unit that must not be restarted would be restarted with it.
     """
-    found = {step.unit: step for step in steps}
+    step_of = {step.unit: step for step in steps}
     started = {step.unit for step in steps if step.action is UnitAction.START}
     along: set[str] = set()
     result = []
@@ -63,47 +63,47 @@ def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> li
         taken = _dependents(step, active) if step.action in ENDING else ()
         untouchable = [name for name in taken if never(name)]
         if untouchable and step.action is UnitAction.RESTART:
-            reason = f"{untouchable[0]} would be restarted with it, which never is"
+            reason = f"{untouchable[0]} would be restarted with it, which is never restarted"
             result.append(replace(step, action=UnitAction.DEFER, reason=reason, acts=False))
             continue
         result.append(step)
         for name in taken:
-            planned = found.get(name)
+            planned = step_of.get(name)
             if planned is None or planned.action in _LESS or (step.acts and not planned.acts):
-                found[name] = replace(step, unit=name, reason=f"it goes with {step.unit}", processes=())
+                step_of[name] = replace(step, unit=name, reason=f"together with {step.unit}", processes=())
                 along.add(name)
                 result = [other for other in result if other.unit != name]
-                result.append(found[name])
+                result.append(step_of[name])
                 if step.action is UnitAction.STOP and step.unit in started:
-                    result.append(replace(found[name], action=UnitAction.START))
+                    result.append(replace(step_of[name], action=UnitAction.START))
     return result
 
 
 def _dependents(step: UnitStep, active: Mapping[str, Unit]) -> tuple[str, ...]:
-    """Return the running services that stop when a unit does what is planned, also by way of others."""
+    """Return the running services that stop with the action of a step, directly or indirectly."""
     restarting = step.action is UnitAction.RESTART
-    found: dict[str, None] = {}
+    dependents: dict[str, None] = {}
     waiting = [step.unit]
     while waiting:
         unit = active.get(waiting.pop(0))
         for name in sorted(unit.dependents(restarting=restarting) if unit else ()):
-            if name in active and name not in found and name != step.unit and name.endswith(".service"):
-                found[name] = None
+            if name in active and name not in dependents and name != step.unit and name.endswith(".service"):
+                dependents[name] = None
                 waiting.append(name)
-    return tuple(found)
+    return tuple(dependents)
 
 
 def managers(
     stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit], policy: RestartPolicy
 ) -> Iterator[UnitStep]:
-    """Yield systemd itself and the users' managers, where they run old code: they can replace themselves."""
-    for name, found in sorted(stale.items()):
-        for process, files in found.items():
+    """Yield the steps for managers (systemd and users') that run old code: they can be re-executed."""
+    for name, processes in sorted(stale.items()):
+        for process, files in processes.items():
             if name in active and is_manager(process, active[name]):
                 yield UnitStep(
                     name,
                     UnitAction.REEXEC,
-                    "systemd runs old code and can execute itself anew",
+                    "systemd runs old code and can re-execute itself",
                     files,
                     (process.label,),
                     acts=policy is not RestartPolicy.NONE,
@@ -113,25 +113,25 @@ def managers(
 def scopes(
     stale: Mapping[str, Mapping[Process, tuple[str, ...]]], active: Mapping[str, Unit]
 ) -> Iterator[UnitStep]:
-    """Yield the scopes whose processes run old code: nobody but their users can end them."""
-    for name, found in sorted(stale.items()):
+    """Yield the steps for scopes whose processes run old code, which only their users can end."""
+    for name, processes in sorted(stale.items()):
         if name.endswith(".scope") and name != _PID1 and name in active:
-            files = tuple(sorted({path for paths in found.values() for path in paths}))
-            labels = tuple(process.label for process in sorted(found, key=lambda p: p.pid))
+            files = tuple(sorted({path for paths in processes.values() for path in paths}))
+            labels = tuple(process.label for process in sorted(processes, key=lambda p: p.pid))
             yield UnitStep(
                 name, UnitAction.DEFER, "its processes run old code until they end", files, labels, acts=False
             )
 
 
 def is_manager(process: Process, unit: Unit) -> bool:
-    """Tell whether a process is systemd, the system's or a user's."""
+    """Return whether a process is systemd, the system's or a user's."""
     if unit.name == _PID1:
         return process.pid == 1
     return unit.name.startswith("user@") and process.pid == unit.main_pid
 
 
 def rolling(names: Sequence[str]) -> list[tuple[str, ...]]:
-    """Group units that are restarted together: of one template's instances, one after the other."""
+    """Return groups of units to restart at the same time; the instances of a template are separate groups."""
     count = Counter(map(template, names))
     together = tuple(name for name in names if count[template(name)] == 1)
     one_by_one = [(name,) for name in names if count[template(name)] > 1]
@@ -145,29 +145,34 @@ def newly_enabled(
     left_out: Collection[str],
     overrides: Mapping[str, Need],
 ) -> Iterator[UnitStep]:
-    """Yield the units that a change enables for something that runs: installing a package starts them.
+    """Yield the steps for units that a change enables for an active target: installing a package starts them.
 
-    enabled: unit -> the units that want it; left_out: units that are masked, or in the plan already.
+    enabled: unit -> the units that want it.
+    left_out: units that are masked, or in the plan already.
+    overrides: the administrator's settings.
     """
     for unit, targets in sorted(enabled.items()):
-        wanted = sorted(target for target in targets if target in active)
-        if not wanted or unit in active or unit in left_out or not is_unit_name(unit):
+        active_targets = sorted(target for target in targets if target in active)
+        if not active_targets or unit in active or unit in left_out or not is_unit_name(unit):
             continue
         if overrides.get(unit) in (Need.SKIP, Need.DEFER):
             yield UnitStep(unit, UnitAction.SKIP, "the configuration says so", acts=False)
         else:
-            yield UnitStep(unit, UnitAction.START, f"newly enabled for {wanted[0]}")
+            yield UnitStep(unit, UnitAction.START, f"newly enabled for {active_targets[0]}")
 
 
 def with_clients(steps: Iterable[UnitStep], clients: Mapping[str, int]) -> tuple[UnitStep, ...]:
-    """Tell of each unit that is to be restarted or stopped how many clients lose their connection."""
+    """Return the steps with the number of clients that lose their connection.
+
+    clients: unit -> number of accepted connections.
+    """
     return tuple(
         replace(step, clients=clients.get(step.unit, 0)) if step.action in ENDING else step for step in steps
     )
 
 
 def busy_refusals(units: Mapping[str, Unit]) -> tuple[str, ...]:
-    """Return why not to act on units: those that are just starting or stopping are left to it."""
+    """Return why units cannot be acted on now: they are starting or stopping."""
     return tuple(
         f"{name} is {'waiting for a job' if unit.has_job else unit['ActiveState']}; try again later"
         for name, unit in units.items()

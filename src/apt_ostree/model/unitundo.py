@@ -1,4 +1,4 @@
-"""What going back means for units: what is done with those that changes acted on, as the records tell."""
+"""The undo of a live change for units: the actions for units that the change acted on, by its records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from apt_ostree.model.unit import Unit
 
 @dataclass(frozen=True, slots=True)
 class UnitWork:
-    """What to do with units to get back to how it was before: each a list of names."""
+    """The names of units to act on for an undo, by action."""
 
     stop: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
@@ -22,21 +22,21 @@ class UnitWork:
 
     @property
     def all(self) -> frozenset[str]:
-        """Return all units that something is done with."""
+        """Return all units."""
         return frozenset((*self.stop, *self.start, *self.restart, *self.reload, *self.reexec))
 
     @property
     def touched(self) -> tuple[str, ...]:
-        """Return the units that the change acted on and that run again afterwards."""
+        """Return the units that are active after the undo."""
         return tuple(dict.fromkeys((*self.start, *self.restart, *self.reload)))
 
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """What changes have done with units.
+    """The actions of changes on units.
 
-    first: unit -> the first thing that was done with it, which says what it was; unfinished: those that a
-    change acted on which did not come to its end.
+    first: unit -> first action, which depends on the unit's original state.
+    unfinished: units that an unfinished change acted on.
     """
 
     first: Mapping[str, UnitAction]
@@ -44,7 +44,7 @@ class Acted:
 
 
 def acted_on(records: Iterable[tuple[Generation, Iterable[UnitRecord]]]) -> Acted:
-    """Return what generations, the oldest first, have done with units."""
+    """Return the actions of generations, the oldest first, on units."""
     first: dict[str, UnitAction] = {}
     unfinished: set[str] = set()
     for generation, rows in records:
@@ -56,26 +56,27 @@ def acted_on(records: Iterable[tuple[Generation, Iterable[UnitRecord]]]) -> Acte
     return Acted(first, frozenset(unfinished))
 
 
-def unit_work(acted: Acted, states: Mapping[str, Unit], going: frozenset[str]) -> UnitWork:
-    """Return what is to be done with units.
+def unit_work(acted: Acted, states: Mapping[str, Unit], removed: frozenset[str]) -> UnitWork:
+    """Return the actions on units for an undo.
 
-    states: what systemd knows of those acted on; going: units that have no unit file any more then.
+    states: name -> unit, of the units that were acted on.
+    removed: units without a unit file after the undo.
     """
 
     def names(action: UnitAction) -> tuple[str, ...]:
-        """Return units that were acted on so, and that nobody has stopped since."""
+        """Return the units with this first action that have not been stopped since."""
         return tuple(
             unit
-            for unit, done in acted.first.items()
-            if done is action
-            and unit not in going
+            for unit, first in acted.first.items()
+            if first is action
+            and unit not in removed
             and (unit in acted.unfinished or unit not in states or states[unit]["ActiveState"] != "inactive")
         )
 
     started = {unit for unit in names(UnitAction.START) if unit in states and states[unit].is_active}
     return UnitWork(
-        stop=tuple(sorted(going | started)),
-        start=tuple(u for u, done in acted.first.items() if done is UnitAction.STOP and u not in going),
+        stop=tuple(sorted(removed | started)),
+        start=tuple(u for u, first in acted.first.items() if first is UnitAction.STOP and u not in removed),
         restart=names(UnitAction.RESTART),
         reload=names(UnitAction.RELOAD),
         reexec=names(UnitAction.REEXEC),
@@ -83,9 +84,9 @@ def unit_work(acted: Acted, states: Mapping[str, Unit], going: frozenset[str]) -
 
 
 def steps_back(work: UnitWork, affected: Iterable[UnitStep]) -> tuple[UnitStep, ...]:
-    """Return the steps of a plan to go back, by unit: what was acted on is acted on again.
+    """Return the steps of a plan to undo changes, sorted by unit.
 
-    affected: what the way back would mean for units, had it been a change of its own.
+    affected: the steps for units if the undo were a new change; those for other units are included.
     """
     reason = "the live change acted on it"
     rows: tuple[tuple[UnitAction, Collection[str]], ...] = (
@@ -95,6 +96,6 @@ def steps_back(work: UnitWork, affected: Iterable[UnitStep]) -> tuple[UnitStep, 
         (UnitAction.RELOAD, work.reload),
         (UnitAction.REEXEC, work.reexec),
     )
-    again = {name: UnitStep(name, action, reason) for action, names in rows for name in names}
-    named = (s for s in affected if s.unit not in again and s.action is not UnitAction.START)
-    return tuple(sorted((*again.values(), *named), key=lambda step: step.unit))
+    repeated = {name: UnitStep(name, action, reason) for action, names in rows for name in names}
+    named = (s for s in affected if s.unit not in repeated and s.action is not UnitAction.START)
+    return tuple(sorted((*repeated.values(), *named), key=lambda step: step.unit))

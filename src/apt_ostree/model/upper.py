@@ -1,4 +1,4 @@
-"""What the upper directories of an unlocked /usr say: which paths were written, and which removed."""
+"""The changes in the upper directories of an unlocked /usr: written and removed paths."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ Kind = Literal["directory", "whiteout", "other"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A path of an upper directory, relative to it; opaque: hides the directories of its name below it."""
+    """A path of an upper directory.
+
+    path: relative to the upper directory.
+    opaque: a directory that hides the same path in lower directories.
+    """
 
     path: str
     kind: Kind
@@ -19,7 +23,7 @@ class Entry:
 
 
 def changed_paths(uppers: Iterable[Iterable[Entry]]) -> dict[str, str]:
-    """Return the paths that uppers, the oldest first, hold: "written" or "removed"."""
+    """Return path -> "written" or "removed", for the entries of upper directories, the oldest first."""
     return {
         entry.path: "removed" if entry.kind == "whiteout" else "written"
         for entries in uppers
@@ -29,17 +33,19 @@ def changed_paths(uppers: Iterable[Iterable[Entry]]) -> dict[str, str]:
 
 
 def is_default_of_etc(path: str) -> bool:
-    """Tell whether a path of /usr is one of the defaults of /etc, which belong to packages."""
+    """Return whether a path of /usr lies in /usr/etc, the defaults of /etc."""
     return path == "etc" or path.startswith("etc/")
 
 
 def fold(
     uppers: Sequence[Iterable[Entry]], children: Callable[[str], Iterable[str]]
 ) -> dict[str, int | None]:
-    """Return what uppers, the oldest first, make of a /usr: path -> index of the upper that has it.
+    """Return the combined changes of upper directories: path -> index of the upper that has it, or None.
 
-    None is a path that is removed. children: gives the paths that the base has in a directory. Of each upper,
-    directories come before what is in them.
+    None is a removed path.
+
+    uppers: the entries of each, the oldest upper first, a directory before its contents.
+    children: returns the paths that the base has in a directory.
     """
     result: dict[str, int | None] = {}
     for index, entries in enumerate(uppers):
@@ -47,7 +53,7 @@ def fold(
             path = entry.path
             if entry.kind != "directory" or entry.opaque:
                 result = {p: upper for p, upper in result.items() if not p.startswith(f"{path}/")}
-            # A directory that is made where one was removed, or in an opaque one, has no mark of its own.
+            # A directory created in place of a removed one, or in an opaque one, is not marked as opaque.
             removed = entry.kind == "directory" and path in result and result[path] is None
             if entry.opaque or removed:
                 result |= dict.fromkeys(children(path))

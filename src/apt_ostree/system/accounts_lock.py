@@ -13,7 +13,7 @@ from apt_ostree.system import systemd
 
 @contextmanager
 def locked(etc: Path) -> Iterator[None]:
-    """Keep others from writing the account files of an /etc meanwhile; what killed ones left there goes."""
+    """Lock the account files of an /etc inside the block; scratch files of killed writers are removed."""
     fd = os.open(etc / ".pwd.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX)

@@ -1,9 +1,9 @@
 """A root directory in which packages are installed on top of a commit without copying it.
 
-/usr is an overlay of checked-out trees with a scratch upper directory, /etc the tree's own pristine
-/usr/etc, /var and /boot empty; nothing of the host's configuration or state is visible. Lives in the
-worker's private mount namespace and vanishes with it, so nothing has to be cleaned up after a crash but
-the scratch directory.
+/usr is an overlay mount of checked-out directories with a scratch upper directory, /etc is the tree's own
+pristine /usr/etc, /var and /boot are empty; nothing of the host's configuration or state is visible. The
+root is mounted in the worker's private mount namespace and ends with it, so that only the scratch directory
+has to be removed after a crash.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from apt_ostree.model import layout
 from apt_ostree.system import mounts, scratch, space, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
-#: No feature that would make the upper directory unreadable on its own; no fsync, it is thrown away.
+#: No feature that would make the upper directory unreadable on its own; no fsync: it is discarded.
 _OVERLAY_OPTIONS = {"index": "off", "metacopy": "off", "redirect_dir": "off", "xino": "off", "volatile": None}
 _WORK_PREFIX = "build-"
 
 
 @contextlib.contextmanager
 def scratch_directory(work_dir: Path) -> Iterator[Path]:
-    """Give a scratch directory below `work_dir`; what killed workers left there is removed first."""
+    """Create a scratch directory below `work_dir`; those of killed workers are removed first."""
     with scratch.directory(work_dir, _WORK_PREFIX) as place:
         failpoint("buildroot.created")
         yield place
@@ -33,7 +33,10 @@ def scratch_directory(work_dir: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
-    """Assemble a build root from checked-out /usr trees, the topmost first; changes go to scratch/upper."""
+    """Mount a build root of checked-out /usr directories, the topmost first; return its path.
+
+    Changes of /usr are written to scratch/upper.
+    """
     for name in ("upper", "work", "root", "mnt", "boot", "var"):
         (scratch / name).mkdir()
     copy_directory_metadata(lowers[0], scratch / "upper")
@@ -41,7 +44,7 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
     mounts.mount("apt-ostree-build", root, "tmpfs", data="mode=755,size=1m")
     try:
         make_top_level(root)
-        overlay = mounts.new_overlay(
+        mount_fd = mounts.new_overlay_mount(
             [str(lower) for lower in lowers],
             source="apt-ostree-build",
             scratch=scratch / "mnt",
@@ -50,9 +53,9 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
             read_only=False,
         )
         try:
-            mounts.attach(overlay, root / "usr")
+            mounts.attach(mount_fd, root / "usr")
         finally:
-            os.close(overlay)
+            os.close(mount_fd)
         mounts.mount(str(root / "usr/etc"), root / "etc", flags=mounts.MS_BIND)
         for name in ("boot", "var"):  # on disk: a kernel or a database would fill memory
             mounts.mount(str(scratch / name), root / name, flags=mounts.MS_BIND)
@@ -62,7 +65,7 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
 
 
 def make_top_level(root: Path) -> None:
-    """Make the directories and links around /usr."""
+    """Create the directories and symlinks around /usr."""
     for name, mode in {**layout.TOP_DIRECTORIES, "usr": 0o755, "etc": 0o755}.items():
         (root / name).mkdir()
         (root / name).chmod(mode)
@@ -72,13 +75,13 @@ def make_top_level(root: Path) -> None:
 
 
 def unexpected_top_level(root: Path) -> list[str]:
-    """Return what packages put beside /usr, /etc and /var, which a tree cannot hold."""
-    known = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS, "usr", "etc", "bin", "sbin", "lib", "lib64"}
-    return sorted(entry.name for entry in root.iterdir() if entry.name not in known)
+    """Return the names that packages created in the root directory, which a commit cannot hold."""
+    expected = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS, "usr", "etc", "bin", "sbin", "lib", "lib64"}
+    return sorted(entry.name for entry in root.iterdir() if entry.name not in expected)
 
 
 def require_space(path: Path, needed: int, what: str) -> None:
-    """Fail early when the file system of `path` has fewer than `needed` bytes free."""
+    """Raise ExternalFailure if the file system of `path` has fewer than `needed` bytes free."""
     free = space.of(path).available
     if free < needed:
         raise ExternalFailure(
@@ -89,7 +92,10 @@ def require_space(path: Path, needed: int, what: str) -> None:
 
 
 def copy_directory_metadata(source: Path, target: Path) -> None:
-    """Give `target` the owner, mode and xattrs of `source`: the topmost layer's count (overlayfs.rst)."""
+    """Set the owner, mode and xattrs of `target` to those of `source`.
+
+    overlayfs shows those of the topmost directory (overlayfs.rst).
+    """
     stat = source.stat()
     os.chown(target, stat.st_uid, stat.st_gid)
     target.chmod(stat.st_mode & 0o7777)

@@ -1,8 +1,8 @@
 """Runs our own code on a build root without trusting what is in it.
 
-Maintainer scripts may leave links anywhere in the root, and what we do to it afterwards as root would follow
-them out. So that work runs in a child process whose root directory is the build root: no path leads outside.
-Programs of the root are still run by the parent, in the sandbox.
+Maintainer scripts may create symlinks anywhere in the root, which our own code would follow out of it.
+Therefore it runs in a child process whose root directory is the build root. The parent runs programs of the
+root, in the sandbox.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from typing import IO, Any
 from apt_ostree.errors import AptOstreeError, ExternalFailure
 from apt_ostree.system import process
 
-#: Runs a command inside the root: its words, and its purpose for an error message.
+#: Runs a command inside the root; the arguments are its command line and its purpose, for messages.
 RunInRoot = Callable[[Sequence[str], str], object]
 
 
 def call(root: Path, work: Callable[[RunInRoot], Any], run_in_root: RunInRoot) -> Any:
-    """Call `work` in a child that sees `root` as /; return its result, which must fit into JSON.
+    """Call `work` in a child process whose root directory is `root`; return its result.
 
-    `work` gets a function with the meaning of `run_in_root`, which the parent carries out. An error of
-    `work` is raised here.
+    An error of `work` is raised here.
+
+    work: gets a function that makes the parent call `run_in_root`; its result must be a JSON value.
     """
     ours, theirs = socket.socketpair()
     parent = os.getpid()
@@ -53,7 +54,7 @@ def call(root: Path, work: Callable[[RunInRoot], Any], run_in_root: RunInRoot) -
 
 
 def _serve(wire: IO[str], run_in_root: RunInRoot) -> Mapping[str, Any] | None:
-    """Run what the child asks for until it has ended; return its last word, or None if there was none."""
+    """Run the commands that the child requests until it ends; return its final message, or None."""
     for line in wire:
         message: Mapping[str, Any] = json.loads(line)
         if "run" not in message:
@@ -67,11 +68,11 @@ def _serve(wire: IO[str], run_in_root: RunInRoot) -> Mapping[str, Any] | None:
 
 
 def _child(parent: int, root: Path, theirs: socket.socket, work: Callable[[RunInRoot], Any]) -> None:
-    """Be the child; never returns."""
+    """Run the child process; never returns."""
     try:
         process.end_with_parent(parent)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, signal.SIG_IGN)  # the parent decides, and ends us
+            signal.signal(number, signal.SIG_IGN)  # the parent handles these, and kills this process
         os.chroot(root)
         os.chdir("/")
         with theirs.makefile("rw", encoding="utf-8") as wire:
@@ -81,8 +82,8 @@ def _child(parent: int, root: Path, theirs: socket.socket, work: Callable[[RunIn
 
 
 def _outcome(wire: IO[str], work: Callable[[RunInRoot], Any]) -> Mapping[str, Any]:
-    def run_in_root(words: Sequence[str], what: str) -> None:
-        _send(wire, {"run": list(words), "what": what})
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        _send(wire, {"run": list(command), "what": what})
         answer = json.loads(wire.readline())
         if answer:
             raise AptOstreeError.from_json(answer)

@@ -22,10 +22,10 @@ def installed(admindir: Path) -> tuple[Package, ...]:
 
 
 def verify(names: Sequence[str]) -> tuple[Path, ...]:
-    """Return the files of packages that differ from the running system's database, but for conffiles."""
-    words = ["dpkg", "--verify", "--", *names]
-    done = process.run(words, what="compare files with the database of packages", check=False)
-    if done.returncode > 1:  # 1 says that files differ
+    """Return the files of packages that differ from the running system's database, except for conffiles."""
+    command = ["dpkg", "--verify", "--", *names]
+    done = process.run(command, what="compare files with the database of packages", check=False)
+    if done.returncode > 1:  # 1 means that files differ
         raise process.failure("compare files with the database of packages", done, done.stderr)
     rows = (line.split(maxsplit=1) for line in done.stdout.splitlines())
     return tuple(Path(row[1]) for row in rows if len(row) == 2 and not row[1].startswith("c "))

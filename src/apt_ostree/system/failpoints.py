@@ -1,8 +1,8 @@
-"""Named places where a test makes the product fail or die.
+"""Failpoints: named places where a test makes the program fail or end.
 
-A failpoint stands at each step of each mutation. It does nothing unless root sets
+There is one at each step of each mutation. It does nothing unless root sets
 `APT_OSTREE_FAILPOINT=NAME=ACTION` with ACTION one of `error` (an OSError, as a failing disk gives),
-`kill` (SIGKILL to this process) or `stop` (SIGSTOP, so that a test can look around or cut the power).
+`kill` (SIGKILL to this process) or `stop` (SIGSTOP, so that a test can inspect the system or cut the power).
 An entry fires once a process; `NAME=ACTION:N` fires at the Nth passing.
 """
 
@@ -16,11 +16,11 @@ _passed: dict[str, int] = {}
 
 
 def failpoint(name: str) -> None:
-    """Fail here if a test asked for it; otherwise do nothing."""
-    wanted = os.environ.get("APT_OSTREE_FAILPOINT")
-    if not wanted:
+    """Fail here if APT_OSTREE_FAILPOINT names this failpoint; otherwise do nothing."""
+    setting = os.environ.get("APT_OSTREE_FAILPOINT")
+    if not setting:
         return
-    target, _, action = wanted.partition("=")
+    target, _, action = setting.partition("=")
     if target != name:
         return
     action, _, nth = action.partition(":")

@@ -1,4 +1,4 @@
-"""Reads and writes the states of paths, each write atomic and durable."""
+"""Reads and writes the states of paths; each write is atomic and durable."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from apt_ostree.system import mounts, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-"
-#: Extended attributes that are the kernel's business.
+#: Extended attributes that only the kernel manages.
 _KERNEL_XATTRS = (whiteouts.XATTRS, "security.selinux")
 
 
 def read_state(path: Path) -> FileState:
-    """Return what a path holds."""
+    """Return the state of a path; a symlink is not followed."""
     try:
         info = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -30,16 +30,16 @@ def read_state(path: Path) -> FileState:
 
 
 def read_open_state(fd: int) -> FileState:
-    """Return what an open file holds; a link is opened with O_PATH."""
+    """Return the state of an open file; a symlink has to be opened with O_PATH."""
     info = os.fstat(fd)
     if stat.S_ISLNK(info.st_mode):
-        target = os.readlink(b"", dir_fd=fd)  # readlink(2): an empty path means the link itself
+        target = os.readlink(b"", dir_fd=fd)  # readlink(2): an empty path means the descriptor itself
         return FileState("symlink", 0o777, info.st_uid, info.st_gid, target)
     return _state_of(info, Path(f"/proc/self/fd/{fd}"))
 
 
 def _state_of(info: os.stat_result, path: Path) -> FileState:
-    """Return the state of what is not a link; path: leads to it."""
+    """Return the state of a path that is no symlink. path: may be a link in /proc to it."""
     mode, owner = stat.S_IMODE(info.st_mode), (info.st_uid, info.st_gid)
     if not (stat.S_ISDIR(info.st_mode) or stat.S_ISREG(info.st_mode)):
         return FileState("other", mode, *owner)
@@ -50,19 +50,19 @@ def _state_of(info: os.stat_result, path: Path) -> FileState:
     return FileState("file", mode, *owner, path.read_bytes(), xattrs)
 
 
-#: A path below a top ("" or "/NAME..."), and what reads its state.
+#: A path relative to the top of a walk ("" or "/NAME..."), and a function that reads its state.
 Entry = tuple[str, Callable[[], FileState]]
 
 
 def walk(top: Path) -> Iterator[Entry]:
-    """Yield a path and all that is below it; links are not followed."""
+    """Yield a path and all paths below it; symlinks are not followed."""
     yield "", partial(read_state, top)
     if top.is_dir() and not top.is_symlink():
         yield from walk_below(top)
 
 
 def walk_below(top: Path) -> Iterator[Entry]:
-    """Yield what is below a directory, as `walk` does; a directory comes before what is in it."""
+    """Yield the paths below a directory, as `walk` does; a directory precedes its contents."""
     for directory, names, entries in os.walk(top):
         below = directory.removeprefix(str(top))
         for entry in (*names, *entries):
@@ -70,28 +70,27 @@ def walk_below(top: Path) -> Iterator[Entry]:
 
 
 def write_states(
-    wanted: Sequence[tuple[Path, FileState]], *, seen: Mapping[Path, FileState] | None = None
+    states: Sequence[tuple[Path, FileState]], *, seen: Mapping[Path, FileState] | None = None
 ) -> tuple[Path, ...]:
-    """Make paths hold states, in this order; after a power cut each has its old or its new state.
+    """Write states of paths, in this order; return the paths that were skipped as they have been edited.
 
-    seen: what the paths held when this was decided. One that holds something else by now is left alone;
-    these paths are returned.
+    After a power cut each path has its old or its new state. New contents are written to temporary files and
+    made durable together before the first one is renamed: one flush for all of them, since a flush for each
+    would cost a hundred times more. A directory that is to be removed but is not empty is left alone.
 
-    New contents are written beside their places and made durable together before the first one is renamed:
-    one flush for all of them, where a flush for each would cost a hundred times more. A directory that
-    should go but is not empty stays: what is in it is not ours.
+    seen: the states of the paths when the change was planned; a path with another state is skipped.
     """
     prepared: dict[Path, Path] = {}
     edited: list[Path] = []
     try:
-        for path, state in wanted:
+        for path, state in states:
             failpoint("etc.before-prepare")
             if state.type == "directory":
                 _make_directory(path, state)
             elif state.type != "absent":
                 prepared[path] = _prepare(path, state)
-        _flush(path for path, _state in wanted)
-        for path, state in wanted:
+        _flush(path for path, _state in states)
+        for path, state in states:
             failpoint("etc.before-write")
             if seen is not None and state.type != "directory" and read_state(path) != seen[path]:
                 edited.append(path)
@@ -100,19 +99,14 @@ def write_states(
             elif path in prepared:
                 _put(prepared.pop(path), path)
             failpoint("etc.after-write")
-        _flush(path for path, _state in wanted)
+        _flush(path for path, _state in states)
     finally:
         discard_leftovers(prepared)
     return tuple(edited)
 
 
-def write_state(path: Path, state: FileState) -> None:
-    """Make one path hold `state`."""
-    write_states([(path, state)])
-
-
 def discard_leftovers(paths: Iterable[Path]) -> None:
-    """Remove what a killed `write_states` left beside these paths."""
+    """Remove the temporary files that a killed `write_states` left for these paths."""
     for path in paths:
         temporary = _temporary(path)
         if temporary.is_dir() and not temporary.is_symlink():
@@ -121,13 +115,13 @@ def discard_leftovers(paths: Iterable[Path]) -> None:
             _remove(temporary)
 
 
-def holds_others(directory: Path, going: Collection[Path]) -> bool:
-    """Tell whether anything lies below a directory that is not in `going`."""
-    return any(path not in going for path in directory.rglob("*"))
+def holds_others(directory: Path, removed: Collection[Path]) -> bool:
+    """Return whether any path below a directory is not in `removed`."""
+    return any(path not in removed for path in directory.rglob("*"))
 
 
 def _temporary(path: Path) -> Path:
-    """Return where a path's new state is written: a name that fits and that a later call knows, too."""
+    """Return the path of a path's temporary file: short enough, and the same for every call."""
     return path.with_name(_PREFIX + hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16])
 
 
@@ -158,7 +152,7 @@ def _make_directory(path: Path, state: FileState) -> None:
 
 
 def _prepare(path: Path, state: FileState) -> Path:
-    """Write a file or link beside its place."""
+    """Write a file or symlink to its temporary path, and return that."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     discard_leftovers([path])
@@ -167,7 +161,7 @@ def _prepare(path: Path, state: FileState) -> Path:
         os.lchown(temporary, state.uid, state.gid)
         return temporary
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:  # nobody else's, from the first instant
+    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:  # private from the start
         stream.write(state.content)
     _set_metadata(temporary, state)
     return temporary
@@ -181,17 +175,17 @@ def _put(temporary: Path, path: Path) -> None:
 
 def _set_metadata(path: Path, state: FileState) -> None:
     os.lchown(path, state.uid, state.gid)
-    wanted = dict(state.xattrs)
-    for name in os.listxattr(path):  # a default ACL of the directory above, or what is no longer there
-        if name not in wanted and not name.startswith(_KERNEL_XATTRS):
+    xattrs = dict(state.xattrs)
+    for name in os.listxattr(path):  # such as a default ACL of the parent, or an attribute of the old state
+        if name not in xattrs and not name.startswith(_KERNEL_XATTRS):
             os.removexattr(path, name)
-    for name, value in wanted.items():
+    for name, value in xattrs.items():
         os.setxattr(path, name, value)
     path.chmod(state.mode)
 
 
 def _flush(paths: Iterable[Path]) -> None:
-    """Make everything written so far durable on the file systems of these paths (syncfs(2))."""
+    """Flush the file systems of these paths to the disk (syncfs(2))."""
     seen = set()
     for path in paths:
         parent = next(p for p in path.parents if p.is_dir())

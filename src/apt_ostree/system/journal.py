@@ -1,4 +1,4 @@
-"""What we write into the systemd journal (sd-journal(3)); must not read it."""
+"""Writes entries of the systemd journal (sd-journal(3)); never reads it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ ERROR, INFO = 3, 6  # priorities (syslog(3))
 
 
 def send(lines: Iterable[str], *, priority: int = INFO, fields: Mapping[str, str] | None = None) -> None:
-    """Write each line as an entry with these further fields; without a journal, nothing happens."""
+    """Write each line as an entry with these further fields; errors are ignored."""
     from systemd import journal
 
-    same = [f"PRIORITY={priority}", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
-    same += [f"{name}={value}" for name, value in (fields or {}).items()]
-    with contextlib.suppress(OSError):  # a full or broken journal is no reason to fail
+    common = [f"PRIORITY={priority}", f"SYSLOG_IDENTIFIER={IDENTIFIER}"]
+    common += [f"{name}={value}" for name, value in (fields or {}).items()]
+    with contextlib.suppress(OSError):  # a full or broken journal must not fail an operation
         for line in lines:
             if line.strip():
-                journal.sendv(f"MESSAGE={line}".encode(errors="replace"), *same)
+                journal.sendv(f"MESSAGE={line}".encode(errors="replace"), *common)

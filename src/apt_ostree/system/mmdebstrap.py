@@ -1,6 +1,6 @@
-"""mmdebstrap(1): makes a root directory of Debian packages, and tells in advance which ones.
+"""mmdebstrap(1): makes a root directory of Debian packages, and lists these in advance.
 
-Runs in a mount and process namespace of its own, so that a cancel or a crash leaves no mount and no process.
+It runs in its own mount and process namespaces, so that a cancel or a crash leaves no mount and no process.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.package import Package
 from apt_ostree.system import process
 
-#: Everything dies with us, and mounts are gone with the last process.
+#: All processes are killed with this one, and the mounts end with the last process.
 _CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL"),
     *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
@@ -27,7 +27,15 @@ _INSTALL = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*?\
 
 @dataclass(frozen=True, slots=True)
 class Bootstrap:
-    """What to make. sources: lines of sources.list(5), complete."""
+    """A root directory to make.
+
+    suite: such as trixie.
+    variant: of mmdebstrap(1), such as minbase.
+    sources: complete lines of sources.list(5).
+    packages: names of further packages, as mmdebstrap's --include.
+    recommends: install recommended packages, too.
+    check_valid_until: refuse outdated Release files.
+    """
 
     suite: str
     variant: str
@@ -39,46 +47,49 @@ class Bootstrap:
 
 def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
     """Return the lines of sources.list(5) that mmdebstrap takes for a suite when it is given no mirror."""
-    # A hook that fails stops it right after it has written them, before anything is downloaded.
+    # A failing hook stops mmdebstrap after it has written the sources, before anything is downloaded.
     hook = 'printf "sources:%s\\n" "$(cat "$1"/etc/apt/sources.list | tr "\\n" "|")"; exit 1'
-    words = ["--mode=root", "--variant=custom", "--format=null", f"--components={','.join(components)}"]
+    options = ["--mode=root", "--variant=custom", "--format=null", f"--components={','.join(components)}"]
     done = process.run(
-        [*_CONTAINED, "mmdebstrap", *words, f"--setup-hook={hook}", suite, "/dev/null"],
+        [*_CONTAINED, "mmdebstrap", *options, f"--setup-hook={hook}", suite, "/dev/null"],
         what=f"find the default archives of {suite}",
         check=False,
         merge_stderr=True,
     )
-    found = re.search(r"^sources:(.+)$", done.stdout, re.MULTILINE)
-    if not found:
+    match = re.search(r"^sources:(.+)$", done.stdout, re.MULTILINE)
+    if not match:
         raise ExternalFailure(
             f"cannot find the default archives of {suite}",
             details=process.tail(done.stdout.splitlines()),
             hint="name a mirror for each entry of the treefile's archives",
             internals=(process.command_line(done.args),),
         )
-    return tuple(line for line in found[1].split("|") if line.startswith("deb"))
+    return tuple(line for line in match[1].split("|") if line.startswith("deb"))
 
 
-def make_root(wanted: Bootstrap, root: Path, *, log: Path) -> None:
-    """Make the root directory; it keeps the downloaded package lists in /var/lib/apt/lists."""
-    # dpkg runs inside the root, where packages of a local archive are not to be seen: let apt copy them.
-    sources = [_LOCAL.sub(r"\1copy:", line) for line in wanted.sources]
-    options = [*_options(wanted), f"--skip={_SKIP}"]
+def make_root(bootstrap: Bootstrap, root: Path, *, log: Path) -> None:
+    """Make the root directory; it keeps the downloaded package lists in /var/lib/apt/lists.
+
+    log: the file to which the output is appended.
+    """
+    # dpkg runs inside the root, where a local archive is not visible: apt has to copy its packages.
+    sources = [_LOCAL.sub(r"\1copy:", line) for line in bootstrap.sources]
+    options = [*_options(bootstrap), f"--skip={_SKIP}"]
     process.run(
-        [*_CONTAINED, "mmdebstrap", *options, wanted.suite, root, *sources],
-        what=f"make a root directory of {wanted.suite}",
+        [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *sources],
+        what=f"make a root directory of {bootstrap.suite}",
         env={"INITRD": "No"},  # the kernel packages' hooks make no initramfs: ours needs the ostree module
         log=log,
     )
-    (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in wanted.sources))
+    (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in bootstrap.sources))
 
 
-def simulate(wanted: Bootstrap) -> tuple[Package, ...]:
+def simulate(bootstrap: Bootstrap) -> tuple[Package, ...]:
     """Return the packages that `make_root` would install, sorted."""
-    words = ("mmdebstrap", "--simulate", "--verbose", "--format=null")
+    command = ("mmdebstrap", "--simulate", "--verbose", "--format=null")
     done = process.run(
-        [*_CONTAINED, *words, *_options(wanted), wanted.suite, "/dev/null", *wanted.sources],
-        what=f"resolve the packages of {wanted.suite}",
+        [*_CONTAINED, *command, *_options(bootstrap), bootstrap.suite, "/dev/null", *bootstrap.sources],
+        what=f"resolve the packages of {bootstrap.suite}",
         merge_stderr=True,
     )
     return parse_simulation(done.stdout.splitlines())
@@ -86,24 +97,24 @@ def simulate(wanted: Bootstrap) -> tuple[Package, ...]:
 
 def parse_simulation(lines: Iterable[str]) -> tuple[Package, ...]:
     """Return the packages that apt's `Inst` lines name, sorted."""
-    found = (_INSTALL.match(line) for line in lines)
+    matches = (_INSTALL.match(line) for line in lines)
     return tuple(
-        sorted({Package(*match.group("name", "version", "architecture")) for match in found if match})
+        sorted({Package(*match.group("name", "version", "architecture")) for match in matches if match})
     )
 
 
-def _options(wanted: Bootstrap) -> list[str]:
-    options = ["--mode=root", f"--variant={wanted.variant}"]
-    if wanted.packages:
-        options.append(f"--include={','.join(wanted.packages)}")
-    if wanted.recommends:
+def _options(bootstrap: Bootstrap) -> list[str]:
+    options = ["--mode=root", f"--variant={bootstrap.variant}"]
+    if bootstrap.packages:
+        options.append(f"--include={','.join(bootstrap.packages)}")
+    if bootstrap.recommends:
         options.append('--aptopt=APT::Install-Recommends "true"')
-    if not wanted.check_valid_until:
+    if not bootstrap.check_valid_until:
         options.append('--aptopt=Acquire::Check-Valid-Until "false"')
     return options
 
 
 def native_architecture() -> str:
-    """Return dpkg's name of this machine's architecture."""
+    """Return dpkg's name of this machine's architecture, such as amd64."""
     done = process.run(["dpkg", "--print-architecture"], what="find this machine's architecture")
     return done.stdout.strip()

@@ -1,4 +1,4 @@
-"""Reads /proc/PID/mountinfo (proc(5)) into values. Parses text; never mounts."""
+"""Reads /proc/PID/mountinfo (proc(5))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class MountPoint:
-    """One line of mountinfo."""
+    """One line of mountinfo, see proc(5).
+
+    root: the mounted directory of the file system.
+    target: the mount point.
+    options: of the mount, comma-separated.
+    super_options: of the file system, comma-separated.
+    peers: the peer groups that it is a member or a slave of.
+    """
 
     mount_id: int
     parent_id: int
@@ -17,23 +24,23 @@ class MountPoint:
     target: str
     fstype: str
     source: str
-    options: str  # per mount, then per file system, comma-separated
+    options: str
     super_options: str
-    peers: tuple[int, ...] = ()  # the groups it shares mounts with or receives them from
+    peers: tuple[int, ...] = ()
 
 
 def read(pid: int | str = "self") -> tuple[MountPoint, ...]:
-    """Return the mounts of a process in the order the kernel lists them."""
+    """Return the mounts of a process, in the order of the kernel's list."""
     return parse(Path(f"/proc/{pid}/mountinfo").read_text(errors="surrogateescape"))
 
 
 def parse(text: str) -> tuple[MountPoint, ...]:
     """Return the mounts that a mountinfo text lists."""
-    found = []
+    mounts = []
     for line in text.splitlines():
-        words, _, rest = line.partition(" - ")
-        left, right = words.split(" "), rest.split(" ")
-        found.append(
+        mount_part, _, rest = line.partition(" - ")
+        left, right = mount_part.split(" "), rest.split(" ")
+        mounts.append(
             MountPoint(
                 int(left[0]),
                 int(left[1]),
@@ -46,13 +53,13 @@ def parse(text: str) -> tuple[MountPoint, ...]:
                 tuple(int(w.partition(":")[2]) for w in left[6:] if w.startswith(("shared:", "master:"))),
             )
         )
-    return tuple(found)
+    return tuple(mounts)
 
 
 def stack_at(mounts: tuple[MountPoint, ...], target: str) -> tuple[MountPoint, ...]:
-    """Return the mounts at one path, the topmost (the visible one) last."""
+    """Return the mounts at one path, the topmost, which is the visible one, last."""
     here = [entry for entry in mounts if entry.target == target]
-    # A mount on top has the covered one as its parent; follow that chain, the list's order says nothing.
+    # A mount on top has the covered one as its parent. The order of the list means nothing.
     by_parent = {entry.parent_id: entry for entry in here}
     ids = {entry.mount_id for entry in here}
     bottom = next((entry for entry in here if entry.parent_id not in ids), None)
@@ -72,5 +79,5 @@ def below(mounts: tuple[MountPoint, ...], target: str) -> tuple[MountPoint, ...]
     return tuple(e for e in mounts if e.parent_id == top[-1].mount_id and e.target.startswith(prefix))
 
 
-def _decode(word: str) -> str:
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), word)
+def _decode(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

@@ -1,4 +1,4 @@
-"""The kernel's mount interface: namespaces, detached overlays, moving mounts, flushing.
+"""The kernel's mount interface: namespaces, detached overlay mounts, moving mounts, flushing.
 
 Uses ctypes: no binding of the fsopen(2) family or of syncfs(2) exists. It knows system calls, not
 deployments or layers. Every function raises OSError with the path or the kernel's own explanation.
@@ -19,7 +19,6 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _OPEN_TREE, _MOVE_MOUNT, _FSOPEN, _FSCONFIG, _FSMOUNT, _MOUNT_SETATTR = 428, 429, 430, 431, 432, 442
 
 AT_FDCWD = -100
-AT_EMPTY_PATH = 0x1000
 AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
@@ -46,27 +45,27 @@ MNT_DETACH, UMOUNT_NOFOLLOW = 2, 8
 def mount(
     source: str, target: str | Path, fstype: str | None = None, flags: int = 0, data: str | None = None
 ) -> None:
-    """Mount, as mount(2)."""
-    words = [os.fsencode(word) if word is not None else None for word in (source, target, fstype, data)]
-    result = _libc.mount(words[0], words[1], words[2], ctypes.c_ulong(flags), words[3])
+    """Mount a file system or change a mount, as mount(2) does."""
+    texts = [os.fsencode(text) if text is not None else None for text in (source, target, fstype, data)]
+    result = _libc.mount(texts[0], texts[1], texts[2], ctypes.c_ulong(flags), texts[3])
     _check(result, os.fspath(target))
 
 
 def umount(target: str | Path, *, detach: bool = False) -> None:
-    """Unmount the topmost mount at `target`; detach: lazily, so that users of it may go on."""
+    """Unmount the topmost mount at `target`; detach: lazily, so that processes may continue to use it."""
     flags = UMOUNT_NOFOLLOW | (MNT_DETACH if detach else 0)
     _check(_libc.umount2(os.fsencode(target), flags), os.fspath(target))
 
 
 def enter_private_namespace() -> None:
-    """Give this process a mount namespace of its own; the host's changes still arrive in it."""
+    """Move this process into a new mount namespace, which still receives the mounts of the host."""
     _check(_libc.unshare(CLONE_NEWNS), "mount namespace")
     mount("none", "/", flags=MS_REC | MS_SLAVE)
 
 
 @contextlib.contextmanager
 def in_namespace_of(pid: int) -> Iterator[None]:
-    """Be in the mount namespace of another process, with its root directory, for a while."""
+    """Switch to the mount namespace and root directory of another process inside the block."""
     theirs = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -77,7 +76,8 @@ def in_namespace_of(pid: int) -> Iterator[None]:
         try:
             yield
         finally:
-            if _libc.setns(ours, CLONE_NEWNS) < 0:  # what follows, an undo too, must not happen over there
+            # Tried twice: no later step, nor an undo, may run in the other namespace.
+            if _libc.setns(ours, CLONE_NEWNS) < 0:
                 _check(_libc.setns(ours, CLONE_NEWNS), "own mount namespace")
             os.fchdir(cwd)
     finally:
@@ -86,7 +86,7 @@ def in_namespace_of(pid: int) -> Iterator[None]:
 
 
 def sync_file_system(directory: Path) -> None:
-    """Write everything that a file system holds in memory to its disk, as syncfs(2)."""
+    """Write the file system of a directory to its disk, as syncfs(2) does."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _check(_libc.syncfs(fd), os.fspath(directory))
@@ -94,7 +94,7 @@ def sync_file_system(directory: Path) -> None:
         os.close(fd)
 
 
-def new_overlay(
+def new_overlay_mount(
     lowers: Sequence[str],
     *,
     source: str,
@@ -103,38 +103,41 @@ def new_overlay(
     options: Mapping[str, str | None] | None = None,
     read_only: bool = True,
 ) -> int:
-    """Make an overlay that is mounted nowhere yet; return its descriptor.
+    """Create a detached overlay mount; return its descriptor.
 
-    lowers:  directories, the topmost first; named by paths outside of what the overlay will cover.
-    upper:   (upperdir, workdir) for a writable one.
-    scratch: an empty directory in a private namespace, used where the kernel lacks `lowerdir+` (before 6.8).
+    lowers: lower directories, the topmost first, by paths that the mount will not cover.
+    source: of the mount, as mountinfo shows it.
+    upper: (upperdir, workdir) of a writable mount.
+    options: of overlayfs; None for an option without a value.
+    scratch: an empty directory in a private namespace, used if the kernel lacks `lowerdir+` (before 6.8).
     """
-    given = dict(options or {})
+    all_options = dict(options or {})
     if upper:
-        given |= {"upperdir": upper[0], "workdir": upper[1]}
+        all_options |= {"upperdir": upper[0], "workdir": upper[1]}
     try:
-        return _overlay_by_fsconfig(lowers, source, given, read_only=read_only)
+        return _overlay_mount_by_fsconfig(lowers, source, all_options, read_only=read_only)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOSYS):
             raise
-        return _overlay_by_mount(lowers, source, given, scratch, read_only=read_only)
+        return _overlay_mount_by_mount(lowers, source, all_options, scratch, read_only=read_only)
 
 
-def _overlay_by_fsconfig(
+def _overlay_mount_by_fsconfig(
     lowers: Sequence[str], source: str, options: Mapping[str, str | None], *, read_only: bool
 ) -> int:
-    context = _check(_libc.syscall(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "overlay")
+    context = _check(_libc.syscall(_FSOPEN, b"overlay", _FSOPEN_CLOEXEC), "overlayfs")
     try:
         settings = [("source", source), *(("lowerdir+", lower) for lower in lowers), *options.items()]
         for key, value in settings:
             kind = _SET_FLAG if value is None else _SET_STRING
             text = None if value is None else value.encode()
             result = _libc.syscall(_FSCONFIG, context, kind, key.encode(), text, 0)
-            _check(result, f"overlay option {key}={value}{_explain(context) if result < 0 else ''}")
+            _check(result, f"overlayfs option {key}={value}{_explain(context) if result < 0 else ''}")
         result = _libc.syscall(_FSCONFIG, context, _CMD_CREATE, None, None, 0)
-        _check(result, f"overlay of {len(lowers)} layers{_explain(context) if result < 0 else ''}")
+        reason = _explain(context) if result < 0 else ""
+        _check(result, f"overlay mount of {len(lowers)} lower directories{reason}")
         attributes = MOUNT_ATTR_RDONLY if read_only else 0
-        return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "overlay")
+        return _check(_libc.syscall(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes), "overlay mount")
     finally:
         os.close(context)
 
@@ -150,14 +153,14 @@ def _explain(context: int) -> str:
         ctypes.set_errno(saved)
 
 
-def _overlay_by_mount(
+def _overlay_mount_by_mount(
     lowers: Sequence[str], source: str, options: Mapping[str, str | None], scratch: Path, *, read_only: bool
 ) -> int:
-    given = ["lowerdir=" + ":".join(lowers)]
-    given += [key if value is None else f"{key}={value}" for key, value in options.items()]
-    data = ",".join(given)
+    all_options = ["lowerdir=" + ":".join(lowers)]
+    all_options += [key if value is None else f"{key}={value}" for key, value in options.items()]
+    data = ",".join(all_options)
     if len(data) >= os.sysconf("SC_PAGE_SIZE"):  # mount(2) would cut it silently (live-switch notes in docs)
-        raise OSError(errno.E2BIG, f"too many layers for this kernel's mount interface: {len(lowers)}")
+        raise OSError(errno.E2BIG, f"too many lower directories for this kernel's mount(2): {len(lowers)}")
     mount(source, scratch, "overlay", MS_RDONLY if read_only else 0, data)
     try:
         return open_tree(scratch)
@@ -166,15 +169,18 @@ def _overlay_by_mount(
 
 
 def open_tree(path: str | Path, *, recursive: bool = False) -> int:
-    """Return a detached copy of the mount at `path` (with the mounts below it, if `recursive`)."""
+    """Return the descriptor of a detached copy of the mount at `path`.
+
+    recursive: with the mounts below it.
+    """
     flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (AT_RECURSIVE if recursive else 0)
     return _check(_libc.syscall(_OPEN_TREE, AT_FDCWD, os.fsencode(path), flags), os.fspath(path))
 
 
 def attach(mount_fd: int, target: str | Path, *, beneath: bool = False) -> None:
-    """Attach a detached mount at `target`: on top of what is there, or beneath its topmost mount.
+    """Attach a detached mount at `target`, on top of the mounts there or beneath the topmost one.
 
-    Source: move_mount(2); beneath needs Linux 6.5 and answers EINVAL where it cannot be done.
+    See move_mount(2). beneath: needs Linux 6.5; EINVAL is raised where it is not possible.
     """
     flags = MOVE_MOUNT_F_EMPTY_PATH | (MOVE_MOUNT_BENEATH if beneath else 0)
     result = _libc.syscall(_MOVE_MOUNT, mount_fd, b"", AT_FDCWD, os.fsencode(target), flags)

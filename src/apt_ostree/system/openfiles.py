@@ -1,4 +1,4 @@
-"""Files and directories that a client has opened with its own rights, and that are used by descriptor."""
+"""Files and directories that a client has opened with its own privileges, used by their descriptors."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from apt_ostree.system.files import Entry
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[OpenFile]:
-    """Open a file or directory to read it, and anything else as itself; UsageError where it cannot be."""
+    """Open a file or directory for reading, and any other type with O_PATH; UsageError if that fails."""
     name = os.fspath(path)
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
         mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # a pipe or a device would be touched by being opened
-            held = fd
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a pipe or a device has side effects
+            path_fd = fd
             try:
-                fd = os.open(f"/proc/self/fd/{held}", os.O_RDONLY | os.O_CLOEXEC)
+                fd = os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_CLOEXEC)
             finally:
-                os.close(held)
+                os.close(path_fd)
     except OSError as error:
         raise UsageError(f"{name}: {error.strerror}") from error
     try:
@@ -45,7 +45,7 @@ def created(path: Path) -> Iterator[OpenFile]:
 
 
 def put(file: OpenFile) -> None:
-    """Have a file that `created` opened take the place of what its path leads to."""
+    """Link a file that `created` opened to its path; an existing file is replaced."""
     place = Path(file.name)
     beside = place.with_name(f".{place.name}.new")
     beside.unlink(missing_ok=True)
@@ -55,7 +55,7 @@ def put(file: OpenFile) -> None:
 
 
 def walk(file: OpenFile) -> Iterator[Entry]:
-    """Yield the file, and what is below it if it is a directory, as `files.walk` does."""
+    """Yield the file, and the paths below it if it is a directory, as `files.walk` does."""
     mode_of(file)
     yield "", partial(files.read_open_state, file.fd)
     if is_directory(file):
@@ -63,12 +63,12 @@ def walk(file: OpenFile) -> Iterator[Entry]:
 
 
 def path_of(file: OpenFile) -> Path:
-    """Return a path that leads to the file itself while it is open; it is a link, which is followed."""
+    """Return a path of the open file; it is a symlink in /proc, which has to be followed."""
     return Path(f"/proc/self/fd/{file.fd}")
 
 
 def mode_of(file: OpenFile) -> int:
-    """Return the type and mode of the file; UsageError where the descriptor is not open."""
+    """Return the type and mode of the file; UsageError if the descriptor is not open."""
     try:
         return os.fstat(file.fd).st_mode
     except OSError as error:
@@ -76,17 +76,17 @@ def mode_of(file: OpenFile) -> int:
 
 
 def is_file(file: OpenFile) -> bool:
-    """Tell whether it is a regular file."""
+    """Return whether it is a regular file."""
     return stat.S_ISREG(mode_of(file))
 
 
 def is_directory(file: OpenFile) -> bool:
-    """Tell whether it is a directory."""
+    """Return whether it is a directory."""
     return stat.S_ISDIR(mode_of(file))
 
 
 def is_same(file: OpenFile, path: Path) -> bool:
-    """Tell whether a path leads to the same file."""
+    """Return whether a path refers to the same file."""
     try:
         return os.path.samestat(os.fstat(file.fd), path.stat())
     except FileNotFoundError:

@@ -1,7 +1,7 @@
-"""Keeps what dpkg, maintainer scripts and the other programs of a build have printed.
+"""Keeps the output of dpkg, maintainer scripts and the other programs of a build.
 
 While a build runs, the output goes to a file in its scratch directory (`sandbox.output_log`). At the end it
-becomes a file of its own in /var/log/apt-ostree, and entries of the journal. Nothing here fails a build.
+is copied to a new file in /var/log/apt-ostree and to the journal. No error in this module fails a build.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ _KEPT_BYTES = 20_000_000
 
 @contextlib.contextmanager
 def kept(report: Report, output: Path, what: str, heading: Sequence[str] = ()) -> Iterator[None]:
-    """Keep what is in the file `output` at the end, whether what happens inside succeeds or fails.
+    """Keep the contents of the file `output` when the block ends, with or without an error.
 
-    what:    a word for the file's name, such as `compose`; heading: the first lines.
-    An error that leaves gets a hint that ends with the place.
+    An error raised in the block gets the path of the log in its hint.
+
+    what: a part of the log's file name, such as `compose`.
+    heading: the first lines of the log.
     """
     failure: BaseException | None = None
     try:
@@ -58,7 +60,7 @@ def _keep(report: Report, output: Path, what: str, heading: Sequence[str], *, fa
     except OSError as error:
         reason = f"the output of the packages' programs cannot be kept in {DIRECTORY}: {error.strerror}"
         report(Message(reason, "warning"))
-        if failed:  # it is needed now; for the next one there may be room again
+        if failed:  # it is needed now; another file system may have space
             with contextlib.suppress(OSError):
                 place = _write(Path(tempfile.gettempdir()), f"apt-ostree-{name}", first, output)
     with contextlib.suppress(OSError), output.open(errors="replace") as stream:
@@ -74,7 +76,7 @@ def _make_directory(directory: Path) -> None:
 
 
 def _write(directory: Path, name: str, first: str, output: Path) -> Path:
-    """Copy `output`, with first lines, to a new file; return its path. What cannot be finished goes again."""
+    """Copy `output` after first lines to a new file; return its path. An incomplete file is removed."""
     for number in itertools.count(1):
         place = directory / (f"{name}.log" if number == 1 else f"{name}-{number}.log")
         with contextlib.suppress(FileExistsError):
@@ -93,7 +95,7 @@ def _write(directory: Path, name: str, first: str, output: Path) -> Path:
 
 
 def _give_to_administrators(path: Path, mode: int) -> None:
-    """Let the group adm read what is root's, as it may read other logs of Debian."""
+    """Let the group adm read a path, as it may read other logs of Debian."""
     try:
         os.chown(path, 0, grp.getgrnam("adm").gr_gid)
     except (KeyError, PermissionError):
@@ -102,7 +104,7 @@ def _give_to_administrators(path: Path, mode: int) -> None:
 
 
 def remove_old(directory: Path, *, keep: Path) -> None:
-    """Remove the oldest logs until few enough are left that are small enough together; `keep` stays."""
+    """Remove the oldest logs beyond the limits of number and total size; `keep` is not removed."""
     logs = sorted(directory.glob("*.log"), key=lambda path: (path == keep, path.lstat().st_mtime_ns))
     size = 0
     for count, path in enumerate(reversed(logs), 1):

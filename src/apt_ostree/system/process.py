@@ -1,6 +1,6 @@
-"""The one door to other programs: a controlled environment, captured output, a clear failure.
+"""Runs other programs, with a controlled environment and captured output.
 
-Must not know any particular program; their adapters do.
+It knows no particular program; their adapters do.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import IO
 
 from apt_ostree.errors import ExternalFailure
 
-#: What every child sees, whatever the caller's shell had set: reproducible and locale-free.
+#: The environment of every child, independent of the caller's: reproducible and without a locale.
 BASE_ENVIRONMENT: Mapping[str, str] = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "LC_ALL": "C.UTF-8",
@@ -27,7 +27,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/root",
     "TERM": "dumb",
 }
-#: Variables that a user may set for us and that our children should see too.
+#: Variables of the caller that children inherit.
 PASSED_ON = ("SOURCE_DATE_EPOCH", "http_proxy", "https_proxy", "no_proxy", "TMPDIR")
 
 _TAIL_LINES = 25
@@ -35,7 +35,7 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return the environment of a child: the base, what is passed on, then `extra`."""
+    """Return the environment of a child: BASE_ENVIRONMENT, the variables of PASSED_ON, then `extra`."""
     env = dict(BASE_ENVIRONMENT)
     env.update({name: os.environ[name] for name in PASSED_ON if name in os.environ})
     env.update(extra or {})
@@ -57,18 +57,18 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return it with its output as text.
 
-    what:    the purpose, for the error message ("cannot {what}").
-    check:   raise ExternalFailure on a non-zero exit, see `failure`.
-    timeout: seconds, then the whole process group is killed and ExternalFailure raised.
-    log:     append stdout and stderr, merged, to this file instead of keeping them in memory.
+    what: the purpose, for the error message ("cannot {what}").
+    timeout: seconds, after which the process group is killed and ExternalFailure raised.
+    check: raise ExternalFailure for a non-zero exit code, see `failure`.
+    log: append stdout and stderr, merged, to this file instead of keeping them in memory.
     """
-    words = [os.fspath(word) for word in argv]
+    arguments = [os.fspath(argument) for argument in argv]
     with contextlib.ExitStack() as stack:
-        # Files, not pipes: a daemon that a program leaves behind must not keep us waiting for its output.
+        # Files, not pipes: a daemon that a program leaves behind would keep a pipe open.
         out = stack.enter_context(log.open("a+b") if log else tempfile.TemporaryFile())  # noqa: SIM115
         err = out if log or merge_stderr else stack.enter_context(tempfile.TemporaryFile())
         begin = out.tell()
-        process = _start(words, what, stdin=stdin, out=out, err=err, env=env, cwd=cwd, pass_fds=pass_fds)
+        process = _start(arguments, what, stdin=stdin, out=out, err=err, env=env, cwd=cwd, pass_fds=pass_fds)
         try:
             if stdin is None and timeout is not None:
                 _wait(process, timeout)
@@ -77,23 +77,23 @@ def run(
         except subprocess.TimeoutExpired as error:
             _kill_group(process)
             raise ExternalFailure(
-                f"cannot {what}: no answer within {timeout:g} seconds",
+                f"cannot {what}: no result within {timeout:g} seconds",
                 details=tail(_text(out, begin).splitlines()),
-                internals=(command_line(words),),
+                internals=(command_line(arguments),),
             ) from error
         except BaseException:
             _kill_group(process)
             raise
         texts = [_text(stream, begin if stream is out else 0) for stream in (out, err)]
     err_text = "" if err is out else texts[1]
-    done = subprocess.CompletedProcess(words, process.returncode, "" if log else texts[0], err_text)
+    done = subprocess.CompletedProcess(arguments, process.returncode, "" if log else texts[0], err_text)
     if check and done.returncode != 0:
         raise failure(what, done, (err_text.strip() and err_text) or texts[0])
     return done
 
 
 def _start(
-    words: Sequence[str],
+    arguments: Sequence[str],
     what: str,
     *,
     stdin: str | None,
@@ -105,7 +105,7 @@ def _start(
 ) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(
-            words,
+            arguments,
             env=environment(env),
             cwd=cwd,
             stdin=subprocess.PIPE if stdin is not None else subprocess.DEVNULL,
@@ -115,20 +115,20 @@ def _start(
             process_group=0,  # a timeout or a cancel must reach the grandchildren too
         )
     except OSError as error:
-        if error.filename != words[0]:
+        if error.filename != arguments[0]:
             where = f"{error.filename}: " if error.filename else ""
             raise ExternalFailure(f"cannot {what}: {where}{error.strerror}") from error
         reason = (
             "is not installed" if isinstance(error, FileNotFoundError) else f"cannot run: {error.strerror}"
         )
         raise ExternalFailure(
-            f"cannot {what}: the program {words[0]!r} {reason}",
-            hint=f"install the package that provides {words[0]!r}",
+            f"cannot {what}: the program {arguments[0]!r} {reason}",
+            hint=f"install the package that provides {arguments[0]!r}",
         ) from error
 
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
-    """Wait as Popen.wait() does, but be woken: that one looks again and again, up to 50 ms late."""
+    """Wait as Popen.wait() does, but without its polling, which reacts up to 50 ms late."""
     pidfd = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
@@ -146,7 +146,7 @@ def _text(stream: IO[bytes], begin: int) -> str:
 
 
 def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
-    """Say how a program ended, in words."""
+    """Return how a program ended, such as "mount ended with exit code 1"."""
     name = Path(done.args[0]).name
     if done.returncode < 0:
         return f"{name} was killed by {signal.Signals(-done.returncode).name}"
@@ -154,7 +154,7 @@ def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def failure(what: str, done: subprocess.CompletedProcess[str], output: str) -> ExternalFailure:
-    """Return the error that a program ended with a code of failure: its last lines, and the command."""
+    """Return the error for a failed program, with its last lines of output and its command line."""
     return ExternalFailure(
         f"cannot {what}: {describe_exit(done)}",
         details=tail(output.splitlines()),
@@ -163,21 +163,21 @@ def failure(what: str, done: subprocess.CompletedProcess[str], output: str) -> E
 
 
 def tail(lines: Iterable[str]) -> tuple[str, ...]:
-    """Return the last lines of a program's output, as details of an error."""
+    """Return the last non-empty lines of a program's output, as details of an error."""
     return tuple(line for line in lines if line.strip())[-_TAIL_LINES:]
 
 
-def command_line(words: Sequence[str]) -> str:
-    """Return what was run, as one of an error's internals; a shell can run it again."""
-    return f"command: {shlex.join(words)}"
+def command_line(arguments: Sequence[str]) -> str:
+    """Return a command line in shell syntax, as one of an error's internals."""
+    return f"command: {shlex.join(arguments)}"
 
 
 def end_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
+    """Make the kernel kill this process when its parent ends (PR_SET_PDEATHSIG, prctl(2))."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
-    if os.getppid() != parent:  # it ended before the kernel knew
+    if os.getppid() != parent:  # it ended before the call
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -1,6 +1,6 @@
-"""What runs: the processes of each unit, the files they execute, and which /usr they see.
+"""Running processes: the units they belong to, the files they execute, and which /usr they see.
 
-Reads /proc (proc(5)) and nothing of what a process could forge: not its environment, not its arguments.
+Reads /proc (proc(5)), but nothing that a process could forge, such as its environment or arguments.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _UNIX_STREAM, _UNIX_CONNECTED, _UNIX_LISTENS = "0001", "03", 0x10000  # net/unix
 
 
 def processes() -> Iterator[Process]:
-    """Yield the processes that see our root directory; those of containers see another."""
+    """Yield the processes with the root directory of PID 1, which excludes those of containers."""
     root = (_PROC / "1/root/.").stat()
     for entry in os.scandir(_PROC):
         if not entry.name.isdecimal():
@@ -46,26 +46,26 @@ def _read(directory: Path) -> Process:
 
 
 def unit_of_cgroup(text: str) -> str:
-    """Return the outermost unit of a process's control group, or "" (cgroups(7))."""
+    """Return the outermost unit in the text of /proc/PID/cgroup, or "" (cgroups(7))."""
     group = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")
-    found = _UNIT.search(group)
-    return found[0] if found else ""
+    match = _UNIT.search(group)
+    return match[0] if match else ""
 
 
 def executable_mappings(maps: str) -> frozenset[tuple[str, int]]:
-    """Return path and inode of the files that a process has mapped to execute."""
-    found = set()
+    """Return (path, inode) of the executable mappings in the text of /proc/PID/maps."""
+    mappings = set()
     for line in maps.splitlines():
-        words = line.split(maxsplit=5)
-        if len(words) == 6 and "x" in words[1] and words[5].startswith("/"):
-            found.add((words[5].removesuffix(" (deleted)"), int(words[4])))
-    return frozenset(found)
+        fields = line.split(maxsplit=5)
+        if len(fields) == 6 and "x" in fields[1] and fields[5].startswith("/"):
+            mappings.add((fields[5].removesuffix(" (deleted)"), int(fields[4])))
+    return frozenset(mappings)
 
 
 def keeps_view(pid: int) -> bool:
-    """Tell whether a process will go on to see the present /usr when the system's changes.
+    """Return whether a process keeps seeing the present /usr after the system's has changed.
 
-    Its mount namespace gets the system's changes when its /usr is a slave or a peer of the system's.
+    Its mount namespace follows the system's if its /usr is a slave or a peer of the system's.
     """
     try:
         if (_PROC / str(pid) / "ns/mnt").readlink() == (_PROC / "1/ns/mnt").readlink():
@@ -77,7 +77,7 @@ def keeps_view(pid: int) -> bool:
 
 
 def _peers_of_usr(pid: int) -> frozenset[int]:
-    """Return the peer groups that the mount which shows /usr belongs to or receives from."""
+    """Return the peer groups of the visible mount of /usr, as a member or as a slave."""
     mounts = mountinfo.read(pid)
     for target in ("/usr", "/"):
         if stack := mountinfo.stack_at(mounts, target):
@@ -89,11 +89,11 @@ def _peers_of_usr(pid: int) -> frozenset[int]:
 
 
 def clients(units: Collection[str]) -> dict[str, int]:
-    """Return for each of these units how many established connections its processes have accepted.
+    """Return unit -> number of established connections that its processes have accepted, if any.
 
-    TCP and stream sockets of the unix family; what it connected to itself does not count.
+    TCP and stream sockets of the unix family; connections that a unit has opened itself do not count.
     """
-    held: dict[str, set[int]] = {}
+    sockets: dict[str, set[int]] = {}
     accepted: dict[str, frozenset[int]] = {}  # by network namespace
     for directory in _PROC.iterdir() if units else ():
         if not directory.name.isdecimal():
@@ -105,10 +105,10 @@ def clients(units: Collection[str]) -> dict[str, int]:
             network = os.fspath((directory / "ns/net").readlink())
             if network not in accepted:
                 accepted[network] = _accepted_in(directory / "net")
-            held.setdefault(unit, set()).update(_sockets(directory) & accepted[network])
+            sockets.setdefault(unit, set()).update(_sockets(directory) & accepted[network])
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             continue  # it ended meanwhile
-    return {unit: len(inodes) for unit, inodes in held.items() if inodes}
+    return {unit: len(inodes) for unit, inodes in sockets.items() if inodes}
 
 
 def _accepted_in(net: Path) -> frozenset[int]:
@@ -118,23 +118,21 @@ def _accepted_in(net: Path) -> frozenset[int]:
 
 def _sockets(directory: Path) -> frozenset[int]:
     """Return the inodes of the sockets that a process has open."""
-    found = set()
+    inodes = set()
     for entry in os.scandir(directory / "fd"):
         try:
             if match := _SOCKET.fullmatch(os.fspath(Path(entry).readlink())):
-                found.add(int(match[1]))
+                inodes.add(int(match[1]))
         except FileNotFoundError:
             continue
-    return frozenset(found)
+    return frozenset(inodes)
 
 
 def accepted_tcp(table: str) -> frozenset[int]:
-    """Return the inodes of established connections to a port that is listened on (/proc/net/tcp, proc(5))."""
-    rows = [words for line in table.splitlines() if (words := line.split())[0] != "sl"]
-    listening = {_port(words[1]) for words in rows if words[3] == _TCP_LISTEN}
-    return frozenset(
-        int(words[9]) for words in rows if words[3] == _TCP_ESTABLISHED and _port(words[1]) in listening
-    )
+    """Return the inodes of established connections to listening ports (/proc/net/tcp, proc(5))."""
+    rows = [row for line in table.splitlines() if (row := line.split())[0] != "sl"]
+    listening = {_port(row[1]) for row in rows if row[3] == _TCP_LISTEN}
+    return frozenset(int(row[9]) for row in rows if row[3] == _TCP_ESTABLISHED and _port(row[1]) in listening)
 
 
 def _port(address: str) -> str:
@@ -142,14 +140,14 @@ def _port(address: str) -> str:
 
 
 def accepted_unix(table: str) -> frozenset[int]:
-    """Return the inodes of connections to a socket that is listened on (/proc/net/unix, proc(5)).
+    """Return the inodes of connections to listening sockets (/proc/net/unix, proc(5)).
 
-    The accepting end of a connection bears the name of the socket that was connected to.
+    The accepting end of a connection has the name of the listening socket.
     """
-    rows = [words for line in table.splitlines()[1:] if len(words := line.split(maxsplit=7)) == 8]
-    listening = {words[7] for words in rows if int(words[3], 16) & _UNIX_LISTENS}
+    rows = [row for line in table.splitlines()[1:] if len(row := line.split(maxsplit=7)) == 8]
+    listening = {row[7] for row in rows if int(row[3], 16) & _UNIX_LISTENS}
     return frozenset(
-        int(words[6])
-        for words in rows
-        if words[4] == _UNIX_STREAM and words[5] == _UNIX_CONNECTED and words[7] in listening
+        int(row[6])
+        for row in rows
+        if row[4] == _UNIX_STREAM and row[5] == _UNIX_CONNECTED and row[7] in listening
     )

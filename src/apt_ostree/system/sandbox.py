@@ -1,8 +1,8 @@
-"""Maintainer scripts run here: bubblewrap around a build root (bwrap(1)).
+"""The sandbox for maintainer scripts: bubblewrap around a build root (bwrap(1)).
 
-The sandbox sees the build root as /, has its own pid, ipc, uts, mount and network namespaces, a read-only
-/sys, and private /tmp and /run. Without /run/systemd/system no script believes it talks to the host's
-systemd (debhelper's snippets test for it).
+The sandbox has the build root as /, its own pid, ipc, uts, mount and network namespaces, a read-only /sys,
+and private /tmp and /run. Without /run/systemd/system, scripts do not call systemd (debhelper's snippets
+test for it).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from apt_ostree.system import process
 
-#: What dpkg and maintainer scripts need to set owners, modes, file capabilities and users; nothing more.
+#: The capabilities that dpkg and maintainer scripts need to set owners, modes, file capabilities and users.
 _CAPABILITIES = (
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -27,19 +27,19 @@ _CAPABILITIES = (
     "CAP_SYS_CHROOT",
 )
 
-#: What the scripts see, besides the base environment.
+#: The environment of scripts, in addition to process.BASE_ENVIRONMENT.
 SCRIPT_ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
     "DEBCONF_NONINTERACTIVE_SEEN": "true",
     "APT_LISTCHANGES_FRONTEND": "none",
     "NEEDRESTART_SUSPEND": "1",
     "TMPDIR": "/tmp",
-    "INITRD": "No",  # keeps update-initramfs hooks quiet; the kernel is handled after all packages
+    "INITRD": "No",  # disables update-initramfs hooks; the initramfs is made after all packages
     "RUNLEVEL": "1",
 }
 
-#: What sets or shows the host's kernel. Files of these may be written by any process with uid 0, capable or
-#: not, and bwrap covers less of /proc than one would think.
+#: Interfaces of the host's kernel. Any process with uid 0 may write their files, even without capabilities,
+#: and bwrap protects only some of those in /proc.
 _KERNEL_INTERFACES = (
     "/sys",
     "/proc/sys",
@@ -54,16 +54,16 @@ _KERNEL_INTERFACES = (
 def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] = ()) -> list[str]:
     """Return the command line that runs `command` inside `root`.
 
-    read_only: host paths that the sandbox sees at the same place, such as the package archive.
+    read_only: host paths that are bound to the same paths in the sandbox, such as the package archive.
     """
-    words = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
+    arguments = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
     for interface in _KERNEL_INTERFACES:
-        words += ["--ro-bind-try", interface, interface]
-    words += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/run/lock"]
+        arguments += ["--ro-bind-try", interface, interface]
+    arguments += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/run/lock"]
     for path in read_only:
-        words += ["--ro-bind", str(path), str(path)]
-    # A session of its own: nothing in it can type into the administrator's terminal (TIOCSTI).
-    words += [
+        arguments += ["--ro-bind", str(path), str(path)]
+    # In a new session, no process can insert input into the administrator's terminal (TIOCSTI).
+    arguments += [
         "--new-session",
         "--unshare-pid",
         "--unshare-ipc",
@@ -71,27 +71,27 @@ def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] 
         "--unshare-net",
         "--die-with-parent",
     ]
-    words += ["--hostname", "localhost", "--chdir", "/", "--cap-drop", "ALL"]
+    arguments += ["--hostname", "localhost", "--chdir", "/", "--cap-drop", "ALL"]
     for capability in _CAPABILITIES:
-        words += ["--cap-add", capability]
+        arguments += ["--cap-add", capability]
     for name, value in SCRIPT_ENVIRONMENT.items():
-        words += ["--setenv", name, value]
-    return [*words, "--", *command]
+        arguments += ["--setenv", name, value]
+    return [*arguments, "--", *command]
 
 
 def output_log(root: Path) -> Path:
-    """Return the file beside `root` to which everything goes that programs in it print."""
+    """Return the file beside `root` that gets the output of all programs in it."""
     return root.with_name("output.log")
 
 
 def announce(root: Path, what: str) -> None:
-    """Write into the log of `root` what prints the lines that follow."""
+    """Write a heading into the log of `root`, for the lines that follow."""
     with contextlib.suppress(OSError), output_log(root).open("a") as log:
         log.write(f"--- {what}\n")
 
 
 def output_of(root: Path, what: str) -> list[str]:
-    """Return the lines of the log of `root` that follow an announcement."""
+    """Return the lines of the log of `root` after a heading."""
     try:
         text = output_log(root).read_text(errors="replace")
     except FileNotFoundError:
@@ -100,6 +100,9 @@ def output_of(root: Path, what: str) -> list[str]:
 
 
 def run(root: Path, command: Sequence[str], *, what: str, timeout: float | None = None) -> None:
-    """Run a command inside `root`; ExternalFailure when it fails. What it prints goes to `output_log`."""
+    """Run a command inside `root`; its output is appended to `output_log`.
+
+    ExternalFailure is raised if it fails. timeout: in seconds.
+    """
     announce(root, f"{what}: {shlex.join(command)}")
     process.run(argv(root, command), what=what, timeout=timeout, log=output_log(root))

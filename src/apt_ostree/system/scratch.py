@@ -1,6 +1,6 @@
-"""Scratch directories, of which the living can be told from what killed programs left behind.
+"""Scratch directories; those in use are distinguished from those that killed programs left behind.
 
-A program that works in one holds a lock on it, which the kernel lets go of with the program.
+A program holds a lock on its scratch directory, which the kernel releases when the program ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 @contextmanager
 def directory(parent: Path, prefix: str) -> Iterator[Path]:
-    """Give a directory below `parent`, and remove it at the end; leftovers are removed first."""
+    """Create a directory below `parent`, and remove it after the block; leftovers are removed first."""
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_leftovers(parent, prefix)
     place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -32,7 +32,7 @@ def directory(parent: Path, prefix: str) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path, prefix: str) -> None:
-    """Remove the directories below `parent` in which no program works any more."""
+    """Remove the directories below `parent` that no program uses any more."""
     for entry in parent.glob(f"{prefix}*"):
         with suppress(FileNotFoundError):
             fd = os.open(entry, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -40,6 +40,6 @@ def remove_leftovers(parent: Path, prefix: str) -> None:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(entry, ignore_errors=True)
             except BlockingIOError:
-                pass  # another program is at work there
+                pass  # another program uses it
             finally:
                 os.close(fd)

@@ -1,4 +1,4 @@
-"""Cancels that arrive while foreign code runs: libapt and libostree swallow what a callback raises."""
+"""Handles signals that cancel while libapt or libostree runs: these ignore exceptions of callbacks."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ _CANCELS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
-    """Hold SIGINT and SIGTERM back until the end; `on_signal` is called at once, in a thread of its own.
+    """Defer SIGINT and SIGTERM to the end of the block, which gets the list of the deferred signals.
 
-    on_signal: tells the foreign code to stop. Whatever that then raises, the signal's own handler has the
-    last word, unless the body empties the list that it was given: the signal came too late. An ignore()
-    in the body outlasts it.
+    At the end the first one is raised again, unless the block has emptied the list: it came too late. An
+    `ignore` in the block stays in effect.
+
+    on_signal: called at once, in a thread of its own, to make the library stop.
     """
     held_back: list[int] = []
     read, write = os.pipe()
-    os.set_blocking(write, False)  # as set_wakeup_fd() wants it
+    os.set_blocking(write, False)  # required by set_wakeup_fd()
     watcher = threading.Thread(target=lambda: os.read(read, 1) and on_signal(), daemon=True)
 
     def hold(number: int, _frame: object) -> None:
@@ -45,6 +46,6 @@ def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
 
 
 def ignore() -> None:
-    """Take no cancel any more: what was asked for is done."""
+    """Ignore signals that cancel from now on, since the request has been carried out."""
     for number in _CANCELS:
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The time that a reproducible build has (SOURCE_DATE_EPOCH), from and for the environment of programs."""
+"""The time of a reproducible build (SOURCE_DATE_EPOCH), read from and set in the environment."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _NAME = "SOURCE_DATE_EPOCH"
 
 
 def settle() -> int:
-    """Return the build's time in seconds since 1970, and let all programs that we start use the same.
+    """Return the build's time in seconds since 1970, and set it for all programs that we start.
 
-    UsageError says that the environment's is none.
+    UsageError is raised if the environment has an invalid one.
     """
-    wanted = os.environ.get(_NAME) or str(int(time.time()))
-    if not wanted.isdecimal():
-        raise UsageError(f"{_NAME}: expected seconds since 1970, got {wanted!r}")
-    os.environ[_NAME] = wanted
-    return int(wanted)
+    seconds = os.environ.get(_NAME) or str(int(time.time()))
+    if not seconds.isdecimal():
+        raise UsageError(f"{_NAME}: expected seconds since 1970, got {seconds!r}")
+    os.environ[_NAME] = seconds
+    return int(seconds)

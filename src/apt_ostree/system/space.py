@@ -1,4 +1,4 @@
-"""How much room file systems have (statvfs(3))."""
+"""The free space of file systems (statvfs(3))."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from apt_ostree.model.sizes import Space
 
 
 def of(path: Path) -> Space:
-    """Return what the file system of a path has free."""
+    """Return the free space of the file system of a path."""
     stats = os.statvfs(path)
     return Space(
         available=stats.f_bavail * stats.f_frsize,

@@ -22,7 +22,7 @@ from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.overlay import Applied, State, Transition
 
 DIRECTORY = Path("/var/lib/apt-ostree")
-#: Exists from the first live change of a boot until the next boot has cleared up; a unit looks for it.
+#: Exists from the first live change of a boot until recovery in the next boot; a condition of its unit.
 MARKER = DIRECTORY / "live"
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
@@ -71,7 +71,7 @@ _KEPT = 500  # entries of the history
 
 
 class StateDb:
-    """An opened state database. The file is made by the first `begin`, so that looking changes nothing."""
+    """An opened state database. Its file is created by the first change, so that reading changes nothing."""
 
     def __init__(self, connection: sqlite3.Connection, *, provisional: bool = False) -> None:
         self._db = connection
@@ -87,8 +87,8 @@ class StateDb:
         units: Sequence[UnitRecord],
         transitions: Sequence[Transition] = (),
     ) -> int:
-        """Write the intent of a switch with every pre-image; return the generation's number."""
-        self._make_lasting()
+        """Record the intent of a switch with every pre-image; return the generation's number."""
+        self._create_file()
         with self._db:
             number = self._log(intent)
             self._db.execute(
@@ -120,42 +120,42 @@ class StateDb:
             self._db.executemany("INSERT INTO transition VALUES (?, ?, ?, ?, ?)", moves)
         return number
 
-    def _make_lasting(self) -> None:
+    def _create_file(self) -> None:
         mark()
         if self._provisional:
             self._db.close()
-            # It holds pre-images of /etc, shadow's among them: root's alone. SQLite's journal takes its mode.
+            # Readable by root only: it holds pre-images of /etc/shadow. SQLite's journal gets the same mode.
             os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db, self._provisional = _connect(f"file:{_path()}?mode=rw"), False
             _prepare(self._db)
 
     def log(self, intent: Intent) -> int:
-        """Write down an operation that makes no generation; return its number."""
-        self._make_lasting()
+        """Record an operation that makes no generation; return its number."""
+        self._create_file()
         with self._db:
             return self._log(intent)
 
     # -- overlays -----------------------------------------------------------------------------------
 
     def overlays(self) -> tuple[State, ...]:
-        """Return the overlays of this machine by their ids."""
+        """Return the states of the overlays of this machine, sorted by id."""
         rows = self._db.execute('SELECT id, "commit", enabled, boot_id FROM overlay ORDER BY id')
         return tuple(State(row[0], row[1], bool(row[2]), row[3]) for row in rows)
 
     def move(self, transitions: Sequence[Transition]) -> None:
-        """Make overlays what they are after these transitions, all of them at once."""
-        self._make_lasting()
+        """Record the states of overlays after these transitions, atomically."""
+        self._create_file()
         with self._db:
             self._move({t.id: t.after for t in transitions})
 
     def keep(self, generation: int) -> None:
-        """Record that a generation is live, and its overlays what it makes of them."""
+        """Record that a generation is live, and apply its transitions of overlays."""
         with self._db:
             self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (Phase.LIVE, generation))
             self._move({t.id: t.after for t in self.transitions(generation)})
 
     def transitions(self, generation: int) -> tuple[Transition, ...]:
-        """Return what a generation makes of overlays."""
+        """Return a generation's transitions of overlays."""
         rows = self._db.execute(
             "SELECT id, before, after FROM transition WHERE generation = ? ORDER BY position", (generation,)
         )
@@ -169,12 +169,12 @@ class StateDb:
                 self._db.execute("INSERT INTO overlay VALUES (?, ?, ?, ?)", row)
 
     def note(self, key: str) -> str | None:
-        """Return a note that was left for a later call."""
+        """Return the note of a key, or None if there is none."""
         row = self._db.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else None
 
     def set_note(self, key: str, value: str | None) -> None:
-        """Leave a note for a later call, or take it away."""
+        """Set the note of a key; None removes it."""
         with self._db:
             if value is None:
                 self._db.execute("DELETE FROM note WHERE key = ?", (key,))
@@ -202,7 +202,7 @@ class StateDb:
         return cursor.lastrowid or 0
 
     def end(self, number: int, outcome: Outcome, message: str = "") -> None:
-        """Write down how an operation ended."""
+        """Record the outcome of an operation."""
         with self._db:
             self._db.execute(
                 "UPDATE history SET outcome = ?, message = ?, ended = ? WHERE number = ?",
@@ -215,7 +215,7 @@ class StateDb:
             )
 
     def end_others(self, outcome: Outcome, message: str) -> None:
-        """Write down how operations ended that nobody ended and that no generation stands for."""
+        """Record the outcome of operations that have not ended and have no generation."""
         with self._db:
             self._db.execute(
                 "UPDATE history SET outcome = ?, message = ?, ended = ?"
@@ -224,12 +224,12 @@ class StateDb:
             )
 
     def set_steps(self, number: int, steps: Mapping[str, float]) -> None:
-        """Write down how long the steps of an operation took."""
+        """Record the duration of an operation's steps, in seconds."""
         with self._db:
             self._db.execute("UPDATE history SET steps = ? WHERE number = ?", (json.dumps(steps), number))
 
     def history(self) -> tuple[Entry, ...]:
-        """Return what was done, the oldest first."""
+        """Return all operations, the oldest first."""
         rows = self._db.execute(
             "SELECT number, boot_id, verb, caller, began, source, target,"
             " plan, steps, ended, outcome, message FROM history ORDER BY number"
@@ -253,7 +253,7 @@ class StateDb:
         )
 
     def set_confirm_by(self, generation: int, when: float | None) -> None:
-        """Record until when a generation has to be confirmed; None: it is."""
+        """Record when a generation is undone unless it is confirmed (CLOCK_MONOTONIC, s); None: never."""
         with self._db:
             self._db.execute("UPDATE generation SET confirm_by = ? WHERE id = ?", (when, generation))
 
@@ -274,13 +274,13 @@ class StateDb:
             )
 
     def set_after(self, generation: int, after: Mapping[str, FileState]) -> None:
-        """Record what an outside program made of some paths."""
+        """Record the new states of paths that another program has written."""
         rows = [(_pack(state), generation, path) for path, state in after.items()]
         with self._db:
             self._db.executemany("UPDATE etc SET after = ? WHERE generation = ? AND path = ?", rows)
 
     def set_phase(self, generation: int, phase: Phase) -> None:
-        """Record how far a generation has come."""
+        """Record the phase of a generation."""
         with self._db:
             self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (phase, generation))
 
@@ -303,52 +303,52 @@ class StateDb:
                 created=row[8],
                 confirm_by=row[9],
                 base=row[10],
-                overlays=tuple(Applied(*words) for words in json.loads(row[11])),
+                overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
             )
             for row in rows
         )
 
     def etc_records(self, generation: int) -> tuple[EtcRecord, ...]:
-        """Return a generation's changes of /etc in the order they are made."""
+        """Return a generation's changes of /etc, in the order of the changes."""
         rows = self._db.execute(
             "SELECT path, before, after FROM etc WHERE generation = ? ORDER BY position", (generation,)
         )
         return tuple(EtcRecord(path, _unpack(before), _unpack_or_none(after)) for path, before, after in rows)
 
     def leave_etc(self, generations: Sequence[int], paths: Collection[str], note: tuple[str, str]) -> None:
-        """Forget what generations made of some paths of /etc, and set a note with it."""
+        """Delete the records of generations about some paths of /etc, and set a note (key, value)."""
         with self._db:
             rows = [(generation, path) for generation in generations for path in paths]
             self._db.executemany("DELETE FROM etc WHERE generation = ? AND path = ?", rows)
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", note)
 
     def unit_records(self, generation: int) -> tuple[UnitRecord, ...]:
-        """Return a generation's units in the order they are acted on."""
+        """Return a generation's units, in the order of the actions."""
         rows = self._db.execute(
             "SELECT unit, action, begun FROM unit WHERE generation = ? ORDER BY position", (generation,)
         )
         return tuple(UnitRecord(row[0], row[1], bool(row[2])) for row in rows)
 
     def settle_overlays(self, generations: Sequence[int]) -> None:
-        """Let overlays be what generations made of them, whatever becomes of these."""
+        """Delete the transitions of generations, so that a revert of these does not affect overlays."""
         with self._db:
             rows = [(generation,) for generation in generations]
             self._db.executemany("DELETE FROM transition WHERE generation = ?", rows)
 
     def revert(self, generation: int) -> None:
-        """Make overlays again what they were before a generation, but for what was done to them since."""
+        """Undo a generation's transitions of overlays, except for overlays that were changed since."""
         with self._db:
             now = {state.id: state for state in self.overlays()}
             mine = [t for t in self.transitions(generation) if now.get(t.id) == t.after]
             self._move({t.id: t.before for t in mine})
 
     def remove(self, generation: int) -> None:
-        """Forget a generation."""
+        """Delete a generation and its records."""
         with self._db:
             self._db.execute("DELETE FROM generation WHERE id = ?", (generation,))
 
     def remember_removals(self, shipped: dict[str, FileState]) -> None:
-        """Remember files that the administrator removed from a live /etc, with what the tree ships."""
+        """Record files that the administrator removed from a live /etc: path -> state that the tree ships."""
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO removed_by_admin VALUES (?, ?)",
@@ -356,12 +356,12 @@ class StateDb:
             )
 
     def removals(self) -> dict[str, FileState]:
-        """Return those files."""
+        """Return the recorded removals: path -> state that the tree ships."""
         rows = self._db.execute("SELECT path, shipped FROM removed_by_admin")
         return {path: _unpack(state) for path, state in rows}
 
     def forget_removals(self) -> None:
-        """Forget those files."""
+        """Delete the recorded removals."""
         with self._db:
             self._db.execute("DELETE FROM removed_by_admin")
 
@@ -371,14 +371,14 @@ class StateDb:
 
 
 def mark() -> None:
-    """Have the next boot clear up, from now on."""
+    """Create the marker, so that the next boot runs recovery."""
     DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     MARKER.touch()
 
 
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
-    """Open the database for a change."""
+    """Open the database for a change; Refused if a newer version wrote it."""
     with _explained():
         exists = _path().exists()
         connection = _connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
@@ -392,7 +392,7 @@ def opened() -> Iterator[StateDb]:
 
 @contextlib.contextmanager
 def read_only() -> Iterator[StateDb | None]:
-    """Open the database to read it; None where nothing was ever changed live."""
+    """Open the database for reading; None if there is no database."""
     if not _path().exists():
         yield None
         return
@@ -401,7 +401,7 @@ def read_only() -> Iterator[StateDb | None]:
 
 
 def is_readable() -> bool:
-    """Tell whether the caller may read the record: it is root's."""
+    """Return whether the caller may read the database, which belongs to root."""
     return not _path().exists() or os.access(_path(), os.R_OK)
 
 
@@ -423,7 +423,7 @@ def _connect(uri: str) -> sqlite3.Connection:
 
 
 def _prepare(connection: sqlite3.Connection) -> None:
-    """Make the tables that are missing; refuse those of a newer version."""
+    """Create missing tables; raise Refused for those of a newer version."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > _VERSION:
         raise Refused(
@@ -431,7 +431,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
             hint="reboot, which ends the live state, and move the file away",
         )
     if version < _VERSION:
-        # One transaction: each statement by itself would be flushed to the disk by itself.
+        # In one transaction, as each would be flushed to the disk.
         missing = _FROM_1 if version == 1 else ""
         connection.executescript(f"BEGIN;{_SCHEMA}{missing}PRAGMA user_version = {_VERSION}; COMMIT;")
 

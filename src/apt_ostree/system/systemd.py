@@ -18,7 +18,7 @@ _PROPERTIES = (
     "MainPID", "NRestarts", "Result", "SendSIGKILL", "StateChangeTimestampMonotonic", "Job", "Transient",
     "Following", "FileDescriptorStoreMax", "ExecMainStartTimestampMonotonic",
 )  # fmt: skip
-#: Where unit files travel with the tree; what is elsewhere is generated.
+#: Directories of unit files that belong to the tree; those elsewhere are generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
 _POLICY = "/usr/sbin/policy-rc.d"
@@ -32,65 +32,66 @@ def started(unit: Unit) -> float:
 
 
 def active_units() -> dict[str, Unit]:
-    """Return the units that run or are about to, by name; devices, which nobody restarts, left out."""
-    found = _show([f"*.{kind}" for kind in _TYPES], "--state=active,reloading,activating")
-    return {unit.name: unit for unit in found if not unit["Following"]}
+    """Return name -> unit of the units that are active or activating, except for devices."""
+    loaded_units = _show([f"*.{kind}" for kind in _TYPES], "--state=active,reloading,activating")
+    return {unit.name: unit for unit in loaded_units if not unit["Following"]}
 
 
 def units(names: Iterable[str]) -> dict[str, Unit]:
-    """Return what systemd knows of these units, by the names given."""
-    wanted = sorted({name for name in names if is_unit_name(name)})
-    return dict(zip(wanted, _show(wanted), strict=True)) if wanted else {}
+    """Return name -> unit for each of the names that is a unit name; names without a unit are included."""
+    unit_names = sorted({name for name in names if is_unit_name(name)})
+    return dict(zip(unit_names, _show(unit_names), strict=True)) if unit_names else {}
 
 
 def active(names: Iterable[str]) -> frozenset[str]:
-    """Return those of the units that are active or becoming so."""
+    """Return the names of those units that are active or activating."""
     return frozenset(name for name, unit in units(names).items() if unit.is_active)
 
 
 def _show(names: Sequence[str], *options: str) -> list[Unit]:
-    words = ["show", *options, f"--property={','.join(_PROPERTIES)}", "--", *names]
-    blocks = _systemctl(words, "ask systemd about units").strip("\n").split("\n\n")
+    arguments = ["show", *options, f"--property={','.join(_PROPERTIES)}", "--", *names]
+    blocks = _systemctl(arguments, "read the properties of units").strip("\n").split("\n\n")
     rows = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks if block]
     return [Unit(row.get("Id", ""), row) for row in rows]
 
 
 def daemon_reload() -> None:
-    """Make systemd, and the managers of users who are logged in, read their units again."""
-    _systemctl(["daemon-reload"], "make systemd read its units again")
+    """Reload the configuration and the units of the system manager."""
+    _systemctl(["daemon-reload"], "reload systemd")
 
 
 def daemon_reexec() -> None:
-    """Make systemd execute itself anew, keeping all state."""
-    _systemctl(["daemon-reexec"], "make systemd execute itself anew")
+    """Re-execute systemd, which keeps its state."""
+    _systemctl(["daemon-reexec"], "re-execute systemd")
 
 
 def user_managers() -> tuple[str, ...]:
-    """Return the running managers of users (user@UID.service)."""
+    """Return the names of the active user managers (user@UID.service)."""
     return tuple(unit.name for unit in _show(["user@*.service"]) if unit.is_active)
 
 
 def signal_user_manager(unit: str, *, reexec: bool) -> None:
-    """Make a user's manager (user@UID.service) read its units again, or execute itself anew (systemd(1))."""
+    """Reload or re-execute a user manager (user@UID.service), see systemd(1)."""
     number = "SIGRTMIN+25" if reexec else "SIGHUP"
-    words = ["kill", "--kill-whom=main", f"--signal={number}", "--", unit]
-    _systemctl(words, f"tell {unit} to go on with new code")
+    arguments = ["kill", "--kill-whom=main", f"--signal={number}", "--", unit]
+    _systemctl(arguments, f"re-execute or reload {unit}")
 
 
 def start(names: Sequence[str], *, block: bool = True, timeout: float = _TIMEOUT) -> None:
-    """Start units as one transaction."""
+    """Start units in one transaction. block: wait for them. timeout: in seconds."""
     _job("start", names, timeout, *([] if block else ["--no-block"]))
 
 
 def stop(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
-    """Stop units as one transaction."""
+    """Stop units in one transaction. timeout: in seconds."""
     _job("stop", names, timeout)
 
 
 def restart(names: Sequence[str], *, timeout: float = _TIMEOUT, running_only: bool = False) -> None:
     """Restart units, ordered by their dependencies.
 
-    running_only: what does not run stays so; otherwise it is started.
+    timeout: for each transaction, in seconds.
+    running_only: do not start units that are not running.
     """
     sockets = [name for name in names if name.endswith(".socket")]
     if sockets:  # systemd opens no socket whose service runs
@@ -104,24 +105,24 @@ def restart(names: Sequence[str], *, timeout: float = _TIMEOUT, running_only: bo
 
 
 def reload(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
-    """Have units reload their configuration."""
+    """Reload the configuration of units. timeout: in seconds."""
     _job("reload", names, timeout)
 
 
 def cancel_jobs(names: Iterable[str], *, patience: float) -> None:
-    """Drop the jobs of units that did not end in time, and kill what takes longer to stop than `patience`.
+    """Cancel the jobs of units, and kill units that take longer than `patience` seconds to stop.
 
-    Never where SendSIGKILL=no forbids it (systemd.kill(5)): a database may be writing.
+    A unit with SendSIGKILL=no is not killed (systemd.kill(5)).
     """
     for name, unit in units(names).items():
         if unit.has_job:
-            _systemctl(["cancel", unit["Job"]], f"drop the job of {name}", check=False)
+            _systemctl(["cancel", unit["Job"]], f"cancel the job of {name}", check=False)
         if _is_stopping_after(name, patience):
             _systemctl(["kill", "--signal=SIGKILL", "--", name], f"kill {name}", check=False)
 
 
 def _is_stopping_after(name: str, patience: float) -> bool:
-    """Wait while a unit stops, and tell whether it still does after so many seconds of stopping."""
+    """Wait while a unit stops; return whether it is still stopping after `patience` seconds."""
     while True:
         unit = units([name])[name]
         if unit["ActiveState"] != "deactivating" or unit["SendSIGKILL"] == "no":
@@ -132,66 +133,66 @@ def _is_stopping_after(name: str, patience: float) -> bool:
 
 
 def log_tail(name: str, lines: int = 8) -> tuple[str, ...]:
-    """Return the last lines that a unit logged in this boot (journalctl(1))."""
-    words = ["journalctl", "--no-pager", "--boot", f"--lines={lines}", "--output=cat", f"--unit={name}"]
-    return tuple(_run(words, f"read the log of {name}", check=False).splitlines())
+    """Return the last lines that a unit logged since boot (journalctl(1))."""
+    command = ["journalctl", "--no-pager", "--boot", f"--lines={lines}", "--output=cat", f"--unit={name}"]
+    return tuple(_run(command, f"read the log of {name}", check=False).splitlines())
 
 
 def reset_failed(names: Sequence[str]) -> None:
-    """Forget that units failed or were started too often: the next start counts."""
-    _systemctl(["reset-failed", "--", *names], "forget failures", check=False)
+    """Reset the failed state and the start rate limit of units."""
+    _systemctl(["reset-failed", "--", *names], "reset the failed state of units", check=False)
 
 
-def run_later(name: str, words: Sequence[str], seconds: float) -> None:
-    """Have systemd run a command later, whatever becomes of us (a transient timer, systemd-run(1))."""
-    # A name of its own: what is running now, to set the next one, may have been started by the last one.
+def run_later(name: str, command: Sequence[str], seconds: float) -> None:
+    """Run a command after some seconds, by a transient timer named after `name` (systemd-run(1))."""
+    # The name is unique: the running process may have been started by the previous timer.
     options = [
         f"--unit={name}-{time.monotonic_ns()}",
         f"--on-active={seconds:.0f}",
         "--timer-property=AccuracySec=1s",
         "--collect",
     ]
-    _run(["systemd-run", "--quiet", *options, "--", *words], "set a timer")
+    _run(["systemd-run", "--quiet", *options, "--", *command], "set a timer")
 
 
 def disarm(name: str) -> None:
-    """Drop such a timer, if it is there."""
+    """Stop the timers that `run_later` has set under a name."""
     _systemctl(["stop", f"{name}-*.timer"], f"stop {name}", check=False)
 
 
 def state() -> str:
-    """Return the state of the system's manager, such as "running" or "stopping" (systemctl(1))."""
-    return _systemctl(["is-system-running"], "ask systemd for its state", check=False).strip()
+    """Return the state of the system manager, such as "running" or "stopping" (systemctl(1))."""
+    return _systemctl(["is-system-running"], "read the state of systemd", check=False).strip()
 
 
 def is_allowed(unit: str, action: str) -> bool:
-    """Ask the administrator's policy-rc.d, as deb-systemd-invoke does (invoke-rc.d(8)): 101 forbids."""
+    """Return whether policy-rc.d allows an action on a unit, as for deb-systemd-invoke (invoke-rc.d(8))."""
     with mounts.in_namespace_of(1):
         if not os.access(_POLICY, os.X_OK):
             return True
-        done = process.run([_POLICY, unit, action], what=f"ask {_POLICY}", check=False, timeout=60)
-    return done.returncode != 101
+        done = process.run([_POLICY, unit, action], what=f"run {_POLICY}", check=False, timeout=60)
+    return done.returncode != 101  # forbidden
 
 
 def create_users(configs: Sequence[str]) -> None:
-    """Create the users and groups that these sysusers.d files (by name) describe."""
+    """Create the users and groups that these sysusers.d files (by name) define."""
     _run(["systemd-sysusers", *configs], "create the packages' users")
 
 
 def discard_leftovers(etc: Path) -> None:
-    """Remove the scratch files that systemd-sysusers leaves beside the account files when power fails."""
+    """Remove the scratch files that systemd-sysusers leaves beside the account files after a power cut."""
     for name in accounts.FILES:
         for path in etc.glob(f".#{name}" + "[0-9a-f]" * 16):  # tempfn_random() in systemd
             path.unlink()
 
 
 def create_files(configs: Sequence[str]) -> None:
-    """Create what these tmpfiles.d files (by name) describe, outside /usr and /etc."""
-    # /etc goes through the journal, and /usr is a layer.
-    words = ["systemd-tmpfiles", "--create", "--exclude-prefix=/etc", "--exclude-prefix=/usr", *configs]
+    """Create the paths outside /usr and /etc that these tmpfiles.d files (by name) define."""
+    # Changes of /etc are recorded in the journal, and /usr is read-only.
+    command = ["systemd-tmpfiles", "--create", "--exclude-prefix=/etc", "--exclude-prefix=/usr", *configs]
     with mounts.in_namespace_of(1):
-        done = process.run(words, what="create the packages' directories", check=False)
-    # 65 and 73 say that single lines could not be applied (systemd-tmpfiles(8)); boot goes on then, so do we.
+        done = process.run(command, what="create the packages' directories", check=False)
+    # 65 and 73: single lines could not be applied (systemd-tmpfiles(8)), which does not stop a boot either.
     if done.returncode not in (0, 65, 73):
         raise process.failure("create the packages' directories", done, done.stderr or done.stdout)
 
@@ -202,38 +203,39 @@ def update_library_cache() -> None:
 
 
 def reload_udev() -> None:
-    """Make udev read its rules again."""
-    _run(["udevadm", "control", "--reload"], "make udev read its rules again", check=False)
+    """Reload udev's rules."""
+    _run(["udevadm", "control", "--reload"], "reload udev's rules", check=False)
 
 
 def reload_bus() -> None:
-    """Make the message bus read its configuration again."""
-    words = ["busctl", "--quiet", "call", "org.freedesktop.DBus", "/", "org.freedesktop.DBus", "ReloadConfig"]
-    _run(words, "make the message bus read its configuration again", check=False)
+    """Reload the configuration of the message bus."""
+    bus = "org.freedesktop.DBus"
+    command = ["busctl", "--quiet", "call", bus, "/", bus, "ReloadConfig"]
+    _run(command, "reload the configuration of the message bus", check=False)
 
 
 def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None:
-    """Have systemd do something with units, and wait for it; a failure tells what the unit logged."""
+    """Run a job for units and wait for it; ExternalFailure has the last log lines of failed units."""
     if not names:
         return
     try:
         _systemctl([verb, *options, "--", *names], f"{verb} {', '.join(names)}", timeout=timeout)
     except ExternalFailure as error:
-        if isinstance(error.__cause__, OSError):  # nobody was asked, so nothing was logged
+        if isinstance(error.__cause__, OSError):  # systemctl did not run, so that nothing was logged
             raise
-        troubled = [
+        failed = [
             name for name, unit in units(names).items() if unit["ActiveState"] not in ("active", "inactive")
         ]
-        logged = [f"{name}: {line}" for name in troubled[:3] for line in log_tail(name)]
+        logged = [f"{name}: {line}" for name in failed[:3] for line in log_tail(name)]
         raise ExternalFailure(
             error.message, details=logged or error.details, hint=error.hint, internals=error.internals
         ) from error
 
 
-def _systemctl(words: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
-    return _run(["systemctl", "--no-pager", *words], what, check=check, timeout=timeout)
+def _systemctl(arguments: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
+    return _run(["systemctl", "--no-pager", *arguments], what, check=check, timeout=timeout)
 
 
-def _run(words: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
+def _run(command: Sequence[str], what: str, *, check: bool = True, timeout: float = _TIMEOUT) -> str:
     with mounts.in_namespace_of(1):
-        return process.run(words, what=what, check=check, timeout=timeout).stdout
+        return process.run(command, what=what, check=check, timeout=timeout).stdout

@@ -1,4 +1,4 @@
-"""systemd-logind (org.freedesktop.login1(5)): keeps the system from shutting down at a bad moment."""
+"""systemd-logind (org.freedesktop.login1(5)): inhibits a shutdown during a change."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _NAME, _PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
 
 @contextmanager
 def inhibited(why: str) -> Iterator[None]:
-    """Block shutdown and sleep meanwhile, where logind runs; the kernel lets go when this process dies."""
+    """Inhibit shutdown and sleep inside the block, if logind runs. why: shown to users."""
     fd = _inhibit(why)
     try:
         yield

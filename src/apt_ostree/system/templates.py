@@ -1,4 +1,4 @@
-"""The door to Jinja2: renders the templates of overlays and evaluates their conditions, in its sandbox."""
+"""Owns Jinja2: renders the templates of overlays and evaluates their conditions, in its sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apt_ostree.errors import UsageError
 
 @cache
 def facts() -> Mapping[str, Any]:
-    """Return what templates and conditions may ask about this machine."""
+    """Return the variables about this machine for templates and conditions."""
     return {
         "os": platform.freedesktop_os_release(),
         "machine": {
@@ -27,7 +27,7 @@ def facts() -> Mapping[str, Any]:
 
 
 def render(text: str, values: Mapping[str, str], what: str) -> str:
-    """Render a template; UsageError says what is wrong with it, and where."""
+    """Return a rendered template; UsageError names the mistake and its line. what: for messages."""
     from jinja2 import TemplateError
 
     try:
@@ -40,7 +40,7 @@ def render(text: str, values: Mapping[str, str], what: str) -> str:
 
 
 def holds(condition: str, values: Mapping[str, str], what: str) -> bool:
-    """Tell whether a condition is true, such as `os.VERSION_ID == "13"`."""
+    """Return whether a condition is true, such as `os.VERSION_ID == "13"`; UsageError for an invalid one."""
     from jinja2 import TemplateError
 
     if not condition:

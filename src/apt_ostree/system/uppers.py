@@ -1,4 +1,4 @@
-"""Reads what overlayfs keeps in the upper directory of an unlocked /usr."""
+"""Reads the upper directory of an unlocked /usr."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from apt_ostree.system import whiteouts
 
 
 def walk(directory: Path, prefix: str = "") -> Iterator[Entry]:
-    """Yield what an upper holds, directories first; Python's caches are nobody's changes."""
+    """Yield the entries of an upper directory without Python's caches; a directory precedes its contents."""
     with os.scandir(directory) as entries:
         for entry in sorted(entries, key=lambda e: e.name):
             if entry.name == "__pycache__":
@@ -21,5 +21,5 @@ def walk(directory: Path, prefix: str = "") -> Iterator[Entry]:
                 yield Entry(path, "directory", whiteouts.is_opaque(entry.path))
                 yield from walk(Path(entry.path), f"{path}/")
             else:
-                gone = whiteouts.is_whiteout(entry.stat(follow_symlinks=False))
-                yield Entry(path, "whiteout" if gone else "other")
+                is_whiteout = whiteouts.is_whiteout(entry.stat(follow_symlinks=False))
+                yield Entry(path, "whiteout" if is_whiteout else "other")

@@ -1,8 +1,8 @@
-"""The view: the mount at /usr in PID 1's namespace, and the one primitive that changes it.
+"""The view: the overlay mount at /usr in PID 1's namespace, and the operation that replaces it.
 
-A view is an overlay of layers over the booted /usr. Nothing edits a mounted layer: a change builds a new
-overlay beside the old one and slips it under, so that no path lookup fails and none sees a mixture.
-Our mounts carry `apt-ostree:GENERATION` as their source, visible in /proc/1/mountinfo.
+A view has layers as lower directories on top of the booted /usr. A mounted layer is never edited: a change
+mounts a new view beneath the old one and then unmounts the old one, so that no path lookup fails and none
+sees a mixture. The source of our mounts is `apt-ostree:GENERATION`, as /proc/1/mountinfo shows.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from apt_ostree.system.failpoints import failpoint
 USR = "/usr"
 _SOURCE = "apt-ostree:"
 _PID1 = 1
-#: Nothing that would tie a layer to one mount: layers are shared between generations.
+#: No option that would bind a layer to one mount: generations share layers.
 _OPTIONS = {"index": "off", "metacopy": "off", "redirect_dir": "nofollow", "xino": "off"}
 
 
 def generation() -> int | None:
-    """Return the generation that /usr shows, or None when the topmost mount is not ours."""
+    """Return the generation of the visible mount at /usr, or None if that is not ours."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
     return _generation_of(stack[-1]) if stack else None
 
 
 def stacked() -> tuple[int, ...]:
-    """Return the generations of all our mounts at /usr, the visible one last."""
+    """Return the generations of all our mounts at /usr, the topmost last."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
     return tuple(g for mount in stack if (g := _generation_of(mount)) is not None)
 
 
 def unlocked_upper() -> str | None:
-    """Return the upper directory of the overlay that /usr shows, if it is writable and not ours."""
+    """Return the upper directory of the visible mount at /usr, or None if it has none or is ours."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
     if not stack or stack[-1].fstype != "overlay" or _generation_of(stack[-1]) is not None:
         return None
-    options = dict(word.partition("=")[::2] for word in stack[-1].super_options.split(","))
+    options = dict(option.partition("=")[::2] for option in stack[-1].super_options.split(","))
     return options.get("upperdir")
 
 
@@ -57,7 +57,7 @@ def _has_upper(mount: mountinfo.MountPoint) -> bool:
 
 
 def refuse_foreign_mount() -> None:
-    """Refuse when something else was mounted over our view."""
+    """Raise Refused if another mount covers our view."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
     if any(_generation_of(mount) is not None for mount in stack) and _generation_of(stack[-1]) is None:
         raise Refused(
@@ -74,13 +74,15 @@ def show(
     upper: tuple[Path, Path] | None = None,
     read_only: bool = True,
 ) -> None:
-    """Make /usr show these directories, the topmost first, as one atomic switch.
+    """Mount a view of these directories, the topmost first, as one atomic switch.
 
-    scratch: an empty directory outside /usr, with room beside it. upper: upper and work directory of an
-    unlocked system; its view is put on top of others, and others on top of it, so that it can come back.
-    The caller is in a private namespace.
+    The caller must be in a private mount namespace. The view of an unlocked system does not replace others,
+    nor is it replaced: both are mounted on top, so that a rollback can show the lower one again.
+
+    scratch: an empty directory outside /usr, whose parent is writable.
+    upper: the upper and the work directory of an unlocked system.
     """
-    overlay = mounts.new_overlay(
+    view = mounts.new_overlay_mount(
         [str(lower) for lower in _at_least_two(lowers, scratch.parent)],
         source=f"{_SOURCE}{generation}",
         scratch=scratch,
@@ -89,37 +91,37 @@ def show(
         read_only=read_only,
     )
     try:
-        tree = _carry_submounts(overlay, scratch)
+        mount_fd = _carry_submounts(view, scratch)
         try:
             failpoint("switch.before")
             with mounts.in_namespace_of(_PID1):
-                _swap(tree, replace=upper is None and unlocked() == "none")
+                _swap(mount_fd, replace=upper is None and unlocked() == "none")
             failpoint("switch.after")
         finally:
-            if tree != overlay:
-                os.close(tree)
+            if mount_fd != view:
+                os.close(mount_fd)
     finally:
-        os.close(overlay)
+        os.close(view)
 
 
 def show_hotfix() -> None:
-    """Show the overlay that libostree has mounted at /usr in our namespace to all."""
-    tree = mounts.open_tree(USR)
+    """Copy the overlay mount that libostree has made at /usr in our namespace to that of PID 1."""
+    mount_fd = mounts.open_tree(USR)
     try:
         with mounts.in_namespace_of(_PID1):
-            mounts.attach(tree, USR)
+            mounts.attach(mount_fd, USR)
     finally:
-        os.close(tree)
+        os.close(mount_fd)
 
 
 def finish_switch() -> None:
-    """Detach the old view that a killed switch left on top of its new one."""
+    """Unmount the old view that a killed switch left on top of the new one."""
     with mounts.in_namespace_of(_PID1):
         mounts.umount(USR, detach=True)
 
 
 def withdraw(down_to: int | None = None) -> None:
-    """Take our mounts away, the newest first, until generation `down_to` (or none of ours) is visible."""
+    """Unmount our mounts, the newest first, until generation `down_to` (None: none of ours) is visible."""
     while True:
         visible = generation()
         if visible is None or visible == down_to:
@@ -130,30 +132,30 @@ def withdraw(down_to: int | None = None) -> None:
         failpoint("withdraw.after")
 
 
-def _swap(tree: int, *, replace: bool) -> None:
-    """Replace our visible mount by `tree`, or put `tree` on top where /usr is not ours yet."""
+def _swap(mount_fd: int, *, replace: bool) -> None:
+    """Attach a mount at /usr: on top, or (replace) in place of our visible mount."""
     if generation() is None or not replace:
-        mounts.attach(tree, USR)
+        mounts.attach(mount_fd, USR)
         return
     try:
-        mounts.attach(tree, USR, beneath=True)
+        mounts.attach(mount_fd, USR, beneath=True)
     except OSError as error:
         # Before Linux 6.5, or where /usr is in its parent's peer group (move_mount(2)). On top is atomic.
         if error.errno != errno.EINVAL:
             raise
-        mounts.attach(tree, USR)
+        mounts.attach(mount_fd, USR)
         return
     failpoint("switch.between")
     mounts.umount(USR, detach=True)
 
 
 def submounts() -> tuple[str, ...]:
-    """Return the mount points below /usr, which a new view takes over."""
+    """Return the mount points below /usr, which are copied to a new view."""
     return tuple(mount.target for mount in mountinfo.below(mountinfo.read(_PID1), USR))
 
 
 def _at_least_two(lowers: Sequence[Path], parent: Path) -> Sequence[Path]:
-    """Add an empty directory to a single one: a read-only overlay needs two (overlayfs.rst)."""
+    """Add an empty directory to a single one: a read-only overlay mount needs two (overlayfs.rst)."""
     if len(lowers) > 1:
         return lowers
     empty = parent / "empty"
@@ -161,12 +163,12 @@ def _at_least_two(lowers: Sequence[Path], parent: Path) -> Sequence[Path]:
     return (*lowers, empty)
 
 
-def _carry_submounts(overlay: int, scratch: Path) -> int:
-    """Return a tree of the overlay and copies of the mounts below the present /usr."""
+def _carry_submounts(view: int, scratch: Path) -> int:
+    """Return a mount of the view and of copies of the mounts below the present /usr."""
     submounts = mountinfo.below(mountinfo.read(_PID1), USR)
     if not submounts:
-        return overlay
-    mounts.attach(overlay, scratch)
+        return view
+    mounts.attach(view, scratch)
     try:
         for mount in submounts:
             target = scratch / Path(mount.target).relative_to(USR)
@@ -181,7 +183,7 @@ def _carry_submounts(overlay: int, scratch: Path) -> int:
                 mounts.attach(copy, target)
             finally:
                 os.close(copy)
-        # Attaching to a detached tree needs Linux 6.15, so the tree is built here and copied whole.
+        # Attaching to a detached mount needs Linux 6.15, so the mounts are attached here and copied together.
         return mounts.open_tree(scratch, recursive=True)
     finally:
         mounts.umount(scratch, detach=True)

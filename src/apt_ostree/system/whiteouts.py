@@ -1,4 +1,4 @@
-"""How overlayfs marks what is removed and replaced in an upper directory (overlayfs.rst)."""
+"""How overlayfs marks removed paths and replaced directories in an upper directory (overlayfs.rst)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import os
 import stat
 from pathlib import Path
 
-#: The namespace of overlayfs's extended attributes, which are no content of a file.
+#: Prefix of overlayfs's own extended attributes.
 XATTRS = "trusted.overlay."
 _OPAQUE = f"{XATTRS}opaque"
 
 
 def is_whiteout(info: os.stat_result) -> bool:
-    """Tell whether a path hides what lies below it: a character device 0/0."""
+    """Return whether a path is a whiteout (a character device 0/0), which hides the path below it."""
     return stat.S_ISCHR(info.st_mode) and info.st_rdev == 0
 
 
 def is_opaque(directory: Path | str) -> bool:
-    """Tell whether a directory hides all that lies in those of its name below it."""
+    """Return whether a directory is opaque: it hides the contents of the same path in lower directories."""
     return _OPAQUE in os.listxattr(directory, follow_symlinks=False)

@@ -1,6 +1,6 @@
-"""Owns PyYAML: text to plain values, with the line on which each key stands.
+"""Owns PyYAML: converts text to plain values, with the line number of each key.
 
-Must not know what the keys mean; `model.treefile` does.
+It does not know the meaning of the keys; `model.treefile` does.
 """
 
 from __future__ import annotations
@@ -18,7 +18,12 @@ from apt_ostree.model.document import KeyPath
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file: its name as the user gave it, its value, and the line of every key and list item."""
+    """A parsed file.
+
+    name: as the user gave it.
+    data: the value of the document.
+    lines: the line number of every key and list item.
+    """
 
     name: str
     data: Any
@@ -26,7 +31,7 @@ class Document:
 
 
 def read(path: Path) -> Document:
-    """Read and parse one YAML file; UsageError names the file and the line at fault."""
+    """Read and parse one YAML file; UsageError names the file and the line of a mistake."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -36,7 +41,7 @@ def read(path: Path) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """Parse YAML text; only plain values (safe tags) are accepted, and no key may stand twice."""
+    """Parse YAML text; UsageError for other values than plain ones (safe tags) and for duplicate keys."""
     lines: dict[KeyPath, int] = {}
     try:
         loader = yaml.SafeLoader(text)
@@ -58,7 +63,7 @@ def _walk(node: Any, path: KeyPath, lines: dict[KeyPath, int], name: str) -> Non
             below = (*path, str(key.value))
             line = key.start_mark.line + 1
             if below in lines:
-                raise UsageError(f"{name}:{line}: the key {key.value!r} stands here a second time")
+                raise UsageError(f"{name}:{line}: duplicate key {key.value!r}")
             lines[below] = line
             _walk(value, below, lines, name)
     elif isinstance(node, yaml.SequenceNode):

@@ -1,6 +1,6 @@
 # Prints what a build may leave in the sysroot: scratch directories, mounts, processes, unlisted deployments.
 cd /sysroot/ostree
-ls -d apt-ostree/work/* apt-ostree/tree-* 2>/dev/null || true
+ls -d apt-ostree/work/* 2>/dev/null || true
 for deployment in deploy/debian/deploy/*.[0-9]; do
     ostree admin status | grep -q "${deployment##*/}" || echo "$deployment"
 done

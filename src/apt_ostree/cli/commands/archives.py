@@ -13,11 +13,11 @@ from apt_ostree.model.requests import RefreshMd
 
 @click.command(name="refresh-md", epilog="Examples: apt-ostree refresh-md; apt-ostree refresh-md --force")
 @options.output
-@click.option("-f", "--force", is_flag=True, help="Download them although they are current.")
+@click.option("-f", "--force", is_flag=True, help="Download them even if they are current.")
 def refresh_md(force: bool, **given: Any) -> int:
     """Download and verify the package lists of the configured archives.
 
-    Without --force, lists that are younger than a day and than the configuration stay.
+    Without --force, lists that are less than a day old and newer than the configuration are not downloaded.
     """
     return options.run_verb(RefreshMd(force=force), given)
 
@@ -26,9 +26,9 @@ def refresh_md(force: bool, **given: Any) -> int:
 @click.argument("terms", nargs=-1, required=True, metavar="TERM...")
 @options.json_document
 def search(terms: tuple[str, ...], as_json: bool) -> None:
-    """Search packages by name and summary; each TERM must be found, in either.
+    """Search packages by name and summary; each TERM must occur in one of them.
 
-    Packages that are installed are marked.
+    Installed packages are marked.
     """
     result = options.answer(Search(terms=terms))
     for warning in result["warnings"]:

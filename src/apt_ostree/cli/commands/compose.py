@@ -1,4 +1,4 @@
-"""`apt-ostree compose`: build trees on any machine, booted from OSTree or not."""
+"""`apt-ostree compose`: composes trees, on any machine."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def compose() -> None:
 
 @compose.command()
 @click.argument("treefile", type=click.Path(path_type=Path))
-@click.option("--repo", metavar="REPO", help="Repository to commit to; created (bare) when absent.")
-@click.option("--ref", metavar="REF", help="Commit to this ref instead of the treefile's.")
-@click.option("--version", metavar="VERSION", help="Version of the commit instead of the treefile's.")
+@click.option("--repo", metavar="REPO", help="Repository to commit to; created (bare) if it does not exist.")
+@click.option("--ref", metavar="REF", help="Commit to this ref instead of that of the treefile.")
+@click.option("--version", metavar="VERSION", help="Use this version instead of that of the treefile.")
 @click.option(
     "--add-metadata-string",
     "strings",
@@ -31,17 +31,19 @@ def compose() -> None:
     metavar="KEY=VALUE",
     help="Add a string to the commit's metadata; may be repeated.",
 )
-@click.option("--workdir", metavar="DIR", help="Work here instead of on the repository's file system.")
-@click.option("--force-nocache", is_flag=True, help="Compose even when nothing has changed.")
+@click.option(
+    "--workdir", metavar="DIR", help="Use this work directory; the default is in or beside the repository."
+)
+@click.option("--force-nocache", is_flag=True, help="Compose even if nothing has changed.")
 @click.option("--no-parent", is_flag=True, help="Make a commit without a parent.")
-@click.option("--print-only", is_flag=True, help="Print the treefile, includes merged, as JSON and stop.")
-@click.option("--dry-run", "-n", is_flag=True, help="List the packages that would be installed and stop.")
-@click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 when nothing has changed.")
+@click.option("--print-only", is_flag=True, help="Only print the treefile as JSON, with its includes merged.")
+@click.option("--dry-run", "-n", is_flag=True, help="Only list the packages that would be installed.")
+@click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing has changed.")
 @click.option(
     "--touch-if-changed",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Update the time stamp of FILE when there is a new commit.",
+    help="Update the time stamp of FILE if there is a new commit.",
 )
 @click.option(
     "--write-commitid-to",
@@ -68,7 +70,7 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
         return options.run_verb(request, given | {"as_json": False}, show=_show_treefile)
     if request.dry_run:
         return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
-    return options.run_verb(request, given, show=_show_commit, then=partial(_leave_marks, given))
+    return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))
 
 
 def _show_treefile(result: Mapping[str, Any]) -> None:
@@ -83,7 +85,7 @@ def _show_commit(result: Mapping[str, Any]) -> None:
     render.lines(f"{result['ref']} {result['commit']}")
 
 
-def _leave_marks(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+def _write_files(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     if commit_file := given["write_commitid_to"]:
         commit_file.write_text(f"{result['commit']}\n")
     if (touched := given["touch_if_changed"]) and result["changed"]:

@@ -22,17 +22,19 @@ from apt_ostree.model.sizes import show_size
 @options.no_wait
 @options.verbose
 @options.restart_services
-@click.option("--live", is_flag=True, help="Step back on the running system instead.")
-@click.option("--packages", multiple=True, metavar="NAME,...", help="With --live: only these packages.")
+@click.option("--live", is_flag=True, help="Go back on the running system instead.")
+@click.option(
+    "--packages", multiple=True, metavar="NAME,...", help="With --live: go back with only these packages."
+)
 @click.argument("generation", type=int, required=False)
 def rollback(live: bool, generation: int | None, **given: Any) -> int:
-    """Boot the previous deployment next, or step back on the running system.
+    """Boot the previous deployment next, or go back on the running system.
 
-    A second rollback takes the first one back. A staged deployment is dropped, which the output says.
+    A second rollback reverts the first. A staged deployment is dropped, and the output lists it.
 
-    With --live, /usr, /etc and services go back to what they were before the last live change, or to the
-    GENERATION that 'apt-ostree history' lists; 0 is how the boot began. With --packages, only these packages
-    get the versions that they had there (without a GENERATION, in the booted tree), as a new generation.
+    With --live, /usr, /etc and services are restored to their state before the last live change, or to that
+    of a GENERATION, which 'apt-ostree history' lists; 0 is how the boot began. With --packages, only these
+    packages get the versions of the GENERATION (default: of the booted tree), as a new generation.
     """
     packages = options.package_names(given["packages"], "--packages")
     if live:
@@ -52,15 +54,15 @@ def rollback(live: bool, generation: int | None, **given: Any) -> int:
 
 @click.command(epilog="Examples: apt-ostree cleanup -b; apt-ostree cleanup -p -r; apt-ostree cleanup -m")
 @options.output
-@click.option("-b", "--base", is_flag=True, help="Remove temporary files and what nothing refers to.")
+@click.option("-b", "--base", is_flag=True, help="Remove temporary files and unused objects.")
 @click.option("-p", "--pending", is_flag=True, help="Remove the pending deployment.")
 @click.option("-r", "--rollback", is_flag=True, help="Remove the rollback deployment.")
 @click.option("-m", "--repomd", is_flag=True, help="Remove downloaded package lists and archives.")
 @click.option("--stateroot", "--os", metavar="NAME", help="Work on this stateroot instead of the booted one.")
 def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: Any) -> int:
-    """Remove deployments, leftovers and downloads; at least one option says which.
+    """Remove deployments, temporary files and downloads. At least one option is needed.
 
-    Pinned deployments stay, and so does what the running system shows.
+    Pinned deployments are kept. The commits that the running system shows are kept, too.
     """
     request = Cleanup(
         base=base, pending=pending, rollback=rollback, repomd=repomd, stateroot=given["stateroot"]

@@ -1,4 +1,4 @@
-"""`apt-ostree ex`: rpm-ostree's place for what was an experiment there; hidden."""
+"""`apt-ostree ex`: rpm-ostree's group of experimental commands; hidden."""
 
 from __future__ import annotations
 

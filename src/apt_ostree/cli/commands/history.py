@@ -1,4 +1,4 @@
-"""history: list, show and compare what was done to the running system."""
+"""history: lists, shows and compares operations on the running system."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from apt_ostree.model.queries import CompareOperations, History, ShowOperation
 @options.json_document
 @click.pass_context
 def history(context: click.Context, as_json: bool) -> None:
-    """List what was done to the running system, and how it ended."""
+    """List the operations on the running system, and how they ended."""
     if context.invoked_subcommand:
         return
     entries = options.answer(History())
@@ -34,7 +34,7 @@ def history(context: click.Context, as_json: bool) -> None:
 @options.json_document
 @click.argument("number", type=int)
 def show(number: int, as_json: bool) -> None:
-    """Show one operation: its plan, its outcome, and how long its steps took."""
+    """Show one operation: its plan, its outcome, and the duration of its steps."""
     entry = options.answer(ShowOperation(number=number))
     if as_json:
         render.result_json(entry.to_json())
@@ -47,7 +47,7 @@ def show(number: int, as_json: bool) -> None:
 @click.argument("one", type=int)
 @click.argument("two", type=int)
 def diff(one: int, two: int, as_json: bool) -> None:
-    """Show what differs between what two operations made the system show; 0 is the booted tree."""
+    """Compare what the system showed after two operations; 0 is the booted tree."""
     difference = options.answer(CompareOperations(one=one, two=two))
     if as_json:
         render.result_json(difference)

@@ -1,4 +1,4 @@
-"""apply-live and recover."""
+"""apply-live, confirm and recover."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ from apt_ostree.model.selection import Selection
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
 @click.option("--reset", is_flag=True, help="Go back to the booted commit.")
 @click.option(
-    "--packages", multiple=True, metavar="NAME,...", help="Apply only these, with what they depend on."
+    "--packages", multiple=True, metavar="NAME,...", help="Apply only these packages and their dependencies."
 )
 @click.option("--except", "excluded", multiple=True, metavar="NAME,...", help="Apply all but these packages.")
 @click.option("--security", is_flag=True, help="Apply only security updates.")
 def apply_live(target: str | None, reset: bool, allow_replacement: bool, **given: Any) -> int:
     """Make the pending deployment current on the running system, without a reboot.
 
-    The plan is shown before anything is changed. Nobody sees a half-changed /usr; when a step fails,
-    everything is put back.
+    The plan is shown before anything is changed. /usr is switched in one step. If a step fails, everything is
+    undone.
 
-    With --packages, --except and --security, a part of the pending deployment is applied, and the rest waits
-    for the reboot; where none is pending, packages come from the archives, and a name may be NAME=VERSION.
-    What comes from the archives this way lasts until the reboot. Packages that change need no
-    --allow-replacement then.
+    With --packages, --except and --security, only a part of the pending deployment is applied. If there is no
+    pending deployment, packages come from the archives, and a name may be NAME=VERSION; such a change lasts
+    until the reboot. Selected packages can be replaced without --allow-replacement.
     """
     selection = Selection(
         options.package_names(given["packages"], "--packages"),
@@ -77,8 +76,8 @@ def confirm(**given: Any) -> int:
 @options.output
 @click.option("--at", type=click.Choice([*Moment]), default="call", hidden=True)
 def recover(at: str, **given: Any) -> int:
-    """Finish or undo what an interrupted command left behind.
+    """Undo a live change that was interrupted.
 
-    This happens by itself at the next changing command and at boot.
+    The next command that changes the system, and the next boot, do this as well.
     """
     return options.run_verb(Recover(at=Moment(at)), given)

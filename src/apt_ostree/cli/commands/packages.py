@@ -17,9 +17,9 @@ from apt_ostree.model.requests import Install, Uninstall, Upgrade
 @click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
 @options.deploy
 @options.idempotent
-@click.option("--allow-inactive", is_flag=True, help="Request packages that the base holds already.")
+@click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")
 @options.allow_replacement
-@click.option("--uninstall", multiple=True, metavar="PACKAGE", help="Drop a layered package, too.")
+@click.option("--uninstall", multiple=True, metavar="PACKAGE", help="Also remove a layered package.")
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
     """Layer packages on the next deployment.
 
@@ -40,7 +40,7 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
 
 
 def _asks(given: dict[str, Any]) -> bool:
-    """Tell whether to ask: about what changes the running system."""
+    """Return whether to ask for confirmation: only changes of the running system need it."""
     return bool(given["apply_live"]) and options.can_ask(given)
 
 
@@ -53,14 +53,14 @@ def _requested(_context: click.Context, _parameter: click.Parameter, incomplete:
 @click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=_requested)
 @options.deploy
 @options.idempotent
-@click.option("--all", "everything", is_flag=True, help="Drop all layered packages.")
-@click.option("--install", multiple=True, metavar="PACKAGE", help="Layer a package, too.")
+@click.option("--all", "everything", is_flag=True, help="Remove all layered packages.")
+@click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
 def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
-    """Drop layered packages from the next deployment."""
+    """Remove layered packages from the next deployment."""
     if bool(packages) == everything:
         raise click.UsageError("name packages, or give --all")
     names, paths = options.split_packages(given["install"])
-    deploy = options.deploy_options(given, allow_replacement=True)  # taking packages away was asked for
+    deploy = options.deploy_options(given, allow_replacement=True)  # the user has asked for removals
     with options.open_files(paths) as files:
         request = Uninstall(
             packages=packages,
@@ -77,25 +77,25 @@ def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
     epilog="Examples: apt-ostree upgrade; apt-ostree upgrade --packages-only -A; apt-ostree upgrade --check"
 )
 @options.deploy
-@click.option("--check", is_flag=True, help="Only show what is newer; exit 77 when nothing is.")
+@click.option("--check", is_flag=True, help="Only show available upgrades; exit with 77 if there are none.")
 @click.option("--preview", is_flag=True, hidden=True)
 @click.option(
-    "--base-only", is_flag=True, help="Follow the base's remote, keep the layered packages' versions."
+    "--base-only", is_flag=True, help="Upgrade the base, and keep the versions of layered packages."
 )
 @click.option(
-    "--packages-only", is_flag=True, help="Upgrade packages from the archives, keep the base commit."
+    "--packages-only", is_flag=True, help="Upgrade packages from the archives, and keep the base commit."
 )
 def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **given: Any) -> int:
     """Upgrade the base from its remote and the packages from the configured archives."""
     if base_only and packages_only:
         raise click.UsageError("--base-only and --packages-only exclude each other")
-    looking = check or preview
-    if looking:
+    only_check = check or preview
+    if only_check:
         given["unchanged_exit_77"] = True
     request = Upgrade(
         base=not packages_only,
         packages=not base_only,
-        check=looking,
+        check=only_check,
         deploy=options.deploy_options(given, allow_replacement=True),
     )
     return options.run_verb(request, given, ask=_asks(given))

@@ -1,4 +1,4 @@
-"""status. Runs in this process, without a worker, and imports little: it is to be quick."""
+"""status. It runs in this process, without a worker, and imports little, because it must be fast."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from apt_ostree.model.queries import Status
 
 
 @click.command(epilog="Examples: apt-ostree status -v; apt-ostree status -J '$.deployments[0].version'")
-@click.option("-v", "--verbose", is_flag=True, help="Show more of each deployment, and versions.")
+@click.option("-v", "--verbose", is_flag=True, help="Show more details and versions.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object with rpm-ostree's keys.")
-@click.option("-J", "--jsonpath", metavar="EXPRESSION", help="Print what a JSONPath selects of that object.")
+@click.option(
+    "-J", "--jsonpath", metavar="EXPRESSION", help="Print what a JSONPath selects from that object."
+)
 @click.option("-b", "--booted", is_flag=True, help="Show the booted deployment only.")
-@click.option("--pending-exit-77", is_flag=True, help="Exit 77 when another deployment is to boot next.")
-@click.option("--sysroot", default="/", metavar="PATH", help="Look at the system below PATH.")
+@click.option("--pending-exit-77", is_flag=True, help="Exit with 77 if there is a pending deployment.")
+@click.option("--sysroot", default="/", metavar="PATH", help="Show the system below PATH.")
 @quiet
 def status(as_json: bool, jsonpath: str | None, sysroot: str, booted: bool, **given: bool) -> int:
-    """Show the deployments, what is layered on them, and what was changed live."""
+    """Show the deployments, their layered packages, and live changes."""
     if as_json and jsonpath:
         raise click.UsageError("--json and --jsonpath exclude each other")
     state = answer(Status(sysroot=sysroot, booted=booted))

@@ -1,1 +1,1 @@
-"""What happens at boot and at shutdown, and what an interrupted command left."""
+"""Boot, shutdown, and recovery after an interrupted command."""

@@ -1,4 +1,7 @@
-"""Overlays at boot: temporary ones end, persistent ones show, unless they kept a boot from succeeding."""
+"""Overlays at boot: removes temporary ones and shows persistent ones.
+
+Overlays that may have kept the last boot from succeeding are disabled.
+"""
 
 from __future__ import annotations
 
@@ -20,19 +23,19 @@ from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.statedb import StateDb, boot_id
 
-#: A note from the begin of a boot until it has succeeded: its id, and how many failed before it.
+#: The key of a note that exists until a boot has succeeded: the boot's id, and how many failed before it.
 _TRYING = "boot-trying"
-#: A note of the overlays with which a boot succeeded last.
+#: The key of a note: the overlays with which the last successful boot was made.
 _PROVEN = "boot-proven"
-#: An overlay with which boots have succeeded is suspected only after so many failures.
+#: Overlays with which a boot has succeeded are disabled only after so many failed boots.
 _TRIES = 3
 
 
 def show_overlays(tx: Transaction) -> None:
-    """Show what persists. Whatever is wrong with an overlay, the boot goes on without it."""
-    _end_temporary(tx)
-    _leave_out_suspects(tx)
-    _renew_image_overlays(tx)
+    """Show the enabled overlays. One with an error is disabled, so that the boot continues without it."""
+    _remove_temporary(tx)
+    _disable_suspected(tx)
+    _update_image_overlays(tx)
     overlays = overlay_store.load(tx.sysroot.repo, tx.records.overlays())
     enabled = [overlay for overlay in overlays.values() if overlay.state.enabled]
     if not enabled:
@@ -47,20 +50,20 @@ def show_overlays(tx: Transaction) -> None:
         systemd.start(("default.target",), block=False)
 
 
-def _renew_image_overlays(tx: Transaction) -> None:
-    """Have the overlays of the image as the booted tree has them."""
+def _update_image_overlays(tx: Transaction) -> None:
+    """Update the enabled overlays of the image to what the booted tree contains."""
     present = tuple(overlay_store.load(tx.sysroot.repo, tx.records.overlays()).values())
     try:
-        moves = list(image.renewed(tx.sysroot, tx.live.booted, present))
+        transitions = list(image.updates(tx.sysroot, tx.live.booted, present))
     except AptOstreeError as error:
-        tx.warning(f"overlays of the image stay as they were: {error.message}")
+        tx.warning(f"the overlays of the image were not updated: {error.message}")
         return
-    _record(tx, moves, "as the booted image has them")
+    _record(tx, transitions, "updated from the booted image")
 
 
-def _end_temporary(tx: Transaction) -> None:
-    """Remove the overlays, and of hybrid ones the paths, that end with the boot in which they were made."""
-    moves = []
+def _remove_temporary(tx: Transaction) -> None:
+    """Remove temporary overlays, and temporary paths of hybrid overlays, of earlier boots."""
+    transitions = []
     for overlay in overlay_store.load(tx.sysroot.repo, tx.records.overlays()).values():
         if overlay.state.boot_id == boot_id() or overlay.definition.persistence is Persistence.PERSISTENT:
             continue
@@ -69,65 +72,67 @@ def _end_temporary(tx: Transaction) -> None:
             content = edit.read(tx.sysroot.repo, overlay.definition, overlay.state.commit)
             parts = (content.nodes, content.templates)
             nodes, templates = (lasting(content.definition, nodes) for nodes in parts)
-            kept = Content(content.definition, nodes, templates)
-            if kept == content:
+            remaining = Content(content.definition, nodes, templates)
+            if remaining == content:
                 continue
-            commit = edit.write(tx.sysroot.repo, kept, parent=overlay.state.commit, subject="the boot ended")
+            commit = edit.write(
+                tx.sysroot.repo, remaining, parent=overlay.state.commit, subject="the boot ended"
+            )
             after = replace(overlay.state, commit=commit)
-        moves.append(overlay_choice.transition(overlay, after))
-        what = "ended with the boot" if after is None else "lost its temporary paths with the boot"
+        transitions.append(overlay_choice.transition(overlay, after))
+        what = "was temporary and is removed" if after is None else "loses its temporary paths"
         tx.message(f"Overlay {overlay.id} {what}.")
-    _record(tx, moves, "temporary overlays ended")
+    _record(tx, transitions, "temporary overlays were removed")
 
 
-def _leave_out_suspects(tx: Transaction) -> None:
-    """Disable what may have kept the last boot from succeeding: overlays that are new since one that did."""
+def _disable_suspected(tx: Transaction) -> None:
+    """Disable overlays that may have kept the last boot from succeeding, first those that are new."""
     text = tx.records.note(_TRYING)
     last: dict[str, Any] = json.loads(text) if text else {"boot": boot_id(), "failed": 0}
     failed = last["failed"] + (last["boot"] != boot_id())
     proven = json.loads(tx.records.note(_PROVEN) or "[]")
     enabled = [s for s in tx.records.overlays() if s.enabled]
-    fresh = [s for s in enabled if [s.id, s.commit] not in proven]
-    suspects = fresh if failed else []
+    new = [s for s in enabled if [s.id, s.commit] not in proven]
+    suspected = new if failed else []
     if failed >= _TRIES:
-        suspects = enabled
+        suspected = enabled
     present = overlay_store.load(tx.sysroot.repo, tx.records.overlays())
-    moves = [overlay_choice.transition(present[s.id], replace(s, enabled=False)) for s in suspects]
-    for move in moves:
-        tx.warning(f"Overlay {move.id} is disabled: the last boot with it did not succeed.")
-    _record(tx, moves, "disabled, since the last boot with them did not succeed")
-    tx.records.set_note(_TRYING, json.dumps({"boot": boot_id(), "failed": 0 if moves else failed}))
+    transitions = [overlay_choice.transition(present[s.id], replace(s, enabled=False)) for s in suspected]
+    for transition in transitions:
+        tx.warning(f"Overlay {transition.id} is disabled: the last boot with it did not succeed.")
+    _record(tx, transitions, "disabled, because the last boot with them did not succeed")
+    tx.records.set_note(_TRYING, json.dumps({"boot": boot_id(), "failed": 0 if transitions else failed}))
     failpoint("boot.overlays-chosen")
 
 
 def note_success(records: StateDb) -> None:
-    """Note that the boot succeeded with the overlays that it has shown."""
+    """Record that the boot has succeeded with the overlays that it shows."""
     records.set_note(_TRYING, None)
     records.set_note(_PROVEN, json.dumps([[s.id, s.commit] for s in records.overlays() if s.enabled]))
 
 
 def _goal(tx: Transaction, overlays: Mapping[str, Overlay], enabled: Sequence[Overlay]) -> Goal:
-    """Return what is to be shown; an overlay that cannot be is disabled, with the reason."""
+    """Return the goal of the boot; an overlay that cannot be shown is disabled, with the reason."""
     allowed = tx.safe_settings.overlay_allow
     repo, base = tx.sysroot.repo, tx.live.base
     try:
-        return stack.goal(repo, base, enabled, known=overlays, allowed=allowed)
+        return stack.goal(repo, base, enabled, overlays=overlays, allowed=allowed)
     except AptOstreeError:
         usable = list(enabled)
     for overlay in enabled:
         try:
-            stack.goal(repo, base, [overlay], known=overlays, allowed=allowed)
+            stack.goal(repo, base, [overlay], overlays=overlays, allowed=allowed)
         except AptOstreeError as error:
             usable.remove(overlay)
             reason = "; ".join((error.message, *error.details[:3]))
             tx.warning(f"Overlay {overlay.id} is disabled: {reason}")
-            move = overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
-            _record(tx, [move], f"disabled: {reason}")
-    return stack.goal(repo, base, usable, known=overlays, allowed=allowed)
+            transition = overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
+            _record(tx, [transition], f"disabled: {reason}")
+    return stack.goal(repo, base, usable, overlays=overlays, allowed=allowed)
 
 
-def _record(tx: Transaction, moves: Sequence[Transition], message: str) -> None:
-    if moves:
+def _record(tx: Transaction, transitions: Sequence[Transition], message: str) -> None:
+    if transitions:
         booted = tx.live.booted.checksum
         intent = Intent(tx.title, tx.caller.user, booted, booted)
-        overlay_store.record(tx.sysroot, tx.records, moves, intent=intent, message=message)
+        overlay_store.record(tx.sysroot, tx.records, transitions, intent=intent, message=message)

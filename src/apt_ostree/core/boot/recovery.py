@@ -1,4 +1,4 @@
-"""Finishes what was interrupted, and ends a boot's live state at shutdown and at the next boot."""
+"""Undoes interrupted changes, and ends the live state of a boot at shutdown and at the next boot."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
 
-#: A note of the boot that has given /etc back when it ended.
-_GIVEN_BACK = "etc-given-back"
+#: The key of a note: the id of the boot that restored /etc at its shutdown.
+_ETC_RESTORED = "etc-given-back"
 
 
 def recover(tx: Transaction, request: Recover) -> Result:
-    """Finish what was interrupted; at certain moments, do what has to be done then."""
+    """Undo interrupted changes, or do what is due at the moment that the request names.
+
+    Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
+    """
     if not is_booted_on_ostree() or not statedb.MARKER.exists():
         tx.message("Nothing to recover.")
         return Result(changed=False)
@@ -35,11 +38,11 @@ def recover(tx: Transaction, request: Recover) -> Result:
 
 
 def _at_boot(tx: Transaction) -> bool:
-    """End what earlier boots left, and show the overlays that persist, before services start."""
-    # Before the refs of generations go, which may be the only ones yet.
+    """Remove the live state of earlier boots, and show the enabled overlays, before services start."""
+    # Before the refs of generations are removed, which may be the only refs of a commit.
     overlay_store.sync_refs(tx.sysroot, tx.records)
     _end_before_soft_reboot(tx)
-    _clear_earlier_boots(tx)
+    _remove_earlier_boots(tx)
     overlays_at_boot.show_overlays(tx)
     generations.remove_layers_but(tx.sysroot, tx.records.generations())
     if not tx.records.generations() and not tx.records.overlays():
@@ -48,31 +51,31 @@ def _at_boot(tx: Transaction) -> bool:
 
 
 def _at_shutdown(tx: Transaction) -> bool:
-    """Give /etc back, so that ostree merges the administrator's changes alone into the next deployment."""
-    _give_etc_back(tx)
-    tx.records.set_note(_GIVEN_BACK, boot_id())
+    """Restore /etc, so that ostree merges only the administrator's changes into the next deployment."""
+    _restore_etc(tx)
+    tx.records.set_note(_ETC_RESTORED, boot_id())
     return True
 
 
 def _when_finalized(tx: Transaction) -> bool:
-    """Do what had to wait until ostree had merged /etc."""
-    _carry_removals(tx)
+    """Remove files from the next deployment's /etc after ostree has merged it."""
+    _repeat_removals(tx)
     return True
 
 
 def _at_deadline(tx: Transaction) -> bool:
-    """Undo changes that nobody confirmed in time."""
+    """Undo changes that were not confirmed in time."""
     expired = confirmation.expire(tx)
     return undo.recover_interrupted(tx) or expired
 
 
 def _when_booted(tx: Transaction) -> bool:
-    """Note that the system came up well with its overlays."""
+    """Record that the boot has succeeded with its overlays."""
     overlays_at_boot.note_success(tx.records)
     return False
 
 
-#: At shutdown, services can no longer be started, and need not be stopped: nothing interrupted is finished.
+#: At shutdown, services can no longer be started and need not be stopped, so no interrupted change is undone.
 _MOMENTS: Mapping[Moment, Callable[[Transaction], bool]] = {
     Moment.CALL: undo.recover_interrupted,
     Moment.BOOT: _at_boot,
@@ -84,19 +87,19 @@ _MOMENTS: Mapping[Moment, Callable[[Transaction], bool]] = {
 
 
 def _end_before_soft_reboot(tx: Transaction) -> None:
-    """End live state from before a soft reboot, which keeps the kernel, the mounts and the boot's id.
+    """End live changes after a soft reboot, which keeps the kernel, the mounts and the boot's id.
 
-    The shutdown has given /etc back; /usr follows, so that the new start has both from the booted tree.
+    The shutdown has restored /etc. Now /usr is restored, so that both are those of the booted tree.
     """
-    left = tx.live.generations
-    if left:
-        tx.message("The system was restarted without its kernel: its live changes end.")
-        tx.records.settle_overlays([g.id for g in left if g.phase is Phase.LIVE])
-        undo.finish_undo(tx, left, Ending(Outcome.ENDED, "with a soft reboot", with_units=False))
+    earlier = tx.live.generations
+    if earlier:
+        tx.message("The system was soft-rebooted: its live changes end.")
+        tx.records.settle_overlays([g.id for g in earlier if g.phase is Phase.LIVE])
+        undo.finish_undo(tx, earlier, Ending(Outcome.ENDED, "with a soft reboot", with_units=False))
 
 
-def _give_etc_back(tx: Transaction) -> None:
-    """Give /etc back before ostree merges it, and remember what the administrator removed from it."""
+def _restore_etc(tx: Transaction) -> None:
+    """Restore /etc before ostree merges it, and record which files the administrator removed from it."""
     live = tx.live.generations
     newest = {record.path: record for g in live for record in tx.records.etc_records(g.id)}
     removed = {
@@ -108,12 +111,12 @@ def _give_etc_back(tx: Transaction) -> None:
     failpoint("shutdown.remembered")
     etc_restore.leave_edited(tx, live)
     for generation in reversed(live):
-        left = [record for record in tx.records.etc_records(generation.id) if record.path not in removed]
-        etc_restore.restore(tx, left, expected=generations.described_accounts(tx.sysroot, generation))
+        records = [record for record in tx.records.etc_records(generation.id) if record.path not in removed]
+        etc_restore.restore(tx, records, expected=generations.described_accounts(tx.sysroot, generation))
         failpoint("shutdown.etc")
 
 
-def _carry_removals(tx: Transaction) -> None:
+def _repeat_removals(tx: Transaction) -> None:
     """Remove from the next deployment's /etc what the administrator removed while it was live."""
     pending = tx.deployments.pending
     if pending and (tx.sysroot.directory(pending) / "etc").is_dir():
@@ -121,7 +124,7 @@ def _carry_removals(tx: Transaction) -> None:
 
 
 def _remove_again(root: Path, records: StateDb) -> None:
-    """Remove files that the administrator had removed and a merge brought back as they are shipped."""
+    """Remove files that the administrator had removed and that a merge restored unchanged."""
     removals = [
         (root / "etc" / path, FileState("absent"))
         for path, shipped in records.removals().items()
@@ -131,15 +134,15 @@ def _remove_again(root: Path, records: StateDb) -> None:
     records.forget_removals()
 
 
-def _clear_earlier_boots(tx: Transaction) -> None:
-    """Remove every trace of live state that earlier boots left, on disk as well."""
+def _remove_earlier_boots(tx: Transaction) -> None:
+    """Remove the live state of earlier boots: records, refs and files."""
     earlier = [generation for generation in tx.records.generations() if generation.boot_id != boot_id()]
-    _give_back_lost_etc(tx, earlier)
+    _restore_etc_after_crash(tx, earlier)
     for generation in reversed(earlier):
-        done = generation.phase is Phase.LIVE
-        outcome = Outcome.ENDED if done else Outcome.INTERRUPTED
-        tx.records.settle_overlays([generation.id] if done else [])
-        generations.forget(tx.sysroot, tx.records, generation.id, Ending(outcome, ""))
+        is_live = generation.phase is Phase.LIVE
+        outcome = Outcome.ENDED if is_live else Outcome.INTERRUPTED
+        tx.records.settle_overlays([generation.id] if is_live else [])
+        generations.remove_generation(tx.sysroot, tx.records, generation.id, Ending(outcome, ""))
     tx.records.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), tx.records)
     failpoint("boot.cleared")
@@ -148,18 +151,18 @@ def _clear_earlier_boots(tx: Transaction) -> None:
         generations.discard_scratch(tx.sysroot)
 
 
-def _give_back_lost_etc(tx: Transaction, earlier: list[Generation]) -> None:
-    """Give /etc back where no shutdown did: after a power cut.
+def _restore_etc_after_crash(tx: Transaction, earlier: list[Generation]) -> None:
+    """Restore /etc after a boot without a shutdown, such as a power failure.
 
-    Another deployment than the one that was changed may have been booted since.
+    The booted deployment may be another one than the one that was changed.
     """
-    given_back = tx.records.note(_GIVEN_BACK)
-    lost = [generation for generation in earlier if generation.boot_id != given_back]
-    places = {d.id: ETC if d.booted else tx.sysroot.directory(d) / "etc" for d in tx.deployments.all}
-    for name, etc in places.items():
-        mine = [generation for generation in lost if generation.deployment == name]
-        etc_restore.leave_edited(tx, mine, etc=etc)
-        for generation in reversed(mine):
+    restored_boot = tx.records.note(_ETC_RESTORED)
+    unrestored = [generation for generation in earlier if generation.boot_id != restored_boot]
+    etc_directories = {d.id: ETC if d.booted else tx.sysroot.directory(d) / "etc" for d in tx.deployments.all}
+    for name, etc in etc_directories.items():
+        of_deployment = [generation for generation in unrestored if generation.deployment == name]
+        etc_restore.leave_edited(tx, of_deployment, etc=etc)
+        for generation in reversed(of_deployment):
             expected = generations.described_accounts(tx.sysroot, generation)
             records = tx.records.etc_records(generation.id)
             etc_restore.restore(tx, records, etc=etc, expected=expected)

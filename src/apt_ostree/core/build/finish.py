@@ -1,7 +1,7 @@
-"""Turn a root directory in which dpkg has run into the form of a tree (docs/architecture.md).
+"""Turns a root directory in which dpkg has run into the form of a tree (docs/architecture.md).
 
-Used for a tree composed from nothing and for one with packages layered on it; running it again on a finished
-tree changes nothing. The caller's `run_in_root` runs a program inside the root, in a sandbox of its choice.
+It is used for a composed tree and for one with layered packages. Running it again on a finished tree changes
+nothing. The caller passes `run_in_root`, which runs a program inside the root, in a sandbox.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from apt_ostree.system import dracut
 from apt_ostree.system.confined import RunInRoot
 from apt_ostree.system.failpoints import failpoint
 
-#: What a kernel package puts into /boot -> its name beside the kernel's modules.
+#: Name of a file that a kernel package installs in /boot -> its name in the directory of the modules.
 BOOT_FILES = {"vmlinuz": "vmlinuz", "config": "config", "System.map": "System.map"}
 INITRAMFS = "initramfs.img"
 
-#: Units that decide by /usr's time stamp, or by "first boot", whether they have work to do. A tree's /usr
-#: always carries the same time stamp, and its first boot is not the machine's: they look at every boot.
+#: Units with a condition on the time stamp of /usr or on the first boot. The /usr of a tree always has the
+#: same time stamp, and its first boot is not that of the machine. So these units run at every boot.
 UNIT_CONDITIONS = {
     "systemd-sysusers.service": "[Unit]\nConditionNeedsUpdate=\n",
     "ldconfig.service": "[Unit]\nConditionNeedsUpdate=\n",
     "sshd-keygen.service": "[Unit]\nConditionFirstBoot=\nConditionPathIsReadWrite=/etc/ssh\n",
 }
 
-#: Makes missing host keys where openssh has no unit for it (Debian 12); sshd refuses to start without.
+#: Makes missing host keys if openssh has no unit for that (Debian 12); sshd does not start without them.
 SSH_KEYS = """\
 [Service]
 ExecStartPre=
@@ -68,24 +68,29 @@ def finish_tree(
     report: Report,
     var_before: frozenset[str] = frozenset(),
 ) -> None:
-    """Finish the tree at `root`; its `etc` and `var` are those that the maintainer scripts saw.
+    """Finish the tree at `root`; its `etc` and `var` are those that the maintainer scripts used.
 
-    var_before: paths (`var/lib/foo`) that were there before the scripts ran and need no description.
+    var_before: paths (`var/lib/foo`) that existed before the scripts ran and need no tmpfiles.d line.
+
+    Raises ExternalFailure if a program fails.
     """
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
     place_opt(root, run_in_root)
     describe_state(root, var_before)
     describe_accounts(root)
-    free_units(root)
-    drop_leftovers(root)
+    drop_unit_conditions(root)
+    remove_leftovers(root)
 
 
 # --- kernels
 
 
 def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
-    """Move kernels beside their modules and make the initramfs images that are missing."""
+    """Move kernels into the directories of their modules, and make missing initramfs images.
+
+    Raises ExternalFailure if a program fails.
+    """
     for modules in _directories(root / layout.KERNEL_MODULES):
         kernel = modules.name
         for name, target in BOOT_FILES.items():
@@ -94,7 +99,7 @@ def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
                     root, f"boot/{name}-{kernel}", f"{layout.KERNEL_MODULES}/{kernel}/{target}", run_in_root
                 )
         if not (modules / "vmlinuz").exists():
-            _forget_kernel(root, modules, run_in_root)
+            _remove_kernel_files(root, modules, run_in_root)
         elif not (modules / INITRAMFS).exists():
             with task(report, f"Making the initramfs of {kernel}"):
                 _make_initramfs(root, kernel, run_in_root)
@@ -103,20 +108,20 @@ def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
 
 
 def _divert(root: Path, source: str, target: str, run_in_root: RunInRoot) -> None:
-    """Move a package's file and tell dpkg, which then verifies, upgrades and removes it at its new place."""
-    words = ["dpkg-divert", "--quiet", "--local", "--no-rename"]
-    run_in_root([*words, "--divert", f"/{target}", "--add", f"/{source}"], f"divert /{source}")
+    """Move a package's file and divert it, so that dpkg verifies, upgrades and removes it at the new path."""
+    command = ["dpkg-divert", "--quiet", "--local", "--no-rename"]
+    run_in_root([*command, "--divert", f"/{target}", "--add", f"/{source}"], f"divert /{source}")
     shutil.move(root / source, root / target)
 
 
-def _forget_kernel(root: Path, modules: Path, run_in_root: RunInRoot) -> None:
-    """Remove what we made for a kernel whose package is gone."""
+def _remove_kernel_files(root: Path, modules: Path, run_in_root: RunInRoot) -> None:
+    """Remove the diversions and the initramfs of a kernel whose package was removed."""
     if (modules / "kernel").exists():
-        return  # modules without a kernel image: somebody else's business
+        return  # the modules of a kernel without an image
     for name in BOOT_FILES:
         source = f"/boot/{name}-{modules.name}"
-        words = ["dpkg-divert", "--quiet", "--local", "--no-rename", "--remove", source]
-        run_in_root(words, f"end the diversion of {source}")
+        command = ["dpkg-divert", "--quiet", "--local", "--no-rename", "--remove", source]
+        run_in_root(command, f"end the diversion of {source}")
     shutil.rmtree(modules)
 
 
@@ -136,26 +141,29 @@ def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
 
 
 def place_opt(root: Path, run_in_root: RunInRoot) -> None:
-    """Move what packages put into /opt to /usr/lib/opt, with links: it is part of the tree, not state."""
+    """Move what packages installed in /opt to /usr/lib/opt, with links, because it is part of the tree.
+
+    Raises ExternalFailure if a program fails.
+    """
     for entry in _directories(root / "var/opt"):
         if entry.is_symlink():
             continue
         home = root / "usr/lib/opt" / entry.name
         home.mkdir(parents=True, exist_ok=True)
         # cp keeps owners, capabilities and hard links, which shutil does not.
-        words = ["cp", "-a", "--", f"/var/opt/{entry.name}/.", f"/usr/lib/opt/{entry.name}"]
-        run_in_root(words, f"place /opt/{entry.name} in the tree")
+        command = ["cp", "-a", "--", f"/var/opt/{entry.name}/.", f"/usr/lib/opt/{entry.name}"]
+        run_in_root(command, f"place /opt/{entry.name} in the tree")
         shutil.rmtree(entry)
         entry.symlink_to(f"../../usr/lib/opt/{entry.name}")
 
 
 def describe_state(root: Path, var_before: frozenset[str]) -> None:
-    """Describe what the scripts left below /var as tmpfiles.d lines, files with a factory copy in /usr."""
+    """Describe what the scripts created below /var as tmpfiles.d lines; files get a factory copy in /usr."""
     _write(root / layout.TMPFILES_LAYOUT, tmpfiles.layout_text())
-    ours = root / layout.TMPFILES_VAR
+    own_conf = root / layout.TMPFILES_VAR
     described: set[str] = set()
     for conf in sorted((root / "usr/lib/tmpfiles.d").glob("*.conf")):
-        if conf != ours:
+        if conf != own_conf:
             described |= tmpfiles.described(conf.read_text(errors="replace"))
     users, groups = _names(root)
     entries = []
@@ -164,12 +172,12 @@ def describe_state(root: Path, var_before: frozenset[str]) -> None:
             continue
         owner = (users.get(info.st_uid, str(info.st_uid)), groups.get(info.st_gid, str(info.st_gid)))
         entries.append(_entry(root, path, info, tmpfiles.OWNERS.get(path, owner)))
-    old = ours.read_text() if ours.exists() else ""
-    _write(ours, tmpfiles.merge(old, entries))
+    old = own_conf.read_text() if own_conf.exists() else ""
+    _write(own_conf, tmpfiles.merge(old, entries))
 
 
 def _walk_state(root: Path, top: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the paths below `top` that deserve a line, parents first."""
+    """Yield the paths below `top` that need a tmpfiles.d line, parents first."""
     for entry in sorted(os.scandir(root / top), key=lambda entry: entry.name):
         path = f"{top}/{entry.name}"
         treatment = tmpfiles.treatment(path)
@@ -207,22 +215,22 @@ def _names(root: Path) -> tuple[dict[int, str], dict[int, str]]:
 
 
 def describe_accounts(root: Path) -> None:
-    """Describe the tree's users and groups as sysusers.d lines, and drop the build's date from shadow."""
-    ours = root / layout.SYSUSERS
-    known: frozenset[str] = frozenset()
+    """Describe the tree's users and groups as sysusers.d lines, and remove the build's date from shadow."""
+    own_conf = root / layout.SYSUSERS
+    pinned: frozenset[str] = frozenset()
     for conf in sorted((root / "usr/lib/sysusers.d").glob("*.conf")):
-        if conf != ours:
-            known |= accounts.pinned(conf.read_text(errors="replace"))
+        if conf != own_conf:
+            pinned |= accounts.pinned(conf.read_text(errors="replace"))
     users = accounts.parse_passwd(_read(root / "etc/passwd"))
     groups = accounts.parse_group(_read(root / "etc/group"))
-    _write(ours, accounts.sysusers(users, groups, known=known))
+    _write(own_conf, accounts.sysusers(users, groups, existing=pinned))
     shadow = root / "etc/shadow"
     if shadow.exists():
         _write(shadow, accounts.without_change_dates(shadow.read_text()))
 
 
-def free_units(root: Path) -> None:
-    """Let units run at every boot that would otherwise wait for a sign which a tree never gives."""
+def drop_unit_conditions(root: Path) -> None:
+    """Let units run at every boot whose conditions would never be met in a tree."""
     units = root / "usr/lib/systemd/system"
     for unit, text in UNIT_CONDITIONS.items():
         if (units / unit).exists():
@@ -231,10 +239,10 @@ def free_units(root: Path) -> None:
         _write(units / "ssh.service.d/10-apt-ostree.conf", SSH_KEYS)
 
 
-def drop_leftovers(root: Path) -> None:
-    """Remove what would make two builds of the same packages differ, or give a build's secret away."""
+def remove_leftovers(root: Path) -> None:
+    """Remove what makes two builds of the same packages differ, and secrets of the build."""
     for pattern in LEFTOVERS:
-        # A link that leads nowhere is not found by glob() unless there is something to match.
+        # glob() does not return a dangling link for a pattern without wildcards.
         for path in sorted(root.glob(pattern)) if "*" in pattern or "[" in pattern else [root / pattern]:
             _remove(path)
     machine_id = root / "etc/machine-id"
@@ -244,20 +252,22 @@ def drop_leftovers(root: Path) -> None:
     _sort_records(root / layout.DPKG_ADMINDIR / "statoverride", 1)
 
 
-def settle_bytecode(changed: Path, usr: Path) -> None:
-    """Make compiled Python agree with its source as it is checked out: with time stamp 0.
+def reset_bytecode(changed: Path, usr: Path) -> None:
+    """Set the source's time stamp in compiled Python files to 0, which all files of a checkout have.
 
-    Otherwise every start of every program would compile its modules again, in vain: /usr is read-only.
-    changed: a directory whose paths tell what to look at in `usr`; it may be the same.
+    Otherwise each start of a program would compile its modules again, and could not store the result because
+    /usr is read-only.
+
+    changed: a directory whose relative paths are the files to change in `usr`; it may be `usr` itself.
     """
     for path in sorted(changed.rglob("__pycache__/*.pyc")):
-        settle_bytecode_file(usr / path.relative_to(changed))
+        reset_bytecode_file(usr / path.relative_to(changed))
 
 
-def settle_bytecode_file(path: Path) -> None:
-    """Set the time stamp of the source in a .pyc file to 0, if the file is there.
+def reset_bytecode_file(path: Path) -> None:
+    """Set the source's time stamp in a .pyc file to 0, if the file exists.
 
-    The header (PEP 552) holds the magic number, flags, then the source's time stamp and size.
+    The header (PEP 552) contains the magic number, flags, the source's time stamp and its size.
     """
     if not path.is_file() or path.is_symlink():
         return
@@ -281,7 +291,7 @@ def _sort_records(path: Path, size: int) -> None:
     _write(path, "".join(line for record in records for line in record))
 
 
-# --- small tools
+# --- helpers
 
 
 def _directories(parent: Path) -> list[Path]:
@@ -293,7 +303,7 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file if it says something else: an unchanged file must not appear in a layer."""
+    """Write a file if its content differs: an unchanged file must not appear in the upper directory."""
     if path.exists() and path.read_text(errors="surrogateescape") == text:
         return
     path.parent.mkdir(parents=True, exist_ok=True)

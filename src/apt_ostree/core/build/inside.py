@@ -1,7 +1,7 @@
-"""What is done to a build root before and after maintainer scripts ran in it, from inside of it.
+"""Prepares a build root for maintainer scripts, and finishes it afterwards, from inside the root.
 
-Every function here runs through `system.confined`: the root is /, and no link that a script left leads to
-the host. Arguments and results are plain values.
+The functions run through `system.confined`: the root is /, so that no link that a script made leads to the
+host. Arguments and results are plain values.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
-#: Text that is read and written back as it is, whatever its encoding.
+#: Text is written back byte by byte, whatever its encoding.
 _ENCODING: Mapping[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The root before the scripts: account files as the tree has them and as seeded, paths of /var."""
+    """The root before the scripts ran.
+
+    own: the text of each account file of the tree, by its name in /etc.
+    seeded: the text of each account file with the host's ids.
+    var: the paths of /var.
+    """
 
     own: Mapping[str, str]
     seeded: Mapping[str, str]
@@ -39,8 +44,12 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What the scripts changed, as seen from outside: files of byte code (relative to /usr), kernels whose
-    files were replaced, and the ids that own new files."""
+    """What the scripts changed.
+
+    bytecode: files of byte code, relative to /usr.
+    kernels: versions of kernels whose files were replaced.
+    owners: user and group ids that own new files.
+    """
 
     bytecode: Sequence[str]
     kernels: Sequence[str]
@@ -48,32 +57,41 @@ class Changed:
 
 
 def extended_states(root: Path) -> str:
-    """Return apt's record of automatically installed packages, which libapt is given a copy of."""
+    """Return apt's record of automatically installed packages, of which libapt gets a copy."""
     text: str = confined.call(root, lambda _run: _read(_EXTENDED_STATES), _nothing_runs)
     return text
 
 
 def prepare(root: Path) -> Prepared:
-    """Give maintainer scripts a /var as after boot, the host's ids, and no services to start."""
+    """Prepare the root for maintainer scripts: /var as after boot, the host's ids, no start of services.
+
+    Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
+    """
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
     host = {name: _read(ETC / name) for name in accounts.FILES}
     return Prepared(**confined.call(root, lambda _run: asdict(_prepare(host)), _nothing_runs))
 
 
-def settle(
+def finish_root(
     report: Report, root: Path, prepared: Prepared, changed: Changed, *, states: str, timeout: float
 ) -> None:
-    """Turn the root into a tree again: only the tree's own accounts, state described, kernels in place."""
+    """Turn the root into a tree again: only the tree's own accounts, state described, kernels moved.
 
-    def run_in_root(words: Sequence[str], what: str) -> None:
-        sandbox.run(root, words, what=what, timeout=timeout)
+    states: apt's record of automatically installed packages.
+    timeout: seconds that each program may take.
 
-    work = partial(_settle, report, prepared, changed, states)
+    Raises ExternalFailure if a program fails, or if a package contains paths that a tree cannot.
+    """
+
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        sandbox.run(root, command, what=what, timeout=timeout)
+
+    work = partial(_finish_root, report, prepared, changed, states)
     confined.call(root, work, run_in_root)
 
 
-def look_at(upper: Path) -> Changed:
-    """Read from the upper directory, following no link, what `settle` needs to know."""
+def read_changes(upper: Path) -> Changed:
+    """Return what the scripts changed, read from the upper directory without following links."""
     bytecode, kernels, owners = [], set(), set()
     for directory, names, files in os.walk(upper):
         relative = Path(directory).relative_to(upper)
@@ -101,7 +119,7 @@ def _prepare(host: Mapping[str, str]) -> Prepared:
     return Prepared(own, seeded, var)
 
 
-def _settle(
+def _finish_root(
     report: Report, prepared: Prepared, changed: Changed, states: str, run_in_root: confined.RunInRoot
 ) -> None:
     _POLICY.unlink(missing_ok=True)
@@ -118,8 +136,8 @@ def _settle(
         Path("/", layout.KERNEL_MODULES, kernel, finish.INITRAMFS).unlink(missing_ok=True)
     finish.finish_tree(_ROOT, run_in_root=run_in_root, report=report, var_before=frozenset(prepared.var))
     for path in changed.bytecode:
-        finish.settle_bytecode_file(Path("/usr", path))
-    _refuse_odd_shape()
+        finish.reset_bytecode_file(Path("/usr", path))
+    _refuse_foreign_paths()
 
 
 def _owners(top: Path) -> frozenset[int]:
@@ -127,13 +145,16 @@ def _owners(top: Path) -> frozenset[int]:
     return frozenset(number for info in infos for number in (info.st_uid, info.st_gid))
 
 
-def _refuse_odd_shape() -> None:
-    """Refuse what a tree cannot hold."""
-    odd = [f"/{name}" for name in buildroot.unexpected_top_level(_ROOT)]
-    odd += [str(path) for path in (Path("/usr/etc"), Path("/usr")) if path.is_symlink() or not path.is_dir()]
-    if odd:
+def _refuse_foreign_paths() -> None:
+    """Raise ExternalFailure for paths that a tree cannot contain."""
+    paths = [f"/{name}" for name in buildroot.unexpected_top_level(_ROOT)]
+    paths += [
+        str(path) for path in (Path("/usr/etc"), Path("/usr")) if path.is_symlink() or not path.is_dir()
+    ]
+    if paths:
         raise ExternalFailure(
-            "a package ships files beside /usr, /etc and /var, which a tree cannot hold", details=odd
+            "a package contains files beside /usr, /etc and /var, which a tree cannot contain",
+            details=paths,
         )
 
 
@@ -145,10 +166,10 @@ def _read(path: Path) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    """Write a file if it says something else: an unchanged file must not appear in a layer."""
+    """Write a file if its content differs: an unchanged file must not appear in the upper directory."""
     if _read(path) != text:
         path.write_text(text, **_ENCODING)
 
 
-def _nothing_runs(_words: Sequence[str], what: str) -> None:
-    raise AssertionError(f"no program runs while we {what}")
+def _nothing_runs(_command: Sequence[str], what: str) -> None:
+    raise AssertionError(f"no program is to run here: {what}")

@@ -1,8 +1,8 @@
-"""Builds a commit with other packages from an existing one: the way of every package verb.
+"""Builds a commit with other packages from an existing commit, for every package verb.
 
-`opened` gives a session: a build root with the packages of a commit, and libapt's resolver on it. `install`
-resolves, downloads, installs and commits. Nothing outside the session's scratch directory, the package cache
-and the repository's objects is touched; no ref or deployment points at the result until it is deployed.
+`opened` yields a session: a build root with the packages of a commit, and libapt's resolver on it. `install`
+resolves, downloads, installs and commits. It writes only to the session's scratch directory, the package
+cache and the repository's objects. No ref or deployment points to the commit until it is deployed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import overlay_commit
+from apt_ostree.system.ostree import upper_commit
 from apt_ostree.system.ostree.repo import package_list, text
 
 if TYPE_CHECKING:
     from apt_ostree.system.apt.acquire import Archives
-    from apt_ostree.system.apt.resolver import Resolver, Wanted
+    from apt_ostree.system.apt.resolver import PackageGoal, Resolver
 
-#: Room that a build needs besides the packages' own (bytes).
+#: Disk space in bytes that a build needs besides that of the packages.
 _HEADROOM = 64_000_000
-#: Seconds that a step of finishing the tree may take; making an initramfs takes long on slow machines.
+#: Seconds that a program may take to finish the tree; making an initramfs takes long on slow machines.
 _LONGEST_STEP = 1800.0
 _DAY = 24 * 3600.0
 
@@ -41,8 +41,10 @@ _DAY = 24 * 3600.0
 class Sources:
     """Where packages come from.
 
-    local: packages given as files; refresh: download the package lists, also if they are current; lists_age:
-    seconds after which they are too old; cache_only: use the lists and archives that are here.
+    local: packages that were given as files.
+    refresh: whether to download the package lists even if they are current.
+    lists_age: seconds after which the package lists are too old.
+    cache_only: whether to use only the package lists and archives in the cache.
     """
 
     local: tuple[LocalPackage, ...] = ()
@@ -53,7 +55,12 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """How the commit is described. base: the commit that it is layered on; title, metadata: further words."""
+    """How the commit is described.
+
+    base: the commit that the packages are layered on.
+    title: the first part of the subject.
+    metadata: further keys of the commit's metadata.
+    """
 
     base: str
     title: str = ""
@@ -62,7 +69,11 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What came of it; commit is None when nothing was built (dry run, download only, nothing to do)."""
+    """The outcome of `install`.
+
+    plan: the plan of the packages.
+    commit: the new commit; None if nothing was built (dry run, download only, nothing to do).
+    """
 
     plan: PackagePlan
     commit: str | None = None
@@ -70,9 +81,16 @@ class Built:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A build root with the packages of the commit `start`.
+    """A build root with the packages of a commit.
 
-    exact: requests for the local packages; _mounted: unmounts the root, whose changes are in scratch/upper.
+    tx: the transaction.
+    start: the commit.
+    root: the build root.
+    scratch: the scratch directory, in which `upper` contains the changes of the root.
+    resolver: the resolver of packages.
+    exact: requests for the local packages.
+    cache_only: whether to use only the archives in the cache.
+    _mounted: unmounts the root.
     """
 
     tx: Transaction
@@ -82,15 +100,21 @@ class Session:
     resolver: Resolver
     exact: tuple[str, ...]
     cache_only: bool
+    script_timeout: float
     _mounted: ExitStack
 
 
 @contextmanager
 def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
-    """Assemble a build root on the tree of a commit, and open the package cache."""
+    """Yield a session: a build root on the tree of a commit, with the package cache opened.
+
+    Raises ExternalFailure if the root cannot be assembled or the package lists cannot be read, and UsageError
+    for a file that is not a package.
+    """
     from apt_ostree.system.apt import acquire, config, local
     from apt_ostree.system.apt.resolver import Resolver
 
+    timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
     with (
         lowerdirs.usr_of(tx.sysroot, start) as lowers,
         buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
@@ -105,21 +129,28 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         exact = local.offer(tx.report, sources.local, scratch)
         with tx.task("Reading package lists"):
             resolver = Resolver(local_archive=config.local_directory(scratch))
-        yield Session(tx, start, root, scratch, resolver, exact, sources.cache_only, mounted)
+        yield Session(tx, start, root, scratch, resolver, exact, sources.cache_only, timeout, mounted)
 
 
 def install(
     session: Session,
-    wanted: Wanted,
+    requests: PackageGoal,
     label: Label,
     *,
     dry_run: bool = False,
     download_only: bool = False,
     ask: bool = True,
 ) -> Built:
-    """Resolve, download, install and commit; the plan is shown before, and the user asked if so told."""
+    """Resolve, download, install and commit packages; the plan is shown before.
+
+    requests: the packages to install.
+    ask: whether to ask the user to confirm the plan.
+
+    Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
+    unsigned package, Cancelled if the user declines, and ExternalFailure if a step fails.
+    """
     tx = session.tx
-    plan = _resolve(session, wanted)
+    plan = _resolve(session, requests)
     if not plan:
         return Built(plan)
     buildroot.require_space(session.scratch.parent, plan.disk_bytes + _HEADROOM, "install the packages")
@@ -142,16 +173,16 @@ def install(
 
 
 def discard(tx: Transaction) -> None:
-    """Remove commits that were built and that nothing points at."""
+    """Remove commits that were built and that no ref points to."""
     try:
         tx.sysroot.prune()
-    except ExternalFailure as error:  # they go with the next clean-up, and must not hide why we are here
+    except ExternalFailure as error:  # the next cleanup removes them; the first error matters more
         tx.warning(error.message)
 
 
-def _resolve(session: Session, wanted: Wanted) -> PackagePlan:
+def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
     with session.tx.task("Resolving packages"):
-        plan = session.resolver.resolve(wanted)
+        plan = session.resolver.resolve(requests)
         session.resolver.refuse_untrusted(plan)
     return plan
 
@@ -164,20 +195,19 @@ def _download(session: Session) -> Archives:
 
 
 def _install(session: Session, archives: Archives) -> frozenset[Package]:
-    """Install the archives, and turn the root into a tree again; return the packages that it holds then."""
+    """Install the archives and turn the root into a tree again; return the packages of the tree."""
     from apt_ostree.system.apt import config, install
 
-    tx, root, scratch = session.tx, session.root, session.scratch
-    timeout = tx.settings.script_timeout
+    tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
     prepared = inside.prepare(root)
     failpoint("layering.before-install")
     install.install(tx.report, archives, root=root, scratch=scratch, script_timeout=timeout)
     failpoint("layering.after-install")
-    inside.settle(
+    inside.finish_root(
         tx.report,
         root,
         prepared,
-        inside.look_at(scratch / "upper"),
+        inside.read_changes(scratch / "upper"),
         states=config.extended_states(scratch).read_text(),
         timeout=max(timeout, _LONGEST_STEP),
     )
@@ -194,9 +224,9 @@ def _commit(session: Session, label: Label, plan: PackagePlan, packages: frozens
     if version := repo.metadata(label.base).get(layout.META_VERSION):
         metadata[layout.META_VERSION] = text(version)
     failpoint("layering.before-commit")
-    # A cancel waits for the end of it: raised in libostree's binding, it would look like an error of ours.
+    # A cancel is delayed: raised inside libostree's binding, it would look like an internal error.
     with signals.held(lambda: None):
-        commit = overlay_commit.commit_upper(
+        commit = upper_commit.commit_upper(
             repo,
             session.start,
             session.scratch / "upper",

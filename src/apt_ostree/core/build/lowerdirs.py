@@ -14,10 +14,11 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 @contextlib.contextmanager
 def usr_of(sysroot: Sysroot, commit: str) -> Iterator[tuple[Path, ...]]:
-    """Give the lower directories that show a commit's /usr, the topmost first.
+    """Yield the lower directories of a commit's /usr, the topmost first.
 
-    A deployment of that very commit serves as it is. Otherwise a deployment that is here is turned into it
-    by the layer between the two, so the cost follows their difference.
+    If the commit is deployed, this is the deployment's /usr. Otherwise it is the /usr of another deployment
+    below a layer with the differences, so that the cost depends on the differences alone. Raises Refused if
+    there is no deployment.
     """
     deployments = sysroot.deployments().all
     for deployment in deployments:
@@ -33,5 +34,5 @@ def usr_of(sysroot: Sysroot, commit: str) -> Iterator[tuple[Path, ...]]:
         yield (base,)
         return
     layer = layers.write_layer(sysroot.repo, changes, subject=f"difference to {commit}")
-    with scratch.directory(sysroot.state_dir / "work", "tree-") as place:
-        yield (layers.check_out(sysroot.repo, layer, place), base)
+    with scratch.directory(sysroot.state_dir / "work", "tree-") as directory:
+        yield (layers.check_out(sysroot.repo, layer, directory), base)

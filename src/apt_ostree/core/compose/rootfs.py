@@ -1,6 +1,6 @@
-"""The steps between "Debian packages in a directory" and "a tree", for composing.
+"""The steps of a compose that turn a directory with Debian packages into a tree.
 
-Each function does one of them to the root directory; `core.compose.tree` names their order.
+Each function does one step on the root directory. `core.compose.tree` calls them in order.
 """
 
 from __future__ import annotations
@@ -18,48 +18,48 @@ from apt_ostree.model.treefile import AddFile, Script, Treefile, Units
 from apt_ostree.system import dracut
 from apt_ostree.system.confined import RunInRoot
 
-#: Files that the bootstrap copied from the machine it ran on.
+#: Files that mmdebstrap copied from the build machine.
 HOST_FILES = ("etc/hostname", "etc/resolv.conf")
-#: State of the tree that is a file; everything else in layout.SYSIMAGE_LINKS is a directory.
+#: The entries of layout.SYSIMAGE_LINKS that are files; all others are directories.
 _STATE_FILES = frozenset({"var/lib/apt/extended_states"})
 _SCRIPT = "var/tmp/apt-ostree-postprocess"
 
 
-def adopt_state(root: Path) -> None:
-    """Move the state that describes /usr into the tree and leave links, as on the running system."""
+def move_state(root: Path) -> None:
+    """Move the state that describes /usr into the tree and make links, as on the running system."""
     for path, target in layout.SYSIMAGE_LINKS.items():
-        source, place = root / path, root / target
-        place.parent.mkdir(parents=True, exist_ok=True)
+        source, destination = root / path, root / target
+        destination.parent.mkdir(parents=True, exist_ok=True)
         if source.exists():
-            shutil.move(source, place)
+            shutil.move(source, destination)
         elif path in _STATE_FILES:
-            place.touch()
+            destination.touch()
         else:
-            place.mkdir(mode=0o755, exist_ok=True)
+            destination.mkdir(mode=0o755, exist_ok=True)
         source.parent.mkdir(parents=True, exist_ok=True)
         source.symlink_to(tmpfiles.relative_link(path, target))
 
 
 def drop_host_files(root: Path) -> None:
-    """Remove what came from the build machine."""
+    """Remove the files that were copied from the build machine."""
     for name in HOST_FILES:
         (root / name).unlink(missing_ok=True)
 
 
-def adopt_keyrings(root: Path, keyrings: Sequence[Path]) -> None:
-    """Copy keyrings into the tree and let its sources name the copies."""
+def copy_keyrings(root: Path, keyrings: Sequence[Path]) -> None:
+    """Copy keyrings into the tree and refer to the copies in its sources."""
     for keyring in keyrings:
-        place = f"/etc/apt/keyrings/{keyring.name}"
-        (root / place[1:]).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(keyring, root / place[1:])
-        (root / place[1:]).chmod(0o644)
+        name = f"/etc/apt/keyrings/{keyring.name}"
+        (root / name[1:]).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(keyring, root / name[1:])
+        (root / name[1:]).chmod(0o644)
         for sources in (root / "etc/apt").glob("sources.list*"):
             for path in sorted(sources.iterdir()) if sources.is_dir() else [sources]:
-                path.write_text(path.read_text().replace(str(keyring.absolute()), place))
+                path.write_text(path.read_text().replace(str(keyring.absolute()), name))
 
 
 def add_files(root: Path, files: Sequence[AddFile]) -> None:
-    """Copy files and directories into the tree, owned by root, with modes that no umask has a part in."""
+    """Copy files and directories into the tree, owned by root, with modes that do not depend on the umask."""
     for item in files:
         source = Path(item.path)
         target = inside(root, item.dest)
@@ -73,46 +73,49 @@ def add_files(root: Path, files: Sequence[AddFile]) -> None:
 
 
 def inside(root: Path, path: str) -> Path:
-    """Return where an absolute path of the tree really is: links are followed as inside the tree."""
+    """Return the location of an absolute path of the tree; links are followed as inside the tree.
+
+    Raises UsageError for too many links.
+    """
     parts = [part for part in path.split("/") if part][::-1]
-    here: list[str] = []
+    resolved: list[str] = []
     for _ in range(256):
         if not parts:
-            return root.joinpath(*here)
+            return root.joinpath(*resolved)
         part = parts.pop()
         if part == "..":
-            here = here[:-1]
+            resolved = resolved[:-1]
             continue
-        place = root.joinpath(*here, part)
-        if parts and place.is_symlink():
-            target = str(place.readlink())
-            here = [] if target.startswith("/") else here
+        entry = root.joinpath(*resolved, part)
+        if parts and entry.is_symlink():
+            target = str(entry.readlink())
+            resolved = [] if target.startswith("/") else resolved
             parts += [word for word in target.split("/") if word not in {"", "."}][::-1]
         else:
-            here.append(part)
+            resolved.append(part)
     raise UsageError(f"{path}: too many links in the tree")
 
 
 def set_units(units: Units, run_in_root: RunInRoot) -> None:
-    """Enable, disable and mask units."""
+    """Enable, disable and mask units; raise ExternalFailure if systemctl fails."""
     for verb, names in (("enable", units.enable), ("disable", units.disable), ("mask", units.mask)):
         if names:
             run_in_root(["systemctl", "--root=/", verb, *names], f"{verb} units of the tree")
 
 
 def run_scripts(root: Path, scripts: Sequence[Script], run_in_root: RunInRoot) -> None:
-    """Run the treefile's scripts inside the tree, in their order."""
-    place = root / _SCRIPT
+    """Run the treefile's scripts inside the tree, in order; raise ExternalFailure if one fails."""
+    copy = root / _SCRIPT
     for number, script in enumerate(scripts, 1):
         name = script.file or f"inline script {number}"
-        place.write_text(script_text(script))
-        place.chmod(0o755)
+        copy.write_text(script_text(script))
+        copy.chmod(0o755)
         run_in_root([f"/{_SCRIPT}"], f"run the postprocess {name}")
-        place.unlink()
+        copy.unlink()
 
 
 def script_text(script: Script) -> str:
-    """Return a script's text; an inline one without `#!` is for sh and stops at the first error."""
+    """Return the text of a script; an inline script without `#!` runs in sh and stops at the first error."""
     if script.path is not None:
         return Path(script.path).read_text()
     text = script.inline or ""
@@ -120,7 +123,7 @@ def script_text(script: Script) -> str:
 
 
 def write_boot_configuration(root: Path, tree: Treefile) -> None:
-    """Write what the initramfs and the deployment tools take from the treefile."""
+    """Write the arguments of dracut and of the kernel that the treefile sets."""
     arguments = dracut.arguments_of(tree.dracut)
     if arguments:
         _write(root / layout.DRACUT_ARGUMENTS, "".join(f"{word}\n" for word in arguments))
@@ -130,28 +133,31 @@ def write_boot_configuration(root: Path, tree: Treefile) -> None:
         _write(root / layout.KERNEL_ARGUMENTS, f"kargs = {text}\n")
 
 
-def gather_home_directories(root: Path) -> None:
-    """Move what packages put into places that are links in a tree (/root, /opt, ...) to where these lead."""
+def move_linked_directories(root: Path) -> None:
+    """Move the content of directories that are links in a tree (/root, /opt, ...) to the links' targets."""
     for name, target in layout.TOP_LINKS.items():
-        place = root / name
-        if not target.startswith("var/") or place.is_symlink() or not place.is_dir():
+        source = root / name
+        if not target.startswith("var/") or source.is_symlink() or not source.is_dir():
             continue
         destination = root / target
         destination.mkdir(parents=True, exist_ok=True)
-        for entry in sorted(place.iterdir()):
+        for entry in sorted(source.iterdir()):
             shutil.move(entry, destination / entry.name)
 
 
-def shape_top_level(root: Path) -> None:
-    """Give the root directory the top level of a tree: /usr/etc, empty mount points, links."""
-    wanted = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS}
-    known = wanted | {"usr", "etc"}
+def make_top_level(root: Path) -> None:
+    """Give the root directory the top level of a tree: /usr/etc, empty mount points, links.
+
+    Raises ExternalFailure if packages made other top-level files or directories.
+    """
+    made_here = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS}
+    allowed = made_here | {"usr", "etc"}
     for entry in sorted(root.iterdir()):
-        if entry.name in wanted:
+        if entry.name in made_here:
             _remove(entry)
-        elif entry.name not in known and not str(entry.resolve()).startswith(str(root / "usr")):
+        elif entry.name not in allowed and not str(entry.resolve()).startswith(str(root / "usr")):
             raise ExternalFailure(
-                f"the packages made /{entry.name}, for which a tree has no place",
+                f"the packages made /{entry.name}, which a tree cannot contain",
                 hint="move it below /usr or remove it in a postprocess script",
             )
     for name, mode in layout.TOP_DIRECTORIES.items():
@@ -164,34 +170,34 @@ def shape_top_level(root: Path) -> None:
 
 def kernel_of(root: Path) -> str | None:
     """Return the version of the newest kernel in the tree, by name, or None."""
-    found = [path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")]
-    return max(found, default=None)
+    versions = [path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")]
+    return max(versions, default=None)
 
 
 def read_releases(root: Path) -> dict[str, str]:
-    """Return the Release files that apt downloaded, by their names."""
+    """Return the text of the Release files that apt downloaded, by their names."""
     lists = root / "var/lib/apt/lists"
     return {path.name: path.read_text(errors="replace") for path in sorted(lists.glob("*Release"))}
 
 
 def fingerprint_inputs(tree: Treefile) -> Mapping[str, str]:
-    """Return the contents of a treefile's files and scripts, by their key, as text or SHA-256."""
-    found = {f"postprocess[{n}]": script_text(script) for n, script in enumerate(tree.postprocess)}
+    """Return the text or SHA-256 of each file and script that a treefile uses, by its key."""
+    inputs = {f"postprocess[{n}]": script_text(script) for n, script in enumerate(tree.postprocess)}
     for archive in tree.archives:
         if archive.keyring:
-            found[f"signed-by:{archive.signed_by}"] = hashlib.sha256(
+            inputs[f"signed-by:{archive.signed_by}"] = hashlib.sha256(
                 Path(archive.keyring).read_bytes()
             ).hexdigest()
     for item in tree.add_files:
         source = Path(item.path)
         for path in [source, *sorted(source.rglob("*"))] if source.is_dir() else [source]:
             if path.is_symlink():
-                found[f"{item.dest}:{path.relative_to(source)}"] = f"link {path.readlink()}"
+                inputs[f"{item.dest}:{path.relative_to(source)}"] = f"link {path.readlink()}"
             elif path.is_file():
                 executable = bool(path.stat().st_mode & 0o111)
                 digest = hashlib.sha256(path.read_bytes()).hexdigest()
-                found[f"{item.dest}:{path.relative_to(source)}"] = f"{digest} {executable}"
-    return found
+                inputs[f"{item.dest}:{path.relative_to(source)}"] = f"{digest} {executable}"
+    return inputs
 
 
 def _copy_directory(source: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
-"""`compose tree`: from a treefile to a commit.
+"""`compose tree`: composes a tree from a treefile and commits it.
 
-The repository is touched by one transaction at the very end, so whatever happens before leaves it as it was.
+One transaction at the end writes to the repository. A failure before it leaves the repository unchanged.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree import __version__
-from apt_ostree.core.build.finish import finish_tree, settle_bytecode
+from apt_ostree.core.build.finish import finish_tree, reset_bytecode
 from apt_ostree.core.compose import rootfs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
@@ -48,7 +48,15 @@ _WORK_PREFIX = ".apt-ostree-compose-"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to compose: the merged treefile, where to, and the time (seconds since 1970) of the commit."""
+    """What to compose.
+
+    tree: the merged treefile.
+    ref: the ref to commit to.
+    version: the version of the commit.
+    repo: the repository.
+    timestamp: the time of the commit, in seconds since 1970.
+    keep_parent: whether the commit of the ref becomes the parent.
+    """
 
     tree: Treefile
     ref: str
@@ -61,8 +69,9 @@ class Job:
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     """Compose a tree and commit it to its ref.
 
-    The result has `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `version` and the number
-    of `packages`.
+    Returns `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `version` and the number of
+    `packages`. Raises UsageError for an error in the treefile or the request, Refused without root's rights,
+    and ExternalFailure if a step fails.
     """
     tree = _merged_treefile(request)
     if request.print_only:
@@ -71,14 +80,14 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     with tx.task("Resolving packages"):
         bootstrap = _plan_bootstrap(tree)
         head = commit.head(job.repo, job.ref)
-        foreseen = mmdebstrap.simulate(bootstrap)
+        packages = mmdebstrap.simulate(bootstrap)
     if request.dry_run:
-        packages = [[item.name, item.version, item.architecture] for item in foreseen]
-        return Result(changed=False, details={"packages": packages})
-    inputs = inputs_digest(tree, foreseen)
+        rows = [[item.name, item.version, item.architecture] for item in packages]
+        return Result(changed=False, details={"packages": rows})
+    inputs = inputs_digest(tree, packages)
     if head and not request.force and _inputs_of(job, head) == inputs:
         tx.message(f"No change: {job.ref} has these packages and this treefile already")
-        return _result(job, head, len(foreseen), changed=False)
+        return _result(job, head, len(packages), changed=False)
     heading = [f"compose {job.ref} from {request.treefile}"]
     with (
         _work_directory(job.repo, request.workdir) as work,
@@ -108,7 +117,7 @@ def _compose(tx: Transaction, job: Job, bootstrap: Bootstrap, work: Path, inputs
 
 
 def _merged_treefile(request: ComposeTree) -> Treefile:
-    """Read the treefile, with what the request says on top."""
+    """Read the treefile; the request overrides its values."""
     tree = load_treefile(Path(request.treefile))
     metadata = tuple(sorted({**dict(tree.metadata), **request.metadata}.items()))
     version = request.version or tree.version
@@ -121,7 +130,12 @@ def _merged_treefile(request: ComposeTree) -> Treefile:
 
 
 def load_treefile(path: Path, seen: tuple[Path, ...] = ()) -> Treefile:
-    """Read a treefile with all that it includes, merged; relative paths count from the file they stand in."""
+    """Return a treefile, merged with its includes; paths are relative to the file that names them.
+
+    seen: the files that include this one.
+
+    Raises UsageError for an error in a file.
+    """
     real = path.resolve()
     if real in seen:
         raise UsageError(f"{seen[-1]}: include: {path} includes itself")
@@ -144,7 +158,7 @@ def _check_files(tree: Treefile, path: Path) -> None:
         if not Path(file).exists():
             raise UsageError(
                 f"{path}: {key}: expected an existing file, got {file}",
-                hint="relative paths count from the directory of the treefile they stand in",
+                hint="paths are relative to the directory of the treefile that names them",
             )
 
 
@@ -181,12 +195,12 @@ def _plan_bootstrap(tree: Treefile) -> Bootstrap:
 
 
 def _choose_sources(tree: Treefile) -> tuple[str, ...]:
-    """Return sources.list(5) lines: for archives without a mirror those that mmdebstrap takes by default."""
+    """Return sources.list(5) lines; archives without a mirror get the defaults of mmdebstrap."""
     defaults: dict[str, release.Source] = {}
     if not tree.archives or any(archive.mirror is None for archive in tree.archives):
         lines = mmdebstrap.default_sources(tree.suite or "", tree.components or ("main",))
-        found = (release.parse_source(line) for line in lines)
-        defaults = {source.suite: source for source in found if source}
+        sources = (release.parse_source(line) for line in lines)
+        defaults = {source.suite: source for source in sources if source}
     chosen = []
     for number, archive in enumerate(tree.archives):
         if archive.mirror is not None:
@@ -205,25 +219,25 @@ def _choose_sources(tree: Treefile) -> tuple[str, ...]:
     return tuple(release.source_line(source) for source in chosen or defaults.values())
 
 
-def _make_root(report: Report, job: Job, wanted: Bootstrap, work: Path) -> tuple[str, ...]:
-    """Make the root directory; return where its packages came from."""
+def _make_root(report: Report, job: Job, bootstrap: Bootstrap, work: Path) -> tuple[str, ...]:
+    """Make the root directory; return a description of each source of packages."""
     root = work / "root"
-    title = f"Installing packages of {wanted.suite}"
+    title = f"Installing packages of {bootstrap.suite}"
     report(TaskBegin(title))
-    mmdebstrap.make_root(wanted, root, log=sandbox.output_log(root))
+    mmdebstrap.make_root(bootstrap, root, log=sandbox.output_log(root))
     failpoint("compose.root-made")
-    sources = [source for source in map(release.parse_source, wanted.sources) if source]
+    sources = [source for source in map(release.parse_source, bootstrap.sources) if source]
     described = release.describe(rootfs.read_releases(root), sources)
-    rootfs.adopt_keyrings(root, [Path(item.keyring) for item in job.tree.archives if item.keyring])
+    rootfs.copy_keyrings(root, [Path(item.keyring) for item in job.tree.archives if item.keyring])
     rootfs.drop_host_files(root)
-    rootfs.adopt_state(root)
+    rootfs.move_state(root)
     count = len(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
     report(TaskEnd(title, f"{count} packages"))
     return described
 
 
 def _make_tree(tx: Transaction, job: Job, root: Path) -> None:
-    """Apply the treefile's own wishes, then give the root directory the form of a tree."""
+    """Apply the settings of the treefile, then give the root directory the form of a tree."""
 
     def run_in_root(command: Sequence[str], what: str) -> None:
         sandbox.run(root, command, what=what)
@@ -233,23 +247,23 @@ def _make_tree(tx: Transaction, job: Job, root: Path) -> None:
         rootfs.set_units(job.tree.units, run_in_root)
         rootfs.write_boot_configuration(root, job.tree)
         rootfs.run_scripts(root, job.tree.postprocess, run_in_root)
-    rootfs.gather_home_directories(root)
+    rootfs.move_linked_directories(root)
     confined.call(root, partial(_finish, tx.report), run_in_root)
-    rootfs.shape_top_level(root)
+    rootfs.make_top_level(root)
     failpoint("compose.tree-made")
 
 
 def _finish(report: Report, run_in_root: confined.RunInRoot) -> None:
     root = Path("/")
     finish_tree(root, run_in_root=run_in_root, report=report)
-    settle_bytecode(root / "usr", root / "usr")
+    reset_bytecode(root / "usr", root / "usr")
 
 
 def _metadata(
     job: Job, root: Path, packages: Sequence[Package], sources: Sequence[str], inputs: str
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {key: repository.text(value) for key, value in job.tree.metadata}
-    found |= {
+    metadata: dict[str, Any] = {key: repository.text(value) for key, value in job.tree.metadata}
+    metadata |= {
         layout.META_PACKAGES: repository.package_list(packages),
         layout.META_SOURCES: commit.texts(sources),
         layout.META_TREEFILE: repository.text(_canonical(treefiles.to_json(job.tree))),
@@ -258,20 +272,20 @@ def _metadata(
         "ostree.ref-binding": commit.texts([job.ref]),
     }
     if job.version:
-        found[layout.META_VERSION] = repository.text(job.version)
+        metadata[layout.META_VERSION] = repository.text(job.version)
     kernel = rootfs.kernel_of(root)
     if kernel:
-        found |= {"ostree.bootable": commit.flag(True), "ostree.linux": repository.text(kernel)}
-    return found
+        metadata |= {"ostree.bootable": commit.flag(True), "ostree.linux": repository.text(kernel)}
+    return metadata
 
 
-# --- nothing to do?
+# --- detection of changes
 
 
 def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
-    """Return a digest of all that a compose is made from; equal digests promise equal trees.
+    """Return a digest of all inputs of a compose; equal digests mean equal trees.
 
-    packages: those that a simulation names; what is installed in the end can be one or two fewer.
+    packages: the packages that a simulation lists; one or two fewer may be installed in the end.
     """
     facts = {
         "program": __version__,
@@ -299,8 +313,8 @@ def _result(job: Job, checksum: str, packages: int, *, changed: bool) -> Result:
 
 
 @contextmanager
-def _work_directory(repo: Path, place: str | None) -> Iterator[Path]:
-    """Give a directory on the repository's file system, or below `place`."""
-    parent = Path(place).absolute() if place else (repo / "tmp" if commit.exists(repo) else repo.parent)
+def _work_directory(repo: Path, workdir: str | None) -> Iterator[Path]:
+    """Yield a directory on the repository's file system, or below `workdir`."""
+    parent = Path(workdir).absolute() if workdir else (repo / "tmp" if commit.exists(repo) else repo.parent)
     with scratch.directory(parent, _WORK_PREFIX) as work:
         yield work

@@ -1,1 +1,1 @@
-"""The live engine: plans a change of the running system, carries it out, and undoes it."""
+"""Live changes: plans a change of the running system, carries it out, and undoes it."""

@@ -1,4 +1,4 @@
-"""Applies a live change to the running system: the journal, what the system notices, and its verification."""
+"""Applies a live change to the running system: the journal, the visible steps, and the verification."""
 
 from __future__ import annotations
 
@@ -31,7 +31,12 @@ _LIBRARY_CACHE = "ld.so.cache"
 
 @dataclass(frozen=True, slots=True)
 class _Acted:
-    """Units that were just acted on: how they were then, and when (seconds, monotonic)."""
+    """Units that were acted on.
+
+    names: the units.
+    before: the state of each unit just after the action.
+    began: the time of the action, in seconds of the monotonic clock.
+    """
 
     names: tuple[str, ...]
     before: dict[str, Unit]
@@ -40,9 +45,14 @@ class _Acted:
 
 @dataclass(slots=True)
 class Application:
-    """A change on its way to the running system. Each public method is a step that the engine orders.
+    """A change that is applied to the running system. Each public method is a step; the engine orders them.
 
-    transitions: what becomes of overlays with it; generation: its number, from `begin` on.
+    tx: the transaction.
+    change: the change, with its plan.
+    prepared: the view to show.
+    options: the options of the request.
+    transitions: what the change makes of overlays.
+    generation: the number of the new generation; 0 before `begin`.
     """
 
     tx: Transaction
@@ -59,7 +69,10 @@ class Application:
     # --- the journal
 
     def begin(self) -> None:
-        """Write the journal: the intent and every pre-image, durable before the first change."""
+        """Write the journal, durably: the intent, and the state of every path before the change.
+
+        Raises Refused if a path of /etc was edited since it was planned.
+        """
         tx, change, plan = self.tx, self.change, self.change.plan
         self._earlier = frozenset(generation.id for generation in tx.records.generations())
         etc = self._etc_records()
@@ -76,12 +89,12 @@ class Application:
             transitions=self.transitions,
         )
         failpoint("journal.after")
-        moved = [state.commit for t in self.transitions for state in (t.before, t.after) if state]
+        commits = [state.commit for t in self.transitions for state in (t.before, t.after) if state]
         shown = [change.goal.base, plan.target, *(applied.commit for applied in change.goal.overlays)]
-        generations.pin(tx.sysroot, self.generation, shown, (*self.prepared.layers, *moved))
+        generations.pin(tx.sysroot, self.generation, shown, (*self.prepared.layers, *commits))
 
     def _etc_records(self) -> list[EtcRecord]:
-        """Return the pre-images of /etc; Refused where somebody edited a path since it was planned."""
+        """Return the state of each path of /etc before the change; raise Refused if one was edited since."""
         etc = self.change.etc
         records = [EtcRecord(path, files.read_state(ETC / path), etc.states[path]) for path in etc.changed]
         edited = [record.path for record in records if record.before != etc.seen[record.path]]
@@ -97,7 +110,7 @@ class Application:
         ]
 
     def undo(self, failure: BaseException) -> None:
-        """Undo what was begun; the journal knows what that is."""
+        """Undo what was begun, as the journal records it; raise Incomplete if that fails."""
         tx = self.tx
         begun = [g for g in tx.records.generations() if g.id not in self._earlier]
         if not begun:
@@ -111,7 +124,7 @@ class Application:
     # --- before the switch
 
     def stop_units(self) -> None:
-        """Stop what goes, with its old definition."""
+        """Stop units that are removed, while their old definition is in force; raise ExternalFailure."""
         undo.hold_until_shutdown()
         stopping = self.change.plan.acting(UnitAction.STOP)
         if stopping:
@@ -121,7 +134,7 @@ class Application:
                 failpoint("act.stopped")
 
     def write_etc(self) -> None:
-        """Write /etc, with one flush for all of it."""
+        """Write /etc, with one flush; raise ExternalFailure if a path was edited during the change."""
         etc = self.change.etc
         if not etc.changed:
             return
@@ -135,10 +148,10 @@ class Application:
                 hint="run the command again; the edits were kept",
             )
 
-    # --- the switch, and what follows from it
+    # --- the switch, and what it requires
 
     def switch(self) -> None:
-        """Show the new view."""
+        """Mount the new view at /usr; raise ExternalFailure or OSError if that fails."""
         tx, writable = self.tx, self.prepared.writable
         with tx.task("Switching /usr"), generations.scratch(tx.sysroot) as scratch:
             upper = (writable / "upper", writable / "work") if writable else None
@@ -150,11 +163,14 @@ class Application:
                 upper=upper,
                 read_only=upper is None or unlocked == "transient",
             )
-        generations.settle_unlocked(tx.sysroot)
+        generations.mark_unlocked(tx.sysroot)
         failpoint("act.switched")
 
     def make_current(self) -> None:
-        """Do on the running system what boot, or a package's scripts, would have done."""
+        """Do what a boot or a package's scripts would do: users, files, library cache, udev, D-Bus.
+
+        Raises ExternalFailure if a program fails.
+        """
         users = self._configs("lib/sysusers.d/")
         if users:
             systemd.create_users(users)
@@ -172,8 +188,8 @@ class Application:
         if self._touches("share/dbus-1/", "etc/dbus-1/"):
             systemd.reload_bus()
 
-    def renew_systemd(self) -> None:
-        """Have systemd and the users' managers read new units, or go on with new code of their own."""
+    def reload_systemd(self) -> None:
+        """Reload, or re-execute, systemd and the users' managers; raise ExternalFailure if that fails."""
         reexec = self.change.plan.acting(UnitAction.REEXEC)
         system = [name for name in reexec if not name.startswith("user@")]
         if system:
@@ -196,7 +212,10 @@ class Application:
     # --- units
 
     def act_on_units(self) -> None:
-        """Reload units, restart the first of those to be restarted, or start what is new; wait for none."""
+        """Reload units, and restart the first group of units or start new units, without waiting.
+
+        Raises ExternalFailure if a job fails.
+        """
         plan = self.change.plan
         reloading = tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD))))
         if reloading:
@@ -213,7 +232,10 @@ class Application:
             self._start_new()
 
     def settle_units(self) -> None:
-        """See each unit settle: restarted ones first, one group after the other, then start what is new."""
+        """Wait until restarted units run, one group after the other, then start new units.
+
+        Raises ExternalFailure if a unit does not run.
+        """
         if self._restarted:
             self._settle(self._restarted)
             while self._waiting:
@@ -226,7 +248,7 @@ class Application:
         with self.tx.task(f"Restarting {', '.join(names)}"):
             self.tx.records.set_begun(self.generation, names)
             failpoint("act.before-restart")
-            running = tuple(sorted(systemd.active(names)))  # but for those that somebody stopped meanwhile
+            running = tuple(sorted(systemd.active(names)))  # some may have been stopped since
             systemd.restart(running, timeout=self._unit_timeout, running_only=True)
             failpoint("act.restarted")
         return _acted(running)
@@ -244,16 +266,19 @@ class Application:
             try:
                 systemd.start(starting, timeout=self._unit_timeout)
             except ExternalFailure as error:
-                if isinstance(error.__cause__, OSError):  # systemd was not even asked
+                if isinstance(error.__cause__, OSError):  # the request did not reach systemd
                     raise
-                # dpkg goes on when a new service does not start, because many need configuration first.
+                # dpkg continues if a new service does not start, because many need configuration first.
                 self.tx.warning(f"not all new units could be started: {error.message}")
             failpoint("act.started")
 
     # --- the end
 
     def verify(self) -> None:
-        """See that the system shows what it should, and is well."""
+        """Check that /usr shows the generation, its packages and the health of the system.
+
+        Raises ExternalFailure if a check fails.
+        """
         tx, plan = self.tx, self.change.plan
         with tx.task("Verifying"):
             if usrview.generation() != self.generation:
@@ -263,12 +288,12 @@ class Application:
         health.run_checks(tx, self.change.settings)
 
     def end(self) -> None:
-        """Keep the generation: for good, or until its time is over."""
+        """Mark the generation as live, with a timer if it has to be confirmed."""
         tx, within = self.tx, self.options.confirm_within
         if within:
             confirmation.arm(tx, self.generation, within)
         failpoint("act.before-end")
-        signals.ignore()  # too late: it is done
+        signals.ignore()  # from here on, the change cannot be cancelled
         tx.clock.stop()
         tx.records.keep(self.generation)
         tx.records.end(self.generation, Outcome.LIVE)
@@ -287,7 +312,7 @@ class Application:
         return rules.touches(self.change.changes, *prefixes)
 
     def _outside_paths(self) -> tuple[str, ...]:
-        """Return the paths of /etc that programs change which we call."""
+        """Return the paths of /etc that are changed by the programs that this module runs."""
         users = accounts.WRITTEN if self._configs("lib/sysusers.d/") else ()
         cached = _LIBRARY_CACHE not in self.change.etc.states and self._libraries_changed()
         return (*users, *((_LIBRARY_CACHE,) if cached else ()))
@@ -303,7 +328,7 @@ class Application:
         )
 
     def _configs(self, directory: str) -> list[str]:
-        """Return the names of new and changed files of a configuration directory of /usr."""
+        """Return the names of new and changed files in a configuration directory of /usr."""
         return sorted(set(self._names_in(directory)))
 
     def _names_in(self, directory: str) -> Iterator[str]:

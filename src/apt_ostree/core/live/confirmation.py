@@ -1,4 +1,4 @@
-"""Deferred rollback: a change that is undone unless somebody confirms it, kept by systemd and not by us."""
+"""Deferred rollback: a systemd timer undoes a change that is not confirmed in time."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.statedb import boot_id
 
 _UNIT = "apt-ostree-unconfirmed"
-#: What the timer runs. A lost connection, or a lost terminal, then still rolls back.
+#: The command of the timer. It also runs after the terminal or the connection was lost.
 _COMMAND = ("/usr/bin/apt-ostree", "recover", "--at=deadline")
 
 
 def arm(tx: Transaction, generation: int, seconds: float) -> None:
-    """Have a generation undone after `seconds`, unless it is confirmed."""
+    """Set the timer that undoes a generation after `seconds`, unless it is confirmed."""
     tx.records.set_confirm_by(generation, time.monotonic() + seconds)
     _set_timer(tx)
     failpoint("confirm.armed")
 
 
 def _set_timer(tx: Transaction) -> None:
-    """Have systemd call us when the first generation's time is over: there is one timer for all."""
+    """Set the one timer to the earliest deadline of all generations, or remove it."""
     systemd.disarm(_UNIT)
     waiting = [
         g.confirm_by for g in tx.records.generations() if g.boot_id == boot_id() and g.confirm_by is not None
@@ -38,7 +38,10 @@ def _set_timer(tx: Transaction) -> None:
 
 
 def confirm(tx: Transaction, _request: Confirm) -> Result:
-    """Keep what waits to be confirmed."""
+    """Confirm all generations that wait for it.
+
+    Returns their numbers as `generations`. Raises Refused if there is none.
+    """
     with tx.changing("confirm a live change"):
         waiting = [g for g in tx.live.generations if g.confirm_by is not None]
         if not waiting:
@@ -52,18 +55,21 @@ def confirm(tx: Transaction, _request: Confirm) -> Result:
 
 
 def expire(tx: Transaction) -> bool:
-    """Undo from the first generation on whose time is over; tell whether there was one."""
+    """Undo the first generation whose deadline has passed, and all later ones; return whether there was one.
+
+    Raises Incomplete if a generation cannot be undone completely.
+    """
     generations = tx.live.generations
-    late = [g for g in generations if g.confirm_by is not None and g.confirm_by <= time.monotonic() + 1]
-    if not late:
+    expired = [g for g in generations if g.confirm_by is not None and g.confirm_by <= time.monotonic() + 1]
+    if not expired:
         _set_timer(tx)
         return False
-    going = [g for g in generations if g.id >= late[0].id]
-    tx.message(f"Generation {late[0].id} was not confirmed in time and is undone.")
+    undone = [g for g in generations if g.id >= expired[0].id]
+    tx.message(f"Generation {expired[0].id} was not confirmed in time and is undone.")
     ending = Ending(Outcome.UNCONFIRMED, "it was not confirmed in time")
-    undo.finish_undo(tx, going, ending)
+    undo.finish_undo(tx, undone, ending)
     pending = tx.deployments.pending
-    if pending and pending.staged and pending.checksum in {g.base for g in going}:
+    if pending and pending.staged and pending.checksum in {g.base for g in undone}:
         tx.sysroot.keep(lambda deployment: not deployment.staged)
         tx.reread()
         tx.message("The pending deployment with the same content was dropped, too.")

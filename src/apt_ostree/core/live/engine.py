@@ -1,7 +1,7 @@
-"""The live engine: makes a goal current on the running system, or leaves it as it was.
+"""The live engine: makes the running system show a goal, or leaves it as it was.
 
-The way is the same for every change: plan, prepare beside the system, then the steps from the journal to the
-end, or everything back. It gets its goal handed in, and knows nothing of who asks for it.
+Every change is carried out in the same way. It is planned. Its view is prepared without a change of the
+system. Then its steps are taken, from the journal to the end. After a failure all steps are undone.
 """
 
 from __future__ import annotations
@@ -27,9 +27,11 @@ from apt_ostree.system.ostree import layers
 
 
 def plan(tx: Transaction, goal: Goal, options: LiveOptions, *, ask: bool = True) -> Change:
-    """Plan, show the plan, and refuse what must not be done; nothing is touched.
+    """Plan a change to a goal and show the plan; nothing is changed.
 
-    ask: have the user agree to the plan, where there is one to ask.
+    ask: whether to ask the user to confirm the plan.
+
+    Returns the change. Raises Refused if the plan has refusals, and Cancelled if the user declines.
     """
     tx.clock.begin("detection")
     with tx.task("Comparing the trees"):
@@ -41,8 +43,8 @@ def plan(tx: Transaction, goal: Goal, options: LiveOptions, *, ask: bool = True)
         raise Refused(
             "the change cannot be applied live",
             details=change.plan.refusals,
-            hint="see above; --allow-replacement lets running packages be replaced, and --force takes every "
-            "risk that may be taken; a reboot into the deployment needs neither",
+            hint="see above; --allow-replacement lets running packages be replaced, and --force accepts all "
+            "risks that can be accepted; a reboot into the deployment needs neither",
         )
     if ask:
         tx.confirm(shown, commits=(goal.base, goal.commit, *(applied.layer for applied in goal.overlays)))
@@ -60,11 +62,15 @@ def carry_out(
     while_settling: Sequence[Step] = (),
     dry_run: bool = False,
 ) -> dict[str, Any]:
-    """Prepare and apply a plan; on any failure everything is undone and the failure raised.
+    """Prepare and apply a change; after a failure everything is undone and the failure raised.
 
-    transitions: what becomes of overlays with it; while_settling: further steps of the change, which are
-    taken while restarted units settle, and also where the system shows the commit already.
-    Returns `plan`, `commit`, `changed`, `live` and, of a new one, `generation`.
+    transitions: what the change makes of overlays.
+    while_settling: further steps, which are taken while restarted units settle. They are also taken if the
+        system shows the commit already.
+
+    Returns `plan`, `commit`, `changed`, `live` and, for a new generation, `generation`. Raises Refused if the
+    system is shutting down or a scanner does not accept an overlay, ExternalFailure if a step fails, and
+    Incomplete if it cannot be undone completely.
     """
     outcome: dict[str, Any] = {"plan": change.plan.to_json(), "commit": change.goal.base}
     same = change.plan.source == change.plan.target and not change.plan.etc
@@ -76,7 +82,7 @@ def carry_out(
     if dry_run:
         return outcome | {"changed": True, "live": False}
     _refuse_shutdown()
-    statedb.mark()  # what is prepared in vain goes at the next boot
+    statedb.mark()  # after a failure, the next boot removes what was prepared
     tx.clock.begin("preparation")
     with tx.task("Preparing the layer"):
         prepared = _prepare(tx, change)
@@ -91,7 +97,7 @@ def carry_out(
 
 
 def _steps(application: Application, while_settling: Sequence[Step]) -> list[Step]:
-    """Return the steps of a change; the journal's undo takes back all that follow it."""
+    """Return the steps of a change; the undo of the journal step undoes all that follow it."""
     return [
         Step("journal", application.begin, application.undo),
         Step("application begins", lambda: application.tx.clock.begin("application")),
@@ -105,19 +111,23 @@ def _steps(application: Application, while_settling: Sequence[Step]) -> list[Ste
 
 
 def _visible_steps(application: Application) -> list[Step]:
-    """Return the steps that the running system notices."""
+    """Return the steps that are visible on the running system."""
     return [
         Step("stop units", application.stop_units),
         Step("write /etc", application.write_etc),
         Step("switch", application.switch),
         Step("make current", application.make_current),
-        Step("renew systemd", application.renew_systemd),
+        Step("reload systemd", application.reload_systemd),
         Step("act on units", application.act_on_units),
     ]
 
 
 def show_at_boot(tx: Transaction, goal: Goal) -> bool:
-    """Show a goal before services start, and act on none; tell whether there are units in what it changes."""
+    """Show a goal before services start, without an action on units.
+
+    Returns whether it changes unit files. Raises Refused if the goal cannot be shown, and ExternalFailure or
+    Incomplete if a step fails.
+    """
     options = LiveOptions(allow_replacement=True, force=True)
     change = plan_change(tx, goal, options, at_boot=True)
     if change.plan.refusals:
@@ -141,7 +151,7 @@ def _refuse_shutdown() -> None:
 
 
 def _prepare(tx: Transaction, change: Change) -> Prepared:
-    """Build the layer beside the system and list what the new view is made of."""
+    """Write and check out the layers of the new view; return its directories."""
     sysroot, booted, goal = tx.sysroot, tx.live.booted, change.goal
     booted_usr = sysroot.directory(booted) / "usr"
     names = [applied.layer for applied in goal.overlays]
@@ -158,7 +168,7 @@ def _prepare(tx: Transaction, change: Change) -> Prepared:
 
 
 def _scan(tx: Transaction, change: Change, prepared: Prepared) -> None:
-    """Have the administrator's scanner look at overlays that are not shown yet."""
+    """Run the administrator's scanner on overlays that are not shown yet; raise Refused if it fails."""
     scanner, shown = change.settings.overlay_scanner, {applied.layer for applied in tx.live.goal.overlays}
     for applied, directory in zip(change.goal.overlays, prepared.lowers, strict=False):
         if not scanner or applied.layer in shown:

@@ -1,4 +1,4 @@
-"""Plans what a live change does to /etc: a decision for each path that the trees or overlays differ in."""
+"""Plans what a live change does to /etc: a decision for each path that differs between trees or overlays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apt_ostree.model.overlay import Applied, Goal
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system import files
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 
 ETC = Path("/etc")
@@ -28,68 +28,73 @@ def overlay_etc(
     expected: Mapping[str, str],
     without: Mapping[str, FileState],
 ) -> OverlayEtc:
-    """Find out which paths overlays show in the trees before and after a change."""
+    """Return what overlays show below /etc before and after a change.
+
+    expected: digest of the state that a path was edited against, by path.
+    without: the state that a path would have without overlays, by path relative to /etc.
+    """
     before, after = (covered(repo, goal.base, goal.overlays) for goal in (source, target))
     if not (before or after):
         return OverlayEtc()
     paths = [f"etc/{path}" for path in before | after]
-    old, new = (trees.of_base(repo, commit, paths) for commit in (source.commit, target.commit))
+    old, new = (overlay_repo.of_base(repo, commit, paths) for commit in (source.commit, target.commit))
     sides = {
         path: (_of_node(repo, old.get(f"etc/{path}")), _of_node(repo, new.get(f"etc/{path}")))
         for path in before | after
     }
-    seen = {path.removeprefix("etc/"): state for path, state in expected.items()}
-    return OverlayEtc(before, after, sides, seen, without)
+    edited_against = {path.removeprefix("etc/"): state for path, state in expected.items()}
+    return OverlayEtc(before, after, sides, edited_against, without)
 
 
 def covered(repo: Repo, base: str, overlays: Iterable[Applied]) -> frozenset[str]:
-    """Return the paths of /etc, relative to it, that overlays show or hide; of directories, new ones."""
-    found = [trees.read(repo, overlay.layer, "etc").items() for overlay in overlays]
-    directories = {path for nodes in found for path, node in nodes if node.kind == "directory"}
-    known = trees.of_base(repo, base, [f"etc/{path}" for path in directories])
+    """Return the paths that overlays show or hide, relative to /etc; of directories only those they add."""
+    layers = [overlay_repo.read(repo, overlay.layer, "etc").items() for overlay in overlays]
+    directories = {path for nodes in layers for path, node in nodes if node.kind == "directory"}
+    in_base = overlay_repo.of_base(repo, base, [f"etc/{path}" for path in directories])
     return frozenset(
         path
-        for nodes in found
+        for nodes in layers
         for path, node in nodes
-        if node.kind != "directory" or f"etc/{path}" not in known
+        if node.kind != "directory" or f"etc/{path}" not in in_base
     )
 
 
 def without_overlays(
     repo: Repo, base: str, steps: Iterable[tuple[Generation, Sequence[EtcRecord]]], target: str
 ) -> dict[str, FileState]:
-    """Return what paths of /etc that overlays show would hold without them.
+    """Return the state without overlays of each path of /etc that overlays show.
 
-    base: the booted commit; steps: the generations of this boot with their records, the oldest first;
+    base: the booted commit.
+    steps: the generations of this boot with their records, the oldest first.
     target: the base that the system is to show.
     """
     views = ((g.base, covered(repo, g.base, g.overlays), records) for g, records in steps)
     hidden = etc_rules.states_without_overlays(base, views)
-    return {path: _on_base(repo, path, state, then, target) for path, (state, then) in hidden.items()}
+    return {path: _on_base(repo, path, state, old_base, target) for path, (state, old_base) in hidden.items()}
 
 
-def _on_base(repo: Repo, path: str, state: FileState, then: str, target: str) -> FileState:
-    if then == target:
+def _on_base(repo: Repo, path: str, state: FileState, old_base: str, target: str) -> FileState:
+    if old_base == target:
         return state
-    name = f"etc/{path}"
-    old, new = (_of_node(repo, trees.of_base(repo, commit, [name]).get(name)) for commit in (then, target))
+    name, commits = f"etc/{path}", (old_base, target)
+    old, new = (_of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits)
     return etc_rules.on_new_base(old, new, state)
 
 
 def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) -> EtcPlan:
-    """Decide about each path below /usr/etc that differs between the trees."""
-    sides = etc_rules.join_sides(_shipped(repo, changes)) | dict(sorted(overlays.sides.items()))
+    """Return the plan for each path of /etc that differs between the trees or the overlays."""
+    sides = etc_rules.join_sides(_shipped_states(repo, changes)) | dict(sorted(overlays.sides.items()))
     current = {path: files.read_state(ETC / path) for path in {*sides, *map(directory_of, sides)}}
     plan = etc_rules.decide_all(sides, current, overlays)
-    going = {ETC / path for path, state in plan.states.items() if state.type == "absent"}
-    occupied = [p for p in etc_rules.replaced_directories(plan) if files.holds_others(ETC / p, going)]
+    removed = {ETC / path for path, state in plan.states.items() if state.type == "absent"}
+    occupied = [p for p in etc_rules.replaced_directories(plan) if files.holds_others(ETC / p, removed)]
     plan = etc_rules.keep_occupied(plan, occupied)
     held = {path: current[path] for path in overlays.after - overlays.before - plan.states.keys()}
     return replace(plan, steps=etc_rules.in_order(plan), held=held)
 
 
-def _shipped(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
-    """Yield what the trees ship, before and after, of each path of /etc that differs; parents come first."""
+def _shipped_states(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
+    """Yield each path below /usr/etc that differs, with its state in both trees; parents come first."""
     for change in changes:
         path = change.path.removeprefix("etc/")
         if path != change.path and path not in etc_rules.NOT_MERGED:

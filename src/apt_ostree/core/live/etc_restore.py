@@ -1,4 +1,4 @@
-"""Gives /etc back: plans and undoes what a generation changed, and keeps what the administrator did since."""
+"""Restores /etc: undoes what a generation changed, but keeps what the administrator changed since."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from apt_ostree.model.generation import EtcRecord, Generation, Phase
 from apt_ostree.model.plan import EtcStep
 from apt_ostree.system import accounts_lock, files
 
-#: A note of the generations for whose undo it is decided what is left alone.
+#: The key of a note: the generations for whose undo the edited paths are recorded.
 _DECIDED = "etc-left"
 
 
 def leave_edited(tx: Transaction, generations: Sequence[Generation], *, etc: Path = ETC) -> None:
-    """Have an undo of generations leave such paths alone.
+    """Record which paths of /etc an undo of generations must not change, because they were edited since.
 
-    That is decided once, before it writes anything: after an interruption nobody could tell any more.
+    This is done once, before the undo writes anything: after an interruption, an edit could not be detected.
     """
     numbers = [generation.id for generation in generations]
     decided = json.loads(tx.records.note(_DECIDED) or "[]")
     if set(numbers) <= set(decided) or any(g.phase is not Phase.LIVE for g in generations):
         return
     records = [record for number in numbers for record in tx.records.etc_records(number)]
-    edited = etc_undo.edited_since(records, _states(etc, etc_undo.told_repeatedly(records)))
+    edited = etc_undo.edited_since(records, _states(etc, etc_undo.recorded_repeatedly(records)))
     tx.records.leave_etc(numbers, edited, (_DECIDED, json.dumps(numbers)))
     for path in edited:
         _kept(tx, path)
 
 
 def plan_restore(records: Sequence[EtcRecord]) -> tuple[EtcStep, ...]:
-    """Tell what undoing records, the oldest first, makes of /etc."""
+    """Return the plan of undoing records, the oldest first."""
     return etc_undo.plan_restore(records, _states(ETC, {record.path for record in records}))
 
 
@@ -47,9 +47,11 @@ def _states(etc: Path, paths: Iterable[str]) -> dict[str, FileState]:
 def restore(
     tx: Transaction, records: Sequence[EtcRecord], *, etc: Path = ETC, expected: frozenset[str] = frozenset()
 ) -> None:
-    """Give paths of /etc their states from before, but keep what the administrator changed since.
+    """Restore the earlier states of paths of /etc, but keep what the administrator changed since.
 
-    expected: accounts that the generation was to add, in case it was interrupted while it did.
+    expected: accounts that the generation was to add; some may be missing after an interruption.
+
+    Raises OSError if a path cannot be written.
     """
     paths = {record.path for record in records}
     files.discard_leftovers(etc / path for path in paths)

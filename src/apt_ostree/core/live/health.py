@@ -1,4 +1,4 @@
-"""Decides whether the system is well after a change: units settle, files are as packaged, checks pass."""
+"""Verifies the system after a change: units keep running, files are as packaged, health checks pass."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
 
-#: Required checks undo the change when they fail; wanted ones only warn. greenboot's directories, and ours.
+#: If a required check fails, the change is undone; a wanted check only warns. The directories are those of
+#: apt-ostree and of greenboot.
 _REQUIRED = (
     "/usr/lib/apt-ostree/health.d", "/etc/apt-ostree/health.d",
     "/usr/lib/greenboot/check/required.d", "/etc/greenboot/check/required.d",
@@ -28,18 +29,18 @@ _INTERVAL = 0.1  # seconds
 
 
 def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, ...]:
-    """Return the health checks that will be there with the target's /usr and these changes of /etc."""
+    """Return the health checks that run with the target's /usr and these changes of /etc."""
     changed = {Path("/etc", path): state for path, state in etc.items()}
 
     def programs(directory: str) -> dict[str, bool]:
         if directory.startswith("/usr/"):
             tree = diff.directory_of(repo, target, directory.lstrip("/"))
-            files = diff.read_tree(repo, tree[0])[0] if tree else {}
+            files = diff.read_dirtree(repo, tree[0])[0] if tree else {}
             names = {name: _is_program(repo.file_state(checksum)) for name, checksum in files.items()}
         else:
             names = _programs_now(directory)
-        mine = (path for path in changed if str(path.parent) == directory)
-        return names | {path.name: _is_program(changed[path]) for path in mine}
+        in_directory = (path for path in changed if str(path.parent) == directory)
+        return names | {path.name: _is_program(changed[path]) for path in in_directory}
 
     return rules.checks_in_force((*_REQUIRED, *_WANTED), programs)
 
@@ -58,18 +59,20 @@ def _is_executable(path: Path) -> bool:
 
 
 def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings, *, began: float) -> None:
-    """Wait until units have run without trouble for a while; ExternalFailure names the one that does not.
+    """Wait until units have run without a failure for some time.
 
-    before: the units when they had just been acted on, at `began` (s, monotonic); a restart by systemd itself
-    since then is trouble.
+    before: the units just after the action on them; a restart by systemd since then is a failure.
+    began: the time of the action, in seconds of the monotonic clock.
+
+    Raises ExternalFailure for a unit that fails or takes too long.
     """
     failpoint("settle.before")
     waiting = dict.fromkeys(names)
     while waiting:
         passed = time.monotonic() - began
         for name, unit in systemd.units(waiting).items():
-            if why := rules.trouble(unit, before.get(name)):
-                raise _failure(name, why)
+            if reason := rules.problem(unit, before.get(name)):
+                raise _failure(name, reason)
             if unit["ActiveState"] == "active" and passed >= rules.watched_for(unit, settings.settle):
                 del waiting[name]
             elif passed > settings.unit_timeout:
@@ -79,7 +82,7 @@ def settle(names: Collection[str], before: Mapping[str, Unit], settings: Setting
 
 
 def run_checks(tx: Transaction, settings: Settings) -> None:
-    """Run the health checks; ExternalFailure with the output of a required one that fails."""
+    """Run the health checks; raise ExternalFailure, with its output, if a required one fails."""
     for program in rules.checks_in_force(_REQUIRED, _programs_now):
         with tx.task(f"Running {program}"):
             _run(program, settings)
@@ -94,8 +97,8 @@ def run_checks(tx: Transaction, settings: Settings) -> None:
 def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None:
     """Compare the files of added and changed packages with dpkg's database.
 
-    Where the image itself has something else (a postprocess script, files that dpkg was told to leave out),
-    the image is right.
+    A file that differs in the tree itself is accepted: a postprocess script may have changed it, or dpkg was
+    configured to leave it out. Raises ExternalFailure for any other difference.
     """
     present = {(p.name, p.architecture) for p in packages.added}
     present |= {(c.name, c.architecture) for c in packages.changed}
@@ -112,7 +115,7 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
 
 
 def _dpkg_name(name: str, architecture: str) -> str:
-    """Return how dpkg tells a package from the same one of another architecture."""
+    """Return the name of a package for dpkg, qualified with its architecture."""
     return name if architecture == "all" else f"{name}:{architecture}"
 
 
@@ -124,8 +127,8 @@ def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:
         return checksum is None
 
 
-def _failure(name: str, why: str) -> ExternalFailure:
-    return ExternalFailure(f"{name} does not run well: {why}", details=systemd.log_tail(name))
+def _failure(name: str, reason: str) -> ExternalFailure:
+    return ExternalFailure(f"{name} does not run properly: {reason}", details=systemd.log_tail(name))
 
 
 def _run(program: str, settings: Settings) -> None:

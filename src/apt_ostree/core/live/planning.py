@@ -1,4 +1,4 @@
-"""Plans a live change: gathers facts and decides; touches nothing."""
+"""Plans a live change: gathers facts and applies the rules. It changes nothing."""
 
 from __future__ import annotations
 
@@ -31,10 +31,14 @@ from apt_ostree.system.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A plan with the material to carry it out.
+    """A plan with what is needed to carry it out.
 
-    goal: what the target is made of; view_diff: what lies between the booted /usr and the goal's base (its
-    layer); changes: what lies between the present /usr and the target.
+    plan: the plan.
+    goal: what the system is to show.
+    view_diff: the differences between the booted /usr and the goal's base, which become a layer.
+    changes: the differences between the present /usr and the target.
+    etc: the plan for /etc.
+    settings: the administrator's settings.
     """
 
     plan: LivePlan
@@ -47,7 +51,13 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A view that is ready to be shown: lower directories, the topmost first, and an upper if unlocked."""
+    """A view that is ready to be mounted.
+
+    layers: the checksums of its layers, the topmost first.
+    uppers: earlier upper directories, which become lower directories.
+    lowers: all lower directories, the topmost first.
+    writable: the directory with the upper and the work directory, if /usr is unlocked.
+    """
 
     layers: tuple[str, ...]
     uppers: tuple[str, ...]
@@ -62,7 +72,10 @@ def plan_change(
     *,
     at_boot: bool = False,
 ) -> Change:
-    """Plan to make `goal` current; at_boot: units are left alone, which do not run yet."""
+    """Return the change that makes the system show `goal`.
+
+    at_boot: whether the system is starting; then units are not planned, because none runs yet.
+    """
     live, repo, running, target = tx.live, tx.sysroot.repo, os.uname().release, goal.commit
     settings = tx.safe_settings if at_boot else tx.settings
     now = diff.diff_commits(repo, live.commit, target)
@@ -97,9 +110,9 @@ def plan_change(
 
 
 def _view_diff(repo: Repo, live: LiveState, goal: Goal, now: DirDiff | None, running: str) -> DirDiff | None:
-    """Return what lies between the booted /usr and the goal's base, with the running kernel's modules kept.
+    """Return the differences between the booted /usr and the goal's base; the running kernel's modules stay.
 
-    now: what lies between the present /usr and the target, which is the same where nothing is live yet.
+    now: the differences between the present /usr and the target, which are the same if nothing is live yet.
     """
     same = live.commit == live.booted.checksum and goal.base == goal.commit
     view_diff = now if same else diff.diff_commits(repo, live.booted.checksum, goal.base)
@@ -120,7 +133,7 @@ def _with_packages(repo: Repo, etc: EtcPlan, packages: PackageDiff, commits: tup
 
 
 def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:
-    """Find out what overlays mean for /etc in this change."""
+    """Return what overlays show below /etc before and after this change."""
     now = tx.live.goal
     if not (now.overlays or goal.overlays):
         return OverlayEtc()
@@ -129,7 +142,7 @@ def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:
 
 
 def without_overlays(tx: Transaction, base: str) -> dict[str, FileState]:
-    """Return what paths of /etc that overlays show now would hold without them on `base`."""
+    """Return the state, without overlays and on `base`, of each path of /etc that overlays show now."""
     steps = [(g, tx.records.etc_records(g.id)) for g in tx.live.generations]
     return etc_planning.without_overlays(tx.sysroot.repo, tx.live.booted.checksum, steps, base)
 
@@ -137,7 +150,7 @@ def without_overlays(tx: Transaction, base: str) -> dict[str, FileState]:
 def plan_units_back(
     tx: Transaction, target: str, policy: RestartPolicy
 ) -> tuple[tuple[PathChange, ...], tuple[UnitStep, ...]]:
-    """Return what going back to `target` changes, and what that means for units."""
+    """Return the differences of /usr when the system goes back to `target`, and the steps of units."""
     repo, source = tx.sysroot.repo, tx.live.commit
     changes = tuple(flatten(diff.diff_commits(repo, source, target)))
     packages = diff_packages(packages_of(repo, source), packages_of(repo, target))
@@ -148,17 +161,19 @@ def plan_units_back(
 
 
 def _views(repo: Repo, live: LiveState, target: str, changes: Iterable[PathChange]) -> tuple[View, ...]:
-    """Return what of each view of this boot, the oldest first, `target` lacks or has in another version.
+    """Return for each view of this boot, the oldest first, the files that differ in `target`.
 
-    changes: what lies between the present view and the target.
+    changes: the differences between the present view and the target.
     """
-    shown = [(0.0, live.booted.checksum), *((g.created, g.target) for g in live.generations)]
-    lacking: dict[str, dict[str, str]] = {}
-    for _since, commit in shown:
-        if commit not in lacking:
-            here = changes if commit == live.commit else flatten(diff.diff_commits(repo, commit, target))
-            lacking[commit] = outdated(here)
-    return tuple(View(since, lacking[commit]) for since, commit in shown)
+    commits = [(0.0, live.booted.checksum), *((g.created, g.target) for g in live.generations)]
+    differing: dict[str, dict[str, str]] = {}
+    for _since, commit in commits:
+        if commit not in differing:
+            differences = (
+                changes if commit == live.commit else flatten(diff.diff_commits(repo, commit, target))
+            )
+            differing[commit] = outdated(differences)
+    return tuple(View(since, differing[commit]) for since, commit in commits)
 
 
 def _environment_refusals(live: LiveState, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
@@ -177,5 +192,5 @@ def _space_refusals(tx: Transaction, changes: tuple[PathChange, ...]) -> tuple[s
 
 
 def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:
-    """Refuse to get in the way of units that are just starting or stopping."""
+    """Return a refusal for each unit that is to be acted on while it is starting or stopping."""
     return busy_refusals(systemd.units(step.unit for step in units if step.acts))

@@ -1,4 +1,4 @@
-"""Steps back on the running system: to the booted tree, or to what an earlier generation showed."""
+"""Goes back on the running system: to the booted tree, or to what an earlier generation showed."""
 
 from __future__ import annotations
 
@@ -26,16 +26,23 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 
 
 def step_back_to_booted(tx: Transaction, policy: RestartPolicy, *, dry_run: bool) -> Result:
-    """Go back to the booted tree; no mount or ref stays behind."""
+    """Go back to the booted tree; no mount and no ref is left.
+
+    Returns `commit` and `plan`. Raises Refused if edits would be lost, and Incomplete if it fails.
+    """
     if not tx.live.generations:
         tx.message("The running system shows the booted commit already.")
         return Result(changed=False, live=False, details={"commit": tx.live.booted.checksum})
-    # Overlays stay what they are by now, since none of them shows anything.
+    # The changes of overlays are kept: no overlay is enabled.
     return _step_back(tx, None, tx.title, policy, dry_run=dry_run, keep_overlays=True)
 
 
 def step_back(tx: Transaction, number: int | None, policy: RestartPolicy, *, dry_run: bool) -> Result:
-    """Go back to what a live generation showed; without a number, to the one before the present."""
+    """Go back to what a live generation showed; without a number, to the previous one.
+
+    Returns `generation`, `commit` and, after a change, `plan`. Raises UsageError for a generation that is not
+    live, Refused if edits would be lost, and Incomplete if it fails.
+    """
     live = tx.live
     target = target_generation(live.first, live.numbers, number)
     if target == (live.current.id if live.current else 0):
@@ -54,60 +61,60 @@ def _step_back(
     dry_run: bool,
     keep_overlays: bool = False,
 ) -> Result:
-    """Undo the generations after `target` (None: all), with a plan before and a record after."""
-    going = [g for g in tx.live.generations if target is None or g.id > target]
+    """Show the plan of undoing the generations after `target` (None: all), undo them and record it."""
+    undone = [g for g in tx.live.generations if target is None or g.id > target]
     usrview.refuse_foreign_mount()
-    _refuse_lost_edits(tx, going)
-    plan = _plan_back(tx, going, policy)
+    _refuse_lost_edits(tx, undone)
+    plan = _plan_back(tx, undone, policy)
     tx.report(PlanShown("live", plan.to_json()))
     details: dict[str, Any] = {"commit": plan.target, "plan": plan.to_json()}
     if target is not None:
         details["generation"] = target
     if not dry_run:
-        _carry_out(tx, going, plan, title, keep_overlays=keep_overlays)
+        _carry_out(tx, undone, plan, title, keep_overlays=keep_overlays)
         shown = "the booted commit" if target is None else f"generation {target}"
         tx.message(f"The running system shows {shown} again.")
     return Result(changed=True, live=target is not None, details=details)
 
 
 def _carry_out(
-    tx: Transaction, going: Sequence[Generation], plan: LivePlan, title: str, *, keep_overlays: bool
+    tx: Transaction, undone: Sequence[Generation], plan: LivePlan, title: str, *, keep_overlays: bool
 ) -> None:
     """Undo generations as planned, and record that as an operation."""
     intent = Intent(title, tx.caller.user, plan.source, plan.target, plan.to_json())
     number = tx.records.log(intent)
-    # The undo acts on what the records say, also after a crash in the middle of it.
-    recorded = undo.unit_work(tx, going).all
+    # The undo reads its units from the records, also if it is continued after a crash.
+    recorded = undo.unit_work(tx, undone).all
     further = [step for step in plan.units if step.acts and step.unit not in recorded]
-    tx.records.add_units(going[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
-    tx.records.settle_overlays([g.id for g in going] if keep_overlays else [])
+    tx.records.add_units(undone[-1].id, [UnitRecord(s.unit, s.action, begun=True) for s in further])
+    tx.records.settle_overlays([g.id for g in undone] if keep_overlays else [])
     try:
-        undo.finish_undo(tx, going, Ending(Outcome.ROLLED_BACK, f"by operation {number}"))
+        undo.finish_undo(tx, undone, Ending(Outcome.ROLLED_BACK, f"by operation {number}"))
     except AptOstreeError as error:
         tx.records.end(number, Outcome.FAILED, error.message)
         raise
     tx.records.end(number, Outcome.DONE)
 
 
-def _plan_back(tx: Transaction, going: Sequence[Generation], policy: RestartPolicy) -> LivePlan:
-    """Plan to undo generations: what was acted on is acted on again, the rest that is affected is named."""
-    repo, source, target = tx.sysroot.repo, tx.live.commit, going[0].source
+def _plan_back(tx: Transaction, undone: Sequence[Generation], policy: RestartPolicy) -> LivePlan:
+    """Plan to undo generations: units that were acted on are acted on again, others are listed."""
+    repo, source, target = tx.sysroot.repo, tx.live.commit, undone[0].source
     changes, units = plan_units_back(tx, target, policy)
     return LivePlan(
         source=source,
         target=target,
         packages=diff_packages(packages_of(repo, source), packages_of(repo, target)),
         files=count_files(changes),
-        etc=etc_restore.plan_restore([r for g in going for r in tx.records.etc_records(g.id)]),
-        units=steps_back(undo.unit_work(tx, going), units),
+        etc=etc_restore.plan_restore([r for g in undone for r in tx.records.etc_records(g.id)]),
+        units=steps_back(undo.unit_work(tx, undone), units),
         restart_services=policy,
     )
 
 
-def _refuse_lost_edits(tx: Transaction, going: Sequence[Generation]) -> None:
-    """Refuse a step back that would drop what was edited in an unlocked /usr while it showed the change."""
-    # What was there when /usr was locked again has been saved or thrown away already.
-    since = itertools.takewhile(lambda generation: generation.uppers, reversed(going))
+def _refuse_lost_edits(tx: Transaction, undone: Sequence[Generation]) -> None:
+    """Refuse to undo generations if that would lose edits that were made in the unlocked /usr since then."""
+    # Earlier edits were saved or discarded when /usr was locked.
+    since = itertools.takewhile(lambda generation: generation.uppers, reversed(undone))
     views = (generations.lowers(tx.sysroot, tx.live.booted, generation) for generation in since)
     edited = [str(path) for view in views for path in _edits(tx.sysroot, view)]
     if edited:
@@ -119,7 +126,7 @@ def _refuse_lost_edits(tx: Transaction, going: Sequence[Generation]) -> None:
 
 
 def _edits(sysroot: Sysroot, directories: Sequence[Path]) -> Iterator[Path]:
-    """Yield what was written into a generation's own upper directory; Python's caches are nobody's edits."""
+    """Yield the paths that were written to a generation's own upper directory, without Python's caches."""
     for index, upper in enumerate(directories):
         if not upper.is_relative_to(generations.uppers_dir(sysroot)):
             continue

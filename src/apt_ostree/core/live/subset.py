@@ -1,7 +1,7 @@
-"""A part of the pending deployment, or of what the archives offer, as a commit to apply live.
+"""Builds a commit with a part of the pending deployment, or of the archives, to apply it live.
 
-The commit is made from the tree that the running system shows, by the ordinary layering. No deployment is
-made of it: what the next boot starts stays what it was.
+The commit is layered on the tree that the running system shows. It is not deployed, so that the next boot
+stays as it is.
 """
 
 from __future__ import annotations
@@ -26,12 +26,17 @@ from apt_ostree.model.selection import Selection
 from apt_ostree.system.ostree import diff
 
 if TYPE_CHECKING:
-    from apt_ostree.system.apt.resolver import Wanted
+    from apt_ostree.system.apt.resolver import PackageGoal
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree that packages are taken from; name: what it is called in messages."""
+    """A tree from which packages are taken.
+
+    commit: the commit of the tree.
+    name: the name of the tree in messages.
+    local: packages of the tree that were given as files.
+    """
 
     commit: str
     name: str
@@ -40,7 +45,13 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """What the choice of packages is made from: what is asked for, and the trees by their commits."""
+    """What packages are chosen from.
+
+    tx: the transaction.
+    selection: the selection of the request.
+    shown: the commit that the running system shows, without overlays.
+    booted: the booted commit.
+    """
 
     tx: Transaction
     selection: Selection
@@ -48,11 +59,11 @@ class _Choice:
     booted: str
 
     def packages(self, commit: str) -> frozenset[Package]:
-        """Return a commit's packages."""
+        """Return the packages of a commit."""
         return packages_of(self.tx.sysroot.repo, commit)
 
     def members(self, commit: str) -> Members:
-        """Return a commit's packages with their relations."""
+        """Return the packages of a commit with their relations."""
         from apt_ostree.system.apt import status
 
         repo = self.tx.sysroot.repo
@@ -69,23 +80,26 @@ def built(
     allow_removal: bool = False,
     keep: bool = True,
 ) -> Iterator[str]:
-    """Give a commit of what is shown with the selected packages changed; it is the shown one if none differ.
+    """Yield a commit of the shown tree with the selected packages changed; the shown one if none differs.
 
-    source: without one, it is the pending deployment, or else the archives.
-    keep: what happens inside is to put a ref on the commit; unless it does, the commit is removed again.
+    source: the tree from which the packages are taken; None: the pending deployment, or else the archives.
+    allow_removal: whether packages may be removed.
+    keep: whether the caller sets a ref to the commit. Otherwise, and after a failure, it is removed.
+
+    Raises UsageError for a wrong selection, and Refused if the packages cannot be changed.
     """
     rules.check(selection)
     choice = _Choice(tx, selection, tx.live.base, tx.live.booted.checksum)
     source = source or _pending(tx)
-    commit, done = choice.shown, False
+    commit, is_kept = choice.shown, False
     try:
         commit = _build_from_tree(choice, source) if source else _build_from_archives(choice)
         if not allow_removal:
             _refuse_removals(choice, commit)
         yield commit
-        done = keep
+        is_kept = keep
     finally:
-        if commit != choice.shown and not done:
+        if commit != choice.shown and not is_kept:
             layering.discard(tx)
 
 
@@ -95,45 +109,45 @@ def _pending(tx: Transaction) -> Source | None:
 
 
 def _build_from_tree(choice: _Choice, source: Source) -> str:
-    """Build a commit with packages of a tree; return the shown one when none of them differs."""
+    """Build a commit with packages of a tree; return the shown one if none of them differs."""
     names = _names_from_tree(choice, source)
     if not names:
         return _unchanged(choice)
     changed = choice.packages(source.commit) - choice.packages(choice.shown)
     local = tuple(p for p in source.local if Package(p.name, p.version, p.architecture) in changed)
-    # Lists of any age will do: the tree was made with them, and newer ones may lack its versions.
+    # Package lists of any age are used: newer ones may lack the versions of the tree.
     with layering.opened(choice.tx, choice.shown, Sources(local, lists_age=math.inf)) as session:
         if choice.selection.security:
             names &= _security_names(choice, session, source)
         names = _without_kernels(choice, names)
-        wanted = _wanted(choice, session, choice.members(source.commit), names)
-        return _install(choice, session, wanted, source)
+        requests = _requests_of(choice, session, choice.members(source.commit), names)
+        return _install(choice, session, requests, source)
 
 
 def _build_from_archives(choice: _Choice) -> str:
-    """Build a commit with the archives' newest versions; return the shown one when none of them differs."""
+    """Build a commit with the archives' newest versions; return the shown one if none of them differs."""
     with layering.opened(choice.tx, choice.shown, Sources(lists_age=0)) as session:
         names, target = _names_from_archives(choice, session)
-        wanted = _wanted(choice, session, target, names)
-        return _install(choice, session, wanted, None)
+        requests = _requests_of(choice, session, target, names)
+        return _install(choice, session, requests, None)
 
 
-def _install(choice: _Choice, session: Session, wanted: Wanted, source: Source | None) -> str:
-    """Install what is wanted; the plan of the live change asks the user."""
+def _install(choice: _Choice, session: Session, requests: PackageGoal, source: Source | None) -> str:
+    """Install packages; the user is asked later, with the plan of the live change."""
     metadata = {rules.META_SELECTION: str(choice.selection)}
     if source:
         metadata[rules.META_SELECTED_FROM] = source.commit
     base = choice.tx.sysroot.repo.base_of(choice.shown)
     label = Label(base, f"live {choice.selection}", metadata)
-    return layering.install(session, wanted, label, ask=False).commit or _unchanged(choice)
+    return layering.install(session, requests, label, ask=False).commit or _unchanged(choice)
 
 
 def _unchanged(choice: _Choice) -> str:
-    choice.tx.message("Nothing of what was selected differs from what the system runs.")
+    choice.tx.message("The selected packages do not differ from those of the running system.")
     return choice.shown
 
 
-# --- which packages
+# --- choice of packages
 
 
 def _names_from_tree(choice: _Choice, source: Source) -> frozenset[str]:
@@ -150,13 +164,13 @@ def _names_from_tree(choice: _Choice, source: Source) -> frozenset[str]:
         selection,
         diff_packages(shown, target),
         source=source.name,
-        known=frozenset(package.name for package in shown | target | booted),
+        all_names=frozenset(package.name for package in shown | target | booted),
         settled=diff_packages(booted, target).names,
     )
 
 
 def _security_names(choice: _Choice, session: Session, source: Source) -> frozenset[str]:
-    """Return the names of the packages of which the source has a security update."""
+    """Return the names of the packages with a security update in the source."""
     from apt_ostree.system.apt import choice as archives
 
     limits = {(p.name, p.architecture): p.version for p in choice.packages(source.commit)}
@@ -165,9 +179,9 @@ def _security_names(choice: _Choice, session: Session, source: Source) -> frozen
 
 
 def _names_from_archives(choice: _Choice, session: Session) -> tuple[frozenset[str], Members]:
-    """Return the names of the selected packages, and the tree's packages with them and what they pull in."""
+    """Return the names of the selected packages, and the packages of the tree after their installation."""
     from apt_ostree.system.apt import choice as archives
-    from apt_ostree.system.apt.resolver import Wanted
+    from apt_ostree.system.apt.resolver import PackageGoal
 
     selection, shown, resolver = choice.selection, choice.packages(choice.shown), session.resolver
     installed = frozenset(package.name for package in shown)
@@ -178,14 +192,14 @@ def _names_from_archives(choice: _Choice, session: Session) -> tuple[frozenset[s
         names = _without_kernels(choice, offered.difference(selection.excluded))
         requests = tuple(f"{n}:{arch}={v}" for (n, arch), v in sorted(updates.items()) if n in names)
     everything = not (selection.packages or selection.security)
-    plan = resolver.resolve(Wanted(requests, upgrade=everything))
+    plan = resolver.resolve(PackageGoal(requests, upgrade=everything))
     target = archives.after(resolver, plan, choice.members(choice.shown))
     resolver.reset()
     chosen = rules.choose(
         selection,
         diff_packages(shown, (member.package for member in target.values())),
         source="the archives' newest versions",
-        known=installed | {name for name, _architecture in target},
+        all_names=installed | {name for name, _architecture in target},
         settled=installed if selection.security else selection.names,
     )
     if selection.security:
@@ -194,17 +208,17 @@ def _names_from_archives(choice: _Choice, session: Session) -> tuple[frozenset[s
 
 
 def _without_kernels(choice: _Choice, names: frozenset[str]) -> frozenset[str]:
-    """Leave kernels out that nobody asked for by name: they would wait for the reboot even when applied."""
+    """Return the names without kernels that were not selected by name: they take effect at a reboot only."""
     kernels = frozenset(filter(rules.is_kernel, names)) - choice.selection.names
     if kernels:
-        choice.tx.message(f"left for the reboot: {rules.enumerate_names(kernels)}")
+        choice.tx.message(f"not applied before the reboot: {rules.enumerate_names(kernels)}")
     return names - kernels
 
 
-def _wanted(choice: _Choice, session: Session, target: Members, chosen: frozenset[str]) -> Wanted:
-    """Return the requests for the chosen packages, in the target's versions, and for what must come along."""
+def _requests_of(choice: _Choice, session: Session, target: Members, chosen: frozenset[str]) -> PackageGoal:
+    """Return the requests for the chosen packages in the target's versions, and for their dependencies."""
     from apt_ostree.system.apt import choice as archives
-    from apt_ostree.system.apt.resolver import Wanted
+    from apt_ostree.system.apt.resolver import PackageGoal
 
     excluded = frozenset(choice.selection.excluded)
     shown = choice.members(choice.shown)
@@ -213,13 +227,13 @@ def _wanted(choice: _Choice, session: Session, target: Members, chosen: frozense
         raise Refused(
             "the selected packages cannot be changed without others",
             details=closure.blocked,
-            hint="select fewer packages, or do not except those; nothing was changed",
+            hint="select fewer packages, or exclude fewer with --except; nothing was changed",
         )
     pulled = tuple(entry.package for entry in closure.pulled)
     _refuse_absent(archives.absent(session.resolver, (*closure.chosen, *pulled)))
     for entry in closure.pulled:
-        choice.tx.message(f"{entry.package.label} comes along: {entry.reason}")
-    return Wanted(_requests(closure.chosen), along=_requests(pulled))
+        choice.tx.message(f"{entry.package.label} is also changed: {entry.reason}")
+    return PackageGoal(_requests(closure.chosen), along=_requests(pulled))
 
 
 def _requests(packages: Iterable[Package]) -> tuple[str, ...]:
@@ -231,7 +245,7 @@ def _refuse_absent(packages: list[Package]) -> None:
         raise Refused(
             "the archives no longer offer what is selected",
             details=[package.label for package in packages],
-            hint="the whole can still be had: a pending deployment with 'apt-ostree apply-live "
+            hint="the complete tree can still be applied: a pending deployment with 'apt-ostree apply-live "
             "--allow-replacement', an earlier generation with 'apt-ostree rollback --live'",
         )
 

@@ -1,6 +1,6 @@
-"""Undoes generations: the one way back, whoever asks for it.
+"""Undoes generations, for all verbs and for recovery.
 
-Every step may be repeated, so an undo that is itself interrupted is simply run again.
+Every step can be repeated, so an interrupted undo is run again from the start.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from apt_ostree.core.state.generations import (
     Ending,
     described_accounts,
     discard_scratch,
-    forget,
     lowers,
+    mark_unlocked,
+    remove_generation,
     scratch,
-    settle_unlocked,
 )
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
@@ -33,7 +33,10 @@ _SHUTDOWN_UNITS = ("apt-ostree-live.service", "apt-ostree-finalized.service")
 
 
 def undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> None:
-    """Undo generations, the newest ones: units, then the view, then /etc, then the units of before."""
+    """Undo the newest generations: stop units, restore the view and /etc, then run the earlier units again.
+
+    Raises Refused if something else is mounted over /usr, and Incomplete if units do not run afterwards.
+    """
     if not {generation.id for generation in generations}.isdisjoint(usrview.stacked()):
         usrview.refuse_foreign_mount()
     etc_restore.leave_edited(tx, generations)
@@ -42,61 +45,67 @@ def undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> 
         tx.records.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
     work = unit_work(tx, generations) if ending.with_units else UnitWork()
-    _free_units(tx, work)
+    _stop_units(tx, work)
     failpoint("undo.stopped")
     with tx.task("Switching /usr back"):
         _show_before(tx, generations)
-        settle_unlocked(tx.sysroot)
+        mark_unlocked(tx.sysroot)
     failpoint("undo.switched")
     for generation in reversed(generations):
         expected = described_accounts(tx.sysroot, generation)
         etc_restore.restore(tx, tx.records.etc_records(generation.id), expected=expected)
     failpoint("undo.etc")
-    troubled = _return_units(tx, work)
+    failed = _restart_units(tx, work)
     failpoint("undo.restarted")
     discard_scratch(tx.sysroot)
     for generation in reversed(generations):
-        forget(tx.sysroot, tx.records, generation.id, ending)
-    if troubled:
+        remove_generation(tx.sysroot, tx.records, generation.id, ending)
+    if failed:
         raise Incomplete(
-            f"the old versions of {len(troubled)} units do not run: {', '.join(troubled)}",
-            details=systemd.log_tail(troubled[0]),
-            hint=f"see 'systemctl status {troubled[0]}'; /usr and /etc are as they were before",
+            f"the old versions of {len(failed)} units do not run: {', '.join(failed)}",
+            details=systemd.log_tail(failed[0]),
+            hint=f"see 'systemctl status {failed[0]}'; /usr and /etc are as they were before",
         )
 
 
 def recover_interrupted(tx: Transaction, *, dry_run: bool = False) -> bool:
-    """Undo what an earlier call of this boot left unfinished; tell whether there was anything."""
+    """Undo live changes of this boot that were interrupted; return whether there were any.
+
+    Raises Refused for a dry run if there are any, and Incomplete if they cannot be undone completely.
+    """
     unfinished = [generation for generation in tx.live.generations if generation.phase is not Phase.LIVE]
     if unfinished and dry_run:
         raise Refused("an earlier live change was interrupted", hint="run 'apt-ostree recover' first")
     if unfinished:
         tx.message(f"Undoing {len(unfinished)} live changes that were interrupted.")
         finished = {entry.number for entry in tx.records.history() if entry.outcome is Outcome.LIVE}
-        going_back = any(generation.id in finished for generation in unfinished)
-        outcome = Outcome.ROLLED_BACK if going_back else Outcome.INTERRUPTED
+        was_rollback = any(generation.id in finished for generation in unfinished)
+        outcome = Outcome.ROLLED_BACK if was_rollback else Outcome.INTERRUPTED
         note = "the command did not end; this was undone later"
         finish_undo(tx, unfinished, Ending(outcome, note))
-        tx.records.end_others(Outcome.DONE if going_back else Outcome.INTERRUPTED, note)
+        tx.records.end_others(Outcome.DONE if was_rollback else Outcome.INTERRUPTED, note)
     return bool(unfinished)
 
 
 def finish_undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> None:
-    """Undo generations, and try again when that fails: half a step back is nobody's wish."""
-    with systemd_login.inhibited("going back to the system of before"):
+    """Undo generations, and try once more after a failure; an incomplete undo must be avoided.
+
+    Raises Refused if something else is mounted over /usr, and Incomplete if it fails again.
+    """
+    with systemd_login.inhibited("undoing a change of the running system"):
         try:
             undo(tx, generations, ending)
         except (Refused, Incomplete):
             raise
         except Exception as failure:
-            tx.warning(f"Going on after: {failure}")
+            tx.warning(f"The undo failed and is tried again: {failure}")
             try:
                 undo(tx, generations, ending)
             except Incomplete:
                 raise
-            except Exception as trouble:
+            except Exception as second_failure:
                 raise Incomplete(
-                    f"the live changes could not be undone completely: {trouble}",
+                    f"the live changes could not be undone completely: {second_failure}",
                     hint="run 'apt-ostree recover', or reboot: the booted deployment was not changed",
                 ) from failure
         finally:
@@ -104,7 +113,7 @@ def finish_undo(tx: Transaction, generations: Sequence[Generation], ending: Endi
 
 
 def _try(tx: Transaction, title: str, action: Callable[[], None]) -> None:
-    """Do what must not hold up an undo."""
+    """Run an action; a failure only warns, because it must not stop an undo."""
     with tx.task(title):
         try:
             action()
@@ -113,32 +122,32 @@ def _try(tx: Transaction, title: str, action: Callable[[], None]) -> None:
 
 
 def unit_work(tx: Transaction, generations: Sequence[Generation]) -> UnitWork:
-    """Return what the records of `generations` ask for; the first thing done to a unit says what it was."""
+    """Return how to restore units, from the records; the first action on a unit shows its old state."""
     acted = unitundo.acted_on((g, tx.records.unit_records(g.id)) for g in generations)
     try:
-        now, then = generations[-1].target, generations[0].source
-        changes = flatten(diff.diff_commits(tx.sysroot.repo, now, then))
-        going = unit_files.without_definition(tx.sysroot.repo, changes)
-    except ExternalFailure:  # the commit is gone, so it was not shown yet when the change was interrupted
-        going = frozenset()
-    return unitundo.unit_work(acted, systemd.units(acted.first), going)
+        shown, earlier = generations[-1].target, generations[0].source
+        changes = flatten(diff.diff_commits(tx.sysroot.repo, shown, earlier))
+        removed = unit_files.without_definition(tx.sysroot.repo, changes)
+    except ExternalFailure:  # the commit was pruned, so it was not shown before the interruption
+        removed = frozenset()
+    return unitundo.unit_work(acted, systemd.units(acted.first), removed)
 
 
-def _free_units(tx: Transaction, work: UnitWork) -> None:
-    """Stop what the change started, and end what hangs."""
+def _stop_units(tx: Transaction, work: UnitWork) -> None:
+    """Cancel pending jobs, and stop the units that the change started."""
     if work.touched:
         systemd.cancel_jobs(work.touched, patience=tx.safe_settings.unit_timeout)
     if work.stop:
         _try(tx, f"Stopping {', '.join(work.stop)}", lambda: systemd.stop(work.stop))
 
 
-def _return_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
-    """Have the units of before run their old code again; return those that do not."""
+def _restart_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
+    """Start, restart and reload units with their old code; return those that do not run."""
     if any(not name.startswith("user@") for name in work.reexec):
-        _try(tx, "Executing systemd anew", systemd.daemon_reexec)
+        _try(tx, "Re-executing systemd", systemd.daemon_reexec)
     else:
         systemd.daemon_reload()
-    # What an overlay had shown since the boot began is not there in the booted tree.
+    # A unit that an overlay has shown since the boot began does not exist in the booted tree.
     states = systemd.units(work.start)
     work = replace(work, start=tuple(n for n in work.start if states[n]["LoadState"] != "not-found"))
     for manager in systemd.user_managers() if work.reexec else ():
@@ -151,7 +160,7 @@ def _return_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
     if work.reload:
         _try(tx, f"Reloading {', '.join(work.reload)}", lambda: systemd.reload(work.reload))
     if work.start:
-        # One that was stopped before the switch and started after it runs already, but not its old code.
+        # A unit that was stopped before the switch and started after it is active, but with its new code.
         _try(tx, f"Starting {', '.join(work.start)}", lambda: systemd.restart(work.start))
     running = systemd.active(work.touched)
     return tuple(name for name in work.touched if name not in running)
@@ -159,13 +168,13 @@ def _return_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
 
 def _show_before(tx: Transaction, generations: Sequence[Generation]) -> None:
     """Make /usr show what it showed before the first of `generations`."""
-    gone = {g.id for g in generations}
-    if gone.isdisjoint(usrview.stacked()):
+    undone = {g.id for g in generations}
+    if undone.isdisjoint(usrview.stacked()):
         return
     usrview.refuse_foreign_mount()
-    if usrview.generation() not in gone:  # killed with the new view beneath the old one: bring it up
+    if usrview.generation() not in undone:  # killed when the new view was below the old one
         usrview.finish_switch()
-    earlier = [g for g in tx.live.generations if g.id not in gone and g.phase is Phase.LIVE]
+    earlier = [g for g in tx.live.generations if g.id not in undone and g.phase is Phase.LIVE]
     if earlier and earlier[-1].id not in usrview.stacked():
         previous = earlier[-1]
         with scratch(tx.sysroot) as directory:
@@ -175,5 +184,5 @@ def _show_before(tx: Transaction, generations: Sequence[Generation]) -> None:
 
 
 def hold_until_shutdown() -> None:
-    """Have systemd call us at shutdown, before ostree merges /etc into the next deployment."""
+    """Start the units that restore /etc at shutdown, before ostree merges it into the next deployment."""
     systemd.start(_SHUTDOWN_UNITS, block=False)

@@ -1,4 +1,4 @@
-"""Unit files before and after a change: which definition of a unit will be in force. Touches nothing."""
+"""Unit files before and after a change: which definition of a unit will be in force. It changes nothing."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def states(
 
     etc: the paths of /etc that are written; None: all that differ.
     """
-    found = {}
+    new_states = {}
     for change in changes:
         below_etc = change.path.removeprefix("etc/")
         if change.is_dir or not change.path.startswith(("lib/systemd/system/", "etc/systemd/system/")):
             continue
         state = repo.file_state(change.new) if change.new else ABSENT
         if below_etc == change.path:
-            found[f"/usr/{change.path}"] = state
+            new_states[f"/usr/{change.path}"] = state
         elif etc is None or below_etc in etc:
-            found[f"/{change.path}"] = state
-    return found
+            new_states[f"/{change.path}"] = state
+    return new_states
 
 
 def without_definition(repo: Repo, changes: Iterable[PathChange]) -> frozenset[str]:
-    """Return the units that run and have no unit file any more after these changes."""
+    """Return the active units that have no unit file after these changes."""
     new = states(repo, changes)
     if not new:
         return frozenset()
@@ -48,24 +48,27 @@ def without_definition(repo: Repo, changes: Iterable[PathChange]) -> frozenset[s
 def definitions(
     unit: Unit, new_states: Mapping[str, FileState]
 ) -> tuple[UnitFile | None, UnitFile | None, bool]:
-    """Return a unit's definition before and after, and whether it goes; None where nothing of it differs."""
+    """Return the definition of a unit before and after, and whether it is removed.
+
+    Both definitions are None if none of its files differs.
+    """
     names = unitfile.drop_in_directories(unit.name)
-    mine = {
+    own_states = {
         path: state for path, state in new_states.items()
         if Path(path).name in (unit.name, template(unit.name)) or Path(path).parent.name in names
     }  # fmt: skip
-    if not mine or not unit.fragment.startswith(systemd.TREE_DIRECTORIES):
+    if not own_states or not unit.fragment.startswith(systemd.TREE_DIRECTORIES):
         return None, None, False
-    fragment = _new_fragment(unit.name, mine)
+    fragment = _new_fragment(unit.name, own_states)
     old = unitfile.parse(_text(path, {}) for path in (unit.fragment, *unit.drop_ins))
     if fragment is None:
         return old, None, True
-    drop_ins = unitfile.new_drop_ins(unit.drop_ins, mine)
-    return old, unitfile.parse(_text(path, mine) for path in (fragment, *drop_ins)), False
+    drop_ins = unitfile.new_drop_ins(unit.drop_ins, own_states)
+    return old, unitfile.parse(_text(path, own_states) for path in (fragment, *drop_ins)), False
 
 
 def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
-    """Return the path of the unit file that will be in force, or None when there is none or it is masked."""
+    """Return the path of the unit file that will be in force, or None if there is none or it is masked."""
     for candidate in dict.fromkeys((name, template(name))):
         for directory in unitfile.DIRECTORIES:
             path = f"{directory}/{candidate}"
@@ -97,5 +100,5 @@ def on_disk(unit: Unit) -> UnitFile:
 
 
 def is_masked(unit: str) -> bool:
-    """Tell whether the administrator masked a unit."""
+    """Return whether the administrator has masked a unit."""
     return _is_null(f"{unitfile.DIRECTORIES[0]}/{unit}")

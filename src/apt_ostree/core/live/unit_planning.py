@@ -1,4 +1,4 @@
-"""Plans what a live change means for the units that run: gathers facts, asks the rules; touches nothing."""
+"""Plans the actions of a live change on units: gathers facts and applies the rules. It changes nothing."""
 
 from __future__ import annotations
 
@@ -28,16 +28,27 @@ from apt_ostree.system.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True)
 class _Ownership:
-    """What changed packages own of what matters here, and what their scripts do with units."""
+    """What changed packages own, and what their scripts do with units.
 
-    units: Mapping[str, str] = field(default_factory=dict)  # path of a unit file -> package
-    configuration: Mapping[str, str] = field(default_factory=dict)  # path of /etc -> package
-    restarts: Mapping[str, bool] = field(default_factory=dict)  # unit -> restarted on upgrade
+    units: the package of a unit file, by path.
+    configuration: the package of a path of /etc.
+    restarts: whether a unit is restarted on an upgrade.
+    """
+
+    units: Mapping[str, str] = field(default_factory=dict)
+    configuration: Mapping[str, str] = field(default_factory=dict)
+    restarts: Mapping[str, bool] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Context:
-    """What deciding about one unit needs besides the unit."""
+    """What a decision about a unit needs besides the unit.
+
+    change: the change.
+    owned: what the changed packages own.
+    active: the active units.
+    overrides: the administrator's settings of units.
+    """
 
     change: UnitChange
     owned: _Ownership
@@ -52,7 +63,11 @@ def plan_units(
     policy: RestartPolicy = RestartPolicy.NONE,
     overrides: Mapping[str, Need] | None = None,
 ) -> tuple[UnitStep, ...]:
-    """Decide about every unit that the change affects, with a reason for each."""
+    """Return a step, with its reason, for every unit that the change affects.
+
+    policy: which units are acted on.
+    overrides: the administrator's settings of units.
+    """
     active = _active_units(change)
     stale = _stale_processes(repo, change)
     context = _Context(change, _ownership(repo, change, active.values()), active, overrides or {})
@@ -61,11 +76,11 @@ def plan_units(
         if name.endswith(".scope"):
             continue
         processes = stale.get(name, {})
-        others = {
+        remaining = {
             process: processes[process] for process in processes if not unitsteps.is_manager(process, unit)
         }
-        if decision := _decide(unit, others, context):
-            steps += unitsteps.to_steps(decision, others, policy)
+        if decision := _decide(unit, remaining, context):
+            steps += unitsteps.to_steps(decision, remaining, policy)
     steps = unitsteps.with_dependents(steps, active)
     steps += unitsteps.managers(stale, active, policy)
     steps += unitsteps.scopes(stale, active)
@@ -84,14 +99,14 @@ def _active_units(change: UnitChange) -> dict[str, Unit]:
     return {name: unit for name, unit in systemd.units(concerned).items() if unit.is_active}
 
 
-# -- what runs old code ---------------------------------------------------------------------------
+# -- processes with old code ----------------------------------------------------------------------
 
 
 def _stale_processes(repo: Repo, change: UnitChange) -> dict[str, dict[Process, tuple[str, ...]]]:
-    """Return by unit the processes that execute files which the target lacks or has in another version."""
-    found: dict[str, dict[Process, tuple[str, ...]]] = {}
+    """Return by unit the processes that execute files which are removed or changed in the target."""
+    stale: dict[str, dict[Process, tuple[str, ...]]] = {}
     if not change.files:
-        return found
+        return stale
     ourselves = {os.getpid(), os.getppid()}
     inodes: dict[str, int] = {}
     for process in running.processes():
@@ -108,8 +123,8 @@ def _stale_processes(repo: Repo, change: UnitChange) -> dict[str, dict[Process, 
             if not checksum or inodes[checksum] != inode:
                 files.append(f"/usr/{name}")
         if files:
-            found.setdefault(process.unit, {})[process] = tuple(sorted(files))
-    return found
+            stale.setdefault(process.unit, {})[process] = tuple(sorted(files))
+    return stale
 
 
 # -- facts and decisions --------------------------------------------------------------------------
@@ -117,7 +132,7 @@ def _stale_processes(repo: Repo, change: UnitChange) -> dict[str, dict[Process, 
 
 def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Context) -> Decision | None:
     change, owned = context.change, context.owned
-    old, new, gone = unit_files.definitions(unit, change.new_states)
+    old, new, removed = unit_files.definitions(unit, change.new_states)
     if old is None and new is None:
         old = new = unit_files.on_disk(unit)
     definition = new or old or unit_files.on_disk(unit)
@@ -133,7 +148,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
         refuse_manual_stop=unit["RefuseManualStop"] == "yes",
         old=old,
         new=new,
-        gone=gone,
+        removed=removed,
         stale=tuple(sorted({path for paths in stale.values() for path in paths})),
         programs=tuple(sorted(p for p in programs if _is_changed_script(p, files))),
         configuration=tuple(
@@ -156,7 +171,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
 
 
 def _is_changed_script(path: str, files: Mapping[str, str]) -> bool:
-    """Tell whether an interpreter runs this changed file; a binary that runs is known by its mapping."""
+    """Return whether a changed file is a script; a changed binary that runs is detected by its mapping."""
     name = unitfile.merged(path)
     if name.removeprefix("/usr/") not in files:
         return False
@@ -174,13 +189,13 @@ def _with_clients(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> tupl
 
 
 def _allowed(step: UnitStep) -> UnitStep:
-    """Ask the administrator's policy about what is to be done."""
-    words = {UnitAction.START: "start", UnitAction.STOP: "stop", UnitAction.RESTART: "restart",
-             UnitAction.RELOAD: "reload"}  # fmt: skip
-    if not step.acts or step.action not in words or systemd.is_allowed(step.unit, words[step.action]):
+    """Return the step, or a skipped one if policy-rc.d forbids the action."""
+    actions = {UnitAction.START: "start", UnitAction.STOP: "stop", UnitAction.RESTART: "restart",
+               UnitAction.RELOAD: "reload"}  # fmt: skip
+    if not step.acts or step.action not in actions or systemd.is_allowed(step.unit, actions[step.action]):
         return step
     return replace(
-        step, action=UnitAction.SKIP, reason=f"policy-rc.d forbids to {words[step.action]} it", acts=False
+        step, action=UnitAction.SKIP, reason=f"policy-rc.d forbids to {actions[step.action]} it", acts=False
     )
 
 
@@ -188,11 +203,11 @@ def _allowed(step: UnitStep) -> UnitStep:
 
 
 def _ownership(repo: Repo, change: UnitChange, active: Collection[Unit]) -> _Ownership:
-    """Find out which packages own active units and changed configuration, and what their scripts do."""
+    """Return which packages own active units and changed configuration, and what their scripts do."""
     info = diff.directory_of(repo, change.target, f"{layout.DPKG_ADMINDIR}/info")
     if info is None or not (change.packages.changed or change.etc_paths):
         return _Ownership()
-    files = diff.read_tree(repo, info[0])[0]
+    files = diff.read_dirtree(repo, info[0])[0]
 
     def read(name: str) -> str:
         return repo.file_state(files[name]).content.decode(errors="replace") if name in files else ""
@@ -202,12 +217,12 @@ def _ownership(repo: Repo, change: UnitChange, active: Collection[Unit]) -> _Own
     restarts: dict[str, bool] = {}
     for name in changed:
         restarts |= maintscript.restarts(read(f"{name}.postinst"), read(f"{name}.prerm"))
-    # An overlay changes configuration of packages that stay as they are, and adds to their directories.
+    # An overlay changes and adds configuration of packages that are not changed themselves.
     names = {name.removesuffix(".list") for name in files if name.endswith(".list")}
-    wanted = changed.keys() if change.packages else names
+    candidates = changed.keys() if change.packages else names
     fragments = {unit.fragment for unit in active if unit.fragment}
     directories = frozenset() if change.packages else {str(Path(path).parent) for path in change.etc_paths}
-    lists = {name: read(f"{name}.list") for name in wanted}
+    lists = {name: read(f"{name}.list") for name in candidates}
     owner = dpkg_lists.owners(lists, fragments | change.etc_paths | directories)
     configuration = {p: owner.get(p) or owner.get(str(Path(p).parent), "") for p in change.etc_paths}
     return _Ownership({p: owner[p] for p in fragments & owner.keys()}, configuration, restarts)

@@ -1,1 +1,1 @@
-"""Overlays: named sets of files over /usr and /etc, kept as commits and shown by the live engine."""
+"""Overlays: named sets of files for /usr and /etc, stored as commits and shown by the live engine."""

@@ -1,4 +1,4 @@
-"""Edits the files of an overlay: what is added, replaced, removed, and what it was made against."""
+"""Edits the files of an overlay: adds, replaces, hides and drops paths."""
 
 from __future__ import annotations
 
@@ -12,29 +12,34 @@ from apt_ostree.model.etc_rules import digest
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Definition, EditAction, inside, parents, shown
-from apt_ostree.model.overlay_content import GONE, Node
-from apt_ostree.model.overlay_edit import Content, Draft, EditBase, refuse_conflicts, with_metadata
-from apt_ostree.model.requests import PathEdit
+from apt_ostree.model.overlay_content import WHITEOUT, Node
+from apt_ostree.model.overlay_edit import Content, Draft, EditBase, PathEdit, refuse_conflicts, with_metadata
 from apt_ostree.system import files, openfiles
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 
 
 def read(repo: Repo, definition: Definition, commit: str) -> Content:
-    """Return the content of an overlay's commit."""
-    return Content(definition, trees.read(repo, commit), trees.read(repo, commit, "templates"))
+    """Return the content of an overlay's commit; raise ExternalFailure if the commit is damaged."""
+    return Content(definition, overlay_repo.read(repo, commit), overlay_repo.read(repo, commit, "templates"))
 
 
 def write(repo: Repo, content: Content, *, parent: str | None, subject: str) -> str:
-    """Write content as an overlay's commit."""
-    text = replace(content.definition, hides=GONE in content.nodes.values()).to_text()
-    return trees.write(
+    """Write content as a commit of an overlay; return the commit."""
+    text = replace(content.definition, hides=WHITEOUT in content.nodes.values()).to_text()
+    return overlay_repo.write(
         repo, content.nodes, content.templates, parent=parent, subject=subject, definition=text
     )
 
 
 def apply(repo: Repo, content: Content, edits: Sequence[PathEdit], edit_base: EditBase) -> Content:
-    """Return the content with edits; UsageError names the path that cannot be edited so."""
+    """Return the content with edits.
+
+    edit_base: what the edits are made against.
+
+    Raises UsageError for a path that cannot be edited in this way, and Refused for a file that an overlay
+    cannot contain.
+    """
     draft = Draft.of(content)
     with repo.transaction():
         for edit in edits:
@@ -42,8 +47,8 @@ def apply(repo: Repo, content: Content, edits: Sequence[PathEdit], edit_base: Ed
             if edit.action is EditAction.DROP:
                 draft.drop(edit, name)
                 continue
-            touched = _hide if edit.action is EditAction.REMOVE_FILE else _put
-            for path in touched(repo, edit, name, draft, edit_base.base):
+            change = _hide if edit.action is EditAction.REMOVE_FILE else _put
+            for path in change(repo, edit, name, draft, edit_base.base):
                 draft.against[path] = _made_against(repo, edit_base, path)
                 if edit.when:
                     draft.conditions[path] = edit.when
@@ -51,8 +56,11 @@ def apply(repo: Repo, content: Content, edits: Sequence[PathEdit], edit_base: Ed
         return _finished(repo, draft, edit_base.base)
 
 
-def taken_in(repo: Repo, content: Content, nodes: Mapping[str, Node], base: str) -> Content:
-    """Return the content with nodes of /usr, which replace what it has at their paths."""
+def with_nodes(repo: Repo, content: Content, nodes: Mapping[str, Node], base: str) -> Content:
+    """Return the content with nodes of /usr, which replace those of the same paths.
+
+    base: the commit that the nodes were made against. Raises UsageError for a path below a file.
+    """
     draft = Draft.of(content)
     for path, node in nodes.items():
         if node.kind != "directory":
@@ -72,42 +80,42 @@ def _finished(repo: Repo, draft: Draft, base: str) -> Content:
 
 
 def _hide(repo: Repo, edit: PathEdit, name: str, draft: Draft, base: str) -> list[str]:
-    """Remove a path: what the base has is hidden, what only the overlay has goes."""
-    there = draft.forget(name) or name in trees.of_base(repo, base, [name])
-    if not (there or files.read_state(Path(shown(name))).type != "absent"):
+    """Hide a path of the base; a path that only the overlay has is removed from it."""
+    exists = draft.forget(name) or name in overlay_repo.of_base(repo, base, [name])
+    if not (exists or files.read_state(Path(shown(name))).type != "absent"):
         raise UsageError(f"there is no {edit.path} to remove")
-    draft.nodes[name] = GONE
+    draft.nodes[name] = WHITEOUT
     return [name]
 
 
 def _put(repo: Repo, edit: PathEdit, name: str, draft: Draft, _base: str) -> list[str]:
-    """Add or replace a path, or what is below a directory; return the paths."""
+    """Add or replace a path, or all paths below a directory; return the paths of files and links."""
     original = files.read_state(Path(shown(name)))
     present = draft.nodes.get(name) or draft.templates.get(name)
     if edit.action is EditAction.MODIFY:
         if original.type == "absent" and present is None:
             raise UsageError(f"there is no {edit.path} to modify", hint="add it with --add")
         if not edit.source:
-            raise UsageError(f"nothing says what {edit.path} shall hold", hint="name a file with --from")
+            raise UsageError(f"there is no new content for {edit.path}", hint="name a file with --from")
     elif not edit.source and original.type == "absent":
         raise UsageError(
-            f"there is no {edit.path} to take into the overlay", hint="name what it shall hold with --from"
+            f"there is no {edit.path} to add to the overlay", hint="name a file with its content with --from"
         )
-    touched = []
+    changed = []
     target, other = draft.nodes, draft.templates
     if edit.template:
         target, other = other, target
     for path, state in _states(edit.source, name):
-        like = files.read_state(Path(shown(path)))
+        current = files.read_state(Path(shown(path)))
         other.pop(path, None)
-        target[path] = trees.put(repo, with_metadata(edit, state, like, own=edit.source is None))
+        target[path] = overlay_repo.put(repo, with_metadata(edit, state, current, own=edit.source is None))
         if state.type != "directory":
-            touched.append(path)
-    return touched
+            changed.append(path)
+    return changed
 
 
 def _states(source: OpenFile | None, name: str) -> Iterator[tuple[str, FileState]]:
-    """Yield what a source, or the system, holds, by the paths that it gets; other than files is refused."""
+    """Yield the states of a source, or of the system, by their paths in the overlay."""
     entries = openfiles.walk(source) if source else files.walk(Path(shown(name)))
     for below, read in entries:
         state = read()
@@ -117,12 +125,12 @@ def _states(source: OpenFile | None, name: str) -> Iterator[tuple[str, FileState
 
 
 def refuse_unfit(state: FileState, path: str, label: str) -> None:
-    """Refuse what an overlay cannot hold; label: the path for messages."""
+    """Raise Refused for a file that an overlay cannot contain; label: its path for messages."""
     if state.type == "other":
         raise Refused(
-            f"{label} is a device, a socket or a pipe, and an overlay holds none (rule device-node)"
+            f"{label} is a device, a socket or a pipe, which an overlay cannot contain (rule device-node)"
         )
-    try:  # OSTree keeps names and targets as UTF-8
+    try:  # OSTree stores names and targets as UTF-8
         os.fsencode(path).decode()
         if state.type == "symlink":
             state.content.decode()
@@ -131,7 +139,7 @@ def refuse_unfit(state: FileState, path: str, label: str) -> None:
 
 
 def _made_against(repo: Repo, edit_base: EditBase, path: str) -> tuple[str, str]:
-    node = trees.of_base(repo, edit_base.base, [path]).get(path)
+    node = overlay_repo.of_base(repo, edit_base.base, [path]).get(path)
     name = path.removeprefix("etc/")
     if name == path:
         return (node.checksum if node else "", "")
@@ -140,13 +148,13 @@ def _made_against(repo: Repo, edit_base: EditBase, path: str) -> tuple[str, str]
 
 
 def _with_directories(repo: Repo, nodes: dict[str, Node], base: str) -> None:
-    """Add the directories above nodes, as the base has them, or as the system shows them."""
+    """Add the parent directories of nodes, as in the base, else as on the system."""
     missing = {above for path in nodes for above in parents(path)} - nodes.keys()
-    below = trees.of_base(repo, base, missing)
+    below = overlay_repo.of_base(repo, base, missing)
     for path in sorted(missing):
         if path in below and below[path].kind == "directory":
             nodes[path] = below[path]
             continue
         state = files.read_state(Path(shown(path)))
-        plain = FileState("directory", 0o755)
-        nodes[path] = trees.put(repo, state if state.type == "directory" else plain)
+        default = FileState("directory", 0o755)
+        nodes[path] = overlay_repo.put(repo, state if state.type == "directory" else default)

@@ -1,7 +1,7 @@
-"""Overlays that ship with the image: directories in /usr/lib/apt-ostree/overlays, taken in when enabled.
+"""Overlays of the image: directories in /usr/lib/apt-ostree/overlays, imported when they are enabled.
 
-NAME/usr and NAME/etc hold the files, NAME/overlay.conf may set Priority, OnConflict and When in a section
-[Overlay]. They are read from the booted tree, so that no overlay can replace another one.
+NAME/usr and NAME/etc contain the files. NAME/overlay.conf may set Priority, OnConflict and When in a section
+[Overlay]. The directories are read from the booted tree, so that no overlay can replace another one.
 """
 
 from __future__ import annotations
@@ -26,63 +26,69 @@ from apt_ostree.model.overlay import (
     Transition,
     checked_name,
 )
-from apt_ostree.model.overlay_edit import Content, EditBase
-from apt_ostree.model.requests import PathEdit
+from apt_ostree.model.overlay_edit import Content, EditBase, PathEdit
 from apt_ostree.system import openfiles
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import boot_id
 
-_PLACE = "usr/lib/apt-ostree/overlays"
+_DIRECTORY = "usr/lib/apt-ostree/overlays"
 _SETTINGS = ("priority", "onconflict", "when")
 
 
 def names(sysroot: Sysroot, booted: Deployment) -> list[str]:
     """Return the names of the image's overlays."""
-    place = sysroot.directory(booted) / _PLACE
-    return sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    parent = sysroot.directory(booted) / _DIRECTORY
+    return sorted(path.name for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
 
 
-def taken_in(sysroot: Sysroot, booted: Deployment, name: str, known: Overlay | None) -> Overlay:
-    """Return an overlay of the image as it is in the booted tree; what is the same keeps its commit.
+def imported(sysroot: Sysroot, booted: Deployment, name: str, recorded: Overlay | None) -> Overlay:
+    """Return an overlay of the image as it is in the booted tree, with a new commit if it differs.
 
-    known: the overlay as it is recorded; without, it is disabled.
+    recorded: the overlay as it is recorded; without it, the new overlay is disabled.
+
+    Raises UsageError for an invalid name or overlay.conf, and Refused for a file that an overlay cannot
+    contain.
     """
-    place = sysroot.directory(booted) / _PLACE / checked_name(name)
-    definition = _definition(place, name)
+    directory = sysroot.directory(booted) / _DIRECTORY / checked_name(name)
+    definition = _definition(directory, name)
     with ExitStack() as stack:
         files = [
-            (f"/{top}/{path.name}", stack.enter_context(openfiles.opened(path))) for top, path in _tops(place)
+            (f"/{top}/{path.name}", stack.enter_context(openfiles.opened(path)))
+            for top, path in _tops(directory)
         ]
         edits = [PathEdit(action=EditAction.ADD, path=path, source=file) for path, file in files]
         content = edit.apply(sysroot.repo, Content(definition), edits, EditBase(booted.checksum))
-    if known and edit.read(sysroot.repo, known.definition, known.state.commit) == content:
-        return known
-    parent = known.state.commit if known else None
+    if recorded and edit.read(sysroot.repo, recorded.definition, recorded.state.commit) == content:
+        return recorded
+    parent = recorded.state.commit if recorded else None
     commit = edit.write(sysroot.repo, content, parent=parent, subject=f"as in {booted.checksum[:12]}")
-    enabled = known.state.enabled if known else False
+    enabled = recorded.state.enabled if recorded else False
     return Overlay(content.definition, State(definition.id, commit, enabled, boot_id()))
 
 
-def renewed(sysroot: Sysroot, booted: Deployment, known: Sequence[Overlay]) -> Iterator[Transition]:
-    """Yield what makes the image's overlays that are enabled what they are in the booted tree."""
+def updates(sysroot: Sysroot, booted: Deployment, overlays: Sequence[Overlay]) -> Iterator[Transition]:
+    """Yield the transitions that update the enabled overlays of the image to those of the booted tree.
+
+    Raises what `imported` raises.
+    """
     present = names(sysroot, booted)
-    for overlay in known:
+    for overlay in overlays:
         if overlay.definition.scope is Scope.GLOBAL and overlay.state.enabled:
             name = overlay.definition.name
-            after = taken_in(sysroot, booted, name, overlay).state if name in present else None
+            after = imported(sysroot, booted, name, overlay).state if name in present else None
             if after != overlay.state:
                 yield overlay_choice.transition(overlay, after)
 
 
-def _tops(place: Path) -> Iterator[tuple[str, Path]]:
+def _tops(directory: Path) -> Iterator[tuple[str, Path]]:
     for top in ("usr", "etc"):
-        if (place / top).is_dir():
-            yield from ((top, path) for path in sorted((place / top).iterdir()))
+        if (directory / top).is_dir():
+            yield from ((top, path) for path in sorted((directory / top).iterdir()))
 
 
-def _definition(place: Path, name: str) -> Definition:
+def _definition(directory: Path, name: str) -> Definition:
     definition = Definition(name, Scope.GLOBAL)
-    file = place / "overlay.conf"
+    file = directory / "overlay.conf"
     if not file.is_file():
         return definition
     parser = configparser.ConfigParser(interpolation=None, delimiters=("=",))
@@ -91,7 +97,7 @@ def _definition(place: Path, name: str) -> Definition:
         rows = dict(parser["Overlay"]) if parser.has_section("Overlay") else {}
         if unknown := sorted(rows.keys() - set(_SETTINGS)):
             raise UsageError(
-                f"{file}: unknown setting {unknown[0]!r}", hint="known: Priority, OnConflict, When"
+                f"{file}: unknown setting {unknown[0]!r}", hint="settings: Priority, OnConflict, When"
             )
         return replace(
             definition,

@@ -1,4 +1,4 @@
-"""Tells what overlays there are, what they hold, and which of them each shown path comes from. Reads only."""
+"""Lists overlays, their content and history, and the overlay of each path that is shown. Reads only."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from apt_ostree.model.queries import (
 from apt_ostree.model.upper import changed_paths
 from apt_ostree.system import statedb, uppers, usrview
 from apt_ostree.system.caller import require_root
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 
 
 def overlays(_query: Overlays) -> list[dict[str, Any]]:
-    """Return all overlays, the topmost first, each as a JSON object."""
+    """Return all overlays, the topmost first, each as a JSON object; raise NotAuthorized without root."""
     with _opened() as (repo, present, live, last):
         if live is None:
             return []
@@ -46,13 +46,16 @@ def overlays(_query: Overlays) -> list[dict[str, Any]]:
 
 
 def overlay_contents(query: OverlayContents) -> dict[str, Any]:
-    """Return one overlay with its paths: added, modified or removed."""
+    """Return one overlay with its paths: added, modified or removed.
+
+    Raises UsageError for an unknown overlay, and NotAuthorized without root's rights.
+    """
     with _opened() as (repo, present, live, last):
         overlay = overlay_choice.choose(present, query.name, last)
-        assert live  # there is an overlay, so there is a record
+        assert live  # an overlay exists, so the state database exists
         commit = overlay.state.commit
-        own, templates = trees.read(repo, commit), trees.read(repo, commit, "templates")
-        below = trees.of_base(repo, live.base, (*own, *templates))
+        own, templates = overlay_repo.read(repo, commit), overlay_repo.read(repo, commit, "templates")
+        below = overlay_repo.of_base(repo, live.base, (*own, *templates))
         conditions = overlay.definition.conditions
         rows = [
             {
@@ -68,27 +71,33 @@ def overlay_contents(query: OverlayContents) -> dict[str, Any]:
 
 
 def overlay_paths(_query: OverlayPaths) -> list[dict[str, Any]]:
-    """Return each path that an overlay, or an unlocked /usr, shows: what it does, and what it hides."""
+    """Return each path of an overlay or of the unlocked /usr, with its kind and what it hides.
+
+    Raises NotAuthorized without root's rights.
+    """
     with _opened() as (repo, _present, live, _last):
         applied = live.goal.overlays if live else ()
-        nodes = {a.id: trees.read(repo, a.layer, "/") for a in applied}
-        below = trees.of_base(repo, live.base, _files(nodes)) if live else {}
-        written = frozen_uppers(live) if live and usrview.unlocked() != "none" else ()
-        oldest_first = map(Path, reversed(written))
+        nodes = {a.id: overlay_repo.read(repo, a.layer, "/") for a in applied}
+        below = overlay_repo.of_base(repo, live.base, _files(nodes)) if live else {}
+        upper_directories = frozen_uppers(live) if live and usrview.unlocked() != "none" else ()
+        oldest_first = map(Path, reversed(upper_directories))
         rows = [
             {"path": shown(path), "overlay": "unlocked /usr", "kind": kind, "hides": []}
             for path, kind in sorted(changed_paths(map(uppers.walk, oldest_first)).items())
         ]
         for path in sorted(_files(nodes)):
-            having = [name for name, paths in nodes.items() if path in paths]
-            hidden = [*having[1:], *(["the base"] if path in below else [])]
-            kind = _kind(nodes[having[0]][path].kind, path in below or len(having) > 1)
-            rows.append({"path": shown(path), "overlay": having[0], "kind": kind, "hides": hidden})
+            containing = [name for name, paths in nodes.items() if path in paths]
+            hidden = [*containing[1:], *(["the base"] if path in below else [])]
+            kind = _kind(nodes[containing[0]][path].kind, path in below or len(containing) > 1)
+            rows.append({"path": shown(path), "overlay": containing[0], "kind": kind, "hides": hidden})
         return rows
 
 
 def overlay_history(query: OverlayHistory) -> list[dict[str, Any]]:
-    """Return an overlay's commits, the newest first, and what an undo took away from it."""
+    """Return the commits of an overlay, the newest first, then the one that an undo removed from it.
+
+    Raises UsageError for an unknown overlay, and NotAuthorized without root's rights.
+    """
     with _opened() as (repo, present, _live, last):
         overlay = overlay_choice.choose(present, query.name, last)
         rows = [_commit(repo, checksum, "") for checksum in repo.ancestry(overlay.state.commit)]
@@ -97,7 +106,7 @@ def overlay_history(query: OverlayHistory) -> list[dict[str, Any]]:
 
 
 def overlay_names(_query: OverlayNames) -> list[str]:
-    """Return the names of all overlays, to complete a command line."""
+    """Return the names of all overlays, for shell completion."""
     with reading.opened() as sysroot:
         return sorted(ref.rpartition("/")[2] for ref in sysroot.repo.refs(overlay_store.REFS))
 
@@ -133,10 +142,13 @@ def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
 
 
 def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
-    """Return how many files an overlay has and how much they hold; None for what damage hides."""
+    """Return the number of files of an overlay and their bytes; None for what cannot be read."""
     count = None
     try:
-        nodes = [*trees.read(repo, commit).values(), *trees.read(repo, commit, "templates").values()]
+        nodes = [
+            *overlay_repo.read(repo, commit).values(),
+            *overlay_repo.read(repo, commit, "templates").values(),
+        ]
         files = [node for node in nodes if node.kind != "directory"]
         count = len(files)
         return count, sum(overlay_store.files(repo, commit).values())

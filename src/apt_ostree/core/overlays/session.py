@@ -1,7 +1,7 @@
-"""What every overlay verb works with, and the one way in which it makes overlays something else.
+"""What every overlay verb works with, and the function that changes overlays.
 
-What shows on the system changes by the live engine, as a generation with a plan and a way back; what does
-not show (an overlay that is disabled, or empty) changes in the record alone.
+The live engine makes a change of what the system shows, as a generation with a plan and an undo. A change of
+an overlay that is not shown (disabled or empty) is made in the state database alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,11 @@ from apt_ostree.model.sizes import show_size
 
 @dataclass(frozen=True, slots=True)
 class OverlaySession:
-    """A transaction with the overlays of this machine, by their ids."""
+    """A transaction with overlays.
+
+    tx: the transaction.
+    overlays: the overlays of this machine, by id.
+    """
 
     tx: Transaction
     overlays: Mapping[str, Overlay]
@@ -34,10 +38,15 @@ class OverlaySession:
 
 @contextmanager
 def opened(tx: Transaction, what: str, *, dry_run: bool = False) -> Iterator[OverlaySession]:
-    """Open the system for a change of overlays; what was interrupted is finished first."""
+    """Open the system for a change of overlays, undo interrupted changes, and yield a session.
+
+    what: the change, for messages.
+
+    Raises what `Transaction.changing` and `undo.recover_interrupted` raise.
+    """
     with tx.changing(what):
         undo.recover_interrupted(tx, dry_run=dry_run)
-        overlay_store.sync_refs(tx.sysroot, tx.records)  # a killed call may not have come to that
+        overlay_store.sync_refs(tx.sysroot, tx.records)  # a killed process may have left old refs
         yield OverlaySession(tx, overlay_store.load(tx.sysroot.repo, tx.records.overlays()))
 
 
@@ -50,38 +59,43 @@ def change(
     within_quota: bool = True,
     dry_run: bool = False,
 ) -> Result:
-    """Make overlays what the transitions say, on the running system too where it shows them.
+    """Change overlays, and what the running system shows of them.
 
-    unlock: how /usr is unlocked afterwards, "none" to lock it, None to leave that as it is.
+    transitions: the changes.
+    unlock: how /usr is unlocked afterwards; "none" locks it, None leaves it as it is.
+    within_quota: whether to refuse overlays that are larger than Quota=.
+
+    Returns `overlays` and what `engine.carry_out` returns. Raises Refused for a breach of a rule or of the
+    quota, and what the engine raises.
     """
     tx = session.tx
-    moves = [transition for transition in transitions if transition.before != transition.after]
+    effective = [transition for transition in transitions if transition.before != transition.after]
     details: dict[str, Any] = {"overlays": [transition.id for transition in transitions]}
-    if not (moves or unlock):
+    if not (effective or unlock):
         tx.message("No change.")
         return Result(changed=False, live=False, details=details)
     if within_quota:
-        _refuse_over_quota(session, moves)
-    goal = replace(_goal_after(session, moves), unlock=unlock)
-    if goal.commit == tx.live.commit and not overlay_choice.is_shown(goal, moves) and not unlock:
+        _refuse_over_quota(session, effective)
+    goal = replace(_goal_after(session, effective), unlock=unlock)
+    if goal.commit == tx.live.commit and not overlay_choice.is_shown(goal, effective) and not unlock:
         if not dry_run:
-            _record(session, moves)
+            _record(session, effective)
         return Result(changed=True, live=False, details=details)
     plan = engine.plan(tx, goal, options, ask=not dry_run)
-    outcome = engine.carry_out(tx, plan, options, transitions=moves, dry_run=dry_run)
+    outcome = engine.carry_out(tx, plan, options, transitions=effective, dry_run=dry_run)
     if not dry_run:
-        _remember(session, moves)
+        _remember(session, effective)
     del outcome["changed"]
     return Result(changed=True, live=outcome.pop("live"), details=details | outcome)
 
 
-def _refuse_over_quota(session: OverlaySession, moves: Sequence[Transition]) -> None:
-    """Refuse what makes overlays larger together than the administrator wants them to be."""
+def _refuse_over_quota(session: OverlaySession, transitions: Sequence[Transition]) -> None:
+    """Refuse transitions that make all overlays together larger than Quota= of the settings."""
     quota = session.tx.settings.overlay_quota
     if not quota:
         return
     before = {overlay.id: overlay.state for overlay in session.overlays.values()}
-    after = overlay_choice.after(before, moves)
+    after = overlay_choice.after(before, transitions)
     size, now = (_size(session, (s.commit for s in states.values())) for states in (after, before))
     if size > max(quota, now):
         raise Refused(
@@ -91,7 +105,7 @@ def _refuse_over_quota(session: OverlaySession, moves: Sequence[Transition]) -> 
 
 
 def _size(session: OverlaySession, commits: Iterable[str]) -> int:
-    """Return the bytes that commits have together; the same content, and what is damaged, do not count."""
+    """Return the bytes of commits together; equal files count once, damaged commits do not count."""
     sizes: dict[str, int] = {}
     for commit in commits:
         with suppress(ExternalFailure):
@@ -99,25 +113,25 @@ def _size(session: OverlaySession, commits: Iterable[str]) -> int:
     return sum(sizes.values())
 
 
-def _goal_after(session: OverlaySession, moves: Sequence[Transition]) -> Goal:
-    """Return what the system shows when overlays have become what the moves say."""
-    states = overlay_choice.after({o.id: o.state for o in session.overlays.values()}, moves)
+def _goal_after(session: OverlaySession, transitions: Sequence[Transition]) -> Goal:
+    """Return what the system shows after these transitions."""
+    states = overlay_choice.after({o.id: o.state for o in session.overlays.values()}, transitions)
     overlays = overlay_store.load(session.tx.sysroot.repo, states.values())
     return stack.goal_with(session.tx, session.tx.live.base, overlays)
 
 
-def _record(session: OverlaySession, moves: Sequence[Transition]) -> None:
-    """Change the record alone: nothing of it shows."""
+def _record(session: OverlaySession, transitions: Sequence[Transition]) -> None:
+    """Record transitions that do not change what the system shows."""
     tx = session.tx
     intent = Intent(tx.title, tx.caller.user, tx.live.commit, tx.live.commit)
-    overlay_store.record(tx.sysroot, tx.records, moves, intent=intent)
-    _remember(session, moves)
-    for move in moves:
-        done = "made" if move.before is None else "changed" if move.after else "removed"
-        tx.message(f"Overlay {move.id} was {done}.")
+    overlay_store.record(tx.sysroot, tx.records, transitions, intent=intent)
+    _remember(session, transitions)
+    for transition in transitions:
+        done = "made" if transition.before is None else "changed" if transition.after else "removed"
+        tx.message(f"Overlay {transition.id} was {done}.")
 
 
-def _remember(session: OverlaySession, moves: Sequence[Transition]) -> None:
-    """Note which overlay was worked on last."""
-    left = [move.id for move in moves if move.after]
-    session.tx.records.set_note(overlay_store.LAST, left[-1] if left else None)
+def _remember(session: OverlaySession, transitions: Sequence[Transition]) -> None:
+    """Record which overlay was worked on last."""
+    present = [transition.id for transition in transitions if transition.after]
+    session.tx.records.set_note(overlay_store.LAST, present[-1] if present else None)

@@ -1,4 +1,4 @@
-"""An unlocked /usr: opened for writing, and then kept as an overlay or thrown away, without a reboot."""
+"""Unlocks /usr for writing, and saves its changes as an overlay or discards them, without a reboot."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Incomplete, Refused, UsageError
 from apt_ostree.model import overlay_choice, upper
 from apt_ostree.model.overlay import Definition, State, UnlockMode, checked_name
-from apt_ostree.model.overlay_content import GONE, Node
+from apt_ostree.model.overlay_content import WHITEOUT, Node
 from apt_ostree.model.overlay_edit import Content, without_unused
 from apt_ostree.model.requests import Unlock, UnlockDiscard, UnlockSave
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, usrview
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import boot_id
 from apt_ostree.system.uppers import walk
@@ -31,7 +31,11 @@ _NEXT = {
 
 
 def unlock(tx: Transaction, request: Unlock) -> Result:
-    """Make /usr writable until the reboot, or for good (a hotfix)."""
+    """Make /usr writable until the reboot, or until the next deployment (a hotfix).
+
+    Returns `unlocked` and what `session.change` returns. Raises Refused if /usr is unlocked already or cannot
+    be unlocked, and Incomplete if a hotfix cannot be mounted.
+    """
     with opened(tx, "unlock /usr", dry_run=request.dry_run) as session:
         if tx.live.booted.unlocked != "none":
             raise Refused(f"/usr is unlocked already ({tx.live.booted.unlocked})")
@@ -55,7 +59,7 @@ def _unlock_as_hotfix(tx: Transaction, *, dry_run: bool) -> Result:
     if not dry_run:
         tx.sysroot.unlock_hotfix(tx.live.booted)
         _show_hotfix()
-        tx.message("/usr is writable; what is changed there stays until the next deployment.")
+        tx.message("/usr is writable; its changes are kept until the next deployment.")
     return Result(changed=True, live=False, details={"unlocked": UnlockMode.HOTFIX})
 
 
@@ -65,12 +69,16 @@ def _show_hotfix() -> None:
     except OSError as error:
         raise Incomplete(
             f"the deployment is a hotfix now, but /usr cannot be made writable before the reboot: {error}",
-            hint="reboot; or give it up with 'apt-ostree rollback' and a reboot",
+            hint="reboot; or abandon the hotfix with 'apt-ostree rollback' and a reboot",
         ) from error
 
 
 def save(tx: Transaction, request: UnlockSave) -> Result:
-    """Make a named overlay of what was changed in an unlocked /usr, or add it to one, and lock /usr."""
+    """Save the changes of an unlocked /usr in a new or existing overlay, and lock /usr.
+
+    Returns the result of `session.change`. Raises UsageError if /usr is not unlocked, and Refused if nothing
+    was changed, /usr is a hotfix, or a file cannot be part of an overlay.
+    """
     name = request.name
     with opened(tx, "keep changes of /usr", dry_run=request.dry_run) as session:
         uppers, repo, base = _uppers(tx), tx.sysroot.repo, tx.live.base
@@ -81,7 +89,7 @@ def save(tx: Transaction, request: UnlockSave) -> Result:
             nodes = _changed_nodes(tx, uppers)
         if not nodes:
             raise Refused("nothing was changed in /usr", hint="'apt-ostree usroverlay --discard' locks it")
-        content = edit.taken_in(repo, content, nodes, base)
+        content = edit.with_nodes(repo, content, nodes, base)
         count = sum(node.kind != "directory" for node in nodes.values())
         parent = overlay.state.commit if overlay else None
         commit = edit.write(repo, content, parent=parent, subject=f"save {count} paths")
@@ -91,14 +99,18 @@ def save(tx: Transaction, request: UnlockSave) -> Result:
 
 
 def discard(tx: Transaction, request: UnlockDiscard) -> Result:
-    """Lock /usr; what was changed there shows no more."""
+    """Lock /usr and discard its changes.
+
+    Returns the result of `session.change`. Raises UsageError if /usr is not unlocked, and Refused if it is a
+    hotfix.
+    """
     with opened(tx, "lock /usr", dry_run=request.dry_run) as session:
         _uppers(tx)
         return change(session, [], request.live, unlock="none", dry_run=request.dry_run)
 
 
 def _uppers(tx: Transaction) -> tuple[str, ...]:
-    """Return the writable layers of the unlocked /usr, the newest first."""
+    """Return the upper directories of the unlocked /usr, the newest first."""
     if tx.live.booted.unlocked == "hotfix":
         raise Refused("/usr is unlocked as a hotfix, which only another deployment ends")
     uppers = frozen_uppers(tx.live)
@@ -108,28 +120,28 @@ def _uppers(tx: Transaction) -> tuple[str, ...]:
 
 
 def _changed_nodes(tx: Transaction, uppers: Sequence[str]) -> dict[str, Node]:
-    """Return what uppers, the newest first, make of the base's /usr."""
+    """Return the nodes of upper directories, the newest first, that differ from the base's /usr."""
     repo, base = tx.sysroot.repo, tx.live.base
     oldest_first = tuple(map(Path, reversed(uppers)))
-    entries = [[entry for entry in walk(top) if not _is_left_out(tx, entry.path)] for top in oldest_first]
-    sources = upper.fold(entries, partial(trees.children, repo, base))
+    entries = [[entry for entry in walk(top) if not _is_skipped(tx, entry.path)] for top in oldest_first]
+    sources = upper.fold(entries, partial(overlay_repo.children, repo, base))
     nodes = {
-        path: GONE if index is None else _put(repo, oldest_first[index] / path, f"/usr/{path}")
+        path: WHITEOUT if index is None else _put(repo, oldest_first[index] / path, f"/usr/{path}")
         for path, index in sources.items()
     }
-    below = trees.of_base(repo, base, nodes)
+    below = overlay_repo.of_base(repo, base, nodes)
     without_unused(nodes, keep={p for p, n in nodes.items() if n.kind == "directory" and p not in below})
-    # A removed file that only an upper had is no wish to hide anything.
+    # A removed file that only an upper directory contained needs no whiteout.
     return {p: n for p, n in nodes.items() if n.kind != "whiteout" or p in below}
 
 
 def _put(repo: Repo, path: Path, label: str) -> Node:
     state = files.read_state(path)
     edit.refuse_unfit(state, str(path), label)
-    return trees.put(repo, state)
+    return overlay_repo.put(repo, state)
 
 
-def _is_left_out(tx: Transaction, path: str) -> bool:
+def _is_skipped(tx: Transaction, path: str) -> bool:
     if upper.is_default_of_etc(path):
         tx.warning(f"/usr/{path} is left out: defaults of /etc belong to packages")
         return True

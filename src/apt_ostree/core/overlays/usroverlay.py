@@ -13,15 +13,19 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition
-from apt_ostree.model.overlay_edit import Content, EditBase
-from apt_ostree.model.requests import DefinitionEdit, EditOverlay, PathEdit
+from apt_ostree.model.overlay_edit import Content, DefinitionEdit, EditBase, PathEdit
+from apt_ostree.model.requests import EditOverlay
 from apt_ostree.model.result import Result
 from apt_ostree.system.caller import is_user
 from apt_ostree.system.statedb import boot_id
 
 
 def usroverlay(tx: Transaction, request: EditOverlay) -> Result:
-    """Make, edit, order, switch or remove one overlay, all that is asked for as one step."""
+    """Make, edit, order, switch or remove one overlay, as one change.
+
+    Returns the result of `session.change`. Raises UsageError for an unknown overlay or an invalid edit, and
+    Refused for a change of an overlay of the image or a breach of a rule.
+    """
     options, dry_run = request.live, request.dry_run
     with opened(tx, "change an overlay", dry_run=dry_run) as session:
         overlay = None if request.create else _choose(session, request.name)
@@ -39,13 +43,13 @@ def usroverlay(tx: Transaction, request: EditOverlay) -> Result:
 
 
 def _choose(session: OverlaySession, name: str | None) -> Overlay:
-    """Return the overlay of that name, also one that only the image has, else the one last worked on."""
+    """Return the named overlay, which is imported if only the image has it, else the one last worked on."""
     tx, overlays = session.tx, session.overlays
     names = {o.id for o in overlays.values()} | {o.definition.name for o in overlays.values()}
     if name and name not in names:
-        place = (tx.sysroot, tx.live.booted)
-        if name.removeprefix("global/") in image.names(*place):
-            return image.taken_in(*place, name.removeprefix("global/"), None)
+        sysroot, booted = tx.sysroot, tx.live.booted
+        if name.removeprefix("global/") in image.names(sysroot, booted):
+            return image.imported(sysroot, booted, name.removeprefix("global/"), None)
     overlay = overlay_choice.choose(overlays, name, tx.records.note(overlay_store.LAST))
     if not name:
         tx.message(f"Working on overlay {overlay.id}.")
@@ -62,7 +66,7 @@ def _refuse_to_change_image(overlay: Overlay, request: EditOverlay) -> None:
 
 
 def _define(session: OverlaySession, overlay: Overlay | None, request: EditOverlay) -> Definition:
-    """Return the overlay's definition as it is to be."""
+    """Return the overlay's new definition."""
     edits: DefinitionEdit = request.definition
     definition = overlay_choice.defined(session.overlays, overlay, request.name, request.rename, edits.given)
     if edits.user is not None and not is_user(definition.user):
@@ -73,7 +77,7 @@ def _define(session: OverlaySession, overlay: Overlay | None, request: EditOverl
 def _write(
     session: OverlaySession, overlay: Overlay | None, definition: Definition, edits: Sequence[PathEdit]
 ) -> State:
-    """Write the overlay's new commit, and return what becomes of it on this machine."""
+    """Write the overlay's new commit, if it differs; return the overlay's new state."""
     if overlay and not edits and definition == overlay.definition:
         return overlay.state
     repo = session.tx.sysroot.repo

@@ -1,1 +1,1 @@
-"""What the system shows and keeps: packages of commits, overlays, live state, generations."""
+"""The state of the system: packages of commits, overlays, live state, generations."""

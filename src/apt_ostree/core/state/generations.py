@@ -1,6 +1,6 @@
-"""What generations keep on the disk: refs that hold their commits, layers, uppers, scratch directories.
+"""What generations keep on disk: refs for their commits, layers, upper directories, scratch directories.
 
-Everything lies in the state directory on the repository's file system (`Sysroot.state_dir`), or in refs.
+All of it is in refs, or in the state directory on the repository's file system (`Sysroot.state_dir`).
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _REFS = "apt-ostree/live"
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How generations end that are undone.
+    """How generations that are undone end.
 
-    note: for the history; with_units: not while the system starts, when nothing runs yet.
+    outcome: the outcome in the history.
+    note: the message in the history.
+    with_units: whether to act on units; False while the system starts, when none runs yet.
     """
 
     outcome: Outcome
@@ -44,7 +46,11 @@ class Ending:
 
 
 def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[str]) -> None:
-    """Keep a generation's commits from being pruned: what it shows, the base first, and further ones."""
+    """Keep the commits of a generation from being pruned.
+
+    shown: the base, the target and the overlays that it shows, in this order.
+    further: other commits to keep, such as layers.
+    """
     prefix = f"{_REFS}/{number}"
     layers_and_overlays = [name for name in dict.fromkeys((*further, *shown[1:])) if name != shown[0]]
     refs = {f"{prefix}/layer{i}": name for i, name in enumerate(layers_and_overlays)}
@@ -52,23 +58,17 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
 
 
 def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
-    """Remove the refs of generations of which neither a record nor a mount is left."""
+    """Remove the refs of all generations except those with these numbers."""
     for ref in sysroot.repo.refs(_REFS):
         number = ref.removeprefix(f"{_REFS}/").partition("/")[0]
         if not (number.isdecimal() and int(number) in numbers):
             sysroot.repo.set_ref(ref, None)
 
 
-def pinned_target(sysroot: Sysroot, number: int) -> str | None:
-    """Return the base commit of a generation as its ref has it, which anybody may read."""
-    ref = f"{_REFS}/{number}/target"
-    return sysroot.repo.refs(f"{_REFS}/{number}").get(ref)
+def remove_generation(sysroot: Sysroot, records: StateDb, number: int, ending: Ending) -> None:
+    """Remove the refs and the record of a generation; the history keeps how it ended.
 
-
-def forget(sysroot: Sysroot, records: StateDb, number: int, ending: Ending) -> None:
-    """Remove a generation's refs and its record; the history keeps how it ended.
-
-    What it made of overlays is undone with it, unless that was settled (StateDb.settle_overlays).
+    Its changes of overlays are reverted, unless they were made permanent (StateDb.settle_overlays).
     """
     if records.transitions(number):
         records.revert(number)
@@ -80,28 +80,31 @@ def forget(sysroot: Sysroot, records: StateDb, number: int, ending: Ending) -> N
     records.remove(number)
 
 
-# --- what a view is made of
+# --- the parts of a view
 
 
 def layers_dir(sysroot: Sysroot) -> Path:
-    """Return where layers are checked out."""
+    """Return the directory in which layers are checked out."""
     return sysroot.state_dir / "layers"
 
 
 def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tuple[Path, ...]:
-    """Return the directories that a generation's view is made of, the topmost first."""
+    """Return the lower directories of a generation's view, the topmost first.
+
+    Layers that are not checked out are checked out. Raises ExternalFailure if that fails.
+    """
     checked_out = (layers.check_out(sysroot.repo, name, layers_dir(sysroot)) for name in generation.layers)
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
 def remove_layers_but(sysroot: Sysroot, generations: Sequence[Generation]) -> None:
-    """Remove the checkouts of layers that none of these generations shows."""
+    """Remove the checkouts of layers, except those that these generations show."""
     used = frozenset(name for generation in generations for name in generation.layers)
     layers.remove_checkouts(layers_dir(sysroot), used)
 
 
 def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
-    """Return the names of accounts that a generation's tree describes, as far as it is still here."""
+    """Return the names of the accounts that a generation's tree describes; none if its commit is missing."""
     try:
         checksum = diff.file_of(sysroot.repo, generation.target, layout.SYSUSERS)
     except ExternalFailure:
@@ -109,23 +112,26 @@ def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[st
     return described_names(sysroot.repo.file_state(checksum).content.decode()) if checksum else frozenset()
 
 
-def settle_unlocked(sysroot: Sysroot) -> None:
-    """Have ostree tell whether /usr is unlocked as the mount that is shown has it."""
+def mark_unlocked(sysroot: Sysroot) -> None:
+    """Set the unlocked state that ostree shows for the booted deployment to that of the mount at /usr."""
     booted = sysroot.deployments().booted
     if booted and booted.unlocked != "hotfix":
         sysroot.mark_unlocked(booted, usrview.unlocked())
 
 
-# --- uppers of an unlocked /usr
+# --- upper directories of an unlocked /usr
 
 
 def uppers_dir(sysroot: Sysroot) -> Path:
-    """Return where the writable layers of an unlocked /usr are."""
+    """Return the directory of the upper directories of an unlocked /usr."""
     return sysroot.state_dir / "uppers"
 
 
 def new_upper(sysroot: Sysroot, like: Path) -> Path:
-    """Make a directory with an upper and a work directory for an unlocked system's view."""
+    """Make and return a directory that contains an upper and a work directory for an unlocked /usr.
+
+    like: the directory whose metadata the upper directory gets.
+    """
     parent = uppers_dir(sysroot)
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="upper-", dir=parent))
@@ -136,7 +142,7 @@ def new_upper(sysroot: Sysroot, like: Path) -> Path:
 
 
 def remove_uppers_but(sysroot: Sysroot, generations: Sequence[Generation]) -> None:
-    """Remove the writable layers that none of these generations shows."""
+    """Remove the upper directories, except those that these generations show."""
     used = {Path(upper).parent for generation in generations for upper in generation.uppers}
     for directory in uppers_dir(sysroot).glob("*"):
         if directory not in used:
@@ -148,7 +154,7 @@ def remove_uppers_but(sysroot: Sysroot, generations: Sequence[Generation]) -> No
 
 @contextmanager
 def scratch(sysroot: Sysroot) -> Iterator[Path]:
-    """Give an empty directory to assemble a view on."""
+    """Yield an empty directory as a temporary mount point for a view."""
     sysroot.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = Path(tempfile.mkdtemp(prefix="view-", dir=sysroot.state_dir))
     try:
@@ -158,6 +164,6 @@ def scratch(sysroot: Sysroot) -> Iterator[Path]:
 
 
 def discard_scratch(sysroot: Sysroot) -> None:
-    """Remove what `scratch` made and a killed process left behind. The caller holds the system's lock."""
+    """Remove the directories of `scratch` that a killed process left. The caller holds the system's lock."""
     for directory in sysroot.state_dir.glob("view-*"):
         directory.rmdir()

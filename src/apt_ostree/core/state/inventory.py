@@ -1,4 +1,4 @@
-"""Which packages a commit holds, whoever made it, and which files are theirs."""
+"""The packages of a commit, whichever tool made it, and the files that are theirs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from apt_ostree.system.ostree.repo import Repo
 
 @lru_cache(maxsize=32)
 def packages_of(repo: Repo, commit: str) -> frozenset[Package]:
-    """Return a commit's packages: from its metadata, else from the dpkg database in its tree.
+    """Return the packages of a commit: from its metadata, else from the dpkg database in its tree.
 
-    A commit of another tool has no list in its metadata; one without a database holds no packages.
+    A commit of another tool has no list in its metadata. A tree without a database has no packages. Raises
+    ExternalFailure if the commit is missing or damaged.
     """
     listed = repo.packages(commit)
     if listed is not None:
@@ -38,7 +39,7 @@ def owners(
     info = diff.directory_of(repo, commit, f"{layout.DPKG_ADMINDIR}/info")
     if info is None or not paths:
         return {}
-    files = diff.read_tree(repo, info[0])[0]
+    files = diff.read_dirtree(repo, info[0])[0]
     names = [dpkg_lists.info_name(files, name, architecture) for name, architecture in packages]
     lists = {
         name: repo.file_state(files[f"{name}.list"]).content.decode(errors="replace")

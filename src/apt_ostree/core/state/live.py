@@ -1,4 +1,4 @@
-"""What the running system shows: the booted deployment, and what was changed live since boot."""
+"""What the running system shows: the booted deployment, and the live changes since boot."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from apt_ostree.model.overlay import Goal
 from apt_ostree.system import usrview
 from apt_ostree.system.statedb import StateDb, boot_id
 
-#: A note of the generation that a boot began with: its number, and the boot's id.
+#: The key of a note: the number of the generation that was made during boot, and the boot's id.
 BOOT_NOTE = "boot-generation"
 
 
 @dataclass(frozen=True, slots=True)
 class LiveState:
-    """The booted deployment and the live generations of this boot, the oldest first.
+    """The live state.
 
-    first: the generation that showed overlays before services started, or 0.
+    booted: the booted deployment.
+    generations: the live generations of this boot, the oldest first.
+    first: the number of the generation that was made before services started, or 0.
     """
 
     booted: Deployment
@@ -28,7 +30,7 @@ class LiveState:
 
     @property
     def current(self) -> Generation | None:
-        """Return the generation that /usr shows."""
+        """Return the generation that /usr shows, or None for the booted tree."""
         return self.generations[-1] if self.generations else None
 
     @property
@@ -43,7 +45,7 @@ class LiveState:
 
     @property
     def base(self) -> str:
-        """Return that commit without the overlays."""
+        """Return the commit that /usr shows, without overlays."""
         return self.current.base if self.current else self.booted.checksum
 
     @property
@@ -53,19 +55,19 @@ class LiveState:
 
 
 def read_live_state(deployments: Deployments, records: StateDb | None) -> LiveState:
-    """Return what the system shows now; Refused where it was not booted from a deployment."""
+    """Return the live state; raise Refused if the system was not booted from a deployment."""
     booted = deployments.booted
     if booted is None:
         raise Refused("this system was not booted from an OSTree deployment")
-    here = boot_id()
+    this_boot = boot_id()
     generations = records.generations() if records else ()
     number, _, boot = (records.note(BOOT_NOTE) or "").partition(" ") if records else ("", "", "")
-    first = int(number) if boot == here and number in {str(g.id) for g in generations} else 0
-    return LiveState(booted, tuple(g for g in generations if g.boot_id == here), first)
+    first = int(number) if boot == this_boot and number in {str(g.id) for g in generations} else 0
+    return LiveState(booted, tuple(g for g in generations if g.boot_id == this_boot), first)
 
 
 def frozen_uppers(live: LiveState) -> tuple[str, ...]:
-    """Return the writable layers of an unlocked /usr, which become read-only under a new view."""
+    """Return the upper directories of an unlocked /usr, which a new view uses as lower directories."""
     if live.current:
         return live.current.uppers
     upper = usrview.unlocked_upper()

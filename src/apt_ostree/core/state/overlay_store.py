@@ -1,4 +1,4 @@
-"""The overlays of this machine: which there are, what they are, and their refs."""
+"""The overlays of this machine: their records, definitions and refs."""
 
 from __future__ import annotations
 
@@ -8,77 +8,80 @@ from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition, from_text
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import overlays as trees
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
 REFS = "apt-ostree/overlay"
-#: Commits that an undo took away from their overlays: `--restore` can bring them back.
+#: Commits that an undo removed from their overlays; `--restore` can restore them.
 UNDONE = "apt-ostree/undone"
-#: Earlier commits of overlays: `/1` is the one before.
+#: Earlier commits of overlays; `/1` is the previous one.
 PAST = "apt-ostree/past"
 _KEPT = 20
-#: The note that names the overlay last worked on.
+#: The key of the note that names the overlay last worked on.
 LAST = "overlay"
 
 
 def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
-    """Return the overlays by their ids."""
+    """Return the overlays by id. One whose commit is damaged gets a default definition."""
     return {state.id: _loaded(repo, state) for state in states}
 
 
 def _loaded(repo: Repo, state: State) -> Overlay:
     try:
-        return Overlay(from_text(trees.definition_text(repo, state.commit)), state)
+        return Overlay(from_text(overlay_repo.definition_text(repo, state.commit)), state)
     except AptOstreeError:
-        # Its commit is damaged. It can still be listed, disabled, removed, and repaired.
+        # The commit is damaged. The overlay can still be listed, disabled, removed and repaired.
         scope, _, name = state.id.partition("/")
         return Overlay(Definition(name, Scope(scope)), state)
 
 
 def record(
-    sysroot: Sysroot, db: StateDb, moves: Sequence[Transition], *, intent: Intent, message: str = ""
+    sysroot: Sysroot, db: StateDb, transitions: Sequence[Transition], *, intent: Intent, message: str = ""
 ) -> None:
-    """Change the record of overlays, nothing of which shows."""
+    """Record transitions of overlays that do not change what the system shows, as one operation."""
     number = db.log(intent)
-    db.move(moves)
+    db.move(transitions)
     failpoint("overlay.recorded")
     sync_refs(sysroot, db)
-    told = ", ".join(move.id for move in moves)
-    db.end(number, Outcome.DONE, f"{told}: {message}" if message else told)
+    ids = ", ".join(transition.id for transition in transitions)
+    db.end(number, Outcome.DONE, f"{ids}: {message}" if message else ids)
 
 
 def files(repo: Repo, commit: str) -> dict[str, int]:
-    """Return the files that an overlay's commit has, templates included: object -> bytes."""
-    nodes = (node for part in ("usr", "templates") for node in trees.read(repo, commit, part).values())
+    """Return the size in bytes of each file object of an overlay's commit, templates included.
+
+    Raises ExternalFailure if the commit is damaged.
+    """
+    nodes = (node for part in ("usr", "templates") for node in overlay_repo.read(repo, commit, part).values())
     return {checksum: repo.size(checksum) for checksum in {n.checksum for n in nodes if n.kind == "file"}}
 
 
 def sync_refs(sysroot: Sysroot, db: StateDb) -> None:
-    """Make the overlays' refs what the record says; commits that nobody has any more are kept aside.
+    """Update the refs of overlays from their records; commits that an undo removed get a ref below UNDONE.
 
-    Earlier commits have refs of their own: whoever cleans a system root up keeps only what refs name.
+    Earlier commits have refs of their own, because pruning keeps only what refs name.
     """
     repo, states = sysroot.repo, db.overlays()
-    wanted = {f"{REFS}/{state.id}": state.commit for state in states}
+    current = {f"{REFS}/{state.id}": state.commit for state in states}
     past: dict[str, str] = {}
     for state in states:
-        place = f"{PAST}/{state.id}"
+        prefix = f"{PAST}/{state.id}"
         commits = repo.ancestry(state.commit)
-        rows = {f"{place}/{number}": c for number, c in enumerate(commits[1 : _KEPT + 1], start=1)}
-        past |= rows if commits else repo.refs(place)  # what came before a damaged one is kept
+        rows = {f"{prefix}/{number}": c for number, c in enumerate(commits[1 : _KEPT + 1], start=1)}
+        past |= rows if commits else repo.refs(prefix)  # the refs of a damaged overlay are kept
     repo.sync_refs(PAST, past)
     for ref, commit in repo.refs(REFS).items():
         name = ref.removeprefix(f"{REFS}/")
-        taken_away = wanted.get(ref) != commit and not _is_ancestor(repo, commit, wanted.get(ref))
-        if taken_away and repo.has_commit(commit):  # nobody can use a damaged one
+        is_removed = current.get(ref) != commit and not _is_ancestor(repo, commit, current.get(ref))
+        if is_removed and repo.has_commit(commit):  # a damaged commit is of no use
             repo.set_ref(f"{UNDONE}/{name}", commit)
-    repo.sync_refs(REFS, wanted)
+    repo.sync_refs(REFS, current)
 
 
-def is_known(repo: Repo, commit: str) -> bool:
-    """Tell whether a commit is, or was, one of an overlay of this machine."""
+def is_overlay_commit(repo: Repo, commit: str) -> bool:
+    """Return whether a commit is, or was, that of an overlay of this machine."""
     newest = {*repo.refs(REFS).values(), *repo.refs(UNDONE).values()}
     past = repo.refs(PAST).values()
     return commit in past or any(_is_ancestor(repo, commit, of) for of in newest)

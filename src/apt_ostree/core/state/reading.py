@@ -1,4 +1,4 @@
-"""Opens the system to read it, for queries, which need no transaction."""
+"""Opens the system for reading, for queries, which need no transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
 
 @contextmanager
 def opened(path: str = "/") -> Iterator[Sysroot]:
-    """Open the running system, or the one below `path`, to read it."""
+    """Yield the running system, or the one below `path`, opened for reading.
+
+    Raises Refused if the running system was not booted with OSTree, and ExternalFailure if a system root
+    cannot be opened.
+    """
     if path == "/":
         require_booted()
     with Sysroot(path) as sysroot:

@@ -1,4 +1,4 @@
-"""Downloads: package lists and archives, verified by libapt, with progress."""
+"""Downloads package lists and archives, which libapt verifies, and reports progress."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from apt_ostree.system.apt.resolver import Resolver
 from apt_ostree.system.failpoints import failpoint
 
 _STAMP = Path("/var/cache/apt-ostree/refreshed")
-_LOCAL = ("file:", "copy:")  # archives that are used where they are
+_LOCAL = ("file:", "copy:")  # archives that are not copied to the cache
 _DAY = 24 * 3600.0  # seconds; apt's own daily timer has the same pace
 
 
 class _Progress:
-    """What libapt calls while it downloads (python-apt's AcquireProgress, by shape)."""
+    """The callbacks of libapt during a download (the interface of python-apt's AcquireProgress)."""
 
     def __init__(self, report: Report, title: str) -> None:
         self._report = report
@@ -45,7 +45,7 @@ class _Progress:
         """End."""
 
     def pulse(self, _owner: Any) -> bool:
-        """Report progress a few times a second; libapt stops when this is False."""
+        """Report progress a few times a second; return whether libapt is to go on."""
         if self._cancelled:
             return False
         now, state = time.monotonic(), (int(self.current_bytes), int(self.total_bytes))
@@ -59,7 +59,7 @@ class _Progress:
         self._cancelled = True
 
     def fail(self, item: Any) -> None:
-        """Remember why one file could not be had; libapt leaves one that need not be there idle or done."""
+        """Record why one file could not be downloaded; an optional file is left idle or done by libapt."""
         if item.owner.status in (item.owner.STAT_DONE, item.owner.STAT_IDLE):
             self._failed.pop(item.description, None)
         else:
@@ -69,24 +69,24 @@ class _Progress:
         """A file is being fetched."""
 
     def done(self, item: Any) -> None:
-        """A file is here, perhaps after a first try in another form (compression, user) that failed."""
+        """A file is complete, perhaps after a failed attempt (another compression or user)."""
         self._failed.pop(item.description, None)
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """Return why files could not be had at all."""
+        """Return "DESCRIPTION: REASON" for each file that could not be downloaded."""
         return tuple(f"{description}: {reason}" for description, reason in self._failed.items())
 
     def ims_hit(self, item: Any) -> None:
         """A file had not changed."""
 
     def media_change(self, media: str, drive: str) -> bool:
-        """No one is there to change a disc."""
+        """Return that no disc can be changed."""
         return False
 
 
 def lists_are_current(max_age: float = _DAY) -> bool:
-    """Tell whether the package lists are here, not older than `max_age` (s) and younger than the sources."""
+    """Return whether the package lists exist, newer than the sources and at most `max_age` seconds old."""
     try:
         refreshed = _STAMP.stat().st_mtime
     except FileNotFoundError:
@@ -102,9 +102,11 @@ def lists_are_current(max_age: float = _DAY) -> bool:
 
 
 def refresh_lists(report: Report, *, everything: bool = True) -> None:
-    """Download the configured sources' package lists and verify their signatures.
+    """Download the package lists of the configured sources and verify their signatures.
 
-    everything: these are all sources, so lists of others are removed and the time is remembered.
+    ExternalFailure is raised if any of them fails.
+
+    everything: all sources are configured, so that other lists are removed and the time is recorded.
     """
     lists = Path(apt_pkg.config.find_dir("Dir::State::lists"))
     (lists / "partial").mkdir(parents=True, exist_ok=True)
@@ -115,7 +117,7 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
     problems = ""
     try:
         with (
-            warnings.catch_warnings(record=True) as caught,  # python-apt's way to pass apt's own on
+            warnings.catch_warnings(record=True) as caught,  # apt's warnings, as python-apt passes them on
             signals.held(progress.cancel),
         ):
             _empty_cache().update(progress, sources, 250_000)
@@ -135,22 +137,22 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
 
 
 def _empty_cache() -> apt_pkg.Cache:
-    """Open a cache without any source: python-apt has update() as a method of one, and uses nothing of it.
+    """Open a cache without any source, only for its method update(), which does not use its contents.
 
-    A full one takes a second to make, and is out of date as soon as the lists have been refreshed.
+    A full one takes a second to open, and is outdated after the update.
     """
     with no_source():
         return apt_pkg.Cache(None)
 
 
 def messages(problems: str) -> tuple[str, ...]:
-    """Return the messages of a libapt error, which joins them: "E:one., W:two, E:three"."""
+    """Return the messages of a libapt error, which joins them ("E:one., W:two, E:three")."""
     parts = re.split(r"(?:^|, )[EW]:", problems)
     return tuple(dict.fromkeys(part.strip().rstrip(",") for part in parts if part.strip()))
 
 
 def _failed_archives(sources: apt_pkg.SourceList, reasons: tuple[str, ...]) -> Iterator[str]:
-    """Yield "URI SUITE" of the archives that the messages speak of."""
+    """Yield "URI SUITE" of the archives that the messages name."""
     for entry in sources.list:
         uri = public_uri(entry.uri).rstrip("/")
         names = (f"{uri} {entry.dist} ", f"{uri}/dists/{entry.dist}/", f"{uri}/ {entry.dist} ")
@@ -159,7 +161,7 @@ def _failed_archives(sources: apt_pkg.SourceList, reasons: tuple[str, ...]) -> I
 
 
 def public_uri(uri: str) -> str:
-    """Return an archive's address without a user and a password."""
+    """Return the URI of an archive without user name and password."""
     return re.sub(r"//[^/]*@", "//", uri)
 
 
@@ -173,7 +175,7 @@ def _hint(reasons: tuple[str, ...]) -> str:
 
 
 def remove_downloads() -> int:
-    """Remove package lists, archives and libapt's caches of both; return how many files went."""
+    """Remove package lists, archives and libapt's caches; return the number of removed lists and archives."""
     config, removed = apt_pkg.config, 0
     for directory in (config.find_dir("Dir::State::lists"), config.find_dir("Dir::Cache::archives")):
         if not Path(directory).is_dir():
@@ -190,15 +192,20 @@ def remove_downloads() -> int:
 
 
 def _remove_files(directory: Path) -> int:
-    found = [path for path in directory.rglob("*") if path.is_file() and path.name != "lock"]
-    for path in found:
+    paths = [path for path in directory.rglob("*") if path.is_file() and path.name != "lock"]
+    for path in paths:
         path.unlink(missing_ok=True)
-    return len(found)
+    return len(paths)
 
 
 @dataclass(frozen=True, slots=True)
 class Archives:
-    """Downloaded archives: the package manager that knows them, and the directories that they are in."""
+    """Downloaded archives.
+
+    manager: the apt_pkg.PackageManager that installs them.
+    fetcher: the apt_pkg.Acquire that downloaded them.
+    directories: where they are.
+    """
 
     manager: Any
     fetcher: Any
@@ -208,7 +215,9 @@ class Archives:
 def download(resolver: Resolver, report: Report, *, cache_only: bool = False) -> Archives:
     """Download the archives of the resolved transaction into the host's cache and verify them.
 
-    cache_only: refuse when an archive is not there yet.
+    ExternalFailure is raised if any of them fails.
+
+    cache_only: raise Refused if an archive is not in the cache.
     """
     progress = _Progress(report, "Downloading packages")
     fetcher: Any = apt_pkg.Acquire(progress)
@@ -224,7 +233,7 @@ def download(resolver: Resolver, report: Report, *, cache_only: bool = False) ->
         )
     failpoint("download.before")
     with explained("download the packages"), signals.held(progress.cancel):
-        fetcher.get_lock(apt_pkg.config.find_dir("Dir::Cache::archives"))  # also makes partial/, for _apt
+        fetcher.get_lock(apt_pkg.config.find_dir("Dir::Cache::archives"))  # also creates partial/ for _apt
         result = fetcher.run()
     missing = [
         f"{public_uri(i.desc_uri)}: {i.error_text}"

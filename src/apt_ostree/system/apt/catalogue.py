@@ -1,4 +1,4 @@
-"""What libapt knows of packages: names, versions and summaries, to read only. Needs no root."""
+"""The packages that libapt knows: names, versions and summaries, read-only. Needs no privileges."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from apt_ostree.system.apt.config import explained
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A suite of an archive; signed: its lists are vouched for, or declared as trusted."""
+    """A suite of an archive.
+
+    signed: its package lists are signed, or it is configured as trusted.
+    downloaded: its package lists are downloaded.
+    """
 
     uri: str
     suite: str
@@ -28,14 +32,14 @@ def offered() -> Iterator[Offer]:
         cache = apt_pkg.Cache(None)
         depcache, records = apt_pkg.DepCache(cache), apt_pkg.PackageRecords(cache)
     native = apt_pkg.config.find("APT::Architecture")
-    found = []
+    rows = []
     for package in cache.packages:
         version = depcache.get_candidate_ver(package) if package.has_versions else None
         if version and package.architecture == native:
-            found.append((version.translated_description.file_list[0], package, version))
-    # In the order of the files: a seek for each summary would cost more than all the rest.
-    found.sort(key=lambda row: (row[0][0].id, row[0][1]))
-    for place, package, version in found:
+            rows.append((version.translated_description.file_list[0], package, version))
+    # In the order of the files: random access to the summaries would take most of the time.
+    rows.sort(key=lambda row: (row[0][0].id, row[0][1]))
+    for place, package, version in rows:
         records.lookup(place)
         installed = package.current_ver.ver_str if package.current_ver else ""
         yield Offer(package.name, version.ver_str, records.short_desc, installed)

@@ -1,4 +1,4 @@
-"""What choosing a part of an upgrade needs to know of the archives. Only reads what a resolver has open."""
+"""The packages of the archives, for choosing a part of an upgrade. Only reads the cache of a resolver."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from apt_ostree.system.apt.resolver import Resolver, is_security
 
 
 def satisfies(version: str, operator: str, other: str) -> bool:
-    """Compare two versions as dpkg does."""
+    """Return whether a version satisfies a relation to another one, by dpkg's order of versions."""
     return bool(apt_pkg.check_dep(version, operator, other))
 
 
 def after(resolver: Resolver, transaction: PackagePlan, shown: Members) -> Members:
-    """Return the packages that a resolved transaction leaves, with their relations."""
-    gone = {(step.name, step.architecture) for step in transaction.remove}
-    target = {key: member for key, member in shown.items() if key not in gone}
+    """Return the packages after a resolved transaction, with their relations."""
+    removed = {(step.name, step.architecture) for step in transaction.remove}
+    target = {key: member for key, member in shown.items() if key not in removed}
     for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):
         pkg = resolver.cache[step.name, step.architecture]
         version = resolver.depcache.get_candidate_ver(pkg)
         member = _member(Package(step.name, step.new, step.architecture), version)
-        # A package may change its architecture, to `all` for instance; dpkg then replaces the other one.
+        # A package may change its architecture, for instance to `all`; dpkg then replaces the old one.
         for key in _replaced(target, step.name, pkg.architecture):
             del target[key]
         target[member.key] = member
@@ -34,19 +34,19 @@ def after(resolver: Resolver, transaction: PackagePlan, shown: Members) -> Membe
 
 
 def absent(resolver: Resolver, packages: Iterable[Package]) -> list[Package]:
-    """Return the packages whose versions no archive offers any more."""
+    """Return those of the packages whose versions no archive offers."""
     return [package for package in packages if not _offered(resolver, package)]
 
 
 def security_updates(
     resolver: Resolver, packages: Iterable[Package], limits: Mapping[Key, str] | None = None
 ) -> dict[Key, str]:
-    """Return the newest security update of each package (in its present version) that has one.
+    """Return key -> version of the newest security update, for each installed package that has one.
 
-    limits: the versions that packages change to, which an update must not exceed; without them, these are
-    the candidates of the archives by apt's own policy, and what is on hold is left alone.
+    limits: the highest version allowed for each package. None: apt's candidate versions, and no update of a
+        package that is on hold.
     """
-    found = {}
+    newest = {}
     for package in packages:
         key = (package.name, package.architecture)
         if key not in resolver.cache:
@@ -59,8 +59,8 @@ def security_updates(
             if limit and is_security(version) and _between(package.version, version.ver_str, limit)
         ]
         if updates:
-            found[key] = updates[0]
-    return found
+            newest[key] = updates[0]
+    return newest
 
 
 def _candidate(resolver: Resolver, pkg: apt_pkg.Package) -> str | None:
@@ -85,8 +85,11 @@ def _replaced(target: Members, name: str, architecture: str) -> list[Key]:
 
 def _member(package: Package, version: Any) -> Member:
     def groups(*kinds: str) -> list[tuple[Relation, ...]]:
-        found = (group for kind in kinds for group in version.depends_list.get(kind, []))
-        return [tuple(Relation(d.target_pkg.name, d.comp_type, d.target_ver or "") for d in g) for g in found]
+        dependencies = (group for kind in kinds for group in version.depends_list.get(kind, []))
+        return [tuple(map(relation, group)) for group in dependencies]
+
+    def relation(dep: apt_pkg.Dependency) -> Relation:
+        return Relation(dep.target_pkg.name, dep.comp_type, dep.target_ver or "")
 
     return Member(
         package,

@@ -1,4 +1,4 @@
-"""Points libapt at a build root's dpkg database and the host's sources, keys and archives."""
+"""Configures libapt for a build root's dpkg database and the host's sources, keys and archives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from apt_ostree.system import sandbox
 from apt_ostree.system.process import environment
 
 _CACHE = Path("/var/cache/apt-ostree")
-#: Hooks of the host's apt that would act on the host, or on a database that is not this one's.
+#: Hooks of the host's apt that would act on the host or on another database.
 _HOST_HOOKS = (
     "DPkg::Pre-Invoke",
     "DPkg::Post-Invoke",
@@ -25,22 +25,22 @@ _HOST_HOOKS = (
     "APT::Update::Post-Invoke-Success",
 )
 
-#: libapt from 3.0 on names its database with --admindir, by the host's path; in the sandbox it is dpkg's own.
+#: libapt since 3.0 passes --admindir with the host's path, which is dropped: dpkg's default fits the sandbox.
 _WRAPPER = """#!/bin/sh
 {exports}left=$#
 while [ "$left" -gt 0 ]; do
-    word=$1; shift; left=$((left - 1))
-    if [ "$word" = --admindir ]; then shift; left=$((left - 1)); else set -- "$@" "$word"; fi
+    argument=$1; shift; left=$((left - 1))
+    if [ "$argument" = --admindir ]; then shift; left=$((left - 1)); else set -- "$@" "$argument"; fi
 done
 exec {command} "$@"
 """
 
 
 def use_build_root(root: Path, scratch: Path, states: str) -> None:
-    """Make libapt work on the packages of `root` for the rest of this process.
+    """Configure libapt for the packages of `root`, for the rest of this process.
 
-    states: apt's record of automatically installed packages. libapt gets a copy of it, see `extended_states`:
-    it would write through a link that a script left in the root.
+    states: apt's record of automatically installed packages. libapt gets a copy of it, see `extended_states`,
+        as it would follow a symlink that a script left in the root.
     """
     extended_states(scratch).write_text(states)
     apt_pkg.init_config()
@@ -51,7 +51,7 @@ def use_build_root(root: Path, scratch: Path, states: str) -> None:
     settings = {
         "Dir::State::status": str(root / layout.DPKG_ADMINDIR / "status"),
         "Dir::State::extended_states": str(extended_states(scratch)),
-        # Each build has a database of its own: a cache that includes it would be written (50 MB) in vain.
+        # A cache that includes the database of this build (50 MB) could not be reused.
         "Dir::Cache::pkgcache": "",
         "Dir::Cache::srcpkgcache": str(_CACHE / "srcpkgcache.bin"),
         "Dir::Log": str(scratch),
@@ -68,7 +68,7 @@ def use_build_root(root: Path, scratch: Path, states: str) -> None:
 
 
 def use_host() -> None:
-    """Make libapt work on the running system's own database, to read it."""
+    """Configure libapt for reading the running system's own database."""
     apt_pkg.init_config()
     for hook in _HOST_HOOKS:
         apt_pkg.config.clear(hook)
@@ -77,7 +77,7 @@ def use_host() -> None:
 
 
 def add_source_list(scratch: Path, lines: str) -> Path:
-    """Make libapt read a further source list besides the host's; return its path."""
+    """Add a source list to those of the host; return its path."""
     parts = scratch / "sources.list.d"
     parts.mkdir(exist_ok=True)
     host = Path(apt_pkg.config.find_dir("Dir::Etc::sourceparts"))
@@ -91,23 +91,23 @@ def add_source_list(scratch: Path, lines: str) -> Path:
 
 
 def extended_states(scratch: Path) -> Path:
-    """Return the file in which libapt keeps which packages were installed automatically."""
+    """Return the file in which libapt records automatically installed packages."""
     return scratch / "extended_states"
 
 
 def local_directory(scratch: Path) -> Path:
-    """Return the directory that the sandbox sees at the same place as the host."""
+    """Return the directory that has the same path in the sandbox as on the host."""
     return scratch / "local"
 
 
 @contextlib.contextmanager
 def only_source(source_list: Path) -> Iterator[None]:
-    """Make libapt see one source list alone for a while, and keep the lists of the others."""
+    """Make libapt use only one source list inside the block, and keep the package lists of the others."""
     changed = {
         "Dir::Etc::sourcelist": str(source_list),
         "Dir::Etc::sourceparts": "/dev/null",
         "APT::Get::List-Cleanup": "false",
-        "APT::Sandbox::User": "root",  # it lies in a scratch directory that is root's alone
+        "APT::Sandbox::User": "root",  # only root can read the scratch directory
     }
     with _changed(changed):
         yield
@@ -115,7 +115,7 @@ def only_source(source_list: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def no_source() -> Iterator[None]:
-    """Make libapt see no source at all for a while, and leave the caches of those that there are."""
+    """Make libapt use no source inside the block, and leave its caches unchanged."""
     nowhere = dict.fromkeys(("Dir::Etc::sourcelist", "Dir::Etc::sourceparts"), "/dev/null")
     with _changed({**nowhere, "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):
         yield
@@ -135,7 +135,7 @@ def _changed(changed: Mapping[str, str]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def explained(what: str, hint: str | None = None) -> Iterator[None]:
-    """Turn libapt's errors inside into ExternalFailure, one detail a message."""
+    """Raise ExternalFailure for libapt's errors inside the block, with each message as a detail."""
     try:
         yield
     except (apt_pkg.Error, SystemError) as error:
@@ -149,7 +149,10 @@ def dpkg_wrapper(scratch: Path) -> Path:
 
 
 def dpkg_command(root: Path, scratch: Path, visible: frozenset[Path]) -> list[str]:
-    """Return the command line that runs the build root's dpkg; the directories that it sees are made."""
+    """Return the command line that runs the build root's dpkg; directories that it needs are created.
+
+    visible: directories with archives, besides the cache.
+    """
     archives = Path(apt_pkg.config.find_dir("Dir::Cache::archives"))
     local = local_directory(scratch)
     local.mkdir(exist_ok=True)
@@ -158,13 +161,13 @@ def dpkg_command(root: Path, scratch: Path, visible: frozenset[Path]) -> list[st
 
 
 def write_dpkg_wrapper(root: Path, scratch: Path, visible: frozenset[Path] = frozenset()) -> Path:
-    """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox.
+    """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox; return its path.
 
-    visible: directories with archives, besides the cache (those of file: sources are used where they are).
+    visible: directories with archives, besides the cache (archives of file: sources are not copied).
     """
-    words = dpkg_command(root, scratch, visible)
+    command = dpkg_command(root, scratch, visible)
     exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in environment().items())
     wrapper = dpkg_wrapper(scratch)
-    wrapper.write_text(_WRAPPER.format(exports=exports, command=shlex.join(words)))
+    wrapper.write_text(_WRAPPER.format(exports=exports, command=shlex.join(command)))
     wrapper.chmod(0o700)
     return wrapper

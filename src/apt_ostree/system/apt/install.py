@@ -1,6 +1,6 @@
 """Runs the resolved transaction: libapt orders it, dpkg unpacks and configures it in the sandbox.
 
-A child process holds libapt's loop, so that a hanging maintainer script can be ended with it.
+libapt's loop runs in a child process, which can be killed together with a hanging maintainer script.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from apt_ostree.system import process, sandbox, space
 from apt_ostree.system.apt import acquire, config, local
 from apt_ostree.system.apt.acquire import Archives
 
-#: A package's archive as dpkg names it; libapt puts a number before the name when there are many.
+#: A package's archive in dpkg's messages; libapt prepends a number to the name if there are many archives.
 _ARCHIVE = re.compile(r"(?:\.\.\.)?/(?:[^\s:'\"]*/)?(?P<number>\d+-)?(?P<name>[^\s:'\"/]+\.deb)\b")
 _LIBAPT = "libapt: "
-#: What stands in the log of the root's programs before dpkg's output.
+#: Heading of dpkg's output in the log of the root's programs.
 _PROGRAM = "install packages: dpkg"
 _TITLE = "Installing packages"
-#: Bytes; with less, a failure of dpkg is the disk's. ext4 keeps 16 MB of what it calls free to itself.
+#: Bytes; with less free space, a full disk is the cause of dpkg's failure. ext4 keeps 16 MB to itself.
 _FULL = 20_000_000
 
 
 def install(report: Report, archives: Archives, *, root: Path, scratch: Path, script_timeout: float) -> None:
-    """Install the resolved and downloaded packages.
+    """Install the resolved and downloaded packages; ExternalFailure if dpkg fails or hangs.
 
-    root, scratch: as given to `config.use_build_root`. Output goes to `sandbox.output_log`.
-    script_timeout: seconds that dpkg may pass without any sign of progress.
+    The output is appended to `sandbox.output_log`.
+
+    root, scratch: as for `config.use_build_root`.
+    script_timeout: seconds that dpkg may run without progress.
     """
     config.write_dpkg_wrapper(root, scratch, archives.directories)
     sandbox.announce(root, _PROGRAM)
@@ -44,14 +46,14 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
     child = os.fork()
     if child == 0:
         os.close(status_read)
-        process.end_with_parent(worker)  # it holds the sysroot's lock, too
+        process.end_with_parent(worker)  # the child would keep the sysroot's lock
         _child(archives.manager, status_write, root, scratch)
     os.close(status_write)
-    os.setpgid(child, child)  # here as well as there: whichever comes first
+    os.setpgid(child, child)  # in both processes: either may be first
     try:
-        told = _follow(status_read, report, script_timeout)
-        if told.silent:
-            last = f"; dpkg's last step: {told.last}" if told.last else ""
+        progress = _follow(status_read, report, script_timeout)
+        if progress.silent:
+            last = f"; dpkg's last step: {progress.last}" if progress.last else ""
             raise _explained(
                 f"a maintainer script did nothing for {script_timeout:g} seconds and was ended{last}",
                 hint="raise ScriptTimeout in apt-ostree.conf if the script is only slow",
@@ -66,29 +68,31 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
         if child:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
-    if status != 0 or told.errors:
-        full = space.of(scratch).unused < _FULL  # then there was no room for dpkg's complaint either
-        reason = f"No space left on the file system of {scratch.parent}" if full else "; ".join(told.errors)
+    if status != 0 or progress.errors:
+        full = space.of(scratch).unused < _FULL  # dpkg could not report that either
+        reason = (
+            f"No space left on the file system of {scratch.parent}" if full else "; ".join(progress.errors)
+        )
         raise _explained(
             f"dpkg could not install the packages: {reason or 'see its output'}",
             hint="nothing was changed; the packages' own scripts printed the lines above",
             archives=archives,
             root=root,
             scratch=scratch,
-            of_dpkg=bool(told.errors),
+            of_dpkg=bool(progress.errors),
         )
 
 
 def _child(manager: Any, status_write: int, root: Path, scratch: Path) -> None:
-    """Be the process that runs dpkg; never returns."""
+    """Run dpkg in the child process; never returns."""
     code = 1
     try:
         os.setpgid(0, 0)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.SIG_DFL)
         os.environ.clear()
-        os.environ.update(process.environment())  # no secret of the caller's shell reaches a script
-        # libapt hands dpkg a directory of links when there are many packages; the sandbox must see it.
+        os.environ.update(process.environment())  # scripts get no secrets of the caller's shell
+        # libapt passes dpkg a directory of symlinks if there are many packages; the sandbox must have it.
         os.environ["TMPDIR"] = str(config.local_directory(scratch))
         sink = os.open(sandbox.output_log(root), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         null = os.open(os.devnull, os.O_RDONLY)
@@ -105,48 +109,56 @@ def _child(manager: Any, status_write: int, root: Path, scratch: Path) -> None:
 
 
 @dataclass(slots=True)
-class _Told:
-    """What dpkg told of its work: errors, the last step that it began, and whether it fell silent."""
+class _Progress:
+    """What dpkg reported.
+
+    errors: "PACKAGE: MESSAGE" of each.
+    last: the last step that it began.
+    silent: it reported nothing within the time limit.
+    """
 
     errors: list[str] = field(default_factory=list)
     last: str = ""
     silent: bool = False
 
 
-def _follow(status_read: int, report: Report, limit: float) -> _Told:
-    """Relay the status lines (apt's README.progress-reporting) until they end or stay away too long."""
-    told = _Told()
+def _follow(status_read: int, report: Report, limit: float) -> _Progress:
+    """Read status lines (apt's README.progress-reporting) and report progress.
+
+    Returns at their end, or if there is none for `limit` seconds.
+    """
+    progress = _Progress()
     buffer = b""
     last = time.monotonic()
     while True:
         ready, _, _ = select.select([status_read], [], [], max(0.0, last + limit - time.monotonic()))
         if not ready:
-            told.silent = True
-            return told
+            progress.silent = True
+            return progress
         data = os.read(status_read, 65536)
         if not data:
-            return told
+            return progress
         last = time.monotonic()
         *lines, buffer = (buffer + data).split(b"\n")
         for line in lines:
             kind, _, rest = line.decode(errors="replace").partition(":")
             fields = rest.split(":", 2)
             if kind == "pmstatus" and len(fields) == 3:
-                told.last = fields[2]
+                progress.last = fields[2]
                 report(Progress(_TITLE, int(float(fields[1])), 100))
             elif kind == "pmerror" and len(fields) == 3:
-                told.errors.append(f"{fields[0]}: {fields[2]}")
+                progress.errors.append(f"{fields[0]}: {fields[2]}")
 
 
 def _explained(
     message: str, *, hint: str, archives: Archives, root: Path, scratch: Path, of_dpkg: bool = True
 ) -> ExternalFailure:
-    """Return an error with the end of dpkg's output, in words that mean something to a user.
+    """Return an error with the end of dpkg's output, in terms of packages.
 
-    of_dpkg: dpkg said what failed, so that libapt's own lines add nothing.
+    of_dpkg: dpkg reported the error, so that libapt's own lines are left out.
     """
     lines = sandbox.output_of(root, _PROGRAM)
-    told = [line for line in lines if not (of_dpkg and line.startswith(_LIBAPT))]
+    output = [line for line in lines if not (of_dpkg and line.startswith(_LIBAPT))]
     files = {Path(item.destfile).name: Path(item.destfile) for item in archives.fetcher.items}
 
     def label(name: str) -> str | None:
@@ -158,7 +170,7 @@ def _explained(
     command = config.dpkg_command(root, scratch, archives.directories)
     return ExternalFailure(
         readable(message, scratch, label),
-        details=[readable(line, scratch, label) for line in process.tail(told)],
+        details=[readable(line, scratch, label) for line in process.tail(output)],
         hint=hint,
         internals=(
             *(line for line in lines if str(scratch) in line or line.startswith(_LIBAPT)),
@@ -168,9 +180,9 @@ def _explained(
 
 
 def readable(text: str, scratch: Path, label: Callable[[str], str | None]) -> str:
-    """Return a text of dpkg's or libapt's with packages for archives, and without scratch paths.
+    """Return output of dpkg or libapt with packages instead of archives, and without scratch paths.
 
-    label: gives NAME VERSION for the file name of an archive, or None for one that it does not know.
+    label: returns NAME VERSION for the file name of an archive, or None for an unknown one.
     """
 
     def named(match: re.Match[str]) -> str:

@@ -1,7 +1,7 @@
-"""Packages given as files: kept by checksum, and offered to libapt as a small archive of their own.
+"""Local packages: .deb files, stored by checksum, and offered to libapt as an archive.
 
-libapt then resolves their dependencies like any other package's. The administrator named the files, so
-this archive needs no signature; nothing else is taken from it.
+libapt then resolves their dependencies like any other package's. The archive needs no signature, as the
+administrator has named its files; no other package is taken from it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ STORE = Path("/var/lib/apt-ostree/debs")
 
 
 def keep(file: OpenFile) -> LocalPackage:
-    """Copy a .deb into the store and return what it is; UsageError when it is not a package."""
+    """Copy a .deb into the store and return its description; UsageError if it is not a package."""
     if not openfiles.is_file(file):
         raise UsageError(f"{file.name} is not a file")
     path = openfiles.path_of(file)
@@ -46,16 +46,16 @@ def keep(file: OpenFile) -> LocalPackage:
 
 
 def remove_unused(used: frozenset[str]) -> None:
-    """Remove stored packages whose checksums no deployment needs."""
+    """Remove the stored packages whose checksums are not in `used`."""
     for entry in STORE.glob("*"):
         if entry.stem not in used:
             entry.unlink()
-    with contextlib.suppress(OSError):  # it is not there, or not empty
+    with contextlib.suppress(OSError):  # it does not exist, or is not empty
         STORE.rmdir()
 
 
 def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tuple[str, ...]:
-    """Let libapt find these packages; return the exact requests (NAME=VERSION) for them."""
+    """Make these packages available to libapt; return the exact requests (NAME=VERSION) for them."""
     if not packages:
         return ()
     archive = config.local_directory(scratch)
@@ -65,7 +65,7 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tu
         stored = STORE / f"{package.sha256}.deb"
         if not stored.exists():
             raise ExternalFailure(
-                f"the file of the local package {package.label} is gone ({stored})",
+                f"the file of the local package {package.label} does not exist ({stored})",
                 hint="install it from its file again",
             )
         shutil.copyfile(stored, archive / stored.name)
@@ -82,7 +82,7 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tu
 
 
 def _forget_download(package: LocalPackage) -> None:
-    """Remove an archive's file of the same name from the cache: libapt would take it if the sizes agree."""
+    """Remove a file of the same name from the cache: libapt would use it if it has the same size."""
     name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
     Path(apt_pkg.config.find_dir("Dir::Cache::archives"), name).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Tells why packages stand in each other's way, from libapt's relations and the decisions of a depcache."""
+"""Explains conflicts of packages, from libapt's relations and the decisions of a depcache."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import apt_pkg
 
-#: Relations that keep two packages from being installed together, as a sentence has them. Replaces alone
-#: removes nothing, but tells that one package stands for the other.
+#: Relation that prevents two packages from being installed together -> verb for messages. Replaces alone
+#: removes nothing, but explains a conflict further.
 _AGAINST = {"Conflicts": "conflicts with", "Breaks": "breaks", "Replaces": "replaces"}
 _FOR = {"PreDepends": "depends on", "Depends": "depends on"}
 
 
 def final_version(depcache: Any, pkg: apt_pkg.Package) -> Any:
-    """Return the version that a package will have, or None."""
+    """Return the version of a package after the transaction, or None."""
     if depcache.marked_delete(pkg):
         return None
     if not depcache.marked_keep(pkg):
@@ -25,16 +25,16 @@ def final_version(depcache: Any, pkg: apt_pkg.Package) -> Any:
 def removal(depcache: Any, pkg: apt_pkg.Package, changed: Sequence[apt_pkg.Package]) -> str:
     """Return "NAME VERSION: reasons" for an installed package that would be removed.
 
-    changed: all packages that do not stay as they are; one of them wants it gone.
+    changed: all packages that the transaction changes; one of them is the cause.
     """
     finals = [final for other in changed if (final := final_version(depcache, other))]
     reasons = [*_opponents(pkg.current_ver, finals), *_lost(depcache, pkg.current_ver)]
-    told = "; ".join(dict.fromkeys(reasons)) or "libapt gives no reason"
-    return f"{pkg.name} {pkg.current_ver.ver_str}: {told}"
+    explanation = "; ".join(dict.fromkeys(reasons)) or "libapt gives no reason"
+    return f"{pkg.name} {pkg.current_ver.ver_str}: {explanation}"
 
 
 def _opponents(old: Any, finals: Sequence[Any]) -> Iterator[str]:
-    """Yield what new versions have against one that is installed, and the other way round."""
+    """Yield the conflicts between new versions and an installed one, in both directions."""
     for new in finals:
         label = f"{new.parent_pkg.name} {new.ver_str}"
         if against := _relations(new, old):
@@ -44,8 +44,8 @@ def _opponents(old: Any, finals: Sequence[Any]) -> Iterator[str]:
 
 
 def _relations(one: Any, other: Any) -> list[str]:
-    """Return the verbs of relations of one version that are against another, none if it only replaces it."""
-    # By id: libapt's binding calls versions of different packages equal when their numbers are.
+    """Return the verbs of one version's conflicts with another; none if it only replaces that."""
+    # By id: versions of different packages with the same number are equal in python-apt.
     verbs = [
         verb
         for kind, verb in _AGAINST.items()
@@ -61,7 +61,7 @@ def _targets(group: Sequence[apt_pkg.Dependency]) -> Iterator[Any]:
 
 
 def _lost(depcache: Any, version: Any) -> Iterator[str]:
-    """Yield the dependencies of an installed version that nothing satisfies any more."""
+    """Yield the dependencies of an installed version that would no longer be satisfied."""
     for kind, verb in _FOR.items():
         for group in version.depends_list.get(kind, []):
             present = [t for t in _targets(group) if t.parent_pkg.current_ver == t]
@@ -78,7 +78,7 @@ def _fate(depcache: Any, version: Any) -> str:
 
 
 def unmet(cache: apt_pkg.Cache, depcache: Any) -> Iterator[str]:
-    """Yield the relations that the decisions would leave broken."""
+    """Yield the relations that the transaction would break."""
     for pkg in cache.packages:
         if not depcache.is_inst_broken(pkg):
             continue
@@ -95,22 +95,25 @@ def _satisfied(depcache: Any, kind: str, group: Sequence[apt_pkg.Dependency]) ->
 
 
 def conflicts(chosen: Mapping[int, Any], targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
-    """Yield what stands between the requested packages, and between them and installed ones.
+    """Yield the conflicts between the requested packages, and between these and installed ones.
 
-    chosen: the version that was asked for, by the package's id.
+    chosen: package id -> requested version.
     """
     for pkg in targets:
         version = chosen[pkg.id]
         groups = [g for kind in ("Conflicts", "Breaks") for g in version.depends_list.get(kind, [])]
-        found = (target.parent_pkg for group in groups for target in _targets(group))
-        others = {other.id: other for other in found if other.id != pkg.id}
+        packages = (target.parent_pkg for group in groups for target in _targets(group))
+        others = {other.id: other for other in packages if other.id != pkg.id}
         for other in sorted(others.values(), key=lambda other: other.name):
             if other.id in chosen or other.current_ver:
                 yield f"{pkg.name} {version.ver_str} conflicts with {other.name}"
 
 
 def missing(chosen: Mapping[int, Any], targets: Sequence[apt_pkg.Package]) -> Iterator[str]:
-    """Yield dependencies of the requested packages that nothing on offer satisfies."""
+    """Yield the dependencies of the requested packages that no available package satisfies.
+
+    chosen: package id -> requested version.
+    """
     for pkg in targets:
         version = chosen[pkg.id]
         for kind in _FOR:
@@ -125,7 +128,7 @@ def unmet_text(version: Any, kind: str, group: Sequence[apt_pkg.Dependency]) -> 
 
 
 def group_text(group: Sequence[apt_pkg.Dependency]) -> str:
-    """Return the alternatives of a relation as a control file has them."""
+    """Return the alternatives of a relation in the syntax of control files."""
     return " | ".join(
         f"{dep.target_pkg.name} ({dep.comp_type} {dep.target_ver})" if dep.target_ver else dep.target_pkg.name
         for dep in group

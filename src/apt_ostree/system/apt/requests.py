@@ -1,4 +1,4 @@
-"""Finds what package a request (NAME, NAME=VERSION, NAME:ARCH) means, and tells of all that mean none."""
+"""Finds the packages of requests (NAME, NAME=VERSION, NAME:ARCH), and makes the error for unknown ones."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ _SEARCH = "check the name with 'apt-ostree search', or run 'apt-ostree refresh-m
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a request names nothing that can be installed, and what may help.
+    """Why a request names no package that can be installed.
 
-    reason: goes on after the name. unknown: no archive has a package of this name.
+    name: of the request.
+    reason: the rest of a sentence that begins with the name.
+    remedy: a hint for the user, or empty.
+    unknown: no archive has a package of this name.
     """
 
     name: str
@@ -27,7 +30,7 @@ class Problem:
 
 
 def find(cache: apt_pkg.Cache, name: str) -> apt_pkg.Package | Problem:
-    """Return the package of a name (NAME or NAME:ARCH), or the only one that provides it."""
+    """Return the package of a name (NAME or NAME:ARCH), or the only one that provides the name."""
     plain, _, architecture = name.partition(":")
     try:
         pkg = cache[plain, architecture] if architecture else cache[plain]
@@ -44,20 +47,23 @@ def find(cache: apt_pkg.Cache, name: str) -> apt_pkg.Package | Problem:
 
 
 def no_version(pkg: apt_pkg.Package, name: str, version: str) -> Problem:
-    """Return the problem that a package is known, but not in this version."""
+    """Return the problem that a package has no such version."""
     offered = ", ".join(sorted({other.ver_str for other in pkg.version_list}))
     return Problem(name, f"has no version {version!r}", f"known: {offered}")
 
 
 def refusal(problems: Sequence[Problem], cache: apt_pkg.Cache) -> UsageError:
-    """Return one error that names all problems; names that are not known get a proposal from the cache."""
+    """Return one error about all problems; unknown names get a proposal from the cache."""
     begins = {problem.name[:1] for problem in problems if problem.unknown}
     names = {pkg.name for pkg in cache.packages if begins and pkg.name[:1] in begins and pkg.has_versions}
     return explain([with_proposal(problem, names) for problem in problems])
 
 
 def with_proposal(problem: Problem, names: Iterable[str]) -> Problem:
-    """Add the name that an unknown one may stand for: one that begins alike, since comparing is slow."""
+    """Add a similar name to the problem of an unknown one.
+
+    Only names with the same first letter are compared, as comparing is slow.
+    """
     if not problem.unknown:
         return problem
     plain = problem.name.partition(":")[0]
@@ -67,7 +73,7 @@ def with_proposal(problem: Problem, names: Iterable[str]) -> Problem:
 
 
 def explain(problems: Collection[Problem]) -> UsageError:
-    """Return one error that names all problems, each with its reason."""
+    """Return one error about all problems, each with its reason."""
     search = _SEARCH if any(problem.unknown for problem in problems) else ""
     if len(problems) == 1:
         (problem,) = problems

@@ -1,6 +1,6 @@
-"""Turns package requests into a transaction, with libapt's own resolver.
+"""Resolves package requests to a transaction, with libapt's own resolver.
 
-Only decides; `acquire` downloads and `install` runs dpkg. Requires `config.use_build_root` first.
+`acquire` downloads its packages and `install` runs dpkg. Requires `config.use_build_root` first.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
 
-#: A package with a kernel, unlike the meta-package that depends on the newest one.
+#: A package with a kernel image, as opposed to a meta-package that depends on the newest one.
 _KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What a tree is to hold, relative to what it holds now.
+class PackageGoal:
+    """The packages that a build root is to have, relative to those that it has.
 
     install: requests (NAME, NAME=VERSION, NAME:ARCH).
-    upgrade: bring every other package to the archives' newest version.
-    keep:    versions in use, which are preferred to newer ones; no package gets older than that.
-    along:   further requests, when `install` and these are all that may change: what they depend on is not
-             looked for, and what does not fit together is refused.
+    upgrade: upgrade every other package to the archives' newest version.
+    keep: package name -> version in use, which is preferred to newer ones; no package is downgraded below it.
+    along: further requests. If not None, only these and `install` may change: dependencies are not added, and
+        unmet ones are refused.
     """
 
     install: tuple[str, ...] = ()
@@ -53,7 +53,7 @@ class Resolver:
             self.sources.read_main_list()
         self._local = f"file:{local_archive}/" if local_archive else None
         self._requested: frozenset[str] = frozenset()
-        self._chosen: dict[int, Any] = {}  # package id -> the version that was asked for
+        self._chosen: dict[int, Any] = {}  # package id -> requested version
 
     def installed(self) -> frozenset[Package]:
         """Return the packages in the build root's database."""
@@ -63,36 +63,36 @@ class Resolver:
             if pkg.current_ver
         )
 
-    def resolve(self, wanted: Wanted) -> PackagePlan:
-        """Decide what to install; UsageError for an unknown package, Refused for a conflict."""
+    def resolve(self, goal: PackageGoal) -> PackagePlan:
+        """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
         try:
-            return self._resolve(wanted, exact=True)
+            return self._resolve(goal, exact=True)
         except Refused:
-            if not wanted.keep:
+            if not goal.keep:
                 raise
-        self.reset()  # perhaps newer versions than those in use are needed
-        return self._resolve(wanted, exact=False)
+        self.reset()  # newer versions than those in use may be needed
+        return self._resolve(goal, exact=False)
 
     def reset(self) -> None:
-        """Forget all decisions."""
+        """Discard all decisions."""
         self.depcache.init()
         self._chosen = {}
 
-    def _resolve(self, wanted: Wanted, *, exact: bool) -> PackagePlan:
-        if wanted.along is not None:
-            return self._resolve_alone(wanted.install, wanted.along)
+    def _resolve(self, goal: PackageGoal, *, exact: bool) -> PackagePlan:
+        if goal.along is not None:
+            return self._resolve_alone(goal.install, goal.along)
         solver = apt_pkg.ProblemResolver(self.depcache)
         with explained("resolve the packages"):
-            self._keep(wanted.keep, exact=exact)
-        targets = self._targets(wanted.install)
+            self._keep(goal.keep, exact=exact)
+        targets = self._targets(goal.install)
         self._requested = frozenset(pkg.name for pkg in targets)
         with explained("resolve the packages"):
-            if wanted.upgrade:
+            if goal.upgrade:
                 self._upgrade_all()
             for pkg in targets:
                 solver.clear(pkg)
                 solver.protect(pkg)
-            marking: Any = apt_pkg.ActionGroup(self.depcache)  # else each mark looks at all packages: 8 ms
+            marking: Any = apt_pkg.ActionGroup(self.depcache)  # else each mark checks all packages: 8 ms
             with marking:
                 for pkg in targets:
                     self.depcache.mark_install(pkg, True, True)
@@ -101,12 +101,12 @@ class Resolver:
 
     def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> PackagePlan:
         targets = self._targets((*install, *along))
-        asked = targets[: len(install)]
-        self._requested = frozenset(pkg.name for pkg in asked)
+        requested = targets[: len(install)]
+        self._requested = frozenset(pkg.name for pkg in requested)
         marking: Any = apt_pkg.ActionGroup(self.depcache)
         with explained("resolve the packages"), marking:
             for pkg in targets:
-                automatic = self.depcache.is_auto_installed(pkg) if pkg.current_ver else pkg not in asked
+                automatic = self.depcache.is_auto_installed(pkg) if pkg.current_ver else pkg not in requested
                 self.depcache.mark_install(pkg, False, True)
                 self.depcache.mark_auto(pkg, automatic)
         held = [pkg.name for pkg in targets if final_version(self.depcache, pkg) != self._chosen[pkg.id]]
@@ -122,12 +122,12 @@ class Resolver:
         return self._decided()
 
     def _targets(self, names: Sequence[str]) -> list[apt_pkg.Package]:
-        """Return the packages of requests; UsageError names all that mean none."""
-        found = [self._target(request) for request in names]
-        problems = [target for target in found if isinstance(target, Problem)]
+        """Return the packages of requests; UsageError names all requests without a package."""
+        results = [self._target(request) for request in names]
+        problems = [target for target in results if isinstance(target, Problem)]
         if problems:
             raise requests.refusal(problems, self.cache)
-        return [target for target in found if not isinstance(target, Problem)]
+        return [target for target in results if not isinstance(target, Problem)]
 
     def _target(self, request: str) -> apt_pkg.Package | Problem:
         name, _, version = request.partition("=")
@@ -136,11 +136,11 @@ class Resolver:
             return pkg
         if version:
             same = [v for v in pkg.version_list if v.ver_str == version]
-            # The administrator's own build of a version wins over the archives'.
-            asked = next(filter(self._is_local, same), same[0] if same else None)
-            if asked is None:
+            # A local package takes precedence over the same version in the archives.
+            candidate = next(filter(self._is_local, same), same[0] if same else None)
+            if candidate is None:
                 return requests.no_version(pkg, name, version)
-            self.depcache.set_candidate_ver(pkg, asked)
+            self.depcache.set_candidate_ver(pkg, candidate)
         self._chosen[pkg.id] = self.depcache.get_candidate_ver(pkg)
         if not self._chosen[pkg.id]:
             return Problem(name, "has no version that may be installed")
@@ -155,7 +155,7 @@ class Resolver:
         if not self.depcache.del_count:
             return
         doomed = [pkg for pkg in self.cache.packages if self.depcache.marked_delete(pkg)]
-        # Never remove a package for an upgrade: hold back what would need it, as `apt upgrade` does.
+        # Never remove a package for an upgrade: hold back upgrades that need it, as `apt upgrade` does.
         solver = apt_pkg.ProblemResolver(self.depcache)
         for pkg in doomed:
             self.depcache.mark_keep(pkg)
@@ -164,8 +164,8 @@ class Resolver:
         solver.resolve_by_keep()
 
     def _keep(self, versions: Mapping[str, str], *, exact: bool) -> None:
-        """Have these versions, if they are still offered, else the newest; what is newer already stays."""
-        raised = []
+        """Select these versions, or the newest if they are not offered; newer packages are not changed."""
+        upgrades = []
         for name, version in versions.items():
             pkg = self.cache[name] if name in self.cache else None  # noqa: SIM401  # a cache has no get()
             installed = pkg.current_ver if pkg else None
@@ -175,8 +175,8 @@ class Resolver:
             if same and exact:
                 self.depcache.set_candidate_ver(pkg, same)
             if installed:
-                raised.append(pkg)
-        for pkg in raised:
+                upgrades.append(pkg)
+        for pkg in upgrades:
             self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
 
     def _solve(self, solver: apt_pkg.ProblemResolver, targets: Sequence[apt_pkg.Package]) -> None:
@@ -205,7 +205,7 @@ class Resolver:
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
 
     def _decided(self) -> PackagePlan:
-        """Return what has been decided, which includes that a superseded kernel goes."""
+        """Return the transaction that was decided, with the removal of superseded kernels."""
         changed = self._changed()
         if any(self._is_new_kernel(pkg) for pkg in changed):
             self._drop_superseded_kernels()
@@ -215,7 +215,7 @@ class Resolver:
         return transaction
 
     def _changed(self) -> list[apt_pkg.Package]:
-        """Return the packages that do not stay as they are; looking at all of an archive takes 60 ms."""
+        """Return the packages that are changed; this takes 60 ms for the packages of an archive."""
         return [pkg for pkg in self.cache.packages if not self.depcache.marked_keep(pkg)]
 
     def _is_new_kernel(self, pkg: apt_pkg.Package) -> bool:
@@ -223,18 +223,20 @@ class Resolver:
         return bool(new and _KERNEL_IMAGE.match(pkg.name))
 
     def _drop_superseded_kernels(self) -> None:
-        """An OSTree tree holds one kernel: the old one goes when a newer image comes in."""
+        """Mark old kernels for removal: a deployment has one kernel."""
         for pkg in self.cache.packages:
             if pkg.current_ver and _KERNEL_IMAGE.match(pkg.name) and pkg.name not in self._requested:
                 self.depcache.mark_delete(pkg, True)
 
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
-        unasked = {(s.name, s.architecture) for s in transaction.remove if s.reason != "superseded kernel"}
-        if unasked:
-            removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unasked]
+        unrequested = {
+            (s.name, s.architecture) for s in transaction.remove if s.reason != "superseded kernel"
+        }
+        if unrequested:
+            removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unrequested]
             names = ", ".join(sorted(pkg.name for pkg in removed))
             raise Refused(
-                f"this would remove {len(removed)} packages that nobody asked to remove: {names}",
+                f"this would remove {len(removed)} packages that are not requested to be removed: {names}",
                 details=[reasons.removal(self.depcache, pkg, changed) for pkg in removed],
                 hint="choose packages that do not conflict with the base; nothing was changed",
             )
@@ -278,7 +280,7 @@ class Resolver:
         )
 
     def refuse_untrusted(self, transaction: PackagePlan) -> None:
-        """Refuse packages that no signed and verified archive vouches for (design promise 8)."""
+        """Raise Refused for packages that no signed and verified archive offers."""
         untrusted = []
         for step in (*transaction.install, *transaction.upgrade, *transaction.downgrade):
             version = self.depcache.get_candidate_ver(self.cache[step.name, step.architecture])
@@ -294,11 +296,11 @@ class Resolver:
 
 
 def is_security(version: apt_pkg.Version) -> bool:
-    """Tell whether an archive for security updates offers a version: Debian labels it Debian-Security."""
+    """Return whether an archive of security updates (labelled *-Security) offers a version."""
     return any((row[0].label or "").endswith("-Security") for row in version.file_list)
 
 
 def _origin_text(source: apt_pkg.PackageFile) -> str:
-    """Return ORIGIN:ARCHIVE/COMPONENT; a package given as a file has none of them."""
+    """Return ORIGIN:ARCHIVE/COMPONENT, or "file" for a local package."""
     name = source.origin or source.site
     return f"{name}:{source.archive}/{source.component}" if name else "file"

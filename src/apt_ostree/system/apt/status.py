@@ -1,4 +1,4 @@
-"""Reads a dpkg status file (deb822) given as bytes, with libapt's parser."""
+"""Reads the contents of a dpkg status file (deb822), with libapt's parser."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from apt_ostree.model.closure import Key, Member, Relation
 from apt_ostree.model.package import Package
 from apt_ostree.system.apt.config import explained
 
-#: States of a package whose files are not there (dpkg(1)).
+#: States of a package without installed files (dpkg(1)).
 _ABSENT = ("not-installed", "config-files")
 
 
 def installed(status: bytes) -> frozenset[Package]:
-    """Return the packages that a status file lists as installed, completely or not."""
+    """Return the packages of a status file that are installed, completely or partially."""
     with _paragraphs(status) as paragraphs:
         return frozenset(map(_package, paragraphs))
 
 
 def members(status: bytes) -> Mapping[Key, Member]:
-    """Return the packages of a status file with their relations."""
+    """Return the installed packages of a status file with their relations, by their keys."""
     with _paragraphs(status) as paragraphs:
-        found = (
+        all_members = (
             Member(
                 _package(section),
                 depends=tuple(tuple(group) for group in _relations(section, "Pre-Depends", "Depends")),
@@ -36,7 +36,7 @@ def members(status: bytes) -> Mapping[Key, Member]:
             )
             for section in paragraphs
         )
-        return {member.key: member for member in found}
+        return {member.key: member for member in all_members}
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Backups of overlays: an archive repository in a directory, or the same in one file.
 
-Commits are copied with all that came before them and with their signatures. What comes from a backup is
-verified object by object while it is copied, as from a server.
+Commits are copied with their ancestors and their signatures. Every object that is copied from a backup is
+verified, as from a server.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 _UNTRUSTED = 4  # OSTREE_REPO_PULL_FLAGS_UNTRUSTED
-#: Nothing that a backup holds is ever larger than an overlay may be; a bomb is stopped here.
+#: Limit of the unpacked size, against decompression bombs; no overlay may be that large.
 _MOST_BYTES = 8 * 2**30
 
 
 def is_backup(path: Path) -> bool:
-    """Tell whether a path is a backup: a repository, or a file."""
+    """Return whether a path is a backup: a repository, or a file."""
     return (path / "objects").is_dir() or path.is_file()
 
 
 def write_file(repo: Repo, file: OpenFile, commits: Mapping[str, str]) -> None:
-    """Write commits by their refs, with their histories, into a file that is open for writing."""
+    """Write commits (ref -> commit) with their ancestors into a file that is open for writing."""
     with tempfile.TemporaryDirectory(prefix="apt-ostree-backup-", dir="/var/tmp") as scratch:
         write(repo, Path(scratch) / "repo", commits)
         with (
@@ -40,9 +40,10 @@ def write_file(repo: Repo, file: OpenFile, commits: Mapping[str, str]) -> None:
 
 
 def write(repo: Repo, path: Path, commits: Mapping[str, str], *, label: str = "") -> None:
-    """Write commits by their refs, with their histories, into a directory; what it has stays.
+    """Write commits (ref -> commit) with their ancestors into a directory; what it holds already is kept.
 
-    label: what the directory is called in messages.
+    label: the name of the directory in messages.
+    UsageError is raised if the directory is neither a backup nor empty.
     """
     if not (path / "objects").is_dir():
         if path.is_dir() and any(path.iterdir()):
@@ -59,7 +60,7 @@ def write(repo: Repo, path: Path, commits: Mapping[str, str], *, label: str = ""
 
 @contextmanager
 def opened(path: Path, label: str = "") -> Iterator[Repo]:
-    """Open a backup to read it; label: what it is called in messages."""
+    """Open a backup for reading; Refused or UsageError if it is none. label: its name in messages."""
     name = label or str(path)
     if path.is_dir():
         yield Repo.open(path)
@@ -82,12 +83,12 @@ def opened(path: Path, label: str = "") -> Iterator[Repo]:
 
 
 def fetch(repo: Repo, backup: Repo, commit: str) -> None:
-    """Copy a commit and what came before it from a backup; every object's checksum is verified."""
+    """Copy a commit and its ancestors from a backup; every object's checksum is verified."""
     _pull(repo, _location(backup), commit, hint="the backup is damaged, or not whole")
 
 
 def sign(repo: Repo, commit: str, key: str) -> None:
-    """Sign a commit with a key of root's GnuPG, unless that key has signed it."""
+    """Sign a commit with a key of root's GnuPG keyring, unless that key has signed it."""
     with explained(f"sign commit {commit[:12]} with {key}", hint="is the key in root's keyring (gpg -K)?"):
         try:
             repo.handle.sign_commit(commit, key, None, None)
@@ -97,7 +98,7 @@ def sign(repo: Repo, commit: str, key: str) -> None:
 
 
 def is_signed(repo: Repo, commit: str, keyrings: Path) -> bool:
-    """Tell whether a commit has a good signature by a key of the *.gpg keyrings in a directory."""
+    """Return whether a commit has a good signature by a key of the *.gpg keyrings in a directory."""
     if not keyrings.is_dir():
         return False
     try:
@@ -112,10 +113,10 @@ def _location(repo: Repo) -> str:
 
 
 def _pull(target: Repo, source: str, commit: str, hint: str | None = None) -> None:
-    wanted = {
+    options = {
         "refs": GLib.Variant("as", [commit]),
         "depth": GLib.Variant("i", -1),
         "flags": GLib.Variant("i", _UNTRUSTED),
     }
     with explained(f"copy commit {commit[:12]} of an overlay", hint=hint):
-        target.handle.pull_with_options(source, GLib.Variant("a{sv}", wanted), None, None)
+        target.handle.pull_with_options(source, GLib.Variant("a{sv}", options), None, None)

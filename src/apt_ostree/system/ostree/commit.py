@@ -20,14 +20,21 @@ from apt_ostree.system.ostree.repo import Repo
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The commit that a ref names now, and whether it is another than before."""
+    """The result of committing a directory.
+
+    checksum: the commit that the ref names now.
+    changed: the ref named another commit before, or none.
+    """
 
     checksum: str
     changed: bool
 
 
 def exists(path: Path) -> bool:
-    """Tell whether there is a repository; anything else at `path` but an empty directory is refused."""
+    """Return whether there is a repository at `path`.
+
+    UsageError is raised for anything else there, except for an empty directory.
+    """
     if (path / "objects").is_dir() and (path / "config").is_file():
         return True
     if path.is_dir() and not any(path.iterdir()):
@@ -43,7 +50,7 @@ def exists(path: Path) -> bool:
 
 
 def head(path: Path, ref: str) -> str | None:
-    """Return the commit that a ref names, or None without a repository or ref."""
+    """Return the commit that a ref names, or None if there is no repository or no such ref."""
     return _head(Repo.open(path), ref) if exists(path) else None
 
 
@@ -57,9 +64,12 @@ def commit_directory(
     metadata: Mapping[str, Any],
     keep_parent: bool = True,
 ) -> Written:
-    """Commit a directory, which is used up, to a ref; create the repository (bare) when there is none.
+    """Commit a directory, which is consumed, to a ref; a missing repository is created (bare).
 
-    metadata holds variants. What equals the ref's commit gives that commit again, not a child of it.
+    A directory that equals the ref's commit yields that commit again, not a child of it.
+
+    timestamp: of the commit, in seconds since 1970.
+    metadata: of the commit, as variants.
     """
     created = not exists(path)
     repo = _create(path) if created else Repo.open(path)
@@ -81,7 +91,7 @@ def texts(values: Iterable[str]) -> GLib.Variant:
 
 
 def flag(value: bool) -> GLib.Variant:
-    """Return the variant of a yes or no, for a commit's metadata."""
+    """Return the variant of a boolean, for a commit's metadata."""
     return GLib.Variant("b", value)
 
 
@@ -118,19 +128,19 @@ def _write(
 def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
     _clear_times(directory)
     modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
-    tree = OSTree.MutableTree()
+    mtree = OSTree.MutableTree()
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with explained(f"write {directory} to the repository"):
-            repo.handle.write_dfd_to_mtree(fd, ".", tree, modifier, None)
-            _ok, root = repo.handle.write_mtree(tree, None)
+            repo.handle.write_dfd_to_mtree(fd, ".", mtree, modifier, None)
+            _ok, root = repo.handle.write_mtree(mtree, None)
     finally:
         os.close(fd)
     return root
 
 
 def _clear_times(directory: Path) -> None:
-    """Give files the time stamp 0 that libostree gives to its objects, but not to those it adopts."""
+    """Give files the time stamp 0: libostree does so for objects that it copies, not for consumed files."""
     for where, _directories, files in os.walk(directory):
         for name in files:
             os.utime(f"{where}/{name}", (0, 0), follow_symlinks=False)

@@ -1,7 +1,6 @@
-"""Damage of commits: finds objects that are missing or are not what their checksums say, and replaces them.
+"""Damage of commits: finds objects that are missing or do not match their checksums, and replaces them.
 
-Objects go by their names, CHECKSUM.KIND. Nothing is removed for which there is no better one, unless the
-caller says so.
+Objects are named CHECKSUM.KIND. `replace` removes an object only if there is a sound one to replace it with.
 """
 
 from __future__ import annotations
@@ -20,15 +19,17 @@ _FILE = OSTree.ObjectType.FILE
 def broken(
     repo: Repo, commit: str, verdicts: dict[str, bool], *, apart_from: Collection[str] = ()
 ) -> list[str]:
-    """Return the objects of a commit that are missing or damaged.
+    """Return the names of the objects of a commit that are missing or damaged, sorted.
 
-    What lies below a damaged directory is not found. verdicts: which objects are sound, for several calls to
-    share; apart_from: objects that are not looked at, nor what lies below them.
+    What lies below a damaged directory is not checked.
+
+    verdicts: object name -> whether the object is sound; a cache for several calls.
+    apart_from: objects that are not checked, nor what lies below them.
     """
     seen = set(apart_from)
-    found: list[str] = []
+    damaged: list[str] = []
 
-    def goes_on(checksum: str, kind: Any) -> bool:
+    def check(checksum: str, kind: Any) -> bool:
         name = _name(checksum, kind)
         if name in seen:
             return False
@@ -36,25 +37,25 @@ def broken(
         if name not in verdicts:
             verdicts[name] = is_sound(repo, name)
         if not verdicts[name]:
-            found.append(name)
+            damaged.append(name)
         return verdicts[name]
 
-    def look(contents: str, metadata: str) -> None:
-        goes_on(metadata, _META)
-        if goes_on(contents, _TREE):
-            files, directories = diff.read_tree(repo, contents)
+    def check_directory(contents: str, metadata: str) -> None:
+        check(metadata, _META)
+        if check(contents, _TREE):
+            files, directories = diff.read_dirtree(repo, contents)
             for checksum in files.values():
-                goes_on(checksum, _FILE)
+                check(checksum, _FILE)
             for below in directories.values():
-                look(*below)
+                check_directory(*below)
 
-    if goes_on(commit, _COMMIT):
-        look(*repo.tree_checksums(commit))
-    return sorted(found)
+    if check(commit, _COMMIT):
+        check_directory(*repo.tree_checksums(commit))
+    return sorted(damaged)
 
 
 def is_sound(repo: Repo, name: str) -> bool:
-    """Tell whether an object is here and is what its checksum says."""
+    """Return whether an object exists and matches its checksum."""
     checksum, kind = _parts(name)
     try:
         return bool(repo.handle.fsck_object(kind, checksum, None))
@@ -63,28 +64,28 @@ def is_sound(repo: Repo, name: str) -> bool:
 
 
 def names(repo: Repo, commit: str) -> set[str]:
-    """Return the objects of a commit, whether they are sound or not."""
+    """Return the names of all objects of a commit, sound or not."""
     with explained(f"list the objects of commit {commit[:12]}"):
         _ok, objects = repo.handle.traverse_commit(commit, 0, None)
     return {_name(*OSTree.object_name_deserialize(one)) for one in objects}
 
 
 def replace(repo: Repo, source: Repo, damaged: Iterable[str]) -> set[str]:
-    """Replace damaged objects by those of another repository, where they are sound; return which."""
-    found = set()
+    """Replace damaged objects by the sound ones of another repository; return the names of those replaced."""
+    replaced = set()
     for name in damaged:
         checksum, kind = _parts(name)
         if is_sound(source, name):
             discard(repo, [name])
             with explained(f"copy the object {name[:12]}"):
                 repo.handle.import_object_from_with_trust(source.handle, kind, checksum, False, None)
-            found.add(name)
-    return found
+            replaced.add(name)
+    return replaced
 
 
 def discard(repo: Repo, damaged: Iterable[str]) -> None:
-    """Remove objects, as far as they are there, so that they can be written again."""
-    repo.trees.clear()
+    """Remove those of the objects that exist, so that they can be written again."""
+    repo.dirtrees.clear()
     for name in damaged:
         checksum, kind = _parts(name)
         with explained(f"look for the object {name[:12]}"):

@@ -1,6 +1,6 @@
-"""Reads the difference between two commits' trees, pruning equal directories by checksum.
+"""Reads the difference between the trees of two commits, pruning equal directories by checksum.
 
-The cost follows the directories that differ. (`OSTree.diff_dirs` cannot be called through introspection.)
+The cost depends on the directories that differ. (`OSTree.diff_dirs` cannot be called through introspection.)
 """
 
 from __future__ import annotations
@@ -8,44 +8,44 @@ from __future__ import annotations
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.treediff import DirDiff, FileDiff
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, OSTree, explained
-from apt_ostree.system.ostree.repo import Repo, Tree
+from apt_ostree.system.ostree.repo import DirTree, Repo
 
 
 def diff_commits(repo: Repo, old: str, new: str, subpath: str = "usr") -> DirDiff | None:
-    """Compare a directory of two commits; None when it is the same in both."""
+    """Return the difference between a directory of two commits, or None if it is the same in both."""
     before, after = directory_of(repo, old, subpath), directory_of(repo, new, subpath)
     return None if before == after else _diff(repo, "", before, after)
 
 
 def directory_of(repo: Repo, commit: str, path: str) -> tuple[str, str] | None:
-    """Return the checksums (contents, metadata) of a directory in a commit, or None."""
-    found: tuple[str, str] | None = repo.tree_checksums(commit)
+    """Return the checksums (contents, metadata) of a directory in a commit, or None if there is none."""
+    directory: tuple[str, str] | None = repo.tree_checksums(commit)
     for name in filter(None, path.split("/")):
-        if found is None:
+        if directory is None:
             return None
-        found = read_tree(repo, found[0])[1].get(name)
-    return found
+        directory = read_dirtree(repo, directory[0])[1].get(name)
+    return directory
 
 
 def file_of(repo: Repo, commit: str, path: str) -> str | None:
-    """Return the checksum of a file in a commit, or None."""
+    """Return the checksum of a file in a commit, or None if there is none."""
     parent, _, name = path.rpartition("/")
     directory = directory_of(repo, commit, parent)
-    return read_tree(repo, directory[0])[0].get(name) if directory else None
+    return read_dirtree(repo, directory[0])[0].get(name) if directory else None
 
 
-def read_tree(repo: Repo, contents: str) -> Tree:
-    """Return a dirtree: files by name (checksum), directories by name (contents, metadata); do not change it.
+def read_dirtree(repo: Repo, contents: str) -> DirTree:
+    """Return a directory object; it must not be changed, as it is cached.
 
-    What was read is remembered: several comparisons of one call share most of their trees.
+    Several comparisons of one transaction share most of their directories.
     """
-    known = repo.trees.get(contents)
-    if known is None:
-        known = repo.trees[contents] = _read_tree(repo, contents)
-    return known
+    dirtree = repo.dirtrees.get(contents)
+    if dirtree is None:
+        dirtree = repo.dirtrees[contents] = _read_dirtree(repo, contents)
+    return dirtree
 
 
-def _read_tree(repo: Repo, contents: str) -> Tree:
+def _read_dirtree(repo: Repo, contents: str) -> DirTree:
     with explained(f"read the directory object {contents[:12]}", hint=DAMAGE):
         _ok, variant = repo.handle.load_variant(OSTree.ObjectType.DIR_TREE, contents)
     if not variant.get_size():  # a power cut may leave an empty file, which would pass for no entries
@@ -66,8 +66,8 @@ def _read_tree(repo: Repo, contents: str) -> Tree:
 
 
 def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, str] | None) -> DirDiff:
-    old_files, old_dirs = read_tree(repo, old[0]) if old else ({}, {})
-    new_files, new_dirs = read_tree(repo, new[0]) if new else ({}, {})
+    old_files, old_dirs = read_dirtree(repo, old[0]) if old else ({}, {})
+    new_files, new_dirs = read_dirtree(repo, new[0]) if new else ({}, {})
     files = tuple(
         FileDiff(entry, old_files.get(entry, ""), new_files.get(entry, ""))
         for entry in sorted(old_files.keys() | new_files.keys())
@@ -81,4 +81,4 @@ def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, st
     return DirDiff(name, old, new, files, dirs)
 
 
-__all__ = ["diff_commits", "directory_of", "file_of", "read_tree"]
+__all__ = ["diff_commits", "directory_of", "file_of", "read_dirtree"]

@@ -1,4 +1,4 @@
-"""Loads the binding once and turns its errors into ours."""
+"""Loads libostree's introspection binding and converts its errors."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from apt_ostree.errors import ExternalFailure  # noqa: E402
 
 __all__ = ["DAMAGE", "Gio", "GLib", "OSTree", "explained"]
 
-#: The hint where an object of the repository cannot be read.
-DAMAGE = "'ostree fsck' finds damage; 'apt-ostree usroverlay --check' mends that of overlays"
+#: The hint of errors about an object that cannot be read.
+DAMAGE = "'ostree fsck' finds damage; 'apt-ostree usroverlay --check' repairs that of overlays"
 
 
 @contextmanager
 def explained(what: str, *, hint: str | None = None) -> Iterator[None]:
-    """Turn a GLib error inside into ExternalFailure: "cannot {what}: reason"."""
+    """Raise ExternalFailure ("cannot {what}: reason") for a GLib error inside the block."""
     try:
         yield
     except GLib.Error as error:

@@ -1,8 +1,8 @@
 """Layers: commits whose root is an overlayfs lower directory for /usr, and their checkouts.
 
-A layer holds what turns one commit's /usr into another's: new and changed files (by reference, no content
-is copied), whiteouts for removed ones, and the new tree's directory metadata. A checked-out layer is
-immutable: it is made of hardlinks into the repository and may be mounted.
+A layer holds what turns one tree into another: new and changed files (by reference, no content is copied),
+whiteouts for removed ones, and the new tree's directory metadata. A checked-out layer is immutable: it is
+made of hardlinks into the repository and may be mounted.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 #: ostree checks a file with this prefix out as an overlayfs whiteout (ostree-repo-checkout.c).
-WHITEOUT = ".ostree-wh."
+WHITEOUT_PREFIX = ".ostree-wh."
 
 
 def write_layer(repo: Repo, diff: DirDiff, *, subject: str) -> str:
     """Write the layer of a difference and return its commit."""
     with repo.transaction():
         whiteout = write_whiteout(repo)
-        tree = OSTree.MutableTree.new()
-        _fill(repo, tree, diff, whiteout)
+        mtree = OSTree.MutableTree.new()
+        _fill(repo, mtree, diff, whiteout)
         with explained("write a layer"):
-            _ok, root = repo.handle.write_mtree(tree, None)
+            _ok, root = repo.handle.write_mtree(mtree, None)
         return repo.write_commit(root, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
 def check_out(repo: Repo, layer: str, layers_dir: Path) -> Path:
-    """Check a layer out below `layers_dir` and return its directory; a finished one is used again."""
+    """Check a layer out below `layers_dir` and return its directory; a complete checkout is reused."""
     target = layers_dir / layer
     if target.is_dir():
         return target
@@ -50,7 +50,7 @@ def check_out(repo: Repo, layer: str, layers_dir: Path) -> Path:
 
 
 def remove_checkouts(layers_dir: Path, keep: frozenset[str]) -> None:
-    """Remove the checked-out layers that are not in `keep`."""
+    """Remove the checked-out layers whose commits are not in `keep`."""
     if not layers_dir.is_dir():
         return
     for entry in os.scandir(layers_dir):
@@ -58,21 +58,21 @@ def remove_checkouts(layers_dir: Path, keep: frozenset[str]) -> None:
             shutil.rmtree(entry.path)
 
 
-def _fill(repo: Repo, tree: OSTree.MutableTree, diff: DirDiff, whiteout: str) -> None:
+def _fill(repo: Repo, mtree: OSTree.MutableTree, diff: DirDiff, whiteout: str) -> None:
     assert diff.new is not None
-    tree.set_metadata_checksum(diff.new[1])
+    mtree.set_metadata_checksum(diff.new[1])
     present = {d.name for d in diff.dirs if d.new} | {f.name for f in diff.files if f.new}
     for entry in diff.files:
         if entry.new:
-            _replace(tree, entry.name, entry.new)
+            _replace(mtree, entry.name, entry.new)
         elif entry.name not in present:
-            _replace(tree, WHITEOUT + entry.name, whiteout)
+            _replace(mtree, WHITEOUT_PREFIX + entry.name, whiteout)
     for directory in diff.dirs:
         if directory.new is None:
             if directory.name not in present:
-                _replace(tree, WHITEOUT + directory.name, whiteout)
+                _replace(mtree, WHITEOUT_PREFIX + directory.name, whiteout)
             continue
-        _ok, child = tree.ensure_dir(directory.name)
+        _ok, child = mtree.ensure_dir(directory.name)
         if directory.old is None:
             contents, metadata = directory.new
             child.set_metadata_checksum(metadata)
@@ -82,13 +82,13 @@ def _fill(repo: Repo, tree: OSTree.MutableTree, diff: DirDiff, whiteout: str) ->
             _fill(repo, child, directory, whiteout)
 
 
-def _replace(tree: OSTree.MutableTree, name: str, checksum: str) -> None:
+def _replace(mtree: OSTree.MutableTree, name: str, checksum: str) -> None:
     with explained(f"add {name!r} to a layer"):
-        tree.replace_file(name, checksum)
+        mtree.replace_file(name, checksum)
 
 
 def write_whiteout(repo: Repo) -> str:
-    """Write the object that whiteout markers are, inside a transaction."""
+    """Write the file object of whiteout markers, inside a transaction; return its checksum."""
     info = Gio.FileInfo.new()
     info.set_file_type(Gio.FileType.REGULAR)
     info.set_size(0)

@@ -1,6 +1,6 @@
-"""The repository: commits, their metadata, refs, differences between trees, checkouts.
+"""The repository: commits, their metadata, refs, objects and checkouts.
 
-Owns OSTree.Repo. Commits and trees travel as checksums; paths are relative to a tree's root.
+Owns OSTree.Repo. Commits and objects are passed as checksums; paths are relative to the root of a commit.
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 
-#: A directory object: files by name (checksum), directories by name (contents, metadata).
-Tree = tuple[dict[str, str], dict[str, tuple[str, str]]]
+#: A directory object: (file name -> checksum, directory name -> (contents checksum, metadata checksum)).
+DirTree = tuple[dict[str, str], dict[str, tuple[str, str]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What a path is, but for its content; size in bytes, target of a link, names of xattrs."""
+    """The type and metadata of an object, without its content.
+
+    type: file, symlink or directory.
+    mode: permission bits with setuid, setgid and sticky.
+    size: of a file's content, in bytes.
+    target: of a symlink.
+    xattrs: names of the extended attributes.
+    """
 
     type: str
     mode: int
@@ -45,7 +52,7 @@ class Repo:
     def __init__(self, repo: OSTree.Repo, *, writable: bool = False) -> None:
         self.handle = repo
         self.writable = writable
-        self.trees: dict[str, Tree] = {}  # directory objects that were read (system.ostree.diff)
+        self.dirtrees: dict[str, DirTree] = {}  # cache of directory objects (system.ostree.diff)
 
     @classmethod
     def open(cls, path: Path) -> Repo:
@@ -57,26 +64,26 @@ class Repo:
 
     @classmethod
     def create(cls, path: Path) -> Repo:
-        """Make a repository as a system has it, in a directory that is there."""
+        """Create a bare repository in an existing directory."""
         repo = OSTree.Repo.new(Gio.File.new_for_path(str(path)))
-        with explained(f"make a repository in {path}"):
+        with explained(f"create a repository in {path}"):
             repo.create(OSTree.RepoMode.BARE, None)
         return cls(repo, writable=True)
 
     # -- commits ----------------------------------------------------------------------------------
 
     def resolve(self, rev: str) -> str:
-        """Return the checksum of a ref or (abbreviated) commit."""
+        """Return the checksum of a ref or (abbreviated) commit; UsageError if there is none."""
         try:
             _ok, checksum = self.handle.resolve_rev(rev, False)
         except GLib.Error as error:
             raise UsageError(f"no commit or ref {rev!r} in the repository: {error.message}") from error
         if not self.handle.has_object(OSTree.ObjectType.COMMIT, checksum, None)[1]:
-            raise UsageError(f"no commit {rev!r} in the repository")  # a whole checksum is taken at its word
+            raise UsageError(f"no commit {rev!r} in the repository")  # libostree accepts any full checksum
         return str(checksum)
 
     def resolve_or_none(self, rev: str) -> str | None:
-        """Return the checksum of a ref, or None where there is no such ref."""
+        """Return the checksum of a ref, or None if there is no such ref."""
         with explained(f"look the ref {rev!r} up"):
             _ok, checksum = self.handle.resolve_rev(rev, True)
         return checksum or None
@@ -90,9 +97,9 @@ class Repo:
             "changed",
             lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
         )
-        # An older commit is no update, even if it is signed: a mirror must not be able to take us back.
-        wanted = {"refs": GLib.Variant("as", [ref]), "timestamp-check": GLib.Variant("b", True)}
-        options = GLib.Variant("a{sv}", wanted)
+        # An older commit is no update, even if it is signed: a mirror must not be able to downgrade us.
+        settings = {"refs": GLib.Variant("as", [ref]), "timestamp-check": GLib.Variant("b", True)}
+        options = GLib.Variant("a{sv}", settings)
         hint = f"check the remote with 'ostree remote show-url {remote}'"
         stop = Gio.Cancellable()
         try:
@@ -102,7 +109,7 @@ class Repo:
             progress.finish()
 
     def has_commit(self, checksum: str) -> bool:
-        """Tell whether the commit and (not partially) its tree are here."""
+        """Return whether the repository has the commit and, unless it is partial, all of its tree."""
         try:
             _ok, variant, state = self.handle.load_commit(checksum)
             return bool(
@@ -119,7 +126,7 @@ class Repo:
         return variant
 
     def metadata(self, checksum: str) -> dict[str, Any]:
-        """Return the commit's metadata, unpacked, but for the package list (see `packages`)."""
+        """Return the commit's metadata, unpacked, except for the package list (see `packages`)."""
         rows = self.load_commit(checksum).get_child_value(0)
         entries = (rows.get_child_value(index) for index in range(rows.n_children()))
         return {
@@ -129,8 +136,8 @@ class Repo:
         }
 
     def _value(self, checksum: str, key: str) -> Any:
-        found = self.load_commit(checksum).get_child_value(0).lookup_value(key, None)
-        return None if found is None else found.unpack()
+        value = self.load_commit(checksum).get_child_value(0).lookup_value(key, None)
+        return None if value is None else value.unpack()
 
     def timestamp(self, checksum: str) -> int:
         """Return the commit's time, in seconds since 1970."""
@@ -145,21 +152,21 @@ class Repo:
         return str(self._value(checksum, layout.META_BASE) or checksum)
 
     def packages(self, checksum: str) -> frozenset[Package] | None:
-        """Return the packages that the commit's metadata lists, or None without a list."""
+        """Return the packages that the commit's metadata lists, or None if it has no list."""
         rows = self._value(checksum, layout.META_PACKAGES)
         return None if rows is None else frozenset(Package(*row) for row in rows)
 
     def ancestry(self, checksum: str) -> list[str]:
-        """Return a commit and those before it, the newest first, as far as they are here."""
-        found = []
+        """Return a commit and those of its ancestors that the repository has, the newest first."""
+        commits = []
         current: str | None = checksum
         while current and self.has_commit(current):
-            found.append(current)
+            commits.append(current)
             current = OSTree.commit_get_parent(self.load_commit(current))
-        return found
+        return commits
 
     def tree_checksums(self, checksum: str) -> tuple[str, str]:
-        """Return the checksums of a commit's root: contents and metadata."""
+        """Return the checksums of a commit's root directory: (contents, metadata)."""
         variant = self.load_commit(checksum)
         return (
             OSTree.checksum_from_bytes(variant.get_child_value(6).unpack()),
@@ -178,7 +185,7 @@ class Repo:
         return FileState("file", mode, *owner, content or b"", _xattrs(xattrs))
 
     def outline(self, checksum: str, *, is_dir: bool = False) -> Outline:
-        """Return what a file object, or a directory's metadata object, is, without its content."""
+        """Return the outline of a file object, or of a directory's metadata object."""
         if is_dir:
             state = self.directory_state(checksum)
             return Outline(
@@ -194,7 +201,7 @@ class Repo:
         return Outline("file", mode, *owner, int(info.get_size()), "", names)
 
     def size(self, checksum: str) -> int:
-        """Return the bytes of a file object's content; 0 for a link."""
+        """Return the size of a file object's content in bytes; 0 for a symlink."""
         try:
             info = os.lstat(_place(checksum), dir_fd=self.handle.get_dfd())
         except FileNotFoundError as error:
@@ -202,21 +209,21 @@ class Repo:
         return info.st_size if stat.S_ISREG(info.st_mode) else 0
 
     def inode(self, checksum: str) -> int:
-        """Return the inode of a file object, which every checkout by hardlink shares; 0 if it is not here."""
+        """Return the inode of a file object, which hardlink checkouts share, or 0 if it does not exist."""
         try:
             return os.lstat(_place(checksum), dir_fd=self.handle.get_dfd()).st_ino
         except FileNotFoundError:
             return 0
 
     def objects_by_inode(self) -> dict[int, str]:
-        """Return the file objects that are here by their inodes."""
-        found: dict[int, str] = {}
+        """Return inode -> checksum of all file objects in the repository."""
+        checksums: dict[int, str] = {}
         with os.scandir(Path(self.handle.get_path().get_path()) / "objects") as directories:
             for directory in directories:
                 with os.scandir(directory.path) as entries:
                     files = (entry for entry in entries if entry.name.endswith(".file"))
-                    found |= {e.inode(): directory.name + e.name.removesuffix(".file") for e in files}
-        return found
+                    checksums |= {e.inode(): directory.name + e.name.removesuffix(".file") for e in files}
+        return checksums
 
     def directory_state(self, checksum: str) -> FileState:
         """Return the state that a directory's metadata object describes."""
@@ -229,7 +236,7 @@ class Repo:
         return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
 
     def verifies(self, remote: str) -> bool:
-        """Tell whether commits of a remote must be signed with GnuPG; an unknown remote's need not."""
+        """Return whether commits of a remote must be signed with GnuPG; false for an unknown remote."""
         try:
             _ok, enabled = self.handle.remote_get_gpg_verify(remote)
         except GLib.Error:
@@ -240,7 +247,7 @@ class Repo:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write objects and refs together: all of them on success, none on failure."""
+        """Write objects and refs atomically: all of them on success, none on an error."""
         with explained("begin a repository transaction"):
             self.handle.prepare_transaction(None)
         try:
@@ -261,7 +268,11 @@ class Repo:
         metadata: Mapping[str, Any],
         timestamp: int | None = None,
     ) -> str:
-        """Write a commit of a written tree, inside a transaction; metadata holds variants."""
+        """Write a commit of a written directory, inside a transaction; return its checksum.
+
+        metadata: of the commit, as variants.
+        timestamp: in seconds since 1970; None means now.
+        """
         variant = GLib.Variant("a{sv}", dict(metadata))
         with explained(f"write the commit {subject!r}"):
             if timestamp is None:
@@ -273,27 +284,27 @@ class Repo:
         return str(checksum)
 
     def set_ref(self, ref: str, checksum: str | None) -> None:
-        """Point a local ref at a commit at once, or remove it."""
+        """Point a local ref at a commit without a transaction; None removes the ref."""
         with explained(f"write the ref {ref}"):
             self.handle.set_ref_immediate(None, ref, checksum, None)
 
     def refs(self, prefix: str) -> dict[str, str]:
-        """Return the local refs below a prefix, by their full names."""
+        """Return full name -> commit of the local refs below a prefix."""
         with explained("list the refs"):
-            _ok, found = self.handle.list_refs_ext(prefix, OSTree.RepoListRefsExtFlags.NONE, None)
-        return dict(found)
+            _ok, refs = self.handle.list_refs_ext(prefix, OSTree.RepoListRefsExtFlags.NONE, None)
+        return dict(refs)
 
-    def sync_refs(self, prefix: str, wanted: Mapping[str, str]) -> None:
-        """Make the refs below `prefix` exactly `wanted`."""
+    def sync_refs(self, prefix: str, refs: Mapping[str, str]) -> None:
+        """Make `refs` (full name -> commit) the only local refs below `prefix`."""
         current = self.refs(prefix)
-        for ref in current.keys() - wanted.keys():
+        for ref in current.keys() - refs.keys():
             self.set_ref(ref, None)
-        for ref, checksum in wanted.items():
+        for ref, checksum in refs.items():
             if current.get(ref) != checksum:
                 self.set_ref(ref, checksum)
 
     def checkout(self, checksum: str, parent: Path, name: str, *, subpath: str = "/") -> None:
-        """Check a commit out by hardlinks into `parent/name`; whiteout markers become whiteouts."""
+        """Check a commit out into `parent/name` by hardlinks; whiteout markers become whiteouts."""
         options = OSTree.RepoCheckoutAtOptions()
         options.no_copy_fallback = True
         options.process_passthrough_whiteouts = True

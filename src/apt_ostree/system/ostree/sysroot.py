@@ -33,9 +33,11 @@ _UNLOCKED = {
 
 
 class Sysroot:
-    """An opened sysroot. `path` is "/" on a booted system.
+    """An opened sysroot.
 
-    on_wait: called once when another program holds the lock that a writable one needs, before waiting for it.
+    path: "/" on a booted system.
+    writable: take the sysroot's lock, and wait for it.
+    on_wait: called once before waiting for the lock.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Sysroot:
 
     @contextlib.contextmanager
     def unlocked(self) -> Iterator[None]:
-        """Let others change the system inside; what was read before may be out of date afterwards."""
+        """Release the lock inside the block; what was read before may be outdated afterwards."""
         self._sysroot.unlock()
         try:
             yield
@@ -63,7 +65,7 @@ class Sysroot:
             self._reload()
 
     def _lock(self, on_wait: Callable[[], object]) -> None:
-        """Take the lock. libostree's own waiting would keep Python from hearing a cancel."""
+        """Take the lock. While libostree itself waited, Python could not handle a signal that cancels."""
         ok, acquired = self._sysroot.try_lock()
         if ok and not acquired:
             on_wait()
@@ -82,7 +84,7 @@ class Sysroot:
         self.close()
 
     def in_use(self) -> bool:
-        """Tell whether a program holds the sysroot's lock; anyone may ask (proc_locks(5))."""
+        """Return whether a program holds the sysroot's lock (proc_locks(5)); needs no privileges."""
         try:
             lock = (self._physical / "ostree/lock").stat()
         except OSError:
@@ -93,12 +95,12 @@ class Sysroot:
 
     @property
     def state_dir(self) -> Path:
-        """Our directory on the repository's file system: layers and build roots."""
+        """Return our directory on the repository's file system, for layers and build roots."""
         return self._physical / "ostree" / "apt-ostree"
 
     @property
     def _physical(self) -> Path:
-        """The sysroot by a path that no live switch covers and no link leads through."""
+        """Return the sysroot by a path that no view covers and that contains no symlink."""
         return Path("/sysroot") if self.path == "/" else Path(self.path)
 
     def deployments(self) -> Deployments:
@@ -109,7 +111,7 @@ class Sysroot:
         )
 
     def directory(self, deployment: Deployment) -> Path:
-        """Return the deployment's directory, by a path that a live switch never covers."""
+        """Return the deployment's directory, by a path that no view covers."""
         return self._physical / deployment.path
 
     def stage(
@@ -124,17 +126,19 @@ class Sysroot:
         """Make `commit` the next boot's deployment.
 
         On the booted system it is staged (ostree finalises it at shutdown); elsewhere it is deployed at once.
-        last: nothing of what was asked for follows, so that a cancel comes too late from then on.
+
+        kernel_arguments: None keeps those of `merge`.
+        last: this is the last step of the request, so that a later cancel has no effect.
         """
         keyfile = _keyfile(format_origin(origin))
-        # /etc comes from the running system, never from a pending deployment: a staged one is gone by the
-        # time that this one is finalised, which would then fail.
+        # /etc comes from the running system, never from a pending deployment: a staged one is removed before
+        # this one is finalised, which would then fail.
         handle = self._sysroot.get_merge_deployment(merge.osname)
         arguments = list(merge.kernel_arguments if kernel_arguments is None else kernel_arguments)
         self._pin_base(commit)
         failpoint("stage.before")
         stop = Gio.Cancellable()
-        with self._cleaned_on_failure(), signals.held(stop.cancel) as cancels:
+        with self._cleanup_on_failure(), signals.held(stop.cancel) as cancels:
             with explained(f"deploy commit {commit[:12]}"):
                 if self._sysroot.get_booted_deployment():
                     self._sysroot.stage_tree(merge.osname, commit, keyfile, handle, arguments, stop)
@@ -145,15 +149,15 @@ class Sysroot:
             self.sync_base_refs()
             if last:
                 signals.ignore()
-            cancels.clear()  # too late: the deployment is there, and complete
+            cancels.clear()  # too late: the deployment is complete
 
     @contextlib.contextmanager
-    def _cleaned_on_failure(self) -> Iterator[None]:
-        """Remove what an unfinished deployment left: its directory, and objects that only it needs."""
+    def _cleanup_on_failure(self) -> Iterator[None]:
+        """On an error, remove an unfinished deployment: its directory, and objects that only it needs."""
         try:
             yield
         except BaseException:
-            with contextlib.suppress(GLib.Error):  # the first failure is the one to tell
+            with contextlib.suppress(GLib.Error):  # the first error is the one to report
                 self._sysroot.load(None)
                 self._sysroot.cleanup(None)
             raise
@@ -167,9 +171,9 @@ class Sysroot:
         )
 
     def mark_unlocked(self, deployment: Deployment, how: str) -> None:
-        """Have every tool know how the booted deployment is unlocked: "development", "transient" or "none".
+        """Record how the booted deployment is unlocked: "development", "transient" or "none".
 
-        libostree itself unlocks only what it has mounted; these are the files that it looks at.
+        libostree unlocks only what it has mounted itself. These are the flag files that it reads.
         """
         directory = _RUN_STATE / f"{deployment.checksum}.{deployment.serial}"
         for name in ("development", "transient"):
@@ -182,19 +186,19 @@ class Sysroot:
         self._reload()
 
     def unlock_hotfix(self, deployment: Deployment) -> None:
-        """Make the deployment's own /usr writable for good; a copy stays behind to go back to."""
+        """Make the deployment's own /usr writable permanently; libostree keeps a copy for a rollback."""
         with explained("unlock the deployment"):
             self._sysroot.deployment_unlock(
                 self._handle(deployment), OSTree.DeploymentUnlockedState.HOTFIX, None
             )
         self._reload()
 
-    def keep(self, wanted: Callable[[Deployment], bool]) -> tuple[Deployment, ...]:
-        """Keep only the deployments that `wanted` accepts; return the ones dropped."""
+    def keep(self, is_kept: Callable[[Deployment], bool]) -> tuple[Deployment, ...]:
+        """Keep only the deployments for which `is_kept` returns true; return the ones dropped."""
         before = self.deployments().all
-        dropped = tuple(d for d in before if not wanted(d))
+        dropped = tuple(d for d in before if not is_kept(d))
         if dropped:
-            self.write_order([d for d in before if wanted(d)])
+            self.write_order([d for d in before if is_kept(d)])
         return dropped
 
     def write_order(self, order: Sequence[Deployment]) -> None:
@@ -211,17 +215,17 @@ class Sysroot:
         """Remove deployments' directories that no boot entry needs, then unreachable objects."""
         present = {deployment.checksum for deployment in self.deployments().all}
         for ref, checksum in self.repo.refs("ostree").items():
-            if checksum not in present:  # libostree leaves the ref of a dropped staged deployment behind
+            if checksum not in present:  # libostree does not remove the ref of a dropped staged deployment
                 self.repo.set_ref(ref, None)
         self.prune()
 
     def prune(self) -> None:
-        """Remove what no deployment and no ref needs."""
+        """Remove the objects and boot files that no deployment and no ref needs."""
         with explained("clean up the system root", hint=DAMAGE):
             self._sysroot.cleanup(None)
 
     def _pin_base(self, commit: str) -> None:
-        """Point a ref at a layered commit's base before a deployment needs it: finalising may prune."""
+        """Point a ref at a layered commit's base before it is deployed: finalising may prune the base."""
         base = self.repo.base_of(commit)
         if base != commit:
             self.repo.set_ref(f"{_BASE_REF_PREFIX}/{base}", base)
@@ -238,12 +242,13 @@ class Sysroot:
             self._sysroot.load(None)
 
     def _handle(self, deployment: Deployment) -> object:
-        wanted = (deployment.osname, deployment.checksum, deployment.serial)
+        key = (deployment.osname, deployment.checksum, deployment.serial)
         for handle in self._sysroot.get_deployments():
-            if (handle.get_osname(), handle.get_csum(), handle.get_deployserial()) == wanted:
+            if (handle.get_osname(), handle.get_csum(), handle.get_deployserial()) == key:
                 return handle
         raise Refused(
-            f"deployment {deployment.id} is gone", hint="another program changed the system; try again"
+            f"deployment {deployment.id} no longer exists",
+            hint="another program changed the system; try again",
         )
 
     def _to_value(self, handle: object, index: int, booted: object | None) -> Deployment:
@@ -267,12 +272,12 @@ class Sysroot:
 
 
 def is_booted_on_ostree() -> bool:
-    """Tell whether this system was booted from an OSTree deployment (ostree's own marker)."""
-    return Path("/run/ostree-booted").exists()
+    """Return whether this system was booted from an OSTree deployment."""
+    return Path("/run/ostree-booted").exists()  # written by ostree
 
 
 def require_booted() -> None:
-    """Refuse to go on where there is no booted deployment."""
+    """Raise Refused if the system was not booted from an OSTree deployment."""
     if not is_booted_on_ostree():
         raise Refused(
             "this system was not booted from an OSTree deployment",

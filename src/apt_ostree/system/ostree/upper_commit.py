@@ -1,6 +1,6 @@
-"""Commits what an overlay's upper directory changed, on top of an existing commit's tree.
+"""Commits the changes in the upper directory of an overlay mount, on top of an existing commit.
 
-Only the upper directory is read, so the cost follows the change and not the tree.
+Only the upper directory is read, so the cost depends on the change and not on the size of the tree.
 """
 
 from __future__ import annotations
@@ -29,28 +29,28 @@ def commit_upper(
     """Commit `base` with the changes of `upper` applied below `subpath`; return the new commit.
 
     The upper directory must no longer be mounted: it is consumed (whiteouts removed, overlayfs xattrs
-    stripped, files moved into the repository).
+    stripped, files moved into the repository). timestamp: of the commit, in seconds since 1970.
     """
     with repo.transaction():
         with explained(f"read the tree of commit {base[:12]}"):
-            tree = OSTree.MutableTree.new_from_commit(repo.handle, base)
-            _ok, target = tree.ensure_dir(subpath)
+            mtree = OSTree.MutableTree.new_from_commit(repo.handle, base)
+            _ok, target = mtree.ensure_dir(subpath)
             _fold(target, upper)
             modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
         fd = os.open(upper.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with explained("write the changed files into the repository"):
                 repo.handle.write_dfd_to_mtree(fd, upper.name, target, modifier, None)
-                _ok, root = repo.handle.write_mtree(tree, None)
+                _ok, root = repo.handle.write_mtree(mtree, None)
         finally:
             os.close(fd)
         return repo.write_commit(root, parent=base, subject=subject, metadata=metadata, timestamp=timestamp)
 
 
-def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
-    """Apply removals and type changes of an upper directory to `tree` and leave plain files in it.
+def _fold(mtree: OSTree.MutableTree | None, directory: Path) -> None:
+    """Apply removals and type changes of an upper directory to `mtree` and leave plain files in it.
 
-    tree: the directory as it is in the base, or None where the base has none.
+    mtree: the directory of the base, or None if the base has none.
     """
     _strip_xattrs(directory)
     with os.scandir(directory) as entries:
@@ -58,18 +58,18 @@ def _fold(tree: OSTree.MutableTree | None, directory: Path) -> None:
             info = entry.stat(follow_symlinks=False)
             if whiteouts.is_whiteout(info):
                 Path(entry.path).unlink()
-                _remove(tree, entry.name)
+                _remove(mtree, entry.name)
             elif stat.S_ISDIR(info.st_mode):
                 if whiteouts.is_opaque(entry.path):
-                    _remove(tree, entry.name)
-                _fold(_subdirectory(tree, entry.name), Path(entry.path))
+                    _remove(mtree, entry.name)
+                _fold(_subdirectory(mtree, entry.name), Path(entry.path))
             else:
                 _strip_xattrs(entry.path)
                 # Consumed files keep their times; as checked out, every file has the time stamp 0, and
                 # compiled Python is compared with its source's (core.build.finish.settle_bytecode).
                 os.utime(entry.path, (0, 0), follow_symlinks=False)
-                if _subdirectory(tree, entry.name) is not None:
-                    _remove(tree, entry.name)
+                if _subdirectory(mtree, entry.name) is not None:
+                    _remove(mtree, entry.name)
 
 
 def _strip_xattrs(path: Path | str) -> None:
@@ -78,17 +78,17 @@ def _strip_xattrs(path: Path | str) -> None:
             os.removexattr(path, name, follow_symlinks=False)
 
 
-def _remove(tree: OSTree.MutableTree | None, name: str) -> None:
-    if tree is not None:
+def _remove(mtree: OSTree.MutableTree | None, name: str) -> None:
+    if mtree is not None:
         with explained(f"remove {name!r} from the tree"):
-            tree.remove(name, True)
+            mtree.remove(name, True)
 
 
-def _subdirectory(tree: OSTree.MutableTree | None, name: str) -> OSTree.MutableTree | None:
-    if tree is None:
+def _subdirectory(mtree: OSTree.MutableTree | None, name: str) -> OSTree.MutableTree | None:
+    if mtree is None:
         return None
     try:
-        _ok, _file, child = tree.lookup(name)
+        _ok, _file, child = mtree.lookup(name)
     except GLib.Error:
-        return None  # libostree's way to say that there is none
+        return None  # no entry of that name
     return child

@@ -1,8 +1,8 @@
-"""Trees of overlays: read and written as commits, and laid over a base as a commit and as layers.
+"""Overlays in the repository: their commits, the layers made of them, and a base combined with them.
 
 An overlay's commit holds its paths below `usr` in the format of a layer (system.ostree.layers) and its
-templates below `templates`. Nodes are named by their paths below /usr; every directory above one is a node,
-too.
+templates below `templates`. The key of a node is its path below /usr; every parent directory of a node is
+a node, too.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from typing import Any
 
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
-from apt_ostree.model.overlay_content import GONE, Node, Nodes
+from apt_ostree.model.overlay_content import WHITEOUT, Node, Nodes
 from apt_ostree.system import files, whiteouts
 from apt_ostree.system.ostree import damage, diff
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
-from apt_ostree.system.ostree.layers import WHITEOUT, write_whiteout
-from apt_ostree.system.ostree.repo import Repo, Tree, text
+from apt_ostree.system.ostree.layers import WHITEOUT_PREFIX, write_whiteout
+from apt_ostree.system.ostree.repo import DirTree, Repo, text
 
 META_DEFINITION = "apt-ostree.overlay"
 _ROOT = FileState("directory", 0o755)
 
 
 def read(repo: Repo, commit: str, subpath: str = "usr") -> dict[str, Node]:
-    """Return the nodes of an overlay's commit below a directory; of a layer, below "/"."""
-    found = diff.directory_of(repo, commit, subpath)
+    """Return the nodes of an overlay's commit below `subpath`; for a layer, `subpath` is "/"."""
+    directory = diff.directory_of(repo, commit, subpath)
     nodes: dict[str, Node] = {}
-    if found:
-        _read(repo, found[0], "", nodes)
+    if directory:
+        _read(repo, directory[0], "", nodes)
     return nodes
 
 
 def _read(repo: Repo, contents: str, prefix: str, nodes: dict[str, Node]) -> None:
-    files, dirs = diff.read_tree(repo, contents)
+    files, dirs = diff.read_dirtree(repo, contents)
     for name, checksum in files.items():
-        if name.startswith(WHITEOUT):
-            nodes[prefix + name.removeprefix(WHITEOUT)] = GONE
+        if name.startswith(WHITEOUT_PREFIX):
+            nodes[prefix + name.removeprefix(WHITEOUT_PREFIX)] = WHITEOUT
         else:
             nodes[prefix + name] = Node("file", checksum)
     for name, (below, metadata) in dirs.items():
@@ -47,97 +47,101 @@ def _read(repo: Repo, contents: str, prefix: str, nodes: dict[str, Node]) -> Non
 
 
 def definition_text(repo: Repo, commit: str) -> str:
-    """Return the definition that an overlay's commit carries, or an empty text."""
+    """Return the text of the definition in an overlay's commit, or an empty string."""
     return str(repo.metadata(commit).get(META_DEFINITION, ""))
 
 
 def write(
     repo: Repo, nodes: Nodes, templates: Nodes, *, parent: str | None, subject: str, definition: str
 ) -> str:
-    """Write an overlay's commit."""
+    """Write an overlay's commit; return its checksum."""
     with repo.transaction():
-        tree = OSTree.MutableTree.new()
-        tree.set_metadata_checksum(_put_directory(repo, _ROOT))
+        mtree = OSTree.MutableTree.new()
+        mtree.set_metadata_checksum(_put_directory(repo, _ROOT))
         for name, below in (("usr", nodes), ("templates", templates)):
-            _ok, child = tree.ensure_dir(name)
+            _ok, child = mtree.ensure_dir(name)
             child.set_metadata_checksum(_put_directory(repo, _ROOT))
             _fill(child, below, write_whiteout(repo))
         with explained("write an overlay"):
-            _ok, root = repo.handle.write_mtree(tree, None)
+            _ok, root = repo.handle.write_mtree(mtree, None)
         metadata = {META_DEFINITION: text(definition)}
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata)
 
 
 def write_layer(repo: Repo, nodes: Nodes, root: str, *, subject: str) -> str:
-    """Write the layer of an overlay; root: the metadata object of the base's /usr."""
+    """Write the layer of an overlay; return its commit. root: the metadata object of the base's /usr."""
     with repo.transaction():
-        tree = OSTree.MutableTree.new()
-        tree.set_metadata_checksum(root)
-        _fill(tree, nodes, write_whiteout(repo))
+        mtree = OSTree.MutableTree.new()
+        mtree.set_metadata_checksum(root)
+        _fill(mtree, nodes, write_whiteout(repo))
         with explained("write the layer of an overlay"):
-            _ok, written = repo.handle.write_mtree(tree, None)
+            _ok, written = repo.handle.write_mtree(mtree, None)
         return repo.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
 def renew_layer(scratch: Repo, directory: Path, objects: Mapping[int, str], *, subject: str) -> None:
-    """Write what the checkout of an overlay's layer can say of it into a scratch repository.
+    """Write the objects of a layer that can be restored from its checkout into a scratch repository.
 
-    That is its commit, its directories, and the files of which no repository has the inode. objects: inode ->
-    file object that it is, damaged or not.
+    These are its commit, its directories, and the files whose inodes are not in `objects`.
+
+    objects: inode -> checksum of the file object, damaged or not.
     """
     with scratch.transaction():
-        tree = OSTree.MutableTree.new()
-        _renew(scratch, tree, directory, objects)
+        mtree = OSTree.MutableTree.new()
+        _renew(scratch, mtree, directory, objects)
         with explained("write the layer of an overlay again"):
-            _ok, written = scratch.handle.write_mtree(tree, None)
+            _ok, written = scratch.handle.write_mtree(mtree, None)
         scratch.write_commit(written, parent=None, subject=subject, metadata={}, timestamp=0)
 
 
-def _renew(scratch: Repo, tree: Any, directory: Path, objects: Mapping[int, str]) -> None:
-    tree.set_metadata_checksum(_put_directory(scratch, files.read_state(directory)))
+def _renew(scratch: Repo, mtree: Any, directory: Path, objects: Mapping[int, str]) -> None:
+    mtree.set_metadata_checksum(_put_directory(scratch, files.read_state(directory)))
     for path in directory.iterdir():
         info = path.lstat()
         if stat.S_ISDIR(info.st_mode):
-            _ok, child = tree.ensure_dir(path.name)
+            _ok, child = mtree.ensure_dir(path.name)
             _renew(scratch, child, path, objects)
         elif whiteouts.is_whiteout(info):
-            tree.replace_file(WHITEOUT + path.name, write_whiteout(scratch))
+            mtree.replace_file(WHITEOUT_PREFIX + path.name, write_whiteout(scratch))
         else:
-            known = objects.get(info.st_ino) or put(scratch, files.read_state(path)).checksum
-            tree.replace_file(path.name, known)
+            checksum = objects.get(info.st_ino) or put(scratch, files.read_state(path)).checksum
+            mtree.replace_file(path.name, checksum)
 
 
-def _fill(tree: Any, nodes: Nodes, whiteout: str) -> None:
-    trees = {"": tree}
+def _fill(mtree: Any, nodes: Nodes, whiteout: str) -> None:
+    mtrees = {"": mtree}
     for path in sorted(nodes, key=lambda p: p.count("/")):
         node = nodes[path]
         parent, _, name = path.rpartition("/")
         with explained(f"add {path} to an overlay"):
             if node.kind == "directory":
-                _ok, trees[path] = trees[parent].ensure_dir(name)
-                trees[path].set_metadata_checksum(node.checksum)
+                _ok, mtrees[path] = mtrees[parent].ensure_dir(name)
+                mtrees[path].set_metadata_checksum(node.checksum)
             elif node.kind == "file":
-                trees[parent].replace_file(name, node.checksum)
+                mtrees[parent].replace_file(name, node.checksum)
             else:
-                trees[parent].replace_file(WHITEOUT + name, whiteout)
+                mtrees[parent].replace_file(WHITEOUT_PREFIX + name, whiteout)
 
 
 def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[str]) -> str:
-    """Return the commit that shows overlays, the lowest first, over a base; it carries the base's metadata.
+    """Write the commit of a base combined with overlays; return its checksum.
 
-    marks: what tells the overlays apart, for the commit's message. The same gives the same commit again.
+    It has the base's metadata and time, so that the same arguments yield the same commit.
+
+    overlays: their nodes, the lowest overlay first.
+    marks: lines that identify the overlays, for the commit's message.
     """
     rows = repo.load_commit(base).get_child_value(0)
     metadata = {row.get_child_value(0).get_string(): row.get_child_value(1).get_variant()
                 for row in (rows.get_child_value(i) for i in range(rows.n_children()))}  # fmt: skip
     with repo.transaction():
         with explained(f"read the tree of commit {base[:12]}"):
-            tree = OSTree.MutableTree.new_from_commit(repo.handle, base)
-            _ok, usr = tree.ensure_dir("usr")
+            mtree = OSTree.MutableTree.new_from_commit(repo.handle, base)
+            _ok, usr = mtree.ensure_dir("usr")
         for nodes in overlays:
             _lay(usr, nodes)
         with explained("write the tree with its overlays"):
-            _ok, root = repo.handle.write_mtree(tree, None)
+            _ok, root = repo.handle.write_mtree(mtree, None)
         subject = "\n".join(("overlays", *marks))
         return repo.write_commit(
             root, parent=None, subject=subject, metadata=metadata, timestamp=repo.timestamp(base)
@@ -145,67 +149,69 @@ def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[st
 
 
 def _lay(usr: Any, nodes: Nodes) -> None:
-    """Lay one overlay over a tree, as overlayfs shows it."""
-    trees = {"": usr}
+    """Apply the nodes of one overlay to a base's /usr, with the result that overlayfs would show."""
+    mtrees = {"": usr}
     for path in sorted(nodes, key=lambda p: p.count("/")):
         node = nodes[path]
         parent, _, name = path.rpartition("/")
-        below = _lookup(trees[parent], name)
-        with explained(f"lay {path} over the tree"):
+        below = _lookup(mtrees[parent], name)
+        with explained(f"apply {path} of an overlay to the tree"):
             if node.kind == "directory":
                 if below and below[1] is None:
-                    trees[parent].remove(name, True)
-                _ok, trees[path] = trees[parent].ensure_dir(name)
-                trees[path].set_metadata_checksum(node.checksum)
+                    mtrees[parent].remove(name, True)
+                _ok, mtrees[path] = mtrees[parent].ensure_dir(name)
+                mtrees[path].set_metadata_checksum(node.checksum)
             else:
                 if node.kind == "whiteout" or (below and below[1] is not None):
-                    trees[parent].remove(name, True)
+                    mtrees[parent].remove(name, True)
                 if node.kind == "file":
-                    trees[parent].replace_file(name, node.checksum)
+                    mtrees[parent].replace_file(name, node.checksum)
 
 
-def _lookup(tree: Any, name: str) -> tuple[str, Any] | None:
+def _lookup(mtree: Any, name: str) -> tuple[str, Any] | None:
     try:
-        _ok, file, child = tree.lookup(name)
+        _ok, file, child = mtree.lookup(name)
     except GLib.Error:
-        return None  # libostree's way to say that there is none
+        return None  # no entry of that name
     return file, child
 
 
 def of_base(repo: Repo, base: str, paths: Iterable[str]) -> dict[str, Node]:
-    """Return what a commit's /usr has of these paths, and of the directories above them."""
+    """Return the nodes that a commit's /usr has at these paths and at their parent directories."""
     root = diff.directory_of(repo, base, "usr")
-    assert root is not None  # a system's tree has it
-    trees: dict[str, Tree | None] = {"": diff.read_tree(repo, root[0])}
-    found: dict[str, Node] = {}
+    assert root is not None  # every tree has it
+    dirtrees: dict[str, DirTree | None] = {"": diff.read_dirtree(repo, root[0])}
+    nodes: dict[str, Node] = {}
 
-    def tree(path: str) -> Tree | None:
-        if path not in trees:
+    def dirtree(path: str) -> DirTree | None:
+        if path not in dirtrees:
             parent, _, name = path.rpartition("/")
-            above = tree(parent)
+            above = dirtree(parent)
             below = above[1].get(name) if above else None
-            trees[path] = diff.read_tree(repo, below[0]) if below else None
-        return trees[path]
+            dirtrees[path] = diff.read_dirtree(repo, below[0]) if below else None
+        return dirtrees[path]
 
-    wanted = tuple(paths)
-    for path in {*wanted, *(above for name in wanted for above in parents(name))}:
+    names = tuple(paths)
+    for path in {*names, *(above for name in names for above in parents(name))}:
         parent, _, name = path.rpartition("/")
-        here = tree(parent)
+        here = dirtree(parent)
         if here and name in here[0]:
-            found[path] = Node("file", here[0][name])
+            nodes[path] = Node("file", here[0][name])
         elif here and name in here[1]:
-            found[path] = Node("directory", here[1][name][1])
-    return found
+            nodes[path] = Node("directory", here[1][name][1])
+    return nodes
 
 
 def children(repo: Repo, base: str, path: str) -> list[str]:
-    """Return the paths in a directory of a commit's /usr; none where there is no such directory."""
-    found = diff.directory_of(repo, base, f"usr/{path}")
-    return [f"{path}/{name}" for part in diff.read_tree(repo, found[0]) for name in part] if found else []
+    """Return the paths in a directory of a commit's /usr, relative to /usr; none if it does not exist."""
+    directory = diff.directory_of(repo, base, f"usr/{path}")
+    if directory is None:
+        return []
+    return [f"{path}/{name}" for entries in diff.read_dirtree(repo, directory[0]) for name in entries]
 
 
 def root_metadata(repo: Repo, base: str) -> str:
-    """Return the metadata object of a commit's /usr."""
+    """Return the checksum of the metadata object of a commit's /usr."""
     root = diff.directory_of(repo, base, "usr")
     assert root is not None
     return root[1]
@@ -217,7 +223,7 @@ def put(repo: Repo, state: FileState) -> Node:
         return Node("directory", _put_directory(repo, state))
     checksum = _put_file(repo, state)
     if repo.inode(checksum) and not damage.is_sound(repo, f"{checksum}.file"):
-        # It was here before the transaction, and would be used again, whatever has become of it.
+        # The object existed before the transaction, and libostree would reuse it although it is damaged.
         damage.discard(repo, [f"{checksum}.file"])
         _put_file(repo, state)
     return Node("file", checksum)

@@ -1,0 +1,57 @@
+"""What requests and queries share: the way from JSON and to JSON, and the title."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, fields, is_dataclass
+from typing import Any, ClassVar, Self
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model import jsonvalue
+from apt_ostree.model.openfile import OpenFile
+
+
+class Request:
+    """What all requests share."""
+
+    __slots__ = ()
+    verb: ClassVar[str]
+    command: ClassVar[str] = ""
+
+    @property
+    def title(self) -> str:
+        """Return the command as the history shows it."""
+        return self.command or self.verb
+
+    @classmethod
+    def from_json(cls, value: Any) -> Self:
+        """Read a request from a JSON object; UsageError names the field that is wrong."""
+        return jsonvalue.read(cls, value, name=cls.verb)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the request as a JSON object."""
+        return asdict(self)  # type: ignore[call-overload,no-any-return]  # every request is a dataclass
+
+    @property
+    def open_files(self) -> tuple[OpenFile, ...]:
+        """Return the files that have to be passed with the request."""
+        return tuple(_open_files(self))
+
+
+def _open_files(value: Any) -> Iterator[OpenFile]:
+    if isinstance(value, OpenFile):
+        yield value
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from _open_files(item)
+    elif is_dataclass(value):
+        for one in fields(value):
+            yield from _open_files(getattr(value, one.name))
+
+
+def find(kinds: Mapping[str, type[Request]], what: str, name: Any) -> type[Request]:
+    """Return the request of that name; UsageError where there is none."""
+    kind = kinds.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise UsageError(f"there is no {what} {name!r}", hint=f"there are: {', '.join(kinds)}")
+    return kind
