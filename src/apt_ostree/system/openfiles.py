@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -39,19 +38,26 @@ def opened(path: str | Path) -> Iterator[OpenFile]:
 
 @contextmanager
 def created(path: Path) -> Iterator[OpenFile]:
-    """Open a new file without a name in the directory of `path`; `put` gives it that name."""
-    with tempfile.TemporaryFile(dir=path.parent) as file:  # O_TMPFILE: nothing stays behind without `put`
-        yield OpenFile(file.fileno(), os.fspath(path))
+    """Open a new file beside `path`, which `put` gives that name; otherwise it is removed at the end."""
+    beside = _beside(path)
+    beside.unlink(missing_ok=True)  # of a killed call
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(beside, flags, 0o600)
+    try:
+        yield OpenFile(fd, os.fspath(path))
+    finally:
+        os.close(fd)
+        beside.unlink(missing_ok=True)
 
 
 def put(file: OpenFile) -> None:
     """Link a file that `created` opened to its path; an existing file is replaced."""
     place = Path(file.name)
-    beside = place.with_name(f".{place.name}.new")
-    beside.unlink(missing_ok=True)
-    # With a descriptor, Python calls linkat(2), which follows the link in /proc; link(2) does not.
-    os.link(f"/proc/self/fd/{file.fd}", beside, src_dir_fd=file.fd, follow_symlinks=True)
-    beside.rename(place)
+    _beside(place).rename(place)
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
 
 
 def walk(file: OpenFile) -> Iterator[Entry]:
