@@ -6,6 +6,7 @@ The output consists of plain lines. On a terminal, the progress of the current t
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import sys
@@ -173,12 +174,16 @@ def view(
     plain = EventsView() if events else JsonView() if as_json else TextView(quiet=quiet, verbose=verbose)
     if progress_fd is None:
         return plain
+    if not _is_writable(progress_fd):
+        raise UsageError(f"--progress-fd: {progress_fd} is not open for writing")
+    return TeeView(plain, progress_fd)
+
+
+def _is_writable(descriptor: int) -> bool:
     try:
-        return TeeView(plain, progress_fd)
-    except OSError as failure:
-        raise UsageError(
-            f"--progress-fd: {progress_fd} is not open for writing: {failure.strerror}"
-        ) from failure
+        return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    except (OSError, ValueError, OverflowError):  # the last two: no number that a descriptor may have
+        return False
 
 
 def _json_line(stream: TextIO, obj: Mapping[str, Any]) -> None:
