@@ -310,10 +310,10 @@ def test_the_output_of_a_failed_compose_survives(tmp_path):
     content = f"ref: {REF}\nsuite: trixie\narchives: [{{suite: trixie}}]\npostprocess: seq 1000; exit 3\n"
     done = apt_ostree(write_treefile(tmp_path, content), f"--repo={tmp_path}/repo", "--json")
     assert done.returncode == 1
-    event = json.loads(done.stdout.splitlines()[-1])
-    assert "exit code 3" in event["message"]
-    assert "1000" in event["details"] and "1" not in event["details"]
-    place = Path(event["hint"].rpartition("the whole output is in ")[2])
+    error = json.loads(done.stdout)
+    assert "exit code 3" in error["message"]
+    assert "1000" in error["details"] and "1" not in error["details"]
+    place = Path(error["hint"].rpartition("the whole output is in ")[2])
     lines = place.read_text().splitlines()
     assert place.name.endswith("-compose.log")
     assert {"I: installing essential packages...", "1", "1000"} <= set(lines)

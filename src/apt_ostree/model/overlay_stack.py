@@ -96,7 +96,7 @@ def settle(pieces: Sequence[Piece]) -> list[Piece]:
     overlayfs would list such a whiteout as a file in a directory that is not merged (overlayfs.rst).
     """
     below: set[str] = set()  # paths of lower pieces
-    hidden: set[str] = set()  # directories of the base that lower pieces remove
+    hidden: set[str] = set()  # directories of the base whose content lower pieces hide, even if made again
     result: list[Piece] = []
     for unsettled in reversed(pieces):
         piece = unsettled
@@ -107,18 +107,17 @@ def settle(pieces: Sequence[Piece]) -> list[Piece]:
         removed = piece.nodes.keys() - present
         ends = {path for path, node in piece.nodes.items() if not is_directory(node)}
         below = {p for p in below if p not in removed and not ends.intersection(parents(p))} | present
-        hidden -= present
-        hidden |= {p for p in removed if is_directory(piece.base.get(p))}
+        hidden |= {p for p in ends if is_directory(piece.base.get(p))}
         if piece.nodes:
             result.append(piece)
     return result[::-1]
 
 
 def _removes_nothing(path: str, piece: Piece, below: set[str], hidden: set[str]) -> bool:
-    if piece.nodes[path].kind != "whiteout":
+    if piece.nodes[path].kind != "whiteout" or path in below:
         return False
-    exists_below = path in piece.base or path in below or path.startswith("etc/")
-    return not exists_below or not hidden.isdisjoint(parents(path))
+    in_base = path in piece.base or path.startswith("etc/")
+    return not in_base or not hidden.isdisjoint(parents(path))
 
 
 def _without(ineffective: set[str], piece: Piece) -> dict[str, Node]:
