@@ -122,9 +122,10 @@ def _dpkg_name(name: str, architecture: str) -> str:
 def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:
     checksum = diff.file_of(repo, target, str(path).lstrip("/"))
     try:
-        return checksum is not None and path.lstat().st_ino == repo.inode(checksum)
-    except FileNotFoundError:
+        there = path.lstat().st_ino
+    except (FileNotFoundError, NotADirectoryError):
         return checksum is None
+    return checksum is not None and there == repo.inode(checksum)
 
 
 def _failure(name: str, reason: str) -> ExternalFailure:
