@@ -14,8 +14,6 @@ from apt_ostree.model.unitfile import UnitFile, template
 from apt_ostree.system import systemd
 from apt_ostree.system.ostree.repo import Repo
 
-_NULL = FileState("symlink", 0o777, 0, 0, b"/dev/null")
-
 
 def states(
     repo: Repo, changes: Iterable[PathChange], etc: Collection[str] | None = None
@@ -73,11 +71,15 @@ def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
         for directory in unitfile.DIRECTORIES:
             path = f"{directory}/{candidate}"
             state = new.get(path)
-            if state == _NULL or (state is None and _is_null(path)):
+            if _masks(state) if state else _is_null(path):
                 return None
             if state.type != "absent" if state else Path(path).is_file():
                 return path
     return None
+
+
+def _masks(state: FileState) -> bool:
+    return state.type == "symlink" and state.content == b"/dev/null"  # whoever owns it
 
 
 def _is_null(path: str) -> bool:
