@@ -1,7 +1,20 @@
-"""Reports, after a run, how long each kind of test took."""
+"""Reports, after a run, how long each kind of test took; no example of Hypothesis has a time limit."""
 
+import gc
 from collections import Counter
 from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+
+# The machine's other work is no failure of ours; pytest's own limit ends what hangs.
+settings.register_profile(
+    "unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("unhurried")
+
+
+def pytest_collection_finish():
+    gc.freeze()  # what was imported stays, so that no collection of garbage needs to look at it
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -1,0 +1,348 @@
+"""Boot, shutdown and deadlines: live state ends, overlays persist, /etc is given back."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.core import apply_live
+from apt_ostree.core.boot import overlays_at_boot, recovery
+from apt_ostree.core.live import confirmation, undo
+from apt_ostree.core.overlays import usroverlay
+from apt_ostree.core.state import overlay_store
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model.generation import Phase
+from apt_ostree.model.history import Outcome
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.overlay import EditAction, Persistence, State
+from apt_ostree.model.requests import (
+    ApplyLive,
+    DefinitionEdit,
+    EditOverlay,
+    LiveOptions,
+    Moment,
+    PathEdit,
+    Recover,
+)
+from apt_ostree.system import openfiles, statedb
+from apt_ostree.system.ostree import damage, overlay_repo
+from tests.unit import repos
+from tests.unit.repos import System
+
+REPLACING = LiveOptions(allow_replacement=True)
+
+
+def recover(system: System, at: Moment = Moment.CALL) -> bool:
+    return system.run(recovery.recover, Recover(at=at)).changed
+
+
+def apply(system: System, **options) -> None:
+    live = LiveOptions(allow_replacement=True, **options)
+    system.run(apply_live.apply_live, ApplyLive(target=system.two, live=live))
+
+
+def conf(system: System) -> Path:
+    return system.etc / "ut/tool.conf"
+
+
+def outcomes(system: System) -> list[Outcome]:
+    with statedb.read_only() as records:
+        return [entry.outcome for entry in records.history()] if records else []
+
+
+def states(system: System) -> dict[str, State]:
+    with statedb.read_only() as records:
+        return {s.id: s for s in records.overlays()} if records else {}
+
+
+def visible(system: System) -> list[str]:
+    with system.transaction() as tx:
+        return [applied.id for applied in tx.live.goal.overlays]
+
+
+def add(
+    system: System, tmp_path: Path, path: str = "/usr/share/ut/file", text: str = "mine", **options
+) -> None:
+    """Add a file to an overlay."""
+    source = tmp_path / "source"
+    source.write_text(text)
+    with openfiles.opened(source) as file:
+        owner = repos.ME if path.startswith("/etc/") else None
+        edits = (PathEdit(action=EditAction.ADD, path=path, source=file, owner=owner),)
+        system.run(usroverlay.usroverlay, EditOverlay(edits=edits, **options))
+
+
+def boot(system: System, monkeypatch: pytest.MonkeyPatch, *, succeeds: bool = True) -> None:
+    """Shut down and boot, up to where services have started."""
+    recover(system, Moment.SHUTDOWN)
+    recover(system, Moment.FINALIZED)
+    power_cut(system, monkeypatch)
+    if succeeds:
+        recover(system, Moment.BOOTED)
+
+
+def power_cut(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Boot without a shutdown before."""
+    system.reboot(monkeypatch)
+    system.events.clear()
+    recover(system, Moment.BOOT)
+
+
+# --- without live state
+
+
+@pytest.mark.parametrize("moment", Moment)
+def test_where_nothing_was_live_there_is_nothing_to_recover(system: System, moment):
+    assert recover(system, moment) is False
+    assert system.told() == ["Nothing to recover."]
+    assert not list(system.state.iterdir())
+
+
+# --- the live state of a boot
+
+
+def test_live_state_ends_with_its_boot(system: System, monkeypatch):
+    apply(system)
+    boot(system, monkeypatch)
+    assert conf(system).read_text() == "one\n"
+    assert outcomes(system) == [Outcome.ENDED]
+    assert system.kernel.usr == []
+    assert not statedb.MARKER.exists()
+    assert not system.repo.refs("apt-ostree/live")
+    with system.open() as machine:
+        assert not any((machine.state_dir / "layers").iterdir())
+
+
+def test_the_shutdown_gives_etc_back_for_the_merge(system: System):
+    apply(system)
+    recover(system, Moment.SHUTDOWN)
+    assert conf(system).read_text() == "one\n"
+    assert system.kernel.sources() == ["apt-ostree:1"]  # services still run on it
+
+
+def test_an_edit_of_the_administrator_survives(system: System, monkeypatch):
+    apply(system)
+    conf(system).write_text("mine\n")
+    boot(system, monkeypatch)
+    assert conf(system).read_text() == "mine\n"
+
+
+def test_after_a_power_cut_etc_is_given_back_at_boot(system: System, monkeypatch):
+    apply(system)
+    power_cut(system, monkeypatch)
+    assert conf(system).read_text() == "one\n"
+    assert outcomes(system) == [Outcome.ENDED]
+
+
+def test_after_a_shutdown_what_was_edited_before_the_boot_is_left_alone(system: System, monkeypatch):
+    apply(system)
+    recover(system, Moment.SHUTDOWN)
+    conf(system).write_text("two\n")  # by a rescue system, say
+    power_cut(system, monkeypatch)
+    assert conf(system).read_text() == "two\n"
+
+
+def test_a_power_cut_in_the_middle_of_a_change(system: System, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(undo, "finish_undo", lambda *_: None)
+        repos.fail_at(patch, "act.switched")
+        with pytest.raises(ExternalFailure):
+            apply(system)
+    assert conf(system).read_text() == "two\n"
+    power_cut(system, monkeypatch)
+    assert conf(system).read_text() == "one\n"
+    assert outcomes(system) == [Outcome.INTERRUPTED]
+
+
+def test_another_deployment_may_have_been_booted_since(system: System, monkeypatch):
+    apply(system)
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0])
+        old_etc = machine.directory(machine.deployments().all[1]) / "etc"
+    repos.write_files(old_etc, {"ut/tool.conf": "two\n"})  # the disk's, which was changed live
+    conf(system).write_text("of the new deployment\n")
+    system.booted = system.two
+    power_cut(system, monkeypatch)
+    assert (old_etc / "ut/tool.conf").read_text() == "one\n"
+    assert conf(system).read_text() == "of the new deployment\n"
+
+
+def test_a_soft_reboot_keeps_the_mounts_and_ends_them(system: System):
+    apply(system)
+    recover(system, Moment.SHUTDOWN)
+    recover(system, Moment.BOOT)  # the same boot id
+    assert system.kernel.usr == []
+    assert outcomes(system) == [Outcome.ENDED]
+    assert any("soft-rebooted: its live changes end" in text for text in system.told())
+
+
+def test_what_the_administrator_removed_stays_removed(system: System, monkeypatch):
+    tree = {**repos.TWO, "usr/etc/ut/new.conf": "new\n"}
+    commit = repos.write_commit(system.repo, tree, ref="three", packages=[])
+    system.run(apply_live.apply_live, ApplyLive(target=commit, live=REPLACING))
+    (system.etc / "ut/new.conf").unlink()
+    recover(system, Moment.SHUTDOWN)
+    with system.open() as machine:  # the merge brings it back into the next deployment
+        machine.stage(commit, Origin("three"), machine.deployments().all[0])
+        place = machine.directory(machine.deployments().all[0])
+    assert (place / "etc/ut/new.conf").read_text() == "new\n"
+    assert (place / "etc/ut/tool.conf").read_text() == "two\n"
+    recover(system, Moment.FINALIZED)
+    assert not (place / "etc/ut/new.conf").exists()
+    assert (place / "etc/ut/tool.conf").exists()
+
+
+# --- a deadline
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """The clock that deadlines are told by; a test sets it forward."""
+    began, ahead = time.monotonic(), [0.0]
+    real = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+    assert time.monotonic() >= began
+    return ahead
+
+
+def test_an_unconfirmed_change_is_undone_in_time(system: System, clock):
+    apply(system, confirm_within=60)
+    assert recover(system, Moment.DEADLINE) is False  # too early: the timer is set again
+    timers = [call for call in system.programs.calls if call[0] == "systemd-run"]
+    assert len(timers) == 2
+    clock[0] = 61
+    assert recover(system, Moment.DEADLINE)
+    assert outcomes(system) == [Outcome.UNCONFIRMED]
+    assert conf(system).read_text() == "one\n"
+    assert system.kernel.usr == []
+
+
+def test_what_came_after_an_unconfirmed_change_goes_with_it(system: System, clock):
+    third = repos.write_commit(system.repo, {**repos.TWO, "usr/x": "3"}, ref="three", packages=[])
+    apply(system, confirm_within=60)
+    system.run(apply_live.apply_live, ApplyLive(target=third, live=REPLACING))
+    clock[0] = 61
+    with system.transaction() as tx:
+        assert confirmation.expire(tx)
+    assert outcomes(system) == [Outcome.UNCONFIRMED, Outcome.UNCONFIRMED]
+
+
+def test_the_pending_deployment_of_an_unconfirmed_change_goes_too(system: System, clock):
+    apply(system, confirm_within=60)
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0])
+    clock[0] = 61
+    recover(system, Moment.DEADLINE)
+    assert system.order() == [system.one]
+    assert any("pending deployment with the same content was dropped" in text for text in system.told())
+
+
+def test_a_deadline_clears_up_what_was_interrupted(system: System):
+    apply(system)
+    with system.transaction() as tx:
+        tx.records.set_phase(1, Phase.UNDOING)
+    assert recover(system, Moment.DEADLINE)
+    assert recover(system) is False
+
+
+# --- overlays
+
+
+def test_overlays_persist(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    add(system, tmp_path, "/etc/ut/mine.conf", name="x")
+    boot(system, monkeypatch)
+    assert visible(system) == ["system/x"]
+    assert (system.etc / "ut/mine.conf").read_text() == "mine"
+    assert not any(words[:2] == ["systemctl", "stop"] for words in system.programs.calls)
+    with system.transaction() as tx:
+        assert tx.live.first == tx.live.numbers[0]
+    boot(system, monkeypatch)
+    assert visible(system) == ["system/x"]
+
+
+def test_nothing_is_shown_twice(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    boot(system, monkeypatch)
+    with system.transaction() as tx:
+        before = tx.live.numbers
+        overlays_at_boot.show_overlays(tx)
+        tx.reread()
+        assert tx.live.numbers == before
+
+
+def test_a_disabled_overlay_is_not_shown(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    system.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
+    boot(system, monkeypatch)
+    assert visible(system) == []
+    assert states(system).keys() == {"system/x"}
+
+
+def test_temporary_overlays_end_and_hybrid_ones_lose_their_temporary_paths(
+    system: System, tmp_path, monkeypatch
+):
+    temporary = DefinitionEdit(persistence=Persistence.TEMPORARY)
+    hybrid = DefinitionEdit(persistence=Persistence.HYBRID, persists=("/usr/share/ut/kept*",))
+    add(system, tmp_path, "/usr/share/ut/t", name="temporary", create=True, definition=temporary)
+    add(system, tmp_path, "/usr/share/ut/kept", name="hybrid", create=True, definition=hybrid)
+    add(system, tmp_path, "/usr/share/ut/lost", name="hybrid")
+    commit = states(system)["system/temporary"].commit
+    boot(system, monkeypatch)
+    assert states(system).keys() == {"system/hybrid"}
+    nodes = overlay_repo.read(system.repo, states(system)["system/hybrid"].commit)
+    assert {p for p, n in nodes.items() if n.kind == "file"} == {"share/ut/kept"}
+    assert "Overlay system/temporary was temporary and is removed." in system.told()
+    assert "Overlay system/hybrid loses its temporary paths." in system.told()
+    assert overlay_store.is_overlay_commit(system.repo, commit)  # and can be had again
+    boot(system, monkeypatch)
+    assert not any("lost" in text for text in system.told())
+
+
+def test_units_of_overlays_are_started_with_the_boot(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, "/usr/lib/systemd/system/ut-mine.service", name="x", create=True)
+    system.programs.calls.clear()
+    boot(system, monkeypatch)
+    assert system.programs.ran("systemctl", "start", "--no-block", "default.target")
+
+
+def test_a_new_overlay_is_suspected_when_the_boot_fails(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="proven", create=True)
+    boot(system, monkeypatch)
+    add(system, tmp_path, "/usr/share/ut/new", name="new", create=True)
+    boot(system, monkeypatch, succeeds=False)
+    assert visible(system) == ["system/new", "system/proven"]
+    power_cut(system, monkeypatch)
+    assert visible(system) == ["system/proven"]
+    assert any("system/new is disabled: the last boot" in text for text in system.told("warning"))
+    assert not states(system)["system/new"].enabled
+
+
+def test_a_proven_overlay_is_suspected_after_three_failures(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    boot(system, monkeypatch)
+    for count in range(4):
+        assert visible(system) == ["system/x"], count
+        power_cut(system, monkeypatch)
+    assert visible(system) == []
+
+
+def test_an_overlay_that_cannot_be_shown_does_not_keep_the_others(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="good", create=True)
+    add(system, tmp_path, "/usr/share/ut/bad", "another text", name="bad", create=True)
+    nodes = overlay_repo.read(system.repo, states(system)["system/bad"].commit)
+    damage.discard(system.repo, [f"{nodes['share/ut/bad'].checksum}.file"])
+    boot(system, monkeypatch)
+    assert visible(system) == ["system/good"]
+    assert any("system/bad is disabled:" in text for text in system.told("warning"))
+
+
+def test_success_is_noted_with_what_was_shown(system: System, tmp_path):
+    add(system, tmp_path, name="x", create=True)
+    with system.transaction() as tx:
+        overlays_at_boot.note_success(tx.records)
+        state = states(system)["system/x"]
+        assert json.loads(tx.records.note("boot-proven") or "") == [[state.id, state.commit]]

@@ -1,0 +1,229 @@
+"""What a build starts from and how it decides: lower directories, changes of scripts, plans, questions."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from apt_ostree.core.build import inside, layering, lowerdirs
+from apt_ostree.core.build.layering import Label, Session
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Cancelled, ExternalFailure, Refused
+from apt_ostree.model import events, layout
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.package_plan import PackagePlan, Step
+from apt_ostree.system import buildroot
+from apt_ostree.system.apt import acquire
+from apt_ostree.system.apt.resolver import PackageGoal
+from tests.unit import repos
+from tests.unit.repos import System, write_files
+
+PLAN = PackagePlan(install=(Step("extra", "all", new="1"),), disk_bytes=1)
+
+
+# --- lower directories
+
+
+def test_a_deployed_commit_serves_as_it_is(system: System):
+    with system.open() as machine, lowerdirs.usr_of(machine, system.one) as lowers:
+        assert lowers == (machine.directory(machine.deployments().all[0]) / "usr",)
+
+
+def test_any_commit_is_a_layer_on_a_deployment(system: System):
+    with system.open() as machine:
+        with lowerdirs.usr_of(machine, system.two) as (layer, base):
+            assert base == machine.directory(machine.deployments().all[0]) / "usr"
+            assert (layer / "bin/tool").read_text() == "two"
+            assert (layer / "share/new").exists()
+            assert not (layer / "share/old").is_file()  # a whiteout
+            assert not (layer / "lib").exists()  # only what differs
+        assert not layer.exists()
+
+
+def test_a_commit_with_the_same_usr_needs_no_layer(system: System):
+    commit = repos.write_commit(system.repo, {**repos.ONE, "boot/other": "x"}, ref="same")
+    with system.open() as machine, lowerdirs.usr_of(machine, commit) as lowers:
+        assert len(lowers) == 1
+
+
+def test_a_hotfix_is_no_tree_to_build_on(system: System):
+    third = repos.write_commit(system.repo, {**repos.ONE, "usr/bin/third": "3"}, ref="three", packages=[])
+    with system.open() as machine:
+        machine.stage(third, Origin("three"), machine.deployments().all[0])
+    (system.place / "unlocked").write_text("hotfix")
+    with system.open() as machine, lowerdirs.usr_of(machine, system.one) as lowers:
+        hotfix = machine.directory(machine.deployments().all[1]) / "usr"
+        assert hotfix not in lowers
+        assert len(lowers) == 2
+
+
+def test_there_is_no_deployment_to_start_from(system: System):
+    with system.open() as machine:
+        machine.write_order([])
+        with pytest.raises(Refused, match="no deployment"), lowerdirs.usr_of(machine, system.two):
+            pass
+
+
+# --- what scripts changed
+
+
+def test_an_upper_directory_tells_what_to_settle(tmp_path):
+    write_files(tmp_path, {
+        "lib/python3/__pycache__/a.pyc": "x", "lib/python3/__pycache__/notes": "x", "lib/python3/b.pyc": "x",
+        "lib/modules/6.1/vmlinuz": "k", "lib/modules/6.2/kernel/x.ko": "m", "lib/modules/6.3/other": "o",
+    })  # fmt: skip
+    (tmp_path / "lib/link").symlink_to("/etc")
+    found = inside.read_changes(tmp_path)
+    assert found.bytecode == ["lib/python3/__pycache__/a.pyc"]
+    assert found.kernels == ["6.1", "6.2"]
+    assert found.owners == sorted({os.getuid(), os.getgid()})
+
+
+def test_no_link_is_followed(tmp_path):
+    outside = tmp_path / "outside"
+    write_files(outside, {"__pycache__/a.pyc": "x"})
+    (tmp_path / "upper").mkdir()
+    (tmp_path / "upper/link").symlink_to(outside)
+    assert inside.read_changes(tmp_path / "upper").bytecode == []
+
+
+# --- plans and questions
+
+
+class Resolver:
+    """Stands for libapt: its answer is a plan."""
+
+    def __init__(self, plan: PackagePlan) -> None:
+        self.plan = plan
+        self.untrusted = False
+        self.asked: list[PackageGoal] = []
+
+    def resolve(self, goal: PackageGoal) -> PackagePlan:
+        self.asked.append(goal)
+        return self.plan
+
+    def refuse_untrusted(self, _plan: PackagePlan) -> None:
+        if self.untrusted:
+            raise Refused("an archive is not signed")
+
+
+class Bench:
+    """A session without a mounted root: nothing but the resolver is asked."""
+
+    def __init__(self, tx: Transaction, start: str, place: Path) -> None:
+        self.resolver = Resolver(PLAN)
+        self.downloads: list[bool] = []
+        resolver: Any = self.resolver
+        self.session = Session(tx, start, place / "root", place, resolver, (), False, 60, ExitStack())
+        self.label = Label(start)
+
+    def install(self, **options: bool) -> layering.Built:
+        return layering.install(self.session, PackageGoal(("extra",)), self.label, **options)
+
+    def download(self, _resolver: Any, _report: Any, *, cache_only: bool) -> list[Path]:
+        self.downloads.append(cache_only)
+        return []
+
+
+@pytest.fixture
+def answers() -> list[bool]:
+    return []
+
+
+@pytest.fixture
+def bench(system: System, answers, tmp_path, monkeypatch) -> Iterator[Bench]:
+    with system.transaction(ask=lambda: answers.pop(0)) as tx:
+        found = Bench(tx, system.one, tmp_path)
+        monkeypatch.setattr(acquire, "download", found.download)
+        yield found
+
+
+def shown(system: System) -> list[bool]:
+    """Return of each plan that was shown whether it asked."""
+    return [e.confirm for e in system.events if isinstance(e, events.PlanShown)]
+
+
+def test_nothing_to_do_is_an_answer(system: System, bench: Bench):
+    bench.resolver.plan = PackagePlan()
+    assert bench.install() == layering.Built(PackagePlan(), None)
+    assert shown(system) == []
+    assert bench.downloads == []
+
+
+def test_a_dry_run_shows_the_plan_and_does_not_ask(system: System, bench: Bench):
+    assert bench.install(dry_run=True) == layering.Built(PLAN, None)
+    assert shown(system) == [False]
+    assert bench.downloads == []
+
+
+def test_a_download_stops_there(system: System, bench: Bench, answers):
+    answers.append(True)
+    assert bench.install(download_only=True) == layering.Built(PLAN, None)
+    assert shown(system) == [True]
+    assert bench.downloads == [False]
+
+
+def test_somebody_else_may_ask(system: System, bench: Bench):
+    bench.install(download_only=True, ask=False)
+    assert shown(system) == [False]
+
+
+def test_a_no_ends_it_before_the_download(system: System, bench: Bench, answers):
+    answers.append(False)
+    with pytest.raises(Cancelled):
+        bench.install()
+    assert bench.downloads == []
+
+
+def test_an_archive_that_is_not_signed_is_refused_before_the_plan(system: System, bench: Bench):
+    bench.resolver.untrusted = True
+    with pytest.raises(Refused, match="not signed"):
+        bench.install()
+    assert shown(system) == []
+
+
+def test_there_has_to_be_room(system: System, bench: Bench):
+    bench.resolver.plan = PackagePlan(install=PLAN.install, disk_bytes=2**62)
+    with pytest.raises(ExternalFailure, match="not enough space to install the packages"):
+        bench.install()
+    assert shown(system) == []
+
+
+# --- what was built in vain
+
+
+def test_what_nothing_points_at_is_removed(system: System):
+    repo = system.repo
+    commit = repos.write_commit(repo, {"usr/x": "x"}, ref="vain")
+    repo.set_ref("vain", None)
+    with system.transaction() as tx:
+        layering.discard(tx)
+    assert not repo.has_commit(commit)
+    assert repo.has_commit(system.one)
+
+
+def test_a_clean_up_that_fails_does_not_hide_why_it_was_needed(system: System, monkeypatch):
+    def broken(_machine: object) -> None:
+        raise ExternalFailure("the disk is sick")
+
+    monkeypatch.setattr(repos.Machine, "prune", broken)
+    with system.transaction() as tx:
+        layering.discard(tx)
+    assert system.told("warning") == ["the disk is sick"]
+
+
+# --- the shape of a build root
+
+
+def test_what_packages_put_beside_usr_is_seen(tmp_path):
+    buildroot.make_top_level(tmp_path)
+    assert buildroot.unexpected_top_level(tmp_path) == []
+    (tmp_path / "strange").mkdir()
+    (tmp_path / "file").touch()
+    assert buildroot.unexpected_top_level(tmp_path) == ["file", "strange"]
+    assert {path.name for path in tmp_path.iterdir()} >= layout.TOP_DIRECTORIES.keys()

@@ -1,0 +1,382 @@
+"""Package verbs and the one way to a deployment: built, planned, staged, made live; or all of it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from apt_ostree.core import deploy, packages
+from apt_ostree.core.build import layering
+from apt_ostree.core.build.layering import Built, Label, Sources
+from apt_ostree.core.deploy import Recipe, Target
+from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
+from apt_ostree.model import layout
+from apt_ostree.model.events import PlanShown
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.package_plan import PackagePlan, Step
+from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
+from apt_ostree.system import openfiles
+from apt_ostree.system.apt import local
+from apt_ostree.system.apt.resolver import PackageGoal
+from tests.unit import repos
+from tests.unit.repos import System
+
+PLAN = PackagePlan(install=(Step("extra", "all", new="1", reason="requested"),))
+LIVE = DeployOptions(live=LiveOptions(allow_replacement=True))
+DRY = DeployOptions(dry_run=True)
+
+
+@dataclass
+class Builder:
+    """Stands for the build of a commit, which needs apt and mounts: it gives the next commit of a list."""
+
+    commits: list[str | None]
+    opened: list[tuple[str, Sources]] = field(default_factory=list)
+    wanted: list[tuple[PackageGoal, Label]] = field(default_factory=list)
+    options: list[dict[str, bool]] = field(default_factory=list)
+
+    @contextmanager
+    def open(self, tx: Any, start: str, sources: Sources) -> Iterator[Any]:
+        self.opened.append((start, sources))
+
+        class Session:
+            exact = tuple(p.label for p in sources.local)
+
+        Session.tx = tx  # type: ignore[attr-defined]
+        yield Session
+
+    def install(self, session: Any, wanted: PackageGoal, label: Label, **options: bool) -> Built:
+        self.wanted.append((wanted, label))
+        self.options.append(options)
+        commit = self.commits.pop(0)
+        if commit is None:
+            return Built(PackagePlan())
+        shown = PlanShown("transaction", PLAN.to_json())
+        if options["ask"] and not options["dry_run"]:
+            session.tx.confirm(shown, commits=[label.base])
+        else:
+            session.tx.report(shown)
+        return Built(PLAN, None if options["dry_run"] or options["download_only"] else commit)
+
+
+@pytest.fixture
+def builder(system: System, monkeypatch) -> Builder:
+    found = Builder([])
+    monkeypatch.setattr(layering, "opened", found.open)
+    monkeypatch.setattr(layering, "install", found.install)
+    return found
+
+
+@pytest.fixture
+def layered(system: System) -> str:
+    """A commit with packages on top of the first."""
+    return _with_base(system, system.one)
+
+
+def _with_base(system: System, base: str, *, file: str = "extra", packages: str = "two") -> str:
+    tree = {**repos.ONE, f"usr/bin/{file}": "x"}
+    words = {layout.META_BASE.replace("-", "_"): base}
+    return repos.write_commit(
+        system.repo, tree, ref=f"layered-{file}", packages=repos.PACKAGES[packages], **words
+    )
+
+
+def stage(system: System, commit: str, origin: Origin) -> None:
+    with system.open() as machine:
+        machine.stage(commit, origin, machine.deployments().all[0])
+
+
+def origins(system: System) -> list[tuple[str, ...]]:
+    with system.open(writable=False) as machine:
+        return [d.origin.requested for d in machine.deployments().all]
+
+
+# --- deploy
+
+
+def target(system: System, commit: str, *requested: str) -> Target:
+    return Target(Origin("one", requested), commit)
+
+
+def test_another_commit_is_staged(system: System):
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.two), DeployOptions())
+    assert (result.changed, result.next_boot, result.live) == (True, True, None)
+    assert result.details["staged"]
+    assert system.order() == [system.two, system.one]
+    assert [p["name"] for p in result.details["packages"]["added"]] == ["extra"]
+
+
+def test_the_same_again_is_no_change(system: System):
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.one), DeployOptions())
+    assert (result.changed, result.next_boot) == (False, False)
+    assert system.told() == ["No change."]
+    assert system.order() == [system.one]
+
+
+@pytest.mark.parametrize("how", [{"commit": "two"}, {"requested": ("x",)}, {"kernel_arguments": ("quiet",)}])
+def test_a_commit_an_origin_or_kernel_arguments_make_a_deployment(system: System, how):
+    with system.transaction() as tx:
+        commit = system.two if "commit" in how else system.one
+        wanted = Target(Origin("one", how.get("requested", ())), commit, None, how.get("kernel_arguments"))
+        assert deploy.deploy(tx, wanted, DeployOptions()).changed
+        assert len(tx.deployments.all) == 2
+        assert deploy.deploy(tx, wanted, DeployOptions()).changed is False
+
+
+def test_a_dry_run_stages_nothing(system: System):
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.two), DRY)
+    assert (result.changed, result.next_boot) == (True, False)
+    assert system.order() == [system.one]
+
+
+def test_live_at_once_and_with_the_next_boot(system: System):
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.two), LIVE)
+    assert (result.changed, result.live, result.next_boot) == (True, True, True)
+    assert system.order() == [system.two, system.one]
+    assert system.kernel.sources() == ["apt-ostree:1"]
+    assert not system.repo.refs("apt-ostree/previous")
+
+
+def test_a_change_that_is_refused_leaves_no_deployment(system: System):
+    with system.transaction() as tx, pytest.raises(Refused):
+        deploy.deploy(tx, target(system, system.two), DeployOptions(live=LiveOptions()))
+    assert system.order() == [system.one]
+    assert system.kernel.usr == []
+
+
+@pytest.mark.parametrize("point", ["stage.before", "stage.after", "verify.packages"])
+@pytest.mark.parametrize("pending", [False, True])
+def test_a_failure_takes_the_deployment_back_too(system: System, monkeypatch, point, pending):
+    third = repos.write_commit(system.repo, {**repos.TWO, "usr/bin/third": "3"}, ref="three")
+    if pending:
+        stage(system, third, Origin("three"))
+    repos.fail_at(monkeypatch, point)
+    before = system.order()
+    with system.transaction() as tx, pytest.raises(ExternalFailure):
+        deploy.deploy(tx, target(system, system.two), LIVE)
+    assert system.order() == before
+    assert system.kernel.usr == []
+    assert (system.etc / "ut/tool.conf").read_text() == "one\n"
+    assert not system.repo.refs("apt-ostree/previous")
+
+
+def test_a_dry_live_run_plans_and_leaves_nothing(system: System):
+    options = DeployOptions(dry_run=True, live=LIVE.live)
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.two), options)
+    assert (result.changed, result.live, result.details["commit"]) == (True, False, None)
+    assert len(system.plans()) == 1
+    assert system.order() == [system.one]
+
+
+def test_what_is_pending_already_is_made_live_alone(system: System):
+    stage(system, system.two, Origin("one"))
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, target(system, system.two), LIVE)
+    assert (result.live, result.next_boot) == (True, False)
+    assert system.order() == [system.two, system.one]
+    with system.transaction() as tx:
+        assert deploy.deploy(tx, target(system, system.two), LIVE).changed is False
+
+
+# --- with packages
+
+
+def test_what_is_built_is_staged(system: System, builder: Builder, layered):
+    builder.commits = [layered]
+    recipe = Recipe(system.one, ("extra",), upgrade=True, keep=(("base", "1"),))
+    wanted = Target(Origin("one", ("extra",)), system.one, recipe)
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, wanted, DeployOptions(cache_only=True))
+    assert (result.changed, result.details["commit"]) == (True, layered)
+    assert result.details["transaction"]["install"][0]["name"] == "extra"
+    assert system.order() == [layered, system.one]
+    ((start, sources),) = builder.opened
+    assert (start, sources.refresh, sources.cache_only) == (system.one, True, True)
+    ((resolved, label),) = builder.wanted
+    assert (resolved.install, resolved.upgrade, resolved.keep) == (("extra",), True, {"base": "1"})
+    assert label.base == system.one
+
+
+def test_nothing_to_install_is_a_result(system: System, builder: Builder):
+    builder.commits = [None]
+    recipe = Recipe(system.one, upgrade=True)
+    with system.transaction() as tx:
+        result = deploy.deploy(tx, Target(Origin("one"), system.one, recipe), DeployOptions())
+    assert result.changed is False
+    assert system.order() == [system.one]
+
+
+def test_an_upgrade_of_the_bases_packages_is_written_into_the_origin(system: System, builder: Builder):
+    builder.commits = [_with_base(system, system.one)]
+    with system.transaction() as tx:
+        deploy.deploy(
+            tx, Target(Origin("one"), system.one, Recipe(system.one, upgrade=True)), DeployOptions()
+        )
+        assert tx.deployments.all[0].origin.upgraded
+        assert tx.deployments.all[0].origin.layered
+
+
+@pytest.mark.parametrize("options", [DRY, DeployOptions(download_only=True)])
+def test_what_is_not_built_is_foreseen(system: System, builder: Builder, layered, options):
+    builder.commits = [layered]
+    with system.transaction() as tx:
+        result = deploy.deploy(
+            tx, Target(Origin("one", ("extra",)), system.one, Recipe(system.one, ("extra",))), options
+        )
+    assert (result.changed, result.next_boot, result.details["commit"]) == (True, False, None)
+    assert "packages" not in result.details
+    assert system.order() == [system.one]
+
+
+def test_a_no_to_the_packages_ends_it(system: System, builder: Builder, layered):
+    builder.commits = [layered]
+    wanted = Target(Origin("one", ("extra",)), system.one, Recipe(system.one, ("extra",)))
+    with system.transaction(ask=lambda: False) as tx, pytest.raises(Cancelled):
+        deploy.deploy(tx, wanted, LIVE)
+    assert system.order() == [system.one]
+
+
+def test_a_user_is_asked_once(system: System, builder: Builder, layered):
+    builder.commits = [layered]
+    asked: list[int] = []
+    wanted = Target(Origin("one", ("extra",)), system.one, Recipe(system.one, ("extra",)))
+    with system.transaction(ask=lambda: asked.append(1) or True) as tx:  # type: ignore[func-returns-value]
+        assert deploy.deploy(tx, wanted, LIVE).live
+    assert len(asked) == 1
+    assert [plan.confirm for plan in system.events if isinstance(plan, PlanShown)] == [True, False]
+
+
+# --- the verbs' targets
+
+
+def run(system: System, verb: Any, request: Any) -> Any:
+    return system.run(verb, request)
+
+
+def test_install_adds_to_what_is_there(system: System, builder: Builder, layered):
+    builder.commits = [layered, _with_base(system, system.one, file="more")]
+    run(system, packages.install, Install(packages=("extra",)))
+    run(system, packages.install, Install(packages=("more=2",)))
+    assert origins(system)[0] == ("extra", "more=2")
+    assert [start for start, _sources in builder.opened] == [system.one, layered]
+    assert [wanted.install for wanted, _label in builder.wanted] == [("extra",), ("more=2",)]
+    assert [label.base for _wanted, label in builder.wanted] == [system.one, system.one]
+
+
+def test_what_the_base_has_needs_no_request(system: System, builder: Builder, layered):
+    with pytest.raises(UsageError, match="already part of the base"):
+        run(system, packages.install, Install(packages=("tool",)))
+    assert not run(system, packages.install, Install(packages=("tool",), idempotent=True)).changed
+    builder.commits = [layered]
+    run(system, packages.install, Install(packages=("tool",), allow_inactive=True))
+    assert origins(system)[0] == ("tool",)
+
+
+def test_what_is_requested_already_is_a_mistake(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",)))
+    with pytest.raises(UsageError, match="already requested"):
+        run(system, packages.install, Install(packages=("extra",)))
+    assert not run(system, packages.install, Install(packages=("extra",), idempotent=True)).changed
+    assert builder.opened == []
+
+
+def test_uninstall_builds_from_the_base_so_that_nothing_stays(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra", "more")))
+    builder.commits = [_with_base(system, system.one, file="more")]
+    run(system, packages.uninstall, Uninstall(packages=("extra",)))
+    assert origins(system)[0] == ("more",)
+    ((start, _sources),) = builder.opened
+    ((wanted, _label),) = builder.wanted
+    assert (start, wanted.install) == (system.one, ("more",))
+    assert wanted.keep == {"extra": "1", "tool": "2.0"}  # what is rebuilt does not upgrade by the way
+
+
+def test_uninstalling_everything_is_the_base(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",)))
+    result = run(system, packages.uninstall, Uninstall(everything=True))
+    assert result.details["commit"] == system.one
+    assert origins(system)[0] == ()
+    assert builder.opened == []
+
+
+def test_uninstalling_what_is_not_requested(system: System, builder: Builder):
+    with pytest.raises(UsageError, match="'nosuch' is not requested"):
+        run(system, packages.uninstall, Uninstall(packages=("nosuch",)))
+    assert not run(system, packages.uninstall, Uninstall(packages=("nosuch",), idempotent=True)).changed
+
+
+def test_install_and_uninstall_at_once_recompute(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",)))
+    builder.commits = [_with_base(system, system.one, file="other")]
+    run(system, packages.install, Install(packages=("other",), uninstall=("extra",)))
+    assert origins(system)[0] == ("other",)
+    assert builder.opened[0][0] == system.one
+
+
+def test_upgrade_follows_the_ref_of_the_base(system: System, builder: Builder):
+    system.repo.set_ref("one", system.two)
+    result = run(system, packages.upgrade, Upgrade(packages=False))
+    assert result.details["commit"] == system.two
+    assert builder.opened == []
+
+
+def test_upgrade_of_packages_on_the_same_base(system: System, builder: Builder):
+    builder.commits = [None]
+    assert not run(system, packages.upgrade, Upgrade()).changed
+    ((wanted, _label),) = builder.wanted
+    assert (wanted.install, wanted.upgrade) == ((), True)
+    assert builder.opened[0][1].refresh
+
+
+def test_upgrade_layers_again_on_a_new_base(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",)))
+    system.repo.set_ref("one", system.two)
+    builder.commits = [_with_base(system, system.two, file="new-base")]
+    run(system, packages.upgrade, Upgrade(packages=False))
+    ((start, _sources),) = builder.opened
+    ((wanted, label),) = builder.wanted
+    assert (start, label.base, wanted.upgrade) == (system.two, system.two, False)
+    assert (wanted.install, wanted.keep) == (("extra",), {"extra": "1", "tool": "2.0"})
+
+
+@pytest.mark.parametrize("request_", [Upgrade(base=False, packages=False), Upgrade(packages=False)])
+def test_upgrade_without_anything_newer(system: System, builder: Builder, request_):
+    assert not run(system, packages.upgrade, request_).changed
+    assert system.order() == [system.one]
+
+
+def test_a_check_stages_nothing(system: System, builder: Builder):
+    system.repo.set_ref("one", system.two)
+    request = Upgrade(check=True, packages=False, deploy=LIVE)
+    assert run(system, packages.upgrade, request).changed
+    assert system.order() == [system.one]
+    assert system.kernel.usr == []
+
+
+def test_a_file_that_is_no_package_is_a_mistake(system: System, builder: Builder, tmp_path):
+    (tmp_path / "x.deb").write_text("no package")
+    with openfiles.opened(tmp_path / "x.deb") as file, pytest.raises(UsageError, match="not a Debian pack"):
+        run(system, packages.install, Install(files=(file,)))
+    with openfiles.opened(tmp_path) as file, pytest.raises(UsageError, match="is not a file"):
+        run(system, packages.install, Install(files=(file,)))
+    assert not local.STORE.exists()
+
+
+def test_local_packages_are_kept_as_long_as_a_deployment_has_them(system: System, builder: Builder):
+    local.STORE.mkdir()
+    for name in ("used", "unused"):
+        (local.STORE / f"{name}.deb").touch()
+    package = local.LocalPackage("used", "x", "1", "all")
+    stage(system, system.two, Origin("one", (), (package,)))
+    with system.transaction() as tx:
+        local.remove_unused(frozenset(p.sha256 for d in tx.deployments.all for p in d.origin.local))
+    assert [path.name for path in local.STORE.iterdir()] == ["used.deb"]

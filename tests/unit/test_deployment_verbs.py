@@ -1,0 +1,150 @@
+"""rollback and cleanup on real deployments: their order, and what nobody needs any more."""
+
+from __future__ import annotations
+
+import pytest
+
+from apt_ostree.core import apply_live, deployments
+from apt_ostree.core.state import generations
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.requests import ApplyLive, Cleanup, LiveOptions, Rollback
+from apt_ostree.system.apt import acquire, config, local
+from tests.unit import repos
+from tests.unit.repos import System
+
+
+@pytest.fixture
+def pending(system: System) -> System:
+    """The second commit is deployed for the next boot."""
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0])
+    return system
+
+
+def roll_back(system: System, **options):
+    return system.run(deployments.rollback, Rollback(**options))
+
+
+def clean(system: System, **options):
+    return system.run(deployments.cleanup, Cleanup(**options))
+
+
+# --- rollback
+
+
+def test_there_is_nothing_to_roll_back_to(system: System):
+    with pytest.raises(Refused, match="no deployment to roll back to") as caught:
+        roll_back(system)
+    assert "apply-live --reset" in str(caught.value.hint)
+
+
+def test_a_pending_deployment_is_dropped(pending: System):
+    result = roll_back(pending)
+    assert (result.changed, result.next_boot) == (True, False)
+    assert pending.order() == [pending.one]
+    (plan,) = pending.plans("deployments")
+    assert [row["reason"] for row in plan["dropped"]] == ["staged"]
+    assert result.details["next"] == plan["next"]
+
+
+def test_a_rollback_boots_the_one_before_and_the_second_takes_that_back(pending: System):
+    pending.booted = pending.two  # after a reboot
+    assert pending.order() == [pending.two, pending.one]
+    assert roll_back(pending).next_boot
+    assert pending.order() == [pending.one, pending.two]
+
+
+def test_a_dry_run_only_shows_the_order(pending: System):
+    result = roll_back(pending, dry_run=True)
+    assert not result.next_boot
+    assert pending.order() == [pending.two, pending.one]
+    assert len(pending.plans("deployments")) == 1
+
+
+# --- cleanup
+
+
+def test_nothing_is_cleaned_up_unless_named(system: System):
+    with pytest.raises(UsageError, match="nothing to clean up was named"):
+        clean(system)
+    with pytest.raises(UsageError, match="no deployment has the stateroot 'other'") as caught:
+        clean(system, base=True, stateroot="other")
+    assert repos.OSNAME in str(caught.value.hint)
+
+
+def test_the_pending_deployment_goes(pending: System):
+    result = clean(pending, pending=True, stateroot=repos.OSNAME)
+    assert pending.order() == [pending.one]
+    assert [row["reason"] for row in result.details["dropped"]] == ["pending"]
+    assert result.details["freed_bytes"] >= 0
+    assert pending.repo.has_commit(pending.two)  # its own ref holds it
+
+
+def test_the_rollback_deployment_goes_with_its_commit(pending: System):
+    pending.booted = pending.two
+    repo = pending.repo
+    repo.set_ref("one", None)
+    pending.unpin(1)
+    clean(pending, rollback=True)
+    assert pending.order() == [pending.two]
+    assert not repo.has_commit(pending.one)
+
+
+def test_a_pinned_one_stays(pending: System):
+    pending.booted = pending.two
+    result = clean(pending, rollback=True)  # the first is pinned
+    assert pending.order() == [pending.two, pending.one]
+    assert [row["reason"] for row in result.details["kept"]] == ["pinned"]
+
+
+def test_what_the_running_system_shows_stays(pending: System):
+    live = LiveOptions(allow_replacement=True)
+    pending.run(apply_live.apply_live, ApplyLive(live=live))
+    pending.repo.set_ref("two", None)
+    clean(pending, base=True, pending=True)
+    assert pending.repo.has_commit(pending.two)
+    with pending.open() as machine:
+        assert any(generations.layers_dir(machine).iterdir())
+
+
+def test_leftovers_of_killed_calls_go(system: System):
+    with system.open() as machine:
+        state = machine.state_dir
+        machine.repo.set_ref("apt-ostree/live/7/target", system.two)
+        machine.repo.set_ref("apt-ostree/base/gone", system.two)
+    leftovers = (
+        "view-1",
+        "work/build-1",
+        "work/tree-1/below",
+        "work/repair-1",
+        "layers/x.partial",
+        "uppers/u",
+    )
+    for name in (*leftovers, "work/other"):
+        (state / name).mkdir(parents=True)
+    local.STORE.mkdir()
+    (local.STORE / "unused.deb").touch()
+    clean(system, base=True)
+    left = {str(p.relative_to(state)) for p in state.rglob("*")}
+    assert left == {"layers", "uppers", "work", "work/other"}
+    assert not local.STORE.exists()
+    assert not system.repo.refs("apt-ostree")
+
+
+def test_layers_stay_in_a_boot_in_which_something_was_live(system: System):
+    with system.transaction() as tx:
+        layers = generations.layers_dir(tx.sysroot)
+    system.run(apply_live.apply_live, ApplyLive(target=system.two, live=LiveOptions(allow_replacement=True)))
+    system.run(apply_live.apply_live, ApplyLive(reset=True))
+    clean(system, base=True)
+    assert len(list(layers.iterdir())) == 1  # some process may still use it; the next boot removes it
+
+
+def test_downloads_go_and_are_counted(system: System, monkeypatch):
+    monkeypatch.setattr(config, "use_host", lambda: None)
+    monkeypatch.setattr(acquire, "remove_downloads", lambda: 3)
+    result = clean(system, repomd=True)
+    assert result.details["downloads"] == 3
+    assert system.told() == ["3 files of package lists and archives removed"]
+    assert system.order() == [system.one]
