@@ -190,7 +190,7 @@ def test_a_log_that_cannot_be_written_fails_nothing(host: Host):
         f"rm -rf {LOGS}; mkdir {LOGS}; mount -t tmpfs -o size=4k none {LOGS}; fallocate -l 4k {LOGS}/fill"
     )
     try:
-        events = host.json("install", "fx-hello")
+        events = host.events("install", "fx-hello")
         assert [e["text"] for e in events if e.get("level") == "warning" and LOGS in e.get("text", "")]
         assert layered(host)[0] == ["fx-hello"]
         hint = host.json("install", "fx-fail", code=1)["hint"]
