@@ -89,7 +89,7 @@ def test_one_package_of_the_pending_deployment(pending: Host):
 def test_dependencies_come_along(pending: Host):
     before = versions(pending)
     done = pending.events("apply-live", "--packages=fx-set-40")
-    assert any("fx-many-007 2.0 comes along" in event.get("text", "") for event in done)
+    assert any("fx-many-007 2.0 is also changed" in event.get("text", "") for event in done)
     expected = {name: "1.0" if name in CHANGING else "2.0" for name in before}
     assert versions(pending) == expected
     requested = {step["name"] for e in done if e["event"] == "plan" and e["kind"] == "transaction"
