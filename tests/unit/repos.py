@@ -32,7 +32,7 @@ from apt_ostree.core import transaction
 from apt_ostree.core.state import reading
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError
-from apt_ostree.model import events, layout
+from apt_ostree.model import events, layout, overlay
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import Package
@@ -398,6 +398,16 @@ class System:
         with self.open(writable=False) as machine:
             return [d.checksum for d in machine.deployments().all]
 
+    def overlay_states(self) -> dict[str, overlay.State]:
+        """Return the states of the overlays by their ids."""
+        with statedb.read_only() as records:
+            return {s.id: s for s in records.overlays()} if records else {}
+
+    def visible_overlays(self) -> list[str]:
+        """Return the ids of the overlays that the records say are shown."""
+        with self.transaction() as tx:
+            return [applied.id for applied in tx.live.goal.overlays]
+
     def unpin(self, number: int) -> None:
         """Let a deployment be pruned that passed for the booted one."""
         handle = OSTree.Sysroot.new(Gio.File.new_for_path(str(self.place)))
@@ -558,9 +568,6 @@ def fail_at(monkeypatch: pytest.MonkeyPatch, point: str, failure: BaseException 
 def refused(error: AptOstreeError) -> str:
     """Return all that an error says."""
     return "\n".join((error.message, *error.details, error.hint or ""))
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]
 
 
 with contextlib.suppress(KeyError):

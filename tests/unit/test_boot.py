@@ -17,7 +17,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.overlay import EditAction, Persistence, State
+from apt_ostree.model.overlay import EditAction, Persistence
 from apt_ostree.model.requests import (
     ApplyLive,
     DefinitionEdit,
@@ -51,16 +51,6 @@ def conf(system: System) -> Path:
 def outcomes(system: System) -> list[Outcome]:
     with statedb.read_only() as records:
         return [entry.outcome for entry in records.history()] if records else []
-
-
-def states(system: System) -> dict[str, State]:
-    with statedb.read_only() as records:
-        return {s.id: s for s in records.overlays()} if records else {}
-
-
-def visible(system: System) -> list[str]:
-    with system.transaction() as tx:
-        return [applied.id for applied in tx.live.goal.overlays]
 
 
 def add(
@@ -255,13 +245,13 @@ def test_overlays_persist(system: System, tmp_path, monkeypatch):
     add(system, tmp_path, name="x", create=True)
     add(system, tmp_path, "/etc/ut/mine.conf", name="x")
     boot(system, monkeypatch)
-    assert visible(system) == ["system/x"]
+    assert system.visible_overlays() == ["system/x"]
     assert (system.etc / "ut/mine.conf").read_text() == "mine"
     assert not any(words[:2] == ["systemctl", "stop"] for words in system.programs.calls)
     with system.transaction() as tx:
         assert tx.live.first == tx.live.numbers[0]
     boot(system, monkeypatch)
-    assert visible(system) == ["system/x"]
+    assert system.visible_overlays() == ["system/x"]
 
 
 def test_nothing_is_shown_twice(system: System, tmp_path, monkeypatch):
@@ -278,8 +268,8 @@ def test_a_disabled_overlay_is_not_shown(system: System, tmp_path, monkeypatch):
     add(system, tmp_path, name="x", create=True)
     system.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
     boot(system, monkeypatch)
-    assert visible(system) == []
-    assert states(system).keys() == {"system/x"}
+    assert system.visible_overlays() == []
+    assert system.overlay_states().keys() == {"system/x"}
 
 
 def test_temporary_overlays_end_and_hybrid_ones_lose_their_temporary_paths(
@@ -290,10 +280,10 @@ def test_temporary_overlays_end_and_hybrid_ones_lose_their_temporary_paths(
     add(system, tmp_path, "/usr/share/ut/t", name="temporary", create=True, definition=temporary)
     add(system, tmp_path, "/usr/share/ut/kept", name="hybrid", create=True, definition=hybrid)
     add(system, tmp_path, "/usr/share/ut/lost", name="hybrid")
-    commit = states(system)["system/temporary"].commit
+    commit = system.overlay_states()["system/temporary"].commit
     boot(system, monkeypatch)
-    assert states(system).keys() == {"system/hybrid"}
-    nodes = overlay_repo.read(system.repo, states(system)["system/hybrid"].commit)
+    assert system.overlay_states().keys() == {"system/hybrid"}
+    nodes = overlay_repo.read(system.repo, system.overlay_states()["system/hybrid"].commit)
     assert {p for p, n in nodes.items() if n.kind == "file"} == {"share/ut/kept"}
     assert "Overlay system/temporary was temporary and is removed." in system.told()
     assert "Overlay system/hybrid loses its temporary paths." in system.told()
@@ -314,29 +304,29 @@ def test_a_new_overlay_is_suspected_when_the_boot_fails(system: System, tmp_path
     boot(system, monkeypatch)
     add(system, tmp_path, "/usr/share/ut/new", name="new", create=True)
     boot(system, monkeypatch, succeeds=False)
-    assert visible(system) == ["system/new", "system/proven"]
+    assert system.visible_overlays() == ["system/new", "system/proven"]
     power_cut(system, monkeypatch)
-    assert visible(system) == ["system/proven"]
+    assert system.visible_overlays() == ["system/proven"]
     assert any("system/new is disabled: the last boot" in text for text in system.told("warning"))
-    assert not states(system)["system/new"].enabled
+    assert not system.overlay_states()["system/new"].enabled
 
 
 def test_a_proven_overlay_is_suspected_after_three_failures(system: System, tmp_path, monkeypatch):
     add(system, tmp_path, name="x", create=True)
     boot(system, monkeypatch)
     for count in range(4):
-        assert visible(system) == ["system/x"], count
+        assert system.visible_overlays() == ["system/x"], count
         power_cut(system, monkeypatch)
-    assert visible(system) == []
+    assert system.visible_overlays() == []
 
 
 def test_an_overlay_that_cannot_be_shown_does_not_keep_the_others(system: System, tmp_path, monkeypatch):
     add(system, tmp_path, name="good", create=True)
     add(system, tmp_path, "/usr/share/ut/bad", "another text", name="bad", create=True)
-    nodes = overlay_repo.read(system.repo, states(system)["system/bad"].commit)
+    nodes = overlay_repo.read(system.repo, system.overlay_states()["system/bad"].commit)
     damage.discard(system.repo, [f"{nodes['share/ut/bad'].checksum}.file"])
     boot(system, monkeypatch)
-    assert visible(system) == ["system/good"]
+    assert system.visible_overlays() == ["system/good"]
     assert any("system/bad is disabled:" in text for text in system.told("warning"))
 
 
@@ -344,5 +334,5 @@ def test_success_is_noted_with_what_was_shown(system: System, tmp_path):
     add(system, tmp_path, name="x", create=True)
     with system.transaction() as tx:
         overlays_at_boot.note_success(tx.records)
-        state = states(system)["system/x"]
+        state = system.overlay_states()["system/x"]
         assert json.loads(tx.records.note("boot-proven") or "") == [[state.id, state.commit]]

@@ -15,7 +15,7 @@ from apt_ostree.core.state import overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.overlay import EditAction, Scope, State, UnlockMode
+from apt_ostree.model.overlay import EditAction, Scope, UnlockMode
 from apt_ostree.model.queries import (
     OverlayContents,
     OverlayHistory,
@@ -69,17 +69,6 @@ def one(system: System, source: Path) -> System:
     return system
 
 
-def states(system: System) -> dict[str, State]:
-    with statedb.read_only() as records:
-        return {s.id: s for s in records.overlays()} if records else {}
-
-
-def visible(system: System) -> list[str]:
-    """Return the ids of the overlays that the records say are shown."""
-    with system.transaction() as tx:
-        return [applied.id for applied in tx.live.goal.overlays]
-
-
 def upper(system: System) -> Path:
     """Return the upper directory of the view that is shown."""
     view = system.kernel.usr[-1]
@@ -91,9 +80,9 @@ def upper(system: System) -> Path:
 
 
 def test_a_new_overlay_shows_at_once(one: System):
-    (state,) = states(one).values()
+    (state,) = one.overlay_states().values()
     assert (state.id, state.enabled, state.boot_id) == ("system/x", True, statedb.boot_id())
-    assert visible(one) == ["system/x"]
+    assert one.visible_overlays() == ["system/x"]
     assert one.kernel.sources() == ["apt-ostree:1"]
     layer = Path(one.kernel.usr[0].lowers[0])
     assert (layer / "share/ut/file").read_text() == "mine"
@@ -106,33 +95,36 @@ def test_a_file_of_etc_is_written_and_given_back(system: System, source: Path):
     edit(system, name="x", enable=False)
     assert not (system.etc / "ut/mine.conf").exists()
     assert (system.etc / "ut/tool.conf").exists()
-    assert visible(system) == []
+    assert system.visible_overlays() == []
 
 
 def test_an_overlay_grows_and_shrinks(one: System, source: Path):
     edit(one, source, "/usr/share/ut/more")
-    first, second = states(one)["system/x"].commit, one.repo.ancestry(states(one)["system/x"].commit)[1]
+    first, second = (
+        one.overlay_states()["system/x"].commit,
+        one.repo.ancestry(one.overlay_states()["system/x"].commit)[1],
+    )
     assert first != second
     assert one.told()[0] == "Detection:"
     assert "Working on overlay system/x." in one.told()
     drop = PathEdit(action=EditAction.DROP, path=FILE)
     one.run(usroverlay.usroverlay, EditOverlay(name="x", edits=(drop,)))
-    nodes = overlay_repo.read(one.repo, states(one)["system/x"].commit)
+    nodes = overlay_repo.read(one.repo, one.overlay_states()["system/x"].commit)
     assert {p for p, n in nodes.items() if n.kind == "file"} == {"share/ut/more"}
 
 
 def test_the_same_again_is_no_change(one: System, source: Path):
-    before = states(one)
+    before = one.overlay_states()
     result = edit(one, source, name="x")
     assert not result.changed
     assert one.told()[-1] == "No change."
-    assert states(one) == before
+    assert one.overlay_states() == before
 
 
 def test_a_dry_run_changes_nothing(system: System, source: Path):
     result = edit(system, source, name="x", create=True, dry_run=True)
     assert (result.changed, result.live) == (True, False)
-    assert states(system) == {}
+    assert system.overlay_states() == {}
     assert system.kernel.usr == []
     assert len(system.plans()) == 1
 
@@ -146,22 +138,22 @@ def test_an_empty_overlay_changes_the_record_alone(system: System):
     assert system.told()[-1] == "Overlay system/x was changed."
     edit(system, name="x", remove=True)
     assert system.told()[-1] == "Overlay system/x was removed."
-    assert states(system) == {}
+    assert system.overlay_states() == {}
 
 
 def test_an_overlay_is_removed_and_can_be_had_again(one: System):
-    commit = states(one)["system/x"].commit
+    commit = one.overlay_states()["system/x"].commit
     edit(one, name="x", remove=True)
-    assert states(one) == {}
-    assert visible(one) == []
+    assert one.overlay_states() == {}
+    assert one.visible_overlays() == []
     one.run(keeping.restore, OverlayRestore(commit=commit))
-    assert visible(one) == ["system/x"]
+    assert one.visible_overlays() == ["system/x"]
 
 
 def test_an_overlay_gets_another_name(one: System):
     edit(one, name="x", rename="y")
-    assert states(one).keys() == {"system/y"}
-    assert visible(one) == ["system/y"]
+    assert one.overlay_states().keys() == {"system/y"}
+    assert one.visible_overlays() == ["system/y"]
 
 
 @pytest.mark.parametrize(
@@ -187,22 +179,22 @@ def test_an_overlay_gets_another_name(one: System):
     ],
 )
 def test_what_cannot_be_made_is_refused(one: System, options, error, message):
-    before = states(one)
+    before = one.overlay_states()
     with pytest.raises(error, match=message):
         edit(one, **options)
-    assert states(one) == before
+    assert one.overlay_states() == before
 
 
 def test_a_step_back_takes_the_overlay_with_it(one: System):
-    commit = states(one)["system/x"].commit
+    commit = one.overlay_states()["system/x"].commit
     one.run(apply_live.rollback_live, RollbackLive())
-    assert states(one) == {}
+    assert one.overlay_states() == {}
     assert one.repo.refs(overlay_store.UNDONE) == {"apt-ostree/undone/system/x": commit}
 
 
 def test_overlays_stay_over_another_base(one: System):
     one.run(apply_live.apply_live, ApplyLive(target=one.two, live=LiveOptions(allow_replacement=True)))
-    assert visible(one) == ["system/x"]
+    assert one.visible_overlays() == ["system/x"]
     with one.transaction() as tx:
         assert tx.live.base == one.two
         assert tx.live.commit not in (one.one, one.two)
@@ -216,7 +208,7 @@ def test_a_failure_leaves_no_overlay(system: System, source: Path, monkeypatch):
     repos.fail_at(monkeypatch, "act.switched")
     with pytest.raises(ExternalFailure):
         edit(system, source, name="x", create=True)
-    assert states(system) == {}
+    assert system.overlay_states() == {}
     assert system.repo.refs(overlay_store.REFS) == {}
     assert system.kernel.usr == []
 
@@ -229,7 +221,7 @@ def test_overlays_have_room_together(system: System, source: Path):
         edit(system, source, "/usr/share/ut/large", name="x")
     assert "--cleanup" in str(caught.value.hint)
     edit(system, name="x", remove=True)
-    assert states(system) == {}
+    assert system.overlay_states() == {}
 
 
 def test_the_scanner_has_the_last_word(system: System, source: Path):
@@ -257,7 +249,7 @@ def test_an_overlay_of_the_image_is_switched_and_not_changed(system: System, sou
         edit(system, source, name="web")
     assert "inherits" in str(caught.value.hint)
     edit(system, name="web", enable=True)
-    assert visible(system) == ["global/web"]
+    assert system.visible_overlays() == ["global/web"]
 
 
 # --- the session
@@ -284,7 +276,7 @@ def test_refs_that_a_killed_call_did_not_write_are_written(one: System):
 
 def test_a_backup_brings_an_overlay_back_with_its_history(one: System, source: Path):
     edit(one, source, "/usr/share/ut/more", name="x")
-    history = one.repo.ancestry(states(one)["system/x"].commit)
+    history = one.repo.ancestry(one.overlay_states()["system/x"].commit)
     result = one.run(keeping.backup, OverlayBackup())
     assert result.details["overlays"] == ["system/x"]
     assert not result.changed
@@ -297,8 +289,8 @@ def test_a_backup_brings_an_overlay_back_with_its_history(one: System, source: P
     assert not one.repo.has_commit(history[0])
     with openfiles.opened(keeping.BACKUP_DIRECTORY) as place:
         one.run(keeping.restore, OverlayRestore(backup=place))  # our own place needs no signature
-    assert visible(one) == ["system/x"]
-    assert one.repo.ancestry(states(one)["system/x"].commit)[1:] == history
+    assert one.visible_overlays() == ["system/x"]
+    assert one.repo.ancestry(one.overlay_states()["system/x"].commit)[1:] == history
 
 
 def test_a_backup_in_a_file_is_not_trusted_unless_told_so(one: System, tmp_path):
@@ -314,7 +306,7 @@ def test_a_backup_in_a_file_is_not_trusted_unless_told_so(one: System, tmp_path)
             one.run(keeping.restore, OverlayRestore(backup=file, name="other", allow_unsigned=True))
         assert unknown.value.hint == "it has system/x"
         one.run(keeping.restore, OverlayRestore(backup=file, name="x", allow_unsigned=True))
-    assert visible(one) == ["system/x"]
+    assert one.visible_overlays() == ["system/x"]
 
 
 def test_a_backup_in_a_directory(one: System, tmp_path):
@@ -375,12 +367,12 @@ def test_a_strangers_commit_is_not_restored(one: System):
 
 
 def test_an_earlier_commit_is_restored_under_another_name(one: System, source: Path):
-    first = states(one)["system/x"].commit
+    first = one.overlay_states()["system/x"].commit
     edit(one, source, "/usr/share/ut/more", name="x")
     one.run(keeping.restore, OverlayRestore(commit=first, name="old"))
-    found = overlay_repo.read(one.repo, states(one)["system/old"].commit)
+    found = overlay_repo.read(one.repo, one.overlay_states()["system/old"].commit)
     assert "share/ut/more" not in found
-    assert states(one).keys() == {"system/x", "system/old"}
+    assert one.overlay_states().keys() == {"system/x", "system/old"}
 
 
 def test_cleanup_removes_what_is_not_enabled_and_condemned(one: System, source: Path):
@@ -393,7 +385,7 @@ def test_cleanup_removes_what_is_not_enabled_and_condemned(one: System, source: 
     assert one.told()[-1] == "Overlay system/y would be removed."
     result = one.run(keeping.cleanup, OverlayCleanup(larger_than=3, archive=True))
     assert result.details == {"overlays": ["system/y"]}
-    assert states(one).keys() == {"system/x"}
+    assert one.overlay_states().keys() == {"system/x"}
     assert not one.repo.refs(overlay_store.UNDONE)
     assert (keeping.BACKUP_DIRECTORY / "objects").is_dir()  # archived first
 
@@ -441,7 +433,7 @@ def test_who_hides_whom_is_told(one: System, source: Path):
 
 def test_the_history_of_an_overlay_has_what_was_undone(one: System, source: Path):
     edit(one, source, "/usr/share/ut/more", name="x")
-    undone = states(one)["system/x"].commit
+    undone = one.overlay_states()["system/x"].commit
     one.run(apply_live.rollback_live, RollbackLive())
     first, second = listing.overlay_history(OverlayHistory(name="x"))
     assert (second["commit"], second["note"]) == (undone, "undone")
@@ -468,7 +460,7 @@ def test_overlays_are_roots_alone_but_for_their_names(system: System, monkeypatc
 
 
 def test_a_damaged_overlay_is_listed_without_what_cannot_be_known(one: System):
-    damage.discard(one.repo, [f"{states(one)['system/x'].commit}.commit"])
+    damage.discard(one.repo, [f"{one.overlay_states()['system/x'].commit}.commit"])
     (row,) = listing.overlays(Overlays())
     assert (row["id"], row["files"], row["bytes"]) == ("system/x", None, None)
 
@@ -478,7 +470,7 @@ def test_a_damaged_overlay_is_listed_without_what_cannot_be_known(one: System):
 
 def objects(system: System) -> dict[str, str]:
     """Return the file object of the overlay's file, and its commit."""
-    commit = states(system)["system/x"].commit
+    commit = system.overlay_states()["system/x"].commit
     node = overlay_repo.read(system.repo, commit)["share/ut/file"]
     return {"file": f"{node.checksum}.file", "commit": f"{commit}.commit"}
 
@@ -506,7 +498,7 @@ def test_damage_is_repaired_from_the_backup(one: System, kind):
     damage.discard(one.repo, [lost])
     one.run(repair.check, OverlayCheck())
     assert damage.is_sound(one.repo, lost)
-    assert visible(one) == ["system/x"]
+    assert one.visible_overlays() == ["system/x"]
     assert not one.run(repair.check, OverlayCheck()).details["damaged"]
 
 
@@ -516,7 +508,7 @@ def test_a_file_is_repaired_from_the_layer_that_is_checked_out(one: System):
     result = one.run(repair.check, OverlayCheck())
     # Without root, the repository keeps owners beside the files, which the layer does not have.
     assert result.details["repaired"] == (["system/x"] if repos.IS_ROOT else [])
-    assert states(one)["system/x"].enabled == repos.IS_ROOT
+    assert one.overlay_states()["system/x"].enabled == repos.IS_ROOT
     assert damage.is_sound(one.repo, lost) == repos.IS_ROOT
 
 
@@ -526,8 +518,8 @@ def test_what_cannot_be_repaired_is_disabled(one: System):
     result = one.run(repair.check, OverlayCheck())
     assert result.details["damaged"] == {"system/x": [lost]}
     assert result.details["repaired"] == []
-    assert not states(one)["system/x"].enabled
-    assert visible(one) == []
+    assert not one.overlay_states()["system/x"].enabled
+    assert one.visible_overlays() == []
 
 
 # --- unlock
@@ -544,8 +536,8 @@ def test_usr_is_writable_and_what_was_written_is_kept_as_an_overlay(system: Syst
     with pytest.raises(Refused, match="unlocked already"):
         system.run(unlock.unlock, Unlock())
     system.run(unlock.save, UnlockSave(name="tried", live=LiveOptions(force=True)))
-    assert visible(system) == ["system/tried"]
-    nodes = overlay_repo.read(system.repo, states(system)["system/tried"].commit)
+    assert system.visible_overlays() == ["system/tried"]
+    nodes = overlay_repo.read(system.repo, system.overlay_states()["system/tried"].commit)
     assert {p: n.kind for p, n in nodes.items() if n.kind != "directory"} == {
         "share/ut/file": "file",
         "share/old": "whiteout",
@@ -561,7 +553,7 @@ def test_what_was_tried_is_thrown_away(system: System):
     (upper(system) / "new").write_text("x")
     system.run(unlock.discard, UnlockDiscard())
     assert system.kernel.usr[-1].upper is None
-    assert states(system) == {}
+    assert system.overlay_states() == {}
 
 
 def test_there_is_nothing_to_save(system: System):
@@ -581,7 +573,7 @@ def test_defaults_of_etc_are_left_out(system: System):
     (upper(system) / "new").write_text("x")
     system.run(unlock.save, UnlockSave(name="x"))
     assert any("is left out: defaults of /etc" in text for text in system.told("warning"))
-    assert {*overlay_repo.read(system.repo, states(system)["system/x"].commit)} == {"new"}
+    assert {*overlay_repo.read(system.repo, system.overlay_states()["system/x"].commit)} == {"new"}
 
 
 def test_a_hotfix_changes_the_deployment_itself(system: System, monkeypatch):
