@@ -96,3 +96,19 @@ def test_only_what_has_the_prefix_is_a_leftover(tmp_path):
 def test_where_nothing_is_nothing_is_removed(tmp_path):
     scratch.remove_leftovers(tmp_path / "nowhere", "build-")
     scratch.remove_leftovers(tmp_path, "build-")
+
+
+def test_one_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    lock, removed = scratch.fcntl.flock, []
+
+    def flock(fd: int, operation: int) -> None:
+        if not removed:
+            removed.append(Path(f"/proc/self/fd/{fd}").readlink())
+            removed[0].rmdir()
+        lock(fd, operation)
+
+    monkeypatch.setattr(scratch.fcntl, "flock", flock)
+    with scratch.directory(tmp_path, "build-") as place:
+        assert place.is_dir()
+        assert place != removed[0]
+    assert list(tmp_path.iterdir()) == []

@@ -19,16 +19,25 @@ def directory(parent: Path, prefix: str) -> Iterator[Path]:
     """Create a directory below `parent`, and remove it after the block; leftovers are removed first."""
     parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_leftovers(parent, prefix)
-    place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    place, fd = _create_locked(parent, prefix)
     try:
-        fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
-            yield place
-        finally:
-            os.close(fd)
+        yield place
     finally:
+        os.close(fd)
         shutil.rmtree(place, ignore_errors=True)
+
+
+def _create_locked(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Create a directory and lock it; return its path and the descriptor that holds the lock."""
+    while True:
+        place = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        with suppress(FileNotFoundError):
+            fd = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            if place.exists():
+                return place, fd
+            os.close(fd)
+        # Before the lock was taken, another program removed the directory as a leftover.
 
 
 def remove_leftovers(parent: Path, prefix: str) -> None:
