@@ -100,10 +100,8 @@ def test_a_file_of_etc_is_written_and_given_back(system: System, source: Path):
 
 def test_an_overlay_grows_and_shrinks(one: System, source: Path):
     edit(one, source, "/usr/share/ut/more")
-    first, second = (
-        one.overlay_states()["system/x"].commit,
-        one.repo.ancestry(one.overlay_states()["system/x"].commit)[1],
-    )
+    first = one.overlay_states()["system/x"].commit
+    second = one.repo.ancestry(first)[1]
     assert first != second
     assert one.told()[0] == "Detection:"
     assert "Working on overlay system/x." in one.told()

@@ -90,6 +90,7 @@ class Session:
     resolver: the resolver of packages.
     exact: requests for the local packages.
     cache_only: whether to use only the archives in the cache.
+    script_timeout: seconds that a maintainer script may take.
     _mounted: unmounts the root.
     """
 
