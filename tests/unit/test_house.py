@@ -68,7 +68,7 @@ ROOMS = {
     "live": {"state", "build"},
     "overlays": {"state", "build", "live"},
     "boot": {"state", "build", "live", "overlays"},
-    "compose": {"state", "build"},
+    "compose": {"build"},
 }
 FOR_ALL_ROOMS = {"core.transaction", "core.steps"}
 
