@@ -1,7 +1,7 @@
 """Prints everything that a live change may touch, as a JSON object.
 
-Digests of files in /usr are remembered by the name of the repository object that a file is; that the object
-has this content is what check_repository.py verifies.
+What files in /usr are is remembered by the name of the repository object, which the directory tells without a
+look at the file; that the object has this content and these attributes is what check_repository.py verifies.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ import stat
 import subprocess
 from pathlib import Path
 
-BASE, RECENT = Path("/var/lib/testbed/digests.json"), Path("/run/testbed-digests.json")
+Row = list[int | str]
+
+BASE, RECENT = Path("/var/lib/testbed/objects.json"), Path("/run/testbed-objects.json")
 DATABASE = Path("/var/lib/apt-ostree/state.db")
 MOUNTS = [line.split(" ") for line in Path("/proc/1/mountinfo").read_text().splitlines()]
 MOUNT_POINTS = {fields[4] for fields in MOUNTS}
 
 
-def read_digests() -> dict[str, str]:
-    digests = {}
+def read_rows() -> dict[str, Row]:
+    rows = {}
     for path in (BASE, RECENT):
         if path.exists():
-            digests |= json.loads(path.read_text())
-    return digests
+            rows |= json.loads(path.read_text())
+    return rows
 
 
 def read_objects() -> dict[int, str]:
@@ -38,30 +40,38 @@ def read_objects() -> dict[int, str]:
     }
 
 
-def describe(path: str, objects: dict[int, str], digests: dict[str, str]) -> list[int | str]:
+def describe(path: str) -> Row:
     info = os.lstat(path)
     row = [stat.S_IFMT(info.st_mode), stat.S_IMODE(info.st_mode), info.st_uid, info.st_gid]
     if stat.S_ISLNK(info.st_mode):
         return [*row, os.readlink(path)]
     if not stat.S_ISREG(info.st_mode):
         return row
-    name = objects.get(info.st_ino) if path.startswith("/usr/") else None
-    digest = digests.get(name) or hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    if name:
-        digests[name] = digest
-    return [*row, digest]
+    return [*row, hashlib.sha256(Path(path).read_bytes()).hexdigest()]
 
 
-def tree(top: str, objects: dict[int, str], digests: dict[str, str]) -> dict[str, list[int | str]]:
-    rows = {}
-    for where, directories, files in os.walk(top):
-        directories[:] = [name for name in directories if f"{where}/{name}" not in MOUNT_POINTS]
-        for name in directories + files:
-            path = f"{where}/{name}"
+def tree(
+    top: str, objects: dict[int, str] | None = None, remembered: dict[str, Row] | None = None
+) -> dict[str, Row]:
+    """Return a row for each path below a directory; those of objects of the repository are remembered."""
+    objects, remembered = objects or {}, {} if remembered is None else remembered
+    rows: dict[str, Row] = {}
+    pending = [top] if os.path.isdir(top) else []
+    while pending:
+        for entry in os.scandir(pending.pop()):
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if is_directory and entry.path in MOUNT_POINTS:
+                continue
+            name = objects.get(entry.inode())
             try:
-                rows[path] = describe(path, objects, digests)
+                row = remembered[name] if name in remembered else describe(entry.path)
             except FileNotFoundError:
-                pass
+                continue
+            rows[entry.path] = row
+            if name:
+                remembered[name] = row
+            if is_directory:
+                pending.append(entry.path)
     return rows
 
 
@@ -88,19 +98,19 @@ def lines(*argv: str) -> list[str]:
 
 
 def main() -> None:
-    objects, digests = read_objects(), read_digests()
-    known = len(digests)
-    etc, usr = tree("/etc", objects, digests), tree("/usr", objects, digests)
+    objects, remembered = read_objects(), read_rows()
+    before = len(remembered)
+    etc, usr = tree("/etc"), tree("/usr", objects, remembered)
     if os.access("/usr", os.W_OK):  # unlocked: any Python program writes its caches there
         usr = {path: row for path, row in usr.items() if "/__pycache__" not in path}
     records = generations()
-    if len(digests) != known:
-        (RECENT if BASE.exists() else BASE).write_text(json.dumps(digests))
+    if len(remembered) != before:
+        (RECENT if BASE.exists() else BASE).write_text(json.dumps(remembered))
     units = lines("systemctl", "list-units", "--plain", "--no-legend", "--state=active", "fx-*")
     look = {
         "usr": hashlib.sha256(json.dumps(usr, sort_keys=True).encode()).hexdigest(),
         "etc": etc,
-        "state": tree("/var/lib/apt-ostree", objects, digests),
+        "state": tree("/var/lib/apt-ostree"),
         "refs": sorted(lines("ostree", "refs")),
         "deployments": lines("ostree", "admin", "status"),
         "mounts": mounts_of_usr(),
