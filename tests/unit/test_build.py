@@ -189,7 +189,7 @@ def test_an_archive_that_is_not_signed_is_refused_before_the_plan(system: System
 
 def test_there_has_to_be_room(system: System, bench: Bench):
     bench.resolver.plan = PackagePlan(install=PLAN.install, disk_bytes=2**62)
-    with pytest.raises(ExternalFailure, match="not enough space to install the packages"):
+    with pytest.raises(ExternalFailure, match="not enough space to change the packages"):
         bench.install()
     assert shown(system) == []
 

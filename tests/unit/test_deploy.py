@@ -17,6 +17,7 @@ from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
 from apt_ostree.system import openfiles
@@ -289,15 +290,31 @@ def test_what_is_requested_already_is_a_mistake(system: System, builder: Builder
     assert builder.opened == []
 
 
-def test_uninstall_builds_from_the_base_so_that_nothing_stays(system: System, builder: Builder, layered):
+def test_uninstall_removes_from_the_present_tree(system: System, builder: Builder, layered):
     stage(system, layered, Origin("one", ("extra", "more")))
     builder.commits = [_with_base(system, system.one, file="more")]
     run(system, packages.uninstall, Uninstall(packages=("extra",)))
     assert origins(system)[0] == ("more",)
-    ((start, _sources),) = builder.opened
-    ((wanted, _label),) = builder.wanted
-    assert (start, wanted.install) == (system.one, ("more",))
-    assert wanted.keep == {"extra": "1", "tool": "2.0"}  # what is rebuilt does not upgrade by the way
+    ((start, sources),) = builder.opened
+    ((wanted, label),) = builder.wanted
+    assert (start, label.base, wanted.install) == (layered, system.one, ())
+    assert (wanted.drop, wanted.needed) == (("extra",), {p.name for p in repos.PACKAGES["one"]} | {"more"})
+    assert sources.cache_only  # nothing is needed from the archives
+
+
+@pytest.mark.parametrize(("dropped", "absent"), [("tool", ""), ("extra", "base")])
+def test_packages_of_the_base_come_back_from_the_base(system: System, builder: Builder, dropped, absent):
+    """Dropped is a newer version of a base package, or a kernel that has superseded the base's."""
+    versions = {"base": "1", "extra": "1", "tool": "3"}
+    replaced = [Package(name, version, "all") for name, version in versions.items() if name != absent]
+    tree, metadata = {**repos.ONE, "usr/bin/extra": "x"}, {layout.META_BASE.replace("-", "_"): system.one}
+    present = repos.write_commit(system.repo, tree, ref="kernel", packages=replaced, **metadata)
+    stage(system, present, Origin("one", (dropped, "more")))
+    builder.commits = [_with_base(system, system.one, file="more")]
+    run(system, packages.uninstall, Uninstall(packages=(dropped,)))
+    assert builder.opened[0][0] == system.one
+    assert builder.wanted[0][0].install == ("more",)
+    assert builder.wanted[0][0].keep == {"extra": "1", "tool": "3"}  # a rebuild upgrades nothing
 
 
 def test_uninstalling_everything_is_the_base(system: System, builder: Builder, layered):
@@ -314,12 +331,14 @@ def test_uninstalling_what_is_not_requested(system: System, builder: Builder):
     assert not run(system, packages.uninstall, Uninstall(packages=("nosuch",), idempotent=True)).changed
 
 
-def test_install_and_uninstall_at_once_recompute(system: System, builder: Builder, layered):
+def test_install_and_uninstall_at_once(system: System, builder: Builder, layered):
     stage(system, layered, Origin("one", ("extra",)))
     builder.commits = [_with_base(system, system.one, file="other")]
     run(system, packages.install, Install(packages=("other",), uninstall=("extra",)))
     assert origins(system)[0] == ("other",)
-    assert builder.opened[0][0] == system.one
+    ((start, sources),) = builder.opened
+    assert (start, sources.cache_only) == (layered, False)
+    assert (builder.wanted[0][0].install, builder.wanted[0][0].drop) == (("other",), ("extra",))
 
 
 def test_upgrade_follows_the_ref_of_the_base(system: System, builder: Builder):

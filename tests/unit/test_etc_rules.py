@@ -19,6 +19,7 @@ from apt_ostree.model.etc_rules import (
     directory_of,
     in_order,
     join_sides,
+    keep_aliases,
     keep_occupied,
     on_new_base,
     replaced_directories,
@@ -26,7 +27,7 @@ from apt_ostree.model.etc_rules import (
 )
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import EtcRecord
-from apt_ostree.model.plan import EtcAction
+from apt_ostree.model.plan import EtcAction, EtcStep
 
 KEEP, REMOVE, WRITE = EtcAction.KEEP, EtcAction.REMOVE, EtcAction.WRITE
 ONE, TWO, MINE = (FileState("file", 0o644, content=text) for text in (b"1", b"2", b"mine"))
@@ -253,3 +254,22 @@ def test_a_hidden_path_follows_the_base_unless_it_had_been_edited(
     old: FileState, new: FileState, hidden: FileState, goal: FileState
 ):
     assert on_new_base(old, new, hidden) == goal
+
+
+@pytest.mark.parametrize(
+    ("path", "target", "kept"),
+    [
+        ("systemd/system/dbus.service", b"/usr/lib/systemd/system/dbus-broker.service", True),
+        ("systemd/system/dbus.service", b"/usr/lib/systemd/system/dbus.service", False),
+        ("systemd/system/dbus.service", b"/dev/null", False),
+        ("systemd/system/cron.service", b"/usr/lib/systemd/system/cronie.service", False),  # may be
+        ("systemd/system/display-manager.service", b"/usr/lib/systemd/system/gdm.service", False),
+        ("systemd/system/multi-user.target.wants/dbus.service", b"../dbus-broker.service", False),
+    ],
+)
+def test_an_alias_does_not_replace_what_is_never_restarted(path: str, target: bytes, kept: bool):
+    state = FileState("symlink", 0o777, content=target)
+    plan = EtcPlan((EtcStep(path, EtcAction.WRITE, "new"),), {path: state}, {path: ABSENT})
+    held = keep_aliases(plan, ["dbus.service", "cron.service"])
+    assert held.changed == (() if kept else (path,))
+    assert (held == plan) is not kept

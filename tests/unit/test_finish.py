@@ -1,16 +1,28 @@
 """Finishing a root directory: kernels, state, accounts, leftovers; a second run changes nothing."""
 
 import os
+import shutil
 import struct
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from apt_ostree.core.build.finish import finish_tree, reset_bytecode
-from apt_ostree.model import layout
+from apt_ostree.model import layout, seeds
 from apt_ostree.model.events import silent
+from apt_ostree.model.seeds import Seed
 
 KERNEL = "6.12.1-amd64"
+LISTING = """\
+Image: /usr/lib/modules/6.12.1-amd64/initramfs.img: 35M
+dracut modules:
+base
+drwxr-xr-x   1 root     root            0 Jan  1  1970 usr/lib/udev
+-rwxr-xr-x   3 root     root       210648 Jan  1  1970 usr/bin/udevadm
+lrwxrwxrwx   1 root     root            7 Jan  1  1970 bin -> usr/bin
+crw-r--r--   1 root     root       5,   1 Jan  1  1970 dev/console
+"""
 
 
 class Sandbox:
@@ -22,6 +34,11 @@ class Sandbox:
 
     def __call__(self, command, what):
         self.commands.append(list(command))
+        if command[0] == "cp":
+            target = command[3].replace("=/", f"={self.root}/")
+            subprocess.run([*command[:3], target, *command[4:]], cwd=self.root, check=True)
+        if command[0] == "sh":
+            (self.root / command[-1].lstrip("/")).write_text(LISTING)
         if command[0] == "dracut":
             (self.root / command[-1].lstrip("/")).write_text("initramfs")
 
@@ -73,9 +90,9 @@ def test_kernel_moves_beside_its_modules_with_diversions(root):
     sandbox = finish(root)
     modules = root / layout.KERNEL_MODULES / KERNEL
     assert {path.name for path in modules.iterdir()} == {
-        "System.map", "config", "initramfs.img", "kernel", "vmlinuz"
+        "System.map", "config", "initramfs.img", "initramfs.list", "kernel", "vmlinuz"
     }  # fmt: skip
-    assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut"]
+    assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut", "sh", "cp"]
     assert f"/usr/lib/modules/{KERNEL}/vmlinuz" in sandbox.commands[0]
     assert list((root / "boot").iterdir()) == []
     assert not (root / "vmlinuz").is_symlink()
@@ -94,7 +111,7 @@ def test_a_second_kernel_gets_its_own_initramfs(root):
     finish(root)
     add_kernel(root, "6.12.2-amd64")
     sandbox = finish(root)
-    assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut"]
+    assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut", "sh"]  # its state is there already
     assert (root / layout.KERNEL_MODULES / "6.12.2-amd64/initramfs.img").exists()
 
 
@@ -108,23 +125,80 @@ def test_what_a_removed_kernel_left_goes(root):
     assert not modules.exists()
 
 
-def test_state_becomes_lines_and_factory_copies(root):
+def manifest(root: Path) -> dict[str, Seed]:
+    path = root / layout.SEEDS
+    return seeds.parse(path.read_text()) if path.exists() else {}
+
+
+def lines(root: Path) -> list[str]:
+    return (root / layout.TMPFILES_VAR).read_text().splitlines()[1:]
+
+
+def test_directories_become_lines_and_files_seeds(root):
     finish(root)
-    lines = (root / layout.TMPFILES_VAR).read_text().splitlines()[1:]
-    assert lines == [
-        "d /var/lib/app 0755 owner owners -",
-        "C /var/lib/app/data 0640 owner owners - /usr/share/factory/var/lib/app/data",
-        "L /var/lib/app/link - - - - data",
-        "d /var/log/app 0755 owner owners -",
+    assert lines(root) == [
+        "d /var/lib/app :0755 :owner :owners -",
+        "d /var/log/app :0755 :owner :owners -",
     ]
-    assert (root / "usr/share/factory/var/lib/app/data").read_text() == "data"
+    ((name, seed),) = manifest(root).items()
+    assert (name, seed.top, set(seed.files)) == ("base:/var/lib/app", "/var/lib/app", {"data", "link"})
+    copy = root / "usr/share/factory/var/lib/app"
+    assert (copy / "data").read_text() == "data"
+    assert (copy / "data").stat().st_mode & 0o777 == 0o640
+    assert os.readlink(copy / "link") == "data"
 
 
 def test_state_that_was_there_or_is_described_gets_no_line(root):
     (root / "usr/lib/tmpfiles.d/app.conf").write_text("d /var/log/app 0755 app app -\n")
     finish(root, var_before=frozenset({"var/lib/app", "var/lib/app/link"}))
-    text = (root / layout.TMPFILES_VAR).read_text()
-    assert [line.split()[1] for line in text.splitlines()[1:]] == ["/var/lib/app/data"]
+    assert lines(root) == []
+    assert [seed.top for seed in manifest(root).values()] == ["/var/lib/app/data"]
+
+
+def test_a_later_build_knows_the_seeds_of_the_tree(root):
+    finish(root, new_id="first:{}".format)
+    before = frozenset(str(path.relative_to(root)) for path in (root / "var").rglob("*"))
+    (root / "var/lib/app/data").write_text("changed by a trigger")
+    (root / "var/lib/app/more").write_text("more")
+    (root / "var/lib/new/deep").mkdir(parents=True)
+    (root / "var/lib/new/deep/file").write_text("new")
+    finish(root, var_before=before, new_id="second:{}".format)
+    assert set(manifest(root)) == {"first:/var/lib/app", "second:/var/lib/new"}
+    assert set(manifest(root)["first:/var/lib/app"].files) == {"data", "link", "more"}
+    assert (root / "usr/share/factory/var/lib/app/data").read_text() == "changed by a trigger"
+    assert lines(root)[1] == "d /var/lib/new :0755 :owner :owners -"  # below it, the seed tells
+
+
+def test_state_of_a_removed_package_goes(root):
+    finish(root)
+    before = frozenset(str(path.relative_to(root)) for path in (root / "var").rglob("*"))
+    shutil.rmtree(root / "var/lib/app")
+    finish(root, var_before=before)
+    assert manifest(root) == {}
+    assert not (root / "usr/share/factory/var/lib/app").exists()
+    assert lines(root) == ["d /var/log/app :0755 :owner :owners -"]
+
+
+def test_what_packages_ship_is_noted(root):
+    info = root / layout.DPKG_ADMINDIR / "info"
+    info.mkdir(parents=True)
+    (info / "app.list").write_text("/.\n/var/lib/app\n/var/lib/app/data\n")
+    finish(root)
+    assert manifest(root)["base:/var/lib/app"].shipped == {"data"}
+
+
+def test_lines_for_files_of_an_older_version_become_seeds(root):
+    factory = root / "usr/share/factory/var/lib/app/data"
+    factory.parent.mkdir(parents=True)
+    factory.write_text("data")
+    (root / layout.TMPFILES_VAR).write_text(
+        "# old\nd /var/lib/app 0755 app app -\nC /var/lib/app/data 0640 app app - /usr/share/factory/x\n"
+        "L /var/lib/app/link - - - - data\nd /var/log/app 0755 app app -\n"
+    )
+    before = frozenset(str(path.relative_to(root)) for path in (root / "var").rglob("*"))
+    finish(root, var_before=before)
+    assert lines(root) == ["d /var/lib/app :0755 :owner :owners -", "d /var/log/app :0755 :owner :owners -"]
+    assert set(manifest(root)["base:/var/lib/app"].files) == {"data", "link"}
 
 
 def test_accounts_are_described(root):

@@ -48,6 +48,14 @@ def test_merge_is_sorted_without_repeats_and_idempotent():
     assert changed.count("/var/lib/a ") == 1
 
 
+def test_merge_leaves_out_what_is_gone():
+    paths = ['/var/lib/a b%"c', "/var/lib/a"]
+    text = tmpfiles.merge("", [Entry("d", path, "0755", "root", "root") for path in paths])
+    kept = tmpfiles.merge(text, [], gone=lambda path: path == paths[0])
+    assert [line.split()[1] for line in kept.splitlines()[1:]] == ["/var/lib/a"]
+    assert tmpfiles.merge(text, [], gone=lambda _path: False) == text
+
+
 def test_described_paths_without_specifiers():
     text = "# c\nd /run/x 0755\nL+ /var/lib/dpkg - - - - x\nd /var/log/%m\n"
     text += "z /var/z\nx /tmp/a\nQ /var/q/\nC! /var/c\n"
@@ -60,7 +68,7 @@ def test_layout_makes_all_targets_and_relative_links():
     for path in [*layout.STATE_DIRECTORIES, *(f"/{path}" for path in layout.SYSIMAGE_LINKS)]:
         assert path in made
     assert "L+ /var/lib/dpkg - - - - ../../usr/lib/sysimage/dpkg\n" in text
-    assert "d /var/roothome 0700 root root -\n" in text
+    assert "d /var/roothome :0700 :root :root -\n" in text
 
 
 def test_merge_of_a_quoted_line_from_ours_keeps_it():

@@ -87,6 +87,8 @@ def _live(live: Live, *, busy: bool, verbose: bool) -> Iterator[Row]:
         yield "LiveDiff", _diff(live.diff, verbose=verbose)
         if live.overlays:
             yield "Overlays", ", ".join(live.overlays)
+        if live.failed:
+            yield "FailedUnits", ", ".join(live.failed)
         if not live.shown:
             yield "LiveState", "not visible: something else is mounted over /usr"
     if live.confirm_by:

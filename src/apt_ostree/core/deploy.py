@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.build import layering
@@ -17,10 +18,14 @@ from apt_ostree.core.overlays import stack
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused
+from apt_ostree.model import layout
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
+from apt_ostree.system import files
+from apt_ostree.system.ostree import diff
 
 #: Keeps the pending deployment's commit while another deployment is staged, in case staging is undone.
 _PREVIOUS = "apt-ostree/previous"
@@ -35,6 +40,7 @@ class Recipe:
     local: packages that were given as files.
     upgrade: whether all other packages are upgraded, too.
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
+    drop, needed: names of packages, see system.apt.resolver.PackageGoal.
     """
 
     base: str
@@ -42,6 +48,13 @@ class Recipe:
     local: tuple[LocalPackage, ...] = ()
     upgrade: bool = False
     keep: tuple[tuple[str, str], ...] = ()
+    drop: tuple[str, ...] = ()
+    needed: frozenset[str] = frozenset()
+
+    @property
+    def only_removes(self) -> bool:
+        """Return whether nothing is needed from the archives."""
+        return bool(self.drop) and not (self.install or self.local or self.upgrade)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     live = options.live if not options.download_only else None
     built = _build(tx, target, options, dry_run=options.dry_run and not live)
     target = _with_commit(tx, target, built)
+    _refuse_occupied(tx, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result(outcome)
@@ -95,9 +109,16 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         return None
     from apt_ostree.system.apt.resolver import PackageGoal
 
-    sources = Sources(recipe.local, refresh=recipe.upgrade, cache_only=options.cache_only)
+    cache_only = options.cache_only or recipe.only_removes
+    sources = Sources(recipe.local, refresh=recipe.upgrade, cache_only=cache_only)
     with layering.opened(tx, target.commit, sources) as session:
-        requests = PackageGoal((*recipe.install, *session.exact), recipe.upgrade, dict(recipe.keep))
+        requests = PackageGoal(
+            (*recipe.install, *session.exact),
+            recipe.upgrade,
+            dict(recipe.keep),
+            drop=recipe.drop,
+            needed=recipe.needed,
+        )
         return layering.install(
             session,
             requests,
@@ -141,6 +162,24 @@ def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, 
 def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:
     details = {**outcome, "staged": staged}
     return Result(details.pop("changed"), details.pop("live", None), next_boot=staged, details=details)
+
+
+def _refuse_occupied(tx: Transaction, commit: str) -> None:
+    """Raise Refused if something of the administrator's is at the place of a package's directory in /opt."""
+    tree = diff.directory_of(tx.sysroot.repo, commit, layout.OPT)
+    names = diff.read_dirtree(tx.sysroot.repo, tree[0])[1] if tree else {}
+    occupied = [name for name in sorted(names) if _is_occupied(name)]
+    if occupied:
+        paths = ", ".join(f"/opt/{name}" for name in occupied)
+        raise Refused(
+            f"{paths} is where a package has its files, but something else is there",
+            hint="move it away; nothing was changed",
+        )
+
+
+def _is_occupied(name: str) -> bool:
+    state = files.read_state(Path("/var/opt", name))
+    return state.type != "absent" and state.content != layout.opt_link(name).encode()
 
 
 # --- stage

@@ -11,7 +11,7 @@ from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests import Cleanup, Rollback
 from apt_ostree.model.result import Result
-from apt_ostree.system import scratch, space, statedb, usrview
+from apt_ostree.system import scratch, space
 
 #: What a killed worker may leave behind: prefixes in the directory `work`, patterns in the state directory.
 _SCRATCH = ("build-", "tree-", "repair-")
@@ -90,15 +90,9 @@ def _remove_leftovers(tx: Transaction) -> None:
     """Remove refs, layers, upper directories, scratch directories and local packages that are not in use."""
     from apt_ostree.system.apt import local
 
-    sysroot, recorded = tx.sysroot, tx.records.generations()
-    mounted = set(usrview.stacked())
+    sysroot = tx.sysroot
     sysroot.sync_base_refs()
-    generations.unpin_all_but(sysroot, frozenset({g.id for g in recorded} | mounted))
-    # A layer that was mounted in this boot may still be in use in another mount namespace. The next boot
-    # removes it.
-    if not mounted and not statedb.MARKER.exists():
-        generations.remove_layers_but(sysroot, recorded)
-        generations.remove_uppers_but(sysroot, recorded)
+    generations.reclaim(sysroot, tx.records)
     for prefix in _SCRATCH:
         scratch.remove_leftovers(sysroot.state_dir / "work", prefix)
     for pattern in _LEFTOVERS:

@@ -37,8 +37,7 @@ def install(tx: Transaction, request: Install) -> Result:
         origin = add_requests(merge.origin, requests, local)
         if request.uninstall:
             origin = without_requests(origin, request.uninstall, idempotent=request.idempotent)
-        target = _recompute(tx, origin) if request.uninstall else _extend(tx, origin)
-        return deploy(tx, target, request.deploy)
+        return deploy(tx, _changed(tx, origin), request.deploy)
 
 
 def uninstall(tx: Transaction, request: Uninstall) -> Result:
@@ -51,8 +50,7 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
         origin = tx.merge_deployment.origin
         dropped = tuple(sorted(origin.names)) if request.everything else request.packages
         origin = without_requests(origin, dropped, idempotent=request.idempotent)
-        target = _recompute(tx, add_requests(origin, request.install, local))
-        return deploy(tx, target, request.deploy)
+        return deploy(tx, _changed(tx, add_requests(origin, request.install, local)), request.deploy)
 
 
 def upgrade(tx: Transaction, request: Upgrade) -> Result:
@@ -73,22 +71,39 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
 # --- targets
 
 
-def _extend(tx: Transaction, origin: Origin) -> Target:
-    """Return a target built on the current commit, which is possible if packages are only added."""
-    merge = tx.merge_deployment
-    requests, local = added_requests(merge.origin, origin)
-    if not (requests or local):
-        return Target(origin, merge.checksum)
-    return Target(origin, merge.checksum, Recipe(_base(tx), requests, local))
+def _changed(tx: Transaction, origin: Origin) -> Target:
+    """Return the target for other requests: packages are added to the present tree and removed from it.
 
-
-def _recompute(tx: Transaction, origin: Origin) -> Target:
-    """Return a target built from the base, so that nothing of a removed package is left."""
+    The scripts of the packages that stay do not run again, so that keys and accounts that they made stay.
+    """
     merge, base = tx.merge_deployment, _base(tx)
     if origin == merge.origin:
         return Target(origin, merge.checksum)
     if not origin.layered:
         return Target(origin, base)
+    drop = tuple(sorted(merge.origin.names - origin.names))
+    if drop and not _only_adds(tx, base, drop):
+        return _rebuilt(tx, origin, base)
+    requests, local = added_requests(merge.origin, origin)
+    if not (requests or local or drop):
+        return Target(origin, merge.checksum)
+    needed = _names_in_base(tx) | origin.names
+    return Target(origin, merge.checksum, Recipe(base, requests, local, drop=drop, needed=needed))
+
+
+def _only_adds(tx: Transaction, base: str, drop: Sequence[str]) -> bool:
+    """Return whether the present tree has all packages of the base, and none of them is to be dropped.
+
+    Otherwise the base's own packages have to come back, such as a kernel that another one has superseded.
+    """
+    repo = tx.sysroot.repo
+    present, shipped = (packages_of(repo, commit) for commit in (tx.merge_deployment.checksum, base))
+    names = {package.name for package in shipped}
+    return names <= {package.name for package in present} and not names & set(drop)
+
+
+def _rebuilt(tx: Transaction, origin: Origin, base: str) -> Target:
+    """Return a target that is built from the base."""
     return Target(origin, base, Recipe(base, origin.requested, origin.local, keep=_versions_in_use(tx)))
 
 

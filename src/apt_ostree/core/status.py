@@ -6,6 +6,7 @@ It imports as little as possible, because it is called often. A test limits the 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
@@ -79,6 +80,7 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
     with statedb.read_only() as db:
         this_boot = statedb.boot_id()
         generations = [g for g in db.generations() if g.boot_id == this_boot] if db else []
+        units = {u.unit for g in generations if db for u in db.unit_records(g.id) if u.action == "start"}
     if not generations:
         return None
     records = live_records(generations)
@@ -93,7 +95,16 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
         unfinished=records.unfinished,
         shown=usrview.generation() in records.mounted,
         confirm_by=_wall_clock(records.confirm_by),
+        failed=_failed(units),
     )
+
+
+def _failed(names: Collection[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    from apt_ostree.system import systemd
+
+    return tuple(name for name, unit in systemd.units(names).items() if unit["ActiveState"] == "failed")
 
 
 def _wall_clock(monotonic: float | None) -> float | None:

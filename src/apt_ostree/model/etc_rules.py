@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from apt_ostree.model import accounts
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
 from apt_ostree.model.generation import EtcRecord
+from apt_ostree.model.never_restart import never
 from apt_ostree.model.plan import EtcAction, EtcStep
 
 #: Account files are never merged: users are added to them (systemd-sysusers(8)). The others are the host's.
@@ -19,6 +20,8 @@ NOT_MERGED = frozenset(
     {f"{name}{end}" for name in (*accounts.FILES, *accounts.SUBORDINATE_IDS) for end in ("", "-")}
     | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
 )
+#: Where links in /etc give a unit another name (systemctl(1), enable).
+_UNIT_LINKS = "systemd/system/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +153,36 @@ def replaced_directories(plan: EtcPlan) -> tuple[str, ...]:
 
 def keep_occupied(plan: EtcPlan, occupied: Collection[str]) -> EtcPlan:
     """Return the plan without the replacement of directories in which the administrator has files."""
+    return _keep(plan, dict.fromkeys(occupied, "the administrator has files in the directory"))
+
+
+def keep_aliases(plan: EtcPlan, active: Collection[str]) -> EtcPlan:
+    """Return the plan without links that put another unit in the place of one that is never restarted.
+
+    systemd would take the running unit, such as dbus.service, for the other one.
+
+    active: the names of the active units.
+    """
+    reasons = {
+        path: f"{name} runs until the reboot"
+        for path, state in plan.states.items()
+        if (name := path.removeprefix(_UNIT_LINKS)) in active
+        and state.type == "symlink"
+        and state.content.rpartition(b"/")[2] not in (name.encode(), b"null")
+        and never(name)
+    }
+    return _keep(plan, reasons)
+
+
+def _keep(plan: EtcPlan, reasons: Mapping[str, str]) -> EtcPlan:
+    """Return the plan without the changes of these paths."""
     return EtcPlan(
         tuple(
-            EtcStep(step.path, EtcAction.KEEP, "the administrator has files in the directory")
-            if step.path in occupied
-            else step
+            EtcStep(step.path, EtcAction.KEEP, reasons[step.path]) if step.path in reasons else step
             for step in plan.steps
         ),
-        {path: state for path, state in plan.states.items() if path not in occupied},
-        {path: state for path, state in plan.seen.items() if path not in occupied},
+        {path: state for path, state in plan.states.items() if path not in reasons},
+        {path: state for path, state in plan.seen.items() if path not in reasons},
         plan.held,
     )
 

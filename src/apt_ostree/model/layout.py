@@ -62,6 +62,11 @@ TMPFILES_LAYOUT = "usr/lib/tmpfiles.d/00-apt-ostree-layout.conf"
 TMPFILES_VAR = "usr/lib/tmpfiles.d/apt-ostree-var.conf"
 SYSUSERS = "usr/lib/sysusers.d/apt-ostree.conf"
 FACTORY = "usr/share/factory"
+#: The manifest of what the tree gives to /var, see model.seeds.
+SEEDS = f"{SYSIMAGE}/apt-ostree/seeds.json"
+
+#: What packages install in /opt is here in a tree; /var/opt has links to it.
+OPT = "usr/lib/opt"
 
 KERNEL_MODULES = "usr/lib/modules"
 #: Arguments for dracut from the treefile, one per line, for the initramfs images that layering makes.
@@ -76,3 +81,8 @@ META_SOURCES = "apt-ostree.sources"  # as: "origin suite component version date"
 META_VERSION = "version"  # s: ostree's own key
 META_INPUTS = "apt-ostree.inputs"  # s: SHA-256 over treefile, added files and package list of a compose
 META_KERNEL_ARGUMENTS = "apt-ostree.kernel-arguments"  # as: in their order
+
+
+def opt_link(name: str) -> str:
+    """Return the target of the link in /var/opt to a package's directory."""
+    return f"../../{OPT}/{name}"

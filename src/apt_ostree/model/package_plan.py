@@ -47,6 +47,11 @@ class PackagePlan:
     def __bool__(self) -> bool:
         return bool(self.install or self.upgrade or self.downgrade or self.remove)
 
+    @property
+    def only_removes(self) -> bool:
+        """Return whether packages are removed and none is unpacked."""
+        return bool(self.remove) and not (self.install or self.upgrade or self.downgrade)
+
     def summary(self) -> list[str]:
         """Return a line for each kind of step: "install: NAME VERSION, NAME VERSION"."""
         kinds = {

@@ -19,10 +19,12 @@ from apt_ostree.model.unitrules import Need
 class Settings:
     """The settings of apt-ostree.conf.
 
+    strict_archives: [Archives] Strict, whether an archive that cannot be refreshed fails a change.
     script_timeout: [Layering] ScriptTimeout, seconds that dpkg may run without progress.
     settle: [Live] SettleSeconds, seconds that a restarted service has to run without a failure.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
+    undo_if_new_unit_fails: [Live] NewUnitFailure=undo|keep, for a new unit that cannot be started.
     units: [Units] NAME=restart|reload|skip|defer, action of a live change for a unit that it affects.
     overlay_allow: [Overlays] Allow=RULE ..., rules of content that are off for every overlay.
     scan_timeout: [Overlays] ScanTimeout, seconds that the scanner may take for one overlay.
@@ -31,10 +33,12 @@ class Settings:
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
     """
 
+    strict_archives: bool = False
     script_timeout: float = 600.0
     settle: float = 2.0
     unit_timeout: float = 90.0
     check_timeout: float = 60.0
+    undo_if_new_unit_fails: bool = False
     units: Mapping[str, Need] = field(default_factory=dict)
     overlay_allow: tuple[str, ...] = ()
     overlay_sign_key: str = ""
@@ -92,6 +96,28 @@ def _arguments(value: str) -> tuple[str, ...]:
     return tuple(shlex.split(value))
 
 
+def _switch(value: str) -> bool:
+    switches = {
+        "yes": True,
+        "true": True,
+        "on": True,
+        "1": True,
+        "no": False,
+        "false": False,
+        "off": False,
+        "0": False,
+    }
+    if value.lower() not in switches:
+        raise ValueError(f"{value!r} is neither yes nor no")
+    return switches[value.lower()]
+
+
+def _undo_or_keep(value: str) -> bool:
+    if value not in ("undo", "keep"):
+        raise ValueError(f"{value!r} is neither undo nor keep")
+    return value == "undo"
+
+
 def _seconds(value: str) -> float:
     with suppress(ValueError):
         if 0 < (number := float(value)) < math.inf:
@@ -101,10 +127,12 @@ def _seconds(value: str) -> float:
 
 #: (section, key) -> field of Settings, and the function that parses the value.
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
+    ("Archives", "Strict"): ("strict_archives", _switch),
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
     ("Live", "CheckTimeout"): ("check_timeout", _seconds),
+    ("Live", "NewUnitFailure"): ("undo_if_new_unit_fails", _undo_or_keep),
     ("Overlays", "Allow"): ("overlay_allow", _arguments),
     ("Overlays", "Scanner"): ("overlay_scanner", _arguments),
     ("Overlays", "ScanTimeout"): ("scan_timeout", _seconds),

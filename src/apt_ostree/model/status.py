@@ -1,7 +1,7 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
-The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-generation`, `live-overlays`,
-and `upgraded-packages`.
+The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-failed-units`,
+`live-generation`, `live-overlays`, and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ class Live:
     unfinished: the target of an unfinished change, if any.
     shown: /usr shows the recorded generation.
     confirm_by: when the change is undone unless it is confirmed, in seconds since 1970.
+    failed: units that live changes started and that have failed.
     """
 
     commit: str | None = None
@@ -50,6 +51,7 @@ class Live:
     unfinished: str | None = None
     shown: bool = True
     confirm_by: float | None = None
+    failed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,4 +188,5 @@ def _live_json(live: Live) -> dict[str, Any]:
         }
         result["live-diff"] = asdict(live.diff)
         result["live-overlays"] = list(live.overlays)
+        result["live-failed-units"] = list(live.failed)
     return result

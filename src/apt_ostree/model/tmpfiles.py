@@ -1,11 +1,12 @@
-"""tmpfiles.d(5) lines that recreate the /var of a build at boot.
+"""tmpfiles.d(5) lines that create the directories of /var at boot.
 
 Pure rules and text; `core.build.finish` reads the directories.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
@@ -55,7 +56,7 @@ class Entry:
     """One line; None is a field that is not set.
 
     path: absolute and unescaped.
-    mode: octal.
+    mode: octal; with a colon before it, like user and group, it is applied only to what the line creates.
     user, group: names.
     """
 
@@ -83,9 +84,13 @@ def line(entry: Entry) -> str:
     return f"{text} - {_escape(entry.argument)}" if entry.argument else f"{text} -"
 
 
-def merge(old: str, entries: Iterable[Entry]) -> str:
-    """Return the text of our file with `entries` added; a new line replaces the old one for its path."""
-    lines = {_path_field(text): text for text in old.splitlines() if text and not text.startswith("#")}
+def merge(old: str, entries: Iterable[Entry], *, gone: Callable[[str], bool] = lambda _path: False) -> str:
+    """Return the text of our file with `entries` added; a new line replaces the old one for its path.
+
+    gone: whether an absolute path of an old line no longer exists, so that the line is left out.
+    """
+    old_lines = [text for text in old.splitlines() if text and not text.startswith("#")]
+    lines = {_path_field(text): text for text in old_lines if not gone(_unescape(_path_field(text)))}
     lines |= {_escape(entry.path): line(entry) for entry in entries}
     return _HEADER + "".join(f"{lines[path]}\n" for path in sorted(lines))
 
@@ -100,13 +105,24 @@ def described(text: str) -> frozenset[str]:
     return frozenset(paths)
 
 
+def copied(text: str) -> frozenset[str]:
+    """Return the paths, relative to the root, of a text of ours that also describes files; else none.
+
+    An older apt-ostree described all state by tmpfiles.d lines. Seeds replace them (model.seeds).
+    """
+    rows = [line.split() for line in text.splitlines() if line and not line.startswith("#")]
+    if not any(row[0] == "C" for row in rows):
+        return frozenset()
+    return frozenset(_unescape(row[1]).removeprefix("/") for row in rows)
+
+
 def layout_text() -> str:
     """Return the text of the file that creates the targets of a tree's symlinks, and the symlinks into it."""
     entries = [
-        Entry("d", path, f"{mode:04o}", "root", "root") for path, mode in layout.STATE_DIRECTORIES.items()
+        Entry("d", path, f":{mode:04o}", ":root", ":root") for path, mode in layout.STATE_DIRECTORIES.items()
     ]
     parents = {parent for path in layout.SYSIMAGE_LINKS for parent in _parents(path)}
-    entries += [Entry("d", f"/{parent}", "0755", "root", "root") for parent in sorted(parents)]
+    entries += [Entry("d", f"/{parent}", ":0755", ":root", ":root") for parent in sorted(parents)]
     for path, target in layout.SYSIMAGE_LINKS.items():
         entries.append(Entry("L+", f"/{path}", argument=relative_link(path, target)))
     header = "# Where state lives, and links to the state that belongs to /usr. Written by apt-ostree.\n"
@@ -134,3 +150,8 @@ def _path_field(text: str) -> str:
 def _escape(text: str) -> str:
     escaped = text.replace("\\", "\\x5c").replace("%", "%%").replace('"', "\\x22").replace("'", "\\x27")
     return escaped.replace(" ", "\\x20").replace("\t", "\\x09").replace("\n", "\\x0a")
+
+
+def _unescape(field: str) -> str:
+    plain = re.sub(r"\\x([0-9a-f]{2})", lambda match: chr(int(match[1], 16)), field)
+    return plain.replace("%%", "%")

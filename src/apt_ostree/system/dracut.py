@@ -23,6 +23,11 @@ def argv(kernel: str, output: str, *, scratch: str, arguments: Sequence[str] = (
     return ["dracut", *_ALWAYS, *arguments, "--tmpdir", scratch, "--kver", kernel, output]
 
 
+def list_argv(image: str, output: str) -> list[str]:
+    """Return the command line that writes a listing of an image to a file (lsinitrd(1))."""
+    return ["sh", "-c", 'lsinitrd "$1" >"$2"', "sh", image, output]
+
+
 def arguments_of(dracut: Dracut) -> tuple[str, ...]:
     """Return the arguments for a treefile's `dracut` section."""
     arguments: list[str] = []

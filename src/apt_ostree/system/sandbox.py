@@ -51,15 +51,24 @@ _KERNEL_INTERFACES = (
 )
 
 
-def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] = ()) -> list[str]:
+def argv(
+    root: Path,
+    command: Sequence[str],
+    *,
+    read_only: Sequence[str | Path] = (),
+    hostname: str = "localhost",
+) -> list[str]:
     """Return the command line that runs `command` inside `root`.
 
     read_only: host paths that are bound to the same paths in the sandbox, such as the package archive.
+    hostname: the name that scripts see.
     """
     arguments = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
     for interface in _KERNEL_INTERFACES:
         arguments += ["--ro-bind-try", interface, interface]
-    arguments += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--dir", "/run/lock"]
+    for shared in ("/tmp", "/dev/shm"):
+        arguments += ["--perms", "1777", "--tmpfs", shared]
+    arguments += ["--tmpfs", "/run", "--dir", "/run/lock"]
     for path in read_only:
         arguments += ["--ro-bind", str(path), str(path)]
     # In a new session, no process can insert input into the administrator's terminal (TIOCSTI).
@@ -71,7 +80,7 @@ def argv(root: Path, command: Sequence[str], *, read_only: Sequence[str | Path] 
         "--unshare-net",
         "--die-with-parent",
     ]
-    arguments += ["--hostname", "localhost", "--chdir", "/", "--cap-drop", "ALL"]
+    arguments += ["--hostname", hostname, "--chdir", "/", "--cap-drop", "ALL"]
     for capability in _CAPABILITIES:
         arguments += ["--cap-add", capability]
     for name, value in SCRIPT_ENVIRONMENT.items():
@@ -99,10 +108,18 @@ def output_of(root: Path, what: str) -> list[str]:
     return text.partition(f"--- {what}\n")[2].splitlines()
 
 
-def run(root: Path, command: Sequence[str], *, what: str, timeout: float | None = None) -> None:
+def run(
+    root: Path,
+    command: Sequence[str],
+    *,
+    what: str,
+    timeout: float | None = None,
+    read_only: Sequence[str | Path] = (),
+) -> None:
     """Run a command inside `root`; its output is appended to `output_log`.
 
-    ExternalFailure is raised if it fails. timeout: in seconds.
+    ExternalFailure is raised if it fails. timeout: in seconds. read_only: as for `argv`.
     """
     announce(root, f"{what}: {shlex.join(command)}")
-    process.run(argv(root, command), what=what, timeout=timeout, log=output_log(root))
+    command_line = argv(root, command, read_only=read_only)
+    process.run(command_line, what=what, timeout=timeout, log=output_log(root))

@@ -7,6 +7,7 @@ sees a mixture. The source of our mounts is `apt-ostree:GENERATION`, as /proc/1/
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Sequence
@@ -33,6 +34,24 @@ def stacked() -> tuple[int, ...]:
     """Return the generations of all our mounts at /usr, the topmost last."""
     stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
     return tuple(g for mount in stack if (g := _generation_of(mount)) is not None)
+
+
+def mounted_anywhere() -> frozenset[int]:
+    """Return the generations of our mounts in the mount namespaces of all processes.
+
+    A service with a namespace of its own may keep the view that it was started with.
+    """
+    namespaces: dict[str, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):  # it has ended
+                namespaces.setdefault(str((entry / "ns/mnt").readlink()), int(entry.name))
+    numbers: set[int] = set()
+    for pid in namespaces.values():
+        with contextlib.suppress(OSError):
+            generations = (_generation_of(mount) for mount in mountinfo.read(pid))
+            numbers.update(number for number in generations if number is not None)
+    return frozenset(numbers)
 
 
 def unlocked_upper() -> str | None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-from apt_ostree.model import accounts, layout, tmpfiles
+from apt_ostree.core.build import var_tree
+from apt_ostree.model import accounts, initramfs, layout
 from apt_ostree.model.events import Report, task
 from apt_ostree.system import dracut
 from apt_ostree.system.confined import RunInRoot
@@ -21,6 +22,8 @@ from apt_ostree.system.failpoints import failpoint
 #: Name of a file that a kernel package installs in /boot -> its name in the directory of the modules.
 BOOT_FILES = {"vmlinuz": "vmlinuz", "config": "config", "System.map": "System.map"}
 INITRAMFS = "initramfs.img"
+#: The paths that it contains, one per line.
+INITRAMFS_LIST = "initramfs.list"
 
 #: Units with a condition on the time stamp of /usr or on the first boot. The /usr of a tree always has the
 #: same time stamp, and its first boot is not that of the machine. So these units run at every boot.
@@ -67,17 +70,19 @@ def finish_tree(
     run_in_root: RunInRoot,
     report: Report,
     var_before: frozenset[str] = frozenset(),
+    new_id: Callable[[str], str] | None = None,
 ) -> None:
     """Finish the tree at `root`; its `etc` and `var` are those that the maintainer scripts used.
 
     var_before: paths (`var/lib/foo`) that existed before the scripts ran and need no tmpfiles.d line.
+    new_id: returns the id of a new seed by its path; by default the same one in each compose.
 
     Raises ExternalFailure if a program fails.
     """
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
     place_opt(root, run_in_root)
-    describe_state(root, var_before)
+    var_tree.describe(root, var_before, new_id or "base:{}".format, run_in_root)
     describe_accounts(root)
     drop_unit_conditions(root)
     remove_leftovers(root)
@@ -127,17 +132,22 @@ def _remove_kernel_files(root: Path, modules: Path, run_in_root: RunInRoot) -> N
 
 def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
     arguments = root / layout.DRACUT_ARGUMENTS
+    image = f"/{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS}"
     scratch = "/var/tmp" if (root / "var/tmp").is_dir() else "/tmp"
     command = dracut.argv(
         kernel,
-        f"/{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS}",
+        image,
         scratch=scratch,
         arguments=arguments.read_text().splitlines() if arguments.exists() else (),
     )
     run_in_root(command, f"make the initramfs of {kernel}")
+    listing = f"{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS_LIST}"
+    run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
+    held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
+    _write(root / listing, "".join(f"{path}\n" for path in sorted(held)))
 
 
-# --- /var
+# --- /opt
 
 
 def place_opt(root: Path, run_in_root: RunInRoot) -> None:
@@ -148,67 +158,17 @@ def place_opt(root: Path, run_in_root: RunInRoot) -> None:
     for entry in _directories(root / "var/opt"):
         if entry.is_symlink():
             continue
-        home = root / "usr/lib/opt" / entry.name
+        home = root / layout.OPT / entry.name
         home.mkdir(parents=True, exist_ok=True)
         # cp keeps owners, capabilities and hard links, which shutil does not.
-        command = ["cp", "-a", "--", f"/var/opt/{entry.name}/.", f"/usr/lib/opt/{entry.name}"]
+        command = ["cp", "-a", "--", f"/var/opt/{entry.name}/.", f"/{layout.OPT}/{entry.name}"]
         run_in_root(command, f"place /opt/{entry.name} in the tree")
         shutil.rmtree(entry)
-        entry.symlink_to(f"../../usr/lib/opt/{entry.name}")
-
-
-def describe_state(root: Path, var_before: frozenset[str]) -> None:
-    """Describe what the scripts created below /var as tmpfiles.d lines; files get a factory copy in /usr."""
-    _write(root / layout.TMPFILES_LAYOUT, tmpfiles.layout_text())
-    own_conf = root / layout.TMPFILES_VAR
-    described: set[str] = set()
-    for conf in sorted((root / "usr/lib/tmpfiles.d").glob("*.conf")):
-        if conf != own_conf:
-            described |= tmpfiles.described(conf.read_text(errors="replace"))
-    users, groups = _names(root)
-    entries = []
-    for path, info in _walk_state(root, "var"):
-        if path in var_before or f"/{path}" in described:
-            continue
-        owner = (users.get(info.st_uid, str(info.st_uid)), groups.get(info.st_gid, str(info.st_gid)))
-        entries.append(_entry(root, path, info, tmpfiles.OWNERS.get(path, owner)))
-    old = own_conf.read_text() if own_conf.exists() else ""
-    _write(own_conf, tmpfiles.merge(old, entries))
-
-
-def _walk_state(root: Path, top: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the paths below `top` that need a tmpfiles.d line, parents first."""
-    for entry in sorted(os.scandir(root / top), key=lambda entry: entry.name):
-        path = f"{top}/{entry.name}"
-        treatment = tmpfiles.treatment(path)
-        if treatment is tmpfiles.Treatment.SKIP:
-            continue
-        info = entry.stat(follow_symlinks=False)
-        if stat.S_ISDIR(info.st_mode):
-            yield path, info
-            yield from _walk_state(root, path)
-        elif treatment is tmpfiles.Treatment.KEEP and (stat.S_ISREG(info.st_mode) or entry.is_symlink()):
-            yield path, info
-
-
-def _entry(root: Path, path: str, info: os.stat_result, owner: tuple[str, str]) -> tmpfiles.Entry:
-    if stat.S_ISLNK(info.st_mode):
-        return tmpfiles.Entry("L", f"/{path}", argument=str((root / path).readlink()))
-    mode = f"{stat.S_IMODE(info.st_mode):04o}"
-    if stat.S_ISDIR(info.st_mode):
-        return tmpfiles.Entry("d", f"/{path}", mode, *owner)
-    factory = root / layout.FACTORY / path
-    factory.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(root / path, factory)
-    os.chown(factory, info.st_uid, info.st_gid)
-    factory.chmod(stat.S_IMODE(info.st_mode))
-    return tmpfiles.Entry("C", f"/{path}", mode, *owner, argument=f"/{layout.FACTORY}/{path}")
-
-
-def _names(root: Path) -> tuple[dict[int, str], dict[int, str]]:
-    users = accounts.parse_passwd(_read(root / "etc/passwd"))
-    groups = accounts.parse_group(_read(root / "etc/group"))
-    return ({user.uid: user.name for user in users}, {group.gid: group.name for group in groups})
+        entry.symlink_to(layout.opt_link(entry.name))
+    for home in _directories(root / layout.OPT):
+        if not any(files for _directory, _names, files in os.walk(home)):  # its package was removed
+            shutil.rmtree(home)
+            (root / "var/opt" / home.name).unlink(missing_ok=True)
 
 
 # --- accounts, units, leftovers

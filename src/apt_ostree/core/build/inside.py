@@ -7,6 +7,7 @@ host. Arguments and results are plain values.
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -14,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.build import finish
-from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import accounts, layout, seeding
+from apt_ostree.core.build.earlier import Earlier
+from apt_ostree.errors import Refused
+from apt_ostree.model import accounts, initramfs, layout, seeding, seeds
 from apt_ostree.model.events import Report
-from apt_ostree.system import buildroot, confined, sandbox
+from apt_ostree.model.seeds import Seeds
+from apt_ostree.system import buildroot, confined, sandbox, var_state
 
 ETC = Path("/etc")
 _ROOT = Path("/")
@@ -34,11 +37,13 @@ class Prepared:
 
     own: the text of each account file of the tree, by its name in /etc.
     seeded: the text of each account file with the host's ids.
+    earlier: the names of accounts that stay in any case.
     var: the paths of /var.
     """
 
     own: Mapping[str, str]
     seeded: Mapping[str, str]
+    earlier: Sequence[str]
     var: Sequence[str]
 
 
@@ -46,11 +51,13 @@ class Prepared:
 class Changed:
     """What the scripts changed.
 
+    paths: all new and removed files, relative to /usr.
     bytecode: files of byte code, relative to /usr.
     kernels: versions of kernels whose files were replaced.
     owners: user and group ids that own new files.
     """
 
+    paths: Sequence[str]
     bytecode: Sequence[str]
     kernels: Sequence[str]
     owners: Sequence[int]
@@ -62,14 +69,27 @@ def extended_states(root: Path) -> str:
     return text
 
 
-def prepare(root: Path) -> Prepared:
+def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
     """Prepare the root for maintainer scripts: /var as after boot, the host's ids, no start of services.
+
+    earlier: a deployment whose packages are installed again; the scripts see what they made in it.
 
     Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
     """
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
     host = {name: _read(ETC / name) for name in accounts.FILES}
-    return Prepared(**confined.call(root, lambda _run: asdict(_prepare(host)), _nothing_runs))
+
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        visible = [earlier.directory / "usr"] if earlier else []
+        sandbox.run(root, command, what=what, read_only=visible)
+
+    def work(run: confined.RunInRoot) -> Mapping[str, Any]:
+        _place_seeds(earlier, run)
+        if earlier:
+            _copy(str(earlier.directory), earlier.files, run)
+        return asdict(_prepare(host, earlier.names if earlier else frozenset()))
+
+    return Prepared(**confined.call(root, work, run_in_root))
 
 
 def finish_root(
@@ -92,6 +112,7 @@ def finish_root(
 
 def read_changes(upper: Path) -> Changed:
     """Return what the scripts changed, read from the upper directory without following links."""
+    paths: list[str] = []
     bytecode, kernels, owners = [], set(), set()
     for directory, names, files in os.walk(upper):
         relative = Path(directory).relative_to(upper)
@@ -100,13 +121,44 @@ def read_changes(upper: Path) -> Changed:
             kernels.add(parts[2])
         if relative.name == "__pycache__":
             bytecode += [f"{relative}/{name}" for name in files if name.endswith(".pyc")]
+        paths += [str(relative / name) for name in files]
         for name in (*names, *files):
             info = os.lstat(Path(directory, name))
             owners |= {info.st_uid, info.st_gid}
-    return Changed(sorted(bytecode), sorted(kernels), sorted(owners))
+    return Changed(paths, sorted(bytecode), sorted(kernels), sorted(owners))
 
 
-def _prepare(host: Mapping[str, str]) -> Prepared:
+def _place_seeds(earlier: Earlier | None, run_in_root: confined.RunInRoot) -> None:
+    """Put the state that packages left into /var: that of the tree, and that of an earlier one."""
+    manifest = _ROOT / layout.SEEDS
+    own = seeds.parse(_read(manifest) or "{}")
+    _copy(f"/{layout.FACTORY}", _tops(own), run_in_root)
+    if not earlier:
+        return
+    # The base may have a state of its own at the same place, or below it.
+    carried = {
+        name: seed
+        for name, seed in earlier.seeds.items()
+        if name not in own and var_state.is_vacant(Path(seed.top))
+    }
+    _copy(str(earlier.directory / layout.FACTORY), _tops(carried), run_in_root)
+    if carried:
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        _write(manifest, seeds.format_seeds({**own, **carried}))
+
+
+def _tops(given: Seeds) -> list[str]:
+    return [seed.top.removeprefix("/") for seed in given.values()]
+
+
+def _copy(source: str, paths: Sequence[str], run_in_root: confined.RunInRoot) -> None:
+    """Copy paths, relative to a directory, into the root; what is there already stays."""
+    if paths:
+        script = 'cd "$1" && shift && exec cp --archive --no-clobber --parents --target-directory=/ -- "$@"'
+        run_in_root(["sh", "-c", script, "sh", source, *paths], "give the packages what they made before")
+
+
+def _prepare(host: Mapping[str, str], earlier_names: frozenset[str]) -> Prepared:
     own = {name: _read(ETC / name) for name in accounts.FILES}
     seeded = {name: seeding.seed(name, text, host[name]) for name, text in own.items()}
     for name, text in seeded.items():
@@ -115,8 +167,10 @@ def _prepare(host: Mapping[str, str]) -> Prepared:
         _POLICY.rename(_POLICY_ASIDE)
     _POLICY.write_text("#!/bin/sh\nexit 101\n")  # no service starts in a build (policy-rc.d(8))
     _POLICY.chmod(0o755)
+    Path("/var/tmp").mkdir(exist_ok=True)
+    Path("/var/tmp").chmod(0o1777)
     var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
-    return Prepared(own, seeded, var)
+    return Prepared(own, seeded, sorted(earlier_names), var)
 
 
 def _finish_root(
@@ -127,14 +181,24 @@ def _finish_root(
         _POLICY_ASIDE.rename(_POLICY)
     _write(_EXTENDED_STATES, states)
     owners = frozenset(changed.owners) | _owners(Path("/var"))
-    used = seeding.used_names(prepared.seeded["passwd"], owners)
+    used = frozenset(prepared.earlier)
+    used |= seeding.used_names(prepared.seeded["passwd"], owners)
     used |= seeding.used_names(prepared.seeded["group"], owners)
     for name, own in prepared.own.items():
         kept = seeding.harvest(own, prepared.seeded[name], _read(ETC / name), used=used)
         _write(ETC / name, kept)
-    for kernel in changed.kernels:
-        Path("/", layout.KERNEL_MODULES, kernel, finish.INITRAMFS).unlink(missing_ok=True)
-    finish.finish_tree(_ROOT, run_in_root=run_in_root, report=report, var_before=frozenset(prepared.var))
+    for image in Path("/", layout.KERNEL_MODULES).glob(f"*/{finish.INITRAMFS}"):
+        kernel = image.parent.name
+        listing = _read(image.with_name(finish.INITRAMFS_LIST)).splitlines()
+        if kernel in changed.kernels or initramfs.is_outdated(kernel, changed.paths, frozenset(listing)):
+            image.unlink()
+    finish.finish_tree(
+        _ROOT,
+        run_in_root=run_in_root,
+        report=report,
+        var_before=frozenset(prepared.var),
+        new_id=lambda top: f"{top}@{uuid.uuid4().hex[:16]}",
+    )
     for path in changed.bytecode:
         finish.reset_bytecode_file(Path("/usr", path))
     _refuse_foreign_paths()
@@ -146,16 +210,24 @@ def _owners(top: Path) -> frozenset[int]:
 
 
 def _refuse_foreign_paths() -> None:
-    """Raise ExternalFailure for paths that a tree cannot contain."""
+    """Raise Refused for paths that a tree cannot contain, with the packages that ship them."""
     paths = [f"/{name}" for name in buildroot.unexpected_top_level(_ROOT)]
     paths += [
         str(path) for path in (Path("/usr/etc"), Path("/usr")) if path.is_symlink() or not path.is_dir()
     ]
     if paths:
-        raise ExternalFailure(
-            "a package contains files beside /usr, /etc and /var, which a tree cannot contain",
-            details=paths,
+        raise Refused(
+            f"packages contain what a tree cannot contain: {', '.join(paths)}",
+            details=[f"{path} is of {_owner(path)}" for path in paths],
+            hint="only /usr, /etc, /var and /opt are possible; nothing was changed",
         )
+
+
+def _owner(path: str) -> str:
+    """Return the names of the packages that ship a path."""
+    info = Path("/", layout.DPKG_ADMINDIR, "info")
+    names = (file.stem for file in sorted(info.glob("*.list")) if path in _read(file).splitlines())
+    return ", ".join(names) or "no package"
 
 
 def _read(path: Path) -> str:

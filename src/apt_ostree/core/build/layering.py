@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apt_ostree.core.build import inside, lowerdirs
+from apt_ostree.core.build import earlier, inside, lowerdirs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from apt_ostree.system.apt.acquire import Archives
     from apt_ostree.system.apt.resolver import PackageGoal, Resolver
 
-#: Disk space in bytes that a build needs besides that of the packages.
+#: Disk space in bytes that a build needs besides that of the packages, and what a mere removal needs.
 _HEADROOM = 64_000_000
+_REMOVAL_HEADROOM = 16_000_000
 #: Seconds that a program may take to finish the tree; making an initramfs takes long on slow machines.
 _LONGEST_STEP = 1800.0
 _DAY = 24 * 3600.0
@@ -126,7 +127,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         stale = sources.refresh or not acquire.lists_are_current(sources.lists_age)
         if stale and not sources.cache_only:
             with tx.task("Refreshing package lists"):
-                acquire.refresh_lists(tx.report)
+                acquire.refresh_lists(tx.report, strict=tx.settings.strict_archives)
         exact = local.offer(tx.report, sources.local, scratch)
         with tx.task("Reading package lists"):
             resolver = Resolver(local_archive=config.local_directory(scratch))
@@ -154,7 +155,9 @@ def install(
     plan = _resolve(session, requests)
     if not plan:
         return Built(plan)
-    buildroot.require_space(session.scratch.parent, plan.disk_bytes + _HEADROOM, "install the packages")
+    removes = plan.only_removes
+    needed = _REMOVAL_HEADROOM if removes else plan.disk_bytes + _HEADROOM
+    buildroot.require_space(session.scratch.parent, needed, "change the packages")
     shown = PlanShown("transaction", plan.to_json())
     if ask and not dry_run:
         tx.confirm(shown, commits=(session.start, label.base))
@@ -166,8 +169,9 @@ def install(
     if download_only:
         return Built(plan)
     log = sandbox.output_log(session.root)
-    with tx.task("Installing packages"), outputlog.kept(tx.report, log, "packages", plan.summary()):
-        packages = _install(session, archives)
+    title = "Removing packages" if removes else "Installing packages"
+    with tx.task(title), outputlog.kept(tx.report, log, "packages", plan.summary()):
+        packages = _install(session, archives, title)
     session._mounted.close()
     with tx.task("Writing the commit"):
         return Built(plan, _commit(session, label, plan, packages))
@@ -195,14 +199,14 @@ def _download(session: Session) -> Archives:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
-def _install(session: Session, archives: Archives) -> frozenset[Package]:
-    """Install the archives and turn the root into a tree again; return the packages of the tree."""
+def _install(session: Session, archives: Archives, title: str) -> frozenset[Package]:
+    """Run dpkg on the archives and turn the root into a tree again; return the packages of the tree."""
     from apt_ostree.system.apt import config, install
 
     tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
-    prepared = inside.prepare(root)
+    prepared = inside.prepare(root, earlier.read(tx, session.start))
     failpoint("layering.before-install")
-    install.install(tx.report, archives, root=root, scratch=scratch, script_timeout=timeout)
+    install.install(tx.report, archives, title, root=root, scratch=scratch, script_timeout=timeout)
     failpoint("layering.after-install")
     inside.finish_root(
         tx.report,

@@ -10,11 +10,11 @@ from pathlib import Path
 from apt_ostree.core.live import confirmation, health, undo
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared
-from apt_ostree.core.state import generations
+from apt_ostree.core.state import generations, seeds
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
-from apt_ostree.model import accounts, unitsteps
+from apt_ostree.model import accounts, layout, unitsteps
 from apt_ostree.model import plan as rules
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
@@ -53,6 +53,7 @@ class Application:
     options: the options of the request.
     transitions: what the change makes of overlays.
     generation: the number of the new generation; 0 before `begin`.
+    failed: new units that could not be started.
     """
 
     tx: Transaction
@@ -61,6 +62,7 @@ class Application:
     options: LiveOptions
     transitions: Sequence[Transition] = ()
     generation: int = 0
+    failed: tuple[str, ...] = ()
     _earlier: frozenset[int] = frozenset()
     _reloaded: _Acted | None = None
     _restarted: _Acted | None = None
@@ -176,6 +178,9 @@ class Application:
             systemd.create_users(users)
             failpoint("act.users")
             self._record_outcome(accounts.WRITTEN)
+        if self._touches(layout.SEEDS.removeprefix("usr/")):
+            seeds.give(self.tx.report)
+            failpoint("act.seeds")
         directories = self._configs("lib/tmpfiles.d/")
         if directories:
             systemd.create_files(directories)
@@ -266,9 +271,11 @@ class Application:
             try:
                 systemd.start(starting, timeout=self._unit_timeout)
             except ExternalFailure as error:
-                if isinstance(error.__cause__, OSError):  # the request did not reach systemd
+                # isinstance: the request did not reach systemd.
+                if isinstance(error.__cause__, OSError) or self.change.settings.undo_if_new_unit_fails:
                     raise
                 # dpkg continues if a new service does not start, because many need configuration first.
+                self.failed = tuple(sorted(set(starting) - systemd.active(starting)))
                 self.tx.warning(f"not all new units could be started: {error.message}")
             failpoint("act.started")
 

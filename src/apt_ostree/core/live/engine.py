@@ -68,7 +68,8 @@ def carry_out(
     while_settling: further steps, which are taken while restarted units settle. They are also taken if the
         system shows the commit already.
 
-    Returns `plan`, `commit`, `changed`, `live` and, for a new generation, `generation`. Raises Refused if the
+    Returns `plan`, `commit`, `changed`, `live` and, for a new generation, `generation` and `failed_units`,
+    the new units that could not be started, unless the settings undo the change then. Raises Refused if the
     system is shutting down or a scanner does not accept an overlay, ExternalFailure if a step fails, and
     Incomplete if it cannot be undone completely.
     """
@@ -84,6 +85,7 @@ def carry_out(
     _refuse_shutdown()
     statedb.mark()  # after a failure, the next boot removes what was prepared
     tx.clock.begin("preparation")
+    generations.reclaim(tx.sysroot, tx.records)
     with tx.task("Preparing the layer"):
         prepared = _prepare(tx, change)
         _scan(tx, change, prepared)
@@ -93,7 +95,11 @@ def carry_out(
     if transitions:
         overlay_store.sync_refs(tx.sysroot, tx.records)
     tx.message(f"The running system shows {_named(change.goal)} (generation {application.generation}).")
-    return outcome | {"changed": True, "live": True, "generation": application.generation}
+    if application.failed:
+        names = ", ".join(application.failed)
+        tx.warning(f"{names} did not start; see 'systemctl status' and 'apt-ostree status'.")
+    done = {"generation": application.generation, "failed_units": application.failed}
+    return outcome | {"changed": True, "live": True, **done}
 
 
 def _steps(application: Application, while_settling: Sequence[Step]) -> list[Step]:

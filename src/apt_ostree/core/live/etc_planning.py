@@ -13,7 +13,7 @@ from apt_ostree.model.generation import EtcRecord, Generation
 from apt_ostree.model.overlay import Applied, Goal
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.treediff import PathChange
-from apt_ostree.system import files
+from apt_ostree.system import files, systemd
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 
@@ -89,6 +89,8 @@ def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) 
     removed = {ETC / path for path, state in plan.states.items() if state.type == "absent"}
     occupied = [p for p in etc_rules.replaced_directories(plan) if files.holds_others(ETC / p, removed)]
     plan = etc_rules.keep_occupied(plan, occupied)
+    if any(path.startswith("systemd/system/") for path in plan.states):
+        plan = etc_rules.keep_aliases(plan, systemd.active_units())
     held = {path: current[path] for path in overlays.after - overlays.before - plan.states.keys()}
     return replace(plan, steps=etc_rules.in_order(plan), held=held)
 

@@ -13,6 +13,7 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.unit import Unit
+from apt_ostree.model.unitfile import merged
 from apt_ostree.system import dpkg_query, mounts, process, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff
@@ -95,10 +96,11 @@ def run_checks(tx: Transaction, settings: Settings) -> None:
 
 
 def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None:
-    """Compare the files of added and changed packages with dpkg's database.
+    """Compare the files of added and changed packages below /usr with dpkg's database.
 
-    A file that differs in the tree itself is accepted: a postprocess script may have changed it, or dpkg was
-    configured to leave it out. Raises ExternalFailure for any other difference.
+    What is elsewhere is the machine's (/var, /etc), or not part of the tree (/boot). A file that differs in
+    the tree itself is accepted: a postprocess script may have changed it, or dpkg was configured to leave it
+    out. Raises ExternalFailure for any other difference.
     """
     present = {(p.name, p.architecture) for p in packages.added}
     present |= {(c.name, c.architecture) for c in packages.changed}
@@ -106,7 +108,7 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
     if not names:
         return
     with mounts.in_namespace_of(1):
-        differing = dpkg_query.verify(names)
+        differing = [path for path in map(_merged, dpkg_query.verify(names)) if path.is_relative_to("/usr")]
     wrong = [str(path) for path in differing if not _is_as_composed(tx.sysroot.repo, target, path)]
     if wrong:
         raise ExternalFailure("files are not as their packages have them", details=wrong[:20])
@@ -117,6 +119,10 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
 def _dpkg_name(name: str, architecture: str) -> str:
     """Return the name of a package for dpkg, qualified with its architecture."""
     return name if architecture == "all" else f"{name}:{architecture}"
+
+
+def _merged(path: Path) -> Path:
+    return Path(merged(str(path)))
 
 
 def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:

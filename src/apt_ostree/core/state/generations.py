@@ -57,6 +57,18 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
     sysroot.repo.sync_refs(prefix, {f"{prefix}/target": shown[0], **refs})
 
 
+def reclaim(sysroot: Sysroot, records: StateDb) -> None:
+    """Remove refs, layers and upper directories of generations that are over and that no mount shows."""
+    recorded = records.generations()
+    numbers = {generation.id for generation in recorded}
+    shown = usrview.mounted_anywhere() - numbers
+    unpin_all_but(sysroot, frozenset(numbers | shown))
+    kept = {name for number in shown for name in sysroot.repo.refs(f"{_REFS}/{number}").values()}
+    remove_layers_but(sysroot, recorded, frozenset(kept))
+    if not shown:
+        remove_uppers_but(sysroot, recorded)
+
+
 def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
     """Remove the refs of all generations except those with these numbers."""
     for ref in sysroot.repo.refs(_REFS):
@@ -97,9 +109,11 @@ def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tupl
     return (*checked_out, *map(Path, generation.uppers), sysroot.directory(booted) / "usr")
 
 
-def remove_layers_but(sysroot: Sysroot, generations: Sequence[Generation]) -> None:
-    """Remove the checkouts of layers, except those that these generations show."""
-    used = frozenset(name for generation in generations for name in generation.layers)
+def remove_layers_but(
+    sysroot: Sysroot, generations: Sequence[Generation], further: frozenset[str] = frozenset()
+) -> None:
+    """Remove the checkouts of layers, except those that these generations show, and further ones."""
+    used = further.union(name for generation in generations for name in generation.layers)
     layers.remove_checkouts(layers_dir(sysroot), used)
 
 

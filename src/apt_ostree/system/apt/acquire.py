@@ -101,10 +101,11 @@ def lists_are_current(max_age: float = _DAY) -> bool:
     return newest < refreshed and time.time() - refreshed < max_age
 
 
-def refresh_lists(report: Report, *, everything: bool = True) -> None:
+def refresh_lists(report: Report, *, everything: bool = True, strict: bool = True) -> None:
     """Download the package lists of the configured sources and verify their signatures.
 
-    ExternalFailure is raised if any of them fails.
+    ExternalFailure is raised if one of them fails; if not strict, only if all of them do. Otherwise a warning
+    names each that failed, and its older lists stay in use.
 
     everything: all sources are configured, so that other lists are removed and the time is recorded.
     """
@@ -125,10 +126,11 @@ def refresh_lists(report: Report, *, everything: bool = True) -> None:
         problems = str(error)
     reasons = messages(problems) or progress.failures
     if reasons:
-        archives = ", ".join(_failed_archives(sources, reasons)) or "some archives"
-        raise ExternalFailure(
-            f"cannot refresh the package lists of {archives}", details=reasons, hint=_hint(reasons)
-        )
+        failed = list(dict.fromkeys(_failed_archives(sources, reasons)))
+        text = f"cannot refresh the package lists of {', '.join(failed) or 'some archives'}"
+        if strict or not failed or len(failed) == len({(entry.uri, entry.dist) for entry in sources.list}):
+            raise ExternalFailure(text, details=reasons, hint=_hint(reasons))
+        report(Message(f"{text}: {'; '.join(reasons)}", "warning"))
     for warning in caught:
         report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
@@ -246,6 +248,7 @@ def download(resolver: Resolver, report: Report, *, cache_only: bool = False) ->
             details=missing,
             hint="check the network, or run 'apt-ostree refresh-md' if the archive has changed",
         )
-    report(Message(f"{len(fetcher.items)} archives ready"))
+    if fetcher.items:
+        report(Message(f"{len(fetcher.items)} archives ready"))
     failpoint("download.after")
     return Archives(manager, fetcher, frozenset(Path(item.destfile).parent for item in fetcher.items))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import platform
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -157,7 +158,8 @@ def dpkg_command(root: Path, scratch: Path, visible: frozenset[Path]) -> list[st
     local = local_directory(scratch)
     local.mkdir(exist_ok=True)
     archives.mkdir(parents=True, exist_ok=True)
-    return sandbox.argv(root, ["dpkg"], read_only=sorted({archives, local, *visible}))
+    machine = platform.node()  # scripts write it into configuration files
+    return sandbox.argv(root, ["dpkg"], read_only=sorted({archives, local, *visible}), hostname=machine)
 
 
 def write_dpkg_wrapper(root: Path, scratch: Path, visible: frozenset[Path] = frozenset()) -> Path:

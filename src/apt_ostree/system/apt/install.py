@@ -10,7 +10,7 @@ import re
 import select
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,18 @@ _ARCHIVE = re.compile(r"(?:\.\.\.)?/(?:[^\s:'\"]*/)?(?P<number>\d+-)?(?P<name>[^
 _LIBAPT = "libapt: "
 #: Heading of dpkg's output in the log of the root's programs.
 _PROGRAM = "install packages: dpkg"
-_TITLE = "Installing packages"
 #: Bytes; with less free space, a full disk is the cause of dpkg's failure. ext4 keeps 16 MB to itself.
 _FULL = 20_000_000
 
 
-def install(report: Report, archives: Archives, *, root: Path, scratch: Path, script_timeout: float) -> None:
-    """Install the resolved and downloaded packages; ExternalFailure if dpkg fails or hangs.
+def install(
+    report: Report, archives: Archives, title: str, *, root: Path, scratch: Path, script_timeout: float
+) -> None:
+    """Carry out the resolved transaction; ExternalFailure if dpkg fails or hangs.
 
     The output is appended to `sandbox.output_log`.
 
+    title: of the task, for its progress.
     root, scratch: as for `config.use_build_root`.
     script_timeout: seconds that dpkg may run without progress.
     """
@@ -51,7 +53,7 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
     os.close(status_write)
     os.setpgid(child, child)  # in both processes: either may be first
     try:
-        progress = _follow(status_read, report, script_timeout)
+        progress = _follow(status_read, report, title, script_timeout)
         if progress.silent:
             last = f"; dpkg's last step: {progress.last}" if progress.last else ""
             raise _explained(
@@ -69,18 +71,20 @@ def install(report: Report, archives: Archives, *, root: Path, scratch: Path, sc
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
     if status != 0 or progress.errors:
-        full = space.of(scratch).unused < _FULL  # dpkg could not report that either
-        reason = (
-            f"No space left on the file system of {scratch.parent}" if full else "; ".join(progress.errors)
-        )
         raise _explained(
-            f"dpkg could not install the packages: {reason or 'see its output'}",
+            f"dpkg could not change the packages: {_reason(progress.errors, scratch)}",
             hint="nothing was changed; the packages' own scripts printed the lines above",
             archives=archives,
             root=root,
             scratch=scratch,
             of_dpkg=bool(progress.errors),
         )
+
+
+def _reason(errors: Sequence[str], scratch: Path) -> str:
+    if space.of(scratch).unused < _FULL:  # dpkg could not report that either
+        return f"No space left on the file system of {scratch.parent}"
+    return "; ".join(errors) or "see its output"
 
 
 def _child(manager: Any, status_write: int, root: Path, scratch: Path) -> None:
@@ -122,7 +126,7 @@ class _Progress:
     silent: bool = False
 
 
-def _follow(status_read: int, report: Report, limit: float) -> _Progress:
+def _follow(status_read: int, report: Report, title: str, limit: float) -> _Progress:
     """Read status lines (apt's README.progress-reporting) and report progress.
 
     Returns at their end, or if there is none for `limit` seconds.
@@ -145,7 +149,7 @@ def _follow(status_read: int, report: Report, limit: float) -> _Progress:
             fields = rest.split(":", 2)
             if kind == "pmstatus" and len(fields) == 3:
                 progress.last = fields[2]
-                report(Progress(_TITLE, int(float(fields[1])), 100))
+                report(Progress(title, int(float(fields[1])), 100))
             elif kind == "pmerror" and len(fields) == 3:
                 progress.errors.append(f"{fields[0]}: {fields[2]}")
 

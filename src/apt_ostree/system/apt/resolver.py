@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ import apt_pkg
 from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.system.apt import reasons, requests
+from apt_ostree.system.apt import dropping, reasons, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
 
 #: A package with a kernel image, as opposed to a meta-package that depends on the newest one.
+_KERNEL = "linux-image-"
 _KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
+#: The reason of a removal that nobody asked for.
+_CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +37,16 @@ class PackageGoal:
     keep: package name -> version in use, which is preferred to newer ones; no package is downgraded below it.
     along: further requests. If not None, only these and `install` may change: dependencies are not added, and
         unmet ones are refused.
+    drop: names of packages whose requests were dropped; they go, with what only they needed.
+    needed: with `drop`, the names of all packages that the base holds or that are still requested.
     """
 
     install: tuple[str, ...] = ()
     upgrade: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
     along: tuple[str, ...] | None = None
+    drop: tuple[str, ...] = ()
+    needed: frozenset[str] = frozenset()
 
 
 class Resolver:
@@ -53,6 +60,9 @@ class Resolver:
             self.sources.read_main_list()
         self._local = f"file:{local_archive}/" if local_archive else None
         self._requested: frozenset[str] = frozenset()
+        self._dropped: frozenset[int] = frozenset()  # ids
+        self._unneeded: frozenset[int] = frozenset()  # ids
+        self._superseded: frozenset[int] = frozenset()  # ids
         self._chosen: dict[int, Any] = {}  # package id -> requested version
 
     def installed(self) -> frozenset[Package]:
@@ -96,6 +106,8 @@ class Resolver:
             with marking:
                 for pkg in targets:
                     self.depcache.mark_install(pkg, True, True)
+            if goal.drop:
+                self._drop(goal)
         self._solve(solver, targets)
         return self._decided()
 
@@ -179,6 +191,17 @@ class Resolver:
         for pkg in upgrades:
             self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
 
+    def _drop(self, goal: PackageGoal) -> None:
+        dropped, needed = (list(self._named(names)) for names in (goal.drop, (*goal.install, *goal.needed)))
+        ids = {pkg.id for pkg in needed}
+        dropped = [pkg for pkg in dropped if pkg.id not in ids]
+        self._dropped = frozenset(pkg.id for pkg in dropped)
+        self._unneeded = dropping.mark(self.cache, self.depcache, dropped, ids)
+
+    def _named(self, names: Iterable[str]) -> Iterator[apt_pkg.Package]:
+        packages = (requests.find(self.cache, name.partition("=")[0]) for name in names)
+        return (pkg for pkg in packages if not isinstance(pkg, Problem))
+
     def _solve(self, solver: apt_pkg.ProblemResolver, targets: Sequence[apt_pkg.Package]) -> None:
         failure: Exception | None = None
         if self.depcache.broken_count:
@@ -223,15 +246,19 @@ class Resolver:
         return bool(new and _KERNEL_IMAGE.match(pkg.name))
 
     def _drop_superseded_kernels(self) -> None:
-        """Mark old kernels for removal: a deployment has one kernel."""
-        for pkg in self.cache.packages:
-            if pkg.current_ver and _KERNEL_IMAGE.match(pkg.name) and pkg.name not in self._requested:
-                self.depcache.mark_delete(pkg, True)
+        """Mark old kernels and their meta-packages for removal: a deployment has one kernel."""
+        present = [pkg for pkg in self.cache.packages if pkg.current_ver and pkg.name.startswith(_KERNEL)]
+        others = [pkg for pkg in present if pkg.name not in self._requested]
+        images = [pkg for pkg in others if _KERNEL_IMAGE.match(pkg.name)]
+        for pkg in images:
+            self.depcache.mark_delete(pkg, True)
+        meta = [pkg for pkg in others if self.depcache.is_inst_broken(pkg)]
+        for pkg in meta:
+            self.depcache.mark_delete(pkg, True)
+        self._superseded = frozenset(pkg.id for pkg in (*images, *meta))
 
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
-        unrequested = {
-            (s.name, s.architecture) for s in transaction.remove if s.reason != "superseded kernel"
-        }
+        unrequested = {(s.name, s.architecture) for s in transaction.remove if s.reason == _CONFLICT}
         if unrequested:
             removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unrequested]
             names = ", ".join(sorted(pkg.name for pkg in removed))
@@ -246,8 +273,9 @@ class Resolver:
         depcache = self.depcache
         for pkg in changed:
             if depcache.marked_delete(pkg):
-                reason = "superseded kernel" if _KERNEL_IMAGE.match(pkg.name) else "conflict"
-                lists["remove"].append(Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", reason))
+                lists["remove"].append(
+                    Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", self._removal_reason(pkg))
+                )
             elif depcache.marked_install(pkg):
                 lists["install"].append(self._step(pkg))
             elif depcache.marked_downgrade(pkg):
@@ -259,6 +287,13 @@ class Resolver:
             download_bytes=int(depcache.deb_size),
             disk_bytes=int(depcache.usr_size),
         )
+
+    def _removal_reason(self, pkg: apt_pkg.Package) -> str:
+        if pkg.id in self._dropped:
+            return "requested"
+        if pkg.id in self._unneeded:
+            return "no longer needed"
+        return "superseded kernel" if pkg.id in self._superseded else _CONFLICT
 
     def _step(self, pkg: apt_pkg.Package) -> Step:
         version = self.depcache.get_candidate_ver(pkg)

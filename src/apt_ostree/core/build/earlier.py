@@ -1,0 +1,74 @@
+"""What scripts of packages made in a deployment whose packages are installed anew, on another tree.
+
+There the scripts run again. They have to see what they made before, or they would make other keys.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from apt_ostree.core.state.inventory import owners, packages_of
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.model import accounts, etc_rules, layout, seeds
+from apt_ostree.model.seeds import Seed
+from apt_ostree.model.treediff import Kind, flatten
+from apt_ostree.system.ostree import diff
+
+#: Where scripts leave what later scripts look at, relative to /usr.
+_MADE = ("etc/", "lib/sysimage/systemd/")
+#: It is made again when the system runs.
+_CACHES = frozenset({"ld.so.cache"})
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """An earlier deployment.
+
+    directory: where it is.
+    files: files below its /usr that scripts made, relative to the root.
+    seeds: what it gives to /var.
+    names: the accounts in its /usr/etc.
+    """
+
+    directory: Path
+    files: tuple[str, ...]
+    seeds: dict[str, Seed]
+    names: frozenset[str]
+
+
+def read(tx: Transaction, start: str) -> Earlier | None:
+    """Return the deployment that is replaced, or None if its own tree is what the build starts from."""
+    merge = tx.merge_deployment
+    if merge.checksum == start:
+        return None
+    directory = tx.sysroot.directory(merge).resolve()
+    manifest = directory / layout.SEEDS
+    files = (directory / "usr/etc" / name for name in accounts.FILES)
+    return Earlier(
+        directory,
+        _made_by_scripts(tx, merge.checksum),
+        seeds.parse(manifest.read_text()) if manifest.exists() else {},
+        frozenset(name for path in files if path.exists() for name in accounts.names(path.read_text())),
+    )
+
+
+def _made_by_scripts(tx: Transaction, commit: str) -> tuple[str, ...]:
+    """Return the files that a layered commit has and its base has not, and that no package ships."""
+    repo = tx.sysroot.repo
+    base = repo.base_of(commit)
+    added = [
+        change.path
+        for change in flatten(diff.diff_commits(repo, base, commit))
+        if change.kind is Kind.ADDED and not change.is_dir and change.path.startswith(_MADE)
+    ]
+    layered = packages_of(repo, commit) - packages_of(repo, base)
+    shipped = owners(
+        repo, commit, [(p.name, p.architecture) for p in layered], frozenset(f"/{path}" for path in added)
+    )
+    left_out = etc_rules.NOT_MERGED | _CACHES
+    return tuple(
+        f"usr/{path}"
+        for path in added
+        if f"/{path}" not in shipped and path.removeprefix("etc/") not in left_out
+    )

@@ -1,0 +1,107 @@
+"""Gives the seeds of the tree that /usr shows to the machine's /var."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from apt_ostree.errors import AptOstreeError
+from apt_ostree.model import layout, seeds
+from apt_ostree.model.events import Message, Report
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.seeds import Given, Seed
+from apt_ostree.system import files, mounts, statedb, var_state
+from apt_ostree.system.failpoints import failpoint
+
+#: The seeds that this machine was given, also those of earlier trees.
+RECORD = "seeds-given.json"
+#: The manifest of the tree of which the machine has all. apt-ostree-seeds.service compares it.
+DONE = "seeds.json"
+_ROOT = Path("/")
+
+
+def give(report: Report) -> bool:
+    """Give the machine what it has not yet of the tree that /usr shows; return whether that was anything.
+
+    What is at the place of a seed already stays. Raises ExternalFailure if something cannot be written.
+    """
+    with mounts.in_namespace_of(1):
+        manifest = _read(_ROOT / layout.SEEDS)
+        given, tree = _read_record(report), seeds.parse(manifest)
+        changes = seeds.give(tree, given)
+        changed = changes.record != given
+        if changed:
+            for seed in (*tree.values(), *given.values()):
+                var_state.discard_leftovers(Path(seed.top))
+            _place(report, changes, tree)
+            _follow(changes)
+        failpoint("seeds.before-record")
+        record = seeds.format_seeds(changes.record)
+        state = ((RECORD, record), (DONE, manifest))
+        files.write_states([(statedb.DIRECTORY / name, _private(text)) for name, text in state])
+    return changed
+
+
+def _read_record(report: Report) -> dict[str, Seed]:
+    try:
+        return seeds.parse(_read(statedb.DIRECTORY / RECORD))
+    except AptOstreeError as error:  # what is on the machine stays in any case
+        report(Message(f"{RECORD}: {error.message}; it is written anew", "warning"))
+        return {}
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="surrogateescape")
+    except FileNotFoundError:
+        return "{}"
+
+
+def _private(text: str) -> FileState:
+    return FileState("file", 0o600, 0, 0, text.encode(errors="surrogateescape"))
+
+
+def _place(report: Report, changes: Given, tree: dict[str, Seed]) -> None:
+    for name in changes.place:
+        top = tree[name].top
+        if var_state.is_vacant(Path(top)):
+            var_state.place(_factory(top), Path(top))
+            report(Message(f"{top} was created"))
+
+
+def _follow(changes: Given) -> None:
+    """Write and remove files of seeds that the machine has, where nobody changed them."""
+    writes = [path for path, digest in changes.write.items() if _unchanged(path, digest)]
+    removals = [path for path, digest in changes.remove.items() if _unchanged(path, digest)]
+    states = [(Path(path), _new_state(Path(path))) for path in writes if Path(path).parent.is_dir()]
+    files.write_states([*states, *((Path(path), ABSENT) for path in removals)])
+    for directory in sorted({Path(path).parent for path in removals}, reverse=True):
+        _remove_empty_parents(directory)
+
+
+def _remove_empty_parents(directory: Path) -> None:
+    """Remove a directory and its parents while they are empty, as dpkg does."""
+    with contextlib.suppress(OSError):
+        while str(directory.relative_to(_ROOT)) not in seeds.SHARED:
+            directory.rmdir()
+            directory = directory.parent
+
+
+def _unchanged(path: str, digest: str) -> bool:
+    if digest:
+        return var_state.digest(Path(path)) == digest
+    return not os.path.lexists(path)
+
+
+def _new_state(path: Path) -> FileState:
+    """Return the tree's state of a file, with the owner and the mode that it has on the machine."""
+    new, current = files.read_state(_factory(str(path))), files.read_state(path)
+    if current.type != "file" or new.type != "file":
+        return new
+    return replace(new, mode=current.mode, uid=current.uid, gid=current.gid, xattrs=current.xattrs)
+
+
+def _factory(path: str) -> Path:
+    return _ROOT / layout.FACTORY / path.removeprefix("/")

@@ -1,0 +1,92 @@
+"""The machine's state: what scripts made of a machine stays as it is, whatever is changed afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.system.livehost import WRITABLE_SYSROOT, Host, program
+
+#: What the machine is known by, and where its services have their data.
+STATE = """\
+cat /etc/fx-state/key; id fx-state; getent shadow fx-state | cut -d: -f1; stat -c '%a %U' /etc/fx-state/key
+cd /var/lib/fx-state && find . -printf '%P %y %m %U %G\\n' | sort
+find . -type f -exec sha256sum {} + | sort -k 2
+"""
+
+
+@pytest.fixture
+def used(own: Host) -> Iterator[Host]:
+    """A machine on which a package with state was installed live, and its state used since."""
+    own.ao("install", "-A", "-y", "fx-state", "fx-hello")
+    own.sh("cd /var/lib/fx-state; rm -r log empty; echo mine >db; echo mine >new; chmod 700 .")
+    own.sh("chown root: /var/lib/fx-state/shipped")
+    yield own
+    own.sh("! ls -A /var/lib | grep -F .apt-ostree")
+
+
+def test_what_packages_left_is_given_whole(own: Host):
+    own.ao("install", "-A", "-y", "fx-state")
+    state = own.sh(STATE)
+    for line in (
+        "db f 644",
+        "log/1 f 644",
+        "of-root d 755 0 0",
+        "of-root/file f 644 0 0",
+        "shipped f 644",
+    ):
+        assert line in state
+    own.reboot()
+    assert own.sh(STATE) == state
+    own.ao("install", "fx-conf")  # systemd-tmpfiles would refuse lines below a user's directory
+    own.reboot()
+    assert own.sh(STATE) == state
+
+
+def test_state_stays_through_changes_of_other_packages(used: Host):
+    state = used.sh(STATE)
+    used.ao("install", "-A", "-y", "fx-conf", "fx-user")
+    assert used.sh(STATE) == state
+    used.ao("uninstall", "-A", "-y", "fx-conf")
+    assert used.sh(STATE) == state
+    used.reboot()
+    assert used.sh(STATE) == state
+    used.ao("install", "fx-var")
+    used.ao("uninstall", "fx-var", "fx-user")
+    used.reboot()
+    assert used.sh(STATE) == state
+    used.check_clean()
+
+
+def test_state_stays_on_a_newer_base(used: Host):
+    state = used.sh(STATE)
+    used.reboot()
+    used.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
+    used.ao("upgrade", "--base-only")
+    used.reboot()
+    assert used.exists("/usr/share/new-base")
+    assert used.sh(STATE) == state
+
+
+def test_state_outlives_its_package(used: Host):
+    state = used.sh(STATE)
+    used.ao("uninstall", "-A", "-y", "fx-state")
+    left = used.sh("cat /var/lib/fx-state/db; ls /var/lib/fx-state")
+    assert left == "mine\ndb\nnew\nof-root\n"  # but what the package shipped, and nobody changed
+    used.ao("install", "-A", "-y", "fx-state")
+    assert used.sh("cat /var/lib/fx-state/db") == "mine\n"
+    assert state.splitlines()[1:3] == used.sh(STATE).splitlines()[1:3]  # the accounts
+
+
+def test_a_seed_that_was_cut_short_is_given_again(own: Host):
+    own.ao("install", "fx-state")
+    own.reboot()
+    state = own.sh(STATE)
+    own.sh(
+        "mv /var/lib/fx-state /var/lib/.apt-ostree-seed-$(printf fx-state | sha256sum | cut -c -16);"
+        "rm /var/lib/apt-ostree/seeds*.json"
+    )
+    own.reboot()
+    assert own.sh(STATE).splitlines()[4:] == state.splitlines()[4:]
+    own.sh("! ls -A /var/lib | grep -F .apt-ostree")
