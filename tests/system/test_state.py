@@ -90,3 +90,17 @@ def test_a_seed_that_was_cut_short_is_given_again(own: Host):
     own.reboot()
     assert own.sh(STATE).splitlines()[4:] == state.splitlines()[4:]
     own.sh("! ls -A /var/lib | grep -F .apt-ostree")
+
+
+def test_accounts_are_in_all_files_or_in_none(own: Host):
+    own.sh("echo root:x | chpasswd")
+    own.ao("install", "fx-state")
+    own.reboot()
+    own.sh("for file in passwd shadow group gshadow; do grep -q '^fx-state:' /etc/$file; done")
+    own.sh("pwck -qr; grpck -qr")
+    ids = own.sh("id fx-state")
+    own.ao("install", "fx-user")
+    own.ao("uninstall", "fx-user")
+    own.reboot()
+    assert own.sh("id fx-state") == ids
+    own.sh("su -s /bin/sh fx-state -c true; pwck -qr; grpck -qr")

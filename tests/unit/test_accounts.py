@@ -111,3 +111,16 @@ def test_an_added_account_that_was_changed_since_is_known():
     assert accounts.changed_since(before, before, after) == frozenset()  # an undo was here before
     assert accounts.changed_since("root:$y$new:2::::::\nweb:!*:::::::\n", before, after) == frozenset()
     assert accounts.changed_since("root:*:1::::::\nweb:$y$hash:3::::::\n", before, after) == {"web"}
+
+
+def test_lines_without_a_password_complete_the_files():
+    texts = {
+        "passwd": "root:x:0:0::/:/bin/sh\navahi:x:100:101::/:/bin/sh\nold:*:7:7::/:/bin/sh\nbroken\n",
+        "shadow": "root:$y$secret:1::::::\ngone:*:::::::\n",
+        "group": "root:x:0:\navahi:x:101:root\n",
+        "gshadow": "root:*::\navahi:!::root\n",
+    }
+    assert accounts.lines_without_password(texts) == {"shadow": "avahi:!*:::::::\n"}
+    assert accounts.lines_without_password({**texts, "shadow": ""})["shadow"].count("\n") == 2
+    without = {name: text for name, text in texts.items() if name != "shadow"}
+    assert accounts.lines_without_password(without) == {}

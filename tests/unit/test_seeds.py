@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from apt_ostree.core.state import account_files
 from apt_ostree.core.state import seeds as giving
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import events, layout, seeds
@@ -195,3 +196,16 @@ def test_only_files_make_a_place_occupied(tmp_path_factory, files):
     assert var_state.is_vacant(top / "absent")
     (top / "link").symlink_to("nowhere")
     assert not var_state.is_vacant(top)
+
+
+def test_accounts_agree_after_a_merge_of_single_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(account_files, "_ETC", tmp_path)
+    monkeypatch.setattr(account_files.mounts, "in_namespace_of", lambda _pid: open("/dev/null"))  # noqa: SIM115
+    write_files(
+        tmp_path, {"passwd": "root:x:0:0::/:/bin/sh\nnew:x:9:9::/:/bin/sh\n", "shadow": "root:hash::::::"}
+    )
+    (tmp_path / "shadow").chmod(0o640)
+    assert account_files.agree()
+    assert (tmp_path / "shadow").read_text() == "root:hash::::::\nnew:!*:::::::\n"
+    assert (tmp_path / "shadow").stat().st_mode & 0o777 == 0o640
+    assert not account_files.agree()

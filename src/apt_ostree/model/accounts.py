@@ -6,7 +6,7 @@ Pure text in, text out (passwd(5), group(5), shadow(5), sysusers.d(5)).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 #: The account files in /etc; only programs such as useradd write them, and no merge may change them.
@@ -152,3 +152,26 @@ def described_names(sysusers_text: str) -> frozenset[str]:
     """Return the users and groups that sysusers.d text describes."""
     rows = (line.split() for line in sysusers_text.splitlines())
     return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in {"u", "u!", "g"})
+
+
+#: File with the names -> file with their passwords, and the fields after the name of one without a password.
+_PASSWORDS = {"passwd": ("shadow", "!*:::::::"), "group": ("gshadow", "!*::")}
+
+
+def lines_without_password(texts: Mapping[str, str]) -> dict[str, str]:
+    """Return the text to add to shadow(5) and gshadow(5), so that each has all names of passwd and group.
+
+    ostree merges /etc by files: of two that belong together, one may be the administrator's and one the
+    tree's. An account that is only in one of them cannot be used.
+
+    texts: the account files that exist.
+    """
+    added = {}
+    for name, (password_file, fields) in _PASSWORDS.items():
+        if name in texts and password_file in texts:
+            rows = [line.split(":") for line in texts[name].splitlines()]
+            shadowed = {row[0] for row in rows if row[1:2] == ["x"]}
+            missing = sorted(shadowed - names(texts[password_file]))
+            if missing:
+                added[password_file] = "".join(f"{account}:{fields}\n" for account in missing)
+    return added

@@ -27,7 +27,7 @@ class Moment(StrEnum):
 
     CALL = "call"
     BOOT = "boot"  # before services start
-    SEEDS = "seeds"  # the same, if the machine has not all state of the tree
+    STATE = "state"  # the same, if the machine has not all state of the tree
     BOOTED = "booted"  # when the boot has succeeded
     DEADLINE = "deadline"  # a change was not confirmed in time
     SHUTDOWN = "shutdown"  # before ostree merges /etc

@@ -36,6 +36,7 @@ SCRIPT_ENVIRONMENT = {
     "TMPDIR": "/tmp",
     "INITRD": "No",  # disables update-initramfs hooks; the initramfs is made after all packages
     "RUNLEVEL": "1",
+    "SYSTEMD_OFFLINE": "1",  # systemctl enables units and ignores all else, as in a chroot (systemctl(1))
 }
 
 #: Interfaces of the host's kernel. Any process with uid 0 may write their files, even without capabilities,
@@ -49,6 +50,9 @@ _KERNEL_INTERFACES = (
     "/proc/driver",
     "/proc/sysrq-trigger",
 )
+
+#: The journal's socket for syslog(3).
+_LOG_SOCKET = "/run/systemd/journal/dev-log"
 
 
 def argv(
@@ -69,6 +73,7 @@ def argv(
     for shared in ("/tmp", "/dev/shm"):
         arguments += ["--perms", "1777", "--tmpfs", shared]
     arguments += ["--tmpfs", "/run", "--dir", "/run/lock"]
+    arguments += ["--ro-bind-try", _LOG_SOCKET, "/dev/log"]  # logger(1) fails without it
     for path in read_only:
         arguments += ["--ro-bind", str(path), str(path)]
     # In a new session, no process can insert input into the administrator's terminal (TIOCSTI).

@@ -8,7 +8,7 @@ from pathlib import Path
 from apt_ostree.core.boot import overlays_at_boot
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import generations, overlay_store, seeds
+from apt_ostree.core.state import account_files, generations, overlay_store, seeds
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model.filestate import FileState
@@ -30,7 +30,7 @@ def recover(tx: Transaction, request: Recover) -> Result:
 
     Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
     """
-    is_due = request.at is Moment.SEEDS or statedb.MARKER.exists()
+    is_due = request.at is Moment.STATE or statedb.MARKER.exists()
     if not (is_booted_on_ostree() and is_due):
         tx.message("Nothing to recover.")
         return Result(changed=False)
@@ -49,6 +49,12 @@ def _at_boot(tx: Transaction) -> bool:
     if not tx.records.generations() and not tx.records.overlays():
         statedb.MARKER.unlink(missing_ok=True)
     return True
+
+
+def _give_state(tx: Transaction) -> bool:
+    """Give the machine the state that the tree's packages start from, before services start."""
+    given, agreed = seeds.give(tx.report), account_files.agree()
+    return given or agreed
 
 
 def _at_shutdown(tx: Transaction) -> bool:
@@ -80,7 +86,7 @@ def _when_booted(tx: Transaction) -> bool:
 _MOMENTS: Mapping[Moment, Callable[[Transaction], bool]] = {
     Moment.CALL: undo.recover_interrupted,
     Moment.BOOT: _at_boot,
-    Moment.SEEDS: lambda tx: seeds.give(tx.report),
+    Moment.STATE: _give_state,
     Moment.BOOTED: _when_booted,
     Moment.DEADLINE: _at_deadline,
     Moment.SHUTDOWN: _at_shutdown,

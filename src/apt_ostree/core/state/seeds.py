@@ -17,7 +17,7 @@ from apt_ostree.system.failpoints import failpoint
 
 #: The seeds that this machine was given, also those of earlier trees.
 RECORD = "seeds-given.json"
-#: The manifest of the tree of which the machine has all. apt-ostree-seeds.service compares it.
+#: The manifest of the tree of which the machine has all. apt-ostree-state.service compares it.
 DONE = "seeds.json"
 _ROOT = Path("/")
 
