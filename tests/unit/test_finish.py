@@ -218,6 +218,19 @@ def test_units_look_at_every_boot_only_where_they_exist(root):
     assert not (units / "sshd-keygen.service.d").exists()
 
 
+def test_selinux_is_configured_where_there_is_a_policy(root):
+    config = root / "etc/selinux/config"
+    config.parent.mkdir()
+    config.write_text("SELINUX=permissive")
+    finish(root)
+    assert not config.exists()
+    contexts = root / "etc/selinux/default/contexts/files/file_contexts"
+    contexts.parent.mkdir(parents=True)
+    contexts.write_text("")
+    finish(root)
+    assert config.read_text() == "SELINUX=permissive"
+
+
 def test_host_keys_are_made_one_way_or_the_other(root):
     units = root / "usr/lib/systemd/system"
     units.mkdir(parents=True)

@@ -85,6 +85,7 @@ def finish_tree(
     var_tree.describe(root, var_before, new_id or "base:{}".format, run_in_root)
     describe_accounts(root)
     drop_unit_conditions(root)
+    place_selinux_config(root)
     remove_leftovers(root)
 
 
@@ -197,6 +198,20 @@ def drop_unit_conditions(root: Path) -> None:
             _write(units / f"{unit}.d/10-apt-ostree.conf", text)
     if (units / "ssh.service").exists() and not (units / "sshd-keygen.service").exists():
         _write(units / "ssh.service.d/10-apt-ostree.conf", SSH_KEYS)
+
+
+def place_selinux_config(root: Path) -> None:
+    """Move SELinux's configuration aside while the tree has no policy: ostree could not deploy it.
+
+    libselinux ships the file, and many packages depend on that.
+    """
+    config, aside = root / "etc/selinux/config", root / layout.FACTORY / "etc/selinux/config"
+    has_policy = any((root / "etc/selinux").glob("*/contexts/files/file_contexts"))
+    if has_policy and aside.exists() and not config.exists():
+        shutil.move(aside, config)
+    elif config.exists() and not has_policy:
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(config, aside)
 
 
 def remove_leftovers(root: Path) -> None:
