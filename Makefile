@@ -1,7 +1,7 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check vm torture lint format man bench picture pictures deb testbed setup install
+.PHONY: help demo check vm torture lint format man bench survey picture pictures deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -31,6 +31,9 @@ man: ## bring the generated part of the manual page up to date
 
 bench: setup ## measure what the documentation promises (root)
 	@/usr/bin/python3 bench/run.py $(ARGS)
+
+survey: setup ## install real packages on booted machines, into docs/debian-packages.md (root, hours)
+	@tools/survey $(ARGS)
 
 picture: setup ## run a short story on a booted machine, for the picture in the README (root)
 	@tools/picture run
