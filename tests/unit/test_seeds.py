@@ -209,3 +209,25 @@ def test_accounts_agree_after_a_merge_of_single_files(tmp_path, monkeypatch):
     assert (tmp_path / "shadow").read_text() == "root:hash::::::\nnew:!*:::::::\n"
     assert (tmp_path / "shadow").stat().st_mode & 0o777 == 0o640
     assert not account_files.agree()
+
+
+def test_what_scripts_added_to_the_machines_own_file_is_given_back(machine: Machine):
+    machine.ship("id", {"config.dat": "tree"})
+    machine.give()
+    answers = machine.place / "app/config.dat"
+    answers.write_text("answered")
+    taken = var_state.digest(answers) or ""
+    machine.ship("id", {"config.dat": "answered, and of the new package"})
+    top = str(machine.place / "app")
+    seed = seeds.parse((machine.place / layout.SEEDS).read_text())["id"]
+    manifest = {"id": Seed(top, seed.files, seed.shipped, {"config.dat": taken})}
+    write_files(machine.place, {layout.SEEDS: seeds.format_seeds(manifest)})
+    assert machine.give()
+    assert answers.read_text() == "answered, and of the new package"
+
+
+def test_a_link_of_an_older_version_gives_way(machine: Machine):
+    machine.ship("id", {"config.dat": "tree"})
+    (machine.place / "app").symlink_to(f"../{layout.SYSIMAGE}/debconf")
+    assert machine.give()
+    assert machine.files() == {"config.dat": "tree"}

@@ -47,7 +47,6 @@ SYSIMAGE_LINKS: dict[str, str] = {
     "var/lib/dpkg": f"{SYSIMAGE}/dpkg",
     "var/lib/ucf": f"{SYSIMAGE}/ucf",
     "var/lib/apt/extended_states": f"{SYSIMAGE}/apt/extended_states",
-    "var/cache/debconf": f"{SYSIMAGE}/debconf",
     "var/lib/systemd/deb-systemd-helper-enabled": f"{SYSIMAGE}/systemd/deb-systemd-helper-enabled",
     "var/lib/systemd/deb-systemd-helper-masked": f"{SYSIMAGE}/systemd/deb-systemd-helper-masked",
     "var/lib/systemd/deb-systemd-user-helper-enabled": f"{SYSIMAGE}/systemd/deb-systemd-user-helper-enabled",
@@ -62,6 +61,8 @@ TMPFILES_LAYOUT = "usr/lib/tmpfiles.d/00-apt-ostree-layout.conf"
 TMPFILES_VAR = "usr/lib/tmpfiles.d/apt-ostree-var.conf"
 SYSUSERS = "usr/lib/sysusers.d/apt-ostree.conf"
 FACTORY = "usr/share/factory"
+#: debconf's answers. They are the machine's, and packages are configured with them (debconf(7)).
+ANSWERS = "var/cache/debconf"
 #: The manifest of what the tree gives to /var, see model.seeds.
 SEEDS = f"{SYSIMAGE}/apt-ostree/seeds.json"
 

@@ -19,8 +19,12 @@ from apt_ostree.model import layout
 SHARED = frozenset(
     {
         "var",
+        "var/backups",
+        "var/cache",
         "var/lib",
         "var/lib/misc",
+        "var/local",
+        "var/log",
         "var/lib/systemd",
         "var/games",
         "var/mail",
@@ -40,11 +44,13 @@ class Seed:
     top: the absolute path.
     files: path of each file and symlink, relative to `top` ("" for `top` itself) -> digest of its content.
     shipped: those of the files that packages ship; scripts made the others.
+    taken: file -> digest of the machine's own content, if scripts worked on that.
     """
 
     top: str
     files: Mapping[str, str] = field(default_factory=dict)
     shipped: frozenset[str] = frozenset()
+    taken: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, file: str) -> str:
         """Return the absolute path of one of the files."""
@@ -60,13 +66,14 @@ class Given:
     """What a machine gets from another tree.
 
     place: ids of the new seeds.
-    write: absolute path of a file of an earlier seed -> digest that it must have now; empty: must be absent.
+    write: absolute path of a file of an earlier seed -> digests of which it must have one now; empty: must be
+        absent.
     remove: absolute path of a file that is no longer in the tree -> digest that it must have.
     record: the seeds that the machine has been given afterwards.
     """
 
     place: tuple[str, ...] = ()
-    write: Mapping[str, str] = field(default_factory=dict)
+    write: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remove: Mapping[str, str] = field(default_factory=dict)
     record: Seeds = field(default_factory=dict)
 
@@ -75,7 +82,7 @@ def parse(text: str) -> dict[str, Seed]:
     """Return the seeds of a manifest; AptOstreeError if it is invalid."""
     try:
         return {
-            name: Seed(row["top"], dict(row["files"]), frozenset(row["shipped"]))
+            name: Seed(row["top"], dict(row["files"]), frozenset(row["shipped"]), dict(row.get("taken", {})))
             for name, row in json.loads(text).items()
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -85,7 +92,12 @@ def parse(text: str) -> dict[str, Seed]:
 def format_seeds(seeds: Seeds) -> str:
     """Return the text of a manifest."""
     rows = {
-        name: {"top": seed.top, "files": dict(seed.files), "shipped": sorted(seed.shipped)}
+        name: {
+            "top": seed.top,
+            "files": dict(seed.files),
+            "shipped": sorted(seed.shipped),
+            "taken": dict(seed.taken),
+        }
         for name, seed in seeds.items()
     }
     return json.dumps(rows, sort_keys=True, indent=0) + "\n"
@@ -112,7 +124,7 @@ def tops(paths: Iterable[str], before: Collection[str], seeds: Seeds) -> dict[st
 
 def give(tree: Seeds, given: Seeds) -> Given:
     """Return what a machine that was given some seeds gets from a tree."""
-    write: dict[str, str] = {}
+    write: dict[str, tuple[str, ...]] = {}
     remove: dict[str, str] = {}
     for name, old in given.items():
         new = tree.get(name)
@@ -122,7 +134,8 @@ def give(tree: Seeds, given: Seeds) -> Given:
                 remove[old.path(file)] = digest
         for file, digest in files.items():
             if old.files.get(file) != digest:
-                write[old.path(file)] = old.files.get(file, "")
+                bases = (old.files.get(file), new.taken.get(file) if new else None)
+                write[old.path(file)] = tuple(base for base in bases if base)
     place = tuple(name for name in tree if name not in given)
     retired = {name: _without_shipped(seed) for name, seed in given.items() if name not in tree}
     return Given(place, write, remove, {**retired, **tree})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from apt_ostree.core.build import var_tree
@@ -58,7 +58,6 @@ LEFTOVERS = (
     f"{layout.DPKG_ADMINDIR}/*-old",
     f"{layout.DPKG_ADMINDIR}/lock*",
     f"{layout.DPKG_ADMINDIR}/triggers/Lock",
-    f"{layout.SYSIMAGE}/debconf/*-old",
     f"{layout.SYSIMAGE}/ucf/hashfile.[0-9]*",
     f"{layout.SYSIMAGE}/ucf/registry.[0-9]*",
 )
@@ -71,18 +70,20 @@ def finish_tree(
     report: Report,
     var_before: frozenset[str] = frozenset(),
     new_id: Callable[[str], str] | None = None,
+    taken: Mapping[str, str] | None = None,
 ) -> None:
     """Finish the tree at `root`; its `etc` and `var` are those that the maintainer scripts used.
 
     var_before: paths (`var/lib/foo`) that existed before the scripts ran and need no tmpfiles.d line.
     new_id: returns the id of a new seed by its path; by default the same one in each compose.
+    taken: path of a file of the machine that the scripts worked on -> digest of its content before.
 
     Raises ExternalFailure if a program fails.
     """
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
     place_opt(root, run_in_root)
-    var_tree.describe(root, var_before, new_id or "base:{}".format, run_in_root)
+    var_tree.describe(root, var_before, new_id or "base:{}".format, run_in_root, taken or {})
     describe_accounts(root)
     drop_unit_conditions(root)
     place_selinux_config(root)

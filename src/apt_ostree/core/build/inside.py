@@ -26,6 +26,7 @@ ETC = Path("/etc")
 _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _POLICY = Path("/usr/sbin/policy-rc.d")
+_ANSWERS = Path("/", layout.ANSWERS)
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
 #: Text is written back byte by byte, whatever its encoding.
 _ENCODING: Mapping[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
@@ -38,12 +39,14 @@ class Prepared:
     own: the text of each account file of the tree, by its name in /etc.
     seeded: the text of each account file with the host's ids.
     earlier: the names of accounts that stay in any case.
+    taken: path of a file of the machine that the scripts work on -> digest of its content.
     var: the paths of /var.
     """
 
     own: Mapping[str, str]
     seeded: Mapping[str, str]
     earlier: Sequence[str]
+    taken: Mapping[str, str]
     var: Sequence[str]
 
 
@@ -78,6 +81,7 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
     """
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
     host = {name: _read(ETC / name) for name in accounts.FILES}
+    answers = {path.name: _read(path) for path in sorted(_ANSWERS.glob("*.dat"))}
 
     def run_in_root(command: Sequence[str], what: str) -> None:
         visible = [earlier.directory / "usr"] if earlier else []
@@ -87,7 +91,8 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
         _place_seeds(earlier, run)
         if earlier:
             _copy(str(earlier.directory), earlier.files, run)
-        return asdict(_prepare(host, earlier.names if earlier else frozenset()))
+        taken = _answer(answers)
+        return asdict(_prepare(host, earlier.names if earlier else frozenset(), taken))
 
     return Prepared(**confined.call(root, work, run_in_root))
 
@@ -158,7 +163,23 @@ def _copy(source: str, paths: Sequence[str], run_in_root: confined.RunInRoot) ->
         run_in_root(["sh", "-c", script, "sh", source, *paths], "give the packages what they made before")
 
 
-def _prepare(host: Mapping[str, str], earlier_names: frozenset[str]) -> Prepared:
+def _answer(answers: Mapping[str, str]) -> dict[str, str]:
+    """Give debconf the machine's answers; return path -> digest of each file that was written.
+
+    In the tree of an older apt-ostree they are the tree's.
+    """
+    if _ANSWERS.is_symlink() or not _ANSWERS.is_dir():
+        return {}
+    for name, text in answers.items():
+        path = _ANSWERS / name
+        mode = 0o600 if name.startswith("passwords") else 0o644
+        path.touch(mode)
+        path.chmod(mode)
+        _write(path, text)
+    return {str(_ANSWERS / name): var_state.digest(_ANSWERS / name) or "" for name in answers}
+
+
+def _prepare(host: Mapping[str, str], earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepared:
     own = {name: _read(ETC / name) for name in accounts.FILES}
     seeded = {name: seeding.seed(name, text, host[name]) for name, text in own.items()}
     for name, text in seeded.items():
@@ -170,7 +191,7 @@ def _prepare(host: Mapping[str, str], earlier_names: frozenset[str]) -> Prepared
     Path("/var/tmp").mkdir(exist_ok=True)
     Path("/var/tmp").chmod(0o1777)
     var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
-    return Prepared(own, seeded, sorted(earlier_names), var)
+    return Prepared(own, seeded, sorted(earlier_names), taken, var)
 
 
 def _finish_root(
@@ -198,6 +219,7 @@ def _finish_root(
         report=report,
         var_before=frozenset(prepared.var),
         new_id=lambda top: f"{top}@{uuid.uuid4().hex[:16]}",
+        taken=prepared.taken,
     )
     for path in changed.bytecode:
         finish.reset_bytecode_file(Path("/usr", path))

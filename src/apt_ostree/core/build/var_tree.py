@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from apt_ostree.model import accounts, layout, seeds, tmpfiles
@@ -19,12 +20,17 @@ _OPT = "var/opt"
 
 
 def describe(
-    root: Path, before: Collection[str], new_id: Callable[[str], str], run_in_root: RunInRoot
+    root: Path,
+    before: Collection[str],
+    new_id: Callable[[str], str],
+    run_in_root: RunInRoot,
+    taken: Mapping[str, str],
 ) -> None:
     """Describe what is below /var: each directory by a tmpfiles.d line, all else as seeds.
 
     before: paths (`var/lib/foo`) that existed before the scripts ran.
     new_id: returns the id of a new seed by its path.
+    taken: path of a file of the machine that the scripts worked on -> digest of its content before.
     """
     _write(root / layout.TMPFILES_LAYOUT, tmpfiles.layout_text())
     own_conf = root / layout.TMPFILES_VAR
@@ -32,7 +38,12 @@ def describe(
     old_seeds = seeds.parse(_read(root / layout.SEEDS) or "{}")
     before = frozenset(before) - tmpfiles.copied(old_text)  # an older apt-ostree described files, too
     paths = list(_walk(root, "var"))
-    new_seeds = _seeds(root, paths, before, old_seeds, new_id)
+    new_seeds = {
+        name: replace(
+            seed, taken={file: taken[path] for file in seed.files if (path := seed.path(file)) in taken}
+        )
+        for name, seed in _seeds(root, paths, before, old_seeds, new_id).items()
+    }
     _copy(root, old_seeds, new_seeds, run_in_root)
     whole = tuple(f"{seed.top}/" for seed in new_seeds.values())
     declared = _declared_elsewhere(root) | {f"/{path}" for path in before}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -66,15 +67,22 @@ def _private(text: str) -> FileState:
 def _place(report: Report, changes: Given, tree: dict[str, Seed]) -> None:
     for name in changes.place:
         top = tree[name].top
+        _remove_old_link(Path(top))
         if var_state.is_vacant(Path(top)):
             var_state.place(_factory(top), Path(top))
             report(Message(f"{top} was created"))
 
 
+def _remove_old_link(path: Path) -> None:
+    """Remove a link into the tree, where an older apt-ostree had state that is now the machine's."""
+    if path.is_symlink() and layout.SYSIMAGE in str(path.readlink()) and not path.exists():
+        path.unlink()
+
+
 def _follow(changes: Given) -> None:
     """Write and remove files of seeds that the machine has, where nobody changed them."""
-    writes = [path for path, digest in changes.write.items() if _unchanged(path, digest)]
-    removals = [path for path, digest in changes.remove.items() if _unchanged(path, digest)]
+    writes = [path for path, digests in changes.write.items() if _unchanged(path, digests)]
+    removals = [path for path, digest in changes.remove.items() if _unchanged(path, (digest,))]
     states = [(Path(path), _new_state(Path(path))) for path in writes if Path(path).parent.is_dir()]
     files.write_states([*states, *((Path(path), ABSENT) for path in removals)])
     for directory in sorted({Path(path).parent for path in removals}, reverse=True):
@@ -89,9 +97,9 @@ def _remove_empty_parents(directory: Path) -> None:
             directory = directory.parent
 
 
-def _unchanged(path: str, digest: str) -> bool:
-    if digest:
-        return var_state.digest(Path(path)) == digest
+def _unchanged(path: str, digests: Collection[str]) -> bool:
+    if digests:
+        return var_state.digest(Path(path)) in digests
     return not os.path.lexists(path)
 
 
