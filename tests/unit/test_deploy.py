@@ -319,10 +319,12 @@ def test_packages_of_the_base_come_back_from_the_base(system: System, builder: B
 
 def test_uninstalling_everything_is_the_base(system: System, builder: Builder, layered):
     stage(system, layered, Origin("one", ("extra",)))
+    builder.commits = [system.one]
     result = run(system, packages.uninstall, Uninstall(everything=True))
     assert result.details["commit"] == system.one
     assert origins(system)[0] == ()
-    assert builder.opened == []
+    ((wanted, label),) = builder.wanted
+    assert (wanted.drop, label.deployed) == (("extra",), system.one)  # only its scripts are run
 
 
 def test_uninstalling_what_is_not_requested(system: System, builder: Builder):

@@ -425,7 +425,7 @@ class Builder:
         assert not ask
         self.goals.append(goal)
         self.labels.append(label)
-        return SimpleNamespace(commit=self.commit)
+        return SimpleNamespace(commit=self.commit, delta={})
 
 
 STATUS = """\

@@ -1,4 +1,4 @@
-"""The host's accounts in a build: there while it runs, gone afterwards."""
+"""The account files of a build: the tree gets what scripts added to the machine's."""
 
 from __future__ import annotations
 
@@ -18,16 +18,28 @@ def _names(text: str) -> set[str]:
 
 
 @given(st.sampled_from(accounts.FILES), _files, _files, _files)
-def test_seed_and_harvest(name: str, tree: str, host: str, added: str):
-    seeded = seeding.seed(name, tree, host)
-    assert seeded.startswith(tree)
-    assert _names(seeded) == _names(tree) | _names(host)
-    fresh = "".join(
-        line for line in added.splitlines(keepends=True) if line.partition(":")[0] not in _names(seeded)
+def test_the_tree_gets_what_was_added_and_nothing_of_the_machine(
+    name: str, tree: str, machine: str, added: str
+):
+    new = [line for line in added.splitlines() if line.partition(":")[0] not in _names(machine)]
+    after = machine + "".join(f"{line}\n" for line in new)
+    result = seeding.harvest(name, tree, machine, after)
+    fresh = [line for line in new if line.partition(":")[0] not in _names(tree)]
+    assert result == tree + "".join(f"{line}\n" for line in fresh)
+
+
+def test_accounts_that_were_here_already_come_without_their_passwords():
+    tree, machine = "root:*:::::::\n", "root:$secret:::::::\nfx:$secret:::::::\njoe:$secret:::::::\n"
+    assert seeding.harvest("shadow", tree, machine, machine, used=frozenset({"fx"})) == tree + "fx:*:::::::\n"
+    passwd = "root:x:0:0::/:/bin/sh\nfx:x:9:9::/:/bin/sh\n"
+    assert (
+        seeding.harvest("passwd", "", passwd, passwd, used=frozenset({"fx"})) == passwd.splitlines()[1] + "\n"
     )
-    result = seeding.harvest(tree, seeded, seeded + fresh)
-    assert result == tree + fresh  # names of the host alone never survive, those of the tree always do
-    if name in seeding.LOCKED:
-        secrets = {line for line in host.splitlines() if line.partition(":")[0] not in _names(tree)}
-        assert all(line.partition(":")[2] == seeding.LOCKED[name] for line in seeded.splitlines()
-                   if line.partition(":")[0] in {s.partition(":")[0] for s in secrets})  # fmt: skip
+
+
+def test_members_that_scripts_add_to_a_group():
+    tree, before = "ssl:x:100:www\nadm:x:4:\n", "ssl:x:100:www,joe\nadm:x:4:joe\n"
+    after = "ssl:x:100:www,joe,postgres\nadm:x:4:joe\npostgres:x:101:\n"
+    assert seeding.harvest("group", tree, before, after) == (
+        "ssl:x:100:www,postgres\nadm:x:4:\npostgres:x:101:\n"
+    )

@@ -15,6 +15,7 @@ from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
+from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -41,6 +42,7 @@ class Recipe:
     upgrade: whether all other packages are upgraded, too.
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
     drop, needed: names of packages, see system.apt.resolver.PackageGoal.
+    only_scripts: whether the base itself is deployed, after the removal's scripts have run.
     """
 
     base: str
@@ -50,6 +52,7 @@ class Recipe:
     keep: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
+    only_scripts: bool = False
 
     @property
     def only_removes(self) -> bool:
@@ -85,6 +88,9 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     built = _build(tx, target, options, dry_run=options.dry_run and not live)
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
+    earlier_delta = etc_deltas.read(target.commit)
+    if target.commit != tx.merge_deployment.checksum:
+        etc_deltas.write(target.commit, built.delta if built else {})
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result(outcome)
@@ -95,7 +101,10 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
         take([_staging(tx, target, last=True)])
         return _result(outcome, staged=True)
     if options.dry_run:
-        return _plan_live(tx, outcome, target.commit, live)
+        try:
+            return _plan_live(tx, outcome, target.commit, live)
+        finally:
+            etc_deltas.write(target.commit, earlier_delta)
     return _deploy_live(tx, outcome, target, live, ask=built is None)
 
 
@@ -122,7 +131,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         return layering.install(
             session,
             requests,
-            Label(recipe.base),
+            Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,
@@ -133,7 +142,8 @@ def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target
     """Return the target with the commit that was built; its origin notes whether base packages changed."""
     if built is None or target.recipe is None:
         return target
-    commit = built.commit or target.commit  # there may have been nothing to install
+    # There may have been nothing to install.
+    commit = built.commit or (target.recipe.base if target.recipe.only_scripts else target.commit)
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
     return replace(target, origin=replace(target.origin, upgraded=upgraded), commit=commit)
@@ -191,13 +201,18 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
 
     def stage() -> None:
         with tx.task("Staging the deployment"):
+            etc_deltas.set_due(target.commit)
             tx.sysroot.stage(
                 target.commit, target.origin, merge, kernel_arguments=target.kernel_arguments, last=last
             )
         tx.reread()
+        etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
+        if etc_deltas.due():
+            undo.hold_until_finalized()
 
     def unstage(_failure: BaseException) -> None:
         """Drop the staged deployment; what was pending before is pending again."""
+        etc_deltas.set_due(None if merge.booted else merge.checksum)
         if tx.sysroot.deployments() == before:
             return
         with tx.task("Dropping the staged deployment"):

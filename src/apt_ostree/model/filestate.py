@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from apt_ostree.model.plan import EtcAction
 
@@ -29,6 +30,20 @@ class FileState:
 
 
 ABSENT = FileState("absent")
+
+
+def pack(state: FileState) -> list[Any]:
+    """Return a state as a JSON value."""
+    xattrs = [[name, base64.b64encode(value).decode()] for name, value in state.xattrs]
+    content = base64.b64encode(state.content).decode()
+    return [state.type, state.mode, state.uid, state.gid, content, xattrs]
+
+
+def unpack(value: Any) -> FileState:
+    """Return the state of a JSON value; ValueError or TypeError if it is none."""
+    kind, mode, uid, gid, content, xattrs = value
+    pairs = ((name, base64.b64decode(data)) for name, data in xattrs)
+    return FileState(kind, mode, uid, gid, base64.b64decode(content), tuple(pairs))
 
 
 def three_way(old: FileState, new: FileState, current: FileState) -> tuple[EtcAction, str] | None:

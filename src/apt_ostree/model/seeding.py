@@ -1,8 +1,7 @@
-"""Account files of a build: scripts get the host's ids, but the tree must not keep the host's accounts.
+"""Account files of a build: scripts add to the machine's, and the tree gets what they added.
 
-/etc/passwd is always modified on a running system, so that ostree's merge keeps the host's. A build starts
-from the accounts of the tree and the host, so that the user of a package gets an id that is free on this
-host; the accounts of the host alone are removed afterwards. Pure text in, text out.
+So the user of a package has an id that is free on this machine, and the tree does not get the accounts of the
+machine. Pure text in, text out.
 """
 
 from __future__ import annotations
@@ -13,26 +12,47 @@ LOCKED = {"shadow": "*:::::::", "gshadow": "!::"}
 _FIRST_PERSON = 1000  # lowest id of an ordinary user (adduser(8))
 
 
-def seed(name: str, tree: str, host: str) -> str:
-    """Return the tree's account file with additional names of the host's; passwords are never copied."""
-    tree_names = _names(tree)
-    locked = LOCKED.get(name)
-    extra = [
-        f"{line.partition(':')[0]}:{locked}" if locked else line
-        for line in host.splitlines()
-        if line and line.partition(":")[0] not in tree_names
-    ]
-    return "".join(f"{line}\n" for line in [*tree.splitlines(), *extra])
+def harvest(name: str, tree: str, before: str, after: str, *, used: frozenset[str] = frozenset()) -> str:
+    """Return the tree's account file with what scripts added to the machine's.
 
-
-def harvest(tree: str, seeded: str, result: str, *, used: frozenset[str] = frozenset()) -> str:
-    """Return an account file after the build (`result`), without the names that were only seeded.
-
-    used: seeded names that are kept, as a script of a package would have created them otherwise.
+    name: of the file.
+    before, after: the machine's file before and after the scripts ran.
+    used: names that the machine had already and that the tree gets, too; without their passwords.
     """
-    foreign = _names(seeded) - _names(tree) - used
-    kept = [line for line in result.splitlines() if line.partition(":")[0] not in foreign]
-    return "".join(f"{line}\n" for line in kept)
+    old, members = _names(before), _added_members(name, before, after)
+    lines = [_with_members(line, members.get(_name(line), [])) for line in tree.splitlines()]
+    for line in after.splitlines():
+        account = _name(line)
+        if account in _names(tree) or not line:
+            continue
+        if account not in old:
+            lines.append(line)
+        elif account in used:
+            lines.append(f"{account}:{LOCKED[name]}" if name in LOCKED else line)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _added_members(name: str, before: str, after: str) -> dict[str, list[str]]:
+    """Return group -> members that scripts added to it, of group(5) and gshadow(5)."""
+    if name not in ("group", "gshadow"):
+        return {}
+    old = {_name(line): line.rpartition(":")[2].split(",") for line in before.splitlines()}
+    new = {_name(line): line.rpartition(":")[2].split(",") for line in after.splitlines()}
+    return {
+        group: [member for member in members if member and member not in old[group]]
+        for group, members in new.items()
+        if group in old
+    }
+
+
+def _with_members(line: str, members: list[str]) -> str:
+    head, _, present = line.rpartition(":")
+    every = dict.fromkeys([*filter(None, present.split(",")), *members])
+    return f"{head}:{','.join(every)}" if members else line
+
+
+def _name(line: str) -> str:
+    return line.partition(":")[0]
 
 
 def used_names(text: str, owners: frozenset[int]) -> frozenset[str]:

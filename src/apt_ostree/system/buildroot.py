@@ -1,7 +1,7 @@
 """A root directory in which packages are installed on top of a commit without copying it.
 
 /usr is an overlay mount of checked-out directories with a scratch upper directory, /etc is the tree's own
-pristine /usr/etc, /var and /boot are empty; nothing of the host's configuration or state is visible. The
+pristine /usr/etc, or that of the machine while scripts run; /var and /boot are empty. The
 root is mounted in the worker's private mount namespace and ends with it, so that only the scratch directory
 has to be removed after a crash.
 """
@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.system import mounts, scratch, space, whiteouts
+from apt_ostree.model.filestate import FileState
+from apt_ostree.system import files, mounts, scratch, space, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 #: No feature that would make the upper directory unreadable on its own; no fsync: it is discarded.
@@ -64,6 +66,59 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
         mounts.umount(root, detach=True)
 
 
+@contextlib.contextmanager
+def machine_etc(scratch: Path, root: Path, name: str, lowers: Sequence[Path]) -> Iterator[Path]:
+    """Show a writable /etc in a build root inside the block; yield its upper directory.
+
+    name: of the upper directory in the scratch directory.
+    lowers: the directories that it consists of, the topmost first.
+    """
+    upper, work = scratch / name, scratch / f"{name}-work"
+    for directory in (upper, work):
+        directory.mkdir()
+    copy_directory_metadata(lowers[0], upper)
+    mount_fd = mounts.new_overlay_mount(
+        [str(lower) for lower in lowers],
+        source="apt-ostree-build",
+        scratch=scratch / "mnt",
+        upper=(str(upper), str(work)),
+        options=_OVERLAY_OPTIONS,
+        read_only=False,
+    )
+    try:
+        mounts.attach(mount_fd, root / "etc")
+    finally:
+        os.close(mount_fd)
+    try:
+        yield upper
+    finally:
+        mounts.umount(root / "etc", detach=True)
+
+
+def removed_from(upper: Path) -> list[str]:
+    """Return the paths that are removed in an upper directory, relative to it."""
+    removed = []
+    for directory, _names, entries in os.walk(upper):
+        paths = (Path(directory, name) for name in entries)
+        removed += [str(p.relative_to(upper)) for p in paths if whiteouts.is_whiteout(p.lstat())]
+    return removed
+
+
+def write_layer(directory: Path, states: Mapping[str, FileState], below: Path) -> Path:
+    """Write states of paths as a lower directory on top of another one; return it."""
+    directory.mkdir()
+    copy_directory_metadata(below, directory)
+    for path in sorted(states):
+        for parent in reversed(Path(path).parents):
+            if not (directory / parent).exists() and (below / parent).is_dir():
+                (directory / parent).mkdir()
+                copy_directory_metadata(below / parent, directory / parent)
+        if states[path].type == "absent" and (directory / path).parent.is_dir():
+            os.mknod(directory / path, stat.S_IFCHR, 0)  # a whiteout (overlayfs.rst)
+    files.write_states([(directory / p, states[p]) for p in sorted(states) if states[p].type != "absent"])
+    return directory
+
+
 def make_top_level(root: Path) -> None:
     """Create the directories and symlinks around /usr."""
     for name, mode in {**layout.TOP_DIRECTORIES, "usr": 0o755, "etc": 0o755}.items():
@@ -96,9 +151,9 @@ def copy_directory_metadata(source: Path, target: Path) -> None:
 
     overlayfs shows those of the topmost directory (overlayfs.rst).
     """
-    stat = source.stat()
-    os.chown(target, stat.st_uid, stat.st_gid)
-    target.chmod(stat.st_mode & 0o7777)
+    info = source.stat()
+    os.chown(target, info.st_uid, info.st_gid)
+    target.chmod(stat.S_IMODE(info.st_mode))
     for name in os.listxattr(source):
         if not name.startswith(whiteouts.XATTRS):
             os.setxattr(target, name, os.getxattr(source, name))

@@ -5,7 +5,6 @@ Owns /var/lib/apt-ostree/state.db. Rows are keyed by boot, since live state ends
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import json
 import os
@@ -13,10 +12,9 @@ import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from apt_ostree.errors import ExternalFailure, Refused
-from apt_ostree.model.filestate import FileState
+from apt_ostree.model.filestate import FileState, pack, unpack
 from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.overlay import Applied, State, Transition
@@ -445,17 +443,11 @@ def _explained() -> Iterator[None]:
 
 
 def _pack(state: FileState | None) -> str | None:
-    if state is None:
-        return None
-    xattrs = [[name, base64.b64encode(value).decode()] for name, value in state.xattrs]
-    content = base64.b64encode(state.content).decode()
-    return json.dumps([state.type, state.mode, state.uid, state.gid, content, xattrs])
+    return None if state is None else json.dumps(pack(state))
 
 
 def _unpack(text: str) -> FileState:
-    kind, mode, uid, gid, content, xattrs = json.loads(text)
-    pairs: Any = ((name, base64.b64decode(value)) for name, value in xattrs)
-    return FileState(kind, mode, uid, gid, base64.b64decode(content), tuple(pairs))
+    return unpack(json.loads(text))
 
 
 def _pack_state(state: State | None) -> str | None:

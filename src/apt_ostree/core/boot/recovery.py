@@ -8,7 +8,7 @@ from pathlib import Path
 from apt_ostree.core.boot import overlays_at_boot
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import account_files, generations, overlay_store, seeds
+from apt_ostree.core.state import account_files, etc_deltas, generations, overlay_store, seeds
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model.filestate import FileState
@@ -16,7 +16,7 @@ from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.requests import Moment, Recover
 from apt_ostree.model.result import Result
-from apt_ostree.system import files, statedb
+from apt_ostree.system import files, statedb, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
@@ -30,7 +30,7 @@ def recover(tx: Transaction, request: Recover) -> Result:
 
     Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
     """
-    is_due = request.at is Moment.STATE or statedb.MARKER.exists()
+    is_due = request.at is Moment.STATE or statedb.MARKER.exists() or etc_deltas.due() is not None
     if not (is_booted_on_ostree() and is_due):
         tx.message("Nothing to recover.")
         return Result(changed=False)
@@ -53,8 +53,27 @@ def _at_boot(tx: Transaction) -> bool:
 
 def _give_state(tx: Transaction) -> bool:
     """Give the machine the state that the tree's packages start from, before services start."""
+    played = _play_delta(tx, tx.live.booted.checksum, ETC)  # if a power cut came before
+    if played:
+        systemd.daemon_reload()
+        systemd.start(("default.target",), block=False)
     given, agreed = seeds.give(tx.report), account_files.agree()
-    return given or agreed
+    return given or agreed or played
+
+
+def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
+    """Play on an /etc what scripts did for a commit's deployment, if that is due; it is done once."""
+    if etc_deltas.due() != commit:
+        return False
+    removed = {
+        path for path, state in tx.records.removals().items() if files.read_state(etc / path).type == "absent"
+    }
+    for path in etc_deltas.play(commit, etc, removed):
+        tx.warning(
+            f"/etc/{path} was changed; what the packages' scripts made of it is beside it (.dpkg-dist)"
+        )
+    etc_deltas.set_due(None)
+    return True
 
 
 def _at_shutdown(tx: Transaction) -> bool:
@@ -65,7 +84,10 @@ def _at_shutdown(tx: Transaction) -> bool:
 
 
 def _when_finalized(tx: Transaction) -> bool:
-    """Remove files from the next deployment's /etc after ostree has merged it."""
+    """Work on the next deployment's /etc after ostree has merged it."""
+    pending = tx.deployments.pending
+    if pending and (tx.sysroot.directory(pending) / "etc").is_dir():
+        _play_delta(tx, pending.checksum, tx.sysroot.directory(pending) / "etc")
     _repeat_removals(tx)
     return True
 

@@ -10,15 +10,13 @@ from pathlib import Path
 
 from apt_ostree.core.state.inventory import owners, packages_of
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import accounts, etc_rules, layout, seeds
+from apt_ostree.model import accounts, etc_delta, layout, seeds
 from apt_ostree.model.seeds import Seed
 from apt_ostree.model.treediff import Kind, flatten
 from apt_ostree.system.ostree import diff
 
 #: Where scripts leave what later scripts look at, relative to /usr.
-_MADE = ("etc/", "lib/sysimage/systemd/")
-#: It is made again when the system runs.
-_CACHES = frozenset({"ld.so.cache"})
+_HELPERS = "lib/sysimage/systemd/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +45,31 @@ def read(tx: Transaction, start: str) -> Earlier | None:
     files = (directory / "usr/etc" / name for name in accounts.FILES)
     return Earlier(
         directory,
-        _made_by_scripts(tx, merge.checksum),
+        tuple(f"usr/{path}" for path in _made_by_scripts(tx, merge.checksum, _HELPERS)),
         seeds.parse(manifest.read_text()) if manifest.exists() else {},
         frozenset(name for path in files if path.exists() for name in accounts.names(path.read_text())),
     )
 
 
-def _made_by_scripts(tx: Transaction, commit: str) -> tuple[str, ...]:
-    """Return the files that a layered commit has and its base has not, and that no package ships."""
+def made_in_etc(tx: Transaction, commit: str) -> tuple[str, ...]:
+    """Return the paths below /etc that scripts made in a commit's /usr/etc and that no package ships.
+
+    An older apt-ostree had them there, such as keys. They are the machine's.
+    """
+    paths = (path.removeprefix("etc/") for path in _made_by_scripts(tx, commit, "etc/"))
+    return tuple(path for path in paths if etc_delta.is_scripts(path))
+
+
+def _made_by_scripts(tx: Transaction, commit: str, top: str) -> tuple[str, ...]:
+    """Return the files below `top` that a commit has and its base has not, and that no package ships."""
     repo = tx.sysroot.repo
     base = repo.base_of(commit)
     added = [
         change.path
         for change in flatten(diff.diff_commits(repo, base, commit))
-        if change.kind is Kind.ADDED and not change.is_dir and change.path.startswith(_MADE)
+        if change.kind is Kind.ADDED and not change.is_dir and change.path.startswith(top)
     ]
     layered = packages_of(repo, commit) - packages_of(repo, base)
-    shipped = owners(
-        repo, commit, [(p.name, p.architecture) for p in layered], frozenset(f"/{path}" for path in added)
-    )
-    left_out = etc_rules.NOT_MERGED | _CACHES
-    return tuple(
-        f"usr/{path}"
-        for path in added
-        if f"/{path}" not in shipped and path.removeprefix("etc/") not in left_out
-    )
+    names = [(package.name, package.architecture) for package in layered]
+    shipped = owners(repo, commit, names, frozenset(f"/{path}" for path in added))
+    return tuple(path for path in added if f"/{path}" not in shipped)

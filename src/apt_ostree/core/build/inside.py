@@ -10,19 +10,23 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apt_ostree.core.build import finish
 from apt_ostree.core.build.earlier import Earlier
 from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, initramfs, layout, seeding, seeds
 from apt_ostree.model.events import Report
+from apt_ostree.model.filestate import ABSENT
 from apt_ostree.model.seeds import Seeds
-from apt_ostree.system import buildroot, confined, sandbox, var_state
+from apt_ostree.system import buildroot, confined, files, sandbox, var_state
+
+if TYPE_CHECKING:
+    from apt_ostree.system.apt.shipped import Shipped
 
 ETC = Path("/etc")
+_SHIPPED_ETC = Path("/usr/etc")
 _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _POLICY = Path("/usr/sbin/policy-rc.d")
@@ -37,14 +41,16 @@ class Prepared:
     """The root before the scripts ran.
 
     own: the text of each account file of the tree, by its name in /etc.
-    seeded: the text of each account file with the host's ids.
+    machine: the text of each account file of the machine.
+    shipped: the paths below /etc that packages ship.
     earlier: the names of accounts that stay in any case.
     taken: path of a file of the machine that the scripts work on -> digest of its content.
     var: the paths of /var.
     """
 
     own: Mapping[str, str]
-    seeded: Mapping[str, str]
+    machine: Mapping[str, str]
+    shipped: Sequence[str]
     earlier: Sequence[str]
     taken: Mapping[str, str]
     var: Sequence[str]
@@ -73,14 +79,13 @@ def extended_states(root: Path) -> str:
 
 
 def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
-    """Prepare the root for maintainer scripts: /var as after boot, the host's ids, no start of services.
+    """Prepare the root, with the machine's /etc, for scripts: /var as after boot, no start of services.
 
     earlier: a deployment whose packages are installed again; the scripts see what they made in it.
 
     Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
     """
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
-    host = {name: _read(ETC / name) for name in accounts.FILES}
     answers = {path.name: _read(path) for path in sorted(_ANSWERS.glob("*.dat"))}
 
     def run_in_root(command: Sequence[str], what: str) -> None:
@@ -92,16 +97,42 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
         if earlier:
             _copy(str(earlier.directory), earlier.files, run)
         taken = _answer(answers)
-        return asdict(_prepare(host, earlier.names if earlier else frozenset(), taken))
+        return asdict(_prepare(earlier.names if earlier else frozenset(), taken))
 
     return Prepared(**confined.call(root, work, run_in_root))
 
 
-def finish_root(
-    report: Report, root: Path, prepared: Prepared, changed: Changed, *, states: str, timeout: float
-) -> None:
-    """Turn the root into a tree again: only the tree's own accounts, state described, kernels moved.
+def read_accounts(root: Path, purged: Sequence[str]) -> Mapping[str, str]:
+    """Return the machine's account files after the scripts; remove links in its /etc that lead nowhere now.
 
+    purged: paths below /etc that a purge of the removed packages would remove.
+    """
+    result: Mapping[str, str] = confined.call(root, lambda _run: _read_accounts(purged), _nothing_runs)
+    return result
+
+
+def _read_accounts(purged: Sequence[str]) -> Mapping[str, str]:
+    for path in (ETC / name for name in purged):
+        if path.is_symlink() and not path.exists():
+            path.unlink()
+    return {name: _read(ETC / name) for name in accounts.FILES}
+
+
+def finish_root(
+    report: Report,
+    root: Path,
+    prepared: Prepared,
+    changed: Changed,
+    *,
+    machine: Mapping[str, str],
+    shipped: Sequence[Shipped],
+    states: str,
+    timeout: float,
+) -> None:
+    """Turn the root, with the tree's /etc, into a tree again: accounts added, state described, kernels moved.
+
+    machine: as `read_accounts` returns it.
+    shipped: what the new packages ship below /etc.
     states: apt's record of automatically installed packages.
     timeout: seconds that each program may take.
 
@@ -111,7 +142,11 @@ def finish_root(
     def run_in_root(command: Sequence[str], what: str) -> None:
         sandbox.run(root, command, what=what, timeout=timeout)
 
-    work = partial(_finish_root, report, prepared, changed, states)
+    def work(run: confined.RunInRoot) -> None:
+        _update_etc(prepared, shipped)
+        _write(_EXTENDED_STATES, states)
+        _finish_root(report, prepared, changed, machine, run)
+
     confined.call(root, work, run_in_root)
 
 
@@ -119,15 +154,19 @@ def read_changes(upper: Path) -> Changed:
     """Return what the scripts changed, read from the upper directory without following links."""
     paths: list[str] = []
     bytecode, kernels, owners = [], set(), set()
-    for directory, names, files in os.walk(upper):
+    for directory, names, entries in os.walk(upper):
         relative = Path(directory).relative_to(upper)
         parts = relative.parts
-        if parts[:2] == ("lib", "modules") and len(parts) == 3 and ("vmlinuz" in files or "kernel" in names):
+        if (
+            parts[:2] == ("lib", "modules")
+            and len(parts) == 3
+            and ("vmlinuz" in entries or "kernel" in names)
+        ):
             kernels.add(parts[2])
         if relative.name == "__pycache__":
-            bytecode += [f"{relative}/{name}" for name in files if name.endswith(".pyc")]
-        paths += [str(relative / name) for name in files]
-        for name in (*names, *files):
+            bytecode += [f"{relative}/{name}" for name in entries if name.endswith(".pyc")]
+        paths += [str(relative / name) for name in entries]
+        for name in (*names, *entries):
             info = os.lstat(Path(directory, name))
             owners |= {info.st_uid, info.st_gid}
     return Changed(paths, sorted(bytecode), sorted(kernels), sorted(owners))
@@ -179,11 +218,9 @@ def _answer(answers: Mapping[str, str]) -> dict[str, str]:
     return {str(_ANSWERS / name): var_state.digest(_ANSWERS / name) or "" for name in answers}
 
 
-def _prepare(host: Mapping[str, str], earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepared:
-    own = {name: _read(ETC / name) for name in accounts.FILES}
-    seeded = {name: seeding.seed(name, text, host[name]) for name, text in own.items()}
-    for name, text in seeded.items():
-        _write(ETC / name, text)
+def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepared:
+    own = {name: _read(_SHIPPED_ETC / name) for name in accounts.FILES}
+    machine = {name: _read(ETC / name) for name in accounts.FILES}
     if os.path.lexists(_POLICY):
         _POLICY.rename(_POLICY_ASIDE)
     _POLICY.write_text("#!/bin/sh\nexit 101\n")  # no service starts in a build (policy-rc.d(8))
@@ -191,23 +228,51 @@ def _prepare(host: Mapping[str, str], earlier_names: frozenset[str], taken: Mapp
     Path("/var/tmp").mkdir(exist_ok=True)
     Path("/var/tmp").chmod(0o1777)
     var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
-    return Prepared(own, seeded, sorted(earlier_names), taken, var)
+    return Prepared(own, machine, sorted(_listed_in_etc()), sorted(earlier_names), taken, var)
+
+
+def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
+    """Bring the tree's /etc to what packages ship, from the archives: dpkg has changed the machine's."""
+    diversions = _diversions()
+    states = []
+    for package, path, state in shipped:
+        target, diverter = diversions.get(f"/etc/{path}", (f"/etc/{path}", package))
+        states.append((Path(f"/etc/{path}" if diverter == package else target), state))
+    files.write_states(states)
+    gone = [Path(path) for path in sorted(set(prepared.shipped) - _listed_in_etc(), reverse=True)]
+    files.write_states([(path, ABSENT) for path in gone])
+
+
+def _diversions() -> dict[str, tuple[str, str]]:
+    """Return path -> (where it is diverted to, the package that diverts it), of dpkg-divert(1)'s file."""
+    lines = _read(Path("/", layout.DPKG_ADMINDIR, "diversions")).splitlines()
+    return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}
+
+
+def _listed_in_etc() -> set[str]:
+    """Return the paths below /etc in dpkg's lists of the files of packages."""
+    lists = Path("/", layout.DPKG_ADMINDIR, "info").glob("*.list")
+    texts = (_read(path) for path in lists)
+    return {line for text in texts for line in text.splitlines() if line.startswith("/etc/")}
 
 
 def _finish_root(
-    report: Report, prepared: Prepared, changed: Changed, states: str, run_in_root: confined.RunInRoot
+    report: Report,
+    prepared: Prepared,
+    changed: Changed,
+    machine: Mapping[str, str],
+    run_in_root: confined.RunInRoot,
 ) -> None:
     _POLICY.unlink(missing_ok=True)
     if os.path.lexists(_POLICY_ASIDE):
         _POLICY_ASIDE.rename(_POLICY)
-    _write(_EXTENDED_STATES, states)
     owners = frozenset(changed.owners) | _owners(Path("/var"))
     used = frozenset(prepared.earlier)
-    used |= seeding.used_names(prepared.seeded["passwd"], owners)
-    used |= seeding.used_names(prepared.seeded["group"], owners)
+    used |= seeding.used_names(prepared.machine["passwd"], owners)
+    used |= seeding.used_names(prepared.machine["group"], owners)
     for name, own in prepared.own.items():
-        kept = seeding.harvest(own, prepared.seeded[name], _read(ETC / name), used=used)
-        _write(ETC / name, kept)
+        text = seeding.harvest(name, own, prepared.machine[name], machine[name], used=used)
+        _write(ETC / name, text)
     for image in Path("/", layout.KERNEL_MODULES).glob(f"*/{finish.INITRAMFS}"):
         kernel = image.parent.name
         listing = _read(image.with_name(finish.INITRAMFS_LIST)).splitlines()

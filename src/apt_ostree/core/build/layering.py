@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apt_ostree.core.build import earlier, inside, lowerdirs
+from apt_ostree.core.build import earlier, etc, inside, lowerdirs
+from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
@@ -36,6 +38,8 @@ _REMOVAL_HEADROOM = 16_000_000
 #: Seconds that a program may take to finish the tree; making an initramfs takes long on slow machines.
 _LONGEST_STEP = 1800.0
 _DAY = 24 * 3600.0
+#: The name of the upper directory of /etc in the scratch directory.
+_ETC_UPPER = "etc-upper"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +65,13 @@ class Label:
     base: the commit that the packages are layered on.
     title: the first part of the subject.
     metadata: further keys of the commit's metadata.
+    deployed: the commit to deploy instead of a new one: only scripts are run, for what they do to /etc.
     """
 
     base: str
     title: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    deployed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +80,12 @@ class Built:
 
     plan: the plan of the packages.
     commit: the new commit; None if nothing was built (dry run, download only, nothing to do).
+    delta: what scripts did to /etc for its deployment.
     """
 
     plan: PackagePlan
     commit: str | None = None
+    delta: Delta = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +179,13 @@ def install(
     log = sandbox.output_log(session.root)
     title = "Removing packages" if removes else "Installing packages"
     with tx.task(title), outputlog.kept(tx.report, log, "packages", plan.summary()):
-        packages = _install(session, archives, title)
+        packages, given = _install(session, archives, plan, title)
     session._mounted.close()
-    with tx.task("Writing the commit"):
-        return Built(plan, _commit(session, label, plan, packages))
+    commit = label.deployed
+    if not commit:
+        with tx.task("Writing the commit"):
+            commit = _commit(session, label, plan, packages)
+    return Built(plan, commit, etc.delta_of(tx, given, session.scratch / _ETC_UPPER, commit))
 
 
 def discard(tx: Transaction) -> None:
@@ -199,24 +210,51 @@ def _download(session: Session) -> Archives:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
-def _install(session: Session, archives: Archives, title: str) -> frozenset[Package]:
-    """Run dpkg on the archives and turn the root into a tree again; return the packages of the tree."""
-    from apt_ostree.system.apt import config, install
+def _install(
+    session: Session, archives: Archives, plan: PackagePlan, title: str
+) -> tuple[frozenset[Package], EtcView]:
+    """Run dpkg with the machine's /etc and turn the root into a tree again.
+
+    Returns the packages of the tree, and the /etc that the scripts saw.
+    """
+    from apt_ostree.system.apt import config, install, shipped
 
     tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
-    prepared = inside.prepare(root, earlier.read(tx, session.start))
-    failpoint("layering.before-install")
-    install.install(tx.report, archives, title, root=root, scratch=scratch, script_timeout=timeout)
-    failpoint("layering.after-install")
+    given = etc.view(tx, session.start)
+    lowers: tuple[Path, ...] = (ETC,)
+    if given.states:
+        lowers = (buildroot.write_layer(scratch / "etc-merged", given.states, ETC), ETC)
+    with buildroot.machine_etc(scratch, root, _ETC_UPPER, lowers) as upper:
+        prepared = inside.prepare(root, earlier.read(tx, session.start))
+        failpoint("layering.before-install")
+        install.install(tx.report, archives, title, root=root, scratch=scratch, script_timeout=timeout)
+        failpoint("layering.after-install")
+        machine = inside.read_accounts(root, _purge(session, plan, (upper, *lowers)))
     inside.finish_root(
         tx.report,
         root,
         prepared,
         inside.read_changes(scratch / "upper"),
+        machine=machine,
+        shipped=shipped.etc(archives.paths, root / layout.DPKG_ADMINDIR / "info"),
         states=config.extended_states(scratch).read_text(),
         timeout=max(timeout, _LONGEST_STEP),
     )
-    return frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR))
+    return frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), given
+
+
+def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> list[str]:
+    """Make dpkg forget the removed packages; return the paths below /etc that this would have removed.
+
+    The scripts see an /etc that is discarded: files that were edited, keys and data stay on the machine.
+    """
+    names = [f"{s.name}:{s.architecture}" if s.architecture != "all" else s.name for s in plan.remove]
+    if not names:
+        return []
+    with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:
+        command = ["dpkg", "--purge", *names]
+        sandbox.run(session.root, command, what="purge packages", timeout=session.script_timeout)
+        return buildroot.removed_from(discarded)
 
 
 def _commit(session: Session, label: Label, plan: PackagePlan, packages: frozenset[Package]) -> str:

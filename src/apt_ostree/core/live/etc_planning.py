@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.model import etc_rules
+from apt_ostree.core.state import etc_trees
+from apt_ostree.model import etc_delta, etc_rules
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc, directory_of
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.generation import EtcRecord, Generation
 from apt_ostree.model.overlay import Applied, Goal
-from apt_ostree.model.overlay_content import Node
+from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system import files, systemd
 from apt_ostree.system.ostree import overlay_repo
@@ -39,7 +41,10 @@ def overlay_etc(
     paths = [f"etc/{path}" for path in before | after]
     old, new = (overlay_repo.of_base(repo, commit, paths) for commit in (source.commit, target.commit))
     sides = {
-        path: (_of_node(repo, old.get(f"etc/{path}")), _of_node(repo, new.get(f"etc/{path}")))
+        path: (
+            etc_trees.of_node(repo, old.get(f"etc/{path}")),
+            etc_trees.of_node(repo, new.get(f"etc/{path}")),
+        )
         for path in before | after
     }
     edited_against = {path.removeprefix("etc/"): state for path, state in expected.items()}
@@ -77,13 +82,15 @@ def _on_base(repo: Repo, path: str, state: FileState, old_base: str, target: str
     if old_base == target:
         return state
     name, commits = f"etc/{path}", (old_base, target)
-    old, new = (_of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits)
+    old, new = (
+        etc_trees.of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits
+    )
     return etc_rules.on_new_base(old, new, state)
 
 
 def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) -> EtcPlan:
     """Return the plan for each path of /etc that differs between the trees or the overlays."""
-    sides = etc_rules.join_sides(_shipped_states(repo, changes)) | dict(sorted(overlays.sides.items()))
+    sides = etc_trees.sides(repo, changes) | dict(sorted(overlays.sides.items()))
     current = {path: files.read_state(ETC / path) for path in {*sides, *map(directory_of, sides)}}
     plan = etc_rules.decide_all(sides, current, overlays)
     removed = {ETC / path for path, state in plan.states.items() if state.type == "absent"}
@@ -95,20 +102,26 @@ def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) 
     return replace(plan, steps=etc_rules.in_order(plan), held=held)
 
 
-def _shipped_states(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
-    """Yield each path below /usr/etc that differs, with its state in both trees; parents come first."""
-    for change in changes:
-        path = change.path.removeprefix("etc/")
-        if path != change.path and path not in etc_rules.NOT_MERGED:
-            old, new = (_state(repo, checksum, is_dir=change.is_dir) for checksum in (change.old, change.new))
-            yield path, old, new
-
-
-def _of_node(repo: Repo, node: Node | None) -> FileState:
-    return _state(repo, node.checksum if node else "", is_dir=node is not None and node.kind == "directory")
-
-
-def _state(repo: Repo, checksum: str, *, is_dir: bool) -> FileState:
-    if not checksum:
-        return ABSENT
-    return repo.directory_state(checksum) if is_dir else repo.file_state(checksum)
+def with_delta(plan: EtcPlan, delta: Delta) -> EtcPlan:
+    """Return the plan with what scripts did to /etc for the target's deployment."""
+    if not delta:
+        return plan
+    now = {path: plan.seen[path] if path in plan.seen else files.read_state(ETC / path) for path in delta}
+    planned = {path: plan.states.get(path, state) for path, state in now.items()}
+    writes, kept = etc_delta.play(delta, planned)
+    own = {path: delta[path].after for path in writes}
+    steps = [step for step in plan.steps if step.path not in own]
+    steps += [
+        EtcStep(path, EtcAction.REMOVE if state == ABSENT else EtcAction.WRITE, "by the packages' scripts")
+        for path, state in sorted(own.items())
+    ]
+    steps += [
+        EtcStep(path, EtcAction.KEEP, "it was edited; the packages' scripts changed it") for path in kept
+    ]
+    whole = replace(
+        plan,
+        steps=tuple(steps),
+        states={**plan.states, **own},
+        seen={**plan.seen, **{path: now[path] for path in own}},
+    )
+    return replace(whole, steps=etc_rules.in_order(whole))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.state.inventory import owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
@@ -82,6 +83,8 @@ def plan_change(
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, live.commit), packages_of(repo, target))
     etc = etc_planning.plan_etc(repo, changes, _overlay_etc(tx, goal))
+    if goal.base not in (live.base, live.booted.checksum):
+        etc = etc_planning.with_delta(etc, etc_deltas.read(goal.base))
     etc = _with_packages(repo, etc, packages, (live.commit, target))
     units: tuple[UnitStep, ...] = ()
     if not at_boot:

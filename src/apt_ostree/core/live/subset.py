@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Label, Session, Sources
+from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
@@ -139,7 +140,11 @@ def _install(choice: _Choice, session: Session, requests: PackageGoal, source: S
         metadata[rules.META_SELECTED_FROM] = source.commit
     base = choice.tx.sysroot.repo.base_of(choice.shown)
     label = Label(base, f"live {choice.selection}", metadata)
-    return layering.install(session, requests, label, ask=False).commit or _unchanged(choice)
+    built = layering.install(session, requests, label, ask=False)
+    if not built.commit:
+        return _unchanged(choice)
+    etc_deltas.write(built.commit, built.delta)
+    return built.commit
 
 
 def _unchanged(choice: _Choice) -> str:

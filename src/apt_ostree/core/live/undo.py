@@ -183,6 +183,11 @@ def _show_before(tx: Transaction, generations: Sequence[Generation]) -> None:
     usrview.withdraw(earlier[-1].id if earlier else None)
 
 
+def hold_until_finalized() -> None:
+    """Start the unit that works on the next deployment's /etc at shutdown, after ostree has merged it."""
+    systemd.start(_SHUTDOWN_UNITS[1:], block=False)
+
+
 def hold_until_shutdown() -> None:
     """Start the units that restore /etc at shutdown, before ostree merges it into the next deployment."""
     systemd.start(_SHUTDOWN_UNITS, block=False)

@@ -213,6 +213,11 @@ class Archives:
     fetcher: Any
     directories: frozenset[Path]
 
+    @property
+    def paths(self) -> list[Path]:
+        """Return the files."""
+        return [Path(item.destfile) for item in self.fetcher.items]
+
 
 def download(resolver: Resolver, report: Report, *, cache_only: bool = False) -> Archives:
     """Download the archives of the resolved transaction into the host's cache and verify them.

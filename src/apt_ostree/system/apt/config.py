@@ -58,7 +58,7 @@ def use_build_root(root: Path, scratch: Path, states: str) -> None:
         "Dir::Log": str(scratch),
         "Dir::Bin::dpkg": str(write_dpkg_wrapper(root, scratch)),
         "DPkg::Use-Pty": "false",
-        "DPkg::Options::": "--force-confnew",  # the tree's /etc is pristine; the three-way merge keeps edits
+        "DPkg::Options::": "--force-confold",  # the administrator's files stay; .dpkg-dist lies beside them
         "APT::Sandbox::User": config.find("APT::Sandbox::User", "_apt"),
     }
     for key, value in settings.items():

@@ -70,4 +70,4 @@ def _delete(depcache: Any, packages: Sequence[apt_pkg.Package]) -> None:
     group: Any = apt_pkg.ActionGroup(depcache)
     with group:
         for pkg in packages:
-            depcache.mark_delete(pkg, True)
+            depcache.mark_delete(pkg, False)

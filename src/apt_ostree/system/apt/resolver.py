@@ -251,10 +251,10 @@ class Resolver:
         others = [pkg for pkg in present if pkg.name not in self._requested]
         images = [pkg for pkg in others if _KERNEL_IMAGE.match(pkg.name)]
         for pkg in images:
-            self.depcache.mark_delete(pkg, True)
+            self.depcache.mark_delete(pkg, False)
         meta = [pkg for pkg in others if self.depcache.is_inst_broken(pkg)]
         for pkg in meta:
-            self.depcache.mark_delete(pkg, True)
+            self.depcache.mark_delete(pkg, False)
         self._superseded = frozenset(pkg.id for pkg in (*images, *meta))
 
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:

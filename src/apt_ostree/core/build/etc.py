@@ -1,0 +1,107 @@
+"""The /etc of a build: that of the deployment which is made, so that scripts see the configuration.
+
+It is an overlay on the running /etc. What scripts change in it is compared with what ostree's merge leaves:
+the rest is the delta (model.etc_delta).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from apt_ostree.core.build import earlier
+from apt_ostree.core.state import etc_deltas, etc_trees
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.model import etc_delta, etc_rules
+from apt_ostree.model.etc_delta import Delta
+from apt_ostree.model.etc_rules import OverlayEtc
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.treediff import flatten
+from apt_ostree.system import files, whiteouts
+from apt_ostree.system.ostree import diff
+
+ETC = Path("/etc")
+
+
+@dataclass(frozen=True, slots=True)
+class EtcView:
+    """The /etc of a build.
+
+    states: path -> state where it differs from the running /etc.
+    delta: what scripts did before, of the deployment that is replaced.
+    made: paths that scripts made in the tree's own /usr/etc, where an older apt-ostree had them.
+    """
+
+    states: Mapping[str, FileState]
+    delta: Delta
+    made: frozenset[str]
+
+    def state(self, path: str) -> FileState:
+        """Return the state of a path in this /etc."""
+        return self.states[path] if path in self.states else files.read_state(ETC / path)
+
+
+def view(tx: Transaction, start: str) -> EtcView:
+    """Return the /etc of a build that starts from a commit: the running one, merged, with what is pending."""
+    repo, merge = tx.sysroot.repo, tx.merge_deployment
+    made = frozenset(earlier.made_in_etc(tx, tx.live.base)) | frozenset(
+        earlier.made_in_etc(tx, merge.checksum)
+    )
+    sides = etc_trees.sides(repo, flatten(diff.diff_commits(repo, tx.live.base, start)))
+    sides = {path: pair for path, pair in sides.items() if not (path in made and pair[1] == ABSENT)}
+    current = {path: files.read_state(ETC / path) for path in {*sides, *map(etc_rules.directory_of, sides)}}
+    states = dict(etc_rules.decide_all(sides, current, OverlayEtc()).states)
+    # The booted deployment's was played; what is missing of it since is the administrator's decision.
+    delta = {} if merge.booted else etc_deltas.read(merge.checksum)
+    for path, entry in delta.items():
+        if etc_rules.digest(states.get(path) or files.read_state(ETC / path)) == entry.before:
+            states[path] = entry.after
+    return EtcView(states, delta, made)
+
+
+def delta_of(tx: Transaction, given: EtcView, upper: Path, commit: str) -> dict[str, etc_delta.Entry]:
+    """Return what scripts did to /etc for the deployment of a commit, since the booted one.
+
+    upper: the upper directory of the build's /etc.
+    """
+    repo, booted = tx.sysroot.repo, tx.live.booted.checksum
+    after = {path: given.state(path) for path in (*given.delta, *given.made)}
+    after |= _changed(upper, given)
+    running = _without_live(tx, after)
+    old, new = (etc_trees.shipped(repo, name, after) for name in (booted, commit))
+    merge = {path: etc_delta.merged(old[path], new[path], running[path]) for path in after}
+    return etc_delta.compute(merge, {path: given.state(path) for path in after}, after)
+
+
+def _without_live(tx: Transaction, paths: Collection[str]) -> dict[str, FileState]:
+    """Return the states in the running /etc without live changes, which are taken back before the merge."""
+    before: dict[str, FileState] = {}
+    for generation in tx.live.generations:
+        for record in tx.records.etc_records(generation.id):
+            before.setdefault(record.path, record.before)
+    return {path: before[path] if path in before else files.read_state(ETC / path) for path in paths}
+
+
+def _changed(upper: Path, given: EtcView) -> dict[str, FileState]:
+    """Return the states of the paths that scripts changed; links in the upper directory are not followed."""
+    states: dict[str, FileState] = {}
+    for directory, names, entries in os.walk(upper):
+        relative = Path(directory).relative_to(upper)
+        for name in (*names, *entries):
+            path = str(relative / name)
+            removed = whiteouts.is_whiteout(os.lstat(upper / path))
+            states[path] = ABSENT if removed else files.read_state(upper / path)
+        for name in names:
+            if whiteouts.is_opaque(upper / relative / name):
+                hidden = _below(str(relative / name), given)
+                states |= {path: ABSENT for path in hidden if not os.path.lexists(upper / path)}
+    return states
+
+
+def _below(directory: str, given: EtcView) -> Iterator[str]:
+    """Yield the paths below a directory of this /etc, as it was before the scripts ran."""
+    yield from (path for path in given.states if path.startswith(f"{directory}/"))
+    for path, _read in files.walk_below(ETC / directory):
+        yield f"{directory}{path}"

@@ -1,0 +1,85 @@
+"""Keeps what scripts did to /etc for the deployments that are to be booted, and plays it on their /etc.
+
+Files in the state directory, for root alone: there may be keys in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from apt_ostree.model import etc_delta
+from apt_ostree.model.etc_delta import Delta, Entry
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.system import files, statedb
+from apt_ostree.system.failpoints import failpoint
+
+#: The commit of the staged deployment whose delta has to be played.
+_DUE = "etc-due"
+
+
+def read(commit: str) -> dict[str, Entry]:
+    """Return the delta of a commit's deployment; empty if scripts did nothing."""
+    try:
+        return etc_delta.parse(_path(commit).read_text())
+    except FileNotFoundError:
+        return {}
+
+
+def write(commit: str, delta: Delta) -> None:
+    """Keep the delta of a commit's deployment."""
+    path = _path(commit)
+    if not delta:
+        path.unlink(missing_ok=True)
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    text = etc_delta.format_delta(delta).encode()
+    files.write_states([(path, FileState("file", 0o600, 0, 0, text))])
+
+
+def due() -> str | None:
+    """Return the commit of the deployment whose delta has to be played, or None."""
+    try:
+        return (statedb.DIRECTORY / _DUE).read_text().strip()
+    except FileNotFoundError:
+        return None
+
+
+def set_due(commit: str | None) -> None:
+    """Set the commit of the staged deployment, if there is a delta for it."""
+    has_delta = commit is not None and _path(commit).exists()
+    text = f"{commit}\n".encode()
+    state = FileState("file", 0o644, 0, 0, text) if has_delta else ABSENT
+    files.write_states([(statedb.DIRECTORY / _DUE, state)])
+
+
+def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ...]:
+    """Play the delta of a commit on an /etc; return the paths that were kept, as somebody changed them.
+
+    What the scripts made of such a path lies beside it, with the ending .dpkg-dist. It can be repeated.
+
+    removed: paths that the administrator removed since the scripts made them.
+    """
+    delta = read(commit)
+    current = {path: files.read_state(etc / path) for path in delta}
+    writes, kept = etc_delta.play(delta, current, removed)
+    beside = {
+        f"{path}.dpkg-dist": delta[path].after
+        for path in kept
+        if delta[path].after.type in ("file", "symlink")
+    }
+    failpoint("delta.before")
+    files.write_states([(etc / path, state) for path, state in {**writes, **beside}.items()])
+    failpoint("delta.played")
+    return kept
+
+
+def drop_but(commits: Collection[str]) -> None:
+    """Remove the deltas of all other commits."""
+    for path in (statedb.DIRECTORY / "etc").glob("*.json"):
+        if path.stem not in commits:
+            path.unlink()
+
+
+def _path(commit: str) -> Path:
+    return statedb.DIRECTORY / "etc" / f"{commit}.json"

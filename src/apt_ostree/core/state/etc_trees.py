@@ -1,0 +1,43 @@
+"""What trees ship below /etc. Paths are relative to /etc."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from apt_ostree.model import etc_rules
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.overlay_content import Node
+from apt_ostree.model.treediff import PathChange
+from apt_ostree.system.ostree import overlay_repo
+from apt_ostree.system.ostree.repo import Repo
+
+
+def sides(repo: Repo, changes: Iterable[PathChange]) -> dict[str, tuple[FileState, FileState]]:
+    """Return path -> states in the old and the new tree, of the changes; parents come first."""
+    return etc_rules.join_sides(_states(repo, changes))
+
+
+def shipped(repo: Repo, commit: str, paths: Iterable[str]) -> dict[str, FileState]:
+    """Return path -> state that a commit ships, of these paths."""
+    paths = list(paths)
+    nodes = overlay_repo.of_base(repo, commit, [f"etc/{path}" for path in paths])
+    return {path: of_node(repo, nodes.get(f"etc/{path}")) for path in paths}
+
+
+def of_node(repo: Repo, node: Node | None) -> FileState:
+    """Return the state of a node of a tree; None is absent."""
+    return _state(repo, node.checksum if node else "", is_dir=node is not None and node.kind == "directory")
+
+
+def _states(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
+    for change in changes:
+        path = change.path.removeprefix("etc/")
+        if path != change.path and path not in etc_rules.NOT_MERGED:
+            old, new = (_state(repo, checksum, is_dir=change.is_dir) for checksum in (change.old, change.new))
+            yield path, old, new
+
+
+def _state(repo: Repo, checksum: str, *, is_dir: bool) -> FileState:
+    if not checksum:
+        return ABSENT
+    return repo.directory_state(checksum) if is_dir else repo.file_state(checksum)

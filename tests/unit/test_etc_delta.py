@@ -1,0 +1,171 @@
+"""What scripts did to /etc: computed against the merge, and played once on what the merge has left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apt_ostree.core.boot import recovery
+from apt_ostree.core.build import etc
+from apt_ostree.core.build.etc import EtcView
+from apt_ostree.core.live import etc_planning
+from apt_ostree.core.state import etc_deltas
+from apt_ostree.errors import AptOstreeError
+from apt_ostree.model import etc_delta
+from apt_ostree.model.etc_delta import Entry
+from apt_ostree.model.etc_rules import EtcPlan, digest
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.plan import EtcAction
+from apt_ostree.model.requests import Moment, Recover
+from tests.unit import repos
+from tests.unit.repos import System, write_files
+
+
+def file(text: str, mode: int = 0o644) -> FileState:
+    return FileState("file", mode, repos.ME[0], repos.ME[1], text.encode())
+
+
+ONE, TWO, MINE = file("1"), file("2"), file("mine")
+LINK = FileState("symlink", 0o777, content=b"target")
+STATES = st.sampled_from([ABSENT, ONE, TWO, MINE, LINK])
+PATHS = st.sampled_from(["a", "b", "dir/c"])
+TREES = st.fixed_dictionaries(dict.fromkeys(("a", "b", "dir/c"), STATES))
+
+
+# --- the rules
+
+
+@given(TREES, TREES, TREES)
+def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after):
+    delta = etc_delta.compute(merge, seen, after)
+    writes, kept = etc_delta.play(delta, {path: merge[path] for path in delta})
+    assert {**merge, **writes} == after
+    assert kept == ()
+
+
+@given(TREES, TREES, TREES)
+def test_playing_it_again_changes_nothing(merge, seen, after):
+    delta = etc_delta.compute(merge, seen, after)
+    assert etc_delta.play(delta, {path: after[path] for path in delta}) == ({}, ())
+
+
+@given(TREES, TREES)
+def test_what_somebody_changed_meanwhile_stays(merge, after):
+    delta = etc_delta.compute(merge, merge, after)
+    other = file("of the administrator")
+    writes, kept = etc_delta.play(delta, dict.fromkeys(delta, other))
+    assert (writes, set(kept)) == ({}, set(delta))
+
+
+@given(TREES, TREES, TREES)
+def test_it_is_read_as_it_was_written(merge, seen, after):
+    delta = etc_delta.compute(merge, seen, after)
+    assert etc_delta.parse(etc_delta.format_delta(delta)) == delta
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"a": 1}', '{"a": ["x", "y", ["file"]]}'])
+def test_a_text_with_an_error(text: str):
+    with pytest.raises(AptOstreeError, match="cannot be read"):
+        etc_delta.parse(text)
+
+
+def test_accounts_and_scratch_files_are_left_out():
+    after = dict.fromkeys(["passwd", "shadow-", "hostname", "ld.so.cache", "x.dpkg-new", "kept"], ONE)
+    merge = dict.fromkeys(after, ABSENT)
+    assert set(etc_delta.compute(merge, merge, after)) == {"kept"}
+
+
+def test_what_was_removed_is_not_made_again_and_removals_come_last():
+    delta = {path: Entry(digest(ABSENT), digest(ABSENT), ONE) for path in ("dir", "dir/x")}
+    delta |= {path: Entry(digest(ONE), digest(ONE), ABSENT) for path in ("old", "old/x")}
+    current = {"dir": ABSENT, "dir/x": ABSENT, "old": ONE, "old/x": ONE}
+    assert list(etc_delta.play(delta, current)[0]) == ["dir", "dir/x", "old/x", "old"]
+    assert "dir/x" not in etc_delta.play(delta, current, {"dir/x"})[0]
+
+
+# --- in a live change
+
+
+def test_a_live_change_plans_what_scripts_did(system: System):
+    write_files(system.etc, {"edited": "mine"})
+    delta = {
+        "key": Entry(digest(ABSENT), digest(ABSENT), ONE),
+        "edited": Entry(digest(ONE), digest(ONE), TWO),
+        "shipped": Entry(digest(ONE), digest(ABSENT), TWO),
+    }
+    plan = EtcPlan((), {"shipped": ONE}, {"shipped": ABSENT})
+    whole = etc_planning.with_delta(plan, delta)
+    actions = {step.path: step.action for step in whole.steps}
+    assert actions == {"key": EtcAction.WRITE, "shipped": EtcAction.WRITE, "edited": EtcAction.KEEP}
+    assert whole.states == {"key": ONE, "shipped": TWO}
+    assert whole.seen == {"key": ABSENT, "shipped": ABSENT}
+    assert etc_planning.with_delta(plan, {}) is plan
+
+
+# --- at the end of a boot, or at the begin of the next one
+
+
+def staged(system: System, delta: dict[str, Entry]) -> None:
+    with system.transaction():
+        etc_deltas.write(system.one, delta)
+        etc_deltas.set_due(system.one)
+
+
+def test_it_is_played_once_at_boot_if_nobody_did_before(system: System):
+    write_files(system.etc, {"edited": "mine"})
+    staged(system, {
+        "key": Entry(digest(ABSENT), "", file("secret", 0o600)),
+        "edited": Entry(digest(ONE), "", TWO),
+    })  # fmt: skip
+    assert system.run(recovery.recover, Recover(at=Moment.STATE)).changed
+    assert (system.etc / "key").read_text() == "secret"
+    assert (system.etc / "key").stat().st_mode & 0o777 == 0o600
+    assert (system.etc / "edited").read_text() == "mine"
+    assert (system.etc / "edited.dpkg-dist").read_text() == "2"
+    assert "/etc/edited was changed" in system.told("warning")[0]
+    (system.etc / "key").unlink()
+    system.run(recovery.recover, Recover(at=Moment.STATE))
+    assert not (system.etc / "key").exists()  # the administrator removed it
+
+
+def test_another_deployment_is_left_alone(system: System):
+    with system.transaction():
+        etc_deltas.write(system.two, {"key": Entry(digest(ABSENT), "", ONE)})
+        etc_deltas.set_due(system.two)
+    system.run(recovery.recover, Recover(at=Moment.STATE))
+    assert not (system.etc / "key").exists()
+
+
+def test_deltas_go_with_their_deployments(system: System):
+    for commit in (system.one, system.two):
+        etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", ONE)})
+    etc_deltas.drop_but({system.one})
+    assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
+    etc_deltas.write(system.one, {})
+    etc_deltas.set_due(system.one)
+    assert etc_deltas.due() is None  # there is nothing to play
+
+
+# --- of a build
+
+
+def test_what_scripts_did_is_what_the_merge_does_not_do(system: System, tmp_path: Path):
+    """The tree that was built ships one file; the scripts made a key, edited one file and removed another."""
+    built = repos.write_commit(system.repo, {**repos.ONE, "usr/etc/new.conf": "new"}, ref="built")
+    upper = tmp_path / "upper"
+    write_files(upper, {"new.conf": "new", "key": "secret", "main.conf": "of a script", "passwd": "x"})
+    with system.transaction() as tx:
+        delta = etc.delta_of(tx, EtcView({}, {}, frozenset()), upper, built)
+    changed = {path: entry.after.content for path, entry in delta.items()}
+    assert changed["key"] == b"secret"
+    assert "new.conf" not in changed and "passwd" not in changed
+
+
+def test_the_view_of_the_running_tree_is_the_running_etc(system: System):
+    with system.transaction() as tx:
+        assert etc.view(tx, system.one) == EtcView({}, {}, frozenset())
+        other = etc.view(tx, system.two)
+    assert other.states  # another tree ships other files
