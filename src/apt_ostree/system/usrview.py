@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import Refused
@@ -36,8 +36,8 @@ def stacked() -> tuple[int, ...]:
     return tuple(g for mount in stack if (g := _generation_of(mount)) is not None)
 
 
-def mounted_anywhere() -> frozenset[int]:
-    """Return the generations of our mounts in the mount namespaces of all processes.
+def directories_in_use() -> frozenset[Path]:
+    """Return the directories that our mounts consist of, in the mount namespaces of all processes.
 
     A service with a namespace of its own may keep the view that it was started with.
     """
@@ -46,12 +46,21 @@ def mounted_anywhere() -> frozenset[int]:
         if entry.name.isdecimal():
             with contextlib.suppress(OSError):  # it has ended
                 namespaces.setdefault(str((entry / "ns/mnt").readlink()), int(entry.name))
-    numbers: set[int] = set()
+    directories: set[Path] = set()
     for pid in namespaces.values():
         with contextlib.suppress(OSError):
-            generations = (_generation_of(mount) for mount in mountinfo.read(pid))
-            numbers.update(number for number in generations if number is not None)
-    return frozenset(numbers)
+            for mount in mountinfo.read(pid):
+                if _generation_of(mount) is not None:
+                    directories.update(_directories(mount))
+    return frozenset(directories)
+
+
+def _directories(mount: mountinfo.MountPoint) -> Iterator[Path]:
+    """Yield the directories of an overlay mount, from its options (overlayfs.rst)."""
+    for option in mount.super_options.split(","):
+        name, _, value = option.partition("=")
+        if name in ("lowerdir", "lowerdir+", "upperdir"):
+            yield from map(Path, value.split(":"))
 
 
 def unlocked_upper() -> str | None:

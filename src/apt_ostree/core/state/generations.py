@@ -60,13 +60,10 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
 def reclaim(sysroot: Sysroot, records: StateDb) -> None:
     """Remove refs, layers and upper directories of generations that are over and that no mount shows."""
     recorded = records.generations()
-    numbers = {generation.id for generation in recorded}
-    shown = usrview.mounted_anywhere() - numbers
-    unpin_all_but(sysroot, frozenset(numbers | shown))
-    kept = {name for number in shown for name in sysroot.repo.refs(f"{_REFS}/{number}").values()}
-    remove_layers_but(sysroot, recorded, frozenset(kept))
-    if not shown:
-        remove_uppers_but(sysroot, recorded)
+    unpin_all_but(sysroot, frozenset({generation.id for generation in recorded} | set(usrview.stacked())))
+    in_use = usrview.directories_in_use()
+    remove_layers_but(sysroot, recorded, in_use)
+    remove_uppers_but(sysroot, recorded, in_use)
 
 
 def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
@@ -110,11 +107,12 @@ def lowers(sysroot: Sysroot, booted: Deployment, generation: Generation) -> tupl
 
 
 def remove_layers_but(
-    sysroot: Sysroot, generations: Sequence[Generation], further: frozenset[str] = frozenset()
+    sysroot: Sysroot, generations: Sequence[Generation], in_use: frozenset[Path] = frozenset()
 ) -> None:
-    """Remove the checkouts of layers, except those that these generations show, and further ones."""
-    used = further.union(name for generation in generations for name in generation.layers)
-    layers.remove_checkouts(layers_dir(sysroot), used)
+    """Remove the checkouts of layers, except those that these generations show or that are in use."""
+    used = {directory.name for directory in in_use if directory.parent == layers_dir(sysroot)}
+    used.update(name for generation in generations for name in generation.layers)
+    layers.remove_checkouts(layers_dir(sysroot), frozenset(used))
 
 
 def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
@@ -155,9 +153,12 @@ def new_upper(sysroot: Sysroot, like: Path) -> Path:
     return directory
 
 
-def remove_uppers_but(sysroot: Sysroot, generations: Sequence[Generation]) -> None:
-    """Remove the upper directories, except those that these generations show."""
+def remove_uppers_but(
+    sysroot: Sysroot, generations: Sequence[Generation], in_use: frozenset[Path] = frozenset()
+) -> None:
+    """Remove the upper directories, except those that these generations show or that are in use."""
     used = {Path(upper).parent for generation in generations for upper in generation.uppers}
+    used |= {directory.parent for directory in in_use}
     for directory in uppers_dir(sysroot).glob("*"):
         if directory not in used:
             shutil.rmtree(directory, ignore_errors=True)
