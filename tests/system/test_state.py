@@ -104,3 +104,54 @@ def test_accounts_are_in_all_files_or_in_none(own: Host):
     own.reboot()
     assert own.sh("id fx-state") == ids
     own.sh("su -s /bin/sh fx-state -c true; pwck -qr; grpck -qr")
+
+
+def test_scripts_see_the_machine(own: Host):
+    own.sh("hostname web1; echo mine >/etc/of-the-administrator")
+    own.sh("echo 'fx-looks fx-looks/answer string forty two' | debconf-set-selections")
+    own.ao("install", "-A", "-y", "fx-looks")
+    seen = "web1\nmine\n1777\n1777\n1777\n0 forty two\nworks\n"
+    assert own.sh("cat /etc/fx-looks") == seen
+    own.reboot()
+    assert own.sh("cat /etc/fx-looks") == seen
+    assert own.sh("debconf-show fx-looks; echo 'get fx-looks/answer' | debconf-communicate x") != ""
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_an_edit_goes_along_with_a_renamed_conffile(own: Host, live: bool):
+    how = ("-A", "-y", "--allow-replacement") if live else ()
+    own.ao("install", *how, "fx-moved")
+    if not live:
+        own.reboot()
+    own.sh("echo mine >/etc/fx-moved.conf")
+    own.suites("stable", "updates")
+    own.ao("upgrade", *how, "--packages-only")
+    for reboot in (not live, True):
+        if reboot:
+            own.reboot()
+        assert own.sh("cat /etc/fx-moved/main.conf; ls -d /etc/fx-moved*") == "mine\n/etc/fx-moved\n"
+
+
+def test_what_scripts_did_is_undone_and_comes_again(own: Host):
+    before = own.look().etc
+    own.ao("install", "-A", "-y", "fx-state")
+    key = own.sh("cat /etc/fx-state/key")
+    own.ao("apply-live", "--reset")
+    assert own.look().etc == before
+    own.reboot()
+    assert own.sh("cat /etc/fx-state/key") == key
+    own.sh("rm /etc/fx-state/key")
+    own.reboot()
+    assert not own.exists("/etc/fx-state/key")  # it is the machine's
+
+
+def test_a_power_cut_before_the_delta_was_played(own: Host):
+    """The next boot plays it, and starts the units that scripts enabled."""
+    own.ao("install", "fx-service", "fx-state")
+    own.sh("mkdir -p /run/systemd/system/apt-ostree-finalized.service.d")
+    own.sh("printf '[Service]\\nExecStop=\\n' >/run/systemd/system/apt-ostree-finalized.service.d/no.conf")
+    own.sh("systemctl daemon-reload")
+    own.reboot()
+    own.sh("cat /etc/fx-state/key")
+    assert own.is_active("fx-service.service")
+    assert not own.exists("/var/lib/apt-ostree/etc-due")
