@@ -161,12 +161,13 @@ def test_upgrade_of_configuration(own: Host):
     plan = own.json("upgrade", "-A", "-y")["plan"]
     actions = {step["path"]: step["action"] for step in plan["etc"]}
     assert actions == {
-        "fx-conf/main.conf": "keep", "fx-conf/new.conf": "write", "fx-conf/old.conf": "remove"
+        "fx-conf/main.conf": "keep", "fx-conf/new.conf": "write", "fx-conf/old.conf": "remove",
+        "fx-conf/main.conf.dpkg-dist": "write",
     }  # fmt: skip
     assert own.sh("cat /usr/share/fx-conf/version") == "2.0\n"
     assert (
         own.sh("tail -n 1 /etc/fx-conf/main.conf; ls /etc/fx-conf")
-        == "mine\nextra.conf\nmain.conf\nnew.conf\n"
+        == "mine\nextra.conf\nmain.conf\nmain.conf.dpkg-dist\nnew.conf\n"
     )
     own.ao("apply-live", "--reset")
     same(before.system(), own.look().system())

@@ -21,6 +21,7 @@ from apt_ostree.core.live import (
     unit_planning,
 )
 from apt_ostree.core.live.subset import Source
+from apt_ostree.core.state import etc_trees
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import health as rules
 from apt_ostree.model.etc_rules import OverlayEtc
@@ -200,8 +201,8 @@ def test_what_is_left_alone_is_decided_once(system: System):
 
 
 def test_states_without_overlays_are_those_of_before(system: System):
-    assert etc_planning.without_overlays(system.repo, system.one, (), system.two) == {}
-    assert etc_planning.covered(system.repo, system.one, ()) == frozenset()
+    assert etc_trees.without_overlays(system.repo, system.one, (), system.two) == {}
+    assert etc_trees.covered(system.repo, system.one, ()) == frozenset()
 
 
 # --- unit files

@@ -43,3 +43,11 @@ def test_members_that_scripts_add_to_a_group():
     assert seeding.harvest("group", tree, before, after) == (
         "ssl:x:100:www,postgres\nadm:x:4:\npostgres:x:101:\n"
     )
+
+
+@given(_files, _files)
+def test_pending_accounts_are_added_to_those_of_the_machine(machine: str, tree: str):
+    text = seeding.completed(machine, tree)
+    assert text.startswith(machine)
+    assert _names(text) == _names(machine) | _names(tree)
+    assert seeding.completed(text, tree) == text

@@ -88,24 +88,20 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     built = _build(tx, target, options, dry_run=options.dry_run and not live)
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
-    earlier_delta = etc_deltas.read(target.commit)
-    if target.commit != tx.merge_deployment.checksum:
-        etc_deltas.write(target.commit, built.delta if built else {})
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result(outcome)
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
-    if not live:
-        _warn_about_overlays(tx, target.commit)
-        take([_staging(tx, target, last=True)])
-        return _result(outcome, staged=True)
-    if options.dry_run:
-        try:
+    delta = built.delta if built else {}
+    with etc_deltas.provided(target.commit, delta, keep=not options.dry_run):
+        if not live:
+            _warn_about_overlays(tx, target.commit)
+            take([_staging(tx, target, last=True)])
+            return _result(outcome, staged=True)
+        if options.dry_run:
             return _plan_live(tx, outcome, target.commit, live)
-        finally:
-            etc_deltas.write(target.commit, earlier_delta)
-    return _deploy_live(tx, outcome, target, live, ask=built is None)
+        return _deploy_live(tx, outcome, target, live, ask=built is None)
 
 
 # --- build
@@ -206,7 +202,6 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
                 target.commit, target.origin, merge, kernel_arguments=target.kernel_arguments, last=last
             )
         tx.reread()
-        etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
         if etc_deltas.due():
             undo.hold_until_finalized()
 

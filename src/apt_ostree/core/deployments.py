@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 
-from apt_ostree.core.state import generations
+from apt_ostree.core.state import etc_deltas, generations
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
@@ -92,6 +92,7 @@ def _remove_leftovers(tx: Transaction) -> None:
 
     sysroot = tx.sysroot
     sysroot.sync_base_refs()
+    etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
     generations.reclaim(sysroot, tx.records)
     for prefix in _SCRATCH:
         scratch.remove_leftovers(sysroot.state_dir / "work", prefix)

@@ -12,6 +12,13 @@ LOCKED = {"shadow": "*:::::::", "gshadow": "!::"}
 _FIRST_PERSON = 1000  # lowest id of an ordinary user (adduser(8))
 
 
+def completed(machine: str, tree: str) -> str:
+    """Return the machine's account file with the lines of names that only the tree has."""
+    names = _names(machine)
+    extra = [line for line in tree.splitlines() if line and _name(line) not in names]
+    return "".join(f"{line}\n" for line in [*machine.splitlines(), *extra]) if extra else machine
+
+
 def harvest(name: str, tree: str, before: str, after: str, *, used: frozenset[str] = frozenset()) -> str:
     """Return the tree's account file with what scripts added to the machine's.
 

@@ -37,6 +37,7 @@ class UnitChange:
     etc: the steps for /etc.
     new_states: path -> new state of each unit file and drop-in that changes.
     views: those of this boot, the oldest first: a process may still use any of them.
+    new_etc: the paths of /etc that are written and did not exist, such as links that enable units.
     """
 
     packages: PackageDiff
@@ -45,6 +46,7 @@ class UnitChange:
     etc: tuple[EtcStep, ...] = ()
     new_states: Mapping[str, FileState] = field(default_factory=dict)
     views: tuple[View, ...] = ()
+    new_etc: frozenset[str] = frozenset()
 
     @cached_property
     def files(self) -> Mapping[str, str]:
@@ -63,7 +65,7 @@ class UnitChange:
         New files of packages are left out: only their own services use them. Those of overlays are included.
         """
         changed = {step.path for step in self.etc if step.action is not EtcAction.KEEP}
-        added = {c.path.removeprefix("etc/") for c in self.changes if c.kind is Kind.ADDED}
+        added = {c.path.removeprefix("etc/") for c in self.changes if c.kind is Kind.ADDED} | self.new_etc
         if not self.packages:
             return frozenset(f"/etc/{path}" for path in changed - {"ld.so.cache"})
         return frozenset(f"/etc/{path}" for path in changed - added - {"ld.so.cache"})
@@ -87,6 +89,9 @@ def enabled(change: UnitChange) -> dict[str, set[str]]:
     for entry in change.changes:
         link = enabled_unit(entry.path)
         if link and entry.kind is Kind.ADDED and entry.path not in kept:
+            units.setdefault(link[1], set()).add(link[0])
+    for path in change.new_etc:
+        if link := enabled_unit(f"etc/{path}"):
             units.setdefault(link[1], set()).add(link[0])
     return units
 

@@ -13,12 +13,21 @@ _FORMAT = "${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n"
 
 def installed(admindir: Path) -> tuple[Package, ...]:
     """Return the installed packages of the database in `admindir`, sorted."""
+    return _in_state(admindir, "installed")
+
+
+def removed(admindir: Path) -> tuple[Package, ...]:
+    """Return the packages of which only the configuration is left, sorted."""
+    return _in_state(admindir, "config-files")
+
+
+def _in_state(admindir: Path, state: str) -> tuple[Package, ...]:
     done = process.run(
         ["dpkg-query", f"--admindir={admindir}", "--show", f"--showformat={_FORMAT}"],
         what=f"list the packages in {admindir}",
     )
     rows = (line.split("\t") for line in done.stdout.splitlines())
-    return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == "installed"))
+    return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == state))
 
 
 def verify(names: Sequence[str]) -> tuple[Path, ...]:

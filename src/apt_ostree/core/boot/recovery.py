@@ -57,6 +57,10 @@ def _give_state(tx: Transaction) -> bool:
     if played:
         systemd.daemon_reload()
         systemd.start(("default.target",), block=False)
+    deployed = {deployment.checksum for deployment in tx.deployments.all}
+    etc_deltas.drop_but(deployed)
+    if etc_deltas.due() not in deployed:
+        etc_deltas.set_due(None)
     given, agreed = seeds.give(tx.report), account_files.agree()
     return given or agreed or played
 

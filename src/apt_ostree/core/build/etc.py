@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apt_ostree.core.build import earlier
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import etc_delta, etc_rules
+from apt_ostree.model import accounts, etc_delta, etc_rules, seeding
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import OverlayEtc
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -51,14 +51,34 @@ def view(tx: Transaction, start: str) -> EtcView:
     )
     sides = etc_trees.sides(repo, flatten(diff.diff_commits(repo, tx.live.base, start)))
     sides = {path: pair for path, pair in sides.items() if not (path in made and pair[1] == ABSENT)}
-    current = {path: files.read_state(ETC / path) for path in {*sides, *map(etc_rules.directory_of, sides)}}
-    states = dict(etc_rules.decide_all(sides, current, OverlayEtc()).states)
+    steps = [(generation, tx.records.etc_records(generation.id)) for generation in tx.live.generations]
+    # What an overlay shows is not the administrator's edit of the file below it.
+    states = etc_trees.without_overlays(repo, tx.live.booted.checksum, steps, tx.live.base)
+    paths = {*sides, *map(etc_rules.directory_of, sides)}
+    current = {path: states.get(path) or files.read_state(ETC / path) for path in paths}
+    states |= etc_rules.decide_all(sides, current, OverlayEtc()).states
     # The booted deployment's was played; what is missing of it since is the administrator's decision.
     delta = {} if merge.booted else etc_deltas.read(merge.checksum)
     for path, entry in delta.items():
         if etc_rules.digest(states.get(path) or files.read_state(ETC / path)) == entry.before:
             states[path] = entry.after
-    return EtcView(states, delta, made)
+    return EtcView(states | _accounts(tx, start), delta, made)
+
+
+def _accounts(tx: Transaction, start: str) -> dict[str, FileState]:
+    """Return the account files with what the tree has and the machine not yet, such as pending accounts."""
+    shipped = etc_trees.shipped(tx.sysroot.repo, start, accounts.FILES)
+    states = {}
+    for name, tree in shipped.items():
+        machine = files.read_state(ETC / name)
+        text = seeding.completed(_text(machine), _text(tree))
+        if machine.type == "file" and text != _text(machine):
+            states[name] = replace(machine, content=text.encode(errors="surrogateescape"))
+    return states
+
+
+def _text(state: FileState) -> str:
+    return state.content.decode(errors="surrogateescape")
 
 
 def delta_of(tx: Transaction, given: EtcView, upper: Path, commit: str) -> dict[str, etc_delta.Entry]:

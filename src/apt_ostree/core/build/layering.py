@@ -248,7 +248,11 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
 
     The scripts see an /etc that is discarded: files that were edited, keys and data stay on the machine.
     """
-    names = [f"{s.name}:{s.architecture}" if s.architecture != "all" else s.name for s in plan.remove]
+    if not plan.remove:
+        return []
+    going = {step.name for step in plan.remove}
+    left = [p for p in dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if p.name in going]
+    names = [f"{p.name}:{p.architecture}" if p.architecture != "all" else p.name for p in left]
     if not names:
         return []
     with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +11,7 @@ from apt_ostree.model import etc_delta, etc_rules
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc, directory_of
 from apt_ostree.model.filestate import ABSENT, FileState
-from apt_ostree.model.generation import EtcRecord, Generation
-from apt_ostree.model.overlay import Applied, Goal
+from apt_ostree.model.overlay import Goal
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system import files, systemd
@@ -35,7 +34,7 @@ def overlay_etc(
     expected: digest of the state that a path was edited against, by path.
     without: the state that a path would have without overlays, by path relative to /etc.
     """
-    before, after = (covered(repo, goal.base, goal.overlays) for goal in (source, target))
+    before, after = (etc_trees.covered(repo, goal.base, goal.overlays) for goal in (source, target))
     if not (before or after):
         return OverlayEtc()
     paths = [f"etc/{path}" for path in before | after]
@@ -49,43 +48,6 @@ def overlay_etc(
     }
     edited_against = {path.removeprefix("etc/"): state for path, state in expected.items()}
     return OverlayEtc(before, after, sides, edited_against, without)
-
-
-def covered(repo: Repo, base: str, overlays: Iterable[Applied]) -> frozenset[str]:
-    """Return the paths that overlays show or hide, relative to /etc; of directories only those they add."""
-    layers = [overlay_repo.read(repo, overlay.layer, "etc").items() for overlay in overlays]
-    directories = {path for nodes in layers for path, node in nodes if node.kind == "directory"}
-    in_base = overlay_repo.of_base(repo, base, [f"etc/{path}" for path in directories])
-    return frozenset(
-        path
-        for nodes in layers
-        for path, node in nodes
-        if node.kind != "directory" or f"etc/{path}" not in in_base
-    )
-
-
-def without_overlays(
-    repo: Repo, base: str, steps: Iterable[tuple[Generation, Sequence[EtcRecord]]], target: str
-) -> dict[str, FileState]:
-    """Return the state without overlays of each path of /etc that overlays show.
-
-    base: the booted commit.
-    steps: the generations of this boot with their records, the oldest first.
-    target: the base that the system is to show.
-    """
-    views = ((g.base, covered(repo, g.base, g.overlays), records) for g, records in steps)
-    hidden = etc_rules.states_without_overlays(base, views)
-    return {path: _on_base(repo, path, state, old_base, target) for path, (state, old_base) in hidden.items()}
-
-
-def _on_base(repo: Repo, path: str, state: FileState, old_base: str, target: str) -> FileState:
-    if old_base == target:
-        return state
-    name, commits = f"etc/{path}", (old_base, target)
-    old, new = (
-        etc_trees.of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits
-    )
-    return etc_rules.on_new_base(old, new, state)
 
 
 def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) -> EtcPlan:

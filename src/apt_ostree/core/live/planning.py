@@ -9,14 +9,14 @@ from pathlib import Path
 
 from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import etc_deltas
+from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.core.state.inventory import owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import plan as rules
 from apt_ostree.model import refusals
 from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc
-from apt_ostree.model.filestate import FileState
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
@@ -90,7 +90,8 @@ def plan_change(
     if not at_boot:
         new_states = unit_files.states(repo, changes, etc.states)
         views = _views(repo, live, target, changes)
-        affected = UnitChange(packages, target, changes, etc.steps, new_states, views)
+        new_etc = frozenset(path for path in etc.changed if etc.seen[path] == ABSENT)
+        affected = UnitChange(packages, target, changes, etc.steps, new_states, views, new_etc)
         policy = options.restart_services
         units = unit_planning.plan_units(repo, affected, policy=policy, overrides=settings.units)
     replacing = options.allow_replacement or options.force
@@ -147,7 +148,7 @@ def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:
 def without_overlays(tx: Transaction, base: str) -> dict[str, FileState]:
     """Return the state, without overlays and on `base`, of each path of /etc that overlays show now."""
     steps = [(g, tx.records.etc_records(g.id)) for g in tx.live.generations]
-    return etc_planning.without_overlays(tx.sysroot.repo, tx.live.booted.checksum, steps, base)
+    return etc_trees.without_overlays(tx.sysroot.repo, tx.live.booted.checksum, steps, base)
 
 
 def plan_units_back(

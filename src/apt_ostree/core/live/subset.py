@@ -100,8 +100,10 @@ def built(
         yield commit
         is_kept = keep
     finally:
-        if commit != choice.shown and not is_kept:
-            layering.discard(tx)
+        if commit != choice.shown:
+            etc_deltas.write(commit, {})  # it is never deployed
+            if not is_kept:
+                layering.discard(tx)
 
 
 def _pending(tx: Transaction) -> Source | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from apt_ostree.model import unitfile
@@ -16,21 +16,25 @@ from apt_ostree.system.ostree.repo import Repo
 
 
 def states(
-    repo: Repo, changes: Iterable[PathChange], etc: Collection[str] | None = None
+    repo: Repo, changes: Iterable[PathChange], etc: Mapping[str, FileState] | None = None
 ) -> dict[str, FileState]:
     """Return the new state of each unit file and drop-in that differs, by its path.
 
-    etc: the paths of /etc that are written; None: all that differ.
+    etc: the new states of the paths of /etc that are written; None: what differs in the trees.
     """
-    new_states = {}
+    written = etc or {}
+    new_states = {
+        f"/etc/{path}": state
+        for path, state in written.items()
+        if path.startswith("systemd/system/") and state.type != "directory"
+    }
     for change in changes:
-        below_etc = change.path.removeprefix("etc/")
         if change.is_dir or not change.path.startswith(("lib/systemd/system/", "etc/systemd/system/")):
             continue
         state = repo.file_state(change.new) if change.new else ABSENT
-        if below_etc == change.path:
+        if not change.path.startswith("etc/"):
             new_states[f"/usr/{change.path}"] = state
-        elif etc is None or below_etc in etc:
+        elif etc is None:
             new_states[f"/{change.path}"] = state
     return new_states
 

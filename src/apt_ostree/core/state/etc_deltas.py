@@ -5,7 +5,8 @@ Files in the state directory, for root alone: there may be keys in them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import contextlib
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from apt_ostree.model import etc_delta
@@ -31,10 +32,29 @@ def write(commit: str, delta: Delta) -> None:
     path = _path(commit)
     if not delta:
         path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # there are others, or there never was one
+            path.parent.rmdir()
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     text = etc_delta.format_delta(delta).encode()
     files.write_states([(path, FileState("file", 0o600, 0, 0, text))])
+
+
+@contextlib.contextmanager
+def provided(commit: str, delta: Delta, *, keep: bool) -> Iterator[None]:
+    """Keep the delta of a commit's deployment inside the block, and afterwards if there is no error.
+
+    keep: False restores the earlier one in any case.
+    """
+    earlier = read(commit)
+    write(commit, delta)
+    try:
+        yield
+    except BaseException:
+        write(commit, earlier)
+        raise
+    if not keep:
+        write(commit, earlier)
 
 
 def due() -> str | None:
@@ -78,7 +98,7 @@ def drop_but(commits: Collection[str]) -> None:
     """Remove the deltas of all other commits."""
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
         if path.stem not in commits:
-            path.unlink()
+            write(path.stem, {})
 
 
 def _path(commit: str) -> Path:

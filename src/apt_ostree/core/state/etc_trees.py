@@ -1,11 +1,13 @@
-"""What trees ship below /etc. Paths are relative to /etc."""
+"""What trees and overlays have below /etc. Paths are relative to /etc."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from apt_ostree.model import etc_rules
 from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.generation import EtcRecord, Generation
+from apt_ostree.model.overlay import Applied
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system.ostree import overlay_repo
@@ -27,6 +29,41 @@ def shipped(repo: Repo, commit: str, paths: Iterable[str]) -> dict[str, FileStat
 def of_node(repo: Repo, node: Node | None) -> FileState:
     """Return the state of a node of a tree; None is absent."""
     return _state(repo, node.checksum if node else "", is_dir=node is not None and node.kind == "directory")
+
+
+def covered(repo: Repo, base: str, overlays: Iterable[Applied]) -> frozenset[str]:
+    """Return the paths that overlays show or hide, relative to /etc; of directories only those they add."""
+    layers = [overlay_repo.read(repo, overlay.layer, "etc").items() for overlay in overlays]
+    directories = {path for nodes in layers for path, node in nodes if node.kind == "directory"}
+    in_base = overlay_repo.of_base(repo, base, [f"etc/{path}" for path in directories])
+    return frozenset(
+        path
+        for nodes in layers
+        for path, node in nodes
+        if node.kind != "directory" or f"etc/{path}" not in in_base
+    )
+
+
+def without_overlays(
+    repo: Repo, base: str, steps: Iterable[tuple[Generation, Sequence[EtcRecord]]], target: str
+) -> dict[str, FileState]:
+    """Return the state without overlays of each path of /etc that overlays show.
+
+    base: the booted commit.
+    steps: the generations of this boot with their records, the oldest first.
+    target: the base that the system is to show.
+    """
+    views = ((g.base, covered(repo, g.base, g.overlays), records) for g, records in steps)
+    hidden = etc_rules.states_without_overlays(base, views)
+    return {path: _on_base(repo, path, state, old_base, target) for path, (state, old_base) in hidden.items()}
+
+
+def _on_base(repo: Repo, path: str, state: FileState, old_base: str, target: str) -> FileState:
+    if old_base == target:
+        return state
+    name, commits = f"etc/{path}", (old_base, target)
+    old, new = (of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits)
+    return etc_rules.on_new_base(old, new, state)
 
 
 def _states(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
