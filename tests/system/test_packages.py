@@ -490,6 +490,15 @@ def test_uninstall_does_not_upgrade_what_stays(host: Host):
     assert versions(host, next_commit(host))["fx-hello"] == "1.0"
 
 
+def test_uninstall_leaves_what_other_packages_recommend(host: Host):
+    host.ao("install", "fx-recommends", "fx-hello", "fx-set-40")
+    assert "fx-conf" in versions(host, next_commit(host))
+    result = host.json("uninstall", "fx-hello", "fx-set-40")
+    assert "fx-conf" not in {package["name"] for package in result["packages"]["removed"]}
+    host.ao("uninstall", "fx-recommends", "--install", "fx-var")
+    assert set(versions(host, next_commit(host))) == {"fx-var"}
+
+
 def test_dry_run_and_download_only(host: Host):
     with untouched(host):
         result = host.json("install", "-n", "fx-hello")

@@ -25,10 +25,10 @@ def mark(
     ids = frozenset(pkg.id for pkg in dropped)
     installed = [pkg for pkg in cache.packages if pkg.current_ver and not depcache.marked_delete(pkg)]
     with _roots(depcache, installed, needed):
-        with _following(recommends=False):
+        with _following(depcache, recommends=False):
             unneeded = [pkg for pkg in installed if pkg.id in ids and depcache.is_garbage(pkg)]
             _delete(depcache, unneeded)
-        with _following(recommends=True):
+        with _following(depcache, recommends=True):
             rest = [pkg for pkg in installed if pkg.id not in needed and depcache.is_garbage(pkg)]
             _delete(depcache, rest)
     return frozenset(pkg.id for pkg in (*unneeded, *rest))
@@ -53,12 +53,14 @@ def _roots(depcache: Any, installed: Sequence[apt_pkg.Package], needed: Collecti
 
 
 @contextlib.contextmanager
-def _following(*, recommends: bool) -> Iterator[None]:
-    """Set which relations count as a need."""
+def _following(depcache: Any, *, recommends: bool) -> Iterator[None]:
+    """Set which relations count as a need, and have libapt find anew what nothing needs."""
     settings = {_FOLLOW_RECOMMENDS: str(recommends).lower(), _FOLLOW_SUGGESTS: "false"}
     saved = {key: apt_pkg.config.find(key) for key in settings}
     for key, value in settings.items():
         apt_pkg.config.set(key, value)
+    group: Any = apt_pkg.ActionGroup(depcache)
+    group.release()  # libapt marks when a group ends, and only then
     try:
         yield
     finally:
