@@ -83,7 +83,7 @@ def _changed(tx: Transaction, origin: Origin) -> Target:
     if not origin.layered:
         # The base has none of them, but what they made of /etc is taken back by their own scripts.
         recipe = Recipe(base, drop=drop, needed=_names_in_base(tx), only_scripts=True)
-        return Target(origin, merge.checksum if merge.checksum != base else base, recipe)
+        return Target(origin, merge.checksum, recipe if merge.checksum != base else None)
     if drop and not _only_adds(tx, base, drop):
         return _rebuilt(tx, origin, base)
     requests, local = added_requests(merge.origin, origin)

@@ -154,8 +154,10 @@ def described_names(sysusers_text: str) -> frozenset[str]:
     return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in {"u", "u!", "g"})
 
 
-#: File with the names -> file with their passwords, and the fields after the name of one without a password.
-_PASSWORDS = {"passwd": ("shadow", "!*:::::::"), "group": ("gshadow", "!*::")}
+#: File with passwords -> fields after the name of an account without one, as systemd-sysusers(8) writes them.
+LOCKED = {"shadow": "!*:::::::", "gshadow": "!*::"}
+#: File with the names -> file with their passwords.
+_PASSWORDS = {"passwd": "shadow", "group": "gshadow"}
 
 
 def lines_without_password(texts: Mapping[str, str]) -> dict[str, str]:
@@ -167,11 +169,11 @@ def lines_without_password(texts: Mapping[str, str]) -> dict[str, str]:
     texts: the account files that exist.
     """
     added = {}
-    for name, (password_file, fields) in _PASSWORDS.items():
+    for name, password_file in _PASSWORDS.items():
         if name in texts and password_file in texts:
             rows = [line.split(":") for line in texts[name].splitlines()]
             shadowed = {row[0] for row in rows if row[1:2] == ["x"]}
             missing = sorted(shadowed - names(texts[password_file]))
             if missing:
-                added[password_file] = "".join(f"{account}:{fields}\n" for account in missing)
+                added[password_file] = "".join(f"{account}:{LOCKED[password_file]}\n" for account in missing)
     return added

@@ -97,19 +97,10 @@ def _arguments(value: str) -> tuple[str, ...]:
 
 
 def _switch(value: str) -> bool:
-    switches = {
-        "yes": True,
-        "true": True,
-        "on": True,
-        "1": True,
-        "no": False,
-        "false": False,
-        "off": False,
-        "0": False,
-    }
-    if value.lower() not in switches:
-        raise ValueError(f"{value!r} is neither yes nor no")
-    return switches[value.lower()]
+    try:
+        return configparser.ConfigParser.BOOLEAN_STATES[value.lower()]
+    except KeyError:
+        raise ValueError(f"{value!r} is neither yes nor no") from None
 
 
 def _undo_or_keep(value: str) -> bool:

@@ -72,9 +72,8 @@ def treatment(path: str) -> Treatment:
     """Return how a path relative to the root (`var/...`) is handled."""
     if _below(path, SKIPPED):
         return Treatment.SKIP
-    if _below(path, (layout.ANSWERS,)) and not path.endswith(LEFTOVER_ENDINGS):
-        return Treatment.KEEP
-    if _below(path, ONLY_DIRECTORIES) or path.endswith(LEFTOVER_ENDINGS):
+    is_cache = _below(path, ONLY_DIRECTORIES) and not _below(path, (layout.ANSWERS,))
+    if is_cache or path.endswith(LEFTOVER_ENDINGS):
         return Treatment.DIRECTORIES
     return Treatment.KEEP
 

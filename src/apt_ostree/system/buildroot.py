@@ -46,18 +46,7 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
     mounts.mount("apt-ostree-build", root, "tmpfs", data="mode=755,size=1m")
     try:
         make_top_level(root)
-        mount_fd = mounts.new_overlay_mount(
-            [str(lower) for lower in lowers],
-            source="apt-ostree-build",
-            scratch=scratch / "mnt",
-            upper=(str(scratch / "upper"), str(scratch / "work")),
-            options=_OVERLAY_OPTIONS,
-            read_only=False,
-        )
-        try:
-            mounts.attach(mount_fd, root / "usr")
-        finally:
-            os.close(mount_fd)
+        _mount_overlay(scratch, root / "usr", lowers, scratch / "upper", scratch / "work")
         mounts.mount(str(root / "usr/etc"), root / "etc", flags=mounts.MS_BIND)
         for name in ("boot", "var"):  # on disk: a kernel or a database would fill memory
             mounts.mount(str(scratch / name), root / name, flags=mounts.MS_BIND)
@@ -77,6 +66,14 @@ def machine_etc(scratch: Path, root: Path, name: str, lowers: Sequence[Path]) ->
     for directory in (upper, work):
         directory.mkdir()
     copy_directory_metadata(lowers[0], upper)
+    _mount_overlay(scratch, root / "etc", lowers, upper, work)
+    try:
+        yield upper
+    finally:
+        mounts.umount(root / "etc", detach=True)
+
+
+def _mount_overlay(scratch: Path, target: Path, lowers: Sequence[Path], upper: Path, work: Path) -> None:
     mount_fd = mounts.new_overlay_mount(
         [str(lower) for lower in lowers],
         source="apt-ostree-build",
@@ -86,13 +83,9 @@ def machine_etc(scratch: Path, root: Path, name: str, lowers: Sequence[Path]) ->
         read_only=False,
     )
     try:
-        mounts.attach(mount_fd, root / "etc")
+        mounts.attach(mount_fd, target)
     finally:
         os.close(mount_fd)
-    try:
-        yield upper
-    finally:
-        mounts.umount(root / "etc", detach=True)
 
 
 def removed_from(upper: Path) -> list[str]:

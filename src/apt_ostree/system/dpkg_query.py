@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apt_ostree.model.package import Package
-from apt_ostree.system import process
+from apt_ostree.system import files, process
 
 _FORMAT = "${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n"
 
@@ -28,6 +28,27 @@ def _in_state(admindir: Path, state: str) -> tuple[Package, ...]:
     )
     rows = (line.split("\t") for line in done.stdout.splitlines())
     return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == state))
+
+
+def listed(admindir: Path, top: str) -> frozenset[str]:
+    """Return the paths below `top`, which ends with a slash, in dpkg's lists of the packages' files."""
+    texts = _lists(admindir).values()
+    return frozenset(line for text in texts for line in text.splitlines() if line.startswith(top))
+
+
+def owners(admindir: Path, path: str) -> tuple[str, ...]:
+    """Return the names of the packages that ship a path."""
+    return tuple(name for name, text in _lists(admindir).items() if path in text.splitlines())
+
+
+def _lists(admindir: Path) -> dict[str, str]:
+    """Return name -> text of the list of files of each package."""
+    return {path.stem: files.text_of(path) for path in sorted((admindir / "info").glob("*.list"))}
+
+
+def qualified(name: str, architecture: str) -> str:
+    """Return the name of a package for dpkg, with its architecture."""
+    return name if architecture == "all" else f"{name}:{architecture}"
 
 
 def verify(names: Sequence[str]) -> tuple[Path, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -118,6 +119,29 @@ def discard_leftovers(paths: Iterable[Path]) -> None:
 def holds_others(directory: Path, removed: Collection[Path]) -> bool:
     """Return whether any path below a directory is not in `removed`."""
     return any(path not in removed for path in directory.rglob("*"))
+
+
+def text_of(path: Path) -> str:
+    """Return the text of a file, byte by byte whatever its encoding; a missing file has none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="surrogateescape")
+    except FileNotFoundError:
+        return ""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file if its text differs: an unchanged file must not appear in an upper directory."""
+    if text_of(path) != text:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def remove_all(path: Path) -> None:
+    """Remove a path with all below it, if there is one."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _temporary(path: Path) -> Path:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import shutil
 import stat
 from pathlib import Path
 
-from apt_ostree.system import mounts, process
+from apt_ostree.system import files, mounts, process
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-seed-"
@@ -34,9 +33,9 @@ def files_below(top: Path) -> dict[str, str]:
     if (own := digest(top)) is not None:
         return {"": own}
     digests = {}
-    for directory, names, files in os.walk(top):
+    for directory, names, entries in os.walk(top):
         links = [name for name in names if Path(directory, name).is_symlink()]
-        for name in (*files, *links):
+        for name in (*entries, *links):
             path = Path(directory, name)
             if (content := digest(path)) is not None:
                 digests[str(path.relative_to(top))] = content
@@ -48,8 +47,8 @@ def is_vacant(path: Path) -> bool:
     if path.is_symlink() or (path.exists() and not path.is_dir()):
         return False
     return not any(
-        files or any(Path(directory, name).is_symlink() for name in names)
-        for directory, names, files in os.walk(path)
+        entries or any(Path(directory, name).is_symlink() for name in names)
+        for directory, names, entries in os.walk(path)
     )
 
 
@@ -78,11 +77,7 @@ def place(source: Path, target: Path) -> None:
 
 def discard_leftovers(target: Path) -> None:
     """Remove what a `place` that was killed left."""
-    temporary = _temporary(target)
-    if temporary.is_dir() and not temporary.is_symlink():
-        shutil.rmtree(temporary)
-    else:
-        temporary.unlink(missing_ok=True)
+    files.remove_all(_temporary(target))
 
 
 def remove_empty(top: Path) -> None:

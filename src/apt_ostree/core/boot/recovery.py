@@ -90,9 +90,10 @@ def _at_shutdown(tx: Transaction) -> bool:
 def _when_finalized(tx: Transaction) -> bool:
     """Work on the next deployment's /etc after ostree has merged it."""
     pending = tx.deployments.pending
-    if pending and (tx.sysroot.directory(pending) / "etc").is_dir():
-        _play_delta(tx, pending.checksum, tx.sysroot.directory(pending) / "etc")
-    _repeat_removals(tx)
+    root = tx.sysroot.directory(pending) if pending else None
+    if pending and root and (root / "etc").is_dir():
+        _play_delta(tx, pending.checksum, root / "etc")
+        _remove_again(root, tx.records)
     return True
 
 
@@ -148,13 +149,6 @@ def _restore_etc(tx: Transaction) -> None:
         records = [record for record in tx.records.etc_records(generation.id) if record.path not in removed]
         etc_restore.restore(tx, records, expected=generations.described_accounts(tx.sysroot, generation))
         failpoint("shutdown.etc")
-
-
-def _repeat_removals(tx: Transaction) -> None:
-    """Remove from the next deployment's /etc what the administrator removed while it was live."""
-    pending = tx.deployments.pending
-    if pending and (tx.sysroot.directory(pending) / "etc").is_dir():
-        _remove_again(tx.sysroot.directory(pending), tx.records)
 
 
 def _remove_again(root: Path, records: StateDb) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from apt_ostree.core.build import earlier
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import accounts, etc_delta, etc_rules, seeding
+from apt_ostree.model import accounts, build_accounts, etc_delta, etc_rules
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import OverlayEtc
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -46,9 +46,8 @@ class EtcView:
 def view(tx: Transaction, start: str) -> EtcView:
     """Return the /etc of a build that starts from a commit: the running one, merged, with what is pending."""
     repo, merge = tx.sysroot.repo, tx.merge_deployment
-    made = frozenset(earlier.made_in_etc(tx, tx.live.base)) | frozenset(
-        earlier.made_in_etc(tx, merge.checksum)
-    )
+    commits = {tx.live.base, merge.checksum}
+    made = frozenset(path for commit in commits for path in earlier.made_in_etc(tx, commit))
     sides = etc_trees.sides(repo, flatten(diff.diff_commits(repo, tx.live.base, start)))
     sides = {path: pair for path, pair in sides.items() if not (path in made and pair[1] == ABSENT)}
     steps = [(generation, tx.records.etc_records(generation.id)) for generation in tx.live.generations]
@@ -71,7 +70,7 @@ def _accounts(tx: Transaction, start: str) -> dict[str, FileState]:
     states = {}
     for name, tree in shipped.items():
         machine = files.read_state(ETC / name)
-        text = seeding.completed(_text(machine), _text(tree))
+        text = build_accounts.completed(_text(machine), _text(tree))
         if machine.type == "file" and text != _text(machine):
             states[name] = replace(machine, content=text.encode(errors="surrogateescape"))
     return states

@@ -12,10 +12,10 @@ import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from apt_ostree.core.build import var_tree
+from apt_ostree.core.build import var
 from apt_ostree.model import accounts, initramfs, layout
 from apt_ostree.model.events import Report, task
-from apt_ostree.system import dracut
+from apt_ostree.system import dracut, files
 from apt_ostree.system.confined import RunInRoot
 from apt_ostree.system.failpoints import failpoint
 
@@ -83,7 +83,7 @@ def finish_tree(
     place_kernels(root, run_in_root, report)
     failpoint("finish.kernels")
     place_opt(root, run_in_root)
-    var_tree.describe(root, var_before, new_id or "base:{}".format, run_in_root, taken or {})
+    var.describe(root, var_before, new_id or "base:{}".format, run_in_root, taken or {})
     describe_accounts(root)
     drop_unit_conditions(root)
     place_selinux_config(root)
@@ -111,7 +111,7 @@ def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
             with task(report, f"Making the initramfs of {kernel}"):
                 _make_initramfs(root, kernel, run_in_root)
     for entry in (root / "boot").iterdir():
-        _remove(entry)
+        files.remove_all(entry)
 
 
 def _divert(root: Path, source: str, target: str, run_in_root: RunInRoot) -> None:
@@ -146,7 +146,7 @@ def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
     listing = f"{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS_LIST}"
     run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
     held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
-    _write(root / listing, "".join(f"{path}\n" for path in sorted(held)))
+    files.write_text(root / listing, "".join(f"{path}\n" for path in sorted(held)))
 
 
 # --- /opt
@@ -168,7 +168,7 @@ def place_opt(root: Path, run_in_root: RunInRoot) -> None:
         shutil.rmtree(entry)
         entry.symlink_to(layout.opt_link(entry.name))
     for home in _directories(root / layout.OPT):
-        if not any(files for _directory, _names, files in os.walk(home)):  # its package was removed
+        if not any(entries for _directory, _names, entries in os.walk(home)):  # its package was removed
             shutil.rmtree(home)
             (root / "var/opt" / home.name).unlink(missing_ok=True)
 
@@ -183,12 +183,12 @@ def describe_accounts(root: Path) -> None:
     for conf in sorted((root / "usr/lib/sysusers.d").glob("*.conf")):
         if conf != own_conf:
             pinned |= accounts.pinned(conf.read_text(errors="replace"))
-    users = accounts.parse_passwd(_read(root / "etc/passwd"))
-    groups = accounts.parse_group(_read(root / "etc/group"))
-    _write(own_conf, accounts.sysusers(users, groups, existing=pinned))
+    users = accounts.parse_passwd(files.text_of(root / "etc/passwd"))
+    groups = accounts.parse_group(files.text_of(root / "etc/group"))
+    files.write_text(own_conf, accounts.sysusers(users, groups, existing=pinned))
     shadow = root / "etc/shadow"
     if shadow.exists():
-        _write(shadow, accounts.without_change_dates(shadow.read_text()))
+        files.write_text(shadow, accounts.without_change_dates(shadow.read_text()))
 
 
 def drop_unit_conditions(root: Path) -> None:
@@ -196,9 +196,9 @@ def drop_unit_conditions(root: Path) -> None:
     units = root / "usr/lib/systemd/system"
     for unit, text in UNIT_CONDITIONS.items():
         if (units / unit).exists():
-            _write(units / f"{unit}.d/10-apt-ostree.conf", text)
+            files.write_text(units / f"{unit}.d/10-apt-ostree.conf", text)
     if (units / "ssh.service").exists() and not (units / "sshd-keygen.service").exists():
-        _write(units / "ssh.service.d/10-apt-ostree.conf", SSH_KEYS)
+        files.write_text(units / "ssh.service.d/10-apt-ostree.conf", SSH_KEYS)
 
 
 def place_selinux_config(root: Path) -> None:
@@ -220,10 +220,10 @@ def remove_leftovers(root: Path) -> None:
     for pattern in LEFTOVERS:
         # glob() does not return a dangling link for a pattern without wildcards.
         for path in sorted(root.glob(pattern)) if "*" in pattern or "[" in pattern else [root / pattern]:
-            _remove(path)
+            files.remove_all(path)
     machine_id = root / "etc/machine-id"
     if machine_id.exists():
-        _write(machine_id, "")
+        files.write_text(machine_id, "")
     _sort_records(root / layout.DPKG_ADMINDIR / "diversions", 3)
     _sort_records(root / layout.DPKG_ADMINDIR / "statoverride", 1)
 
@@ -264,30 +264,8 @@ def _sort_records(path: Path, size: int) -> None:
         return
     lines = path.read_text().splitlines(keepends=True)
     records = sorted(lines[n : n + size] for n in range(0, len(lines), size))
-    _write(path, "".join(line for record in records for line in record))
-
-
-# --- helpers
+    files.write_text(path, "".join(line for record in records for line in record))
 
 
 def _directories(parent: Path) -> list[Path]:
     return sorted(path for path in parent.iterdir() if path.is_dir()) if parent.is_dir() else []
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="surrogateescape") if path.exists() else ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file if its content differs: an unchanged file must not appear in the upper directory."""
-    if path.exists() and path.read_text(errors="surrogateescape") == text:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, errors="surrogateescape")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)

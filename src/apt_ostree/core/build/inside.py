@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from apt_ostree.core.build import finish
 from apt_ostree.core.build.earlier import Earlier
 from apt_ostree.errors import Refused
-from apt_ostree.model import accounts, initramfs, layout, seeding, seeds
+from apt_ostree.model import accounts, build_accounts, initramfs, layout, seeds
 from apt_ostree.model.events import Report
 from apt_ostree.model.filestate import ABSENT
 from apt_ostree.model.seeds import Seeds
-from apt_ostree.system import buildroot, confined, files, sandbox, var_state
+from apt_ostree.system import buildroot, confined, dpkg_query, files, sandbox, var_state
 
 if TYPE_CHECKING:
     from apt_ostree.system.apt.shipped import Shipped
@@ -29,11 +29,10 @@ ETC = Path("/etc")
 _SHIPPED_ETC = Path("/usr/etc")
 _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
+_ADMINDIR = Path("/", layout.DPKG_ADMINDIR)
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ANSWERS = Path("/", layout.ANSWERS)
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
-#: Text is written back byte by byte, whatever its encoding.
-_ENCODING: Mapping[str, Any] = {"encoding": "utf-8", "errors": "surrogateescape"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +73,7 @@ class Changed:
 
 def extended_states(root: Path) -> str:
     """Return apt's record of automatically installed packages, of which libapt gets a copy."""
-    text: str = confined.call(root, lambda _run: _read(_EXTENDED_STATES), _nothing_runs)
+    text: str = confined.call(root, lambda _run: files.text_of(_EXTENDED_STATES), _nothing_runs)
     return text
 
 
@@ -86,7 +85,7 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
     Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
     """
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
-    answers = {path.name: _read(path) for path in sorted(_ANSWERS.glob("*.dat"))}
+    answers = {path.name: files.text_of(path) for path in sorted(_ANSWERS.glob("*.dat"))}
 
     def run_in_root(command: Sequence[str], what: str) -> None:
         visible = [earlier.directory / "usr"] if earlier else []
@@ -115,7 +114,7 @@ def _read_accounts(purged: Sequence[str]) -> Mapping[str, str]:
     for path in (ETC / name for name in purged):
         if path.is_symlink() and not path.exists():
             path.unlink()
-    return {name: _read(ETC / name) for name in accounts.FILES}
+    return {name: files.text_of(ETC / name) for name in accounts.FILES}
 
 
 def finish_root(
@@ -144,7 +143,7 @@ def finish_root(
 
     def work(run: confined.RunInRoot) -> None:
         _update_etc(prepared, shipped)
-        _write(_EXTENDED_STATES, states)
+        files.write_text(_EXTENDED_STATES, states)
         _finish_root(report, prepared, changed, machine, run)
 
     confined.call(root, work, run_in_root)
@@ -175,7 +174,7 @@ def read_changes(upper: Path) -> Changed:
 def _place_seeds(earlier: Earlier | None, run_in_root: confined.RunInRoot) -> None:
     """Put the state that packages left into /var: that of the tree, and that of an earlier one."""
     manifest = _ROOT / layout.SEEDS
-    own = seeds.parse(_read(manifest) or "{}")
+    own = seeds.parse(files.text_of(manifest) or "{}")
     _copy(f"/{layout.FACTORY}", _tops(own), run_in_root)
     if not earlier:
         return
@@ -188,7 +187,7 @@ def _place_seeds(earlier: Earlier | None, run_in_root: confined.RunInRoot) -> No
     _copy(str(earlier.directory / layout.FACTORY), _tops(carried), run_in_root)
     if carried:
         manifest.parent.mkdir(parents=True, exist_ok=True)
-        _write(manifest, seeds.format_seeds({**own, **carried}))
+        files.write_text(manifest, seeds.format_seeds({**own, **carried}))
 
 
 def _tops(given: Seeds) -> list[str]:
@@ -214,13 +213,13 @@ def _answer(answers: Mapping[str, str]) -> dict[str, str]:
         mode = 0o600 if name.startswith("passwords") else 0o644
         path.touch(mode)
         path.chmod(mode)
-        _write(path, text)
+        files.write_text(path, text)
     return {str(_ANSWERS / name): var_state.digest(_ANSWERS / name) or "" for name in answers}
 
 
 def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepared:
-    own = {name: _read(_SHIPPED_ETC / name) for name in accounts.FILES}
-    machine = {name: _read(ETC / name) for name in accounts.FILES}
+    own = {name: files.text_of(_SHIPPED_ETC / name) for name in accounts.FILES}
+    machine = {name: files.text_of(ETC / name) for name in accounts.FILES}
     if os.path.lexists(_POLICY):
         _POLICY.rename(_POLICY_ASIDE)
     _POLICY.write_text("#!/bin/sh\nexit 101\n")  # no service starts in a build (policy-rc.d(8))
@@ -228,7 +227,9 @@ def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepare
     Path("/var/tmp").mkdir(exist_ok=True)
     Path("/var/tmp").chmod(0o1777)
     var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
-    return Prepared(own, machine, sorted(_listed_in_etc()), sorted(earlier_names), taken, var)
+    return Prepared(
+        own, machine, sorted(dpkg_query.listed(_ADMINDIR, "/etc/")), sorted(earlier_names), taken, var
+    )
 
 
 def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
@@ -239,21 +240,17 @@ def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
         target, diverter = diversions.get(f"/etc/{path}", (f"/etc/{path}", package))
         states.append((Path(f"/etc/{path}" if diverter == package else target), state))
     files.write_states(states)
-    gone = [Path(path) for path in sorted(set(prepared.shipped) - _listed_in_etc(), reverse=True)]
+    gone = [
+        Path(path)
+        for path in sorted(set(prepared.shipped) - dpkg_query.listed(_ADMINDIR, "/etc/"), reverse=True)
+    ]
     files.write_states([(path, ABSENT) for path in gone])
 
 
 def _diversions() -> dict[str, tuple[str, str]]:
     """Return path -> (where it is diverted to, the package that diverts it), of dpkg-divert(1)'s file."""
-    lines = _read(Path("/", layout.DPKG_ADMINDIR, "diversions")).splitlines()
+    lines = files.text_of(_ADMINDIR / "diversions").splitlines()
     return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}
-
-
-def _listed_in_etc() -> set[str]:
-    """Return the paths below /etc in dpkg's lists of the files of packages."""
-    lists = Path("/", layout.DPKG_ADMINDIR, "info").glob("*.list")
-    texts = (_read(path) for path in lists)
-    return {line for text in texts for line in text.splitlines() if line.startswith("/etc/")}
 
 
 def _finish_root(
@@ -268,14 +265,14 @@ def _finish_root(
         _POLICY_ASIDE.rename(_POLICY)
     owners = frozenset(changed.owners) | _owners(Path("/var"))
     used = frozenset(prepared.earlier)
-    used |= seeding.used_names(prepared.machine["passwd"], owners)
-    used |= seeding.used_names(prepared.machine["group"], owners)
+    used |= build_accounts.used_names(prepared.machine["passwd"], owners)
+    used |= build_accounts.used_names(prepared.machine["group"], owners)
     for name, own in prepared.own.items():
-        text = seeding.harvest(name, own, prepared.machine[name], machine[name], used=used)
-        _write(ETC / name, text)
+        text = build_accounts.harvest(name, own, prepared.machine[name], machine[name], used=used)
+        files.write_text(ETC / name, text)
     for image in Path("/", layout.KERNEL_MODULES).glob(f"*/{finish.INITRAMFS}"):
         kernel = image.parent.name
-        listing = _read(image.with_name(finish.INITRAMFS_LIST)).splitlines()
+        listing = files.text_of(image.with_name(finish.INITRAMFS_LIST)).splitlines()
         if kernel in changed.kernels or initramfs.is_outdated(kernel, changed.paths, frozenset(listing)):
             image.unlink()
     finish.finish_tree(
@@ -312,22 +309,7 @@ def _refuse_foreign_paths() -> None:
 
 def _owner(path: str) -> str:
     """Return the names of the packages that ship a path."""
-    info = Path("/", layout.DPKG_ADMINDIR, "info")
-    names = (file.stem for file in sorted(info.glob("*.list")) if path in _read(file).splitlines())
-    return ", ".join(names) or "no package"
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(**_ENCODING)
-    except FileNotFoundError:
-        return ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file if its content differs: an unchanged file must not appear in the upper directory."""
-    if _read(path) != text:
-        path.write_text(text, **_ENCODING)
+    return ", ".join(dpkg_query.owners(_ADMINDIR, path)) or "no package"
 
 
 def _nothing_runs(_command: Sequence[str], what: str) -> None:

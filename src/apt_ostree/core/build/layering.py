@@ -252,7 +252,7 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
         return []
     going = {step.name for step in plan.remove}
     left = [p for p in dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if p.name in going]
-    names = [f"{p.name}:{p.architecture}" if p.architecture != "all" else p.name for p in left]
+    names = [dpkg_query.qualified(package.name, package.architecture) for package in left]
     if not names:
         return []
     with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:

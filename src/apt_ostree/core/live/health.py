@@ -104,7 +104,7 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
     """
     present = {(p.name, p.architecture) for p in packages.added}
     present |= {(c.name, c.architecture) for c in packages.changed}
-    names = sorted(_dpkg_name(*key) for key in present)
+    names = sorted(dpkg_query.qualified(*key) for key in present)
     if not names:
         return
     with mounts.in_namespace_of(1):
@@ -114,11 +114,6 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
         raise ExternalFailure("files are not as their packages have them", details=wrong[:20])
     if differing:
         tx.message(f"{len(differing)} files are as the image has them, not as their packages have them")
-
-
-def _dpkg_name(name: str, architecture: str) -> str:
-    """Return the name of a package for dpkg, qualified with its architecture."""
-    return name if architecture == "all" else f"{name}:{architecture}"
 
 
 def _merged(path: Path) -> Path:

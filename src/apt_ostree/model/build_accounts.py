@@ -6,15 +6,14 @@ machine. Pure text in, text out.
 
 from __future__ import annotations
 
-#: Account file with passwords -> fields of a seeded line after the name.
-LOCKED = {"shadow": "*:::::::", "gshadow": "!::"}
+from apt_ostree.model import accounts
 
-_FIRST_PERSON = 1000  # lowest id of an ordinary user (adduser(8))
+_FIRST_PERSON = accounts.PEOPLE.start
 
 
 def completed(machine: str, tree: str) -> str:
     """Return the machine's account file with the lines of names that only the tree has."""
-    names = _names(machine)
+    names = accounts.names(machine)
     extra = [line for line in tree.splitlines() if line and _name(line) not in names]
     return "".join(f"{line}\n" for line in [*machine.splitlines(), *extra]) if extra else machine
 
@@ -26,16 +25,16 @@ def harvest(name: str, tree: str, before: str, after: str, *, used: frozenset[st
     before, after: the machine's file before and after the scripts ran.
     used: names that the machine had already and that the tree gets, too; without their passwords.
     """
-    old, members = _names(before), _added_members(name, before, after)
+    old, members = accounts.names(before), _added_members(name, before, after)
     lines = [_with_members(line, members.get(_name(line), [])) for line in tree.splitlines()]
     for line in after.splitlines():
         account = _name(line)
-        if account in _names(tree) or not line:
+        if account in accounts.names(tree) or not line:
             continue
         if account not in old:
             lines.append(line)
         elif account in used:
-            lines.append(f"{account}:{LOCKED[name]}" if name in LOCKED else line)
+            lines.append(f"{account}:{accounts.LOCKED[name]}" if name in accounts.LOCKED else line)
     return "".join(f"{line}\n" for line in lines)
 
 
@@ -70,7 +69,3 @@ def used_names(text: str, owners: frozenset[int]) -> frozenset[str]:
         for row in rows
         if len(row) > 3 and row[2].isdecimal() and 0 < int(row[2]) < _FIRST_PERSON and int(row[2]) in owners
     )
-
-
-def _names(text: str) -> frozenset[str]:
-    return frozenset(line.partition(":")[0] for line in text.splitlines() if line)

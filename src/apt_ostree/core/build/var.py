@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -12,11 +11,14 @@ from pathlib import Path
 from apt_ostree.model import accounts, layout, seeds, tmpfiles
 from apt_ostree.model.seeds import Seed, Seeds
 from apt_ostree.model.tmpfiles import Entry, Treatment
-from apt_ostree.system import var_state
+from apt_ostree.system import dpkg_query, files, var_state
 from apt_ostree.system.confined import RunInRoot
 
 #: Where links into the tree are, which have to exist at every boot (core.build.finish.place_opt).
 _OPT = "var/opt"
+
+#: The names of users, and of groups, by their ids.
+_Names = tuple[dict[int, str], dict[int, str]]
 
 
 def describe(
@@ -32,10 +34,10 @@ def describe(
     new_id: returns the id of a new seed by its path.
     taken: path of a file of the machine that the scripts worked on -> digest of its content before.
     """
-    _write(root / layout.TMPFILES_LAYOUT, tmpfiles.layout_text())
+    files.write_text(root / layout.TMPFILES_LAYOUT, tmpfiles.layout_text())
     own_conf = root / layout.TMPFILES_VAR
-    old_text = _read(own_conf)
-    old_seeds = seeds.parse(_read(root / layout.SEEDS) or "{}")
+    old_text = files.text_of(own_conf)
+    old_seeds = seeds.parse(files.text_of(root / layout.SEEDS) or "{}")
     before = frozenset(before) - tmpfiles.copied(old_text)  # an older apt-ostree described files, too
     paths = list(_walk(root, "var"))
     new_seeds = {
@@ -46,9 +48,10 @@ def describe(
     }
     _copy(root, old_seeds, new_seeds, run_in_root)
     whole = tuple(f"{seed.top}/" for seed in new_seeds.values())
+    owners = _names(root)
     declared = _declared_elsewhere(root) | {f"/{path}" for path in before}
     entries = [
-        _entry(root, path, info)
+        _entry(root, path, info, owners)
         for path, info in paths
         if f"/{path}" not in declared and not f"/{path}".startswith(whole) and _is_declared(path, info)
     ]
@@ -57,9 +60,9 @@ def describe(
     def gone(path: str) -> bool:
         return path not in exists or path.startswith(whole)
 
-    _write(own_conf, tmpfiles.merge(old_text, entries, gone=gone))
+    files.write_text(own_conf, tmpfiles.merge(old_text, entries, gone=gone))
     if new_seeds or old_seeds:
-        _write(root / layout.SEEDS, seeds.format_seeds(new_seeds))
+        files.write_text(root / layout.SEEDS, seeds.format_seeds(new_seeds))
 
 
 # --- directories
@@ -93,19 +96,19 @@ def _declared_elsewhere(root: Path) -> frozenset[str]:
     return frozenset(declared)
 
 
-def _entry(root: Path, path: str, info: os.stat_result) -> Entry:
+def _entry(root: Path, path: str, info: os.stat_result, names: _Names) -> Entry:
     if stat.S_ISLNK(info.st_mode):
         return Entry("L", f"/{path}", argument=str((root / path).readlink()))
     # With a colon, systemd-tmpfiles applies them to what it creates; later they are the machine's.
-    users, groups = _names(root)
+    users, groups = names
     owner = (users.get(info.st_uid, str(info.st_uid)), groups.get(info.st_gid, str(info.st_gid)))
     user, group = tmpfiles.OWNERS.get(path, owner)
     return Entry("d", f"/{path}", f":{stat.S_IMODE(info.st_mode):04o}", f":{user}", f":{group}")
 
 
-def _names(root: Path) -> tuple[dict[int, str], dict[int, str]]:
-    users = accounts.parse_passwd(_read(root / "etc/passwd"))
-    groups = accounts.parse_group(_read(root / "etc/group"))
+def _names(root: Path) -> _Names:
+    users = accounts.parse_passwd(files.text_of(root / "etc/passwd"))
+    groups = accounts.parse_group(files.text_of(root / "etc/group"))
     return ({user.uid: user.name for user in users}, {group.gid: group.name for group in groups})
 
 
@@ -128,7 +131,7 @@ def _seeds(
     ]
     ids = {seed.top.removeprefix("/"): name for name, seed in old.items()}
     tops = {top for top in ids if os.path.lexists(root / top)} | set(seeds.tops(fresh, before, old).values())
-    shipped = _shipped(root) if tops else frozenset()
+    shipped = dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/var/") if tops else frozenset()
     result = {}
     for top in sorted(tops):
         seed = Seed(f"/{top}", _digests(root, top))
@@ -151,22 +154,13 @@ def _digests(root: Path, top: str) -> dict[str, str]:
     }
 
 
-def _shipped(root: Path) -> frozenset[str]:
-    """Return the paths below /var in dpkg's lists of the files of packages."""
-    lists = (root / layout.DPKG_ADMINDIR / "info").glob("*.list")
-    texts = (path.read_text(errors="surrogateescape") for path in lists)
-    return frozenset(
-        line for text in texts if "/var/" in text for line in text.splitlines() if line[:5] == "/var/"
-    )
-
-
 def _copy(root: Path, old: Seeds, new: Seeds, run_in_root: RunInRoot) -> None:
     """Bring the tree's copies of seeds up to date; one that did not change is not touched."""
     factory = root / layout.FACTORY
     tops = {seed.top.removeprefix("/") for seed in new.values()}
     for seed in old.values():
         if seed.top.removeprefix("/") not in tops:
-            _remove(factory / seed.top.removeprefix("/"))
+            files.remove_all(factory / seed.top.removeprefix("/"))
     changed = [
         seed.top.removeprefix("/")
         for name, seed in new.items()
@@ -175,7 +169,7 @@ def _copy(root: Path, old: Seeds, new: Seeds, run_in_root: RunInRoot) -> None:
     if not changed:
         return
     for top in changed:
-        _remove(factory / top)
+        files.remove_all(factory / top)
     factory.mkdir(parents=True, exist_ok=True)
     # cp keeps owners, capabilities and hard links, which shutil does not.
     command = ["cp", "--archive", "--parents", f"--target-directory=/{layout.FACTORY}", "--", *changed]
@@ -207,24 +201,3 @@ def _remove_others(factory: Path, seed: Seed) -> None:
         is_directory = path.is_dir() and not path.is_symlink()
         if not is_directory and str(path.relative_to(top)) not in seed.files:
             path.unlink()
-
-
-# --- helpers
-
-
-def _read(path: Path) -> str:
-    return path.read_text(errors="surrogateescape") if path.exists() else ""
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file if its content differs: an unchanged file must not appear in the upper directory."""
-    if _read(path) != text:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, errors="surrogateescape")
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
