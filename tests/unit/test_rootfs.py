@@ -198,7 +198,18 @@ def test_boot_configuration_is_written_where_there_is_any(tmp_path):
 
 
 def packages_in(root: Path) -> None:
-    others = ("usr/bin", "usr/lib", "etc", "home", "root", "opt/vendor", "srv", "media", "mnt")
+    others = (
+        "usr/bin",
+        "usr/lib",
+        "etc",
+        "home",
+        "root",
+        "opt/vendor",
+        "srv",
+        "media",
+        "mnt",
+        "usr/local/bin",
+    )
     for name in (*layout.TOP_DIRECTORIES, *others):
         (root / name).mkdir(parents=True, exist_ok=True)
     (root / "bin").symlink_to("usr/bin")
@@ -225,6 +236,8 @@ def test_what_packages_put_into_linked_directories_moves_to_var(tmp_path):
     rootfs.move_linked_directories(tmp_path)
     assert (tmp_path / "var/opt/vendor/file").read_text() == "v"
     assert (tmp_path / "var/roothome/.bashrc").read_text() == "b"
+    assert (tmp_path / "usr/local").readlink() == Path("../var/usrlocal")
+    assert (tmp_path / "var/usrlocal/bin").is_dir()
     rootfs.move_linked_directories(tmp_path)  # a second time changes nothing
     assert (tmp_path / "var/opt/vendor/file").read_text() == "v"
 

@@ -28,6 +28,8 @@ TOP_LINKS: dict[str, str] = {
     "root": "var/roothome",
     "srv": "var/srv",
 }
+#: The administrator's own files below /usr are the machine's: path in the tree -> target of its symlink.
+USR_LOCAL = ("usr/local", "../var/usrlocal")
 
 #: Targets of TOP_LINKS that have to be created at boot -> mode.
 STATE_DIRECTORIES: dict[str, int] = {
@@ -36,6 +38,7 @@ STATE_DIRECTORIES: dict[str, int] = {
     "/var/opt": 0o755,
     "/var/roothome": 0o700,
     "/var/srv": 0o755,
+    "/var/usrlocal": 0o755,
     "/run/media": 0o755,
 }
 

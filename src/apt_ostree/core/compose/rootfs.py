@@ -134,15 +134,25 @@ def write_boot_configuration(root: Path, tree: Treefile) -> None:
 
 
 def move_linked_directories(root: Path) -> None:
-    """Move the content of directories that are links in a tree (/root, /opt, ...) to the links' targets."""
+    """Move the content of directories that are links in a tree (/root, /usr/local, ...) to their targets."""
     for name, target in layout.TOP_LINKS.items():
         source = root / name
         if not target.startswith("var/") or source.is_symlink() or not source.is_dir():
             continue
-        destination = root / target
-        destination.mkdir(parents=True, exist_ok=True)
-        for entry in sorted(source.iterdir()):
-            shutil.move(entry, destination / entry.name)
+        _move_content(source, root / target)
+    path, target = layout.USR_LOCAL
+    local = root / path
+    if not local.is_symlink():
+        if local.is_dir():
+            _move_content(local, local.parent / target)
+            local.rmdir()
+        local.symlink_to(target)
+
+
+def _move_content(source: Path, destination: Path) -> None:
+    destination.mkdir(parents=True, exist_ok=True)
+    for entry in sorted(source.iterdir()):
+        shutil.move(entry, destination / entry.name)
 
 
 def make_top_level(root: Path) -> None:
