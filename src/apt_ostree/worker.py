@@ -47,6 +47,7 @@ VERBS: Mapping[str, str] = {
     "refresh-md": "archives:refresh_md",
     "rollback": "deployments:rollback",
     "rollback-live": "apply_live:rollback_live",
+    "run": "packages:run",
     "uninstall": "packages:uninstall",
     "unlock": "overlays.unlock:unlock",
     "unlock-discard": "overlays.unlock:discard",

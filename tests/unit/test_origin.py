@@ -10,13 +10,16 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import (
     LocalPackage,
     Origin,
+    add_command,
     add_requests,
     added_requests,
     drop_requests,
     format_origin,
+    named_architectures,
     new_requests,
     parse_origin,
     pinned_requests,
+    without_command,
     without_requests,
 )
 
@@ -78,6 +81,22 @@ def test_pinned_requests():
     assert pinned_requests(ORIGIN) == ("vim=2:9",)
 
 
+def test_an_architecture_stays_while_a_command_names_it():
+    origin = add_command(Origin("r"), ("sh", "-c", "dpkg --add-architecture i386"))
+    assert named_architectures(origin, ("amd64", "i386", "arm64")) == ("i386",)
+    assert named_architectures(ORIGIN, ("amd64", "i386")) == ()
+
+
+def test_a_command_is_recorded_once_and_as_the_last_one():
+    one, other = ("dpkg", "--add-architecture", "i386"), ("locale-gen",)
+    origin = add_command(add_command(add_command(Origin("r"), one), other), one)
+    assert origin.commands == (other, one)
+    assert origin.layered
+    assert without_command(origin, one).commands == (other,)
+    with pytest.raises(UsageError, match="'dpkg --add-architecture i386' was not run"):
+        without_command(ORIGIN, one)
+
+
 _names = st.sets(st.sampled_from(["a", "b", "c", "d=1"]))
 
 
@@ -109,6 +128,7 @@ _origins = st.builds(
     requested=st.lists(_words, unique=True).map(lambda w: tuple(sorted(w))),
     local=st.lists(_locals, max_size=2).map(tuple),
     upgraded=st.booleans(),
+    commands=st.lists(st.lists(st.text(), min_size=1, max_size=3).map(tuple), max_size=2).map(tuple),
     rest=_rest,
 )
 

@@ -11,7 +11,7 @@ from testbed_lib.fixtures import fixture_repository, fixtures_key
 from testbed_lib.image import FORMAT, images, make_base_image, prune_siblings
 from testbed_lib.install import code_key, install_into_image
 
-_KEPT_BASE_IMAGES = 3
+_KEPT_BASE_IMAGES = 6
 _KEPT_CODE_IMAGES = 16
 
 

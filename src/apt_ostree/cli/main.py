@@ -20,6 +20,7 @@ from apt_ostree.model.plan import RestartPolicy
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "install": ("apt_ostree.cli.commands.packages", "install", "Layer packages on the next deployment"),
     "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Remove layered packages"),
+    "run": ("apt_ostree.cli.commands.packages", "run", "Run a program in the next deployment"),
     "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),

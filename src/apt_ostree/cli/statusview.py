@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -68,6 +69,8 @@ def _packages(entry: DeploymentStatus, *, verbose: bool) -> Iterator[Row]:
         yield "LocalPackages", " ".join(package.label for package in entry.deployment.origin.local)
     if entry.inactive:
         yield "InactiveRequests", " ".join(entry.inactive)
+    if commands := entry.deployment.origin.commands:
+        yield "Commands", "; ".join(map(shlex.join, commands))
     if entry.upgraded:
         changes = [f"{c.name} {c.old} -> {c.new}" for c in entry.upgraded]
         names = _shortened([change.name for change in entry.upgraded])

@@ -21,7 +21,7 @@ from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import layout
-from apt_ostree.model.origin import LocalPackage, Origin
+from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
@@ -43,6 +43,7 @@ class Recipe:
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
     drop, needed: names of packages, see system.apt.resolver.PackageGoal.
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
+    commands: commands that are run after the packages were changed.
     """
 
     base: str
@@ -53,11 +54,17 @@ class Recipe:
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     only_scripts: bool = False
+    commands: tuple[Command, ...] = ()
 
     @property
-    def only_removes(self) -> bool:
+    def is_local(self) -> bool:
         """Return whether nothing is needed from the archives."""
-        return bool(self.drop) and not (self.install or self.local or self.upgrade)
+        return bool(self.drop or self.commands) and not (self.install or self.local or self.upgrade)
+
+    @property
+    def only_runs(self) -> bool:
+        """Return whether only commands are run."""
+        return self.is_local and not self.drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +92,14 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     """
     # A live change can only be planned once its tree exists, so the commit is built for a dry run, too.
     live = options.live if not options.download_only else None
-    built = _build(tx, target, options, dry_run=options.dry_run and not live)
+    # What a command does is not known before it was run, either.
+    only_runs = target.recipe is not None and target.recipe.only_runs
+    built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
-        return _result(outcome)
+        return _only_planned(tx, outcome, built)
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
     delta = built.delta if built else {}
@@ -114,8 +123,12 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         return None
     from apt_ostree.system.apt.resolver import PackageGoal
 
-    cache_only = options.cache_only or recipe.only_removes
-    sources = Sources(recipe.local, refresh=recipe.upgrade, cache_only=cache_only)
+    sources = Sources(
+        recipe.local,
+        refresh=recipe.upgrade,
+        cache_only=options.cache_only or recipe.is_local,
+        architectures=named_architectures(target.origin, _architectures(tx)),
+    )
     with layering.opened(tx, target.commit, sources) as session:
         requests = PackageGoal(
             (*recipe.install, *session.exact),
@@ -128,16 +141,25 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             session,
             requests,
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
+            commands=recipe.commands,
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,
         )
 
 
+def _architectures(tx: Transaction) -> list[str]:
+    """Return the architectures of the present deployment's dpkg, if it has others than the native one."""
+    directory = tx.sysroot.directory(tx.merge_deployment)
+    return files.text_of(directory / layout.DPKG_ADMINDIR / "arch").split()
+
+
 def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target:
     """Return the target with the commit that was built; its origin notes whether base packages changed."""
     if built is None or target.recipe is None:
         return target
+    if target.recipe.only_runs and not built.commit:  # the commands have changed nothing
+        return replace(target, origin=tx.merge_deployment.origin)
     # There may have been nothing to install.
     commit = built.commit or (target.recipe.base if target.recipe.only_scripts else target.commit)
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
@@ -168,6 +190,13 @@ def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, 
 def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:
     details = {**outcome, "staged": staged}
     return Result(details.pop("changed"), details.pop("live", None), next_boot=staged, details=details)
+
+
+def _only_planned(tx: Transaction, outcome: dict[str, Any], built: Built | None) -> Result:
+    """Remove a commit that was built only to see what it would be."""
+    if built and built.commit:
+        layering.discard(tx)
+    return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
 
 
 def _refuse_occupied(tx: Transaction, commit: str) -> None:

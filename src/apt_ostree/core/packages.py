@@ -1,4 +1,4 @@
-"""The package verbs: install, uninstall, upgrade. Each computes a new origin and with it a target."""
+"""The verbs that build a deployment: install, uninstall, upgrade, run. Each computes a target."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import (
     LocalPackage,
     Origin,
+    add_command,
     add_requests,
     added_requests,
     new_requests,
     pinned_requests,
+    without_command,
     without_requests,
 )
-from apt_ostree.model.requests import Install, Uninstall, Upgrade
+from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -68,6 +70,25 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
         return deploy(tx, target, options)
 
 
+def run(tx: Transaction, request: Run) -> Result:
+    """Run a program in the next deployment, as if it were a script of a package.
+
+    It is recorded, and run again in trees that are built on another base.
+
+    Returns the result of `deploy`. Raises UsageError when a command to forget was not run, and what `deploy`
+    raises.
+    """
+    with tx.changing("run a program in the next deployment"):
+        merge, base = tx.merge_deployment, _base(tx)
+        if request.forget:
+            origin = without_command(merge.origin, request.command_line)
+            target = _rebuilt(tx, origin, base) if origin.layered else Target(origin, base)
+        else:
+            origin = add_command(merge.origin, request.command_line)
+            target = Target(origin, merge.checksum, Recipe(base, commands=(request.command_line,)))
+        return deploy(tx, target, request.deploy)
+
+
 # --- targets
 
 
@@ -106,7 +127,10 @@ def _only_adds(tx: Transaction, base: str, drop: Sequence[str]) -> bool:
 
 def _rebuilt(tx: Transaction, origin: Origin, base: str) -> Target:
     """Return a target that is built from the base."""
-    return Target(origin, base, Recipe(base, origin.requested, origin.local, keep=_versions_in_use(tx)))
+    keep = _versions_in_use(tx)
+    return Target(
+        origin, base, Recipe(base, origin.requested, origin.local, keep=keep, commands=origin.commands)
+    )
 
 
 def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
@@ -121,7 +145,8 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
     if not (packages or origin.layered):
         return Target(origin, newer)
     keep = () if packages else _versions_in_use(tx)
-    return Target(origin, newer, Recipe(newer, origin.requested, origin.local, packages, keep))
+    recipe = Recipe(newer, origin.requested, origin.local, packages, keep, commands=origin.commands)
+    return Target(origin, newer, recipe)
 
 
 def _newer_base(tx: Transaction, origin: Origin, *, pull: bool) -> str | None:

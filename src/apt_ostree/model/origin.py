@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import configparser
 import io
+import json
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from apt_ostree.errors import AptOstreeError, UsageError
 
 _GROUP = "packages"
+
+#: A program and its arguments.
+Command = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,7 @@ class Origin:
     requested: package requests, each NAME or NAME=VERSION, sorted and unique.
     local: local packages.
     upgraded: the packages of the base are upgraded to the archives' newest versions.
+    commands: commands that are run in each tree that is built on a base, in their order.
     rest: the other groups of the file, unchanged.
     """
 
@@ -49,12 +55,13 @@ class Origin:
     requested: tuple[str, ...] = ()
     local: tuple[LocalPackage, ...] = ()
     upgraded: bool = False
+    commands: tuple[Command, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
     @property
     def layered(self) -> bool:
         """Return whether the deployment's commit differs from its base commit."""
-        return bool(self.requested or self.local or self.upgraded)
+        return bool(self.requested or self.local or self.upgraded or self.commands)
 
     @property
     def remote(self) -> str | None:
@@ -148,6 +155,27 @@ def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[Loc
     )
 
 
+def add_command(origin: Origin, command: Command) -> Origin:
+    """Return the origin with a command as its last one; it is there once."""
+    return replace(origin, commands=(*(c for c in origin.commands if c != command), command))
+
+
+def without_command(origin: Origin, command: Command) -> Origin:
+    """Return the origin without a command; UsageError if it has none."""
+    if command not in origin.commands:
+        raise UsageError(
+            f"the command {shlex.join(command)!r} was not run in this deployment or the ones before",
+            hint="'apt-ostree status' lists the commands",
+        )
+    return replace(origin, commands=tuple(c for c in origin.commands if c != command))
+
+
+def named_architectures(origin: Origin, architectures: Sequence[str]) -> tuple[str, ...]:
+    """Return the architectures that a command of the origin names, such as one that adds them to dpkg."""
+    given = {part for command in origin.commands for word in command for part in word.split()}
+    return tuple(name for name in architectures if name in given)
+
+
 def pinned_requests(origin: Origin) -> tuple[str, ...]:
     """Return the requests with a version."""
     return tuple(request for request in origin.requested if "=" in request)
@@ -174,6 +202,7 @@ def parse_origin(text: str) -> Origin:
             if len(fields := item.split("|")) == 4
         ),
         upgraded=packages.get("upgraded", "") == "true",
+        commands=_read_commands(packages.get("commands", "[]")),
         rest=rest,
     )
 
@@ -189,6 +218,8 @@ def format_origin(origin: Origin) -> str:
             "requested-local": _join(fields),
             "upgraded": str(origin.upgraded).lower(),
         }
+    if origin.commands:
+        parser[_GROUP]["commands"] = json.dumps(origin.commands)
     for name, items in origin.rest:
         parser[name] = dict(items)
     out = io.StringIO()
@@ -202,6 +233,14 @@ def _parser() -> configparser.ConfigParser:
     )
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # key files keep their case
     return parser
+
+
+def _read_commands(text: str) -> tuple[Command, ...]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise AptOstreeError(f"the commands in a deployment's origin file cannot be read: {error}") from error
+    return tuple(tuple(map(str, command)) for command in value)
 
 
 def _split(text: str) -> tuple[str, ...]:

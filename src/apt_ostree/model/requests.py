@@ -7,6 +7,7 @@ them.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -132,6 +133,31 @@ class Upgrade(_DeployRequest):
     base: bool = True
     packages: bool = True
     check: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(_DeployRequest):
+    """Run a program in the next deployment.
+
+    forget: do not run it, but build the deployment without it.
+    """
+
+    verb: ClassVar[str] = "run"
+    program: str
+    arguments: tuple[str, ...] = ()
+    forget: bool = False
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """Return the program and its arguments."""
+        return (self.program, *self.arguments)
+
+    @property
+    def title(self) -> str:
+        """Return the command as the history shows it."""
+        options = ["-A"] if self.deploy.live else []
+        options += ["--forget"] if self.forget else []
+        return " ".join([self.verb, *options, shlex.join(self.command_line)])[:_LONGEST_TITLE]
 
 
 # --- verbs on deployments and archives
@@ -381,7 +407,7 @@ VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
         ApplyLive, Cleanup, ComposeTree, Confirm, EditOverlay, Install, OverlayBackup, OverlayCheck,
-        OverlayCleanup, OverlayRestore, Recover, RefreshMd, Rollback, RollbackLive, Uninstall, Unlock,
+        OverlayCleanup, OverlayRestore, Recover, RefreshMd, Rollback, RollbackLive, Run, Uninstall, Unlock,
         UnlockDiscard, UnlockSave, Upgrade,
     )
 }  # fmt: skip

@@ -1,6 +1,6 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
-The JSON keys are rpm-ostree's; keys of our own are `diff`, `live-diff`, `live-failed-units`,
+The JSON keys are rpm-ostree's; keys of our own are `commands`, `diff`, `live-diff`, `live-failed-units`,
 `live-generation`, `live-overlays`, and `upgraded-packages`.
 """
 
@@ -130,6 +130,7 @@ class DeploymentStatus:
             "requested-packages": list(origin.requested),
             "requested-local-packages": [package.label for package in origin.local],
             "requested-local-fileoverride-packages": [],
+            "commands": [list(command) for command in origin.commands],
             "requested-base-removals": [],
             "requested-base-local-replacements": [],
             "base-removals": [],

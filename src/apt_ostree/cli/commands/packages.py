@@ -1,4 +1,4 @@
-"""install, uninstall, upgrade."""
+"""install, uninstall, run, upgrade."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.model.queries import RequestedPackages
-from apt_ostree.model.requests import Install, Uninstall, Upgrade
+from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 
 
 @click.command(
@@ -71,6 +71,26 @@ def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
             deploy=deploy,
         )
         return options.run_verb(request, given, ask=_asks(given))
+
+
+@click.command(
+    epilog="Examples: apt-ostree run dpkg --add-architecture i386; apt-ostree run -A apt-mark hold nginx; "
+    "apt-ostree run --forget dpkg --add-architecture i386",
+    context_settings={"allow_interspersed_args": False},  # what follows the program is the program's
+)
+@click.argument("program", metavar="PROGRAM")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, metavar="[ARGUMENT]...")
+@options.deploy
+@click.option("--forget", is_flag=True, help="Build the deployment without this program.")
+def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) -> int:
+    """Run a program in the next deployment, as if it were a script of a package.
+
+    It may change /usr and /etc. It has no network, and sees nothing else of the machine. It is recorded, and
+    is run again when the deployment is built on a new base.
+    """
+    deploy = options.deploy_options(given, allow_replacement=True)
+    request = Run(program=program, arguments=arguments, forget=forget, deploy=deploy)
+    return options.run_verb(request, given, ask=_asks(given))
 
 
 @click.command(

@@ -30,6 +30,7 @@ _SHIPPED_ETC = Path("/usr/etc")
 _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _ADMINDIR = Path("/", layout.DPKG_ADMINDIR)
+_ARCHITECTURES = _ADMINDIR / "arch"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ANSWERS = Path("/", layout.ANSWERS)
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
@@ -71,10 +72,34 @@ class Changed:
     owners: Sequence[int]
 
 
-def extended_states(root: Path) -> str:
-    """Return apt's record of automatically installed packages, of which libapt gets a copy."""
-    text: str = confined.call(root, lambda _run: files.text_of(_EXTENDED_STATES), _nothing_runs)
-    return text
+@dataclass(frozen=True, slots=True)
+class PackageState:
+    """What dpkg and apt know of a tree besides its packages.
+
+    extended_states: apt's record of automatically installed packages.
+    architectures: dpkg's architectures, the native one first; empty unless one was added.
+    """
+
+    extended_states: str
+    architectures: Sequence[str]
+
+
+def package_state(root: Path, architectures: Sequence[str]) -> PackageState:
+    """Give the root further architectures, and return its state."""
+
+    def work(_run: confined.RunInRoot) -> Mapping[str, Any]:
+        own = files.text_of(_ARCHITECTURES).split()
+        every = list(dict.fromkeys((*own, *architectures)))
+        if every != own:
+            files.write_text(_ARCHITECTURES, "".join(f"{name}\n" for name in every))
+        return {"extended_states": files.text_of(_EXTENDED_STATES), "architectures": every}
+
+    return PackageState(**confined.call(root, work, _nothing_runs))
+
+
+def write_extended_states(root: Path, text: str) -> None:
+    """Write apt's record of automatically installed packages, of which libapt changed a copy."""
+    confined.call(root, lambda _run: files.write_text(_EXTENDED_STATES, text), _nothing_runs)
 
 
 def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
@@ -125,14 +150,12 @@ def finish_root(
     *,
     machine: Mapping[str, str],
     shipped: Sequence[Shipped],
-    states: str,
     timeout: float,
 ) -> None:
     """Turn the root, with the tree's /etc, into a tree again: accounts added, state described, kernels moved.
 
     machine: as `read_accounts` returns it.
     shipped: what the new packages ship below /etc.
-    states: apt's record of automatically installed packages.
     timeout: seconds that each program may take.
 
     Raises ExternalFailure if a program fails, or if a package contains paths that a tree cannot.
@@ -143,7 +166,6 @@ def finish_root(
 
     def work(run: confined.RunInRoot) -> None:
         _update_etc(prepared, shipped)
-        files.write_text(_EXTENDED_STATES, states)
         _finish_root(report, prepared, changed, machine, run)
 
     confined.call(root, work, run_in_root)

@@ -7,6 +7,7 @@ cache and the repository's objects. No ref or deployment points to the commit un
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.origin import LocalPackage
+from apt_ostree.model.origin import Command, LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
@@ -50,12 +51,14 @@ class Sources:
     refresh: whether to download the package lists even if they are current.
     lists_age: seconds after which the package lists are too old.
     cache_only: whether to use only the package lists and archives in the cache.
+    architectures: architectures that the tree's dpkg gets in addition.
     """
 
     local: tuple[LocalPackage, ...] = ()
     refresh: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
+    architectures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +117,27 @@ class Session:
     _mounted: ExitStack
 
 
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What is done in the build root.
+
+    archives: of the packages; None if the plan is empty.
+    """
+
+    plan: PackagePlan
+    archives: Archives | None
+    commands: Sequence[Command]
+
+    @property
+    def title(self) -> str:
+        if not self.plan:
+            return "Running the command"
+        return "Removing packages" if self.plan.only_removes else "Installing packages"
+
+    def summary(self) -> list[str]:
+        return [*self.plan.summary(), *(f"run: {shlex.join(command)}" for command in self.commands)]
+
+
 @contextmanager
 def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     """Yield a session: a build root on the tree of a commit, with the package cache opened.
@@ -131,7 +155,8 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         ExitStack() as mounted,
     ):
         root = mounted.enter_context(buildroot.assembled(scratch, lowers))
-        config.use_build_root(root, scratch, inside.extended_states(root))
+        state = inside.package_state(root, sources.architectures)
+        config.use_build_root(root, scratch, state.extended_states, state.architectures)
         stale = sources.refresh or not acquire.lists_are_current(sources.lists_age)
         if stale and not sources.cache_only:
             with tx.task("Refreshing package lists"):
@@ -147,6 +172,7 @@ def install(
     requests: PackageGoal,
     label: Label,
     *,
+    commands: Sequence[Command] = (),
     dry_run: bool = False,
     download_only: bool = False,
     ask: bool = True,
@@ -154,6 +180,7 @@ def install(
     """Resolve, download, install and commit packages; the plan is shown before.
 
     requests: the packages to install.
+    commands: commands to run afterwards in the build root.
     ask: whether to ask the user to confirm the plan.
 
     Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
@@ -161,31 +188,40 @@ def install(
     """
     tx = session.tx
     plan = _resolve(session, requests)
-    if not plan:
+    if not (plan or commands):
         return Built(plan)
-    removes = plan.only_removes
-    needed = _REMOVAL_HEADROOM if removes else plan.disk_bytes + _HEADROOM
-    buildroot.require_space(session.scratch.parent, needed, "change the packages")
-    shown = PlanShown("transaction", plan.to_json())
-    if ask and not dry_run:
-        tx.confirm(shown, commits=(session.start, label.base))
-    else:
-        tx.report(shown)
+    if plan:
+        _show(session, plan, label, ask=ask and not dry_run)
     if dry_run:
         return Built(plan)
-    archives = _download(session)
+    archives = _download(session) if plan else None
     if download_only:
         return Built(plan)
+    work = _Work(plan, archives, commands)
     log = sandbox.output_log(session.root)
-    title = "Removing packages" if removes else "Installing packages"
-    with tx.task(title), outputlog.kept(tx.report, log, "packages", plan.summary()):
-        packages, given = _install(session, archives, plan, title)
+    with tx.task(work.title), outputlog.kept(tx.report, log, "packages", work.summary()):
+        packages, given = _install(session, work)
     session._mounted.close()
     commit = label.deployed
     if not commit:
         with tx.task("Writing the commit"):
-            commit = _commit(session, label, plan, packages)
-    return Built(plan, commit, etc.delta_of(tx, given, session.scratch / _ETC_UPPER, commit))
+            commit = _commit(session, label, work, packages)
+    delta = etc.delta_of(tx, given, session.scratch / _ETC_UPPER, commit)
+    if not plan and delta == given.delta and tx.sysroot.repo.same_tree(commit, session.start):
+        return Built(plan)  # the commands changed nothing
+    return Built(plan, commit, delta)
+
+
+def _show(session: Session, plan: PackagePlan, label: Label, *, ask: bool) -> None:
+    """Show the plan of the packages, and ask whether to proceed; first check that there is space for them."""
+    tx = session.tx
+    needed = _REMOVAL_HEADROOM if plan.only_removes else plan.disk_bytes + _HEADROOM
+    buildroot.require_space(session.scratch.parent, needed, "change the packages")
+    shown = PlanShown("transaction", plan.to_json())
+    if ask:
+        tx.confirm(shown, commits=(session.start, label.base))
+    else:
+        tx.report(shown)
 
 
 def discard(tx: Transaction) -> None:
@@ -210,10 +246,8 @@ def _download(session: Session) -> Archives:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
-def _install(
-    session: Session, archives: Archives, plan: PackagePlan, title: str
-) -> tuple[frozenset[Package], EtcView]:
-    """Run dpkg with the machine's /etc and turn the root into a tree again.
+def _install(session: Session, work: _Work) -> tuple[frozenset[Package], EtcView]:
+    """Run dpkg and commands with the machine's /etc, and turn the root into a tree again.
 
     Returns the packages of the tree, and the /etc that the scripts saw.
     """
@@ -227,20 +261,42 @@ def _install(
     with buildroot.machine_etc(scratch, root, _ETC_UPPER, lowers) as upper:
         prepared = inside.prepare(root, earlier.read(tx, session.start))
         failpoint("layering.before-install")
-        install.install(tx.report, archives, title, root=root, scratch=scratch, script_timeout=timeout)
+        if work.archives:
+            install.install(
+                tx.report, work.archives, work.title, root=root, scratch=scratch, script_timeout=timeout
+            )
+            inside.write_extended_states(root, config.extended_states(scratch).read_text())
         failpoint("layering.after-install")
-        machine = inside.read_accounts(root, _purge(session, plan, (upper, *lowers)))
+        for command in work.commands:
+            _run(session, command)
+        machine = inside.read_accounts(root, _purge(session, work.plan, (upper, *lowers)))
+    archives = work.archives.paths if work.archives else ()
     inside.finish_root(
         tx.report,
         root,
         prepared,
         inside.read_changes(scratch / "upper"),
         machine=machine,
-        shipped=shipped.etc(archives.paths, root / layout.DPKG_ADMINDIR / "info"),
-        states=config.extended_states(scratch).read_text(),
+        shipped=shipped.etc(archives, root / layout.DPKG_ADMINDIR / "info"),
         timeout=max(timeout, _LONGEST_STEP),
     )
     return frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), given
+
+
+def _run(session: Session, command: Command) -> None:
+    """Run a command in the build root and show its output; ExternalFailure if it fails."""
+    text = shlex.join(command)
+    what = f"run '{text}' in the deployment"
+    try:
+        sandbox.run(session.root, command, what=what, timeout=max(session.script_timeout, _LONGEST_STEP))
+    except ExternalFailure as error:
+        error.hint = (
+            "it sees the deployment and /etc, but no network and nothing else of the machine; if it is an "
+            f"earlier command, 'apt-ostree run --forget -- {text}' drops it; nothing was changed"
+        )
+        raise
+    for line in sandbox.output_of(session.root, f"{what}: {text}"):
+        session.tx.message(line)
 
 
 def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> list[str]:
@@ -261,7 +317,7 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
         return buildroot.removed_from(discarded)
 
 
-def _commit(session: Session, label: Label, plan: PackagePlan, packages: frozenset[Package]) -> str:
+def _commit(session: Session, label: Label, work: _Work, packages: frozenset[Package]) -> str:
     repo = session.tx.sysroot.repo
     metadata = {
         layout.META_BASE: text(label.base),
@@ -277,18 +333,20 @@ def _commit(session: Session, label: Label, plan: PackagePlan, packages: frozens
             repo,
             session.start,
             session.scratch / "upper",
-            subject=": ".join(filter(None, (label.title, _subject(plan)))),
+            subject=": ".join(filter(None, (label.title, _subject(work)))),
             metadata=metadata,
         )
     failpoint("layering.after-commit")
     return commit
 
 
-def _subject(plan: PackagePlan) -> str:
+def _subject(work: _Work) -> str:
+    plan = work.plan
     counts: Sequence[tuple[str, Sequence[object]]] = (
         ("installed", plan.install),
         ("upgraded", plan.upgrade),
         ("downgraded", plan.downgrade),
         ("removed", plan.remove),
     )
-    return ", ".join(f"{len(steps)} packages {done}" for done, steps in counts if steps)
+    changes = [f"{len(steps)} packages {done}" for done, steps in counts if steps]
+    return ", ".join([*changes, *(f"run {shlex.join(command)}" for command in work.commands)])

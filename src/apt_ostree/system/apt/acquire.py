@@ -96,9 +96,13 @@ def lists_are_current(max_age: float = _DAY) -> bool:
     files = [p for s in sources if s.exists() for p in (s, *(s.iterdir() if s.is_dir() else ()))]
     newest = max((p.stat().st_mtime for p in files if p.exists()), default=0.0)
     lists = Path(config.find_dir("Dir::State::lists"))
-    if not any(lists.glob("*Packages*")):
+    if not any(lists.glob("*Packages*")) or _STAMP.read_text() != _architectures():
         return False
     return newest < refreshed and time.time() - refreshed < max_age
+
+
+def _architectures() -> str:
+    return " ".join(apt_pkg.get_architectures())
 
 
 def refresh_lists(report: Report, *, everything: bool = True, strict: bool = True) -> None:
@@ -135,7 +139,7 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
         report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
         _STAMP.parent.mkdir(parents=True, exist_ok=True)
-        _STAMP.touch()
+        _STAMP.write_text(_architectures())
 
 
 def _empty_cache() -> apt_pkg.Cache:

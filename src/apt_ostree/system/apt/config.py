@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import apt_pkg
@@ -37,11 +37,12 @@ exec {command} "$@"
 """
 
 
-def use_build_root(root: Path, scratch: Path, states: str) -> None:
+def use_build_root(root: Path, scratch: Path, states: str, architectures: Sequence[str]) -> None:
     """Configure libapt for the packages of `root`, for the rest of this process.
 
     states: apt's record of automatically installed packages. libapt gets a copy of it, see `extended_states`,
         as it would follow a symlink that a script left in the root.
+    architectures: those of the root's dpkg, if it has others than the native one.
     """
     extended_states(scratch).write_text(states)
     apt_pkg.init_config()
@@ -64,6 +65,10 @@ def use_build_root(root: Path, scratch: Path, states: str) -> None:
     for key, value in settings.items():
         config.set(key, value)
     config.set("DPkg::Options::", "--force-unsafe-io")
+    # libapt would ask dpkg, which has no /var in the root yet.
+    config.clear("APT::Architectures")
+    for name in architectures or (config.find("APT::Architecture"),):
+        config.set("APT::Architectures::", name)
     with explained("start libapt"):
         apt_pkg.init_system()
 
