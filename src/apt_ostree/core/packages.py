@@ -9,6 +9,7 @@ from dataclasses import replace
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.model import layout
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import (
     LocalPackage,
@@ -23,6 +24,7 @@ from apt_ostree.model.origin import (
 )
 from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
+from apt_ostree.system import dpkg_query
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
@@ -144,7 +146,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
         return Target(origin, merge.checksum, recipe)
     if not (packages or origin.layered):
         return Target(origin, newer)
-    keep = () if packages else _versions_in_use(tx)
+    keep = _held(tx) if packages else _versions_in_use(tx)
     recipe = Recipe(newer, origin.requested, origin.local, packages, keep, commands=origin.commands)
     return Target(origin, newer, recipe)
 
@@ -176,6 +178,12 @@ def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
     repo = tx.sysroot.repo
     layered = packages_of(repo, tx.merge_deployment.checksum) - packages_of(repo, _base(tx))
     return tuple((package.name, package.version) for package in sorted(layered))
+
+
+def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
+    """Return names and versions of the packages on hold; a tree on a new base has no holds at first."""
+    admindir = tx.sysroot.directory(tx.merge_deployment) / layout.DPKG_ADMINDIR
+    return tuple((package.name, package.version) for package in dpkg_query.held(admindir))
 
 
 @contextmanager

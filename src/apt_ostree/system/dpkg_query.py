@@ -8,26 +8,32 @@ from pathlib import Path
 from apt_ostree.model.package import Package
 from apt_ostree.system import files, process
 
-_FORMAT = "${db:Status-Status}\\t${Package}\\t${Version}\\t${Architecture}\\n"
+_STATUS, _WANT = "${db:Status-Status}", "${db:Status-Want}"
+_FORMAT = "\\t${Package}\\t${Version}\\t${Architecture}\\n"
 
 
 def installed(admindir: Path) -> tuple[Package, ...]:
     """Return the installed packages of the database in `admindir`, sorted."""
-    return _in_state(admindir, "installed")
+    return _selected(admindir, _STATUS, "installed")
 
 
 def removed(admindir: Path) -> tuple[Package, ...]:
     """Return the packages of which only the configuration is left, sorted."""
-    return _in_state(admindir, "config-files")
+    return _selected(admindir, _STATUS, "config-files")
 
 
-def _in_state(admindir: Path, state: str) -> tuple[Package, ...]:
+def held(admindir: Path) -> tuple[Package, ...]:
+    """Return the packages that are on hold (apt-mark(8)), sorted."""
+    return _selected(admindir, _WANT, "hold")
+
+
+def _selected(admindir: Path, field: str, value: str) -> tuple[Package, ...]:
     done = process.run(
-        ["dpkg-query", f"--admindir={admindir}", "--show", f"--showformat={_FORMAT}"],
+        ["dpkg-query", f"--admindir={admindir}", "--show", f"--showformat={field}{_FORMAT}"],
         what=f"list the packages in {admindir}",
     )
     rows = (line.split("\t") for line in done.stdout.splitlines())
-    return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == state))
+    return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == value))
 
 
 def listed(admindir: Path, top: str) -> frozenset[str]:
@@ -53,7 +59,7 @@ def qualified(name: str, architecture: str) -> str:
 
 def verify(names: Sequence[str]) -> tuple[Path, ...]:
     """Return the files of packages that differ from the running system's database, except for conffiles."""
-    command = ["dpkg", "--verify", "--", *names]
+    command = ["/usr/bin/dpkg", "--verify", "--", *names]
     done = process.run(command, what="compare files with the database of packages", check=False)
     if done.returncode > 1:  # 1 means that files differ
         raise process.failure("compare files with the database of packages", done, done.stderr)
