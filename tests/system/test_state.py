@@ -67,6 +67,7 @@ def test_state_stays_on_a_newer_base(used: Host):
     used.reboot()
     assert used.exists("/usr/share/new-base")
     assert used.sh(STATE) == state
+    assert used.sh("cat /etc/fx-state/*.d/*") == "made\nshipped\nshipped\n"
 
 
 def test_state_outlives_its_package(used: Host):

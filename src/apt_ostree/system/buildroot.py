@@ -101,14 +101,17 @@ def write_layer(directory: Path, states: Mapping[str, FileState], below: Path) -
     """Write states of paths as a lower directory on top of another one; return it."""
     directory.mkdir()
     copy_directory_metadata(below, directory)
+    gone = {path for path in states if states[path].type == "absent"}
     for path in sorted(states):
+        if not gone.isdisjoint(map(str, Path(path).parents)):
+            continue
         for parent in reversed(Path(path).parents):
             if not (directory / parent).exists() and (below / parent).is_dir():
                 (directory / parent).mkdir()
                 copy_directory_metadata(below / parent, directory / parent)
-        if states[path].type == "absent" and (directory / path).parent.is_dir():
+        if path in gone and (directory / path).parent.is_dir():
             os.mknod(directory / path, stat.S_IFCHR, 0)  # a whiteout (overlayfs.rst)
-    files.write_states([(directory / p, states[p]) for p in sorted(states) if states[p].type != "absent"])
+    files.write_states([(directory / p, states[p]) for p in sorted(states) if p not in gone])
     return directory
 
 

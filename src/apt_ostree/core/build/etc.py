@@ -61,7 +61,17 @@ def view(tx: Transaction, start: str) -> EtcView:
     for path, entry in delta.items():
         if etc_rules.digest(states.get(path) or files.read_state(ETC / path)) == entry.before:
             states[path] = entry.after
+    states = {path: state for path, state in states.items() if state != ABSENT or not _holds(path, states)}
     return EtcView(states | _accounts(tx, start), delta, made)
+
+
+def _holds(directory: str, states: Mapping[str, FileState]) -> bool:
+    """Return whether a path is a directory in which something stays, such as what a script made."""
+    place = ETC / directory
+    if place.is_symlink() or not place.is_dir():
+        return False
+    below = (f"{directory}{path}" for path, _read in files.walk_below(place))
+    return any(states.get(path) != ABSENT for path in below)
 
 
 def _accounts(tx: Transaction, start: str) -> dict[str, FileState]:
