@@ -119,3 +119,31 @@ def test_descriptors_are_passed_only_when_asked():
     finally:
         os.close(read)
         os.close(write)
+
+
+def test_an_attached_program_runs_as_long_as_the_block(tmp_path):
+    pid = tmp_path / "pid"
+    with process.attached(["sh", "-c", f"echo $$ >{pid}; exec cat"], patience=10):
+        number = int(pid.read_text())
+        os.kill(number, 0)
+    assert gone(number)
+
+
+@pytest.mark.parametrize(
+    ("command", "seconds"), [(["sh", "-c", "sleep 60"], 1), (["false"], 0.5), (["no-such-program-here"], 0.5)]
+)
+def test_an_attached_program_that_is_not_ready_delays_only_for_its_patience(command, seconds):
+    began = time.monotonic()
+    with process.attached(command, patience=0.2):
+        pass
+    assert time.monotonic() - began < seconds
+
+
+def test_an_attached_program_ends_if_this_process_is_killed(tmp_path):
+    pid = tmp_path / "pid"
+    child = os.fork()
+    if child == 0:
+        with process.attached(["sh", "-c", f"echo $$ >{pid}; exec cat"], patience=10):
+            os.kill(os.getpid(), 9)
+    os.waitpid(child, 0)
+    assert gone(int(pid.read_text()))

@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -143,6 +143,34 @@ def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
 def _text(stream: IO[bytes], begin: int) -> str:
     stream.seek(begin)
     return stream.read().decode(errors="replace")
+
+
+@contextlib.contextmanager
+def attached(argv: Sequence[str], *, patience: float) -> Iterator[None]:
+    """Run a program beside the block; it, too, ends if this process is killed. Its failure does not matter.
+
+    argv: ends with "cat", which the program executes when it has done what it is for.
+    patience: seconds after which the block is entered without it.
+    """
+    pipe, null = subprocess.PIPE, subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            argv, bufsize=0, env=environment(), stdin=pipe, stdout=pipe, stderr=null, process_group=0
+        )
+    except OSError:
+        yield
+        return
+    assert process.stdin and process.stdout
+    with process.stdin, process.stdout:
+        try:
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(b"\n")  # which cat returns
+            ready, _, _ = select.select([process.stdout], [], [], patience)
+            if not ready:
+                _kill_group(process)
+            yield
+        finally:
+            _kill_group(process)
 
 
 def describe_exit(done: subprocess.CompletedProcess[str]) -> str:

@@ -1,37 +1,16 @@
-"""systemd-logind (org.freedesktop.login1(5)): inhibits a shutdown during a change."""
+"""systemd-logind: inhibits a shutdown during a change (systemd-inhibit(1))."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-_NAME, _PATH = "org.freedesktop.login1", "/org/freedesktop/login1"
+from apt_ostree.system import process
 
-
-@contextmanager
-def inhibited(why: str) -> Iterator[None]:
-    """Inhibit shutdown and sleep inside the block, if logind runs. why: shown to users."""
-    fd = _inhibit(why)
-    try:
-        yield
-    finally:
-        if fd is not None:
-            os.close(fd)
+_PATIENCE = 1.0  # seconds; logind answers in milliseconds, or hangs, and then nothing can shut down by it
 
 
-def _inhibit(why: str) -> int | None:
-    from dasbus.connection import SystemMessageBus
-    from dasbus.error import DBusError
-    from dasbus.unix import GLibClientUnix
-
-    from apt_ostree.system.ostree.gi_ostree import GLib
-
-    bus = SystemMessageBus()
-    try:
-        manager = bus.get_proxy(_NAME, _PATH, client=GLibClientUnix)
-        return int(manager.Inhibit("shutdown:sleep", "apt-ostree", why, "block"))
-    except (DBusError, GLib.Error, OSError):
-        return None  # a system without logind, or without a bus
-    finally:
-        bus.disconnect()
+def inhibited(why: str) -> AbstractContextManager[None]:
+    """Inhibit shutdown and sleep inside the block, if logind runs and answers. why: shown to users."""
+    options = ["--what=shutdown:sleep", "--who=apt-ostree", f"--why={why}", "--mode=block"]
+    # A program, because with a bus that hangs no library gives up in a second. cat ends with this process.
+    return process.attached(["systemd-inhibit", *options, "cat"], patience=_PATIENCE)
