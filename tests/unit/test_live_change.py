@@ -327,6 +327,8 @@ def test_what_boot_would_do_is_done(system: System, name):
         "bus": ("usr/share/dbus-1/system.d/ut.conf", "busctl"),
     }
     path, program = files[name]
+    for unit in ("systemd-udevd.service", "dbus.service"):
+        system.programs.add_unit(unit)
     commit = repos.write_commit(system.repo, {**repos.TWO, path: "x"}, ref=name)
     apply(system, commit)
     assert system.programs.ran(program)

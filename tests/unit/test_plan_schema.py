@@ -28,6 +28,7 @@ from apt_ostree.model.plan import (
     UnitStep,
 )
 from apt_ostree.model.treediff import Kind
+from apt_ostree.model.triggers import Trigger, TriggerStep
 
 Json = dict[str, Any]
 SCHEMA: Json = json.loads((Path(__file__).parents[2] / "docs/live-plan.schema.json").read_text())
@@ -129,6 +130,14 @@ unit_steps = st.builds(
     acts=st.booleans(),
     clients=st.integers(min_value=0),
 )
+trigger_steps = st.builds(
+    TriggerStep,
+    trigger=st.sampled_from(Trigger),
+    reason=texts,
+    files=st.lists(paths, max_size=2).map(tuple),
+    names=st.lists(st.text(), max_size=2).map(tuple),
+    gone=st.lists(st.text(), max_size=2).map(tuple),
+)
 plans = st.builds(
     LivePlan,
     source=commits,
@@ -142,6 +151,7 @@ plans = st.builds(
     restart_services=st.sampled_from(RestartPolicy),
     health_checks=st.lists(paths, max_size=2).map(tuple),
     overlays=st.lists(st.text(), max_size=2).map(tuple),
+    triggers=st.lists(trigger_steps, max_size=2).map(tuple),
 )
 
 
@@ -173,6 +183,9 @@ UPGRADE = LivePlan(
     restart_services=RestartPolicy.NEEDED,
     health_checks=("/etc/apt-ostree/health.d/web",),
     overlays=("overlay system/web is not shown: its condition is not met",),
+    triggers=(
+        TriggerStep(Trigger.SYSCTL, "sets vm.swappiness", ("/etc/sysctl.d/vm.conf",), ("vm/swappiness",)),
+    ),
 )
 
 

@@ -40,7 +40,8 @@ def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
     yield from _rows("/etc", list(_etc_lines(plan["etc"], verbose=verbose)))
     yield from _unit_lines(plan["units"], verbose=verbose)
-    yield from _rows("Overlays", plan.get("overlays", ()))  # older records do not have it
+    yield from _rows("Triggers", [_trigger_line(step, verbose=verbose) for step in plan.get("triggers", ())])
+    yield from _rows("Overlays", plan.get("overlays", ()))  # older records do not have these two
     yield from _rows("Waits for the reboot", plan["deferred"])
     yield from _rows("Health checks", plan["health_checks"])
     if plan["impact"] != "none":
@@ -106,6 +107,11 @@ def _unit_line(step: Mapping[str, Any], *, verbose: bool) -> str:
     clients = step.get("clients", 0)  # older records do not have it
     using = f", {count(clients, 'client')} connected" if clients else ""
     return f"{step['action']} {step['unit']} ({reason}){f' [{processes}]' if processes else ''}{using}"
+
+
+def _trigger_line(step: Mapping[str, Any], *, verbose: bool) -> str:
+    files = _some(step["files"], None if verbose else 2)
+    return f"{step['trigger']} ({step['reason']}{f': {files}' if files else ''})"
 
 
 def _some(items: Sequence[str], most: int | None) -> str:

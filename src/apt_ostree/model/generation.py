@@ -20,6 +20,22 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class KernelRecord:
+    """What a generation changed in the running kernel.
+
+    kind: a `triggers.Trigger`: a key of sysctl, or a set: all formats of binfmt, all profiles of AppArmor.
+    name: the key; "" for a set.
+    before: the value before, or the names in the set, one a line.
+    after: the same after the change; None until then.
+    """
+
+    kind: str
+    name: str
+    before: str
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
     """One switch.
 
@@ -34,6 +50,7 @@ class Generation:
     uppers: frozen upper directories of an unlocked system, the newest first.
     created: seconds since 1970.
     confirm_by: when it is undone unless it is confirmed, in seconds of CLOCK_MONOTONIC, as systemd's timers.
+    kernel: what it changed in the running kernel, in the order of the changes.
     """
 
     id: int
@@ -48,6 +65,7 @@ class Generation:
     phase: Phase
     created: float
     confirm_by: float | None = None
+    kernel: tuple[KernelRecord, ...] = ()
 
 
 def target_generation(first: int, numbers: Iterable[int], requested: int | None) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.treediff import Kind, PathChange
+from apt_ostree.model.triggers import TriggerStep
 
 _UNIT_DIRECTORIES = ("lib/systemd/system/", "etc/systemd/system/")
 _UNIT_SUFFIXES = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".target", ".slice")
@@ -96,6 +97,7 @@ class LivePlan:
     refusals: reasons to refuse the change.
     health_checks: programs that are run after the change, which is undone if a required one fails.
     overlays: notes about overlays.
+    triggers: what is run for changed files, in this order.
     """
 
     source: str
@@ -109,6 +111,7 @@ class LivePlan:
     restart_services: RestartPolicy = RestartPolicy.NONE
     health_checks: tuple[str, ...] = ()
     overlays: tuple[str, ...] = ()
+    triggers: tuple[TriggerStep, ...] = ()
 
     @property
     def impact(self) -> Impact:

@@ -11,11 +11,12 @@ import os
 import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.filestate import FileState, pack, unpack
-from apt_ostree.model.generation import EtcRecord, Generation, Phase, UnitRecord, ViewRecord
+from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.overlay import Applied, State, Transition
 
@@ -24,7 +25,7 @@ DIRECTORY = Path("/var/lib/apt-ostree")
 MARKER = DIRECTORY / "live"
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -36,7 +37,7 @@ CREATE TABLE IF NOT EXISTS generation (
     id INTEGER PRIMARY KEY,
     boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
     layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
-    confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL
+    confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL, kernel TEXT NOT NULL DEFAULT '[]'
 );
 CREATE TABLE IF NOT EXISTS overlay (
     id TEXT PRIMARY KEY, "commit" TEXT NOT NULL, enabled INTEGER NOT NULL, boot_id TEXT NOT NULL
@@ -60,11 +61,15 @@ CREATE TABLE IF NOT EXISTS unit (
 );
 CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
 """
-_FROM_1 = """
+#: From version 1 to 2, and so on.
+_MIGRATIONS = (
+    """
 ALTER TABLE generation ADD COLUMN base TEXT NOT NULL DEFAULT '';
 ALTER TABLE generation ADD COLUMN overlays TEXT NOT NULL DEFAULT '[]';
 UPDATE generation SET base = target;
-"""
+""",
+    "ALTER TABLE generation ADD COLUMN kernel TEXT NOT NULL DEFAULT '[]';",
+)
 _KEPT = 500  # entries of the history
 
 
@@ -277,6 +282,12 @@ class StateDb:
         with self._db:
             self._db.executemany("UPDATE etc SET after = ? WHERE generation = ? AND path = ?", rows)
 
+    def set_kernel(self, generation: int, kernel: Sequence[KernelRecord]) -> None:
+        """Record what a generation changes in the running kernel."""
+        text = json.dumps([astuple(record) for record in kernel])
+        with self._db:
+            self._db.execute("UPDATE generation SET kernel = ? WHERE id = ?", (text, generation))
+
     def set_phase(self, generation: int, phase: Phase) -> None:
         """Record the phase of a generation."""
         with self._db:
@@ -286,7 +297,7 @@ class StateDb:
         """Return all generations, the oldest first."""
         rows = self._db.execute(
             "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by,"
-            " base, overlays FROM generation ORDER BY id"
+            " base, overlays, kernel FROM generation ORDER BY id"
         )
         return tuple(
             Generation(
@@ -302,6 +313,7 @@ class StateDb:
                 confirm_by=row[9],
                 base=row[10],
                 overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
+                kernel=tuple(KernelRecord(*fields) for fields in json.loads(row[12])),
             )
             for row in rows
         )
@@ -430,7 +442,7 @@ def _prepare(connection: sqlite3.Connection) -> None:
         )
     if version < _VERSION:
         # In one transaction, as each would be flushed to the disk.
-        missing = _FROM_1 if version == 1 else ""
+        missing = "".join(_MIGRATIONS[version - 1 :]) if version else ""
         connection.executescript(f"BEGIN;{_SCHEMA}{missing}PRAGMA user_version = {_VERSION}; COMMIT;")
 
 

@@ -16,19 +16,27 @@ _PROPERTIES = (
     "Id", "ActiveState", "SubState", "LoadState", "Type", "FragmentPath", "DropInPaths", "CanReload",
     "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "RequiredBy", "BoundBy", "ConsistsOf",
     "MainPID", "NRestarts", "Result", "SendSIGKILL", "StateChangeTimestampMonotonic", "Job", "Transient",
-    "Following", "FileDescriptorStoreMax", "ExecMainStartTimestampMonotonic",
+    "Following", "FileDescriptorStoreMax", "ExecMainStartTimestampMonotonic", "Names",
+    "InactiveExitTimestampMonotonic",
 )  # fmt: skip
 #: Directories of unit files that belong to the tree; those elsewhere are generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
 _POLICY = "/usr/sbin/policy-rc.d"
 _TIMEOUT = 300.0  # seconds
+_SHORT = 3.0  # seconds that a daemon may take to answer, which it does at once
 _INTERVAL = 0.2  # seconds
 
 
 def started(unit: Unit) -> float:
     """Return when a unit's main process was started, in seconds since 1970, or 0."""
     return time.time() - time.monotonic() + unit.started if unit.started else 0.0
+
+
+def active_since(unit: Unit) -> float:
+    """Return when a unit was last started, in seconds since 1970, or 0."""
+    started_at = int(unit["InactiveExitTimestampMonotonic"] or 0) / 1e6
+    return time.time() - time.monotonic() + started_at if started_at else 0.0
 
 
 def active_units() -> dict[str, Unit]:
@@ -203,15 +211,34 @@ def update_library_cache() -> None:
 
 
 def reload_udev() -> None:
-    """Reload udev's rules."""
-    _run(["udevadm", "control", "--reload"], "reload udev's rules", check=False)
+    """Reload udev's rules, if udev runs."""
+    if active(["systemd-udevd.service"]):
+        _run(["udevadm", "control", "--reload"], "reload udev's rules", timeout=_SHORT)
 
 
 def reload_bus() -> None:
-    """Reload the configuration of the message bus."""
+    """Reload the configuration of the message bus, if it runs."""
     bus = "org.freedesktop.DBus"
-    command = ["busctl", "--quiet", "call", bus, "/", bus, "ReloadConfig"]
-    _run(command, "reload the configuration of the message bus", check=False)
+    if active(["dbus.service"]):
+        command = ["busctl", "--quiet", "call", bus, "/", bus, "ReloadConfig"]
+        _run(command, "reload the configuration of the message bus", timeout=_SHORT)
+
+
+def reload_polkit() -> None:
+    """Have polkit read its actions and rules, if it runs: its watches are on the /usr of before."""
+    command = ["try-reload-or-restart", "--", "polkit.service"]  # polkit 122 cannot reload
+    _systemctl(command, "reload polkit", timeout=_SHORT)
+
+
+def update_catalog() -> None:
+    """Rebuild the catalog of messages (journalctl(1)); its age says nothing about a tree's."""
+    _run(["journalctl", "--update-catalog"], "update the catalog of messages")
+
+
+def update_font_cache() -> None:
+    """Rebuild the font cache, if fontconfig is installed: all directories of a tree have one time."""
+    if Path("/usr/bin/fc-cache").exists():
+        _run(["fc-cache", "--force", "--system-only"], "update the font cache")
 
 
 def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None:

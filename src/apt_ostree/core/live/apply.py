@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from apt_ostree.core.live import confirmation, health, undo
+from apt_ostree.core.live import confirmation, health, triggers, undo
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared
-from apt_ostree.core.state import generations, seeds
+from apt_ostree.core.state import generations
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
-from apt_ostree.model import accounts, layout, unitsteps
 from apt_ostree.model import plan as rules
+from apt_ostree.model import unitsteps
 from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Transition
 from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.requests import LiveOptions
-from apt_ostree.model.treediff import Kind
 from apt_ostree.model.unit import Unit
 from apt_ostree.system import files, signals, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
-
-_LIBRARY_CACHE = "ld.so.cache"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +104,8 @@ class Application:
             )
         records += [EtcRecord(path, state, state) for path, state in etc.held.items()]
         return records + [
-            EtcRecord(name, files.read_state(ETC / name), None) for name in self._outside_paths()
+            EtcRecord(name, files.read_state(ETC / name), None)
+            for name in triggers.written_by(self.change.plan.triggers)
         ]
 
     def undo(self, failure: BaseException) -> None:
@@ -168,30 +165,12 @@ class Application:
         generations.mark_unlocked(tx.sysroot)
         failpoint("act.switched")
 
-    def make_current(self) -> None:
-        """Do what a boot or a package's scripts would do: users, files, library cache, udev, D-Bus.
+    def run_triggers(self) -> None:
+        """Do what a boot or a package's scripts would do for the changed files; see model.triggers.
 
-        Raises ExternalFailure if a program fails.
+        Raises ExternalFailure if a program fails without which what is new cannot run.
         """
-        users = self._configs("lib/sysusers.d/")
-        if users:
-            systemd.create_users(users)
-            failpoint("act.users")
-            self._record_outcome(accounts.WRITTEN)
-        if self._touches(layout.SEEDS.removeprefix("usr/")):
-            seeds.give(self.tx.report)
-            failpoint("act.seeds")
-        directories = self._configs("lib/tmpfiles.d/")
-        if directories:
-            systemd.create_files(directories)
-            failpoint("act.tmpfiles")
-        if _LIBRARY_CACHE in self._outside_paths():
-            systemd.update_library_cache()
-            self._record_outcome((_LIBRARY_CACHE,))
-        if self._touches("lib/udev/rules.d/", "lib/udev/hwdb", "etc/udev/"):
-            systemd.reload_udev()
-        if self._touches("share/dbus-1/", "etc/dbus-1/"):
-            systemd.reload_bus()
+        triggers.run(self.tx, self.generation, self.change.plan.triggers)
 
     def reload_systemd(self) -> None:
         """Reload, or re-execute, systemd and the users' managers; raise ExternalFailure if that fails."""
@@ -317,31 +296,6 @@ class Application:
 
     def _touches(self, *prefixes: str) -> bool:
         return rules.touches(self.change.changes, *prefixes)
-
-    def _outside_paths(self) -> tuple[str, ...]:
-        """Return the paths of /etc that are changed by the programs that this module runs."""
-        users = accounts.WRITTEN if self._configs("lib/sysusers.d/") else ()
-        cached = _LIBRARY_CACHE not in self.change.etc.states and self._libraries_changed()
-        return (*users, *((_LIBRARY_CACHE,) if cached else ()))
-
-    def _record_outcome(self, names: Sequence[str]) -> None:
-        states = {name: files.read_state(ETC / name) for name in names}
-        self.tx.records.set_after(self.generation, states)
-
-    def _libraries_changed(self) -> bool:
-        return any(
-            ".so" in c.path and c.path.startswith(("lib/", "lib64/", "local/lib/"))
-            for c in self.change.changes
-        )
-
-    def _configs(self, directory: str) -> list[str]:
-        """Return the names of new and changed files in a configuration directory of /usr."""
-        return sorted(set(self._names_in(directory)))
-
-    def _names_in(self, directory: str) -> Iterator[str]:
-        for change in self.change.changes:
-            if change.path.startswith(directory) and change.kind is not Kind.REMOVED and not change.is_dir:
-                yield Path(change.path).name
 
 
 def _acted(names: tuple[str, ...]) -> _Acted:

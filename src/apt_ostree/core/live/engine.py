@@ -122,7 +122,7 @@ def _visible_steps(application: Application) -> list[Step]:
         Step("stop units", application.stop_units),
         Step("write /etc", application.write_etc),
         Step("switch", application.switch),
-        Step("make current", application.make_current),
+        Step("run triggers", application.run_triggers),
         Step("reload systemd", application.reload_systemd),
         Step("act on units", application.act_on_units),
     ]

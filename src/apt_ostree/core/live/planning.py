@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from apt_ostree.core.live import etc_planning, health, unit_files, unit_planning
+from apt_ostree.core.live import etc_planning, health, triggers, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.core.state.inventory import owners, packages_of
@@ -23,6 +23,7 @@ from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
 from apt_ostree.model.requests import LiveOptions
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
+from apt_ostree.model.triggers import Trigger, TriggerStep
 from apt_ostree.model.unitchange import UnitChange, View, outdated
 from apt_ostree.model.unitsteps import busy_refusals
 from apt_ostree.system import space, systemd, usrview
@@ -109,8 +110,18 @@ def plan_change(
         restart_services=options.restart_services,
         health_checks=health.checks(repo, target, etc.states),
         overlays=goal.notes,
+        triggers=_triggers(repo, target, changes, etc),
     )
     return Change(plan, goal, _view_diff(repo, live, goal, now, running), changes, etc, settings)
+
+
+def _triggers(
+    repo: Repo, target: str, changes: tuple[PathChange, ...], etc: EtcPlan
+) -> tuple[TriggerStep, ...]:
+    """Return the triggers; the cache of libraries is not rebuilt if the change brings it."""
+    states = {path: (etc.seen[path], etc.states[path]) for path in etc.changed}
+    steps = triggers.plan_triggers(repo, target, changes, states)
+    return tuple(s for s in steps if s.trigger is not Trigger.LDCONFIG or "ld.so.cache" not in etc.states)
 
 
 def _view_diff(repo: Repo, live: LiveState, goal: Goal, now: DirDiff | None, running: str) -> DirDiff | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.live import etc_restore, undo
+from apt_ostree.core.live import etc_restore, triggers, undo
 from apt_ostree.core.live.planning import plan_units_back
 from apt_ostree.core.state import generations
 from apt_ostree.core.state.generations import Ending
@@ -100,14 +100,16 @@ def _plan_back(tx: Transaction, undone: Sequence[Generation], policy: RestartPol
     """Plan to undo generations: units that were acted on are acted on again, others are listed."""
     repo, source, target = tx.sysroot.repo, tx.live.commit, undone[0].source
     changes, units = plan_units_back(tx, target, policy)
+    etc = [record for g in undone for record in tx.records.etc_records(g.id)]
     return LivePlan(
         source=source,
         target=target,
         packages=diff_packages(packages_of(repo, source), packages_of(repo, target)),
         files=count_files(changes),
-        etc=etc_restore.plan_restore([r for g in undone for r in tx.records.etc_records(g.id)]),
+        etc=etc_restore.plan_restore(etc),
         units=steps_back(undo.unit_work(tx, undone), units),
         restart_services=policy,
+        triggers=triggers.plan_back(tx, changes, undone, etc),
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from apt_ostree.core.live import etc_restore, unit_files
+from apt_ostree.core.live import etc_restore, triggers, unit_files
 from apt_ostree.core.state.generations import (
     Ending,
     described_accounts,
@@ -23,7 +23,8 @@ from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import unitundo
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
-from apt_ostree.model.treediff import flatten
+from apt_ostree.model.treediff import PathChange, flatten
+from apt_ostree.model.triggers import TriggerStep
 from apt_ostree.model.unitundo import UnitWork
 from apt_ostree.system import systemd, systemd_login, usrview
 from apt_ostree.system.failpoints import failpoint
@@ -44,7 +45,9 @@ def undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> 
     for generation in generations:
         tx.records.set_phase(generation.id, Phase.UNDOING)
     failpoint("undo.marked")
-    work = unit_work(tx, generations) if ending.with_units else UnitWork()
+    changes = _changes_back(tx, generations)
+    work = unit_work(tx, generations, changes) if ending.with_units else UnitWork()
+    steps = _triggers_back(tx, generations, changes)
     _stop_units(tx, work)
     failpoint("undo.stopped")
     with tx.task("Switching /usr back"):
@@ -55,6 +58,8 @@ def undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> 
         expected = described_accounts(tx.sysroot, generation)
         etc_restore.restore(tx, tx.records.etc_records(generation.id), expected=expected)
     failpoint("undo.etc")
+    triggers.undo(tx, generations, steps)
+    failpoint("undo.triggered")
     failed = _restart_units(tx, work)
     failpoint("undo.restarted")
     discard_scratch(tx.sysroot)
@@ -121,15 +126,36 @@ def _try(tx: Transaction, title: str, action: Callable[[], None]) -> None:
             tx.warning(error.message)
 
 
-def unit_work(tx: Transaction, generations: Sequence[Generation]) -> UnitWork:
-    """Return how to restore units, from the records; the first action on a unit shows its old state."""
-    acted = unitundo.acted_on((g, tx.records.unit_records(g.id)) for g in generations)
+def _changes_back(tx: Transaction, generations: Sequence[Generation]) -> tuple[PathChange, ...]:
+    """Return the differences of /usr when generations are undone."""
     try:
-        shown, earlier = generations[-1].target, generations[0].source
-        changes = flatten(diff.diff_commits(tx.sysroot.repo, shown, earlier))
-        removed = unit_files.without_definition(tx.sysroot.repo, changes)
+        return tuple(
+            flatten(diff.diff_commits(tx.sysroot.repo, generations[-1].target, generations[0].source))
+        )
     except ExternalFailure:  # the commit was pruned, so it was not shown before the interruption
-        removed = frozenset()
+        return ()
+
+
+def _triggers_back(
+    tx: Transaction, generations: Sequence[Generation], changes: Sequence[PathChange]
+) -> tuple[TriggerStep, ...]:
+    etc = [record for generation in generations for record in tx.records.etc_records(generation.id)]
+    try:
+        return triggers.plan_back(tx, changes, generations, etc)
+    except ExternalFailure:  # likewise
+        return ()
+
+
+def unit_work(
+    tx: Transaction, generations: Sequence[Generation], changes: Sequence[PathChange] | None = None
+) -> UnitWork:
+    """Return how to restore units, from the records; the first action on a unit shows its old state.
+
+    changes: the differences of /usr when the generations are undone, if they are known.
+    """
+    acted = unitundo.acted_on((g, tx.records.unit_records(g.id)) for g in generations)
+    known = _changes_back(tx, generations) if changes is None else changes
+    removed = unit_files.without_definition(tx.sysroot.repo, known)
     return unitundo.unit_work(acted, systemd.units(acted.first), removed)
 
 

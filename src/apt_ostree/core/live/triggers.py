@@ -1,0 +1,291 @@
+"""Triggers of a live change: plans them, runs them, and takes back what they did to the running kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.state import seeds
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import accounts, triggers
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord
+from apt_ostree.model.treediff import Kind, PathChange
+from apt_ostree.model.triggers import ChangedFile, Trigger, TriggerStep
+from apt_ostree.system import files, kernel, systemd
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree.repo import Repo
+
+_LIBRARY_CACHE = "ld.so.cache"
+
+#: Path relative to /etc -> its states before and after.
+EtcStates = Mapping[str, tuple[FileState, FileState]]
+
+
+# --- the plan
+
+
+def plan_triggers(
+    repo: Repo, target: str, changes: Iterable[PathChange], etc: EtcStates
+) -> tuple[TriggerStep, ...]:
+    """Return the triggers of a change to `target`.
+
+    changes: of paths below /usr.
+    etc: the paths of /etc that are written or removed.
+    """
+    changed = (*_changed_usr(repo, changes), *_changed_etc(etc))
+    steps = triggers.steps(changed)
+    if not any(step.trigger in triggers.BOOT_UNITS for step in steps):
+        return steps
+    possible = _possible(repo, target)
+    removed = [f.path for f in changed if f.kind is Kind.REMOVED and triggers.is_profile(f.path)]
+    profiles = {path: kernel.profiles_in(path) for path in removed if Trigger.APPARMOR in possible}
+    return triggers.steps(changed, possible=possible, profiles=profiles)
+
+
+def _changed_usr(repo: Repo, changes: Iterable[PathChange]) -> list[ChangedFile]:
+    def text(path: str, checksum: str) -> str:
+        state = repo.file_state(checksum) if checksum and triggers.is_read(path) else ABSENT
+        return _text(state)
+
+    paths = (
+        (f"/usr/{change.path}", change)
+        for change in changes
+        if not change.is_dir and not change.path.startswith("etc/")
+    )
+    return [
+        ChangedFile(path, change.kind, text(path, change.old), text(path, change.new))
+        for path, change in paths
+    ]
+
+
+def _changed_etc(etc: EtcStates) -> list[ChangedFile]:
+    return [
+        ChangedFile(f"/etc/{path}", _kind(before, after), _text(before), _text(after))
+        for path, (before, after) in etc.items()
+        if "directory" not in (before.type, after.type)
+    ]
+
+
+def _kind(before: FileState, after: FileState) -> Kind:
+    if after.type == "absent":
+        return Kind.REMOVED
+    return Kind.ADDED if before.type == "absent" else Kind.CHANGED
+
+
+def _text(state: FileState) -> str:
+    return state.content.decode(errors="replace") if state.type == "file" else ""
+
+
+def _possible(repo: Repo, target: str) -> frozenset[Trigger]:
+    """Return the triggers that the kernel allows, whose program is there and that nobody has masked."""
+    possible = kernel.possible()
+    if diff.file_of(repo, target, kernel.APPARMOR_PARSER) is None:
+        possible -= {Trigger.APPARMOR}
+    units = systemd.units(triggers.BOOT_UNITS.values())
+    masked = (
+        trigger for trigger, unit in triggers.BOOT_UNITS.items() if units[unit]["LoadState"] == "masked"
+    )
+    return possible - set(masked)
+
+
+def written_by(steps: Iterable[TriggerStep]) -> tuple[str, ...]:
+    """Return the paths of /etc that the programs of triggers write."""
+    run = {step.trigger for step in steps}
+    users = accounts.WRITTEN if Trigger.SYSUSERS in run else ()
+    return (*users, *((_LIBRARY_CACHE,) if Trigger.LDCONFIG in run else ()))
+
+
+# --- running
+
+
+def run(tx: Transaction, generation: int, steps: Sequence[TriggerStep]) -> None:
+    """Run the triggers of a generation, which the system shows already.
+
+    Raises ExternalFailure if users, directories or the cache of libraries cannot be made. What fails of the
+    others is a warning, as it is to a boot and to dpkg.
+    """
+    for step in steps:
+        if step.trigger in _NEEDED:
+            _NEEDED[step.trigger](tx, step)
+            written = written_by([step])
+            tx.records.set_after(generation, {path: files.read_state(ETC / path) for path in written})
+            continue
+        if step.trigger in triggers.KERNEL:
+            _with_record(tx, generation, step)
+        else:
+            _try(tx, step)
+    failpoint("act.triggered")
+
+
+def _try(tx: Transaction, step: TriggerStep) -> None:
+    try:
+        _RUN[step.trigger](step)
+    except ExternalFailure as error:
+        tx.warning("; ".join((error.message, *error.details[-1:])))
+
+
+def _with_record(tx: Transaction, generation: int, step: TriggerStep) -> None:
+    """Run a trigger that changes the kernel; the values before are on the disk first."""
+    kept = next(g for g in tx.records.generations() if g.id == generation).kernel
+    records = _read(step)
+    tx.records.set_kernel(generation, (*kept, *records))
+    failpoint("act.kernel-recorded")
+    if step.trigger is Trigger.SYSCTL:
+        _give_back(tx, step.gone)
+    _try(tx, step)
+    failpoint("act.kernel")
+    tx.records.set_kernel(generation, (*kept, *(replace(record, after=_now(record)) for record in records)))
+
+
+def _give_back(tx: Transaction, keys: Iterable[str]) -> None:
+    """Give keys that the live changes of this boot have set the values of before."""
+    records = [record for g in tx.records.generations() for record in g.kernel if record.after is not None]
+    for key in kernel.expand(keys):
+        mine = [record for record in records if (record.kind, record.name) == (Trigger.SYSCTL, key)]
+        if mine and kernel.value(key) == mine[-1].after:
+            _set(tx, key, mine[0].before)
+
+
+def _set(tx: Transaction, key: str, value: str) -> None:
+    try:
+        kernel.set_value(key, value)
+    except ExternalFailure as error:
+        tx.warning(error.message)
+
+
+def _read(step: TriggerStep) -> tuple[KernelRecord, ...]:
+    """Return the present settings of the kernel that a trigger may change."""
+    if step.trigger is not Trigger.SYSCTL:
+        record = KernelRecord(step.trigger, "", "")
+        return (replace(record, before=_now(record)),)
+    values = ((key, kernel.value(key)) for key in kernel.expand((*step.names, *step.gone)))
+    return tuple(KernelRecord(step.trigger, key, value) for key, value in values if value is not None)
+
+
+def _now(record: KernelRecord) -> str:
+    if record.kind == Trigger.SYSCTL:
+        return kernel.value(record.name) or ""
+    names = kernel.formats() if record.kind == Trigger.BINFMT else kernel.profiles()
+    return "\n".join(sorted(names))
+
+
+def _names(step: TriggerStep) -> list[str]:
+    return [Path(path).name for path in step.files]
+
+
+def _load_profiles(step: TriggerStep) -> None:
+    present = [path for path in step.files if Path(path).exists()]
+    if present:
+        kernel.load_profiles(present)
+    gone = kernel.profiles().intersection(step.gone)
+    moved = {name for path in present for name in kernel.profiles_in(path)} if gone else set()
+    for name in sorted(gone - moved):
+        kernel.remove_profile(name)
+
+
+def _register_formats(step: TriggerStep) -> None:
+    if step.files:
+        kernel.register_formats(_names(step))
+    for name in sorted(kernel.formats().intersection(step.gone)):
+        kernel.remove_format(name)
+
+
+def _create_users(_tx: Transaction, step: TriggerStep) -> None:
+    systemd.create_users(_names(step))
+    failpoint("act.users")
+
+
+def _give_seeds(tx: Transaction, _step: TriggerStep) -> None:
+    seeds.give(tx.report)
+    failpoint("act.seeds")
+
+
+def _create_files(_tx: Transaction, step: TriggerStep) -> None:
+    systemd.create_files(_names(step))
+    failpoint("act.tmpfiles")
+
+
+#: Without them, what is new cannot run.
+_NEEDED: Mapping[Trigger, Callable[[Transaction, TriggerStep], None]] = {
+    Trigger.SYSUSERS: _create_users,
+    Trigger.SEEDS: _give_seeds,
+    Trigger.TMPFILES: _create_files,
+    Trigger.LDCONFIG: lambda _tx, _step: systemd.update_library_cache(),
+}
+_RUN: Mapping[Trigger, Callable[[TriggerStep], None]] = {
+    Trigger.MODULES: lambda step: kernel.load_modules(_names(step)),
+    Trigger.SYSCTL: lambda step: kernel.apply_sysctl(kernel.expand((*step.names, *step.gone))),
+    Trigger.BINFMT: _register_formats,
+    Trigger.UDEV: lambda _step: systemd.reload_udev(),
+    Trigger.DBUS: lambda _step: systemd.reload_bus(),
+    Trigger.POLKIT: lambda _step: systemd.reload_polkit(),
+    Trigger.APPARMOR: _load_profiles,
+    Trigger.CATALOG: lambda _step: systemd.update_catalog(),
+    Trigger.FONTS: lambda _step: systemd.update_font_cache(),
+}
+
+
+# --- the way back
+
+
+def plan_back(
+    tx: Transaction,
+    changes: Iterable[PathChange],
+    generations: Sequence[Generation],
+    etc: Sequence[EtcRecord],
+) -> tuple[TriggerStep, ...]:
+    """Return the triggers of undoing generations.
+
+    changes: of /usr, from what is shown now to what was shown before.
+    etc: the records of the generations, the oldest first.
+    """
+    first: dict[str, FileState] = {}
+    last: dict[str, FileState] = {}
+    for record in etc:
+        first.setdefault(record.path, record.before)
+        last[record.path] = record.after or ABSENT
+    states = {path: (last[path], first[path]) for path in first if last[path] != first[path]}
+    steps = plan_triggers(tx.sysroot.repo, generations[0].source, changes, states)
+    keys = dict.fromkeys(r.name for g in generations for r in g.kernel if r.kind == Trigger.SYSCTL)
+    reason = f"gives {', '.join(map(triggers.shown_key, keys))} back"
+    values = TriggerStep(Trigger.SYSCTL, reason, (), tuple(keys))
+    return (*([values] if keys else []), *(step for step in steps if step.trigger in triggers.REPEATED))
+
+
+def undo(tx: Transaction, generations: Sequence[Generation], steps: Iterable[TriggerStep]) -> None:
+    """Take back what generations did to the kernel, and run triggers again for what is shown now.
+
+    Anything that fails is a warning, because it must not stop an undo. It can be repeated.
+    """
+    for generation in reversed(generations):
+        for record in reversed(generation.kernel):
+            _restore(tx, record)
+    failpoint("undo.kernel")
+    for step in steps:
+        if step.trigger in triggers.REPEATED:
+            _try(tx, step)
+
+
+def _restore(tx: Transaction, record: KernelRecord) -> None:
+    now = _now(record)
+    if record.kind != Trigger.SYSCTL:
+        came = set(now.splitlines() if record.after is None else record.after.splitlines())
+        _remove(tx, record.kind, came.difference(record.before.splitlines()).intersection(now.splitlines()))
+    elif now != record.before and record.after not in (None, now):
+        tx.warning(f"kept {triggers.shown_key(record.name)} = {now}: it was changed after the update")
+    elif now != record.before:
+        _set(tx, record.name, record.before)
+
+
+def _remove(tx: Transaction, kind: str, names: Iterable[str]) -> None:
+    remove = kernel.remove_format if kind == Trigger.BINFMT else kernel.remove_profile
+    for name in sorted(names):
+        try:
+            remove(name)
+        except ExternalFailure as error:
+            tx.warning(error.message)
