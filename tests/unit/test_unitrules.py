@@ -270,6 +270,8 @@ CHANGES: dict[str, tuple[str, Text, Text, dict[str, object], Need | None]] = {
     "never, stale": ("user@1000.service", SERVICE, SERVICE, {"stale": ("/x",)}, DEFER),
     "never, package restarts": ("docker.service", SERVICE, SERVICE, {"package_restarts": True}, DEFER),
     "never, ignorable": ("docker.service", SERVICE, SERVICE.replace("=A", "=B"), {}, None),
+    "never, by another name": ("new-bus.service", SERVICE, None,
+        {"removed": True, "aliases": ("dbus.service",)}, DEFER),
     "never, untouched": ("dbus.service", SERVICE, SERVICE, {}, None),
     "never, only reload": ("docker.service", SERVICE, RELOADS, {}, DEFER),
     "the bus reloads": ("dbus.service", RELOADS, RELOADS, {"configuration": ("/etc/dbus-1/x",)}, RELOAD),

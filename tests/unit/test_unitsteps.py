@@ -106,6 +106,14 @@ def test_what_is_stopped_and_started_again_takes_along_both_ways():
 
 def test_what_would_take_along_the_untouchable_waits():
     assert planned(step("m.service", RESTART)) == {("m.service", DEFER, False)}
+    assert planned(step("m.service", STOP), step("m.service", START)) == {("m.service", DEFER, False)}
+
+
+def test_the_untouchable_is_known_by_its_other_names():
+    active = units(m__service={"RequiredBy": "new-bus.service"})
+    active["new-bus.service"] = Unit("new-bus.service", {"Names": "dbus.service"})
+    (deferred,) = with_dependents([step("m.service", RESTART)], active)
+    assert deferred.action is DEFER
 
 
 # --- from decisions to steps

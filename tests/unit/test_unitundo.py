@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from apt_ostree.model.generation import Generation, Phase, UnitRecord
 from apt_ostree.model.plan import UnitAction, UnitStep
 from apt_ostree.model.unit import Unit
-from apt_ostree.model.unitundo import Acted, UnitWork, acted_on, steps_back, unit_work
+from apt_ostree.model.unitundo import Acted, UnitWork, acted_on, steps_back, unit_work, untouched
 
 REEXEC, RELOAD, RESTART = UnitAction.REEXEC, UnitAction.RELOAD, UnitAction.RESTART
 SKIP, START, STOP = UnitAction.SKIP, UnitAction.START, UnitAction.STOP
@@ -120,3 +120,32 @@ def test_what_was_acted_on_is_acted_on_again_and_the_rest_is_named():
     ]  # fmt: skip
     assert {step.unit for step in planned if step.reason == "other"} == {"m.service", "z.service"}
     assert steps_back(UnitWork(), []) == ()
+
+
+# --- what is never restarted
+
+
+def bus(name: str = "dbus.service", **properties: str) -> dict[str, Unit]:
+    return {name: Unit(name, {"ActiveState": "active", **properties})}
+
+
+def test_a_protected_unit_is_protected_by_each_of_its_names():
+    active = bus("new-bus.service", Names="new-bus.service dbus.service") | bus("a.service")
+    assert untouched(active, lambda _unit: True) == {"new-bus.service", "dbus.service"}
+    assert untouched(active, lambda _unit: False) == frozenset()  # the change started it
+
+
+@pytest.mark.parametrize("action", [START, STOP, RESTART])
+def test_a_protected_unit_is_neither_stopped_nor_restarted(action: UnitAction):
+    active = bus("new-bus.service")
+    acted = acted_on([(generation(1, Phase.LIVE), [begun("new-bus.service", action)])])
+    for removed in (frozenset(), frozenset({"new-bus.service"})):
+        done = unit_work(acted, active, removed, active=active, protected=frozenset({"new-bus.service"}))
+        assert done.all == frozenset()
+
+
+def test_what_would_take_a_protected_unit_along_is_stopped_when_systemd_knows_better():
+    active = bus() | bus("new.service", RequiredBy="dbus.service") | bus("other.service")
+    removed = frozenset({"new.service", "other.service"})
+    done = unit_work(acted_on([]), {}, removed, active=active, protected=frozenset({"dbus.service"}))
+    assert (done.stop, done.stop_late) == (("other.service",), ("new.service",))

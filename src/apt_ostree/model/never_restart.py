@@ -48,9 +48,12 @@ _NEVER: Mapping[str, str] = {
 }
 
 
-def never(name: str) -> str | None:
-    """Return why a unit is never restarted while the system runs, or None if it may be."""
+def never(*names: str) -> str | None:
+    """Return why a unit is never restarted while the system runs, or None if it may be.
+
+    names: its name and its aliases, which another package may have given to it.
+    """
     for reason, patterns in _NEVER.items():
-        if any(fnmatchcase(name, pattern) for pattern in patterns.split()):
+        if any(fnmatchcase(name, pattern) for pattern in patterns.split() for name in names):
             return f"never restarted while the system runs: {reason}"
     return None

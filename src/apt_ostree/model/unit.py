@@ -27,6 +27,11 @@ class Unit:
         return self.properties.get(name, "")
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Return its name and its aliases."""
+        return tuple(dict.fromkeys((self.name, *self["Names"].split())))
+
+    @property
     def is_active(self) -> bool:
         """Return whether it is active or activating."""
         return self["ActiveState"] in _RUNNING

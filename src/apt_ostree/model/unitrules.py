@@ -55,6 +55,7 @@ class Facts:
     own: this operation runs inside it.
     sockets: active socket units that trigger it.
     override: the administrator's setting for this unit.
+    aliases: its other names.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Facts:
     own: bool = False
     sockets: tuple[str, ...] = ()
     override: Need | None = None
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,10 +291,11 @@ def _settled(_facts: Facts, cause: Decision) -> Decision | None:
 
 
 def _never(facts: Facts, cause: Decision) -> Decision | None:
-    reason = never(facts.name)
+    names = (facts.name, *facts.aliases)
+    reason = never(*names)
     if reason is None and _kind(facts) == "socket":
         reason = never(_service_of(facts))
-    if reason is None or (cause.need is Need.RELOAD and facts.name in _BUSES):
+    if reason is None or (cause.need is Need.RELOAD and not set(_BUSES).isdisjoint(names)):
         return None
     return _instead(cause, _left(cause), reason)
 

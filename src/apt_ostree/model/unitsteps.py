@@ -51,20 +51,23 @@ def to_steps(
 def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> list[UnitStep]:
     """Return the steps with further ones for services that systemd stops or restarts together with a unit.
 
-    A unit is deferred if a unit that must not be restarted would be restarted with it.
+    A unit is deferred if a unit that must not be restarted would be restarted or stopped with it.
     """
     step_of = {step.unit: step for step in steps}
     started = {step.unit for step in steps if step.action is UnitAction.START}
     along: set[str] = set()
-    result = []
+    deferred: set[str] = set()
+    result: list[UnitStep] = []
     for step in steps:
-        if step.unit in along:
+        if step.unit in along or step.unit in deferred:
             continue
         taken = _dependents(step, active) if step.action in ENDING else ()
-        untouchable = [name for name in taken if never(name)]
-        if untouchable and step.action is UnitAction.RESTART:
-            reason = f"{untouchable[0]} would be restarted with it, which is never restarted"
+        untouchable = [name for name in taken if never(*active[name].names)]
+        if untouchable:
+            ended = "restarted" if step.action is UnitAction.RESTART else "stopped"
+            reason = f"{untouchable[0]} would be {ended} with it, which is never restarted"
             result.append(replace(step, action=UnitAction.DEFER, reason=reason, acts=False))
+            deferred.add(step.unit)
             continue
         result.append(step)
         for name in taken:
@@ -80,16 +83,19 @@ def with_dependents(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> li
 
 
 def _dependents(step: UnitStep, active: Mapping[str, Unit]) -> tuple[str, ...]:
-    """Return the running services that stop with the action of a step, directly or indirectly."""
-    restarting = step.action is UnitAction.RESTART
+    return dependents_of(step.unit, active, restarting=step.action is UnitAction.RESTART)
+
+
+def dependents_of(name: str, active: Mapping[str, Unit], *, restarting: bool) -> tuple[str, ...]:
+    """Return the running services that stop when a unit is restarted or stopped, directly or indirectly."""
     dependents: dict[str, None] = {}
-    waiting = [step.unit]
+    waiting = [name]
     while waiting:
         unit = active.get(waiting.pop(0))
-        for name in sorted(unit.dependents(restarting=restarting) if unit else ()):
-            if name in active and name not in dependents and name != step.unit and name.endswith(".service"):
-                dependents[name] = None
-                waiting.append(name)
+        for other in sorted(unit.dependents(restarting=restarting) if unit else ()):
+            if other in active and other not in dependents and other != name and other.endswith(".service"):
+                dependents[other] = None
+                waiting.append(other)
     return tuple(dependents)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from apt_ostree.model.generation import Generation, Phase, UnitRecord
+from apt_ostree.model.never_restart import never
 from apt_ostree.model.plan import UnitAction, UnitStep
 from apt_ostree.model.unit import Unit
+from apt_ostree.model.unitsteps import dependents_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +22,14 @@ class UnitWork:
     restart: tuple[str, ...] = ()
     reload: tuple[str, ...] = ()
     reexec: tuple[str, ...] = ()
+    stop_late: tuple[str, ...] = ()  # after the switch, when systemd has read the earlier definitions
 
     @property
     def all(self) -> frozenset[str]:
         """Return all units."""
-        return frozenset((*self.stop, *self.start, *self.restart, *self.reload, *self.reexec))
+        return frozenset(
+            (*self.stop, *self.stop_late, *self.start, *self.restart, *self.reload, *self.reexec)
+        )
 
     @property
     def touched(self) -> tuple[str, ...]:
@@ -56,11 +62,30 @@ def acted_on(records: Iterable[tuple[Generation, Iterable[UnitRecord]]]) -> Acte
     return Acted(first, frozenset(unfinished))
 
 
-def unit_work(acted: Acted, states: Mapping[str, Unit], removed: frozenset[str]) -> UnitWork:
+def untouched(active: Mapping[str, Unit], before: Callable[[Unit], bool]) -> frozenset[str]:
+    """Return the names of the active units that an undo must not stop or restart (never_restart).
+
+    before: whether a unit runs since before the changes. One that they started is stopped again.
+    """
+    return frozenset(
+        name for unit in active.values() if never(*unit.names) and before(unit) for name in unit.names
+    )
+
+
+def unit_work(
+    acted: Acted,
+    states: Mapping[str, Unit],
+    removed: frozenset[str],
+    *,
+    active: Mapping[str, Unit] = MappingProxyType({}),
+    protected: frozenset[str] = frozenset(),
+) -> UnitWork:
     """Return the actions on units for an undo.
 
     states: name -> unit, of the units that were acted on.
     removed: units without a unit file after the undo.
+    active: the active units.
+    protected: see `untouched`; a change may have given such a unit a name that is gone after the undo.
     """
 
     def names(action: UnitAction) -> tuple[str, ...]:
@@ -74,10 +99,14 @@ def unit_work(acted: Acted, states: Mapping[str, Unit], removed: frozenset[str])
         )
 
     started = {unit for unit in names(UnitAction.START) if unit in states and states[unit].is_active}
+    stopping = sorted((removed | started) - protected)
+    late = {u for u in stopping if not protected.isdisjoint(dependents_of(u, active, restarting=False))}
+    stopped = (u for u, first in acted.first.items() if first is UnitAction.STOP)
     return UnitWork(
-        stop=tuple(sorted(removed | started)),
-        start=tuple(u for u, first in acted.first.items() if first is UnitAction.STOP and u not in removed),
-        restart=names(UnitAction.RESTART),
+        stop=tuple(unit for unit in stopping if unit not in late),
+        stop_late=tuple(sorted(late)),
+        start=tuple(u for u in stopped if u not in removed | protected),
+        restart=tuple(u for u in names(UnitAction.RESTART) if u not in protected),
         reload=names(UnitAction.RELOAD),
         reexec=names(UnitAction.REEXEC),
     )
@@ -90,7 +119,7 @@ def steps_back(work: UnitWork, affected: Iterable[UnitStep]) -> tuple[UnitStep, 
     """
     reason = "the live change acted on it"
     rows: tuple[tuple[UnitAction, Collection[str]], ...] = (
-        (UnitAction.STOP, work.stop),
+        (UnitAction.STOP, (*work.stop, *work.stop_late)),
         (UnitAction.START, work.start),
         (UnitAction.RESTART, work.restart),
         (UnitAction.RELOAD, work.reload),

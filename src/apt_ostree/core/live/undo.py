@@ -156,7 +156,11 @@ def unit_work(
     acted = unitundo.acted_on((g, tx.records.unit_records(g.id)) for g in generations)
     known = _changes_back(tx, generations) if changes is None else changes
     removed = unit_files.without_definition(tx.sysroot.repo, known)
-    return unitundo.unit_work(acted, systemd.units(acted.first), removed)
+    active = systemd.active_units() if acted.first or removed else {}
+    began = generations[0].created
+    protected = unitundo.untouched(active, lambda unit: systemd.active_since(unit) < began)
+    states = systemd.units(acted.first)
+    return unitundo.unit_work(acted, states, removed, active=active, protected=protected)
 
 
 def _stop_units(tx: Transaction, work: UnitWork) -> None:
@@ -173,6 +177,8 @@ def _restart_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
         _try(tx, "Re-executing systemd", systemd.daemon_reexec)
     else:
         systemd.daemon_reload()
+    if work.stop_late:
+        _try(tx, f"Stopping {', '.join(work.stop_late)}", lambda: systemd.stop(work.stop_late))
     # A unit that an overlay has shown since the boot began does not exist in the booted tree.
     states = systemd.units(work.start)
     work = replace(work, start=tuple(n for n in work.start if states[n]["LoadState"] != "not-found"))

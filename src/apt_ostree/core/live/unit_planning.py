@@ -165,6 +165,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
         sockets=tuple(
             s for s in unit["TriggeredBy"].split() if s.endswith(".socket") and s in context.active
         ),
+        aliases=unit.names[1:],
         override=context.overrides.get(unit.name, context.overrides.get(unitfile.template(unit.name))),
     )  # fmt: skip
     return unitrules.decide(facts)
