@@ -18,12 +18,12 @@ _MEMORY = 2048
 #: Without the devices that the guest's udev would only load drivers for.
 _MACHINE = "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off"
 #: What makes an emulated boot shorter: no mitigations, little on the emulated serial port, no BPF programs to
-#: compile (the security modules without `bpf`), and nothing done anew because it is the first boot.
+#: compile (Debian's security modules without `bpf`), and nothing done anew because it is the first boot.
 _ARGUMENTS = " ".join(
     (
-        "console=ttyS0 quiet mitigations=off lsm=landlock,yama net.ifnames=0 fsck.mode=skip",
-        "module_blacklist=kvm,kvm_amd,drm systemd.show_status=error systemd.getty_auto=0",
-        "systemd.mask=ldconfig.service systemd.mask=systemd-binfmt.service systemd.mask=modprobe@drm.service",
+        "console=ttyS0 quiet mitigations=off lsm=landlock,lockdown,yama,apparmor net.ifnames=0",
+        "fsck.mode=skip module_blacklist=kvm,kvm_amd,drm systemd.show_status=error systemd.getty_auto=0",
+        "systemd.mask=ldconfig.service systemd.mask=modprobe@drm.service",
         "systemd.mask=modprobe@efi_pstore.service systemd.mask=systemd-pcrphase.service",
         "systemd.mask=getty@tty1.service",
     )

@@ -184,7 +184,7 @@ def _step(
 
 def _modules(files: Sequence[ChangedFile], present: tuple[str, ...]) -> TriggerStep | None:
     modules = _unique(name for file in files for name in _lines(file.after))
-    reason = f"loads {', '.join(modules)}, which stay loaded until the reboot"
+    reason = f"loads {', '.join(modules)}; modules stay loaded until the reboot"
     return TriggerStep(Trigger.MODULES, reason, present, modules) if modules else None
 
 

@@ -27,11 +27,15 @@ def possible() -> frozenset[Trigger]:
     """Return the triggers that this kernel allows; a container's does not allow all."""
     allowed = {
         Trigger.MODULES: bool(int(_status("CapEff"), 16) >> _CAP_SYS_MODULE & 1),
-        Trigger.SYSCTL: os.access(_SYSCTL / "net", os.W_OK),
-        Trigger.BINFMT: os.access(_SYSCTL, os.W_OK),
+        Trigger.SYSCTL: _is_writable(_SYSCTL / "net"),
+        Trigger.BINFMT: _is_writable(_SYSCTL),
         Trigger.APPARMOR: os.access(_APPARMOR / ".load", os.W_OK),
     }
     return frozenset(trigger for trigger in Trigger if allowed.get(trigger, True))
+
+
+def _is_writable(path: Path) -> bool:
+    return not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
 def _status(field: str) -> str:
@@ -70,7 +74,7 @@ def set_value(key: str, value: str) -> None:
 def apply_sysctl(keys: Collection[str]) -> None:
     """Set keys as all of sysctl.d says, in systemd's order; raise ExternalFailure if one cannot be set."""
     if keys:
-        prefixes = (f"--prefix=/proc/sys/{key}" for key in keys)
+        prefixes = (f"--prefix={key}" for key in keys)
         _run(["/usr/lib/systemd/systemd-sysctl", *prefixes], "set kernel parameters")
 
 

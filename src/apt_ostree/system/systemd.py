@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import accounts
+from apt_ostree.model import accounts, unitfile
 from apt_ostree.model.unit import Unit, is_unit_name
 from apt_ostree.system import mounts, process
 
@@ -23,6 +23,7 @@ _PROPERTIES = (
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
 _POLICY = "/usr/sbin/policy-rc.d"
+_RUNTIME_DIRECTORY = Path("/run/systemd/system")
 _TIMEOUT = 300.0  # seconds
 _SHORT = 3.0  # seconds that a daemon may take to answer, which it does at once
 _INTERVAL = 0.2  # seconds
@@ -64,8 +65,34 @@ def _show(names: Sequence[str], *options: str) -> list[Unit]:
 
 
 def daemon_reload() -> None:
-    """Reload the configuration and the units of the system manager."""
-    _systemctl(["daemon-reload"], "reload systemd")
+    """Reload the configuration and the units of the system manager.
+
+    A running unit whose file is gone, but not that of an alias, goes on as the alias.
+    """
+    with mounts.in_namespace_of(1):
+        links = [link for unit in active_units().values() if (link := _link_to_alias(unit))]
+    try:
+        _systemctl(["daemon-reload"], "reload systemd")
+    finally:
+        for link in links:
+            link.unlink(missing_ok=True)
+
+
+def _link_to_alias(unit: Unit) -> Path | None:
+    """Make and return a link that makes a unit without a file an alias, which takes over its processes."""
+    files = {name: _file_of(name) for name in unit.names}
+    target = next(filter(None, files.values()), None)
+    if len(files) == 1 or files[unit.name] or target is None:
+        return None
+    link = _RUNTIME_DIRECTORY / unit.name
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(target)
+    return link
+
+
+def _file_of(name: str) -> Path | None:
+    paths = (Path(directory, name) for directory in unitfile.DIRECTORIES)
+    return next((path for path in paths if path.exists()), None)
 
 
 def daemon_reexec() -> None:
