@@ -316,3 +316,15 @@ def test_confirmed_stays(host: Host):
     host.sh("sleep 4; ! systemctl list-timers --all | grep apt-ostree-unconfirmed")
     assert version(host, "fx-service") == "2.0"
     host.ao("confirm", code=3)
+
+
+def test_units_and_programs_below_opt_are_those_of_their_package(host: Host):
+    newer(host, "fx-linked")
+    assert host.sh("cat /run/fx-linked") == "1.0\n"
+    done = upgrade(host)
+    assert unit_steps(done["plan"]) == {"fx-linked.service": ("restart", True)}
+    assert host.sh("cat /run/fx-linked") == "2.0\n"
+    host.ao("uninstall", "-A", "-y", "fx-linked")
+    assert not host.is_active("fx-linked.service")
+    host.ao("rollback", "--live", "0")
+    assert not host.is_active("fx-linked.service")

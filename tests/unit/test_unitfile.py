@@ -15,6 +15,7 @@ from apt_ostree.model.unitfile import (
     drop_in_directories,
     environment_files,
     executables,
+    in_tree,
     merged,
     new_drop_ins,
     parse,
@@ -212,3 +213,16 @@ def test_comments_and_blankLINES_mean_nothing(lines: list[str], data: st.DataObj
 @given(LINES, LINES)
 def test_drop_ins_are_a_continuation_of_the_file(lines: list[str], more: list[str]):
     assert parse(["\n".join(lines), "\n".join(more)]) == parse(["\n".join([*lines, *more])])
+
+
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("/opt/vendor/bin/daemon", "/usr/lib/opt/vendor/bin/daemon"),
+        ("/var/opt/vendor/daemon", "/usr/lib/opt/vendor/daemon"),
+        ("/bin/sh", "/usr/bin/sh"),
+        ("/optional", "/optional"),
+    ],
+)
+def test_what_is_below_opt_is_elsewhere_in_a_tree(path, there):
+    assert in_tree(path) == there

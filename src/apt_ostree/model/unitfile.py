@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from apt_ostree.model import layout
 from apt_ostree.model.filestate import FileState
 
 #: Directories of unit files; the first one takes precedence (systemd.unit(5)).
@@ -18,6 +19,7 @@ DIRECTORIES = ("/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/s
 #: The keys of [Service] with commands that `executables` reads.
 COMMANDS = ("ExecStart", "ExecStartPre", "ExecStartPost", "ExecReload")
 
+_ENDINGS = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".swap", ".target", ".slice")
 _WHITESPACE = " \t\n\r"
 _PREFIXES = "@-:+!|"
 _WORD = re.compile(r"""(?:"(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|\\.?|[^\s"'\\])+""", re.DOTALL)
@@ -76,6 +78,19 @@ def template(name: str) -> str:
 def merged(path: str) -> str:
     """Return a path with the symlinks of the merged /usr resolved: systemd and packages may use either."""
     return f"/usr{path}" if path.startswith(_LINKED) else path
+
+
+def is_unit_file(path: str) -> bool:
+    """Return whether a path has the name of a unit file."""
+    return path.endswith(_ENDINGS)
+
+
+def in_tree(path: str) -> str:
+    """Return where a package's path is in the tree; what is below /opt is placed elsewhere (layout.OPT)."""
+    for prefix in ("/opt/", "/var/opt/"):
+        if path.startswith(prefix):
+            return f"/{layout.OPT}/{path.removeprefix(prefix)}"
+    return merged(path)
 
 
 def drop_in_directories(name: str) -> frozenset[str]:

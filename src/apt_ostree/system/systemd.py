@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import accounts, unitfile
+from apt_ostree.model import accounts, layout, unitfile
 from apt_ostree.model.unit import Unit, is_unit_name
 from apt_ostree.system import mounts, process
 
@@ -20,7 +20,7 @@ _PROPERTIES = (
     "InactiveExitTimestampMonotonic",
 )  # fmt: skip
 #: Directories of unit files that belong to the tree; those elsewhere are generated.
-TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/")
+TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/", f"/{layout.OPT}/", "/opt/")
 _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "target", "slice", "scope")
 _POLICY = "/usr/sbin/policy-rc.d"
 _RUNTIME_DIRECTORY = Path("/run/systemd/system")

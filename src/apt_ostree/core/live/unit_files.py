@@ -6,13 +6,16 @@ import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from apt_ostree.model import unitfile
+from apt_ostree.model import layout, unitfile
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.model.unit import Unit
 from apt_ostree.model.unitfile import UnitFile, template
 from apt_ostree.system import systemd
 from apt_ostree.system.ostree.repo import Repo
+
+_PLACES = ("lib/systemd/system/", "etc/systemd/system/")
+_OPT = f"{layout.OPT}/".removeprefix("usr/")
 
 
 def states(
@@ -29,7 +32,7 @@ def states(
         if path.startswith("systemd/system/") and state.type != "directory"
     }
     for change in changes:
-        if change.is_dir or not change.path.startswith(("lib/systemd/system/", "etc/systemd/system/")):
+        if change.is_dir or not _is_unit_file(change.path):
             continue
         state = repo.file_state(change.new) if change.new else ABSENT
         if not change.path.startswith("etc/"):
@@ -37,6 +40,11 @@ def states(
         elif etc is None:
             new_states[f"/{change.path}"] = state
     return new_states
+
+
+def _is_unit_file(path: str) -> bool:
+    """Return whether a path relative to /usr is a unit file; those below /opt are linked from /etc."""
+    return path.startswith(_PLACES) or (path.startswith(_OPT) and unitfile.is_unit_file(path))
 
 
 def without_definition(repo: Repo, changes: Iterable[PathChange]) -> frozenset[str]:
@@ -74,12 +82,20 @@ def _new_fragment(name: str, new: Mapping[str, FileState]) -> str | None:
     for candidate in dict.fromkeys((name, template(name))):
         for directory in unitfile.DIRECTORIES:
             path = f"{directory}/{candidate}"
+            if path not in new:
+                path = _linked(path)
             state = new.get(path)
             if _masks(state) if state else _is_null(path):
                 return None
             if state.type != "absent" if state else Path(path).is_file():
                 return path
     return None
+
+
+def _linked(path: str) -> str:
+    """Return the unit file below /opt that a path is a link to, else the path."""
+    real = os.path.realpath(path)
+    return real if real.startswith(f"/{layout.OPT}/") else path
 
 
 def _masks(state: FileState) -> bool:

@@ -173,7 +173,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
 
 def _is_changed_script(path: str, files: Mapping[str, str]) -> bool:
     """Return whether a changed file is a script; a changed binary that runs is detected by its mapping."""
-    name = unitfile.merged(path)
+    name = unitfile.in_tree(path)
     if name.removeprefix("/usr/") not in files:
         return False
     try:
