@@ -46,7 +46,15 @@ def test_a_path_has_its_trigger(path, trigger):
 
 
 @pytest.mark.parametrize(
-    "path", ["/usr/bin/a", "/usr/share/doc/a/liba.so", "/etc/a.conf", "/etc/apparmor.d/a.dpkg-dist"]
+    "path",
+    [
+        "/usr/bin/a",
+        "/usr/share/doc/a/liba.so",
+        "/usr/lib/a.socket",
+        "/usr/lib/a.so/b",
+        "/etc/a.conf",
+        "/etc/apparmor.d/a.dpkg-dist",
+    ],
 )
 def test_other_paths_have_none(path):
     assert triggers.steps([added(path)]) == ()

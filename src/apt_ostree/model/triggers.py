@@ -5,6 +5,7 @@ Which triggers a change has, and what each concerns, is decided from the changed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -53,6 +54,11 @@ BOOT_UNITS: Mapping[Trigger, str] = {
     Trigger.BINFMT: "systemd-binfmt.service",
     Trigger.APPARMOR: "apparmor.service",
 }
+#: The program of a trigger, relative to the root, that a package may not have brought.
+PROGRAMS: Mapping[Trigger, str] = {
+    Trigger.APPARMOR: "usr/sbin/apparmor_parser",
+    Trigger.FONTS: "usr/bin/fc-cache",
+}
 
 APPARMOR_DIRECTORY = "/etc/apparmor.d"
 
@@ -89,6 +95,7 @@ _OF_FILES: Mapping[Trigger, str] = {
     Trigger.SEEDS: "packages' state is given to /var",
     Trigger.TMPFILES: "directories outside /usr and /etc are created",
 }
+_LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
 _LIBRARIES = ("/usr/lib/", "/usr/lib64/", "/usr/local/lib/")
 #: Endings of files that no program reads.
 _IGNORED = (".dpkg-new", ".dpkg-old", ".dpkg-dist", ".dpkg-bak", ".dpkg-remove", "~", "README")
@@ -153,7 +160,7 @@ def steps(
 
 def _concerned(path: str) -> Iterator[Trigger]:
     """Yield the triggers of a path."""
-    if ".so" in path and path.startswith(_LIBRARIES):
+    if path.startswith(_LIBRARIES) and _LIBRARY.search(path):
         yield Trigger.LDCONFIG
     if path.startswith(_ALL_PREFIXES) and not path.endswith(_IGNORED):
         yield from (trigger for trigger, prefixes in _PREFIXES.items() if path.startswith(prefixes))

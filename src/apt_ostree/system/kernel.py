@@ -14,7 +14,6 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.triggers import Trigger
 from apt_ostree.system import mounts, process
 
-APPARMOR_PARSER = "usr/sbin/apparmor_parser"
 _SYSCTL = Path("/proc/sys")
 _FORMATS = Path("/proc/sys/fs/binfmt_misc")
 _APPARMOR = Path("/sys/kernel/security/apparmor")

@@ -263,9 +263,8 @@ def update_catalog() -> None:
 
 
 def update_font_cache() -> None:
-    """Rebuild the font cache, if fontconfig is installed: all directories of a tree have one time."""
-    if Path("/usr/bin/fc-cache").exists():
-        _run(["fc-cache", "--force", "--system-only"], "update the font cache")
+    """Rebuild the font cache, of which the age says nothing: all directories of a tree have one time."""
+    _run(["fc-cache", "--force", "--system-only"], "update the font cache")
 
 
 def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None:

@@ -39,7 +39,7 @@ def plan_triggers(
     """
     changed = (*_changed_usr(repo, changes), *_changed_etc(etc))
     steps = triggers.steps(changed)
-    if not any(step.trigger in triggers.BOOT_UNITS for step in steps):
+    if not any(step.trigger in {*triggers.BOOT_UNITS, *triggers.PROGRAMS} for step in steps):
         return steps
     possible = _possible(repo, target)
     removed = [f.path for f in changed if f.kind is Kind.REMOVED and triggers.is_profile(f.path)]
@@ -84,13 +84,12 @@ def _text(state: FileState) -> str:
 def _possible(repo: Repo, target: str) -> frozenset[Trigger]:
     """Return the triggers that the kernel allows, whose program is there and that nobody has masked."""
     possible = kernel.possible()
-    if diff.file_of(repo, target, kernel.APPARMOR_PARSER) is None:
-        possible -= {Trigger.APPARMOR}
+    missing = {t for t, program in triggers.PROGRAMS.items() if diff.file_of(repo, target, program) is None}
     units = systemd.units(triggers.BOOT_UNITS.values())
     masked = (
         trigger for trigger, unit in triggers.BOOT_UNITS.items() if units[unit]["LoadState"] == "masked"
     )
-    return possible - set(masked)
+    return possible - missing - set(masked)
 
 
 def written_by(steps: Iterable[TriggerStep]) -> tuple[str, ...]:
