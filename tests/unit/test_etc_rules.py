@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
@@ -17,16 +18,15 @@ from apt_ostree.model.etc_rules import (
     decide_all,
     digest,
     directory_of,
+    hidden_after,
     in_order,
     join_sides,
     keep_aliases,
     keep_occupied,
     on_new_base,
     replaced_directories,
-    states_without_overlays,
 )
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
-from apt_ostree.model.generation import EtcRecord
 from apt_ostree.model.plan import EtcAction, EtcStep
 
 KEEP, REMOVE, WRITE = EtcAction.KEEP, EtcAction.REMOVE, EtcAction.WRITE
@@ -219,22 +219,24 @@ def test_a_directory_is_replaced_when_it_is_empty_and_kept_when_somebody_uses_it
 # --- what overlays hide
 
 
-def record(path: str, before: FileState) -> EtcRecord:
-    return EtcRecord(path, before, TWO)
+def hides(before: Collection[str], after: Collection[str], **seen: FileState) -> tuple[EtcPlan, OverlayEtc]:
+    """Return what a change does to /etc, and the paths that overlays show before and after it."""
+    held = {path: state for path, state in seen.items() if path in after}
+    plan = EtcPlan(seen={path: state for path, state in seen.items() if path not in held}, held=held)
+    return plan, OverlayEtc(frozenset(before), frozenset(after))
 
 
 def test_what_paths_held_before_overlays_showed_them():
-    both, only_p = frozenset({"p", "q"}), frozenset({"p"})
-    assert states_without_overlays("booted", []) == {}
-    assert states_without_overlays("booted", [("b1", both, [record("p", ONE), record("other", ONE)])]) == {
-        "p": (ONE, "booted")
-    }
+    assert hidden_after({}, "booted", EtcPlan(), NO_OVERLAYS) == {}
+    first = hidden_after({}, "booted", *hides((), "p", p=ONE, other=ONE))
+    assert first == {"p": (ONE, "booted")}
     # What a path held when the first overlay hid it counts, whatever is made of it then.
-    views = [("b1", only_p, [record("p", ONE)]), ("b2", both, [record("p", TWO), record("q", MINE)])]
-    assert states_without_overlays("booted", views) == {"p": (ONE, "booted"), "q": (MINE, "b1")}
+    second = hidden_after(first, "b1", *hides("p", "pq", p=TWO, q=MINE))
+    assert second == {"p": (ONE, "booted"), "q": (MINE, "b1")}
     # Once it shows again, it begins anew.
-    views += [("b2", frozenset(), [record("p", TWO)]), ("b3", only_p, [record("p", MINE)])]
-    assert states_without_overlays("booted", views) == {"p": (MINE, "b2")}
+    third = hidden_after(second, "b2", *hides("pq", (), p=TWO))
+    assert third == {}
+    assert hidden_after(third, "b2", *hides((), "p", p=MINE)) == {"p": (MINE, "b2")}
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,10 @@ import os
 import pytest
 
 from apt_ostree.core import apply_live
-from apt_ostree.core.live import engine, planning, rollback, undo
+from apt_ostree.core.live import confirmation, engine, planning, rollback, undo
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Prepared
+from apt_ostree.core.state import generations
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.errors import Cancelled, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.generation import Phase
@@ -18,10 +19,11 @@ from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import Goal
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
+from apt_ostree.model.requests import ApplyLive, Confirm, LiveOptions, RollbackLive
 from apt_ostree.model.selection import Selection
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import process, statedb, systemd
+from apt_ostree.system.ostree.gi_ostree import OSTree
 from tests.unit import repos
 from tests.unit.repos import System
 
@@ -550,3 +552,73 @@ def test_a_deployment_that_is_a_hotfix_has_no_live_changes(system: System):
     with pytest.raises(Refused) as caught:
         apply(system)
     assert any("hotfix" in line for line in caught.value.details)
+
+
+# --- older generations
+
+
+def made_live(system: System, count: int, *, keep: int) -> None:
+    """Show another commit so many times, alternately; `keep` generations stay."""
+    system.settings = dataclasses.replace(system.settings, keep_generations=keep)
+    trees = ({**repos.ONE, "usr/etc/ut/more": "more\n"}, repos.TWO)
+    for number in range(count):
+        tree = {**trees[number % 2], "usr/share/number": str(number)}
+        apply(system, repos.write_commit(system.repo, tree, ref=f"number{number}", packages=[]))
+        system.repo.set_ref(f"number{number}", None)
+
+
+def live_refs(system: System) -> set[str]:
+    return {ref.split("/")[2] for ref in system.repo.refs("apt-ostree/live")}
+
+
+def test_older_generations_are_forgotten(system: System, as_before):
+    made_live(system, 5, keep=2)
+    assert [number for number, _phase in records_of(system)] == [4, 5]
+    assert live_refs(system) == {"4", "5"}
+    assert [outcome for _verb, outcome in history(system)[:3]] == [Outcome.FORGOTTEN] * 3
+    with pytest.raises(UsageError, match="generation 3 was forgotten") as caught:
+        go_back(system, 3)
+    assert "there are 0, 4, 5" in str(caught.value.hint)
+    assert "KeepGenerations" in str(caught.value.hint)
+    go_back(system)
+    assert (usr_shows(system), conf(system)) == (4, "two\n")
+    go_back(system, 0)
+    assert conf(system) == "one\n"
+    assert not (system.etc / "ut/more").exists()
+
+
+def usr_shows(system: System) -> int:
+    return int(system.kernel.usr[-1].source.rpartition(":")[2])
+
+
+def test_forgotten_commits_and_layers_leave_the_disk(system: System):
+    made_live(system, 2, keep=1)
+    objects = system.repo.handle.list_objects(OSTree.RepoListObjectsFlags.LOOSE, None)[1]
+    made_live(system, 6, keep=1)
+    again = system.repo.handle.list_objects(OSTree.RepoListObjectsFlags.LOOSE, None)[1]
+    assert len(objects) == len(again)
+    with system.open() as machine:
+        assert len(list(generations.layers_dir(machine).iterdir())) == 1
+
+
+def test_an_unconfirmed_generation_can_be_undone_alone(system: System):
+    made_live(system, 1, keep=1)
+    apply(system, live=dataclasses.replace(REPLACING, confirm_within=3600.0))
+    assert [number for number, _phase in records_of(system)] == [1, 2]
+    system.run(confirmation.confirm, Confirm())
+    made_live(system, 1, keep=1)
+    assert [number for number, _phase in records_of(system)] == [3]
+
+
+@pytest.mark.parametrize("point", ["generations.before-fold", "generations.folded"])
+def test_what_is_not_forgotten_now_is_forgotten_later(system: System, as_before, monkeypatch, point: str):
+    made_live(system, 2, keep=2)
+    with monkeypatch.context() as patch:
+        repos.fail_at(patch, point)
+        made_live(system, 1, keep=2)
+    assert any("kept for now" in text for text in system.told("warning"))
+    assert conf(system) == "one\n"
+    apply(system)
+    assert [number for number, _phase in records_of(system)] == [3, 4]
+    assert live_refs(system) == {"3", "4"}
+    go_back(system, 0)

@@ -11,13 +11,14 @@ from apt_ostree.model.unitrules import Need
 
 
 def test_later_files_win_and_keys_are_kept_apart():
-    first = "[Live]\nSettleSeconds=5\n[Units]\na.service=skip\nb.service=defer\n"
+    first = "[Live]\nSettleSeconds=5\nKeepGenerations=3\n[Units]\na.service=skip\nb.service=defer\n"
     second = (
         "[Units]\na.service=restart\n"
         "[Overlays]\nQuota=1.5M\nAllow=setuid 'world-writable'\nScanner=scan --all\nSignKey=me@example.com\n"
     )
     assert parse_settings([("one", first), ("two", second)]) == Settings(
         settle=5.0,
+        keep_generations=3,
         units={"a.service": Need.RESTART, "b.service": Need.DEFER},
         overlay_quota=1_500_000,
         overlay_allow=("setuid", "world-writable"),
@@ -32,6 +33,8 @@ def test_later_files_win_and_keys_are_kept_apart():
         "[Live]\nSettleSeconds=soon",
         "[Live]\nSettleSeconds=0",
         "[Live]\nSettleSeconds=inf",
+        "[Live]\nKeepGenerations=0",
+        "[Live]\nKeepGenerations=2.5",
         "[Live]\nsettleseconds=5",
         "[Nothing]\nKey=1",
         "[Overlays]\nQuota=much",

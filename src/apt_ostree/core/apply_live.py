@@ -9,7 +9,6 @@ from apt_ostree.core.live.subset import Source
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.generation import target_generation
 from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
 from apt_ostree.model.result import Result
 from apt_ostree.model.selection import Selection
@@ -79,7 +78,7 @@ def _apply_selection(
 
     details = {"selection": selection.to_json()}
     removal, replacing = options.allow_replacement, replace(options, allow_replacement=True)
-    with subset.built(tx, selection, source, allow_removal=removal, keep=not dry_run) as commit:
+    with subset.built(tx, selection, source, allow_removal=removal) as commit:
         if commit == tx.live.base:
             return Result(changed=False, live=False, details=details | {"commit": commit})
         result = _apply(tx, commit, replacing, dry_run=dry_run)
@@ -101,7 +100,7 @@ def _target_commit(tx: Transaction, target: str | None) -> str:
 
 def _source_of_generation(tx: Transaction, number: int) -> Source:
     """Return the commit that a generation showed, as a source of packages."""
-    target = target_generation(tx.live.first, tx.live.numbers, number)
+    target = rollback.target_of(tx, number)
     shown = {generation.id: generation.base for generation in tx.live.generations}
     name = f"generation {target}" if target else "the booted tree"
     return Source(shown.get(target, tx.live.booted.checksum), name)

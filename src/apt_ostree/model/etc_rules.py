@@ -6,12 +6,11 @@ Paths are relative to /etc.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from apt_ostree.model import accounts
 from apt_ostree.model.filestate import ABSENT, FileState, three_way
-from apt_ostree.model.generation import EtcRecord
 from apt_ostree.model.never_restart import never
 from apt_ostree.model.plan import EtcAction, EtcStep
 
@@ -22,6 +21,10 @@ NOT_MERGED = frozenset(
 )
 #: Where links in /etc give a unit another name (systemctl(1), enable).
 _UNIT_LINKS = "systemd/system/"
+
+
+#: Path that overlays show -> its state before an overlay showed it, and the base at that time.
+Hidden = Mapping[str, tuple[FileState, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,21 +203,16 @@ def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
     return (*early, *writes, *(step for step in removals if step not in early))
 
 
-def states_without_overlays(
-    base: str, views: Iterable[tuple[str, frozenset[str], Sequence[EtcRecord]]]
-) -> dict[str, tuple[FileState, str]]:
-    """Return path -> (state before an overlay showed it, base at that time), of all paths that overlays show.
+def hidden_after(earlier: Hidden, base: str, plan: EtcPlan, overlays: OverlayEtc) -> Hidden:
+    """Return what overlays hide after a change.
 
-    base: the booted commit.
-    views: (base, paths of /etc that overlays show, records of /etc) of each generation of this boot.
+    earlier: what they hide before it.
+    base: the base before it.
+    plan: what the change does to /etc.
     """
-    hidden: dict[str, tuple[FileState, str]] = {}
-    shown: frozenset[str] = frozenset()
-    for next_base, now, records in views:
-        fresh = {r.path: (r.before, base) for r in records if r.path in now - shown}
-        hidden = {path: row for path, row in hidden.items() if path in now} | fresh
-        shown, base = now, next_base
-    return hidden
+    known = {**plan.seen, **plan.held}
+    fresh = {path: (known[path], base) for path in overlays.after - overlays.before if path in known}
+    return {path: row for path, row in earlier.items() if path in overlays.after} | fresh
 
 
 def on_new_base(old: FileState, new: FileState, hidden: FileState) -> FileState:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from apt_ostree.errors import Refused, UsageError
@@ -68,7 +68,24 @@ class Generation:
     kernel: tuple[KernelRecord, ...] = ()
 
 
-def target_generation(first: int, numbers: Iterable[int], requested: int | None) -> int:
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A generation that keeps space on the disk.
+
+    reason: why.
+    pid, command, unit: the process in whose mount namespace it is, unless it is live.
+    """
+
+    generation: int
+    reason: str
+    pid: int | None = None
+    command: str = ""
+    unit: str = ""
+
+
+def target_generation(
+    first: int, numbers: Iterable[int], requested: int | None, *, forgotten: Collection[int] = ()
+) -> int:
     """Return the generation to roll back to.
 
     Refused is raised if there is no earlier one, UsageError if there is none of the requested number.
@@ -76,6 +93,7 @@ def target_generation(first: int, numbers: Iterable[int], requested: int | None)
     first: the generation that was made at boot, or 0.
     numbers: the generations of this boot, in order.
     requested: None is the previous one, 0 the state after boot: the booted tree with persistent overlays.
+    forgotten: generations of this boot that became part of a later one.
     """
     reachable = [first, *(number for number in numbers if number > first)]
     if len(reachable) == 1:
@@ -83,6 +101,11 @@ def target_generation(first: int, numbers: Iterable[int], requested: int | None)
     target = reachable[-2] if requested is None else requested or first
     if target not in reachable:
         hint = f"there are {', '.join(map(str, reachable))}; 0 is how the boot began"
+        if target in forgotten:
+            raise UsageError(
+                f"generation {target} was forgotten, as only the newest ones are kept",
+                hint=f"{hint}; [Live] KeepGenerations says how many are kept (apt-ostree.conf(5))",
+            )
         raise UsageError(f"generation {target} is not live", hint=hint)
     return target
 
@@ -116,9 +139,13 @@ class UnitRecord:
 
 @dataclass(frozen=True, slots=True)
 class ViewRecord:
-    """The parts of a view, for its record; for the fields see Generation."""
+    """The parts of a view, for its record; for the other fields see Generation.
+
+    hidden: path of /etc that overlays show -> its state before that, and the base at that time.
+    """
 
     base: str
     overlays: tuple[Applied, ...]
     layers: tuple[str, ...]
     uppers: tuple[str, ...]
+    hidden: Mapping[str, tuple[FileState, str]] = field(default_factory=dict)

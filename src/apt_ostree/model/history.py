@@ -18,6 +18,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # and was undone later
     ROLLED_BACK = "rolled back"
     UNCONFIRMED = "unconfirmed"  # and was undone at its deadline
+    FORGOTTEN = "forgotten"  # it is live, as part of a later generation
     ENDED = "ended"  # by a reboot
 
 

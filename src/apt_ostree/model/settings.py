@@ -24,6 +24,7 @@ class Settings:
     settle: [Live] SettleSeconds, seconds that a restarted service has to run without a failure.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
+    keep_generations: [Live] KeepGenerations, number of live changes of a boot that are kept as steps back.
     undo_if_new_unit_fails: [Live] NewUnitFailure=undo|keep, for a new unit that cannot be started.
     units: [Units] NAME=restart|reload|skip|defer, action of a live change for a unit that it affects.
     overlay_allow: [Overlays] Allow=RULE ..., rules of content that are off for every overlay.
@@ -38,6 +39,7 @@ class Settings:
     settle: float = 2.0
     unit_timeout: float = 90.0
     check_timeout: float = 60.0
+    keep_generations: int = 10
     undo_if_new_unit_fails: bool = False
     units: Mapping[str, Need] = field(default_factory=dict)
     overlay_allow: tuple[str, ...] = ()
@@ -109,6 +111,13 @@ def _undo_or_keep(value: str) -> bool:
     return value == "undo"
 
 
+def _count(value: str) -> int:
+    with suppress(ValueError):
+        if (number := int(value)) > 0:
+            return number
+    raise ValueError(f"{value!r} is not a positive number")
+
+
 def _seconds(value: str) -> float:
     with suppress(ValueError):
         if 0 < (number := float(value)) < math.inf:
@@ -123,6 +132,7 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
     ("Live", "CheckTimeout"): ("check_timeout", _seconds),
+    ("Live", "KeepGenerations"): ("keep_generations", _count),
     ("Live", "NewUnitFailure"): ("undo_if_new_unit_fails", _undo_or_keep),
     ("Overlays", "Allow"): ("overlay_allow", _arguments),
     ("Overlays", "Scanner"): ("overlay_scanner", _arguments),

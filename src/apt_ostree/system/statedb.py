@@ -15,61 +15,17 @@ from dataclasses import astuple
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model import folding
 from apt_ostree.model.filestate import FileState, pack, unpack
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.overlay import Applied, State, Transition
+from apt_ostree.system import state_tables
 
 DIRECTORY = Path("/var/lib/apt-ostree")
 #: Exists from the first live change of a boot until recovery in the next boot; a condition of its unit.
 MARKER = DIRECTORY / "live"
 
-#: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
-_VERSION = 3
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS history (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    boot_id TEXT NOT NULL, verb TEXT NOT NULL, caller TEXT NOT NULL, began REAL NOT NULL,
-    source TEXT NOT NULL, target TEXT NOT NULL, plan TEXT NOT NULL, steps TEXT NOT NULL, ended REAL,
-    outcome TEXT NOT NULL, message TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS generation (
-    id INTEGER PRIMARY KEY,
-    boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
-    layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
-    confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL, kernel TEXT NOT NULL DEFAULT '[]'
-);
-CREATE TABLE IF NOT EXISTS overlay (
-    id TEXT PRIMARY KEY, "commit" TEXT NOT NULL, enabled INTEGER NOT NULL, boot_id TEXT NOT NULL
-);
-CREATE TABLE IF NOT EXISTS transition (
-    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
-    position INTEGER NOT NULL, id TEXT NOT NULL, before TEXT, after TEXT,
-    PRIMARY KEY (generation, position)
-);
-CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS etc (
-    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
-    position INTEGER NOT NULL, path TEXT NOT NULL, before TEXT NOT NULL, after TEXT,
-    PRIMARY KEY (generation, position)
-);
-CREATE TABLE IF NOT EXISTS unit (
-    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
-    position INTEGER NOT NULL, unit TEXT NOT NULL, action TEXT NOT NULL,
-    begun INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (generation, position)
-);
-CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
-"""
-#: From version 1 to 2, and so on.
-_MIGRATIONS = (
-    """
-ALTER TABLE generation ADD COLUMN base TEXT NOT NULL DEFAULT '';
-ALTER TABLE generation ADD COLUMN overlays TEXT NOT NULL DEFAULT '[]';
-UPDATE generation SET base = target;
-""",
-    "ALTER TABLE generation ADD COLUMN kernel TEXT NOT NULL DEFAULT '[]';",
-)
 _KEPT = 500  # entries of the history
 
 
@@ -96,8 +52,8 @@ class StateDb:
             number = self._log(intent)
             self._db.execute(
                 "INSERT INTO generation"
-                " (id, boot_id, deployment, source, target, layers, uppers, phase, created, base, overlays)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " (id, boot_id, deployment, source, target, layers, uppers, phase, created, base, overlays,"
+                " hidden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     boot_id(),
@@ -110,18 +66,54 @@ class StateDb:
                     time.time(),
                     view.base,
                     json.dumps([[o.id, o.commit, o.layer] for o in view.overlays]),
+                    json.dumps({p: [pack(state), base] for p, (state, base) in view.hidden.items()}),
                 ),
             )
-            rows = [(number, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
-            self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
-            unit_rows = [(number, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
-            self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
-            moves = [
-                (number, i, t.id, _pack_state(t.before), _pack_state(t.after))
-                for i, t in enumerate(transitions)
-            ]
-            self._db.executemany("INSERT INTO transition VALUES (?, ?, ?, ?, ?)", moves)
+            self._write_records(number, etc, units, transitions)
         return number
+
+    def _write_records(
+        self,
+        generation: int,
+        etc: Sequence[EtcRecord],
+        units: Sequence[UnitRecord],
+        transitions: Sequence[Transition],
+    ) -> None:
+        rows = [(generation, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
+        self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
+        unit_rows = [(generation, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
+        self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
+        moves = [
+            (generation, i, t.id, _pack_state(t.before), _pack_state(t.after))
+            for i, t in enumerate(transitions)
+        ]
+        self._db.executemany("INSERT INTO transition VALUES (?, ?, ?, ?, ?)", moves)
+
+    def fold(self, older: Generation, newer: Generation) -> None:
+        """Make a generation part of the next one, which is then undone together with it (model.folding)."""
+        parts = [
+            (self.etc_records(g.id), self.unit_records(g.id), self.transitions(g.id)) for g in (older, newer)
+        ]
+        etc, units, transitions = zip(*parts, strict=True)
+        with self._db:
+            for table in ("etc", "unit", "transition"):
+                self._db.execute(f"DELETE FROM {table} WHERE generation = ?", (newer.id,))
+            self._write_records(
+                newer.id,
+                folding.fold_etc(*etc),
+                folding.fold_units(*units),
+                folding.fold_transitions(*transitions),
+            )
+            self._write_kernel(
+                newer.id, folding.fold_kernel(self._kernel_records(older.id), self._kernel_records(newer.id))
+            )
+            source = "SELECT source FROM generation WHERE id = ?"
+            self._db.execute(f"UPDATE generation SET source = ({source}) WHERE id = ?", (older.id, newer.id))
+            self._db.execute("DELETE FROM generation WHERE id = ?", (older.id,))
+            self._db.execute(
+                "UPDATE history SET outcome = ?, message = ? WHERE number = ?",
+                (Outcome.FORGOTTEN, f"it is part of generation {newer.id} now", older.id),
+            )
 
     def _create_file(self) -> None:
         mark()
@@ -284,9 +276,16 @@ class StateDb:
 
     def set_kernel(self, generation: int, kernel: Sequence[KernelRecord]) -> None:
         """Record what a generation changes in the running kernel."""
-        text = json.dumps([astuple(record) for record in kernel])
         with self._db:
-            self._db.execute("UPDATE generation SET kernel = ? WHERE id = ?", (text, generation))
+            self._write_kernel(generation, kernel)
+
+    def _write_kernel(self, generation: int, kernel: Sequence[KernelRecord]) -> None:
+        text = json.dumps([astuple(record) for record in kernel])
+        self._db.execute("UPDATE generation SET kernel = ? WHERE id = ?", (text, generation))
+
+    def _kernel_records(self, generation: int) -> tuple[KernelRecord, ...]:
+        row = self._db.execute("SELECT kernel FROM generation WHERE id = ?", (generation,)).fetchone()
+        return _kernel_records(row[0])
 
     def set_phase(self, generation: int, phase: Phase) -> None:
         """Record the phase of a generation."""
@@ -313,10 +312,21 @@ class StateDb:
                 confirm_by=row[9],
                 base=row[10],
                 overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
-                kernel=tuple(KernelRecord(*fields) for fields in json.loads(row[12])),
+                kernel=_kernel_records(row[12]),
             )
             for row in rows
         )
+
+    def forgotten(self) -> frozenset[int]:
+        """Return the numbers of the generations of this boot that became part of a later one."""
+        query = "SELECT number FROM history WHERE boot_id = ? AND outcome = ?"
+        return frozenset(row[0] for row in self._db.execute(query, (boot_id(), Outcome.FORGOTTEN)))
+
+    def hidden(self, generation: int) -> dict[str, tuple[FileState, str]]:
+        """Return what the overlays of a generation hide in /etc, see ViewRecord."""
+        query = "SELECT hidden FROM generation WHERE id = ?"
+        rows = json.loads(self._db.execute(query, (generation,)).fetchone()[0])
+        return {path: (unpack(state), base) for path, (state, base) in rows.items()}
 
     def etc_records(self, generation: int) -> tuple[EtcRecord, ...]:
         """Return a generation's changes of /etc, in the order of the changes."""
@@ -386,6 +396,10 @@ def mark() -> None:
     MARKER.touch()
 
 
+def _kernel_records(text: str) -> tuple[KernelRecord, ...]:
+    return tuple(KernelRecord(*fields) for fields in json.loads(text))
+
+
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
     """Open the database for a change; Refused if a newer version wrote it."""
@@ -435,15 +449,13 @@ def _connect(uri: str) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection) -> None:
     """Create missing tables; raise Refused for those of a newer version."""
     version = connection.execute("PRAGMA user_version").fetchone()[0]
-    if version > _VERSION:
+    if version > state_tables.VERSION:
         raise Refused(
             f"{_path()} was written by a newer apt-ostree (its tables have version {version})",
             hint="reboot, which ends the live state, and move the file away",
         )
-    if version < _VERSION:
-        # In one transaction, as each would be flushed to the disk.
-        missing = "".join(_MIGRATIONS[version - 1 :]) if version else ""
-        connection.executescript(f"BEGIN;{_SCHEMA}{missing}PRAGMA user_version = {_VERSION}; COMMIT;")
+    if version < state_tables.VERSION:
+        connection.executescript(state_tables.upgrade_script(version))
 
 
 @contextlib.contextmanager

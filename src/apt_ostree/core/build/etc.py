@@ -50,9 +50,8 @@ def view(tx: Transaction, start: str) -> EtcView:
     made = frozenset(path for commit in commits for path in earlier.made_in_etc(tx, commit))
     sides = etc_trees.sides(repo, flatten(diff.diff_commits(repo, tx.live.base, start)))
     sides = {path: pair for path, pair in sides.items() if not (path in made and pair[1] == ABSENT)}
-    steps = [(generation, tx.records.etc_records(generation.id)) for generation in tx.live.generations]
     # What an overlay shows is not the administrator's edit of the file below it.
-    states = etc_trees.without_overlays(repo, tx.live.booted.checksum, steps, tx.live.base)
+    states = etc_trees.without_overlays(repo, tx.records, tx.live, tx.live.base)
     paths = {*sides, *map(etc_rules.directory_of, sides)}
     current = {path: states.get(path) or files.read_state(ETC / path) for path in paths}
     states |= etc_rules.decide_all(sides, current, OverlayEtc()).states

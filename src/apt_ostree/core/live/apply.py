@@ -81,7 +81,9 @@ class Application:
         self.generation = tx.records.begin(
             Intent(tx.title, tx.caller.user, plan.source, plan.target, plan.to_json()),
             deployment=tx.live.booted.id,
-            view=ViewRecord(change.goal.base, change.goal.overlays, self.prepared.layers, uppers),
+            view=ViewRecord(
+                change.goal.base, change.goal.overlays, self.prepared.layers, uppers, change.hidden
+            ),
             etc=etc,
             units=units,
             transitions=self.transitions,

@@ -16,11 +16,12 @@ from apt_ostree.core.state import generations, overlay_store
 from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import touches
 from apt_ostree.model.requests import LiveOptions
+from apt_ostree.model.settings import Settings
 from apt_ostree.system import process, statedb, systemd, systemd_login
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
@@ -83,9 +84,9 @@ def carry_out(
     if dry_run:
         return outcome | {"changed": True, "live": False}
     _refuse_shutdown()
+    tx.tidy_at_end()
     statedb.mark()  # after a failure, the next boot removes what was prepared
     tx.clock.begin("preparation")
-    generations.reclaim(tx.sysroot, tx.records)
     with tx.task("Preparing the layer"):
         prepared = _prepare(tx, change)
         _scan(tx, change, prepared)
@@ -94,12 +95,22 @@ def carry_out(
         take(_steps(application, while_settling))
     if transitions:
         overlay_store.sync_refs(tx.sysroot, tx.records)
+    _forget_old(tx, change.settings)
     tx.message(f"The running system shows {_named(change.goal)} (generation {application.generation}).")
     if application.failed:
         names = ", ".join(application.failed)
         tx.warning(f"{names} did not start; see 'systemctl status' and 'apt-ostree status'.")
     done = {"generation": application.generation, "failed_units": application.failed}
     return outcome | {"changed": True, "live": True, **done}
+
+
+def _forget_old(tx: Transaction, settings: Settings) -> None:
+    """Keep as many steps back as the settings say; the change is live by now, so that an error only warns."""
+    try:
+        generations.forget_old(tx.sysroot, tx.records, tx.live, settings.keep_generations)
+    except (AptOstreeError, OSError) as error:
+        tx.warning(f"older generations are kept for now: {error}")
+    tx.reread()
 
 
 def _steps(application: Application, while_settling: Sequence[Step]) -> list[Step]:

@@ -15,7 +15,7 @@ from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import plan as rules
 from apt_ostree.model import refusals
-from apt_ostree.model.etc_rules import EtcPlan, OverlayEtc
+from apt_ostree.model.etc_rules import EtcPlan, Hidden, OverlayEtc, hidden_after
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import PackageDiff, diff_packages
@@ -40,6 +40,7 @@ class Change:
     view_diff: the differences between the booted /usr and the goal's base, which become a layer.
     changes: the differences between the present /usr and the target.
     etc: the plan for /etc.
+    hidden: what overlays hide in /etc after the change.
     settings: the administrator's settings.
     """
 
@@ -48,6 +49,7 @@ class Change:
     view_diff: DirDiff | None
     changes: tuple[PathChange, ...]
     etc: EtcPlan = field(default_factory=EtcPlan)
+    hidden: Hidden = field(default_factory=dict)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -83,7 +85,8 @@ def plan_change(
     now = diff.diff_commits(repo, live.commit, target)
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, live.commit), packages_of(repo, target))
-    etc = etc_planning.plan_etc(repo, changes, _overlay_etc(tx, goal))
+    overlays = _overlay_etc(tx, goal)
+    etc = etc_planning.plan_etc(repo, changes, overlays)
     if goal.base not in (live.base, live.booted.checksum):
         etc = etc_planning.with_delta(etc, etc_deltas.read(goal.base))
     etc = _with_packages(repo, etc, packages, (live.commit, target))
@@ -112,7 +115,8 @@ def plan_change(
         overlays=goal.notes,
         triggers=_triggers(repo, target, changes, etc),
     )
-    return Change(plan, goal, _view_diff(repo, live, goal, now, running), changes, etc, settings)
+    view_diff = _view_diff(repo, live, goal, now, running)
+    return Change(plan, goal, view_diff, changes, etc, _hidden(tx, etc, overlays), settings)
 
 
 def _triggers(
@@ -156,10 +160,14 @@ def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:
     return etc_planning.overlay_etc(tx.sysroot.repo, now, goal, expected=goal.expected, without=below)
 
 
+def _hidden(tx: Transaction, etc: EtcPlan, overlays: OverlayEtc) -> Hidden:
+    earlier = tx.records.hidden(tx.live.current.id) if tx.live.current else {}
+    return hidden_after(earlier, tx.live.base, etc, overlays)
+
+
 def without_overlays(tx: Transaction, base: str) -> dict[str, FileState]:
     """Return the state, without overlays and on `base`, of each path of /etc that overlays show now."""
-    steps = [(g, tx.records.etc_records(g.id)) for g in tx.live.generations]
-    return etc_trees.without_overlays(tx.sysroot.repo, tx.live.booted.checksum, steps, base)
+    return etc_trees.without_overlays(tx.sysroot.repo, tx.records, tx.live, base)
 
 
 def plan_units_back(

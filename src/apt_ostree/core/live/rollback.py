@@ -43,13 +43,17 @@ def step_back(tx: Transaction, number: int | None, policy: RestartPolicy, *, dry
     Returns `generation`, `commit` and, after a change, `plan`. Raises UsageError for a generation that is not
     live, Refused if edits would be lost, and Incomplete if it fails.
     """
-    live = tx.live
-    target = target_generation(live.first, live.numbers, number)
+    live, target = tx.live, target_of(tx, number)
     if target == (live.current.id if live.current else 0):
         tx.message(f"The running system shows generation {target} already.")
         details = {"generation": target, "commit": live.commit}
         return Result(changed=False, live=bool(target), details=details)
     return _step_back(tx, target or None, f"{tx.title} {target}", policy, dry_run=dry_run)
+
+
+def target_of(tx: Transaction, number: int | None) -> int:
+    """Return the generation that a step back leads to, see `target_generation`."""
+    return target_generation(tx.live.first, tx.live.numbers, number, forgotten=tx.records.forgotten())
 
 
 def _step_back(

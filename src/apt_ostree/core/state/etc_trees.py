@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
+from apt_ostree.core.state.live import LiveState
 from apt_ostree.model import etc_rules
 from apt_ostree.model.filestate import ABSENT, FileState
-from apt_ostree.model.generation import EtcRecord, Generation
 from apt_ostree.model.overlay import Applied
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.treediff import PathChange
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.statedb import StateDb
 
 
 def sides(repo: Repo, changes: Iterable[PathChange]) -> dict[str, tuple[FileState, FileState]]:
@@ -44,17 +45,12 @@ def covered(repo: Repo, base: str, overlays: Iterable[Applied]) -> frozenset[str
     )
 
 
-def without_overlays(
-    repo: Repo, base: str, steps: Iterable[tuple[Generation, Sequence[EtcRecord]]], target: str
-) -> dict[str, FileState]:
-    """Return the state without overlays of each path of /etc that overlays show.
+def without_overlays(repo: Repo, records: StateDb, live: LiveState, target: str) -> dict[str, FileState]:
+    """Return the state without overlays of each path of /etc that overlays show now.
 
-    base: the booted commit.
-    steps: the generations of this boot with their records, the oldest first.
     target: the base that the system is to show.
     """
-    views = ((g.base, covered(repo, g.base, g.overlays), records) for g, records in steps)
-    hidden = etc_rules.states_without_overlays(base, views)
+    hidden = records.hidden(live.current.id) if live.current else {}
     return {path: _on_base(repo, path, state, old_base, target) for path, (state, old_base) in hidden.items()}
 
 

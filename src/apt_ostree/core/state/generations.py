@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.state import overlay_store
+from apt_ostree.core.state.live import LiveState
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import layout
+from apt_ostree.model import folding, layout
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.generation import Generation
@@ -57,11 +58,29 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
     sysroot.repo.sync_refs(prefix, {f"{prefix}/target": shown[0], **refs})
 
 
+def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -> tuple[int, ...]:
+    """Make older generations part of later ones, so that `keep` of this boot stay; return their numbers.
+
+    A step back cannot lead to what they showed any more. Nothing that is shown changes.
+    """
+    pairs = folding.to_fold(live.generations, live.first, keep)
+    for older, newer in pairs:
+        transitions = (*records.transitions(older.id), *records.transitions(newer.id))
+        commits = [state.commit for t in transitions for state in (t.before, t.after) if state]
+        shown = [newer.base, newer.target, *(applied.commit for applied in newer.overlays)]
+        pin(sysroot, newer.id, shown, (*newer.layers, *commits))
+        failpoint("generations.before-fold")
+        records.fold(older, newer)
+        failpoint("generations.folded")
+        sysroot.repo.sync_refs(f"{_REFS}/{older.id}", {})
+    return tuple(older.id for older, _newer in pairs)
+
+
 def reclaim(sysroot: Sysroot, records: StateDb) -> None:
     """Remove refs, layers and upper directories of generations that are over and that no mount shows."""
     recorded = records.generations()
     unpin_all_but(sysroot, frozenset({generation.id for generation in recorded} | set(usrview.stacked())))
-    in_use = usrview.directories_in_use()
+    in_use = frozenset(path for view in usrview.in_use() for path in view.directories)
     remove_layers_but(sysroot, recorded, in_use)
     remove_uppers_but(sysroot, recorded, in_use)
 

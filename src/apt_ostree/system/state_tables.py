@@ -1,0 +1,63 @@
+"""The tables of the state database (system.statedb) and their versions, as SQL; it opens nothing."""
+
+from __future__ import annotations
+
+#: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
+VERSION = 4
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS history (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    boot_id TEXT NOT NULL, verb TEXT NOT NULL, caller TEXT NOT NULL, began REAL NOT NULL,
+    source TEXT NOT NULL, target TEXT NOT NULL, plan TEXT NOT NULL, steps TEXT NOT NULL, ended REAL,
+    outcome TEXT NOT NULL, message TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS generation (
+    id INTEGER PRIMARY KEY,
+    boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
+    layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
+    confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL, hidden TEXT NOT NULL,
+    kernel TEXT NOT NULL DEFAULT '[]'
+);
+CREATE TABLE IF NOT EXISTS overlay (
+    id TEXT PRIMARY KEY, "commit" TEXT NOT NULL, enabled INTEGER NOT NULL, boot_id TEXT NOT NULL
+);
+CREATE TABLE IF NOT EXISTS transition (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, id TEXT NOT NULL, before TEXT, after TEXT,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS note (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS etc (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, path TEXT NOT NULL, before TEXT NOT NULL, after TEXT,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS unit (
+    generation INTEGER NOT NULL REFERENCES generation ON DELETE CASCADE,
+    position INTEGER NOT NULL, unit TEXT NOT NULL, action TEXT NOT NULL,
+    begun INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (generation, position)
+);
+CREATE TABLE IF NOT EXISTS removed_by_admin (path TEXT PRIMARY KEY, shipped TEXT NOT NULL);
+"""
+#: Version -> what brings its tables to the next one.
+_UPGRADES = {
+    1: """
+ALTER TABLE generation ADD COLUMN base TEXT NOT NULL DEFAULT '';
+ALTER TABLE generation ADD COLUMN overlays TEXT NOT NULL DEFAULT '[]';
+UPDATE generation SET base = target;
+""",
+    2: "ALTER TABLE generation ADD COLUMN hidden TEXT NOT NULL DEFAULT '{}';",
+    3: "ALTER TABLE generation ADD COLUMN kernel TEXT NOT NULL DEFAULT '[]';",
+}
+
+
+def upgrade_script(version: int) -> str:
+    """Return the SQL that brings the tables of a database to `VERSION`.
+
+    version: that of the database; 0 is an empty one.
+
+    It is one transaction, as each would be flushed to the disk.
+    """
+    upgrades = "".join(_UPGRADES[old] for old in range(version, VERSION)) if version else ""
+    return f"BEGIN;{_SCHEMA}{upgrades}PRAGMA user_version = {VERSION}; COMMIT;"
