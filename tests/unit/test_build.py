@@ -201,8 +201,12 @@ def test_what_nothing_points_at_is_removed(system: System):
     repo = system.repo
     commit = repos.write_commit(repo, {"usr/x": "x"}, ref="vain")
     repo.set_ref("vain", None)
+    with system.transaction():
+        pass
+    assert repo.has_commit(commit)
     with system.transaction() as tx:
-        layering.discard(tx)
+        tx.tidy_at_end()
+        assert repo.has_commit(commit)
     assert not repo.has_commit(commit)
     assert repo.has_commit(system.one)
 
@@ -212,9 +216,11 @@ def test_a_clean_up_that_fails_does_not_hide_why_it_was_needed(system: System, m
         raise ExternalFailure("the disk is sick")
 
     monkeypatch.setattr(repos.Machine, "prune", broken)
-    with system.transaction() as tx:
-        layering.discard(tx)
-    assert system.told("warning") == ["the disk is sick"]
+    with pytest.raises(Refused), system.transaction() as tx:
+        tx.tidy_at_end()
+        raise Refused("the reason")
+    (warning,) = system.told("warning")
+    assert "the disk is sick" in warning
 
 
 # --- the shape of a build root

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from apt_ostree.core import apply_live, deployments
@@ -11,6 +13,7 @@ from apt_ostree.model.origin import Origin
 from apt_ostree.model.requests import ApplyLive, Cleanup, LiveOptions, Rollback
 from apt_ostree.system import usrview
 from apt_ostree.system.apt import acquire, config, local
+from apt_ostree.system.usrview import ViewInUse
 from tests.unit import repos
 from tests.unit.repos import System
 
@@ -139,12 +142,23 @@ def test_layers_go_when_no_mount_shows_them(system: System, monkeypatch, shown: 
         layers = generations.layers_dir(tx.sysroot)
     request = ApplyLive(target=system.two, live=LiveOptions(allow_replacement=True))
     system.run(apply_live.apply_live, request)
-    system.run(apply_live.apply_live, ApplyLive(reset=True))
     # A service with a mount namespace of its own may still see it.
-    in_use = frozenset(layers.iterdir() if shown else ())
-    monkeypatch.setattr(usrview, "directories_in_use", lambda: in_use)
-    clean(system, base=True)
+    views = (ViewInUse(1, os.getpid(), frozenset(layers.iterdir())),) if shown else ()
+    monkeypatch.setattr(usrview, "in_use", lambda: views)
+    system.run(apply_live.apply_live, ApplyLive(reset=True))
+    held = clean(system, base=True).details["held"]
     assert len(list(layers.iterdir())) == shown
+    assert [(row["generation"], row["pid"]) for row in held] == [(1, os.getpid())] * shown
+    assert all(row["command"] in row["reason"] for row in held)
+    monkeypatch.setattr(usrview, "in_use", lambda: ())
+    assert clean(system, base=True).details["held"] == []
+    assert not list(layers.iterdir())
+
+
+def test_what_is_live_keeps_its_space(pending: System):
+    pending.run(apply_live.apply_live, ApplyLive(live=LiveOptions(allow_replacement=True)))
+    (row,) = clean(pending, base=True).details["held"]
+    assert (row["generation"], row["pid"]) == (1, None)
 
 
 def test_downloads_go_and_are_counted(system: System, monkeypatch):

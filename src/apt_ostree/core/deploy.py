@@ -225,6 +225,7 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
     merge, before = tx.merge_deployment, tx.sysroot.deployments()
 
     def stage() -> None:
+        tx.tidy_at_end()
         with tx.task("Staging the deployment"):
             etc_deltas.set_due(target.commit)
             tx.sysroot.stage(
@@ -293,13 +294,10 @@ def _make_pending_live(tx: Transaction, outcome: dict[str, Any], options: Deploy
 
 
 def _plan_live(tx: Transaction, outcome: dict[str, Any], commit: str, options: LiveOptions) -> Result:
-    """Show the plan of applying a commit live, then remove the commit, which was built only for that."""
-    try:
-        undo.recover_interrupted(tx, dry_run=True)
-        live: dict[str, Any] = {}
-        if tx.live.base != commit:
-            change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=False)
-            live = engine.carry_out(tx, change, options, dry_run=True)
-        return _result({**outcome, **live, "commit": None})
-    finally:
-        layering.discard(tx)
+    """Show the plan of applying a commit live, which was built only for that."""
+    undo.recover_interrupted(tx, dry_run=True)
+    live: dict[str, Any] = {}
+    if tx.live.base != commit:
+        change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=False)
+        live = engine.carry_out(tx, change, options, dry_run=True)
+    return _result({**outcome, **live, "commit": None})

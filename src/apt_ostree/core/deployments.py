@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
+from dataclasses import asdict
 
-from apt_ostree.core.state import etc_deltas, generations
+from apt_ostree.core.state import leftovers
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests import Cleanup, Rollback
 from apt_ostree.model.result import Result
-from apt_ostree.system import scratch, space
-
-#: What a killed worker may leave behind: prefixes in the directory `work`, patterns in the state directory.
-_SCRATCH = ("build-", "tree-", "repair-")
-_LEFTOVERS = ("view-*", "layers/*.partial")
+from apt_ostree.system import space
 
 
 def rollback(tx: Transaction, request: Rollback) -> Result:
@@ -45,8 +41,8 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
 
     The commits that the running system shows are kept by refs, even if their deployment is removed.
 
-    Returns the plan's keys, `downloads` and `freed_bytes`. Raises UsageError if the request names nothing to
-    remove, or a stateroot that no deployment has.
+    Returns the plan's keys, `downloads`, `freed_bytes` and `held`, the generations that keep space. Raises
+    UsageError if the request names nothing to remove, or a stateroot that no deployment has.
     """
     unreferenced = request.base or request.pending or request.rollback
     if not (unreferenced or request.repomd):
@@ -65,11 +61,12 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
             tx.reread()
         if unreferenced:
             with tx.task("Removing unreferenced objects"):
-                _remove_leftovers(tx)
-                tx.sysroot.cleanup()
+                leftovers.remove(tx.sysroot, tx.records, tx.deployments)
         downloads = _remove_downloads(tx) if request.repomd else 0
         freed = max(0, _free_bytes(tx) - before)
-    return Result(changed=True, details={**plan.to_json(), "downloads": downloads, "freed_bytes": freed})
+        held = leftovers.held(tx.live.generations) if unreferenced else ()
+    details = {"downloads": downloads, "freed_bytes": freed, "held": [asdict(one) for one in held]}
+    return Result(changed=True, details=plan.to_json() | details)
 
 
 def _free_bytes(tx: Transaction) -> int:
@@ -84,22 +81,6 @@ def _stateroot(deployments: Deployments, name: str | None) -> str:
     if name not in names:
         raise UsageError(f"no deployment has the stateroot {name!r}", hint="there are: " + ", ".join(names))
     return name
-
-
-def _remove_leftovers(tx: Transaction) -> None:
-    """Remove refs, layers, upper directories, scratch directories and local packages that are not in use."""
-    from apt_ostree.system.apt import local
-
-    sysroot = tx.sysroot
-    sysroot.sync_base_refs()
-    etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
-    generations.reclaim(sysroot, tx.records)
-    for prefix in _SCRATCH:
-        scratch.remove_leftovers(sysroot.state_dir / "work", prefix)
-    for pattern in _LEFTOVERS:
-        for leftover in sysroot.state_dir.glob(pattern):
-            shutil.rmtree(leftover)
-    local.remove_unused(frozenset(p.sha256 for d in tx.deployments.all for p in d.origin.local))
 
 
 def _remove_downloads(tx: Transaction) -> int:

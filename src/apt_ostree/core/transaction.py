@@ -12,13 +12,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 
+from apt_ostree.core.state import leftovers
 from apt_ostree.core.state.live import LiveState, read_live_state
-from apt_ostree.errors import Cancelled, Refused, UsageError
+from apt_ostree.errors import AptOstreeError, Cancelled, Refused, UsageError
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import Message, PlanShown, Report, task
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import mounts, statedb
+from apt_ostree.system import mounts, signals, statedb
 from apt_ostree.system import settings as settings_files
 from apt_ostree.system.caller import read_caller, require_root
 from apt_ostree.system.ostree.sysroot import Sysroot, require_booted
@@ -71,6 +72,7 @@ class Transaction:
         self._wait = wait
         self._sysroot: Sysroot | None = None
         self._opened = ExitStack()
+        self._untidy = False
 
     # --- events
 
@@ -102,7 +104,27 @@ class Transaction:
         mounts.enter_private_namespace()
         with self._opened:
             self._sysroot = self._opened.enter_context(Sysroot(writable=True, on_wait=self._on_wait))
-            yield
+            try:
+                yield
+            finally:
+                if self._untidy:
+                    self._tidy()
+
+    def tidy_at_end(self) -> None:
+        """Have what nothing needs any more removed when the change has ended, with or without an error.
+
+        It is called before anything is written that may become superfluous.
+        """
+        self._untidy = True
+
+    def _tidy(self) -> None:
+        self.reread()
+        with signals.held(lambda: None) as too_late:
+            try:
+                leftovers.remove(self.sysroot, self.records, self.deployments)
+            except (AptOstreeError, OSError) as error:  # the change itself has ended by now
+                self.warning(f"not everything that nothing needs any more was removed: {error}")
+            too_late.clear()
 
     def _on_wait(self) -> None:
         if not self._wait:

@@ -45,6 +45,16 @@ def _read(directory: Path) -> Process:
     )
 
 
+def name_and_unit(pid: int) -> tuple[str, str]:
+    """Return the name of a process and its unit; both are empty if it has ended."""
+    directory = _PROC / str(pid)
+    try:
+        name = (directory / "comm").read_text(errors="replace").strip()
+        return name, unit_of_cgroup((directory / "cgroup").read_text())
+    except (FileNotFoundError, ProcessLookupError):
+        return "", ""
+
+
 def unit_of_cgroup(text: str) -> str:
     """Return the outermost unit in the text of /proc/PID/cgroup, or "" (cgroups(7))."""
     group = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.errors import Refused
@@ -19,40 +20,52 @@ from apt_ostree.system.failpoints import failpoint
 
 USR = "/usr"
 _SOURCE = "apt-ostree:"
-_PID1 = 1
+PID1 = 1
 #: No option that would bind a layer to one mount: generations share layers.
 _OPTIONS = {"index": "off", "metacopy": "off", "redirect_dir": "nofollow", "xino": "off"}
 
 
 def generation() -> int | None:
     """Return the generation of the visible mount at /usr, or None if that is not ours."""
-    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
     return _generation_of(stack[-1]) if stack else None
 
 
 def stacked() -> tuple[int, ...]:
     """Return the generations of all our mounts at /usr, the topmost last."""
-    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
     return tuple(g for mount in stack if (g := _generation_of(mount)) is not None)
 
 
-def directories_in_use() -> frozenset[Path]:
-    """Return the directories that our mounts consist of, in the mount namespaces of all processes.
+@dataclass(frozen=True, slots=True)
+class ViewInUse:
+    """One of our mounts in a mount namespace.
+
+    pid: the first process of the namespace.
+    directories: those that the mount consists of.
+    """
+
+    generation: int
+    pid: int
+    directories: frozenset[Path]
+
+
+def in_use() -> tuple[ViewInUse, ...]:
+    """Return our mounts in the mount namespaces of all processes.
 
     A service with a namespace of its own may keep the view that it was started with.
     """
     namespaces: dict[str, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            with contextlib.suppress(OSError):  # it has ended
-                namespaces.setdefault(str((entry / "ns/mnt").readlink()), int(entry.name))
-    directories: set[Path] = set()
+    for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended
+            namespaces.setdefault(str(Path(f"/proc/{pid}/ns/mnt").readlink()), pid)
+    views: dict[tuple[int, int], frozenset[Path]] = {}
     for pid in namespaces.values():
         with contextlib.suppress(OSError):
             for mount in mountinfo.read(pid):
-                if _generation_of(mount) is not None:
-                    directories.update(_directories(mount))
-    return frozenset(directories)
+                if (number := _generation_of(mount)) is not None:
+                    views[number, pid] = frozenset(_directories(mount))
+    return tuple(ViewInUse(number, pid, directories) for (number, pid), directories in views.items())
 
 
 def _directories(mount: mountinfo.MountPoint) -> Iterator[Path]:
@@ -65,7 +78,7 @@ def _directories(mount: mountinfo.MountPoint) -> Iterator[Path]:
 
 def unlocked_upper() -> str | None:
     """Return the upper directory of the visible mount at /usr, or None if it has none or is ours."""
-    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
     if not stack or stack[-1].fstype != "overlay" or _generation_of(stack[-1]) is not None:
         return None
     options = dict(option.partition("=")[::2] for option in stack[-1].super_options.split(","))
@@ -74,7 +87,7 @@ def unlocked_upper() -> str | None:
 
 def unlocked() -> str:
     """Return how the visible mount is unlocked: "development", "transient" (after a remount) or "none"."""
-    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
     if not stack or not _has_upper(stack[-1]):
         return "none"
     return "development" if "rw" in stack[-1].options.split(",") else "transient"
@@ -86,7 +99,7 @@ def _has_upper(mount: mountinfo.MountPoint) -> bool:
 
 def refuse_foreign_mount() -> None:
     """Raise Refused if another mount covers our view."""
-    stack = mountinfo.stack_at(mountinfo.read(_PID1), USR)
+    stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
     if any(_generation_of(mount) is not None for mount in stack) and _generation_of(stack[-1]) is None:
         raise Refused(
             f"something else is mounted over the live view at {USR} ({stack[-1].fstype}, {stack[-1].source})",
@@ -122,7 +135,7 @@ def show(
         mount_fd = _carry_submounts(view, scratch)
         try:
             failpoint("switch.before")
-            with mounts.in_namespace_of(_PID1):
+            with mounts.in_namespace_of(PID1):
                 _swap(mount_fd, replace=upper is None and unlocked() == "none")
             failpoint("switch.after")
         finally:
@@ -136,7 +149,7 @@ def show_hotfix() -> None:
     """Copy the overlay mount that libostree has made at /usr in our namespace to that of PID 1."""
     mount_fd = mounts.open_tree(USR)
     try:
-        with mounts.in_namespace_of(_PID1):
+        with mounts.in_namespace_of(PID1):
             mounts.attach(mount_fd, USR)
     finally:
         os.close(mount_fd)
@@ -144,7 +157,7 @@ def show_hotfix() -> None:
 
 def finish_switch() -> None:
     """Unmount the old view that a killed switch left on top of the new one."""
-    with mounts.in_namespace_of(_PID1):
+    with mounts.in_namespace_of(PID1):
         mounts.umount(USR, detach=True)
 
 
@@ -155,7 +168,7 @@ def withdraw(down_to: int | None = None) -> None:
         if visible is None or visible == down_to:
             return
         failpoint("withdraw.before")
-        with mounts.in_namespace_of(_PID1):
+        with mounts.in_namespace_of(PID1):
             mounts.umount(USR, detach=True)
         failpoint("withdraw.after")
 
@@ -179,7 +192,7 @@ def _swap(mount_fd: int, *, replace: bool) -> None:
 
 def submounts() -> tuple[str, ...]:
     """Return the mount points below /usr, which are copied to a new view."""
-    return tuple(mount.target for mount in mountinfo.below(mountinfo.read(_PID1), USR))
+    return tuple(mount.target for mount in mountinfo.below(mountinfo.read(PID1), USR))
 
 
 def _at_least_two(lowers: Sequence[Path], parent: Path) -> Sequence[Path]:
@@ -193,7 +206,7 @@ def _at_least_two(lowers: Sequence[Path], parent: Path) -> Sequence[Path]:
 
 def _carry_submounts(view: int, scratch: Path) -> int:
     """Return a mount of the view and of copies of the mounts below the present /usr."""
-    submounts = mountinfo.below(mountinfo.read(_PID1), USR)
+    submounts = mountinfo.below(mountinfo.read(PID1), USR)
     if not submounts:
         return view
     mounts.attach(view, scratch)
@@ -205,7 +218,7 @@ def _carry_submounts(view: int, scratch: Path) -> int:
                     f"{mount.target} is a mount point, and the new tree has no such path",
                     hint=f"unmount {mount.target} first",
                 )
-            with mounts.in_namespace_of(_PID1):
+            with mounts.in_namespace_of(PID1):
                 copy = mounts.open_tree(mount.target, recursive=True)
             try:
                 mounts.attach(copy, target)

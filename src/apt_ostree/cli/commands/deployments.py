@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -62,7 +62,10 @@ def rollback(live: bool, generation: int | None, **given: Any) -> int:
 def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: Any) -> int:
     """Remove deployments, temporary files and downloads. At least one option is needed.
 
-    Pinned deployments are kept. The commits that the running system shows are kept, too.
+    Pinned deployments are kept. The commits that the running system shows are kept, too. The output names
+    the live changes that keep their space, and says why.
+
+    What a change leaves behind is removed at its end without this command.
     """
     request = Cleanup(
         base=base, pending=pending, rollback=rollback, repomd=repomd, stateroot=given["stateroot"]
@@ -71,4 +74,11 @@ def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: An
 
 
 def _show_freed(result: Mapping[str, Any]) -> None:
-    render.lines(f"Freed {show_size(result['freed_bytes'])}.")
+    render.lines(f"Freed {show_size(result['freed_bytes'])}.", *_held(result["held"]))
+
+
+def _held(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each generation that keeps space."""
+    for row in rows:
+        advice = f"; restart {row['unit']} to free it" if row["unit"].endswith(".service") else ""
+        yield f"Generation {row['generation']} keeps its space: {row['reason']}{advice}."

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from apt_ostree.core.build import earlier, etc, inside, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
@@ -224,14 +223,6 @@ def _show(session: Session, plan: PackagePlan, label: Label, *, ask: bool) -> No
         tx.report(shown)
 
 
-def discard(tx: Transaction) -> None:
-    """Remove commits that were built and that no ref points to."""
-    try:
-        tx.sysroot.prune()
-    except ExternalFailure as error:  # the next cleanup removes them; the first error matters more
-        tx.warning(error.message)
-
-
 def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
     with session.tx.task("Resolving packages"):
         plan = session.resolver.resolve(requests)
@@ -326,6 +317,7 @@ def _commit(session: Session, label: Label, work: _Work, packages: frozenset[Pac
     }
     if version := repo.metadata(label.base).get(layout.META_VERSION):
         metadata[layout.META_VERSION] = text(version)
+    session.tx.tidy_at_end()
     failpoint("layering.before-commit")
     # A cancel is delayed: raised inside libostree's binding, it would look like an internal error.
     with signals.held(lambda: None):

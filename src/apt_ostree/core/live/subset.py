@@ -79,31 +79,28 @@ def built(
     source: Source | None,
     *,
     allow_removal: bool = False,
-    keep: bool = True,
 ) -> Iterator[str]:
     """Yield a commit of the shown tree with the selected packages changed; the shown one if none differs.
 
     source: the tree from which the packages are taken; None: the pending deployment, or else the archives.
     allow_removal: whether packages may be removed.
-    keep: whether the caller sets a ref to the commit. Otherwise, and after a failure, it is removed.
+
+    A commit that gets no ref is removed at the end of the transaction.
 
     Raises UsageError for a wrong selection, and Refused if the packages cannot be changed.
     """
     rules.check(selection)
     choice = _Choice(tx, selection, tx.live.base, tx.live.booted.checksum)
     source = source or _pending(tx)
-    commit, is_kept = choice.shown, False
+    commit = choice.shown
     try:
         commit = _build_from_tree(choice, source) if source else _build_from_archives(choice)
         if not allow_removal:
             _refuse_removals(choice, commit)
         yield commit
-        is_kept = keep
     finally:
         if commit != choice.shown:
             etc_deltas.write(commit, {})  # it is never deployed
-            if not is_kept:
-                layering.discard(tx)
 
 
 def _pending(tx: Transaction) -> Source | None:

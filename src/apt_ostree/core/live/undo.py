@@ -97,6 +97,7 @@ def finish_undo(tx: Transaction, generations: Sequence[Generation], ending: Endi
 
     Raises Refused if something else is mounted over /usr, and Incomplete if it fails again.
     """
+    tx.tidy_at_end()
     with systemd_login.inhibited("undoing a change of the running system"):
         try:
             undo(tx, generations, ending)

@@ -312,6 +312,11 @@ class Repo:
             if current.get(ref) != checksum:
                 self.set_ref(ref, checksum)
 
+    def prune(self) -> None:
+        """Remove the objects that no ref needs; raise ExternalFailure if one that is needed is missing."""
+        with explained("remove unused objects", hint=DAMAGE):
+            self.handle.prune(OSTree.RepoPruneFlags.REFS_ONLY, 0, None)
+
     def checkout(self, checksum: str, parent: Path, name: str, *, subpath: str = "/") -> None:
         """Check a commit out into `parent/name` by hardlinks; whiteout markers become whiteouts."""
         options = OSTree.RepoCheckoutAtOptions()

@@ -153,13 +153,13 @@ class Sysroot:
 
     @contextlib.contextmanager
     def _cleanup_on_failure(self) -> Iterator[None]:
-        """On an error, remove an unfinished deployment: its directory, and objects that only it needs."""
+        """On an error, remove the directory of an unfinished deployment."""
         try:
             yield
         except BaseException:
             with contextlib.suppress(GLib.Error):  # the first error is the one to report
                 self._sysroot.load(None)
-                self._sysroot.cleanup(None)
+                self._sysroot.prepare_cleanup(None)
             raise
 
     def _deploy_now(
@@ -220,9 +220,16 @@ class Sysroot:
         self.prune()
 
     def prune(self) -> None:
-        """Remove the objects and boot files that no deployment and no ref needs."""
+        """Remove the objects and boot files that no deployment and no ref needs.
+
+        OSTree.Sysroot.cleanup() does the same, but prints what it freed.
+        """
         with explained("clean up the system root", hint=DAMAGE):
-            self._sysroot.cleanup(None)
+            self._sysroot.prepare_cleanup(None)  # gives each deployment a ref, too
+        without_ref = {d.checksum for d in self.deployments().all} - {*self.repo.refs("ostree").values()}
+        if without_ref:
+            raise ExternalFailure(f"no ref holds the deployed commits {', '.join(sorted(without_ref))}")
+        self.repo.prune()
 
     def _pin_base(self, commit: str) -> None:
         """Point a ref at a layered commit's base before it is deployed: finalising may prune the base."""

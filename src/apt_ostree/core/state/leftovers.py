@@ -1,0 +1,54 @@
+"""Removes from the disk what nothing needs any more, and says what is in use longer than it is shown."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+
+from apt_ostree.core.state import etc_deltas, generations
+from apt_ostree.model.deployment import Deployments
+from apt_ostree.model.generation import Generation, Held
+from apt_ostree.system import running, scratch, usrview
+from apt_ostree.system.ostree.sysroot import Sysroot
+from apt_ostree.system.statedb import StateDb
+
+#: What a killed worker may leave behind: prefixes in the directory `work`, patterns in the state directory.
+_SCRATCH = ("build-", "tree-", "repair-")
+_LEFTOVERS = ("view-*", "layers/*.partial")
+
+
+def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None:
+    """Remove refs, layers, upper directories, scratch directories, local packages and objects not in use.
+
+    Raises ExternalFailure or OSError if something cannot be removed.
+    """
+    from apt_ostree.system.apt import local
+
+    sysroot.sync_base_refs()
+    etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
+    generations.reclaim(sysroot, records)
+    for prefix in _SCRATCH:
+        scratch.remove_leftovers(sysroot.state_dir / "work", prefix)
+    for pattern in _LEFTOVERS:
+        for leftover in sysroot.state_dir.glob(pattern):
+            shutil.rmtree(leftover)
+    local.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
+    sysroot.cleanup()
+
+
+def held(live: Sequence[Generation]) -> tuple[Held, ...]:
+    """Return the generations that keep space: those that are live, and those that a mount still shows.
+
+    live: the live generations of this boot.
+    """
+    numbers = {generation.id for generation in live}
+    steps_back = [Held(generation.id, "it is live") for generation in live]
+    return (*steps_back, *(_held(view) for view in usrview.in_use() if view.generation not in numbers))
+
+
+def _held(view: usrview.ViewInUse) -> Held:
+    if view.pid == usrview.PID1:
+        return Held(view.generation, "its view is below that of /usr, from where no kernel can take it away")
+    name, unit = running.name_and_unit(view.pid)
+    reason = f"the mount namespace of {name or 'a process'} (PID {view.pid}) shows it"
+    return Held(view.generation, reason, view.pid, name, unit)
