@@ -1,4 +1,4 @@
-"""The free space of file systems (statvfs(3))."""
+"""The free space of file systems (statvfs(3)), and space that is set aside."""
 
 from __future__ import annotations
 
@@ -16,3 +16,16 @@ def of(path: Path) -> Space:
         unused=stats.f_bfree * stats.f_frsize,
         inodes=stats.f_favail if stats.f_files else None,
     )
+
+
+def reserve(path: Path, size: int) -> None:
+    """Have a file that takes this much space in bytes; raise OSError if there is too little."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, size)
+    except OSError:
+        path.unlink()
+        raise
+    finally:
+        os.close(fd)

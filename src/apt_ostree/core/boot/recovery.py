@@ -8,7 +8,7 @@ from pathlib import Path
 from apt_ostree.core.boot import overlays_at_boot
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import account_files, etc_deltas, generations, overlay_store, seeds
+from apt_ostree.core.state import account_files, etc_deltas, generations, overlay_store, reserve, seeds
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model.filestate import FileState
@@ -40,6 +40,7 @@ def recover(tx: Transaction, request: Recover) -> Result:
 
 def _at_boot(tx: Transaction) -> bool:
     """Remove the live state of earlier boots, and show the enabled overlays, before services start."""
+    reserve.release(tx.sysroot)
     # Before the refs of generations are removed, which may be the only refs of a commit.
     overlay_store.sync_refs(tx.sysroot, tx.records)
     _end_before_soft_reboot(tx)
@@ -82,6 +83,7 @@ def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
 
 def _at_shutdown(tx: Transaction) -> bool:
     """Restore /etc, so that ostree merges only the administrator's changes into the next deployment."""
+    reserve.release(tx.sysroot)
     _restore_etc(tx)
     tx.records.set_note(_ETC_RESTORED, boot_id())
     return True

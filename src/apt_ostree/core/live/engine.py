@@ -12,7 +12,7 @@ from typing import Any
 
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
-from apt_ostree.core.state import generations, overlay_store
+from apt_ostree.core.state import generations, overlay_store, reserve
 from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -85,6 +85,7 @@ def carry_out(
         return outcome | {"changed": True, "live": False}
     _refuse_shutdown()
     tx.tidy_at_end()
+    reserve.keep(tx.sysroot)
     statedb.mark()  # after a failure, the next boot removes what was prepared
     tx.clock.begin("preparation")
     with tx.task("Preparing the layer"):

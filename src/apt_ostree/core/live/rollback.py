@@ -9,7 +9,7 @@ from typing import Any
 
 from apt_ostree.core.live import etc_restore, triggers, undo
 from apt_ostree.core.live.planning import plan_units_back
-from apt_ostree.core.state import generations
+from apt_ostree.core.state import generations, reserve
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
@@ -86,6 +86,7 @@ def _carry_out(
 ) -> None:
     """Undo generations as planned, and record that as an operation."""
     intent = Intent(title, tx.caller.user, plan.source, plan.target, plan.to_json())
+    reserve.release(tx.sysroot)
     number = tx.records.log(intent)
     # The undo reads its units from the records, also if it is continued after a crash.
     recorded = undo.unit_work(tx, undone).all

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from apt_ostree.core.live import etc_restore, triggers, unit_files
+from apt_ostree.core.state import reserve
 from apt_ostree.core.state.generations import (
     Ending,
     described_accounts,
@@ -40,6 +41,7 @@ def undo(tx: Transaction, generations: Sequence[Generation], ending: Ending) -> 
     """
     if not {generation.id for generation in generations}.isdisjoint(usrview.stacked()):
         usrview.refuse_foreign_mount()
+    reserve.release(tx.sysroot)
     etc_restore.leave_edited(tx, generations)
     failpoint("undo.decided")
     for generation in generations:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Sequence
 
-from apt_ostree.core.state import etc_deltas, generations
+from apt_ostree.core.state import etc_deltas, generations, reserve
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Generation, Held
 from apt_ostree.system import running, scratch, usrview
@@ -20,10 +21,13 @@ _LEFTOVERS = ("view-*", "layers/*.partial")
 def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None:
     """Remove refs, layers, upper directories, scratch directories, local packages and objects not in use.
 
+    While there are live changes, space for their undo is set aside again.
+
     Raises ExternalFailure or OSError if something cannot be removed.
     """
     from apt_ostree.system.apt import local
 
+    reserve.release(sysroot)
     sysroot.sync_base_refs()
     etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
     generations.reclaim(sysroot, records)
@@ -34,6 +38,9 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None
             shutil.rmtree(leftover)
     local.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
     sysroot.cleanup()
+    if records.generations():
+        with contextlib.suppress(OSError):  # the disk is full
+            reserve.keep(sysroot)
 
 
 def held(live: Sequence[Generation]) -> tuple[Held, ...]:
