@@ -179,6 +179,14 @@ def test_steps_can_be_taken_in_their_order(old: dict, new: dict, current: dict):
     assert all(state in (current.get(path), new.get(path)) for path, state in here.items())
 
 
+def test_a_plan_in_order_stays_as_it_is():
+    """What scripts did to /etc is added to such a plan."""
+    old = tree({"d": DIRECTORY, "d/a": ONE, "d/e": DIRECTORY, "d/e/a": TWO})
+    plan = planned(old, tree({}), old)
+    assert plan.changed == ("d/e/a", "d/e", "d/a", "d")
+    assert in_order(plan) == plan.steps
+
+
 @given(_trees, _trees, _trees)
 def test_what_was_edited_stays(old: dict, new: dict, current: dict):
     plan = planned(old, new, current)

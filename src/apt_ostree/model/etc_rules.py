@@ -194,11 +194,13 @@ def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
     """Return the steps in the order of execution.
 
     Directories are written before and removed after their contents. Writes precede removals, except for
-    removals below a directory that is replaced, which has to be empty.
+    removals below a directory that is replaced, which has to be empty. A plan in this order stays as it is.
     """
     replaced = tuple(f"{path}/" for path in replaced_directories(plan))
     writes = [step for step in plan.steps if step.action is not EtcAction.REMOVE]
-    removals = [step for step in reversed(plan.steps) if step.action is EtcAction.REMOVE]
+    removals = sorted(
+        (step for step in plan.steps if step.action is EtcAction.REMOVE), key=lambda s: s.path, reverse=True
+    )
     early = [step for step in removals if step.path.startswith(replaced)]
     return (*early, *writes, *(step for step in removals if step not in early))
 
