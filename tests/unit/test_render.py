@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from apt_ostree.cli import client, main, render
+from apt_ostree.cli.commands import deployments
 from apt_ostree.errors import AptOstreeError, Refused, UsageError
 from apt_ostree.model import events
 from apt_ostree.model.events import Message, PlanShown, Progress, TaskBegin, TaskEnd
@@ -259,3 +260,20 @@ def test_the_command_copies_to_a_descriptor(call, pipe, capsys, outcome, last):
     os.close(write)
     assert [json.loads(row)["event"] for row in reader][-1] == last
     json.loads(capsys.readouterr().out)
+
+
+def test_a_cleanup_names_what_keeps_its_space(capsys):
+    live = {"generation": 4, "reason": "it is live", "pid": None, "command": "", "unit": ""}
+    shown = {
+        "generation": 3,
+        "reason": "nginx shows it",
+        "pid": 8,
+        "command": "nginx",
+        "unit": "nginx.service",
+    }
+    deployments._show_freed({"freed_bytes": 4000, "held": [live, shown]})
+    assert capsys.readouterr().out.splitlines() == [
+        "Freed 4.0 kB.",
+        "Generation 4 keeps its space: it is live.",
+        "Generation 3 keeps its space: nginx shows it; restart nginx.service to free it.",
+    ]

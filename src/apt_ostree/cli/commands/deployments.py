@@ -74,7 +74,8 @@ def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: An
 
 
 def _show_freed(result: Mapping[str, Any]) -> None:
-    render.lines(f"Freed {show_size(result['freed_bytes'])}.", *_held(result["held"]))
+    for line in (f"Freed {show_size(result['freed_bytes'])}.", *_held(result["held"])):
+        render.lines(line)
 
 
 def _held(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
