@@ -12,9 +12,9 @@ from pathlib import Path
 
 from tests.system import livehost
 from tests.system.livehost import Host, same
-from tests.system.sweep import SEED, TORTURE
+from tests.system.sweep import COUNT, SEED, TORTURE
 
-CHANGES = 300 if TORTURE else 12
+CHANGES = (COUNT or 300) if TORTURE else 12
 KEPT = 3
 PACKAGES = ("fx-service", "fx-sandboxed", "fx-conf", "fx-user", "fx-state")
 OVERLAYS = ("one", "two")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Iterator
 
 import pytest
 
-from tests.system.livehost import WRITABLE_SYSROOT, Host, program
+from tests.system.livehost import WRITABLE_SYSROOT, Host, program, wait_for_stopped_worker
+from tests.system.sweep import SEED, TORTURE
 
 #: What the machine is known by, and where its services have their data.
 STATE = """\
@@ -14,6 +17,12 @@ cat /etc/fx-state/key; id fx-state; getent shadow fx-state | cut -d: -f1; stat -
 cd /var/lib/fx-state && find . -printf '%P %y %m %U %G\\n' | sort
 find . -type f -exec sha256sum {} + | sort -k 2
 """
+
+
+#: What the boot does with the state, step by step, and how it may fail there.
+STEPS = ("delta.before", "delta.played", "seeds.before-copy", "seeds.copied", "seeds.placed",
+         "seeds.before-record")  # fmt: skip
+FAILURES = tuple(itertools.product(STEPS, ("error", "kill", "cut")))
 
 
 @pytest.fixture
@@ -146,13 +155,52 @@ def test_what_scripts_did_is_undone_and_comes_again(own: Host):
     assert not own.exists("/etc/fx-state/key")  # it is the machine's
 
 
+def _without_finalized(host: Host) -> None:
+    """Have the power fail, as it were, before the shutdown plays the delta."""
+    directory = "/run/systemd/system/apt-ostree-finalized.service.d"
+    host.sh(f"mkdir -p {directory}; printf '[Service]\\nExecStop=\\n' >{directory}/no.conf")
+    host.sh("systemctl daemon-reload")
+
+
 def test_a_power_cut_before_the_delta_was_played(own: Host):
     """The next boot plays it, and starts the units that scripts enabled."""
     own.ao("install", "fx-service", "fx-state")
-    own.sh("mkdir -p /run/systemd/system/apt-ostree-finalized.service.d")
-    own.sh("printf '[Service]\\nExecStop=\\n' >/run/systemd/system/apt-ostree-finalized.service.d/no.conf")
-    own.sh("systemctl daemon-reload")
+    _without_finalized(own)
     own.reboot()
     own.sh("cat /etc/fx-state/key")
     assert own.is_active("fx-service.service")
     assert not own.exists("/var/lib/apt-ostree/etc-due")
+
+
+@pytest.mark.parametrize(("step", "action"), FAILURES if TORTURE else random.Random(SEED).sample(FAILURES, 2))
+def test_what_a_boot_could_not_give_the_next_one_gives(own: Host, step: str, action: str):
+    """A seed is given whole or not at all, and a delta is played once, at whatever step the boot fails."""
+    own.ao("install", "fx-service", "fx-state")
+    _without_finalized(own)
+    drop_in = "/etc/systemd/system/apt-ostree-state.service.d/failing.conf"
+    line = (
+        "ExecCondition=/bin/false" if action == "cut" else f"Environment=APT_OSTREE_FAILPOINT={step}={action}"
+    )
+    own.sh(f"mkdir -p $(dirname {drop_in}); printf '[Service]\\n{line}\\n' >{drop_in}")
+    own.reboot()
+    own.sh(f"rm {drop_in}; sync")
+    if action == "cut":
+        own.run(
+            "systemd-run", "--unit=cut", f"--setenv=APT_OSTREE_FAILPOINT={step}=stop",
+            "apt-ostree", "recover", "--at=state",
+        )  # fmt: skip
+        wait_for_stopped_worker(own, "cut")
+        own.power_cut()
+    else:
+        assert any("apt-ostree-state.service" in line for line in own.failed_units())
+        begun = own.sh("cat /var/lib/fx-state/db /etc/fx-state/key 2>/dev/null || true")
+        own.reboot()
+        assert own.sh("cat /var/lib/fx-state/db /etc/fx-state/key").endswith(begun)
+    assert own.failed_units() == []
+    for name in ("db f 644", "log/1 f 644", "log/2 f 644", "of-root/file f 644 0 0", "shipped f 644"):
+        assert name in own.sh(STATE)
+    assert own.is_active("fx-service.service")
+    own.sh("! ls -A /var/lib | grep -F .apt-ostree; ! test -e /var/lib/apt-ostree/etc-due")
+    own.sh("rm /etc/fx-state/key; rm -r /var/lib/fx-state/log")
+    own.reboot()
+    own.sh("! test -e /etc/fx-state/key; ! test -e /var/lib/fx-state/log")

@@ -227,24 +227,30 @@ def test_a_directory_is_replaced_when_it_is_empty_and_kept_when_somebody_uses_it
 # --- what overlays hide
 
 
-def hides(before: Collection[str], after: Collection[str], **seen: FileState) -> tuple[EtcPlan, OverlayEtc]:
-    """Return what a change does to /etc, and the paths that overlays show before and after it."""
+def hides(
+    before: Collection[str], after: Collection[str], shipped: FileState, **seen: FileState
+) -> tuple[EtcPlan, OverlayEtc]:
+    """Return what a change does to /etc, and the paths that overlays show before and after it.
+
+    shipped: what the base before the change ships.
+    """
     held = {path: state for path, state in seen.items() if path in after}
     plan = EtcPlan(seen={path: state for path, state in seen.items() if path not in held}, held=held)
-    return plan, OverlayEtc(frozenset(before), frozenset(after))
+    sides = dict.fromkeys({*before, *after}, (shipped, DIRECTORY))
+    return plan, OverlayEtc(frozenset(before), frozenset(after), sides)
 
 
 def test_what_paths_held_before_overlays_showed_them():
-    assert hidden_after({}, "booted", EtcPlan(), NO_OVERLAYS) == {}
-    first = hidden_after({}, "booted", *hides((), "p", p=ONE, other=ONE))
-    assert first == {"p": (ONE, "booted")}
+    assert hidden_after({}, EtcPlan(), NO_OVERLAYS) == {}
+    first = hidden_after({}, *hides((), "p", ABSENT, p=ONE, other=ONE))
+    assert first == {"p": (ONE, ABSENT)}
     # What a path held when the first overlay hid it counts, whatever is made of it then.
-    second = hidden_after(first, "b1", *hides("p", "pq", p=TWO, q=MINE))
-    assert second == {"p": (ONE, "booted"), "q": (MINE, "b1")}
+    second = hidden_after(first, *hides("p", "pq", TWO, p=TWO, q=MINE))
+    assert second == {"p": (ONE, ABSENT), "q": (MINE, TWO)}
     # Once it shows again, it begins anew.
-    third = hidden_after(second, "b2", *hides("pq", (), p=TWO))
+    third = hidden_after(second, *hides("pq", (), ONE, p=TWO))
     assert third == {}
-    assert hidden_after(third, "b2", *hides((), "p", p=MINE)) == {"p": (MINE, "b2")}
+    assert hidden_after(third, *hides((), "p", ONE, p=MINE)) == {"p": (MINE, ONE)}
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ NOT_MERGED = frozenset(
 _UNIT_LINKS = "systemd/system/"
 
 
-#: Path that overlays show -> its state before an overlay showed it, and the base at that time.
-Hidden = Mapping[str, tuple[FileState, str]]
+#: Path that overlays show -> its state before an overlay showed it, and what the base shipped at that time.
+Hidden = Mapping[str, tuple[FileState, FileState]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,15 +205,18 @@ def in_order(plan: EtcPlan) -> tuple[EtcStep, ...]:
     return (*early, *writes, *(step for step in removals if step not in early))
 
 
-def hidden_after(earlier: Hidden, base: str, plan: EtcPlan, overlays: OverlayEtc) -> Hidden:
+def hidden_after(earlier: Hidden, plan: EtcPlan, overlays: OverlayEtc) -> Hidden:
     """Return what overlays hide after a change.
 
     earlier: what they hide before it.
-    base: the base before it.
     plan: what the change does to /etc.
     """
     known = {**plan.seen, **plan.held}
-    fresh = {path: (known[path], base) for path in overlays.after - overlays.before if path in known}
+    fresh = {
+        path: (known[path], overlays.sides[path][0])
+        for path in overlays.after - overlays.before
+        if path in known
+    }
     return {path: row for path, row in earlier.items() if path in overlays.after} | fresh
 
 

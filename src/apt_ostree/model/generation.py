@@ -141,11 +141,11 @@ class UnitRecord:
 class ViewRecord:
     """The parts of a view, for its record; for the other fields see Generation.
 
-    hidden: path of /etc that overlays show -> its state before that, and the base at that time.
+    hidden: path of /etc that overlays show -> its state before that, and what the base shipped at that time.
     """
 
     base: str
     overlays: tuple[Applied, ...]
     layers: tuple[str, ...]
     uppers: tuple[str, ...]
-    hidden: Mapping[str, tuple[FileState, str]] = field(default_factory=dict)
+    hidden: Mapping[str, tuple[FileState, FileState]] = field(default_factory=dict)

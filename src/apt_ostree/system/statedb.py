@@ -66,7 +66,7 @@ class StateDb:
                     time.time(),
                     view.base,
                     json.dumps([[o.id, o.commit, o.layer] for o in view.overlays]),
-                    json.dumps({p: [pack(state), base] for p, (state, base) in view.hidden.items()}),
+                    json.dumps({path: list(map(pack, states)) for path, states in view.hidden.items()}),
                 ),
             )
             self._write_records(number, etc, units, transitions)
@@ -322,11 +322,11 @@ class StateDb:
         query = "SELECT number FROM history WHERE boot_id = ? AND outcome = ?"
         return frozenset(row[0] for row in self._db.execute(query, (boot_id(), Outcome.FORGOTTEN)))
 
-    def hidden(self, generation: int) -> dict[str, tuple[FileState, str]]:
+    def hidden(self, generation: int) -> dict[str, tuple[FileState, FileState]]:
         """Return what the overlays of a generation hide in /etc, see ViewRecord."""
         query = "SELECT hidden FROM generation WHERE id = ?"
         rows = json.loads(self._db.execute(query, (generation,)).fetchone()[0])
-        return {path: (unpack(state), base) for path, (state, base) in rows.items()}
+        return {path: (unpack(state), unpack(shipped)) for path, (state, shipped) in rows.items()}
 
     def etc_records(self, generation: int) -> tuple[EtcRecord, ...]:
         """Return a generation's changes of /etc, in the order of the changes."""

@@ -162,7 +162,7 @@ def _overlay_etc(tx: Transaction, goal: Goal) -> OverlayEtc:
 
 def _hidden(tx: Transaction, etc: EtcPlan, overlays: OverlayEtc) -> Hidden:
     earlier = tx.records.hidden(tx.live.current.id) if tx.live.current else {}
-    return hidden_after(earlier, tx.live.base, etc, overlays)
+    return hidden_after(earlier, etc, overlays)
 
 
 def without_overlays(tx: Transaction, base: str) -> dict[str, FileState]:

@@ -51,15 +51,8 @@ def without_overlays(repo: Repo, records: StateDb, live: LiveState, target: str)
     target: the base that the system is to show.
     """
     hidden = records.hidden(live.current.id) if live.current else {}
-    return {path: _on_base(repo, path, state, old_base, target) for path, (state, old_base) in hidden.items()}
-
-
-def _on_base(repo: Repo, path: str, state: FileState, old_base: str, target: str) -> FileState:
-    if old_base == target:
-        return state
-    name, commits = f"etc/{path}", (old_base, target)
-    old, new = (of_node(repo, overlay_repo.of_base(repo, commit, [name]).get(name)) for commit in commits)
-    return etc_rules.on_new_base(old, new, state)
+    new = shipped(repo, target, hidden)
+    return {path: etc_rules.on_new_base(old, new[path], state) for path, (state, old) in hidden.items()}
 
 
 def _states(repo: Repo, changes: Iterable[PathChange]) -> Iterator[tuple[str, FileState, FileState]]:
