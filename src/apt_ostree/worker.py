@@ -56,6 +56,8 @@ VERBS: Mapping[str, str] = {
     "usroverlay": "overlays.usroverlay:usroverlay",
 }
 
+#: How the system (strerror(3)) and SQLite say that a disk is full.
+_FULL = ("No space left on device", "disk is full")
 _CANCELS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -177,6 +179,10 @@ def _keep_descriptors() -> None:
 def _end_with_error(wire: IO[str], error: AptOstreeError) -> int:
     if type(error) is AptOstreeError:  # the program itself is wrong
         journal.send((error.message, *error.internals), priority=journal.ERROR)
+    if not error.hint and any(words in text for text in (error.message, *error.details) for words in _FULL):
+        error.hint = (
+            "free some space; 'apt-ostree cleanup -b -p -m' drops the pending deployment and downloads"
+        )
     _send(wire, {"event": "end", "ok": False, **error.to_json()})
     return error.exit_code
 

@@ -87,7 +87,8 @@ class Changes:
             self._host.ao("usroverlay", "--remove", f"--name={name}")
         self._host.ao("usroverlay", "--cleanup")
         self._host.ao("apply-live", "--reset")
-        self._host.ao("cleanup", "-p")
+        self._host.sh("systemctl restart private")
+        self._host.ao("cleanup", "-b", "-p")
         self._installed.clear()
         self._shown.clear()
 
@@ -109,8 +110,6 @@ def test_many_changes_leave_nothing(disk: Path):
             assert between["rows of generation"] <= KEPT
             assert between["layers"] <= 3 * (KEPT + 1)
         changes.end()
-        host.sh("systemctl restart private")
-        host.ao("cleanup", "-b")
         after = footprint(host)
         print(f"before: {json.dumps(before)}\nafter: {json.dumps(after)}", flush=True)
         same(shown.system(), host.look().system())

@@ -18,7 +18,7 @@ def test_free_space_is_what_df_tells(tmp_path: Path):
 
 
 def test_space_is_set_aside_or_not_at_all(tmp_path):
-    path = tmp_path / "state/reserve"
+    path = tmp_path / "reserve"
     for _ in range(2):
         space.reserve(path, 100_000)
         assert path.stat().st_blocks * 512 >= 100_000

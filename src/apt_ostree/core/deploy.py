@@ -15,7 +15,7 @@ from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
-from apt_ostree.core.state import etc_deltas
+from apt_ostree.core.state import etc_deltas, reserve
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -123,6 +123,8 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         return None
     from apt_ostree.system.apt.resolver import PackageGoal
 
+    if recipe.drop and recipe.is_local:
+        reserve.release(tx.sysroot)
     sources = Sources(
         recipe.local,
         refresh=recipe.upgrade,

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from functools import cached_property
 
-from apt_ostree.core.state import leftovers
+from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.state.live import LiveState, read_live_state
 from apt_ostree.errors import AptOstreeError, Cancelled, Refused, UsageError
 from apt_ostree.model.caller import Caller
@@ -122,6 +122,7 @@ class Transaction:
         with signals.held(lambda: None) as too_late:
             try:
                 leftovers.remove(self.sysroot, self.records, self.deployments)
+                reserve.keep(self.sysroot)
             except (AptOstreeError, OSError) as error:  # the change itself has ended by now
                 self.warning(f"not everything that nothing needs any more was removed: {error}")
             too_late.clear()

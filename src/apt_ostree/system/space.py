@@ -20,7 +20,6 @@ def of(path: Path) -> Space:
 
 def reserve(path: Path, size: int) -> None:
     """Have a file that takes this much space in bytes; raise OSError if there is too little."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         os.posix_fallocate(fd, 0, size)

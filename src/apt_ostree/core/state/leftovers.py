@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Sequence
 
@@ -21,8 +20,6 @@ _LEFTOVERS = ("view-*", "layers/*.partial")
 def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None:
     """Remove refs, layers, upper directories, scratch directories, local packages and objects not in use.
 
-    While there are live changes, space for their undo is set aside again.
-
     Raises ExternalFailure or OSError if something cannot be removed.
     """
     from apt_ostree.system.apt import local
@@ -38,9 +35,6 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None
             shutil.rmtree(leftover)
     local.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
     sysroot.cleanup()
-    if records.generations():
-        with contextlib.suppress(OSError):  # the disk is full
-            reserve.keep(sysroot)
 
 
 def held(live: Sequence[Generation]) -> tuple[Held, ...]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from apt_ostree.errors import ExternalFailure, UsageError
@@ -296,6 +296,14 @@ class Repo:
         """Point a local ref at a commit without a transaction; None removes the ref."""
         with explained(f"write the ref {ref}"):
             self.handle.set_ref_immediate(None, ref, checksum, None)
+        if checksum is None:
+            self._remove_empty_parents(ref)
+
+    def _remove_empty_parents(self, ref: str) -> None:
+        """Remove the directories of a ref that are empty; libostree leaves them, one for each generation."""
+        with suppress(OSError):  # there are other refs in it
+            for parent in list(PurePosixPath(ref).parents)[:-1]:
+                os.rmdir(f"refs/heads/{parent}", dir_fd=self.handle.get_dfd())
 
     def refs(self, prefix: str) -> dict[str, str]:
         """Return full name -> commit of the local refs below a prefix."""
