@@ -553,6 +553,37 @@ def test_full_disk(own: Host):
     assert own.is_active(SERVICE)
 
 
+#: Takes all that is free, for root as well.
+FILL = """\
+fallocate -l $(($(stat -fc '%f*%S' /var) - 40000000)) /var/tmp/fill-$$
+dd if=/dev/zero of=/var/tmp/more-$$ bs=4k 2>/dev/null || true
+sync -f /var
+"""
+
+
+def test_a_full_disk_is_no_dead_end(own: Host):
+    """Packages can be removed, live changes undone, deployments dropped; even the shutdown gives /etc back."""
+    first = own.look()
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf")
+    own.sh(FILL)
+    assert "cleanup" in own.failure("install", "fx-hello", code=1)
+    own.ao("uninstall", "fx-conf")
+    own.sh(FILL)
+    own.ao("apply-live", "--reset")
+    same(first.system(), own.look().system())
+    own.sh(FILL)
+    own.ao("rollback")
+    own.ao("cleanup", "-b", "-p")
+    own.sh("rm /var/tmp/fill-* /var/tmp/more-*")
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf")
+    own.ao("rollback")
+    own.sh(FILL)
+    own.reboot()
+    own.sh("rm /var/tmp/fill-* /var/tmp/more-*")
+    same(first.system(), own.look().system())
+    own.ao("install", "-A", "-y", "fx-hello")
+
+
 def test_refused_where_nothing_was_booted_from_ostree():
     for words in (["apply-live"], ["apply-live", "--reset"], ["install", "-A", "-y", "fx-hello"]):
         livehost.check_refused_here(*words)

@@ -29,7 +29,7 @@ import pytest
 
 import apt_ostree.core
 from apt_ostree.core import transaction
-from apt_ostree.core.state import reading
+from apt_ostree.core.state import reading, reserve
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import events, layout, overlay
@@ -465,6 +465,7 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "Sysroot", system.open)
     monkeypatch.setattr(reading, "Sysroot", lambda *_: system.open(writable=False))
     monkeypatch.setattr(settings_files, "load", lambda: system.settings)
+    monkeypatch.setattr(reserve, "_BYTES", 100_000)  # of memory
     monkeypatch.setattr(systemd_login, "inhibited", lambda _why: nullcontext())
     monkeypatch.setattr(running, "processes", lambda: iter(system.processes))
     monkeypatch.setattr(process, "run", system.programs.run)

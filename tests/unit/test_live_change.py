@@ -11,7 +11,7 @@ from apt_ostree.core import apply_live
 from apt_ostree.core.live import confirmation, engine, planning, rollback, undo
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Prepared
-from apt_ostree.core.state import generations
+from apt_ostree.core.state import generations, reserve
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.errors import Cancelled, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.generation import Phase
@@ -22,7 +22,8 @@ from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.requests import ApplyLive, Confirm, LiveOptions, RollbackLive
 from apt_ostree.model.selection import Selection
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import process, statedb, systemd
+from apt_ostree.model.sizes import Space
+from apt_ostree.system import failpoints, process, space, statedb, systemd
 from apt_ostree.system.ostree.gi_ostree import OSTree
 from tests.unit import repos
 from tests.unit.repos import System
@@ -622,3 +623,24 @@ def test_what_is_not_forgotten_now_is_forgotten_later(system: System, as_before,
     assert [number for number, _phase in records_of(system)] == [3, 4]
     assert live_refs(system) == {"3", "4"}
     go_back(system, 0)
+
+
+# --- space that is set aside
+
+
+def test_an_undo_has_space_on_a_full_disk(system: System, as_before, monkeypatch):
+    apply(system)
+    with system.open() as machine:
+        path = machine.state_dir / "reserve"
+    size = path.stat().st_size
+    assert size
+    with system.transaction() as tx:
+        assert not reserve.release(tx.sysroot)  # the disk is not full
+    monkeypatch.setattr(space, "of", lambda _path: Space(0, size - 1, None))
+
+    def failpoint(name: str) -> None:
+        assert path.exists() != name.startswith(("undo.", "withdraw.", "etc."))
+
+    repos.patch_everywhere(monkeypatch, failpoints.failpoint, failpoint)
+    go_back(system)
+    assert path.exists()  # again

@@ -111,6 +111,7 @@ def test_an_error_of_the_system_names_its_object(serve):
     code, _told, end = serve("disk_is_full", line())
     assert (code, end["error"]) == (1, "ExternalFailure")
     assert end["message"] == "the system refused an operation on /some/where: No space left on device"
+    assert "apt-ostree cleanup" in end["hint"]
 
 
 def test_a_bug_says_where_it_is_and_goes_to_the_journal(serve, monkeypatch):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from apt_ostree.core.state import leftovers
+from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
@@ -52,6 +52,7 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
     with tx.changing("clean up"):
         osname = _stateroot(tx.deployments, request.stateroot)
         plan = plan_cleanup(tx.deployments, osname, pending=request.pending, rollback=request.rollback)
+        released = reserve.release(tx.sysroot)
         before = _free_bytes(tx)
         if plan.dropped or plan.kept:
             tx.report(PlanShown("deployments", plan.to_json()))
@@ -64,6 +65,8 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
                 leftovers.remove(tx.sysroot, tx.records, tx.deployments)
         downloads = _remove_downloads(tx) if request.repomd else 0
         freed = max(0, _free_bytes(tx) - before)
+        if released:
+            reserve.keep(tx.sysroot)
         held = leftovers.held(tx.live.generations) if unreferenced else ()
     details = {"downloads": downloads, "freed_bytes": freed, "held": [asdict(one) for one in held]}
     return Result(changed=True, details=plan.to_json() | details)

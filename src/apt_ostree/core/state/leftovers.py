@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 
-from apt_ostree.core.state import etc_deltas, generations, reserve
+from apt_ostree.core.state import etc_deltas, generations
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Generation, Held
 from apt_ostree.system import running, scratch, usrview
@@ -24,7 +24,6 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None
     """
     from apt_ostree.system.apt import local
 
-    reserve.release(sysroot)
     sysroot.sync_base_refs()
     etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
     generations.reclaim(sysroot, records)

@@ -12,27 +12,28 @@ from apt_ostree.system import space, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 _BYTES = 32_000_000
-#: Space is only set aside where much more is free: others would miss it.
-_PLENTY = 8 * _BYTES
 _NAME = "reserve"
 
 
 def keep(sysroot: Sysroot) -> None:
-    """Set the space aside, unless the disk is nearly full."""
+    """Set the space aside, if there is that much."""
     for path in _paths(sysroot):
-        if not path.exists() and space.of(path.parent).unused >= _PLENTY:
-            with contextlib.suppress(OSError):  # others may have filled the disk
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            with contextlib.suppress(OSError):
                 space.reserve(path, _BYTES)
 
 
-def release(sysroot: Sysroot) -> None:
-    """Give the space back on a disk that is nearly full."""
-    for path in _paths(sysroot):
-        if path.exists() and space.of(path).unused < _BYTES:
-            path.unlink()
+def release(sysroot: Sysroot) -> bool:
+    """Give the space back on a disk that is nearly full; return whether that was done."""
+    needed = [path for path in _paths(sysroot) if path.exists() and space.of(path).unused < _BYTES]
+    for path in needed:
+        path.unlink()
+    return bool(needed)
 
 
 def _paths(sysroot: Sysroot) -> tuple[Path, ...]:
     """Return the files, one on each file system."""
-    directories = [path for path in (sysroot.state_dir, statedb.DIRECTORY) if path.is_dir()]
-    return tuple({path.stat().st_dev: path / _NAME for path in reversed(directories)}.values())
+    here, records = sysroot.state_dir, statedb.DIRECTORY
+    separate = records.is_dir() and records.stat().st_dev != here.parent.stat().st_dev
+    return (here / _NAME, records / _NAME) if separate else (here / _NAME,)
