@@ -562,7 +562,7 @@ sync -f /var
 
 
 def test_a_full_disk_is_no_dead_end(own: Host):
-    """Packages can be removed, live changes undone, deployments dropped; even the shutdown gives /etc back."""
+    """Packages can be removed, live changes undone, deployments dropped; the shutdown gives /etc back."""
     first = own.look()
     own.ao("install", "-A", "-y", "fx-service", "fx-conf")
     own.sh(FILL)

@@ -465,7 +465,7 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transaction, "Sysroot", system.open)
     monkeypatch.setattr(reading, "Sysroot", lambda *_: system.open(writable=False))
     monkeypatch.setattr(settings_files, "load", lambda: system.settings)
-    monkeypatch.setattr(reserve, "_BYTES", 100_000)  # of memory
+    monkeypatch.setattr(reserve, "_SIZES", dict.fromkeys(reserve._SIZES, 50_000))  # of memory
     monkeypatch.setattr(systemd_login, "inhibited", lambda _why: nullcontext())
     monkeypatch.setattr(running, "processes", lambda: iter(system.processes))
     monkeypatch.setattr(process, "run", system.programs.run)

@@ -124,7 +124,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     from apt_ostree.system.apt.resolver import PackageGoal
 
     if recipe.drop and recipe.is_local:
-        reserve.release(tx.sysroot)
+        reserve.release(tx.sysroot, for_removal=True)
     sources = Sources(
         recipe.local,
         refresh=recipe.upgrade,

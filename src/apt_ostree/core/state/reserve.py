@@ -6,34 +6,42 @@ It is a file on the repository's file system, and one beside the records if that
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from apt_ostree.system import space, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
-_BYTES = 32_000_000
-_NAME = "reserve"
+_REMOVAL = "reserve-removal"
+#: Name of a file -> its size in bytes. Removing packages must not use up what an undo needs.
+_SIZES = {"reserve": 16_000_000, _REMOVAL: 32_000_000}
 
 
 def keep(sysroot: Sysroot) -> None:
     """Set the space aside, if there is that much."""
-    for path in _paths(sysroot):
+    for path, size in _files(sysroot):
         if not path.exists():
             path.parent.mkdir(mode=0o700, exist_ok=True)
             with contextlib.suppress(OSError):
-                space.reserve(path, _BYTES)
+                space.reserve(path, size)
 
 
-def release(sysroot: Sysroot) -> bool:
-    """Give the space back on a disk that is nearly full; return whether that was done."""
-    needed = [path for path in _paths(sysroot) if path.exists() and space.of(path).unused < _BYTES]
+def release(sysroot: Sysroot, *, for_removal: bool = False) -> bool:
+    """Give the space back on a disk that is nearly full; return whether that was done.
+
+    for_removal: only what is meant for the removal of packages.
+    """
+    plenty, names = sum(_SIZES.values()), [_REMOVAL] if for_removal else [*_SIZES]
+    paths = [path for path, _size in _files(sysroot) if path.name in names and path.exists()]
+    needed = [path for path in paths if space.of(path).unused < plenty]
     for path in needed:
         path.unlink()
     return bool(needed)
 
 
-def _paths(sysroot: Sysroot) -> tuple[Path, ...]:
-    """Return the files, one on each file system."""
+def _files(sysroot: Sysroot) -> Iterator[tuple[Path, int]]:
+    """Yield the files with their sizes, on each file system that is concerned."""
     here, records = sysroot.state_dir, statedb.DIRECTORY
     separate = records.is_dir() and records.stat().st_dev != here.parent.stat().st_dev
-    return (here / _NAME, records / _NAME) if separate else (here / _NAME,)
+    for directory in (here, records) if separate else (here,):
+        yield from ((directory / name, size) for name, size in _SIZES.items())
