@@ -15,10 +15,11 @@ check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 vm: setup ## run the tests in virtual machines: real boots and reboots (root, minutes)
 	@/usr/bin/python3 -m pytest -v --tb=short --timeout=3600 -m vm tests/system $(ARGS)
 
-torture: setup ## break a live change at every failpoint (root); SEED=N COUNT=N of each verb
+torture: setup ## break changes and boots at every failpoint, and make 300 changes in one boot (root); SEED=N COUNT=N of each verb
 	@APT_OSTREE_TORTURE=1 APT_OSTREE_TORTURE_SEED=$(or $(SEED),20261123) \
 	  APT_OSTREE_TORTURE_COUNT=$(or $(COUNT),0) \
-	  /usr/bin/python3 -m pytest -s --tb=short --timeout=14400 tests/system/test_faults.py $(ARGS)
+	  /usr/bin/python3 -m pytest -s --tb=short --timeout=14400 \
+	  tests/system/test_faults.py tests/system/test_endurance.py tests/system/test_state.py $(ARGS)
 
 lint: setup ## run ruff and mypy
 	@tools/lint
