@@ -401,8 +401,8 @@ def test_files_that_the_image_itself_has_otherwise_are_right(system: System):
         health.verify_packages(tx, system.two, packages)  # the tree does not have it either
         health.verify_packages(tx, system.two, PackageDiff())
     assert system.told() == ["1 files are as the image has them, not as their packages have them"]
-    assert [call for call in system.programs.calls if call[0] == "dpkg"] == [
-        ["dpkg", "--verify", "--", "tool:amd64"]
+    assert [call for call in system.programs.calls if call[0] == "/usr/bin/dpkg"] == [
+        ["/usr/bin/dpkg", "--verify", "--", "tool:amd64"]
     ]
     target = repos.write_commit(repo, {**repos.TWO, "usr/share/nowhere/ut": "x"}, ref="w")
     with system.transaction() as tx, pytest.raises(ExternalFailure) as caught:

@@ -99,7 +99,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     _refuse_occupied(tx, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
-        return _only_planned(tx, outcome, built)
+        return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
     delta = built.delta if built else {}
@@ -192,13 +192,6 @@ def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, 
 def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:
     details = {**outcome, "staged": staged}
     return Result(details.pop("changed"), details.pop("live", None), next_boot=staged, details=details)
-
-
-def _only_planned(tx: Transaction, outcome: dict[str, Any], built: Built | None) -> Result:
-    """Remove a commit that was built only to see what it would be."""
-    if built and built.commit:
-        layering.discard(tx)
-    return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
 
 
 def _refuse_occupied(tx: Transaction, commit: str) -> None:

@@ -95,6 +95,7 @@ class StateDb:
             (self.etc_records(g.id), self.unit_records(g.id), self.transitions(g.id)) for g in (older, newer)
         ]
         etc, units, transitions = zip(*parts, strict=True)
+        kernel = {generation.id: generation.kernel for generation in self.generations()}
         with self._db:
             for table in ("etc", "unit", "transition"):
                 self._db.execute(f"DELETE FROM {table} WHERE generation = ?", (newer.id,))
@@ -104,9 +105,7 @@ class StateDb:
                 folding.fold_units(*units),
                 folding.fold_transitions(*transitions),
             )
-            self._write_kernel(
-                newer.id, folding.fold_kernel(self._kernel_records(older.id), self._kernel_records(newer.id))
-            )
+            self._write_kernel(newer.id, folding.fold_kernel(kernel[older.id], kernel[newer.id]))
             source = "SELECT source FROM generation WHERE id = ?"
             self._db.execute(f"UPDATE generation SET source = ({source}) WHERE id = ?", (older.id, newer.id))
             self._db.execute("DELETE FROM generation WHERE id = ?", (older.id,))
@@ -283,10 +282,6 @@ class StateDb:
         text = json.dumps([astuple(record) for record in kernel])
         self._db.execute("UPDATE generation SET kernel = ? WHERE id = ?", (text, generation))
 
-    def _kernel_records(self, generation: int) -> tuple[KernelRecord, ...]:
-        row = self._db.execute("SELECT kernel FROM generation WHERE id = ?", (generation,)).fetchone()
-        return _kernel_records(row[0])
-
     def set_phase(self, generation: int, phase: Phase) -> None:
         """Record the phase of a generation."""
         with self._db:
@@ -312,7 +307,7 @@ class StateDb:
                 confirm_by=row[9],
                 base=row[10],
                 overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
-                kernel=_kernel_records(row[12]),
+                kernel=tuple(KernelRecord(*fields) for fields in json.loads(row[12])),
             )
             for row in rows
         )
@@ -394,10 +389,6 @@ def mark() -> None:
     """Create the marker, so that the next boot runs recovery."""
     DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
     MARKER.touch()
-
-
-def _kernel_records(text: str) -> tuple[KernelRecord, ...]:
-    return tuple(KernelRecord(*fields) for fields in json.loads(text))
 
 
 @contextlib.contextmanager

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from apt_ostree.core.build import earlier, etc, inside, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
