@@ -16,7 +16,7 @@ from apt_ostree.core.deploy import Recipe, Target
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.origin import Origin
+from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
@@ -38,6 +38,7 @@ class Builder:
     commits: list[str | None]
     opened: list[tuple[str, Sources]] = field(default_factory=list)
     wanted: list[tuple[PackageGoal, Label]] = field(default_factory=list)
+    kept: dict[str, str] = field(default_factory=dict)
     options: list[dict[str, bool]] = field(default_factory=list)
 
     @contextmanager
@@ -46,6 +47,7 @@ class Builder:
 
         class Session:
             exact = tuple(p.label for p in sources.local)
+            kept = self.kept
 
         Session.tx = tx  # type: ignore[attr-defined]
         yield Session
@@ -367,6 +369,26 @@ def test_upgrade_layers_again_on_a_new_base(system: System, builder: Builder, la
     ((wanted, label),) = builder.wanted
     assert (start, label.base, wanted.upgrade) == (system.two, system.two, False)
     assert (wanted.install, wanted.keep) == (("extra",), {"extra": "1", "tool": "2.0"})
+
+
+def test_what_no_archive_offers_is_kept_on_a_new_base(system: System, builder: Builder, layered):
+    file = LocalPackage("1" * 64, "own", "3", "all")
+    stage(system, layered, Origin("one", ("extra=1",), (file,)))
+    system.repo.set_ref("one", system.two)
+    builder.commits, builder.kept = [_with_base(system, system.two, file="new-base")], {"extra": "1"}
+    run(system, packages.upgrade, Upgrade())
+    ((_start, sources),) = builder.opened
+    assert (sources.requested, sources.local) == (("extra=1",), (file,))
+    assert builder.wanted[0][0].keep == {"extra": "1"}
+
+
+def test_an_upgrade_on_the_same_base_needs_no_file(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra=1",), (LocalPackage("1" * 64, "own", "3", "all"),)))
+    builder.commits = [None]
+    run(system, packages.upgrade, Upgrade())
+    ((_start, sources),) = builder.opened
+    assert (sources.requested, sources.local) == ((), ())
+    assert builder.wanted[0][0].install == ("extra=1", "own=3")
 
 
 @pytest.mark.parametrize("request_", [Upgrade(base=False, packages=False), Upgrade(packages=False)])

@@ -78,7 +78,7 @@ def test_added_requests():
 
 
 def test_pinned_requests():
-    assert pinned_requests(ORIGIN) == ("vim=2:9",)
+    assert pinned_requests(ORIGIN) == ("vim=2:9", "own=1")
 
 
 def test_an_architecture_stays_while_a_command_names_it():

@@ -125,8 +125,10 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
 
     if recipe.drop and recipe.is_local:
         reserve.release(tx.sysroot, for_removal=True)
+    anew = target.commit != tx.merge_deployment.checksum
     sources = Sources(
         recipe.local,
+        recipe.install if anew else (),  # else they are there
         refresh=recipe.upgrade,
         cache_only=options.cache_only or recipe.is_local,
         architectures=named_architectures(target.origin, _architectures(tx)),
@@ -135,7 +137,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         requests = PackageGoal(
             (*recipe.install, *session.exact),
             recipe.upgrade,
-            dict(recipe.keep),
+            {**dict(recipe.keep), **session.kept},
             drop=recipe.drop,
             needed=recipe.needed,
         )

@@ -142,7 +142,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
     if newer is None or newer == base:
         if not packages:
             return Target(origin, merge.checksum)
-        recipe = Recipe(base, pinned_requests(origin), origin.local, upgrade=True)
+        recipe = Recipe(base, pinned_requests(origin), upgrade=True)
         return Target(origin, merge.checksum, recipe)
     if not (packages or origin.layered):
         return Target(origin, newer)

@@ -115,7 +115,7 @@ class _Mix:
     def matching(self, relation: Relation) -> list[Member]:
         """Return the members that match a relation."""
         candidates = self._by_name.get(relation.name, {}).values()
-        return [member for member in candidates if _matches(member, relation, self.satisfies)]
+        return [member for member in candidates if matches(member, relation, self.satisfies)]
 
     def of_name(self, key: Key) -> Member | None:
         """Return the member of that name and architecture, or one of that name that has replaced it."""
@@ -216,7 +216,8 @@ def _names(member: Member) -> set[str]:
     return {member.package.name, *(name for name, _version in member.provides)}
 
 
-def _matches(member: Member, relation: Relation, satisfies: Satisfies) -> bool:
+def matches(member: Member, relation: Relation, satisfies: Satisfies) -> bool:
+    """Return whether a package, or what it provides, satisfies a relation."""
     versions = [member.package.version] if member.package.name == relation.name else []
     versions += [version for name, version in member.provides if name == relation.name]
     return any(

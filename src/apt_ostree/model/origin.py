@@ -177,8 +177,9 @@ def named_architectures(origin: Origin, architectures: Sequence[str]) -> tuple[s
 
 
 def pinned_requests(origin: Origin) -> tuple[str, ...]:
-    """Return the requests with a version."""
-    return tuple(request for request in origin.requested if "=" in request)
+    """Return the requests with a version, and those for the versions of local packages."""
+    pinned = (request for request in origin.requested if "=" in request)
+    return (*pinned, *(package.label for package in origin.local))
 
 
 def parse_origin(text: str) -> Origin:

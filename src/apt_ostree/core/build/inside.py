@@ -19,6 +19,7 @@ from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, build_accounts, initramfs, layout, seeds
 from apt_ostree.model.events import Report
 from apt_ostree.model.filestate import ABSENT
+from apt_ostree.model.kept import truename
 from apt_ostree.model.seeds import Seeds
 from apt_ostree.system import buildroot, confined, dpkg_query, files, sandbox, var_state
 
@@ -102,6 +103,20 @@ def write_extended_states(root: Path, text: str) -> None:
     confined.call(root, lambda _run: files.write_text(_EXTENDED_STATES, text), _nothing_runs)
 
 
+def fill_var(root: Path) -> None:
+    """Fill /var as after boot: what the tree's tmpfiles.d declares, and its seeds."""
+    _create_var(root)
+
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        sandbox.run(root, command, what=what)
+
+    confined.call(root, lambda run: _place_seeds(None, run), run_in_root)
+
+
+def _create_var(root: Path) -> None:
+    sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
+
+
 def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
     """Prepare the root, with the machine's /etc, for scripts: /var as after boot, no start of services.
 
@@ -109,7 +124,7 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
 
     Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
     """
-    sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
+    _create_var(root)
     answers = {path.name: files.text_of(path) for path in sorted(_ANSWERS.glob("*.dat"))}
 
     def run_in_root(command: Sequence[str], what: str) -> None:
@@ -256,11 +271,8 @@ def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepare
 
 def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
     """Bring the tree's /etc to what packages ship, from the archives: dpkg has changed the machine's."""
-    diversions = _diversions()
-    states = []
-    for package, path, state in shipped:
-        target, diverter = diversions.get(f"/etc/{path}", (f"/etc/{path}", package))
-        states.append((Path(f"/etc/{path}" if diverter == package else target), state))
+    diverted = diversions()
+    states = [(Path(truename(f"/etc/{path}", package, diverted)), state) for package, path, state in shipped]
     files.write_states(states)
     gone = [
         Path(path)
@@ -269,7 +281,7 @@ def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
     files.write_states([(path, ABSENT) for path in gone])
 
 
-def _diversions() -> dict[str, tuple[str, str]]:
+def diversions() -> Mapping[str, tuple[str, str]]:
     """Return path -> (where it is diverted to, the package that diverts it), of dpkg-divert(1)'s file."""
     lines = files.text_of(_ADMINDIR / "diversions").splitlines()
     return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}

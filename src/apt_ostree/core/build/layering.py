@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apt_ostree.core.build import earlier, etc, inside, lowerdirs
+from apt_ostree.core.build import earlier, etc, inside, kept, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
@@ -48,6 +48,7 @@ class Sources:
     """Where packages come from.
 
     local: packages that were given as files.
+    requested: requests whose packages come from the present tree if no archive offers them.
     refresh: whether to download the package lists even if they are current.
     lists_age: seconds after which the package lists are too old.
     cache_only: whether to use only the package lists and archives in the cache.
@@ -55,6 +56,7 @@ class Sources:
     """
 
     local: tuple[LocalPackage, ...] = ()
+    requested: tuple[str, ...] = ()
     refresh: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
@@ -101,6 +103,7 @@ class Session:
     scratch: the scratch directory, in which `upper` contains the changes of the root.
     resolver: the resolver of packages.
     exact: requests for the local packages.
+    kept: names and versions of packages that are kept from the present tree, as no archive offers them.
     cache_only: whether to use only the archives in the cache.
     script_timeout: seconds that a maintainer script may take.
     _mounted: unmounts the root.
@@ -112,6 +115,7 @@ class Session:
     scratch: Path
     resolver: Resolver
     exact: tuple[str, ...]
+    kept: Mapping[str, str]
     cache_only: bool
     script_timeout: float
     _mounted: ExitStack
@@ -146,7 +150,6 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     for a file that is not a package.
     """
     from apt_ostree.system.apt import acquire, config, local
-    from apt_ostree.system.apt.resolver import Resolver
 
     timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
     with (
@@ -161,10 +164,23 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         if stale and not sources.cache_only:
             with tx.task("Refreshing package lists"):
                 acquire.refresh_lists(tx.report, strict=tx.settings.strict_archives)
-        exact = local.offer(tx.report, sources.local, scratch)
-        with tx.task("Reading package lists"):
-            resolver = Resolver(local_archive=config.local_directory(scratch))
-        yield Session(tx, start, root, scratch, resolver, exact, sources.cache_only, timeout, mounted)
+        local.offer(tx.report, list(filter(local.is_stored, sources.local)), scratch)
+        resolver = _read_lists(tx, scratch)
+        lost = [package for package in sources.local if not local.is_stored(package)]
+        present = kept.offer(tx, resolver, sources.requested, lost, scratch)
+        if present:
+            resolver = _read_lists(tx, scratch)
+        exact = tuple(package.label for package in sources.local)
+        yield Session(
+            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, mounted
+        )
+
+
+def _read_lists(tx: Transaction, scratch: Path) -> Resolver:
+    from apt_ostree.system.apt.resolver import Resolver
+
+    with tx.task("Reading package lists"):
+        return Resolver(scratch)
 
 
 def install(

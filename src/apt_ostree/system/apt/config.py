@@ -82,7 +82,7 @@ def use_host() -> None:
         apt_pkg.init_system()
 
 
-def add_source_list(scratch: Path, lines: str) -> Path:
+def add_source_list(scratch: Path, name: str, lines: str) -> Path:
     """Add a source list to those of the host; return its path."""
     parts = scratch / "sources.list.d"
     parts.mkdir(exist_ok=True)
@@ -90,7 +90,7 @@ def add_source_list(scratch: Path, lines: str) -> Path:
     if host.is_dir() and host != parts:
         for entry in host.iterdir():
             (parts / entry.name).symlink_to(entry)
-    extra = parts / "apt-ostree-local.list"
+    extra = parts / f"apt-ostree-{name}.list"
     extra.write_text(lines)
     apt_pkg.config.set("Dir::Etc::sourceparts", f"{parts}/")
     return extra
@@ -104,6 +104,11 @@ def extended_states(scratch: Path) -> Path:
 def local_directory(scratch: Path) -> Path:
     """Return the directory that has the same path in the sandbox as on the host."""
     return scratch / "local"
+
+
+def kept_directory(scratch: Path) -> Path:
+    """Return the directory with the archives of packages that are kept from the present tree."""
+    return local_directory(scratch) / "kept"
 
 
 @contextlib.contextmanager

@@ -9,13 +9,13 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import apt_inst
 import apt_pkg
 
-from apt_ostree.errors import ExternalFailure, UsageError
+from apt_ostree.errors import UsageError
 from apt_ostree.model.events import Report
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import LocalPackage
@@ -35,7 +35,7 @@ def keep(file: OpenFile) -> LocalPackage:
     except (SystemError, apt_pkg.Error) as error:
         raise UsageError(f"{file.name} is not a Debian package: {error}") from error
     section = apt_pkg.TagSection(control)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = digest_of(path)
     STORE.mkdir(parents=True, exist_ok=True)
     target = STORE / f"{digest}.deb"
     if not target.exists():
@@ -54,37 +54,53 @@ def remove_unused(used: frozenset[str]) -> None:
         STORE.rmdir()
 
 
+def is_stored(package: LocalPackage) -> bool:
+    """Return whether the package's file is in the store."""
+    return _stored(package).exists()
+
+
 def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tuple[str, ...]:
-    """Make these packages available to libapt; return the exact requests (NAME=VERSION) for them."""
-    if not packages:
-        return ()
-    archive = config.local_directory(scratch)
-    archive.mkdir(exist_ok=True)
-    paragraphs = []
-    for package in packages:
-        stored = STORE / f"{package.sha256}.deb"
-        if not stored.exists():
-            raise ExternalFailure(
-                f"the file of the local package {package.label} does not exist ({stored})",
-                hint="install it from its file again",
-            )
-        shutil.copyfile(stored, archive / stored.name)
-        _forget_download(package)
-        size = stored.stat().st_size
-        paragraphs.append(
-            f"{_control(stored).strip()}\nFilename: ./{stored.name}\nSize: {size}\nSHA256: {package.sha256}\n"
-        )
-    (archive / "Packages").write_text("\n".join(paragraphs))
-    extra = config.add_source_list(scratch, f"deb [trusted=yes] file:{archive} ./\n")
-    with config.only_source(extra):
-        acquire.refresh_lists(report, everything=False)
+    """Make stored packages available to libapt; return the exact requests (NAME=VERSION) for them."""
+    if packages:
+        archive = config.local_directory(scratch)
+        archive.mkdir(exist_ok=True)
+        copies = {Path(shutil.copy(_stored(p), archive)): p.sha256 for p in packages}
+        publish(report, copies, scratch, "local")
     return tuple(package.label for package in packages)
 
 
-def _forget_download(package: LocalPackage) -> None:
+def publish(report: Report, archives: Mapping[Path, str], scratch: Path, name: str) -> None:
+    """Make .deb files that lie in one directory available to libapt, as an archive of this name.
+
+    archives: path -> SHA-256 of the file.
+    """
+    (directory,) = {path.parent for path in archives}
+    paragraphs = []
+    for path, digest in archives.items():
+        control, size = _control(path), path.stat().st_size
+        _forget_download(control)
+        paragraphs.append(f"{control.strip()}\nFilename: ./{path.name}\nSize: {size}\nSHA256: {digest}\n")
+    (directory / "Packages").write_text("\n".join(paragraphs))
+    extra = config.add_source_list(scratch, name, f"deb [trusted=yes] file:{directory} ./\n")
+    with config.only_source(extra):
+        acquire.refresh_lists(report, everything=False)
+
+
+def _stored(package: LocalPackage) -> Path:
+    return STORE / f"{package.sha256}.deb"
+
+
+def _forget_download(control: str) -> None:
     """Remove a file of the same name from the cache: libapt would use it if it has the same size."""
-    name = f"{package.name}_{package.version.replace(':', '%3a')}_{package.architecture}.deb"
+    section = apt_pkg.TagSection(control)
+    version = section["Version"].replace(":", "%3a")
+    name = f"{section['Package']}_{version}_{section['Architecture']}.deb"
     Path(apt_pkg.config.find_dir("Dir::Cache::archives"), name).unlink(missing_ok=True)
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def label_of(path: Path) -> str:

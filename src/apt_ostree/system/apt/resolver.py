@@ -16,7 +16,7 @@ import apt_pkg
 from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.system.apt import dropping, reasons, requests
+from apt_ostree.system.apt import config, dropping, reasons, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
@@ -52,13 +52,14 @@ class PackageGoal:
 class Resolver:
     """An opened package cache and the decisions made on it."""
 
-    def __init__(self, *, local_archive: Path | None = None) -> None:
+    def __init__(self, scratch: Path) -> None:
         with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
             self.cache = apt_pkg.Cache(None)
             self.depcache: Any = apt_pkg.DepCache(self.cache)  # python-apt's stubs lack half of it
             self.sources = apt_pkg.SourceList()
             self.sources.read_main_list()
-        self._local = f"file:{local_archive}/" if local_archive else None
+        self._local = f"file:{config.local_directory(scratch)}/"
+        self._kept = f"file:{config.kept_directory(scratch)}/"
         self._requested: frozenset[str] = frozenset()
         self._dropped: frozenset[int] = frozenset()  # ids
         self._unneeded: frozenset[int] = frozenset()  # ids
@@ -148,8 +149,9 @@ class Resolver:
             return pkg
         if version:
             same = [v for v in pkg.version_list if v.ver_str == version]
-            # A local package takes precedence over the same version in the archives.
-            candidate = next(filter(self._is_local, same), same[0] if same else None)
+            # A local package takes precedence over what is installed, and that over the archives.
+            preferred = (*filter(self._is_local, same), *filter(is_installed, same), *same)
+            candidate = next(iter(preferred), None)
             if candidate is None:
                 return requests.no_version(pkg, name, version)
             self.depcache.set_candidate_ver(pkg, candidate)
@@ -159,8 +161,14 @@ class Resolver:
         return pkg
 
     def _is_local(self, version: apt_pkg.Version) -> bool:
+        return self._is_below(self._local, version)
+
+    def _is_kept(self, version: apt_pkg.Version) -> bool:
+        return self._is_below(self._kept, version)
+
+    def _is_below(self, uri: str, version: apt_pkg.Version) -> bool:
         indexes = (self.sources.find_index(row[0]) for row in version.file_list)
-        return any(i and self._local and i.archive_uri("").startswith(self._local) for i in indexes)
+        return any(index and index.archive_uri("").startswith(uri) for index in indexes)
 
     def _upgrade_all(self) -> None:
         self.depcache.upgrade(True)
@@ -309,7 +317,7 @@ class Resolver:
             old=pkg.current_ver.ver_str if pkg.current_ver else "",
             new=version.ver_str,
             reason=reason,
-            origin=_origin_text(files[0]) if files else "",
+            origin="present tree" if self._is_kept(version) else _origin_text(files[0]) if files else "",
             size=version.size,
             security=is_security(version),
         )
@@ -328,6 +336,13 @@ class Resolver:
                 details=untrusted,
                 hint="sign the archive and name its key with Signed-By in its sources file",
             )
+
+
+def is_installed(version: apt_pkg.Version) -> bool:
+    """Return whether a version is the one that the build root has."""
+    # By id: in python-apt, versions with the same number are equal.
+    current = version.parent_pkg.current_ver
+    return bool(current and current.id == version.id)
 
 
 def is_security(version: apt_pkg.Version) -> bool:
