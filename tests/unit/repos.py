@@ -477,7 +477,9 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "sync_file_system", lambda _directory: None)  # others write to the disk, too
     for function in (caller.require_root, sysroots.require_booted, sysroots.is_booted_on_ostree):
         patch_everywhere(monkeypatch, function, lambda *_: True)
-    _move_paths(monkeypatch, {Path("/etc"): system.etc, statedb.DIRECTORY: system.state})
+    cache = Path("/var/cache/apt-ostree")
+    places = {Path("/etc"): system.etc, statedb.DIRECTORY: system.state, cache: system.state / "cache"}
+    _move_paths(monkeypatch, places)
 
 
 @contextmanager

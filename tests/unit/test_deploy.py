@@ -9,18 +9,20 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import deploy, packages
+from apt_ostree.core import deploy, packages, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.deploy import Recipe, Target
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.events import PlanShown
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
+from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
-from apt_ostree.system import openfiles
+from apt_ostree.system import newer_versions, openfiles
 from apt_ostree.system.apt import local
 from apt_ostree.system.apt.resolver import PackageGoal
 from tests.unit import repos
@@ -39,6 +41,7 @@ class Builder:
     opened: list[tuple[str, Sources]] = field(default_factory=list)
     wanted: list[tuple[PackageGoal, Label]] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
+    newer: tuple[Newer, ...] = ()
     options: list[dict[str, bool]] = field(default_factory=list)
 
     @contextmanager
@@ -57,7 +60,7 @@ class Builder:
         self.options.append(options)
         commit = self.commits.pop(0)
         if commit is None:
-            return Built(PackagePlan())
+            return Built(PackagePlan(newer=self.newer))
         shown = PlanShown("transaction", PLAN.to_json())
         if options["ask"] and not options["dry_run"]:
             session.tx.confirm(shown, commits=[label.base])
@@ -395,6 +398,19 @@ def test_an_upgrade_on_the_same_base_needs_no_file(system: System, builder: Buil
 def test_upgrade_without_anything_newer(system: System, builder: Builder, request_):
     assert not run(system, packages.upgrade, request_).changed
     assert system.order() == [system.one]
+
+
+def test_newer_versions_of_what_is_pinned_are_recorded(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra=1",)))
+    newer = Newer("extra=1", "2", "Debian:stable-security/main", security=True)
+    builder.commits, builder.newer = [None, None], (newer,)
+    run(system, packages.install, Install(packages=("other",), deploy=DRY))
+    assert newer_versions.read() == ()  # it is about packages that nobody has asked for in earnest
+    run(system, packages.upgrade, Upgrade(check=True))
+    assert builder.wanted[-1][0].pinned == ("extra=1",)
+    assert newer_versions.read() == (newer,)
+    entries = status.status(StatusQuery()).deployments
+    assert [entry.newer for entry in entries] == [(newer,), ()]
 
 
 def test_a_check_stages_nothing(system: System, builder: Builder):

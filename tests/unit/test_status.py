@@ -1,6 +1,7 @@
 """status: rpm-ostree's JSON keys, the text made of a value, JSONPath."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from apt_ostree.cli import statusview
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.jsonpath import query
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records
@@ -99,6 +101,23 @@ def test_text_marks_the_booted_deployment():
     assert lines[:2] == ["State: idle", "Deployments:"]
     assert [line for line in lines if line.startswith("●")] == ["● deb:debian/13/amd64"]
     assert next(statusview.lines(Status((), busy=True))) == "State: busy"
+
+
+def test_newer_versions_of_what_is_pinned():
+    security = Newer("tool=1.0", "1.1", "Debian:stable-security/main", security=True)
+    entry = replace(pending(), newer=(security, Newer("tool=1.0", "2.0", "Debian:stable/main")))
+    assert entry.to_json()["newer-versions"] == [
+        {
+            "request": "tool=1.0",
+            "version": "1.1",
+            "origin": "Debian:stable-security/main",
+            "security": True,
+        },
+        {"request": "tool=1.0", "version": "2.0", "origin": "Debian:stable/main", "security": False},
+    ]
+    assert rows(entry)["NewerVersions"] == "tool=1.0: 1.1 (security), tool=1.0: 2.0"
+    assert booted().to_json()["newer-versions"] == []
+    assert "NewerVersions" not in rows(booted())
 
 
 def test_text_of_a_layered_deployment():

@@ -31,7 +31,14 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
         if steps:
             yield f"{heading} {count(len(steps), 'package')}:"
             yield from (f"  {_step(step)}" for step in steps)
-    yield f"Download {show_size(plan['download_bytes'])}, disk {show_size(plan['disk_bytes'])}"
+    yield from _rows("Newer versions of packages that stay at theirs", list(map(_newer, plan["newer"])))
+    if any(plan[key] for key, _heading in headings):
+        yield f"Download {show_size(plan['download_bytes'])}, disk {show_size(plan['disk_bytes'])}"
+
+
+def _newer(newer: Mapping[str, Any]) -> str:
+    security = ", security" if newer["security"] else ""
+    return f"{newer['request']}: {newer['version']} ({newer['origin']}{security})"
 
 
 def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:

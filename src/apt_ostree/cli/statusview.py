@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
 
@@ -71,10 +72,16 @@ def _packages(entry: DeploymentStatus, *, verbose: bool) -> Iterator[Row]:
         yield "InactiveRequests", " ".join(entry.inactive)
     if commands := entry.deployment.origin.commands:
         yield "Commands", "; ".join(map(shlex.join, commands))
+    if entry.newer:
+        yield "NewerVersions", ", ".join(map(_newer, entry.newer))
     if entry.upgraded:
         changes = [f"{c.name} {c.old} -> {c.new}" for c in entry.upgraded]
         names = _shortened([change.name for change in entry.upgraded])
         yield "UpgradedPackages", ", ".join(changes if verbose else names)
+
+
+def _newer(newer: Newer) -> str:
+    return f"{newer.request}: {newer.version}{' (security)' if newer.security else ''}"
 
 
 def _version(commit: Commit) -> Iterator[Row]:

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from apt_ostree.core.state import reading
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
+from apt_ostree.model.origin import pinned_requests
 from apt_ostree.model.queries import Search
 from apt_ostree.model.requests import RefreshMd
 from apt_ostree.model.result import Result
 from apt_ostree.model.search import find
+from apt_ostree.system import newer_versions
 from apt_ostree.system.caller import require_root
+from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
 
 
 def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
@@ -30,10 +34,19 @@ def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
         return Result(changed=False)
     with tx.task("Refreshing package lists"):
         acquire.refresh_lists(tx.report)
+    if is_booted_on_ostree():
+        newer_versions.write(catalogue.newer(_pinned()))
     sources = catalogue.sources()
     for source in sources:
         tx.message(f"{source.uri} {source.suite}{'' if source.signed else ' (not signed)'}")
     return Result(changed=True, details={"sources": [asdict(source) for source in sources]})
+
+
+def _pinned() -> tuple[str, ...]:
+    """Return the requests with a version of all deployments, each once."""
+    with reading.opened() as sysroot:
+        pinned = [pinned_requests(deployment.origin) for deployment in sysroot.deployments().all]
+        return tuple(dict.fromkeys(request for requests in pinned for request in requests))
 
 
 def search(query: Search) -> Mapping[str, Any]:

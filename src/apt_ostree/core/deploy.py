@@ -21,11 +21,11 @@ from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import layout
-from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures
+from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
-from apt_ostree.system import files
+from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import diff
 
 #: Keeps the pending deployment's commit while another deployment is staged, in case staging is undone.
@@ -140,8 +140,9 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             {**dict(recipe.keep), **session.kept},
             drop=recipe.drop,
             needed=recipe.needed,
+            pinned=pinned_requests(target.origin),
         )
-        return layering.install(
+        built = layering.install(
             session,
             requests,
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
@@ -150,6 +151,9 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             download_only=options.download_only,
             ask=not options.dry_run,
         )
+    if not options.dry_run or target.origin == tx.merge_deployment.origin:
+        newer_versions.write(built.plan.newer)
+    return built
 
 
 def _architectures(tx: Transaction) -> list[str]:

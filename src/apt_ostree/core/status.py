@@ -6,17 +6,18 @@ It imports as little as possible, because it is called often. A test limits the 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.newer import Newer, of_origin
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.queries import RequestedPackages
 from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records, package_name
-from apt_ostree.system import statedb, usrview
+from apt_ostree.system import newer_versions, statedb, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -29,9 +30,10 @@ def status(query: StatusQuery) -> Status:
     """
     with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
+        newer = newer_versions.read() if query.sysroot == "/" else ()
         chosen = [d for d in deployments.all if d.booted or not query.booted]
         return Status(
-            tuple(_describe(sysroot, deployment, deployments.booted) for deployment in chosen),
+            tuple(_describe(sysroot, deployment, deployments.booted, newer) for deployment in chosen),
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
         )
@@ -44,7 +46,9 @@ def requested_packages(_query: RequestedPackages) -> list[str]:
         return sorted(merge.origin.names) if merge else []
 
 
-def _describe(sysroot: Sysroot, deployment: Deployment, booted: Deployment | None) -> DeploymentStatus:
+def _describe(
+    sysroot: Sysroot, deployment: Deployment, booted: Deployment | None, newer: Sequence[Newer]
+) -> DeploymentStatus:
     repo, checksum, origin = sysroot.repo, deployment.checksum, deployment.origin
     base = repo.base_of(checksum)
     layered: tuple[str, ...] = ()
@@ -64,6 +68,7 @@ def _describe(sysroot: Sysroot, deployment: Deployment, booted: Deployment | Non
         upgraded=upgraded or (),
         diff=diff,
         live=_live(repo, deployment) if deployment.booted and sysroot.path == "/" else None,
+        newer=of_origin(newer, origin),
         gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
     )
 

@@ -78,7 +78,7 @@ def as_shipped(mode: int, owner: int, group: int) -> tuple[int, int, int]:
     """
     if max(owner, group) < _DYNAMIC_IDS:
         return mode, owner, group
-    return mode & 0o1777, *(number if number < _DYNAMIC_IDS else 0 for number in (owner, group))
+    return mode & 0o1777, owner if owner < _DYNAMIC_IDS else 0, group if group < _DYNAMIC_IDS else 0
 
 
 def truename(path: str, package: str, diversions: Mapping[str, tuple[str, str]]) -> str:

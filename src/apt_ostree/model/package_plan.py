@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from apt_ostree.model.newer import Newer
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -35,6 +37,7 @@ class PackagePlan:
 
     download_bytes: size of the archives to be installed.
     disk_bytes: additional disk space; negative if less is used.
+    newer: newer versions of packages that stay at theirs.
     """
 
     install: tuple[Step, ...] = ()
@@ -43,6 +46,7 @@ class PackagePlan:
     remove: tuple[Step, ...] = ()
     download_bytes: int = 0
     disk_bytes: int = 0
+    newer: tuple[Newer, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.install or self.upgrade or self.downgrade or self.remove)

@@ -1,7 +1,7 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
 The JSON keys are rpm-ostree's; keys of our own are `commands`, `diff`, `live-diff`, `live-failed-units`,
-`live-generation`, `live-overlays`, and `upgraded-packages`.
+`live-generation`, `live-overlays`, `newer-versions`, and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.generation import Generation, Phase
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import PackageChange, PackageDiff
 
@@ -91,6 +92,7 @@ class DeploymentStatus:
     layered: requested packages that are installed on top of the base.
     upgraded: packages of the base with another version.
     diff: packages against those of the booted deployment.
+    newer: newer versions, in the archives, of packages that stay at theirs.
     gpg_enabled: commits of its remote must be signed.
     """
 
@@ -101,6 +103,7 @@ class DeploymentStatus:
     upgraded: tuple[PackageChange, ...] = ()
     diff: PackageDiff | None = None
     live: Live | None = None
+    newer: tuple[Newer, ...] = ()
     gpg_enabled: bool = False
 
     @property
@@ -137,6 +140,7 @@ class DeploymentStatus:
             "base-local-replacements": [],
             "base-remote-replacements": {},
             "upgraded-packages": [asdict(change) for change in self.upgraded],
+            "newer-versions": [asdict(newer) for newer in self.newer],
             "regenerate-initramfs": False,
         }
         if self.base:

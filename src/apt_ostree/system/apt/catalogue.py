@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import apt_pkg
 
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.search import Offer
+from apt_ostree.system.apt import versions
 from apt_ostree.system.apt.acquire import public_uri
 from apt_ostree.system.apt.config import explained
 
@@ -28,9 +31,8 @@ class Source:
 
 def offered() -> Iterator[Offer]:
     """Yield the packages of the native architecture, each with its newest candidate version."""
-    with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
-        cache = apt_pkg.Cache(None)
-        depcache, records = apt_pkg.DepCache(cache), apt_pkg.PackageRecords(cache)
+    cache, depcache = _read()
+    records = apt_pkg.PackageRecords(cache)
     native = apt_pkg.config.find("APT::Architecture")
     rows = []
     for package in cache.packages:
@@ -43,6 +45,17 @@ def offered() -> Iterator[Offer]:
         records.lookup(place)
         installed = package.current_ver.ver_str if package.current_ver else ""
         yield Offer(package.name, version.ver_str, records.short_desc, installed)
+
+
+def newer(requests: Collection[str]) -> tuple[Newer, ...]:
+    """Return the newer versions of packages that stay at theirs (NAME=VERSION)."""
+    return versions.newer(*_read(), requests) if requests else ()
+
+
+def _read() -> tuple[apt_pkg.Cache, Any]:
+    with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
+        cache = apt_pkg.Cache(None)
+        return cache, apt_pkg.DepCache(cache)
 
 
 def sources() -> tuple[Source, ...]:

@@ -10,7 +10,8 @@ import apt_pkg
 from apt_ostree.model.closure import Key, Member, Members, Relation
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
-from apt_ostree.system.apt.resolver import Resolver, is_installed, is_security
+from apt_ostree.system.apt.resolver import Resolver
+from apt_ostree.system.apt.versions import is_available, is_in_archive, is_security
 
 
 def satisfies(version: str, operator: str, other: str) -> bool:
@@ -42,8 +43,8 @@ def is_offered(resolver: Resolver, relation: Relation) -> bool:
     """Return whether a package that is installed, or that an archive offers, satisfies a relation."""
     keys = [(relation.name, architecture) for architecture in apt_pkg.get_architectures()]
     packages = [resolver.cache[key] for key in keys if key in resolver.cache]
-    versions = [v.ver_str for pkg in packages for v in pkg.version_list if _is_available(v)]
-    versions += [row[1] or "" for pkg in packages for row in pkg.provides_list if _is_available(row[2])]
+    versions = [v.ver_str for pkg in packages for v in pkg.version_list if is_available(v)]
+    versions += [row[1] or "" for pkg in packages for row in pkg.provides_list if is_available(row[2])]
     return any(
         not relation.operator or (version and satisfies(version, relation.operator, relation.version))
         for version in versions
@@ -87,15 +88,7 @@ def _between(old: str, version: str, limit: str) -> bool:
 def _offered(resolver: Resolver, package: Package) -> bool:
     key = (package.name, package.architecture)
     versions = resolver.cache[key].version_list if key in resolver.cache else []
-    return any(version.ver_str == package.version and _is_in_archive(version) for version in versions)
-
-
-def _is_in_archive(version: apt_pkg.Version) -> bool:
-    return any(not row[0].not_source for row in version.file_list)
-
-
-def _is_available(version: apt_pkg.Version) -> bool:
-    return _is_in_archive(version) or is_installed(version)
+    return any(version.ver_str == package.version and is_in_archive(version) for version in versions)
 
 
 def _replaced(target: Members, name: str, architecture: str) -> list[Key]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from apt_ostree.system.apt import config, dropping, reasons, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
+from apt_ostree.system.apt.versions import is_installed, is_security, newer, origin_text
 
 #: A package with a kernel image, as opposed to a meta-package that depends on the newest one.
 _KERNEL = "linux-image-"
@@ -38,6 +39,7 @@ class PackageGoal:
     along: further requests. If not None, only these and `install` may change: dependencies are not added, and
         unmet ones are refused.
     drop: names of packages whose requests were dropped; they go, with what only they needed.
+    pinned: requests with a version (NAME=VERSION) that stay; the plan names newer versions of these.
     needed: with `drop`, the names of all packages that the base holds or that are still requested.
     """
 
@@ -47,6 +49,7 @@ class PackageGoal:
     along: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
+    pinned: tuple[str, ...] = ()
 
 
 class Resolver:
@@ -76,13 +79,16 @@ class Resolver:
 
     def resolve(self, goal: PackageGoal) -> PackagePlan:
         """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
+        with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
+            untaken = newer(self.cache, self.depcache, goal.pinned)
         try:
-            return self._resolve(goal, exact=True)
+            plan = self._resolve(goal, exact=True)
         except Refused:
             if not goal.keep:
                 raise
-        self.reset()  # newer versions than those in use may be needed
-        return self._resolve(goal, exact=False)
+            self.reset()  # newer versions than those in use may be needed
+            plan = self._resolve(goal, exact=False)
+        return replace(plan, newer=untaken)
 
     def reset(self) -> None:
         """Discard all decisions."""
@@ -277,24 +283,24 @@ class Resolver:
             )
 
     def _transaction(self, changed: Sequence[apt_pkg.Package]) -> PackagePlan:
-        lists: dict[str, list[Step]] = {"install": [], "upgrade": [], "downgrade": [], "remove": []}
         depcache = self.depcache
-        for pkg in changed:
-            if depcache.marked_delete(pkg):
-                lists["remove"].append(
-                    Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", self._removal_reason(pkg))
-                )
-            elif depcache.marked_install(pkg):
-                lists["install"].append(self._step(pkg))
-            elif depcache.marked_downgrade(pkg):
-                lists["downgrade"].append(self._step(pkg))
-            elif depcache.marked_upgrade(pkg):
-                lists["upgrade"].append(self._step(pkg))
+        rest = sorted(changed, key=lambda pkg: pkg.name)
+        steps = []
+        # libapt takes what is new for an upgrade, too.
+        for mark in (depcache.marked_install, depcache.marked_upgrade, depcache.marked_downgrade):
+            steps.append(tuple(self._step(pkg) for pkg in rest if mark(pkg)))
+            rest = [pkg for pkg in rest if not mark(pkg)]
         return PackagePlan(
-            **{name: tuple(sorted(steps, key=lambda s: s.name)) for name, steps in lists.items()},
+            install=steps[0],
+            upgrade=steps[1],
+            downgrade=steps[2],
+            remove=tuple(self._removal(pkg) for pkg in rest if depcache.marked_delete(pkg)),
             download_bytes=int(depcache.deb_size),
             disk_bytes=int(depcache.usr_size),
         )
+
+    def _removal(self, pkg: apt_pkg.Package) -> Step:
+        return Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", self._removal_reason(pkg))
 
     def _removal_reason(self, pkg: apt_pkg.Package) -> str:
         if pkg.id in self._dropped:
@@ -305,7 +311,6 @@ class Resolver:
 
     def _step(self, pkg: apt_pkg.Package) -> Step:
         version = self.depcache.get_candidate_ver(pkg)
-        files = [row[0] for row in version.file_list if not row[0].not_source]
         reason = "dependency"
         if pkg.name in self._requested:
             reason = "requested"
@@ -317,7 +322,7 @@ class Resolver:
             old=pkg.current_ver.ver_str if pkg.current_ver else "",
             new=version.ver_str,
             reason=reason,
-            origin="present tree" if self._is_kept(version) else _origin_text(files[0]) if files else "",
+            origin="present tree" if self._is_kept(version) else origin_text(version),
             size=version.size,
             security=is_security(version),
         )
@@ -336,21 +341,3 @@ class Resolver:
                 details=untrusted,
                 hint="sign the archive and name its key with Signed-By in its sources file",
             )
-
-
-def is_installed(version: apt_pkg.Version) -> bool:
-    """Return whether a version is the one that the build root has."""
-    # By id: in python-apt, versions with the same number are equal.
-    current = version.parent_pkg.current_ver
-    return bool(current and current.id == version.id)
-
-
-def is_security(version: apt_pkg.Version) -> bool:
-    """Return whether an archive of security updates (labelled *-Security) offers a version."""
-    return any((row[0].label or "").endswith("-Security") for row in version.file_list)
-
-
-def _origin_text(source: apt_pkg.PackageFile) -> str:
-    """Return ORIGIN:ARCHIVE/COMPONENT, or "file" for a local package."""
-    name = source.origin or source.site
-    return f"{name}:{source.archive}/{source.component}" if name else "file"
