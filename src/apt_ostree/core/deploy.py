@@ -26,7 +26,7 @@ from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
-from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree import bootfs, diff
 
 #: Keeps the pending deployment's commit while another deployment is staged, in case staging is undone.
 _PREVIOUS = "apt-ostree/previous"
@@ -96,7 +96,9 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     only_runs = target.recipe is not None and target.recipe.only_runs
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)
-    _refuse_occupied(tx, target.commit)
+    with _discarding(tx, built):
+        _refuse_occupied(tx, target.commit)
+        _refuse_small_boot(tx, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
@@ -211,6 +213,27 @@ def _refuse_occupied(tx: Transaction, commit: str) -> None:
             f"{paths} is where a package has its files, but something else is there",
             hint="move it away; nothing was changed",
         )
+
+
+def _refuse_small_boot(tx: Transaction, commit: str) -> None:
+    """Raise Refused if ostree could not write the boot files of the deployment at shutdown."""
+    merge = tx.merge_deployment
+    if commit == merge.checksum:
+        return
+    refusal = bootfs.read(tx.sysroot, commit, merge.osname).refusal()
+    if refusal:
+        raise refusal
+
+
+@contextmanager
+def _discarding(tx: Transaction, built: Built | None) -> Iterator[None]:
+    """Remove the commit that was built if it is refused: a new kernel takes much space."""
+    try:
+        yield
+    except Refused:
+        if built and built.commit:
+            layering.discard(tx)
+        raise
 
 
 def _is_occupied(name: str) -> bool:

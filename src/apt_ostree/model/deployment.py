@@ -18,6 +18,7 @@ class Deployment:
     serial: distinguishes deployments of one commit.
     path: its directory below the sysroot, such as ostree/deploy/debian/deploy/CHECKSUM.0.
     unlocked: ostree's state: none, development, transient or hotfix.
+    boot_checksum: ostree's checksum of its boot files, the end of the name of their directory on /boot.
     """
 
     index: int
@@ -31,6 +32,7 @@ class Deployment:
     pinned: bool
     unlocked: str
     kernel_arguments: tuple[str, ...] = ()
+    boot_checksum: str = ""
 
     @property
     def id(self) -> str:

@@ -275,6 +275,7 @@ class Sysroot:
             pinned=d.is_pinned(),
             unlocked=_UNLOCKED.get(d.get_unlocked(), "none"),
             kernel_arguments=tuple(word for word in options.split() if not word.startswith("ostree=")),
+            boot_checksum=d.get_bootcsum(),
         )
 
 
