@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,15 @@ def test_the_view_of_the_running_tree_is_the_running_etc(system: System):
         assert etc.view(tx, system.one) == EtcView({}, {}, frozenset())
         other = etc.view(tx, system.two)
     assert other.states  # another tree ships other files
+
+
+def test_a_directory_that_goes_hides_nothing_of_the_administrators(system: System):
+    files = {"usr/etc/ut/tool.conf": "one\n", "usr/etc/gone/a.conf": "a", "usr/etc/gone/sub/b.conf": "b"}
+    with_it = repos.write_commit(system.repo, {**repos.ONE, **files}, ref="one")
+    without = repos.write_commit(system.repo, repos.ONE, ref="without")
+    write_files(system.etc, {"gone/a.conf": "a", "gone/sub/b.conf": "mine"})
+    with system.transaction() as tx:
+        tx.__dict__["live"] = replace(tx.live, booted=replace(tx.live.booted, checksum=with_it))
+        assert set(etc.view(tx, without).states) == {"gone/a.conf"}
+        write_files(system.etc, {"gone/sub/b.conf": "b"})
+        assert set(etc.view(tx, without).states) == {"gone", "gone/a.conf", "gone/sub", "gone/sub/b.conf"}

@@ -54,23 +54,26 @@ def view(tx: Transaction, start: str) -> EtcView:
     states = etc_trees.without_overlays(repo, tx.records, tx.live, tx.live.base)
     paths = {*sides, *map(etc_rules.directory_of, sides)}
     current = {path: states.get(path) or files.read_state(ETC / path) for path in paths}
-    states |= etc_rules.decide_all(sides, current, OverlayEtc()).states
+    states |= _without_occupied(etc_rules.decide_all(sides, current, OverlayEtc()).states)
     # The booted deployment's was played; what is missing of it since is the administrator's decision.
     delta = {} if merge.booted else etc_deltas.read(merge.checksum)
     for path, entry in delta.items():
         if etc_rules.digest(states.get(path) or files.read_state(ETC / path)) == entry.before:
             states[path] = entry.after
-    states = {path: state for path, state in states.items() if state != ABSENT or not _holds(path, states)}
     return EtcView(states | _accounts(tx, start), delta, made)
 
 
-def _holds(directory: str, states: Mapping[str, FileState]) -> bool:
-    """Return whether a path is a directory in which something stays, such as what a script made."""
-    place = ETC / directory
-    if place.is_symlink() or not place.is_dir():
-        return False
-    below = (f"{directory}{path}" for path, _read in files.walk_below(place))
-    return any(states.get(path) != ABSENT for path in below)
+def _without_occupied(states: Mapping[str, FileState]) -> dict[str, FileState]:
+    """Return the states without the removal of directories in which something stays.
+
+    In a layer, a removed directory would hide what the administrator has in it.
+    """
+    removed = {ETC / path for path, state in states.items() if state == ABSENT}
+    return {
+        path: state
+        for path, state in states.items()
+        if state != ABSENT or (ETC / path).is_symlink() or not files.holds_others(ETC / path, removed)
+    }
 
 
 def _accounts(tx: Transaction, start: str) -> dict[str, FileState]:
