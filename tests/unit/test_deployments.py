@@ -1,10 +1,13 @@
 """Which deployment is pending or the rollback, and what rollback and cleanup make of the order."""
 
+import os
+
 import pytest
 
 from apt_ostree.cli import plans
-from apt_ostree.model.deployment import Deployment, Deployments, plan_cleanup, plan_rollback
+from apt_ostree.model.deployment import Deployment, Deployments, Uncompleted, plan_cleanup, plan_rollback
 from apt_ostree.model.origin import Origin
+from tests.unit.repos import System
 
 
 def deployments(words):
@@ -82,3 +85,18 @@ def test_text_names_what_is_dropped_and_why():
     plan = plan_rollback(deployments("staged booted old"))
     lines = list(plans.lines("deployments", plan.to_json()))
     assert lines == [f"Next boot: debian-{'2' * 64}.0", "Dropped:", f"  debian-{'0' * 64}.0 (staged)"]
+
+
+def test_a_staged_deployment_that_no_shutdown_completed(system: System):
+    """Staging writes the origin last; without it, staging itself was interrupted."""
+    with system.open(writable=False) as sysroot:
+        assert sysroot.uncompleted() is None
+        (present,) = sysroot.deployments().all
+        place = sysroot.directory(present).parent
+        for name, time in ((f"{'a' * 64}.0", 100), (f"{'b' * 64}.1", 200), (f"{'c' * 64}.0", None)):
+            (place / name).mkdir()
+            if time:
+                (place / f"{name}.origin").touch()
+                os.utime(place / f"{name}.origin", (time, time))
+        (place / f"{'d' * 64}.0.origin").touch()
+        assert sysroot.uncompleted() == Uncompleted("b" * 64, 200.0)

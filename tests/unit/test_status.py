@@ -7,7 +7,7 @@ import pytest
 
 from apt_ostree import errors
 from apt_ostree.cli import statusview
-from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.jsonpath import query
 from apt_ostree.model.newer import Newer
@@ -205,3 +205,20 @@ def test_what_records_say_of_the_live_state(generations, newest, unfinished, mou
     assert (records.newest.id if records.newest else None) == newest
     assert (records.unfinished, records.mounted) == (unfinished, mounted)
     assert records.confirm_by == confirm_by
+
+
+GONE = Uncompleted(LAYERED, 60.0, "Copying vmlinuz-6.1: No space left on device")
+
+
+def test_a_deployment_that_no_shutdown_completed():
+    state = Status((booted(),), uncompleted=GONE)
+    assert state.to_json()["uncompleted-deployment"] == {
+        "checksum": LAYERED,
+        "staged": 60.0,
+        "reason": GONE.reason,
+    }
+    assert Status(()).to_json()["uncompleted-deployment"] is None
+    warning = list(statusview.lines(state))[1]
+    assert warning.startswith("Warning: ") and LAYERED[:12] in warning and GONE.reason in warning
+    unknown = list(statusview.lines(Status((), uncompleted=replace(GONE, reason=""))))[1]
+    assert "journalctl -u ostree-finalize-staged.service" in unknown

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
+from apt_ostree.model.deployment import Uncompleted
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
@@ -19,12 +20,23 @@ Row = tuple[str, str]
 def lines(status: Status, *, verbose: bool = False, bullet: str = "●") -> Iterator[str]:
     """Yield the lines of `status`."""
     yield f"State: {'busy' if status.busy else 'idle'}"
+    if status.uncompleted:
+        yield _warning(status.uncompleted)
     yield "Deployments:"
     for number, entry in enumerate(status.deployments):
         if number:
             yield ""
         yield f"{bullet if entry.deployment.booted else ' '} {_origin(entry)}"
         yield from _table(_rows(entry, busy=status.busy, verbose=verbose))
+
+
+def _warning(uncompleted: Uncompleted) -> str:
+    """Return a line about a staged deployment that no shutdown completed."""
+    reason = uncompleted.reason or "see 'journalctl -u ostree-finalize-staged.service'"
+    return (
+        f"Warning: deployment {uncompleted.checksum[:12]} was staged, but the shutdown did not complete it "
+        f"({reason}); stage it again"
+    )
 
 
 def brief(status: Status, *, bullet: str = "●") -> Iterator[str]:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import layout
-from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.newer import Newer, of_origin
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.queries import RequestedPackages
@@ -20,6 +21,9 @@ from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live
 from apt_ostree.system import newer_versions, statedb, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
+
+#: The unit of ostree that completes a staged deployment when it stops.
+_FINALIZING = "ostree-finalize-staged.service"
 
 
 def status(query: StatusQuery) -> Status:
@@ -36,7 +40,18 @@ def status(query: StatusQuery) -> Status:
             tuple(_describe(sysroot, deployment, deployments.booted, newer) for deployment in chosen),
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
+            uncompleted=_uncompleted(sysroot),
         )
+
+
+def _uncompleted(sysroot: Sysroot) -> Uncompleted | None:
+    """Return the staged deployment that no shutdown completed, with the reason if it is known."""
+    uncompleted = sysroot.uncompleted()
+    if uncompleted is None or sysroot.path != "/":
+        return uncompleted
+    from apt_ostree.system import journal
+
+    return replace(uncompleted, reason=journal.last_error(_FINALIZING, uncompleted.staged))
 
 
 def requested_packages(_query: RequestedPackages) -> list[str]:

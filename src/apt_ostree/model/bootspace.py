@@ -60,12 +60,12 @@ class BootSpace:
         if not self.needed or self.needed + MARGIN <= self.usable:
             return None
         becoming = " or becoming free" if self.usable > self.free else ""
-        ways = (*dict.fromkeys(self._ways()), "remove other files from /boot")
+        ways = (*dict.fromkeys(self._ways()), "remove other files from /boot", "or enlarge it")
         return Refused(
             f"/boot is too small for kernel and initramfs of the new deployment: "
             f"{show_size(self.needed + MARGIN)} needed, {show_size(self.usable)} free{becoming}",
             details=[self._text(directory) for directory in self.directories],
-            hint=f"{'; '.join(ways)}; or enlarge it. Nothing was changed",
+            hint=f"{', '.join(ways)}; nothing was changed",
         )
 
     def _stays(self, directory: BootDirectory) -> bool:

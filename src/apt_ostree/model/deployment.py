@@ -41,6 +41,19 @@ class Deployment:
 
 
 @dataclass(frozen=True, slots=True)
+class Uncompleted:
+    """A deployment that was staged and that no shutdown completed.
+
+    staged: when it was staged, in seconds since 1970.
+    reason: what ostree said when it tried, or empty.
+    """
+
+    checksum: str
+    staged: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Deployments:
     """All deployments of a sysroot, the next boot's first."""
 

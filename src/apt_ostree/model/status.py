@@ -1,7 +1,8 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
-The JSON keys are rpm-ostree's; keys of our own are `commands`, `diff`, `live-diff`, `live-failed-units`,
-`live-generation`, `live-overlays`, `newer-versions`, and `upgraded-packages`.
+The JSON keys are rpm-ostree's. Our own are `uncompleted-deployment`, and of a deployment `commands`, `diff`,
+`live-diff`, `live-failed-units`, `live-generation`, `live-overlays`, `newer-versions`, and
+`upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from apt_ostree.model.deployment import Deployment
+from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import request_name
@@ -163,12 +164,14 @@ class Status:
     """All deployments, the next boot's first.
 
     pending: the next boot starts another than the booted one.
+    uncompleted: a staged deployment that is gone, as no shutdown completed it.
     busy: another program holds the lock for changes.
     """
 
     deployments: tuple[DeploymentStatus, ...]
     pending: bool = False
     busy: bool = False
+    uncompleted: Uncompleted | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `status --json`."""
@@ -177,6 +180,7 @@ class Status:
             "transaction": None,
             "cached-update": None,
             "update-driver": None,
+            "uncompleted-deployment": asdict(self.uncompleted) if self.uncompleted else None,
         }
 
 

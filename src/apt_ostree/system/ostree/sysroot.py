@@ -14,7 +14,7 @@ from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import layout
-from apt_ostree.model.deployment import Deployment, Deployments
+from apt_ostree.model.deployment import Deployment, Deployments, Uncompleted
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
 from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
@@ -113,6 +113,24 @@ class Sysroot:
     def directory(self, deployment: Deployment) -> Path:
         """Return the deployment's directory, by a path that no view covers."""
         return self._physical / deployment.path
+
+    def uncompleted(self) -> Uncompleted | None:
+        """Return the newest deployment that was staged and that no shutdown completed.
+
+        Its directory has an origin, which staging writes last, but it has no boot entry. The next deployment
+        removes it. Needs no privileges.
+        """
+        listed = {deployment.path for deployment in self.deployments().all}
+        origins = [
+            path
+            for path in self._physical.glob("ostree/deploy/*/deploy/*.origin")
+            if path.with_suffix("").is_dir()
+            and str(path.with_suffix("").relative_to(self._physical)) not in listed
+        ]
+        newest = max(origins, key=lambda path: path.stat().st_mtime, default=None)
+        if newest is None:
+            return None
+        return Uncompleted(newest.name.partition(".")[0], newest.stat().st_mtime)
 
     def stage(
         self,

@@ -1,0 +1,67 @@
+"""The boot files of deployments on a /boot that is too small: refused beforehand, told afterwards."""
+
+from __future__ import annotations
+
+from tests.system import livehost
+from tests.system.livehost import NOBODY, Host
+
+REF = "debian/13/amd64/minimal"
+#: Lays another initramfs over the booted tree, so that a deployment of it needs boot files of its own.
+INITRAMFS = (
+    "cd /usr/lib/modules/*/ && mkdir -p /var/tmp/new$PWD &&"
+    " { cat initramfs.img; echo; } >/var/tmp/new$PWD/initramfs.img"
+)
+#: Fills /boot but for a block.
+FILL = "fallocate -l $(($(stat -fc '%f*%S' /boot) - 4096)) /boot/fill"
+
+
+def follow_another_initramfs(host: Host) -> None:
+    """Have a newer commit of the booted ref, which differs in its initramfs."""
+    host.sh(INITRAMFS)
+    host.commit(REF, "/var/tmp/new")
+
+
+def test_boot_files_that_do_not_fit(own: Host):
+    own.sh("mkdir -p /var/log/journal; journalctl --flush")  # else the first boot's is in memory only
+    follow_another_initramfs(own)
+    own.run_program("small_boot.sh", "100M")
+    before = own.look().everything()
+    error = own.json("upgrade", "--base-only", code=3)
+    assert "/boot is too small" in error["message"] and "needed" in error["message"]
+    (directory,) = error["details"]
+    assert directory.startswith("/boot/ostree/debian-") and "deployment 0 (booted)" in directory
+    assert error["hint"].startswith("remove other files from /boot")
+    livehost.same(before, own.look().everything())
+
+    own.sh("mount -o remount,size=200M /boot")
+    own.ao("upgrade", "--base-only")
+    staged = own.commit_of_pending()
+    assert own.json("status")["uncompleted-deployment"] is None
+    own.sh(FILL)
+    own.reboot()
+
+    state = own.json("status")
+    assert [entry["booted"] for entry in state["deployments"]] == [True]
+    assert state["uncompleted-deployment"]["checksum"] == staged
+    assert "No space left on device" in state["uncompleted-deployment"]["reason"]
+    assert f"Warning: deployment {staged[:12]}" in own.ao("status").stdout
+    told = own.run(*NOBODY, "apt-ostree", "status").stdout
+    assert f"Warning: deployment {staged[:12]}" in told and "journalctl" in told
+
+    own.ao("upgrade", "--base-only")  # /boot is that of the disk again, where links need no space
+    assert own.json("status")["uncompleted-deployment"] is None
+    own.reboot()
+    assert own.commit_of_booted() == staged
+    assert own.json("status")["uncompleted-deployment"] is None
+    own.check_clean()
+
+
+def test_a_power_cut_before_the_shutdown_is_told_too(own: Host):
+    own.ao("install", "fx-hello")
+    staged = own.commit_of_pending()
+    own.sh("sync")
+    own.power_cut()
+    uncompleted = own.json("status")["uncompleted-deployment"]
+    assert (uncompleted["checksum"], uncompleted["reason"]) == (staged, "")
+    own.ao("cleanup", "-b")
+    assert own.json("status")["uncompleted-deployment"] is None
