@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from apt_ostree.core.build.finish import finish_tree, reset_bytecode
+from apt_ostree.errors import Refused
 from apt_ostree.model import layout, seeds
 from apt_ostree.model.events import silent
 from apt_ostree.model.seeds import Seed
@@ -107,12 +108,37 @@ def test_finishing_twice_changes_nothing(root):
     assert snapshot(root) == before
 
 
-def test_a_second_kernel_gets_its_own_initramfs(root):
+def test_a_second_kernel_is_refused_before_anything_is_made_for_it(root):
     finish(root)
     add_kernel(root, "6.12.2-amd64")
+    info = root / layout.DPKG_ADMINDIR / "info"
+    info.mkdir(parents=True, exist_ok=True)
+    (info / "linux-image-own.list").write_text("/boot/vmlinuz-6.12.2-amd64\n")
+    with pytest.raises(Refused) as caught:
+        finish(root)
+    assert "6.12.2-amd64 is of linux-image-own" in caught.value.details
+    assert not (root / layout.KERNEL_MODULES / "6.12.2-amd64/initramfs.img").exists()
+
+
+def test_a_tree_that_came_with_two_kernels_can_still_be_changed(root):
+    finish(root)
+    other = root / layout.KERNEL_MODULES / "6.12.2-amd64"
+    other.mkdir()
+    for name in ("vmlinuz", "initramfs.img"):
+        (other / name).write_text(name)
+    assert finish(root).commands == []
+
+
+def test_another_kernel_gets_its_own_initramfs(root):
+    finish(root)
+    modules = root / layout.KERNEL_MODULES / KERNEL
+    (modules / "vmlinuz").unlink()
+    (modules / "kernel").rmdir()
+    add_kernel(root, "6.12.2-amd64")
     sandbox = finish(root)
-    assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut", "sh"]  # its state is there already
+    assert sandbox.names() == ["dpkg-divert"] * 6 + ["dracut", "sh"]  # its state is there already
     assert (root / layout.KERNEL_MODULES / "6.12.2-amd64/initramfs.img").exists()
+    assert not modules.exists()
 
 
 def test_what_a_removed_kernel_left_goes(root):

@@ -1,100 +1,53 @@
-"""The settings of the running kernel, in directories that stand for /proc/sys and securityfs."""
+"""Kernel packages: which they are, and which kernel of several a tree keeps."""
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from pathlib import Path
-
+import apt_pkg
 import pytest
 
-from apt_ostree.errors import ExternalFailure
-from apt_ostree.model.triggers import Trigger
-from apt_ostree.system import kernel, mounts, process
-from tests.unit.repos import Programs
+from apt_ostree.model.kernel import is_image, is_kernel, kept_images
+
+MB = 1_000_000
 
 
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name, directory in (
-        ("_SYSCTL", "sys"),
-        ("_FORMATS", "sys/fs/binfmt_misc"),
-        ("_APPARMOR", "apparmor"),
-    ):
-        monkeypatch.setattr(kernel, name, tmp_path / directory)
-        (tmp_path / directory).mkdir(parents=True)
-    monkeypatch.setattr(mounts, "in_namespace_of", lambda _pid: nullcontext())
-    return tmp_path
+@pytest.mark.parametrize(
+    ("name", "kernel"),
+    [
+        ("linux-image-amd64", True),
+        ("linux-image-6.12.9-x64v3-xanmod1", True),
+        ("linux-image-current-meson64", True),  # Armbian: no number in the name of the kernel itself
+        ("proxmox-kernel-6.8.12-4-pve-signed", True),
+        ("proxmox-default-kernel", True),
+        ("pve-kernel-6.2.16-3-pve", True),
+        ("linux-image-6.12.9-amd64-dbg", False),
+        ("linux-image-amd64-signed-template", False),
+        ("proxmox-default-headers", False),
+        ("linux-headers-6.12.9-amd64", False),
+        ("linux-base", False),
+        ("nginx", False),
+    ],
+)
+def test_a_kernel_package_is_known_by_its_name(name, kernel):
+    assert is_kernel(name) is kernel
+    assert is_image(name, 100 * MB) is kernel
+    assert not is_image(name, 20_000)  # it depends on one
 
 
-@pytest.fixture
-def programs(place: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
-    made = Programs()
-    monkeypatch.setattr(process, "run", made.run)
-    return made
+IMAGES = {"linux-image-6.9.0-amd64": "6.9.7-1", "linux-image-6.12.0-amd64": "6.12.1-1"}
 
 
-def write(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
-
-
-def test_keys_are_files_and_patterns_stand_for_many(place: Path):
-    for key in ("net/a/x", "net/b.1/x", "vm/y"):
-        write(place / "sys" / key, "1\t2\n")
-    assert kernel.expand(["vm/y", "net/*/x", "net/a/x", "none", "net"]) == ("vm/y", "net/a/x", "net/b.1/x")
-    assert kernel.value("net/a/x") == "1\t2"
-    assert kernel.value("none") is None
-    kernel.set_value("vm/y", "3")
-    assert kernel.value("vm/y") == "3"
-
-
-def test_a_value_that_the_kernel_refuses_is_a_failure(place: Path):
-    with pytest.raises(ExternalFailure, match="cannot set net/none"):
-        kernel.set_value("net/none", "1")
-
-
-def test_systemd_sets_keys_by_its_own_order_of_files(programs: Programs):
-    kernel.apply_sysctl(["vm/y", "net/b.1/x"])
-    kernel.apply_sysctl([])
-    assert programs.calls == [
-        ["/usr/lib/systemd/systemd-sysctl", "--prefix=vm/y", "--prefix=net/b.1/x"]
-    ]  # fmt: skip
-
-
-def test_formats_are_the_files_but_two(place: Path):
-    for name in ("register", "status", "python3.13"):
-        write(place / "sys/fs/binfmt_misc" / name, "")
-    assert kernel.formats() == {"python3.13"}
-    kernel.remove_format("python3.13")
-    assert (place / "sys/fs/binfmt_misc/python3.13").read_text() == "-1"
-
-
-def test_profiles_that_are_part_of_others_go_with_them(place: Path):
-    text = "named (enforce)\n/usr/bin/man (complain)\n/usr/bin/man//filter (enforce)\nwith blank (kill)\n"
-    write(place / "apparmor/profiles", text)
-    assert kernel.profiles() == {"named", "/usr/bin/man", "with blank"}
-    kernel.remove_profile("named")
-    assert (place / "apparmor/.remove").read_text() == "named"
-
-
-def test_a_file_of_profiles_is_compiled_and_a_directory_taken_from_the_cache(
-    programs: Programs, tmp_path: Path
-):
-    kernel.load_profiles(["/etc/apparmor.d/named"])
-    kernel.load_profiles([str(tmp_path)])
-    assert ["--skip-read-cache" in call for call in programs.calls] == [True, False]
-
-
-def test_the_profiles_in_a_file(programs: Programs):
-    programs.results["apparmor_parser"] = lambda _words: (0, "man\nman//filter\n")
-    assert kernel.profiles_in("/etc/apparmor.d/man") == ("man",)
-
-
-def test_what_a_kernel_allows(place: Path, monkeypatch: pytest.MonkeyPatch):
-    write(place / "sys/net/x", "")
-    assert Trigger.APPARMOR not in kernel.possible()
-    write(place / "apparmor/.load", "")
-    assert {Trigger.SYSCTL, Trigger.BINFMT, Trigger.APPARMOR, Trigger.DBUS} <= kernel.possible()
-    monkeypatch.setattr(kernel, "_is_writable", lambda _path: False)
-    monkeypatch.setattr(kernel, "_status", lambda _field: "00")
-    assert kernel.possible().isdisjoint({Trigger.SYSCTL, Trigger.BINFMT, Trigger.MODULES})
+@pytest.mark.parametrize(
+    ("images", "requested", "kept"),
+    [
+        (IMAGES, (), {"linux-image-6.12.0-amd64"}),  # by the order of dpkg, not of letters
+        (IMAGES, ("linux-image-6.9.0-amd64", "nginx"), {"linux-image-6.9.0-amd64"}),
+        (IMAGES, tuple(IMAGES), set(IMAGES)),
+        ({**IMAGES, "proxmox-kernel-6.14.8-pve": "6.14.8-2"}, (), {"proxmox-kernel-6.14.8-pve"}),
+        ({"linux-image-a": "1~rc1-1", "linux-image-b": "1-1"}, (), {"linux-image-b"}),
+        ({"linux-image-a": "1", "linux-image-b": "1"}, (), {"linux-image-b"}),
+        ({}, ("linux-image-a",), set()),
+    ],
+)
+def test_the_kernel_that_was_asked_for_stays_or_else_the_newest(images, requested, kept):
+    apt_pkg.init_system()
+    assert kept_images(images, requested, apt_pkg.version_compare) == kept

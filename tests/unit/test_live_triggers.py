@@ -17,7 +17,7 @@ from apt_ostree.model import triggers
 from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
 from apt_ostree.model.result import Result
 from apt_ostree.model.triggers import Trigger
-from apt_ostree.system import kernel, statedb
+from apt_ostree.system import kernel_settings, statedb
 from tests.unit import repos
 from tests.unit.repos import System
 
@@ -101,7 +101,7 @@ def fake(system: System, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     made = FakeKernel(system)
     for name in vars(FakeKernel):
         if not name.startswith("_") and callable(getattr(made, name)):
-            monkeypatch.setattr(kernel, name, getattr(made, name))
+            monkeypatch.setattr(kernel_settings, name, getattr(made, name))
     # The paths of triggers are those of the running system.
     monkeypatch.setattr(
         live_triggers, "Path", lambda path: made._path(path) if "/etc/" in path else Path(path)
@@ -237,7 +237,7 @@ def test_a_failure_is_a_warning(system: System, fake: FakeKernel, monkeypatch):
     def fails(_configs: Sequence[str]) -> None:
         raise ExternalFailure("cannot load kernel modules", details=["no such module"])
 
-    monkeypatch.setattr(kernel, "load_modules", fails)
+    monkeypatch.setattr(kernel_settings, "load_modules", fails)
     show(system, fake, "a", {"usr/lib/modules-load.d/a.conf": "nosuch\n"})
     assert "cannot load kernel modules; no such module" in system.told("warning")
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.kernel import is_kernel
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import PackageDiff
 
@@ -14,7 +15,6 @@ from apt_ostree.model.package import PackageDiff
 META_SELECTION = "apt-ostree.selection"  # the options that chose the packages
 META_SELECTED_FROM = "apt-ostree.selected-from"  # the commit that the packages were taken from, if any
 
-_KERNEL = "linux-image-"
 _NAMES_SHOWN = 20
 
 
@@ -116,11 +116,6 @@ def choose(
     if missing:
         raise UsageError(f"{source} does not change package {missing[0]!r}", hint=_offer(new))
     return selection.names & new
-
-
-def is_kernel(name: str) -> bool:
-    """Return whether a package contains a kernel or depends on the newest one; these need a reboot."""
-    return name.startswith(_KERNEL)
 
 
 def enumerate_names(names: Iterable[str]) -> str:

@@ -13,17 +13,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from apt_ostree.core.build import var
+from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, initramfs, layout
 from apt_ostree.model.events import Report, task
-from apt_ostree.system import dracut, files
+from apt_ostree.system import dpkg_query, dracut, files
 from apt_ostree.system.confined import RunInRoot
 from apt_ostree.system.failpoints import failpoint
 
 #: Name of a file that a kernel package installs in /boot -> its name in the directory of the modules.
 BOOT_FILES = {"vmlinuz": "vmlinuz", "config": "config", "System.map": "System.map"}
-INITRAMFS = "initramfs.img"
-#: The paths that it contains, one per line.
-INITRAMFS_LIST = "initramfs.list"
 
 #: Units with a condition on the time stamp of /usr or on the first boot. The /usr of a tree always has the
 #: same time stamp, and its first boot is not that of the machine. So these units run at every boot.
@@ -96,22 +94,42 @@ def finish_tree(
 def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
     """Move kernels into the directories of their modules, and make missing initramfs images.
 
-    Raises ExternalFailure if a program fails.
+    Raises ExternalFailure if a program fails, and Refused if a kernel was added and it is not the only one.
     """
-    for modules in _directories(root / layout.KERNEL_MODULES):
-        kernel = modules.name
-        for name, target in BOOT_FILES.items():
-            if (root / f"boot/{name}-{kernel}").is_file():
-                _divert(
-                    root, f"boot/{name}-{kernel}", f"{layout.KERNEL_MODULES}/{kernel}/{target}", run_in_root
-                )
-        if not (modules / "vmlinuz").exists():
+    all_modules = _directories(root / layout.KERNEL_MODULES)
+    added = [modules.name for modules in all_modules if _place_boot_files(root, modules, run_in_root)]
+    kernels = [modules for modules in all_modules if (modules / "vmlinuz").exists()]
+    if added and len(kernels) > 1:
+        raise _several_kernels(root, [modules.name for modules in kernels])
+    for modules in all_modules:
+        if modules not in kernels:
             _remove_kernel_files(root, modules, run_in_root)
-        elif not (modules / INITRAMFS).exists():
-            with task(report, f"Making the initramfs of {kernel}"):
-                _make_initramfs(root, kernel, run_in_root)
+        elif not (modules / layout.INITRAMFS).exists():
+            with task(report, f"Making the initramfs of {modules.name}"):
+                _make_initramfs(root, modules.name, run_in_root)
     for entry in (root / "boot").iterdir():
         files.remove_all(entry)
+
+
+def _place_boot_files(root: Path, modules: Path, run_in_root: RunInRoot) -> bool:
+    """Move the files of a kernel package in /boot beside the modules; return whether there were any."""
+    names = [name for name in BOOT_FILES if (root / f"boot/{name}-{modules.name}").is_file()]
+    for name in names:
+        target = f"{layout.KERNEL_MODULES}/{modules.name}/{BOOT_FILES[name]}"
+        _divert(root, f"boot/{name}-{modules.name}", target, run_in_root)
+    return bool(names)
+
+
+def _several_kernels(root: Path, kernels: list[str]) -> Refused:
+    """Return the error about several kernels in a tree: ostree boots an arbitrary one of them."""
+    owners = {
+        name: dpkg_query.owners(root / layout.DPKG_ADMINDIR, f"/boot/vmlinuz-{name}") for name in kernels
+    }
+    return Refused(
+        f"the tree would have {len(kernels)} kernels, and a deployment boots one: {', '.join(kernels)}",
+        details=[f"{name} is of {', '.join(owners[name]) or 'no package'}" for name in kernels],
+        hint="request one kernel only, and drop the packages that bring the others; nothing was changed",
+    )
 
 
 def _divert(root: Path, source: str, target: str, run_in_root: RunInRoot) -> None:
@@ -134,7 +152,7 @@ def _remove_kernel_files(root: Path, modules: Path, run_in_root: RunInRoot) -> N
 
 def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
     arguments = root / layout.DRACUT_ARGUMENTS
-    image = f"/{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS}"
+    image = f"/{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS}"
     scratch = "/var/tmp" if (root / "var/tmp").is_dir() else "/tmp"
     command = dracut.argv(
         kernel,
@@ -143,7 +161,7 @@ def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
         arguments=arguments.read_text().splitlines() if arguments.exists() else (),
     )
     run_in_root(command, f"make the initramfs of {kernel}")
-    listing = f"{layout.KERNEL_MODULES}/{kernel}/{INITRAMFS_LIST}"
+    listing = f"{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS_LIST}"
     run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
     held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
     files.write_text(root / listing, "".join(f"{path}\n" for path in sorted(held)))

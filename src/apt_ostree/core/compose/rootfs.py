@@ -179,9 +179,8 @@ def make_top_level(root: Path) -> None:
 
 
 def kernel_of(root: Path) -> str | None:
-    """Return the version of the newest kernel in the tree, by name, or None."""
-    versions = [path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")]
-    return max(versions, default=None)
+    """Return the version of the kernel in the finished tree, which has no other, or None."""
+    return next((path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")), None)
 
 
 def read_releases(root: Path) -> dict[str, str]:

@@ -21,6 +21,7 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model import selection as rules
 from apt_ostree.model.closure import Members, close
+from apt_ostree.model.kernel import is_kernel
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package, diff_packages
 from apt_ostree.model.selection import Selection
@@ -213,7 +214,7 @@ def _names_from_archives(choice: _Choice, session: Session) -> tuple[frozenset[s
 
 def _without_kernels(choice: _Choice, names: frozenset[str]) -> frozenset[str]:
     """Return the names without kernels that were not selected by name: they take effect at a reboot only."""
-    kernels = frozenset(filter(rules.is_kernel, names)) - choice.selection.names
+    kernels = frozenset(filter(is_kernel, names)) - choice.selection.names
     if kernels:
         choice.tx.message(f"not applied before the reboot: {rules.enumerate_names(kernels)}")
     return names - kernels

@@ -15,7 +15,7 @@ from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord
 from apt_ostree.model.treediff import Kind, PathChange
 from apt_ostree.model.triggers import ChangedFile, Trigger, TriggerStep
-from apt_ostree.system import files, kernel, systemd
+from apt_ostree.system import files, kernel_settings, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
@@ -43,7 +43,7 @@ def plan_triggers(
         return steps
     possible = _possible(repo, target)
     removed = [f.path for f in changed if f.kind is Kind.REMOVED and triggers.is_profile(f.path)]
-    profiles = {path: kernel.profiles_in(path) for path in removed if Trigger.APPARMOR in possible}
+    profiles = {path: kernel_settings.profiles_in(path) for path in removed if Trigger.APPARMOR in possible}
     return triggers.steps(changed, possible=possible, profiles=profiles)
 
 
@@ -83,7 +83,7 @@ def _text(state: FileState) -> str:
 
 def _possible(repo: Repo, target: str) -> frozenset[Trigger]:
     """Return the triggers that the kernel allows, whose program is there and that nobody has masked."""
-    possible = kernel.possible()
+    possible = kernel_settings.possible()
     missing = {t for t, program in triggers.PROGRAMS.items() if diff.file_of(repo, target, program) is None}
     units = systemd.units(triggers.BOOT_UNITS.values())
     masked = (
@@ -144,15 +144,15 @@ def _with_record(tx: Transaction, generation: int, step: TriggerStep) -> None:
 def _give_back(tx: Transaction, keys: Iterable[str]) -> None:
     """Give keys that the live changes of this boot have set the values of before."""
     records = [record for g in tx.records.generations() for record in g.kernel if record.after is not None]
-    for key in kernel.expand(keys):
+    for key in kernel_settings.expand(keys):
         mine = [record for record in records if (record.kind, record.name) == (Trigger.SYSCTL, key)]
-        if mine and kernel.value(key) == mine[-1].after:
+        if mine and kernel_settings.value(key) == mine[-1].after:
             _set(tx, key, mine[0].before)
 
 
 def _set(tx: Transaction, key: str, value: str) -> None:
     try:
-        kernel.set_value(key, value)
+        kernel_settings.set_value(key, value)
     except ExternalFailure as error:
         tx.warning(error.message)
 
@@ -162,14 +162,14 @@ def _read(step: TriggerStep) -> tuple[KernelRecord, ...]:
     if step.trigger is not Trigger.SYSCTL:
         record = KernelRecord(step.trigger, "", "")
         return (replace(record, before=_now(record)),)
-    values = ((key, kernel.value(key)) for key in kernel.expand((*step.names, *step.gone)))
+    values = ((key, kernel_settings.value(key)) for key in kernel_settings.expand((*step.names, *step.gone)))
     return tuple(KernelRecord(step.trigger, key, value) for key, value in values if value is not None)
 
 
 def _now(record: KernelRecord) -> str:
     if record.kind == Trigger.SYSCTL:
-        return kernel.value(record.name) or ""
-    names = kernel.formats() if record.kind == Trigger.BINFMT else kernel.profiles()
+        return kernel_settings.value(record.name) or ""
+    names = kernel_settings.formats() if record.kind == Trigger.BINFMT else kernel_settings.profiles()
     return "\n".join(sorted(names))
 
 
@@ -180,18 +180,18 @@ def _names(step: TriggerStep) -> list[str]:
 def _load_profiles(step: TriggerStep) -> None:
     present = [path for path in step.files if Path(path).exists()]
     if present:
-        kernel.load_profiles(present)
-    gone = kernel.profiles().intersection(step.gone)
-    moved = {name for path in present for name in kernel.profiles_in(path)} if gone else set()
+        kernel_settings.load_profiles(present)
+    gone = kernel_settings.profiles().intersection(step.gone)
+    moved = {name for path in present for name in kernel_settings.profiles_in(path)} if gone else set()
     for name in sorted(gone - moved):
-        kernel.remove_profile(name)
+        kernel_settings.remove_profile(name)
 
 
 def _register_formats(step: TriggerStep) -> None:
     if step.files:
-        kernel.register_formats(_names(step))
-    for name in sorted(kernel.formats().intersection(step.gone)):
-        kernel.remove_format(name)
+        kernel_settings.register_formats(_names(step))
+    for name in sorted(kernel_settings.formats().intersection(step.gone)):
+        kernel_settings.remove_format(name)
 
 
 def _create_users(_tx: Transaction, step: TriggerStep) -> None:
@@ -217,8 +217,8 @@ _NEEDED: Mapping[Trigger, Callable[[Transaction, TriggerStep], None]] = {
     Trigger.LDCONFIG: lambda _tx, _step: systemd.update_library_cache(),
 }
 _RUN: Mapping[Trigger, Callable[[TriggerStep], None]] = {
-    Trigger.MODULES: lambda step: kernel.load_modules(_names(step)),
-    Trigger.SYSCTL: lambda step: kernel.apply_sysctl(kernel.expand((*step.names, *step.gone))),
+    Trigger.MODULES: lambda step: kernel_settings.load_modules(_names(step)),
+    Trigger.SYSCTL: lambda step: kernel_settings.apply_sysctl(kernel_settings.expand((*step.names, *step.gone))),
     Trigger.BINFMT: _register_formats,
     Trigger.UDEV: lambda _step: systemd.reload_udev(),
     Trigger.DBUS: lambda _step: systemd.reload_bus(),
@@ -282,7 +282,7 @@ def _restore(tx: Transaction, record: KernelRecord) -> None:
 
 
 def _remove(tx: Transaction, kind: str, names: Iterable[str]) -> None:
-    remove = kernel.remove_format if kind == Trigger.BINFMT else kernel.remove_profile
+    remove = kernel_settings.remove_format if kind == Trigger.BINFMT else kernel_settings.remove_profile
     for name in sorted(names):
         try:
             remove(name)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,15 +15,12 @@ import apt_pkg
 from apt_ostree.errors import Refused
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.system.apt import config, dropping, reasons, requests
+from apt_ostree.system.apt import config, dropping, kernels, reasons, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
 from apt_ostree.system.apt.versions import is_installed, is_security, newer, origin_text
 
-#: A package with a kernel image, as opposed to a meta-package that depends on the newest one.
-_KERNEL = "linux-image-"
-_KERNEL_IMAGE = re.compile(r"linux-image-(unsigned-)?\d")
 #: The reason of a removal that nobody asked for.
 _CONFLICT = "conflict"
 
@@ -244,8 +240,8 @@ class Resolver:
     def _decided(self) -> PackagePlan:
         """Return the transaction that was decided, with the removal of superseded kernels."""
         changed = self._changed()
-        if any(self._is_new_kernel(pkg) for pkg in changed):
-            self._drop_superseded_kernels()
+        self._superseded = kernels.drop_superseded(self.cache, self.depcache, changed, self._requested)
+        if self._superseded:
             changed = self._changed()
         transaction = self._transaction(changed)
         self._refuse_removals(transaction, changed)
@@ -254,22 +250,6 @@ class Resolver:
     def _changed(self) -> list[apt_pkg.Package]:
         """Return the packages that are changed; this takes 60 ms for the packages of an archive."""
         return [pkg for pkg in self.cache.packages if not self.depcache.marked_keep(pkg)]
-
-    def _is_new_kernel(self, pkg: apt_pkg.Package) -> bool:
-        new = self.depcache.marked_install(pkg) and not pkg.current_ver
-        return bool(new and _KERNEL_IMAGE.match(pkg.name))
-
-    def _drop_superseded_kernels(self) -> None:
-        """Mark old kernels and their meta-packages for removal: a deployment has one kernel."""
-        present = [pkg for pkg in self.cache.packages if pkg.current_ver and pkg.name.startswith(_KERNEL)]
-        others = [pkg for pkg in present if pkg.name not in self._requested]
-        images = [pkg for pkg in others if _KERNEL_IMAGE.match(pkg.name)]
-        for pkg in images:
-            self.depcache.mark_delete(pkg, False)
-        meta = [pkg for pkg in others if self.depcache.is_inst_broken(pkg)]
-        for pkg in meta:
-            self.depcache.mark_delete(pkg, False)
-        self._superseded = frozenset(pkg.id for pkg in (*images, *meta))
 
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
         unrequested = {(s.name, s.architecture) for s in transaction.remove if s.reason == _CONFLICT}
