@@ -15,6 +15,7 @@ from apt_ostree.core.build.layering import Label, Session
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused
 from apt_ostree.model import events, layout
+from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system import buildroot
@@ -140,6 +141,7 @@ def bench(system: System, answers, tmp_path, monkeypatch) -> Iterator[Bench]:
     with system.transaction(ask=lambda: answers.pop(0)) as tx:
         found = Bench(tx, system.one, tmp_path)
         monkeypatch.setattr(acquire, "download", found.download)
+        monkeypatch.setattr(inside, "initramfs_notes", lambda _root, _plan: ())  # needs a root
         yield found
 
 
@@ -153,6 +155,12 @@ def test_nothing_to_do_is_an_answer(system: System, bench: Bench):
     assert bench.install() == layering.Built(PackagePlan(), None)
     assert shown(system) == []
     assert bench.downloads == []
+
+
+def test_newer_versions_are_told_if_there_is_nothing_to_do(system: System, bench: Bench):
+    bench.resolver.plan = PackagePlan(newer=(Newer("extra=1", "2", "Debian:stable/main"),))
+    assert not bench.install().plan
+    assert shown(system) == [False]
 
 
 def test_a_dry_run_shows_the_plan_and_does_not_ask(system: System, bench: Bench):

@@ -64,11 +64,18 @@ def test_enabled_unit(path: str, link: tuple[str, str] | None):
     ],
 )
 def test_kernel_notes(path: str, kind: Kind, words: set[str] | None):
-    notes = plan.kernel_notes([PathChange(path, kind, False)], "6.1")
+    notes = plan.kernel_notes([PathChange(path, kind, False)], "6.1", lambda _kernel: ())
     assert bool(notes) == (words is not None)
     assert all(word in notes[0] for word in words or ())
     if words and "visible" not in words:
         assert "visible" not in notes[0]
+
+
+def test_the_reason_why_an_initramfs_was_made_anew():
+    paths = ("lib/modules/6.1/initramfs.img", "lib/modprobe.d/x.conf", "bin/hello", "bin/udevadm")
+    changes = [PathChange(path, Kind.CHANGED, False) for path in paths]
+    (note,) = plan.kernel_notes(changes, "6.1", lambda kernel: {"usr/bin/udevadm"} if kernel == "6.1" else ())
+    assert note.endswith("waits for the reboot; it was made anew, as /usr/bin/udevadm and 1 more changed")
 
 
 @pytest.mark.parametrize(

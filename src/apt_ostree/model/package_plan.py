@@ -38,6 +38,7 @@ class PackagePlan:
     download_bytes: size of the archives to be installed.
     disk_bytes: additional disk space; negative if less is used.
     newer: newer versions of packages that stay at theirs.
+    initramfs: for which kernels an initramfs is made, and why.
     """
 
     install: tuple[Step, ...] = ()
@@ -47,6 +48,7 @@ class PackagePlan:
     download_bytes: int = 0
     disk_bytes: int = 0
     newer: tuple[Newer, ...] = ()
+    initramfs: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.install or self.upgrade or self.downgrade or self.remove)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from apt_ostree.model.initramfs import outdated_by, paths_text
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.treediff import Kind, PathChange
 from apt_ostree.model.triggers import TriggerStep
@@ -159,10 +160,13 @@ def count_files(changes: Iterable[PathChange]) -> dict[str, int]:
     return counts
 
 
-def kernel_notes(changes: Iterable[PathChange], running: str) -> tuple[str, ...]:
+def kernel_notes(
+    changes: Sequence[PathChange], running: str, held: Callable[[str], Collection[str]]
+) -> tuple[str, ...]:
     """Return notes about kernels and initramfs images, which take effect with the reboot.
 
     running: the version of the running kernel.
+    held: returns the paths that the present initramfs of a kernel contains, by the kernel's version.
     """
     notes = []
     for change in changes:
@@ -175,7 +179,11 @@ def kernel_notes(changes: Iterable[PathChange], running: str) -> tuple[str, ...]
             if parts[3] == "vmlinuz":
                 notes.append(f"kernel {version} is removed with the reboot{kept}")
         else:
-            notes.append(f"{what} {version} waits for the reboot")
+            why = ""
+            if what != "kernel" and change.kind is Kind.CHANGED:
+                paths = outdated_by(version, (c.path for c in changes if not c.is_dir), held(version))
+                why = f"; it was made anew, as {paths_text(paths)} changed" if paths else ""
+            notes.append(f"{what} {version} waits for the reboot{why}")
     return tuple(notes)
 
 

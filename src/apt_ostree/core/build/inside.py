@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 from apt_ostree.core.build import finish
 from apt_ostree.core.build.earlier import Earlier
 from apt_ostree.errors import Refused
-from apt_ostree.model import accounts, build_accounts, initramfs, layout, seeds
-from apt_ostree.model.events import Report
+from apt_ostree.model import accounts, build_accounts, dpkg_lists, initramfs, layout, seeds
+from apt_ostree.model.events import Message, Report
 from apt_ostree.model.filestate import ABSENT
 from apt_ostree.model.kept import truename
+from apt_ostree.model.kernel import is_image
+from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.seeds import Seeds
+from apt_ostree.model.unitfile import merged
 from apt_ostree.system import buildroot, confined, dpkg_query, files, sandbox, var_state
 
 if TYPE_CHECKING:
@@ -304,11 +307,7 @@ def _finish_root(
     for name, own in prepared.own.items():
         text = build_accounts.harvest(name, own, prepared.machine[name], machine[name], used=used)
         files.write_text(ETC / name, text)
-    for image in Path("/", layout.KERNEL_MODULES).glob(f"*/{finish.INITRAMFS}"):
-        kernel = image.parent.name
-        listing = files.text_of(image.with_name(finish.INITRAMFS_LIST)).splitlines()
-        if kernel in changed.kernels or initramfs.is_outdated(kernel, changed.paths, frozenset(listing)):
-            image.unlink()
+    _remove_outdated_initramfs(changed, report)
     finish.finish_tree(
         _ROOT,
         run_in_root=run_in_root,
@@ -320,6 +319,43 @@ def _finish_root(
     for path in changed.bytecode:
         finish.reset_bytecode_file(Path("/usr", path))
     _refuse_foreign_paths()
+
+
+def _remove_outdated_initramfs(changed: Changed, report: Report) -> None:
+    """Remove the initramfs images that have to be made again, and say why."""
+    for kernel, held in _initramfs_contents().items():
+        paths = initramfs.outdated_by(kernel, changed.paths, held)
+        if kernel in changed.kernels or paths:
+            why = "the kernel" if kernel in changed.kernels else initramfs.paths_text(paths)
+            report(Message(f"The initramfs of {kernel} is made anew, as {why} changed"))
+            Path("/", layout.KERNEL_MODULES, kernel, layout.INITRAMFS).unlink()
+
+
+def _initramfs_contents() -> dict[str, frozenset[str]]:
+    """Return the version of each kernel with an initramfs, and the paths that this contains."""
+    images = Path("/", layout.KERNEL_MODULES).glob(f"*/{layout.INITRAMFS}")
+    return {
+        image.parent.name: frozenset(files.text_of(image.with_name(layout.INITRAMFS_LIST)).splitlines())
+        for image in images
+    }
+
+
+def initramfs_notes(root: Path, plan: PackagePlan) -> tuple[str, ...]:
+    """Return for which kernels the plan makes an initramfs, and why (model.initramfs.plan_notes)."""
+    result: list[str] = confined.call(root, lambda _run: _initramfs_notes(plan), _nothing_runs)
+    return tuple(result)
+
+
+def _initramfs_notes(plan: PackagePlan) -> list[str]:
+    info = _ADMINDIR / "info"
+    names = {path.name for path in info.iterdir()}
+    lists = {}
+    for step in (*plan.upgrade, *plan.downgrade, *plan.remove):
+        name = dpkg_lists.info_name(names, step.name, step.architecture)
+        lines = files.text_of(info / f"{name}.list").splitlines()
+        lists[step.name] = [merged(line).removeprefix("/usr").lstrip("/") for line in lines]
+    new = [step.name for step in plan.install if is_image(step.name, step.size)]
+    return list(initramfs.plan_notes(_initramfs_contents(), new, lists))
 
 
 def _owners(top: Path) -> frozenset[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -246,7 +246,7 @@ def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
     with session.tx.task("Resolving packages"):
         plan = session.resolver.resolve(requests)
         session.resolver.refuse_untrusted(plan)
-    return plan
+        return replace(plan, initramfs=inside.initramfs_notes(session.root, plan)) if plan else plan
 
 
 def _download(session: Session) -> Archives:

@@ -10,7 +10,7 @@ from pathlib import Path
 from apt_ostree.core.live import etc_planning, health, triggers, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.state import etc_deltas, etc_trees
-from apt_ostree.core.state.inventory import owners, packages_of
+from apt_ostree.core.state.inventory import initramfs_contents, owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import plan as rules
@@ -108,7 +108,9 @@ def plan_change(
         files=rules.count_files(changes),
         etc=etc.steps,
         units=units,
-        deferred=rules.kernel_notes(changes, running),
+        deferred=rules.kernel_notes(
+            changes, running, lambda kernel: initramfs_contents(repo, live.commit, kernel)
+        ),
         refusals=(*replacements, *_environment_refusals(live, changes), *risks),
         restart_services=options.restart_services,
         health_checks=health.checks(repo, target, etc.states),

@@ -47,3 +47,10 @@ def owners(
         if f"{name}.list" in files
     }
     return dpkg_lists.owners(lists, paths)
+
+
+def initramfs_contents(repo: Repo, commit: str, kernel: str) -> frozenset[str]:
+    """Return the paths that the initramfs of a kernel contains in a commit; none if they are not listed."""
+    path = f"{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS_LIST}"
+    listing = diff.file_of(repo, commit, path)
+    return frozenset(repo.file_state(listing).content.decode().splitlines()) if listing else frozenset()
