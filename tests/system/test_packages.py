@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
 
@@ -554,16 +554,35 @@ def test_upgrade_and_pinned_versions(host: Host):
     with untouched(host):
         result = host.json("upgrade", "--check")
         assert [s["name"] for s in result["transaction"]["upgrade"]] == ["fx-conf"]
+        assert newer(result["transaction"]["newer"]) == [("fx-hello=1.0", "2.0"), ("fx-var=1.0", "2.0")]
         assert host.json("upgrade", "-n")["changed"]
     host.ao("upgrade", "--packages-only")
     wanted = {"fx-hello": "1.0", "fx-conf": "2.0", "fx-var": "1.0"}
     assert versions(host, next_commit(host)) == wanted
-    host.ao("upgrade", "--check", code=77)
+    host.suites("stable", "security", "updates")
+    text = host.ao("upgrade", "--check", code=77).stdout
+    assert "fx-hello=1.0: 1.1 (Testbed:security/main, security)" in text and "fx-var=1.0: 2.0" in text
+    status = host.deployments()
+    told = [("fx-hello=1.0", "1.1"), ("fx-hello=1.0", "2.0"), ("fx-var=1.0", "2.0")]
+    assert newer(status[0]["newer-versions"]) == told and status[-1]["newer-versions"] == []
+    assert [row["security"] for row in status[0]["newer-versions"]] == [True, False, False]
+    as_nobody = host.run(*NOBODY, "apt-ostree", "status").stdout
+    assert "NewerVersions: fx-hello=1.0: 1.1 (security), fx-hello=1.0: 2.0, fx-var=1.0: 2.0\n" in as_nobody
+    host.suites("stable")
+    host.ao("refresh-md", "-f")
+    assert host.deployments()[0]["newer-versions"] == []
+    host.suites("stable", "updates")
     host.ao("install", "fx-hello")
     assert versions(host, next_commit(host))["fx-hello"] == "2.0"
     assert layered(host)[0] == ["fx-conf", "fx-hello"]
+    assert newer(host.deployments()[0]["newer-versions"]) == [("fx-var=1.0", "2.0")]
     base = host.json("uninstall", "--all")["commit"]
     assert base == host.deployments()[-1]["checksum"]
+
+
+def newer(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
+    """Return the requests of which a newer version is told, with that version."""
+    return [(row["request"], row["version"]) for row in rows]
 
 
 # --- a newer base
@@ -591,6 +610,46 @@ def test_newer_base(own: Host):
     assert own.sh("cat /usr/share/new-base; fx-hello; id -un fx-user") == "new\nhello 2.0\nfx-user\n"
     own.ao("uninstall", "--all")
     assert next_commit(own) == own.sh("ostree rev-parse base:debian/13/amd64/minimal").strip()
+
+
+#: Version 1.0 of these, and of the fx-hello that fx-exact needs.
+KEPT = ("fx-exact", "fx-divert", "fx-conf", "fx-var", "fx-opt", "fx-caps", "fx-user", "fx-service", "fx-dirs")
+
+
+def test_what_left_the_archives_is_kept_on_a_newer_base(own: Host):
+    follow(own, "--no-gpg-verify")
+    own.ao("install", *(f"{name}=1.0" for name in KEPT), f"{POOL}/fx-many-001_1.0_all.deb", "fx-recommends")
+    before = versions(own, next_commit(own))
+    assert set(before) == {*KEPT, "fx-hello", "fx-many-001", "fx-recommends"}
+    own.reboot()
+    old = own.sh(CONTENTS)
+    own.sh(f"echo mine >>/etc/fx-conf/main.conf; rm -r {STORE} /var/cache/apt/archives/*.deb || true")
+    own.suites("updates")  # has version 2.0 of some, with which fx-exact 1.0 does not work
+    own.ao("refresh-md", "-f")
+    result = own.json("upgrade", "--base-only")
+    origins = {step["name"]: step["origin"] for step in result["transaction"]["install"]}
+    assert set(origins) == set(before) and set(origins.values()) == {"present tree"}
+    assert versions(own, next_commit(own)) == before
+    assert sorted(layered(own)[0]) == sorted([*(f"{name}=1.0" for name in KEPT), "fx-recommends"])
+    own.reboot()
+    assert own.sh("cat /usr/share/new-base") == "new\n"
+    assert own.sh(CONTENTS) == old
+    assert own.sh("tail -n 1 /etc/fx-conf/main.conf") == "mine\n"
+    assert own.is_active("fx-service.service")
+    own.check_clean()
+    result = own.json("upgrade")
+    assert {row["request"] for row in result["transaction"]["newer"]} >= {"fx-conf=1.0", "fx-service=1.0"}
+    assert layered(own)[1] == ["fx-many-001=1.0"]
+    own.suites("none")
+    own.ao("uninstall", "--all")
+    assert versions(own, next_commit(own)) == {}
+
+
+#: Prints everything that the fixture packages have in the tree, except for compiled Python and dpkg's times.
+CONTENTS = (
+    "cd /usr && find . -path '*fx-*' -printf '%p %y %m %U %G %l\\n' | sort;"
+    " find . -path '*fx-*' -type f -print0 | sort -z | xargs -0 sha256sum"
+)
 
 
 def test_newer_base_without_layers(own: Host):
