@@ -65,3 +65,27 @@ def test_a_power_cut_before_the_shutdown_is_told_too(own: Host):
     assert (uncompleted["checksum"], uncompleted["reason"]) == (staged, "")
     own.ao("cleanup", "-b")
     assert own.json("status")["uncompleted-deployment"] is None
+
+
+def test_a_kernel_from_elsewhere_is_the_only_one(own: Host):
+    for name in ("own-kernel", "proxmox-kernel-9.9.0-1-pve"):
+        own.run_program("other_kernel.sh", name, f"/var/tmp/{name}.deb")
+    before = own.look().everything()
+    error = own.json("install", "/var/tmp/own-kernel.deb", code=3)  # by its name it is no kernel
+    assert "9.9.0-1-pve is of own-kernel" in error["details"]
+    livehost.same(before, own.look().everything())
+
+    plan = own.json("install", "/var/tmp/proxmox-kernel-9.9.0-1-pve.deb")["transaction"]
+    assert plan["initramfs"] == ["made for the new kernel of proxmox-kernel-9.9.0-1-pve"]
+    assert {step["reason"] for step in plan["remove"]} == {"superseded kernel"}
+    assert all(step["name"].startswith("linux-image-") for step in plan["remove"])
+    own.ao("install", "fx-hello")
+    pending = own.commit_of_pending()
+    kernels = own.sh(f"ostree ls {pending} /usr/lib/modules").splitlines()[1:]
+    assert [line.rpartition("/")[2] for line in kernels] == ["9.9.0-1-pve"]
+    files = own.sh(f"ostree ls {pending} /usr/lib/modules/9.9.0-1-pve")
+    assert "/vmlinuz" in files and "/initramfs.img" in files
+    assert (
+        own.sh(f"dpkg --audit --admindir=/ostree/deploy/debian/deploy/{pending}.0/usr/lib/sysimage/dpkg")
+        == ""
+    )

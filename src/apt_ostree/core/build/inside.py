@@ -326,9 +326,11 @@ def _remove_outdated_initramfs(changed: Changed, report: Report) -> None:
     for kernel, held in _initramfs_contents().items():
         paths = initramfs.outdated_by(kernel, changed.paths, held)
         if kernel in changed.kernels or paths:
+            modules = Path("/", layout.KERNEL_MODULES, kernel)
             why = "the kernel" if kernel in changed.kernels else initramfs.paths_text(paths)
-            report(Message(f"The initramfs of {kernel} is made anew, as {why} changed"))
-            Path("/", layout.KERNEL_MODULES, kernel, layout.INITRAMFS).unlink()
+            if (modules / "vmlinuz").exists():  # else the kernel was removed
+                report(Message(f"The initramfs of {kernel} is made anew, as {why} changed"))
+            (modules / layout.INITRAMFS).unlink()
 
 
 def _initramfs_contents() -> dict[str, frozenset[str]]:
