@@ -45,6 +45,8 @@ def offer(
     Returns their names and versions; the resolver has to be opened again if there are any. Raises
     ExternalFailure for a lost package that the present tree does not have, and if an archive cannot be made.
     """
+    if not (requests or lost):
+        return {}
     from apt_ostree.system.apt import choice, local, status
 
     directory = tx.sysroot.directory(tx.merge_deployment)
@@ -56,7 +58,8 @@ def offer(
         lambda relation: choice.is_offered(resolver, relation),
         choice.satisfies,
     )
-    absent = {package.label for package in lost} - {f"{p.name}={p.version}" for p in packages}
+    labels = {package.label for package in lost}
+    absent = labels - {_request(package) for package in packages}
     if absent:
         raise ExternalFailure(
             f"the files of local packages do not exist, nor does the present tree have them: "
@@ -65,10 +68,15 @@ def offer(
         )
     if packages:
         for package in packages:
-            tx.message(f"{package.label} is in no archive any more; it is kept from the present tree")
+            why = "the file of {} is gone" if _request(package) in labels else "{} is in no archive any more"
+            tx.message(f"{why.format(package.label)}; it is kept from the present tree")
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")
     return {package.name: package.version for package in packages}
+
+
+def _request(package: Package) -> str:
+    return f"{package.name}={package.version}"
 
 
 def _archives(tx: Transaction, packages: Sequence[Package], scratch: Path) -> list[Path]:

@@ -100,7 +100,8 @@ def _forget_download(control: str) -> None:
 
 def digest_of(path: Path) -> str:
     """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def label_of(path: Path) -> str:
