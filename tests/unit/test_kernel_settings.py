@@ -41,7 +41,11 @@ def write(path: Path, text: str) -> None:
 def test_keys_are_files_and_patterns_stand_for_many(place: Path):
     for key in ("net/a/x", "net/b.1/x", "vm/y"):
         write(place / "sys" / key, "1\t2\n")
-    assert kernel_settings.expand(["vm/y", "net/*/x", "net/a/x", "none", "net"]) == ("vm/y", "net/a/x", "net/b.1/x")
+    assert kernel_settings.expand(["vm/y", "net/*/x", "net/a/x", "none", "net"]) == (
+        "vm/y",
+        "net/a/x",
+        "net/b.1/x",
+    )
     assert kernel_settings.value("net/a/x") == "1\t2"
     assert kernel_settings.value("none") is None
     kernel_settings.set_value("vm/y", "3")

@@ -96,9 +96,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     only_runs = target.recipe is not None and target.recipe.only_runs
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)
-    with _discarding(tx, built):
-        _refuse_occupied(tx, target.commit)
-        _refuse_small_boot(tx, target.commit)
+    _refuse_occupied(tx, target.commit)
+    _refuse_small_boot(tx, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
@@ -223,17 +222,6 @@ def _refuse_small_boot(tx: Transaction, commit: str) -> None:
     refusal = bootfs.read(tx.sysroot, commit, merge.osname).refusal()
     if refusal:
         raise refusal
-
-
-@contextmanager
-def _discarding(tx: Transaction, built: Built | None) -> Iterator[None]:
-    """Remove the commit that was built if it is refused: a new kernel takes much space."""
-    try:
-        yield
-    except Refused:
-        if built and built.commit:
-            layering.discard(tx)
-        raise
 
 
 def _is_occupied(name: str) -> bool:

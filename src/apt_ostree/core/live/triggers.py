@@ -218,7 +218,9 @@ _NEEDED: Mapping[Trigger, Callable[[Transaction, TriggerStep], None]] = {
 }
 _RUN: Mapping[Trigger, Callable[[TriggerStep], None]] = {
     Trigger.MODULES: lambda step: kernel_settings.load_modules(_names(step)),
-    Trigger.SYSCTL: lambda step: kernel_settings.apply_sysctl(kernel_settings.expand((*step.names, *step.gone))),
+    Trigger.SYSCTL: lambda step: kernel_settings.apply_sysctl(
+        kernel_settings.expand((*step.names, *step.gone))
+    ),
     Trigger.BINFMT: _register_formats,
     Trigger.UDEV: lambda _step: systemd.reload_udev(),
     Trigger.DBUS: lambda _step: systemd.reload_bus(),
