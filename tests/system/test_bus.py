@@ -34,7 +34,7 @@ def test_a_bus_service_that_hangs_costs_a_moment(host: Host, tree, stopped: str)
         for words in (("apply-live", f"--target={ref}"), ("rollback", "--live")):
             began = time.monotonic()
             host.ao(*words)
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 20  # one call waits for 25 seconds by default
     finally:
         host.sh(f"systemctl kill --signal=CONT {stopped}")
 
