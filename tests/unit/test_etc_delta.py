@@ -143,7 +143,11 @@ def test_another_deployment_is_left_alone(system: System):
 def test_deltas_go_with_their_deployments(system: System):
     for commit in (system.one, system.two):
         etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", ONE)})
+        etc_deltas.set_due(commit)
+    etc_deltas.drop_but({system.one, system.two})
+    assert etc_deltas.due() == system.two
     etc_deltas.drop_but({system.one})
+    assert etc_deltas.due() is None
     assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
     etc_deltas.write(system.one, {})
     etc_deltas.set_due(system.one)

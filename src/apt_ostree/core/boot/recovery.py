@@ -58,10 +58,7 @@ def _give_state(tx: Transaction) -> bool:
     if played:
         systemd.daemon_reload()
         systemd.start(("default.target",), block=False)
-    deployed = {deployment.checksum for deployment in tx.deployments.all}
-    etc_deltas.drop_but(deployed)
-    if etc_deltas.due() not in deployed:
-        etc_deltas.set_due(None)
+    etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
     given, agreed = seeds.give(tx.report), account_files.agree()
     return given or agreed or played
 

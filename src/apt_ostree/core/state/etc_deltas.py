@@ -95,10 +95,12 @@ def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ..
 
 
 def drop_but(commits: Collection[str]) -> None:
-    """Remove the deltas of all other commits."""
+    """Remove the deltas of all other commits; none of these is due any more."""
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
         if path.stem not in commits:
             write(path.stem, {})
+    if due() not in (None, *commits):
+        set_due(None)
 
 
 def _path(commit: str) -> Path:
