@@ -200,6 +200,13 @@ def command_line(arguments: Sequence[str]) -> str:
     return f"command: {shlex.join(arguments)}"
 
 
+def has_capability(number: int) -> bool:
+    """Return whether this process has a capability (capabilities(7)) in effect."""
+    status = Path("/proc/self/status").read_text()
+    effective = next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(effective, 16) >> number & 1)
+
+
 def end_with_parent(parent: int) -> None:
     """Make the kernel kill this process when its parent ends (PR_SET_PDEATHSIG, prctl(2))."""
     libc = ctypes.CDLL(None, use_errno=True)

@@ -51,6 +51,9 @@ _KERNEL_INTERFACES = (
     "/proc/sysrq-trigger",
 )
 
+#: CAP_NET_ADMIN (capabilities(7)).
+_NET_ADMIN = 12
+
 #: The journal's socket for syslog(3).
 _LOG_SOCKET = "/run/systemd/journal/dev-log"
 
@@ -67,7 +70,7 @@ def argv(
     read_only: host paths that are bound to the same paths in the sandbox, such as the package archive.
     hostname: the name that scripts see.
     """
-    arguments = ["bwrap", "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
+    arguments = [*_network(), "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
     for interface in _KERNEL_INTERFACES:
         arguments += ["--ro-bind-try", interface, interface]
     for shared in ("/tmp", "/dev/shm"):
@@ -82,7 +85,6 @@ def argv(
         "--unshare-pid",
         "--unshare-ipc",
         "--unshare-uts",
-        "--unshare-net",
         "--die-with-parent",
     ]
     arguments += ["--hostname", hostname, "--chdir", "/", "--cap-drop", "ALL"]
@@ -91,6 +93,14 @@ def argv(
     for name, value in SCRIPT_ENVIRONMENT.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--", *command]
+
+
+def _network() -> list[str]:
+    """Return the beginning of a command line that gives bwrap a network namespace of its own.
+
+    It sets up the loopback device, for which services of a container may lack the right.
+    """
+    return ["bwrap", "--unshare-net"] if process.has_capability(_NET_ADMIN) else ["unshare", "--net", "bwrap"]
 
 
 def output_log(root: Path) -> Path:
@@ -120,11 +130,12 @@ def run(
     what: str,
     timeout: float | None = None,
     read_only: Sequence[str | Path] = (),
+    hostname: str = "localhost",
 ) -> None:
     """Run a command inside `root`; its output is appended to `output_log`.
 
-    ExternalFailure is raised if it fails. timeout: in seconds. read_only: as for `argv`.
+    ExternalFailure is raised if it fails. timeout: in seconds. read_only, hostname: as for `argv`.
     """
     announce(root, f"{what}: {shlex.join(command)}")
-    command_line = argv(root, command, read_only=read_only)
+    command_line = argv(root, command, read_only=read_only, hostname=hostname)
     process.run(command_line, what=what, timeout=timeout, log=output_log(root))
