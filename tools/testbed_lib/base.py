@@ -14,15 +14,18 @@ from testbed_lib.store import open_store
 
 DEFAULT_TREEFILE = CHECKOUT / "examples/debian-13-minimal.yaml"
 _ADDITIONS = CHECKOUT / "tools/testbed-tree.yaml"
+_SOURCE = CHECKOUT / "src/apt_ostree"
 _REFS = {"bookworm": "debian/12/${arch}/minimal", "trixie": "debian/13/${arch}/minimal"}
-#: The code that shapes a tree; a change in it makes another tree, a change elsewhere does not.
+#: The code that shapes a tree, as patterns; a change in it makes another tree, a change elsewhere does not.
 _COMPOSE_CODE = (
-    "src/apt_ostree/core/compose.py",
-    "src/apt_ostree/core/finish.py",
-    "src/apt_ostree/core/treebuild.py",
-    "src/apt_ostree/model/layout.py",
-    "src/apt_ostree/system/dracut.py",
-    "src/apt_ostree/system/mmdebstrap.py",
+    "core/build/finish.py",
+    "core/build/var.py",
+    "core/compose/*.py",
+    "model/account_ids.py",
+    "model/identities.py",
+    "model/layout.py",
+    "system/dracut.py",
+    "system/mmdebstrap.py",
 )
 
 
@@ -74,10 +77,11 @@ def _found(directory: Path) -> Base:
 def _inputs_key(treefile: Path) -> str:
     # Whatever lies beside a treefile may be included by it.
     beside = [str(path.relative_to(treefile.parent)) for path in treefile.parent.rglob("*")]
+    code = [str(path.relative_to(_SOURCE)) for name in _COMPOSE_CODE for path in _SOURCE.glob(name)]
     return hash_of(
         hash_of_files(treefile.parent, beside),
         _ADDITIONS.read_bytes(),
-        hash_of_files(CHECKOUT, _COMPOSE_CODE),
+        hash_of_files(_SOURCE, code),
     )
 
 
