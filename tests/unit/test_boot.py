@@ -84,7 +84,9 @@ def power_cut(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- without live state
 
 
-@pytest.mark.parametrize("moment", [moment for moment in Moment if moment is not Moment.STATE])
+@pytest.mark.parametrize(
+    "moment", [moment for moment in Moment if moment not in (Moment.STATE, Moment.CONFIGURE)]
+)
 def test_where_nothing_was_live_there_is_nothing_to_recover(system: System, moment):
     assert recover(system, moment) is False
     assert system.told() == ["Nothing to recover."]

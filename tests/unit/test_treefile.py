@@ -4,7 +4,7 @@ import pytest
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model import treefile
-from apt_ostree.model.treefile import AddFile, Archive, Dracut, Script, Units
+from apt_ostree.model.treefile import AddFile, Archive, Dracut, MachineState, Script, Units
 from apt_ostree.system import yamlfile
 
 
@@ -39,6 +39,10 @@ units: {enable: [nginx.service], disable: [ssh.socket], mask: [tmp.mount]}
 postprocess:
   - inline: echo hello
   - file: scripts/last
+machine-state:
+  - {path: /etc/app/key, package: app}
+  - {path: "/etc/shared/*", shared: true}
+account-ids: ids.conf
 kernel-arguments: [rw, console=ttyS0]
 dracut: {add-modules: [crypt], omit-modules: [plymouth], arguments: [--no-early-microcode]}
 version: 13.${date}
@@ -55,6 +59,11 @@ metadata: {vendor: example}
         Script(inline="echo hello"),
         Script(file="scripts/last", path="/trees/scripts/last"),
     )
+    assert tree.machine_state == (
+        MachineState("/etc/app/key", "app"),
+        MachineState("/etc/shared/*", shared=True),
+    )
+    assert (tree.account_ids, tree.ids_file) == ("ids.conf", "/trees/ids.conf")
     assert tree.dracut == Dracut(("crypt",), ("plymouth",), ("--no-early-microcode",))
     assert tree.check_valid_until is False
     assert tree.metadata == (("vendor", "example"),)
@@ -92,6 +101,14 @@ def test_postprocess_may_be_one_inline_script():
         ("units: {enable: [nginx]}", ":1: units.enable[0]", "the full name of a unit"),
         ("units: [a.service]", ":1: units", "a mapping"),
         ("postprocess:\n  - {inline: a, file: b}", ":2: postprocess[0]", "either inline or file"),
+        ("machine-state: [{path: /a}]", ":1: machine-state[0]", "either package or shared: true"),
+        (
+            "machine-state: [{path: /a, package: bb, shared: true}]",
+            ":1: machine-state[0]",
+            "either package or",
+        ),
+        ("machine-state: [{path: a, shared: true}]", ":1: machine-state[0].path", "an absolute path"),
+        ("machine-state: [{path: /a, package: B}]", ":1: machine-state[0].package", "the name of a package"),
         ("variant: huge", ":1: variant", "one of essential"),
         ("check-valid-until: maybe", ":1: check-valid-until", "true or false"),
         ("kernel-arguments: ['a b']", ":1: kernel-arguments[0]", "one argument"),
@@ -133,12 +150,24 @@ def test_merge_replaces_archives_as_a_whole():
     assert treefile.merge(base, read("check-valid-until: true")).check_valid_until is True
 
 
+def test_the_last_file_that_names_ids_wins():
+    base, over = read("account-ids: base.conf"), read("account-ids: none")
+    assert treefile.merge(base, read("ref: a")).ids_file == "/trees/base.conf"
+    merged = treefile.merge(base, over)
+    assert (merged.account_ids, merged.ids_file) == ("none", None)
+
+
 def test_json_has_the_documented_keys_and_no_paths_of_this_machine():
-    tree = read("ref: a\nadd-files: [{src: m, dest: /etc/m, mode: '640'}]\npostprocess: [{file: s}]")
+    tree = read(
+        "ref: a\nadd-files: [{src: m, dest: /etc/m, mode: '640'}]\npostprocess: [{file: s}]\n"
+        "account-ids: ids\nmachine-state: [{path: /etc/k, package: app}]"
+    )
     assert treefile.to_json(tree) == {
         "ref": "a",
         "add-files": [{"src": "m", "dest": "/etc/m", "mode": "0640"}],
         "postprocess": [{"file": "s"}],
+        "account-ids": "ids",
+        "machine-state": [{"path": "/etc/k", "package": "app"}],
     }
 
 

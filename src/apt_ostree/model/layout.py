@@ -68,6 +68,10 @@ FACTORY = "usr/share/factory"
 ANSWERS = "var/cache/debconf"
 #: The manifest of what the tree gives to /var, see model.seeds.
 SEEDS = f"{SYSIMAGE}/apt-ostree/seeds.json"
+#: The packages that each machine configures itself, see model.identities.
+DEFERRED = f"{SYSIMAGE}/apt-ostree/deferred.json"
+#: The ids of accounts that the next composed tree keeps, see model.account_ids.
+ACCOUNT_IDS = f"{SYSIMAGE}/apt-ostree/account-ids.conf"
 
 #: What packages install in /opt is here in a tree; /var/opt has links to it.
 OPT = "usr/lib/opt"

@@ -29,6 +29,7 @@ class Moment(StrEnum):
     CALL = "call"
     BOOT = "boot"  # before services start
     STATE = "state"  # the same, if the machine has not all state of the tree
+    CONFIGURE = "configure"  # the same, if it has to configure packages of the tree itself
     BOOTED = "booted"  # when the boot has succeeded
     DEADLINE = "deadline"  # a change was not confirmed in time
     SHUTDOWN = "shutdown"  # before ostree merges /etc

@@ -16,10 +16,13 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.document import Check, KeyPath, Section, Source
 
 GUIDE = "docs/treefile.md lists the keys"
+#: Values of account-ids besides a file: the ids of the ref's last commit, or those of this compose alone.
+PARENT_IDS, NO_IDS = "parent", "none"
 VARIANTS = ("essential", "apt", "minbase", "buildd", "important", "standard")
 
 _T = TypeVar("_T")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?([=/][A-Za-z0-9.+~:-]+)?")
+_NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|swap|slice)")
@@ -100,10 +103,26 @@ class Dracut:
 
 
 @dataclass(frozen=True, slots=True)
+class MachineState:
+    """What packages make for one machine.
+
+    path: pattern of absolute paths.
+    package: its configure step makes it on each machine, and the tree does not have it.
+    shared: the tree has it, and all machines have the same.
+    """
+
+    path: str
+    package: str | None = None
+    shared: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Treefile:
     """A treefile, or several merged ones; see docs/treefile.md for the fields.
 
     include: resolved paths; empty after a merge.
+    account_ids: PARENT_IDS, NO_IDS, or the path of a file as written.
+    ids_file: that path, resolved against the directory of the treefile.
     """
 
     include: tuple[str, ...] = ()
@@ -118,6 +137,9 @@ class Treefile:
     add_files: tuple[AddFile, ...] = ()
     units: Units = Units()
     postprocess: tuple[Script, ...] = ()
+    machine_state: tuple[MachineState, ...] = ()
+    account_ids: str | None = None
+    ids_file: str | None = None
     kernel_arguments: tuple[str, ...] = ()
     dracut: Dracut = Dracut()
     version: str | None = None
@@ -132,6 +154,7 @@ def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
     """
     top = Section(data, (), Source(name, lines, GUIDE))
     resolve = _resolver(posixpath.dirname(name))
+    account_ids = top.string("account-ids")
     tree = Treefile(
         include=tuple(resolve(item) for item in top.strings("include", single=True)),
         ref=top.string("ref", _matching(_REF, "a ref such as debian/13/${arch}/server", variables=True)),
@@ -145,6 +168,9 @@ def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
         add_files=tuple(_add_file(item, resolve) for item in top.mappings("add-files")),
         units=_units(top.mapping("units")),
         postprocess=_scripts(top, resolve),
+        machine_state=tuple(map(_machine_state, top.mappings("machine-state"))),
+        account_ids=account_ids,
+        ids_file=resolve(account_ids) if account_ids not in (None, PARENT_IDS, NO_IDS) else None,
         kernel_arguments=top.strings("kernel-arguments", _matching(re.compile(r"\S+"), "one argument")),
         dracut=_dracut(top.mapping("dracut")),
         version=top.string("version"),
@@ -174,6 +200,9 @@ def merge(base: Treefile, over: Treefile) -> Treefile:
         add_files=_join(base.add_files, over.add_files),
         units=_merge_lists(base.units, over.units),
         postprocess=base.postprocess + over.postprocess,
+        machine_state=_join(base.machine_state, over.machine_state),
+        account_ids=over.account_ids or base.account_ids,
+        ids_file=over.ids_file if over.account_ids else base.ids_file,
         kernel_arguments=_join(base.kernel_arguments, over.kernel_arguments),
         dracut=_merge_lists(base.dracut, over.dracut),
         version=over.version or base.version,
@@ -206,6 +235,8 @@ def to_json(tree: Treefile) -> dict[str, Any]:
         "add-files": [_plain(replace(item, path="")) for item in tree.add_files],
         "units": units,
         "postprocess": [_plain(replace(item, path=None)) for item in tree.postprocess],
+        "machine-state": [_plain(item) for item in tree.machine_state],
+        "account-ids": tree.account_ids,
         "kernel-arguments": list(tree.kernel_arguments),
         "dracut": dracut,
         "version": tree.version,
@@ -275,6 +306,17 @@ def _scripts(top: Section, resolve: Callable[[str], str]) -> tuple[Script, ...]:
             entry.fail((), "either inline or file", "both" if inline else "neither")
         scripts.append(Script(inline, file, resolve(file) if file else None))
     return tuple(scripts)
+
+
+def _machine_state(entry: Section) -> MachineState:
+    name = _matching(_NAME, "the name of a package")
+    item = MachineState(
+        entry.required("path", _tree_path), entry.string("package", name), bool(entry.boolean("shared"))
+    )
+    entry.refuse_the_rest()
+    if (item.package is None) != item.shared:
+        entry.fail((), "either package or shared: true", "both" if item.shared else "neither")
+    return item
 
 
 # --- small tools

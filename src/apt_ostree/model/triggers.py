@@ -20,6 +20,7 @@ class Trigger(StrEnum):
     SYSUSERS = "sysusers"
     SEEDS = "seeds"  # the state that packages start from, see model.seeds
     TMPFILES = "tmpfiles"
+    CONFIGURE = "configure"  # packages that each machine configures itself, see model.identities
     LDCONFIG = "ldconfig"
     MODULES = "modules-load"
     SYSCTL = "sysctl"
@@ -66,6 +67,7 @@ _PREFIXES: Mapping[Trigger, tuple[str, ...]] = {
     Trigger.SYSUSERS: ("/usr/lib/sysusers.d/",),
     Trigger.SEEDS: (f"/{layout.SEEDS}",),
     Trigger.TMPFILES: ("/usr/lib/tmpfiles.d/",),
+    Trigger.CONFIGURE: (f"/{layout.DEFERRED}",),
     Trigger.LDCONFIG: ("/etc/ld.so.conf",),
     Trigger.MODULES: ("/usr/lib/modules-load.d/", "/etc/modules-load.d/"),
     Trigger.SYSCTL: ("/usr/lib/sysctl.d/", "/etc/sysctl.d/", "/etc/sysctl.conf"),
@@ -94,6 +96,7 @@ _OF_FILES: Mapping[Trigger, str] = {
     Trigger.SYSUSERS: "users and groups are created",
     Trigger.SEEDS: "packages' state is given to /var",
     Trigger.TMPFILES: "directories outside /usr and /etc are created",
+    Trigger.CONFIGURE: "each machine configures packages itself",
 }
 _LIBRARY = re.compile(r"\.so(\.[^/]*)?$")
 _LIBRARIES = ("/usr/lib/", "/usr/lib64/", "/usr/local/lib/")

@@ -22,6 +22,11 @@ def removed(admindir: Path) -> tuple[Package, ...]:
     return _selected(admindir, _STATUS, "config-files")
 
 
+def half_configured(admindir: Path) -> tuple[Package, ...]:
+    """Return the packages whose configuration was begun and has not succeeded, sorted."""
+    return _selected(admindir, _STATUS, "half-configured")
+
+
 def held(admindir: Path) -> tuple[Package, ...]:
     """Return the packages that are on hold (apt-mark(8)), sorted."""
     return _selected(admindir, _WANT, "hold")

@@ -15,10 +15,13 @@ from apt_ostree.model.package import Package
 from apt_ostree.system import process
 
 #: All processes are killed with this one, and the mounts end with the last process.
+#: Scripts do not learn the name of the machine that composes.
 _CONTAINED = (
     *("setpriv", "--pdeathsig", "KILL"),
-    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+    *("unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--propagation", "private"),
+    *("sh", "-c", 'hostname localhost && exec "$0" "$@"'),
 )
+_NAMELESS = '--setup-hook=echo localhost >"$1/etc/hostname"'
 #: Kept for the commit's metadata; the caller removes them with the rest of /var.
 _SKIP = "cleanup/apt/lists"
 _LOCAL = re.compile(r"^(deb (?:\[[^]]*\] )?)file:")
@@ -74,7 +77,7 @@ def make_root(bootstrap: Bootstrap, root: Path, *, log: Path) -> None:
     """
     # dpkg runs inside the root, where a local archive is not visible: apt has to copy its packages.
     sources = [_LOCAL.sub(r"\1copy:", line) for line in bootstrap.sources]
-    options = [*_options(bootstrap), f"--skip={_SKIP}"]
+    options = [*_options(bootstrap), f"--skip={_SKIP}", _NAMELESS]
     process.run(
         [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *sources],
         what=f"make a root directory of {bootstrap.suite}",

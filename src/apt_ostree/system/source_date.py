@@ -10,12 +10,14 @@ from apt_ostree.errors import UsageError
 _NAME = "SOURCE_DATE_EPOCH"
 
 
-def settle() -> int:
+def settle(default: int | None = None) -> int:
     """Return the build's time in seconds since 1970, and set it for all programs that we start.
+
+    default: the time if the environment has none; None is now.
 
     UsageError is raised if the environment has an invalid one.
     """
-    seconds = os.environ.get(_NAME) or str(int(time.time()))
+    seconds = os.environ.get(_NAME) or str(int(time.time()) if default is None else default)
     if not seconds.isdecimal():
         raise UsageError(f"{_NAME}: expected seconds since 1970, got {seconds!r}")
     os.environ[_NAME] = seconds

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from apt_ostree.core.boot import overlays_at_boot
+from apt_ostree.core.build import deferred
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.state import account_files, etc_deltas, generations, overlay_store, reserve, seeds
@@ -30,7 +31,11 @@ def recover(tx: Transaction, request: Recover) -> Result:
 
     Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
     """
-    is_due = request.at is Moment.STATE or statedb.MARKER.exists() or etc_deltas.due() is not None
+    is_due = (
+        request.at in (Moment.STATE, Moment.CONFIGURE)
+        or statedb.MARKER.exists()
+        or etc_deltas.due() is not None
+    )
     if not (is_booted_on_ostree() and is_due):
         tx.message("Nothing to recover.")
         return Result(changed=False)
@@ -56,11 +61,23 @@ def _give_state(tx: Transaction) -> bool:
     """Give the machine the state that the tree's packages start from, before services start."""
     played = _play_delta(tx, tx.live.booted.checksum, ETC)  # if a power cut came before
     if played:
-        systemd.daemon_reload()
-        systemd.start(("default.target",), block=False)
+        _have_units_read_again()
     etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
     given, agreed = seeds.give(tx.report), account_files.agree()
     return given or agreed or played
+
+
+def _configure_packages(tx: Transaction) -> bool:
+    """Configure the packages that the tree leaves to the machine, before services start."""
+    configured = deferred.configure(tx, tx.live.booted.checksum)
+    if configured:  # a generator may have units for what is there now
+        _have_units_read_again()
+    return configured
+
+
+def _have_units_read_again() -> None:
+    systemd.daemon_reload()
+    systemd.start(("default.target",), block=False)
 
 
 def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
@@ -113,6 +130,7 @@ _MOMENTS: Mapping[Moment, Callable[[Transaction], bool]] = {
     Moment.CALL: undo.recover_interrupted,
     Moment.BOOT: _at_boot,
     Moment.STATE: _give_state,
+    Moment.CONFIGURE: _configure_packages,
     Moment.BOOTED: _when_booted,
     Moment.DEADLINE: _at_deadline,
     Moment.SHUTDOWN: _at_shutdown,

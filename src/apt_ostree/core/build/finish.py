@@ -39,7 +39,7 @@ ExecStartPre=/usr/bin/ssh-keygen -A
 ExecStartPre=/usr/sbin/sshd -t
 """
 
-#: Backups, locks and secrets of the build below /etc and dpkg's database, as patterns of pathlib.
+#: Backups and locks of the build below /etc and dpkg's database, as patterns of pathlib.
 LEFTOVERS = (
     "etc/.pwd.lock",
     "etc/*-",
@@ -48,7 +48,6 @@ LEFTOVERS = (
     "etc/**/*.dpkg-tmp",
     "etc/**/*.ucf-old",
     "etc/xml/*.old",
-    "etc/ssh/ssh_host_*",
     "initrd.img",
     "initrd.img.old",
     "vmlinuz",
@@ -234,7 +233,7 @@ def place_selinux_config(root: Path) -> None:
 
 
 def remove_leftovers(root: Path) -> None:
-    """Remove what makes two builds of the same packages differ, and secrets of the build."""
+    """Remove what makes two builds of the same packages differ."""
     for pattern in LEFTOVERS:
         # glob() does not return a dangling link for a pattern without wildcards.
         for path in sorted(root.glob(pattern)) if "*" in pattern or "[" in pattern else [root / pattern]:

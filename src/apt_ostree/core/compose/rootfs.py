@@ -197,6 +197,8 @@ def fingerprint_inputs(tree: Treefile) -> Mapping[str, str]:
             inputs[f"signed-by:{archive.signed_by}"] = hashlib.sha256(
                 Path(archive.keyring).read_bytes()
             ).hexdigest()
+    if tree.ids_file:
+        inputs["account-ids"] = Path(tree.ids_file).read_text()
     for item in tree.add_files:
         source = Path(item.path)
         for path in [source, *sorted(source.rglob("*"))] if source.is_dir() else [source]:

@@ -9,25 +9,26 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from apt_ostree import __version__
 from apt_ostree.core.build.finish import finish_tree, reset_bytecode
-from apt_ostree.core.compose import rootfs
+from apt_ostree.core.compose import account_ids, machine_state, rootfs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, release
 from apt_ostree.model import treefile as treefiles
+from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.events import Report, TaskBegin, TaskEnd
 from apt_ostree.model.package import Package
 from apt_ostree.model.requests import ComposeTree
 from apt_ostree.model.result import Result
-from apt_ostree.model.treefile import Treefile
+from apt_ostree.model.treefile import MachineState, Treefile
 from apt_ostree.system import (
     confined,
     dpkg_query,
@@ -42,7 +43,9 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap
 from apt_ostree.system.ostree import commit
 from apt_ostree.system.ostree import repo as repository
+from apt_ostree.system.ostree.repo import Repo
 
+_PROGRAM = "usr/bin/apt-ostree"
 _WORK_PREFIX = ".apt-ostree-compose-"
 
 
@@ -56,6 +59,7 @@ class Job:
     repo: the repository.
     timestamp: the time of the commit, in seconds since 1970.
     keep_parent: whether the commit of the ref becomes the parent.
+    ids: the ids that accounts have to keep.
     """
 
     tree: Treefile
@@ -64,6 +68,7 @@ class Job:
     repo: Path
     timestamp: int
     keep_parent: bool = True
+    ids: Ids = field(default_factory=Ids)
 
 
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
@@ -76,18 +81,22 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     tree = _merged_treefile(request)
     if request.print_only:
         return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
-    job = _prepare_job(tree, request.repo, keep_parent=request.keep_parent)
+    repo = _repository(request.repo)
+    ref = treefiles.expand(tree.ref or "", {"arch": mmdebstrap.native_architecture()})
     with tx.task("Resolving packages"):
         bootstrap = _plan_bootstrap(tree)
-        head = commit.head(job.repo, job.ref)
+        head = commit.head(repo, ref)
         packages = mmdebstrap.simulate(bootstrap)
     if request.dry_run:
         rows = [[item.name, item.version, item.architecture] for item in packages]
         return Result(changed=False, details={"packages": rows})
     inputs = inputs_digest(tree, packages)
-    if head and not request.force and _inputs_of(job, head) == inputs:
+    repeated = head if head and _inputs_of(repo, head) == inputs else None
+    job = _prepare_job(tree, repo, ref, repeated)
+    job = replace(job, keep_parent=request.keep_parent, ids=account_ids.kept(tree, repo, head))
+    if repeated and not request.force:
         tx.message(f"No change: {job.ref} has these packages and this treefile already")
-        return _result(job, head, len(packages), changed=False)
+        return _result(job, repeated, len(packages), changed=False)
     heading = [f"compose {job.ref} from {request.treefile}"]
     with (
         _work_directory(job.repo, request.workdir) as work,
@@ -154,6 +163,7 @@ def _check_files(tree: Treefile, path: Path) -> None:
     named += [
         (f"archives[{n}].signed-by", item.keyring) for n, item in enumerate(tree.archives) if item.keyring
     ]
+    named += [("account-ids", tree.ids_file)] if tree.ids_file else []
     for key, file in named:
         if not Path(file).exists():
             raise UsageError(
@@ -165,21 +175,28 @@ def _check_files(tree: Treefile, path: Path) -> None:
 # --- the steps
 
 
-def _prepare_job(tree: Treefile, repo: str | None, *, keep_parent: bool) -> Job:
+def _repository(repo: str | None) -> Path:
     if repo is None:
         raise UsageError("compose needs a repository", hint="name one with --repo=REPO")
     if os.geteuid() != 0:
         raise Refused("composing a tree needs root", hint="run it with sudo")
-    timestamp = source_date.settle()
+    return Path(repo).absolute()
+
+
+def _prepare_job(tree: Treefile, repo: Path, ref: str, repeated: str | None) -> Job:
+    """Return what to compose.
+
+    repeated: a commit of the same inputs; by default its time is taken, so that it is made again.
+    """
+    timestamp = source_date.settle(Repo.open(repo).timestamp(repeated) if repeated else None)
     date = time.strftime("%Y%m%d", time.gmtime(timestamp))
     variables = {"arch": mmdebstrap.native_architecture(), "date": date}
     return Job(
         tree=tree,
-        ref=treefiles.expand(tree.ref or "", variables),
+        ref=ref,
         version=treefiles.expand(tree.version, variables) if tree.version else None,
-        repo=Path(repo).absolute(),
+        repo=repo,
         timestamp=timestamp,
-        keep_parent=keep_parent,
     )
 
 
@@ -242,19 +259,38 @@ def _make_tree(tx: Transaction, job: Job, root: Path) -> None:
     def run_in_root(command: Sequence[str], what: str) -> None:
         sandbox.run(root, command, what=what)
 
+    packages = {package.name for package in dpkg_query.installed(root / layout.DPKG_ADMINDIR)}
+    own = job.tree.machine_state
+    left = confined.call(root, partial(_leave_to_machines, packages, own), run_in_root)
+    failpoint("compose.left-to-machines")
     with tx.task("Applying the treefile"):
         rootfs.add_files(root, job.tree.add_files)
         rootfs.set_units(job.tree.units, run_in_root)
         rootfs.write_boot_configuration(root, job.tree)
         rootfs.run_scripts(root, job.tree.postprocess, run_in_root)
+    _tell_what_is_left(tx, root, left)
     rootfs.move_linked_directories(root)
-    confined.call(root, partial(_finish, tx.report), run_in_root)
+    confined.call(root, partial(_finish, tx.report, job.ids), run_in_root)
     rootfs.make_top_level(root)
     failpoint("compose.tree-made")
 
 
-def _finish(report: Report, run_in_root: confined.RunInRoot) -> None:
+def _leave_to_machines(
+    packages: Collection[str], own: Sequence[MachineState], _run: confined.RunInRoot
+) -> list[str]:
+    return machine_state.leave_to_machines(Path("/"), packages, own)
+
+
+def _tell_what_is_left(tx: Transaction, root: Path, packages: Sequence[str]) -> None:
+    if packages:
+        tx.message(f"Each machine configures itself: {', '.join(packages)}")
+    if packages and not (root / _PROGRAM).exists():
+        tx.warning("the tree does not have apt-ostree, which does that at the first boot")
+
+
+def _finish(report: Report, ids: Ids, run_in_root: confined.RunInRoot) -> None:
     root = Path("/")
+    account_ids.keep(root, ids)
     finish_tree(root, run_in_root=run_in_root, report=report)
     reset_bytecode(root / "usr", root / "usr")
 
@@ -296,8 +332,8 @@ def inputs_digest(tree: Treefile, packages: Sequence[Package]) -> str:
     return hashlib.sha256(_canonical(facts).encode()).hexdigest()
 
 
-def _inputs_of(job: Job, head: str) -> object:
-    return repository.Repo.open(job.repo).metadata(head).get(layout.META_INPUTS)
+def _inputs_of(repo: Path, head: str) -> object:
+    return Repo.open(repo).metadata(head).get(layout.META_INPUTS)
 
 
 def _canonical(value: Any) -> str:

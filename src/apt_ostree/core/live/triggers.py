@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from apt_ostree.core.build import deferred
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.state import seeds
 from apt_ostree.core.transaction import Transaction
@@ -209,11 +210,17 @@ def _create_files(_tx: Transaction, step: TriggerStep) -> None:
     failpoint("act.tmpfiles")
 
 
+def _configure(tx: Transaction, _step: TriggerStep) -> None:
+    deferred.configure(tx, tx.records.generations()[-1].base)
+    failpoint("act.configured")
+
+
 #: Without them, what is new cannot run.
 _NEEDED: Mapping[Trigger, Callable[[Transaction, TriggerStep], None]] = {
     Trigger.SYSUSERS: _create_users,
     Trigger.SEEDS: _give_seeds,
     Trigger.TMPFILES: _create_files,
+    Trigger.CONFIGURE: _configure,
     Trigger.LDCONFIG: lambda _tx, _step: systemd.update_library_cache(),
 }
 _RUN: Mapping[Trigger, Callable[[TriggerStep], None]] = {

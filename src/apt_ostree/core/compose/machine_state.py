@@ -1,0 +1,112 @@
+"""Keeps what belongs to one machine out of a tree.
+
+It runs before the treefile's own files and scripts: what these put into the tree is the author's.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from apt_ostree.errors import Refused
+from apt_ostree.model import identities, layout, tmpfiles
+from apt_ostree.model.identities import Identity
+from apt_ostree.model.tmpfiles import Treatment
+from apt_ostree.model.treefile import MachineState
+from apt_ostree.system import dpkg_query, files
+
+#: Where packages' scripts write.
+_TOPS = ("etc", "usr", "var")
+#: An empty file of this name is what systemd needs to make one (machine-id(5)).
+_MACHINE_ID = "etc/machine-id"
+#: So much of a file is examined, in bytes.
+_EXAMINED = 65536
+#: The directories in / that are links to those of the same names in /usr.
+_MERGED = ("/bin/", "/lib", "/sbin/")
+
+
+def leave_to_machines(root: Path, packages: Collection[str], own: Sequence[MachineState]) -> list[str]:
+    """Remove what packages made for one machine; write and return which ones each machine configures itself.
+
+    packages: the names of the installed packages.
+    own: the treefile's entries.
+
+    Raises Refused if there is more that seems to belong to one machine.
+    """
+    shared = [item.path for item in own if item.shared]
+    known = [*identities.KNOWN, *(_identity(item) for item in own if item.package)]
+    deferred: dict[str, list[str]] = {}
+    for name in sorted(packages):
+        for identity in identities.of_package(name, known):
+            removed = _remove(root, identity, shared)
+            if removed and identity.configure:
+                deferred[name] = sorted({*deferred.get(name, []), *removed})
+    files.write_text(root / layout.DEFERRED, identities.format_deferred(deferred))
+    _refuse_unknown(root, shared)
+    return sorted(deferred)
+
+
+def _identity(item: MachineState) -> Identity:
+    return Identity(re.escape(item.package or ""), (item.path.removeprefix("/"),))
+
+
+def _remove(root: Path, identity: Identity, shared: Sequence[str]) -> list[str]:
+    """Remove what a package made; return the absolute paths that there were."""
+    matches = sorted({path for pattern in identity.paths for path in root.glob(pattern)})
+    removed = []
+    for path in matches:
+        name = f"/{path.relative_to(root)}"
+        if not identities.matches_any(name, shared):
+            files.remove_all(path)
+            _remove_links(path)
+            removed.append(name)
+    return removed
+
+
+def _remove_links(target: Path) -> None:
+    """Remove links beside a removed path that led to it, such as the names that openssl uses."""
+    for path in target.parent.iterdir():
+        if path.is_symlink() and str(path.readlink()) == target.name:
+            path.unlink()
+
+
+def _refuse_unknown(root: Path, shared: Sequence[str]) -> None:
+    suspicions = [
+        f"/{path}: {reason}"
+        for path in _made_by_scripts(root)
+        if not identities.matches_any(f"/{path}", shared) and (reason := _suspicion(root, path))
+    ]
+    if suspicions:
+        raise Refused(
+            "scripts of packages made what seems to belong to one machine; all machines would have it",
+            details=suspicions,
+            hint="name each path under machine-state in the treefile, with the package that makes it on each "
+            "machine, or with 'shared: true' to keep it",
+        )
+
+
+def _made_by_scripts(root: Path) -> Iterator[str]:
+    """Yield the paths, relative to the root, that no package ships and that a tree would hold."""
+    shipped = {_merged(path) for path in dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/")}
+    for top in _TOPS:
+        for directory, _names, entries in os.walk(root / top):
+            below = str(Path(directory).relative_to(root))
+            for path in (f"{below}/{name}" for name in sorted(entries)):
+                is_state = top != "var" or tmpfiles.treatment(path) is Treatment.KEEP
+                if is_state and f"/{path}" not in shipped:
+                    yield path
+
+
+def _merged(path: str) -> str:
+    return f"/usr{path}" if path.startswith(_MERGED) else path
+
+
+def _suspicion(root: Path, path: str) -> str | None:
+    info = os.lstat(root / path)
+    if path == _MACHINE_ID or not stat.S_ISREG(info.st_mode):
+        return None
+    with (root / path).open("rb") as stream:
+        return identities.suspicion(path, info.st_mode, stream.read(_EXAMINED))
