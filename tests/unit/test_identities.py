@@ -92,6 +92,11 @@ SHADOW = b"root:*:19000:0:99999:7:::\nsystemd-timesync:!*:20000::::::\npostgres:
         ("etc/bind/rndc.key", 0o640, b'secret "q9UY7r3mWv0d1Z8pXk2nTe5sLh4=";\n'),
         ("etc/dbconfig/x.conf", 0o600, b"dbc_dbpass='Xk2nTe5sLh4q9UY7'\n"),
         ("etc/x/secret", 0o600, b"8f14e45fceea167a5a36dedd4bea2543\n"),
+        (
+            "etc/xrdp/rsakeys.ini",
+            0o640,
+            b"pub_exp=0x01,0x00\npub_mod=" + b"0x3a,0x5e,0x01,0xf9," * 4 + b"0x00\n",
+        ),
         ("etc/shadow", 0o640, SHADOW + b"app:$y$j9T$Xk2nTe5sLh4q9UY7$abc:20000::::::\n"),
         (
             "etc/nvme/hostnqn",
@@ -111,6 +116,10 @@ def test_what_seems_to_belong_to_one_machine(path, mode, content):
         ("etc/ssl/certs/ca.pem", 0o644, b"-----BEGIN CERTIFICATE-----\nMIID\n"),
         ("etc/shadow", 0o640, SHADOW),
         ("etc/x/empty", 0o600, b""),
+        ("usr/lib/x/__pycache__/x.pyc", 0o644, b"\xa7\r\r\n\x00\n-----BEGIN OPENSSH PRIVATE KEY-----\n"),
+        ("etc/x/pattern", 0o644, b"keys begin with -----BEGIN PRIVATE KEY-----\n"),
+        ("etc/tomcat/server.xml", 0o640, b'<Listener className="org.apache.catalina.Http11NioProtocol" />\n'),
+        ("var/lib/x/table.h", 0o644, b"6f1c3f0e-8a4b-4d3c-9a2b-0c1d2e3f4a5b\n" * 200),
         ("etc/exim4/passwd.client", 0o640, b"# password file used when the local exim is authenticating\n"),
         ("etc/sudoers.d/x", 0o440, b"Defaults secure_path=/usr/local/sbin:/usr/sbin\n"),
         ("var/cache/debconf/passwords.dat", 0o600, b"Name: x/password\nTemplate: x/password\n\n"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from apt_ostree.model import identities, layout
 from apt_ostree.model.treefile import MachineState
 from tests.unit import repos
 
+SAMPLE = "-----BEGIN PRIVATE KEY-----\nof an example\n"
+SAMPLE_DIGEST = hashlib.md5(SAMPLE.encode()).hexdigest()
 KEY = "-----BEGIN PRIVATE KEY-----\nMIIE\n"
 SNAKEOIL = "etc/ssl/certs/ssl-cert-snakeoil.pem"
 
@@ -28,7 +31,9 @@ def root(tmp_path: Path) -> Path:
         "var/lib/mysql/ibdata1": "data",
         "usr/share/doc/example.key": KEY,
         f"{layout.DPKG_ADMINDIR}/info/example.list": "/.\n/usr/share/doc/example.key\n/lib/shipped.key\n",
+        f"{layout.DPKG_ADMINDIR}/info/example.md5sums": f"{SAMPLE_DIGEST}  usr/share/x\n",
         "usr/lib/shipped.key": KEY,
+        "etc/sample.key": SAMPLE,
         "var/cache/app/key": KEY,
         "var/log/app/key": KEY,
     }

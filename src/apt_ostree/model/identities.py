@@ -7,9 +7,11 @@ table. Paths are relative to the root.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +50,13 @@ KNOWN = (
     Identity("postgresql-([0-9]+)", (r"etc/postgresql/\1/*", r"var/lib/postgresql/\1/*")),
     Identity("mariadb-server", ("var/lib/mysql/*",)),
     Identity("slapd", ("etc/ldap/slapd.d", "var/lib/ldap/*")),
+    Identity("nsd", ("etc/nsd/nsd_*.key", "etc/nsd/nsd_*.pem")),
+    Identity("ejabberd", ("etc/ejabberd/ejabberd.pem",)),
+    Identity("ircd-hybrid", ("etc/ircd-hybrid/key/*",)),
+    Identity("pacemaker-common", ("etc/pacemaker/authkey",)),
+    Identity("rabbitmq-server", ("var/lib/rabbitmq/.erlang.cookie",)),
+    Identity("xrdp", ("etc/xrdp/rsakeys.ini",)),
+    Identity("freeradius-config", ("etc/freeradius/*/certs/dh",)),
 )
 
 #: Package -> paths that its configure step makes for one machine, sorted.
@@ -112,16 +121,23 @@ def half_configured(status: str, names: Iterable[str]) -> str:
 
 # --- what is not in the table
 
-_PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----")
+_PRIVATE_KEY = re.compile(rb"^-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----", re.MULTILINE)
 #: Versions 1 and 4 of RFC 9562: of a time and a network card, and random.
 _UUID = re.compile(rb"(?i)\b[0-9a-f]{8}-[0-9a-f]{4}-[14][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\b")
+_BYTES = re.compile(rb"(?i)(?:0x[0-9a-f]{1,2}, ?){15}")
 _HEX = re.compile(rb"(?i)[0-9a-f]{32,}")
-_TOKEN = re.compile(rb"[A-Za-z0-9+/=_.$-]{16,}")
+#: Without the characters between the parts of paths and names.
+_TOKEN = re.compile(rb"[A-Za-z0-9+=]{16,}")
 #: Random bytes have almost as many different values as there can be; text and tables have far fewer.
 _RANDOM_SHARE = 0.85
 #: Bits for each character of a token; words have fewer.
 _RANDOM_BITS = 3.0
+_KINDS = (string.ascii_lowercase.encode(), string.ascii_uppercase.encode(), string.digits.encode())
+#: Changes between kinds of characters for each character of a token.
+_RANDOM_CHANGES = 0.45
 _OTHERS_READ = 0o004
+#: The largest file, in bytes, in which an id is looked for that all may read: longer ones are tables.
+_ID_FILE = 4096
 
 
 def suspicion(path: str, mode: int, content: bytes) -> str | None:
@@ -129,12 +145,13 @@ def suspicion(path: str, mode: int, content: bytes) -> str | None:
 
     content: its first bytes are enough.
     """
-    if _PRIVATE_KEY.search(content):
+    is_binary, is_private = _is_binary(content), not mode & _OTHERS_READ
+    if not is_binary and _PRIVATE_KEY.search(content):
         return "a private key"
-    is_private = not mode & _OTHERS_READ
-    if is_private and (_is_random(content) if _is_binary(content) else _has_secret(content)):
+    if is_private and (_is_random(content) if is_binary else _has_secret(content)):
         return "a secret: others may not read it, and it is random"
-    if path.startswith("usr/") or _is_binary(content):  # /usr has indexes of much that packages ship
+    # /usr has indexes of what packages ship.
+    if path.startswith("usr/") or is_binary or len(content) > _ID_FILE:
         return None
     if _UUID.search(content):
         return "a unique id (UUID)"
@@ -157,12 +174,14 @@ def _has_secret(content: bytes) -> bool:
     tokens = _TOKEN.findall(content)
     if len(tokens) == 1 and tokens[0] == content.strip() and _entropy(tokens[0]) >= _RANDOM_BITS:
         return True
-    return any(_HEX.fullmatch(token) or _is_mixed(token) for token in tokens)
+    return bool(_BYTES.search(content)) or any(_HEX.fullmatch(token) or _is_mixed(token) for token in tokens)
 
 
 def _is_mixed(token: bytes) -> bool:
-    kinds = (rb"[a-z]", rb"[A-Z]", rb"[0-9]")
-    return all(re.search(kind, token) for kind in kinds) and _entropy(token) >= _RANDOM_BITS
+    """Return whether small and capital letters and digits alternate more often than in names."""
+    kinds = [next((kind for kind in _KINDS if byte in kind), b"") for byte in token]
+    changes = sum(one != other for one, other in itertools.pairwise(kinds))
+    return set(_KINDS) <= set(kinds) and changes >= _RANDOM_CHANGES * len(token)
 
 
 def _entropy(content: bytes) -> float:

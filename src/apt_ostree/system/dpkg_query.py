@@ -47,6 +47,12 @@ def listed(admindir: Path, top: str) -> frozenset[str]:
     return frozenset(line for text in texts for line in text.splitlines() if line.startswith(top))
 
 
+def digests(admindir: Path) -> frozenset[str]:
+    """Return the MD5 digests of the files that packages ship, except for conffiles (deb-md5sums(5))."""
+    texts = (files.text_of(path) for path in (admindir / "info").glob("*.md5sums"))
+    return frozenset(line.partition(" ")[0] for text in texts for line in text.splitlines())
+
+
 def owners(admindir: Path, path: str) -> tuple[str, ...]:
     """Return the names of the packages that ship a path."""
     return tuple(name for name, text in _lists(admindir).items() if path in text.splitlines())
