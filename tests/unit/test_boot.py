@@ -14,6 +14,7 @@ from apt_ostree.core.live import confirmation, undo
 from apt_ostree.core.overlays import usroverlay
 from apt_ostree.core.state import overlay_store
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import layout
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
@@ -338,3 +339,18 @@ def test_success_is_noted_with_what_was_shown(system: System, tmp_path):
         overlays_at_boot.note_success(tx.records)
         state = system.overlay_states()["system/x"]
         assert json.loads(tx.records.note("boot-proven") or "") == [[state.id, state.commit]]
+
+
+# --- packages that the machine configures
+
+
+def test_a_package_is_not_configured_where_it_was_or_where_its_files_are(system: System):
+    tree = next(system.place.glob("ostree/deploy/*/deploy/*.0"))
+    deferred = {"here": ["/etc/pass*"], "done": ["/etc/ut/removed-by-its-owner"]}
+    repos.write_files(tree, {layout.DEFERRED: json.dumps(deferred)})
+    repos.write_files(system.state, {"configured.json": json.dumps({"done": [], "earlier": ["/x"]})})
+    assert recover(system, Moment.CONFIGURE) is False
+    assert not system.programs.calls
+    record = json.loads((system.state / "configured.json").read_text())
+    assert record == {**deferred, "earlier": ["/x"]}
+    assert (system.state / "deferred.json").read_text() == json.dumps(deferred)

@@ -51,7 +51,6 @@ KNOWN = (
     Identity("mariadb-server", ("var/lib/mysql/*",)),
     Identity("slapd", ("etc/ldap/slapd.d", "var/lib/ldap/*")),
     Identity("nsd", ("etc/nsd/nsd_*.key", "etc/nsd/nsd_*.pem")),
-    Identity("ejabberd", ("etc/ejabberd/ejabberd.pem",)),
     Identity("ircd-hybrid", ("etc/ircd-hybrid/key/*",)),
     Identity("pacemaker-common", ("etc/pacemaker/authkey",)),
     Identity("rabbitmq-server", ("var/lib/rabbitmq/.erlang.cookie",)),
@@ -59,7 +58,7 @@ KNOWN = (
     Identity("freeradius-config", ("etc/freeradius/*/certs/dh",)),
 )
 
-#: Package -> paths that its configure step makes for one machine, sorted.
+#: Package -> patterns of absolute paths that its configure step makes for one machine, sorted.
 Deferred = Mapping[str, Sequence[str]]
 
 
@@ -74,7 +73,7 @@ def of_package(name: str, known: Iterable[Identity]) -> list[Identity]:
 
 
 def matches_any(path: str, patterns: Iterable[str]) -> bool:
-    """Return whether an absolute path, or a directory above it, has one of the patterns."""
+    """Return whether a path, or a directory above it, has one of the patterns, which begin with a slash."""
     parts = path.strip("/").split("/")
     lineage = ["/" + "/".join(parts[:n]) for n in range(1, len(parts) + 1)]
     return any(fnmatchcase(parent, pattern) for pattern in patterns for parent in lineage)
@@ -101,10 +100,10 @@ def due(deferred: Deferred, done: Iterable[str], exists: Callable[[str], bool]) 
     """Return the packages whose configure step a machine still needs, sorted.
 
     done: packages that it has already; what its owner has removed of them since is not made again.
-    exists: whether the machine has a path.
+    exists: whether the machine has a path of a pattern.
     """
     left = set(deferred) - set(done)
-    return sorted(name for name in left if not all(exists(path) for path in deferred[name]))
+    return sorted(name for name in left if not all(map(exists, deferred[name])))
 
 
 def half_configured(status: str, names: Iterable[str]) -> str:

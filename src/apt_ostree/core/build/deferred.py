@@ -22,6 +22,7 @@ from apt_ostree.system.failpoints import failpoint
 RECORD = "configured.json"
 #: The manifest of the tree of which all is done. apt-ostree-configure.service compares it.
 DONE = "deferred.json"
+_ROOT = Path("/")
 _POLICY = "usr/sbin/policy-rc.d"
 
 
@@ -33,13 +34,15 @@ def configure(tx: Transaction, commit: str) -> bool:
     with lowerdirs.usr_of(tx.sysroot, commit) as lowers:
         manifest = _manifest(lowers)
         deferred, record = identities.parse(manifest), identities.parse(files.text_of(_place(RECORD)))
-        due = identities.due(deferred, record, os.path.lexists)
+        due = identities.due(deferred, record, _exists)
         if due:
             with (
                 buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
                 buildroot.assembled(scratch, lowers) as root,
             ):
                 _configure(tx, root, due, record)
+            for name in identities.due(deferred, record, _exists):
+                tx.warning(f"{name} was configured, but it did not make {' and '.join(deferred[name])}")
         _write(RECORD, identities.format_deferred({**record, **deferred}))
         _write(DONE, manifest)
     return bool(due)
@@ -48,6 +51,10 @@ def configure(tx: Transaction, commit: str) -> bool:
 def _manifest(lowers: Sequence[Path]) -> str:
     paths = (lower / layout.DEFERRED.removeprefix("usr/") for lower in lowers)
     return next((files.text_of(path) for path in paths if path.is_file()), "{}")
+
+
+def _exists(pattern: str) -> bool:
+    return any(_ROOT.glob(pattern.removeprefix("/")))
 
 
 def _configure(tx: Transaction, root: Path, due: Sequence[str], record: identities.Deferred) -> None:

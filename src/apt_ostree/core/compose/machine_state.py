@@ -55,16 +55,19 @@ def _identity(item: MachineState) -> Identity:
 
 
 def _remove(root: Path, identity: Identity, shared: Sequence[str]) -> list[str]:
-    """Remove what a package made; return the absolute paths that there were."""
-    matches = sorted({path for pattern in identity.paths for path in root.glob(pattern)})
+    """Remove what a package made; return the patterns, with a slash before, of which there was something."""
     removed = []
-    for path in matches:
-        name = f"/{path.relative_to(root)}"
-        if not identities.matches_any(name, shared):
+    for pattern in identity.paths:
+        paths = [path for path in sorted(root.glob(pattern)) if not _is_shared(root, path, shared)]
+        for path in paths:
             files.remove_all(path)
             _remove_links(path)
-            removed.append(name)
+        removed += [f"/{pattern}"] if paths else []
     return removed
+
+
+def _is_shared(root: Path, path: Path, shared: Sequence[str]) -> bool:
+    return identities.matches_any(str(path.relative_to(root)), shared)
 
 
 def _remove_links(target: Path) -> None:
@@ -79,7 +82,7 @@ def _refuse_unknown(root: Path, shared: Sequence[str]) -> None:
     suspicions = [
         f"/{path}: {reason}"
         for path in _made_by_scripts(root)
-        if not identities.matches_any(f"/{path}", shared)
+        if not identities.matches_any(path, shared)
         and (reason := _suspicion(root, path))
         and hashlib.md5((root / path).read_bytes()).hexdigest() not in digests  # a copy of a shipped file
     ]
