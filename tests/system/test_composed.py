@@ -109,7 +109,7 @@ def test_what_a_machine_made_stays(host: Host, first: Seen):
 @pytest.mark.slow
 def test_a_live_change_to_such_a_tree_configures_its_packages(host: Host, first: Seen):
     """The next tree of the ref leaves munge to machines, and this one has not configured it yet."""
-    host.sh("systemctl stop munge; rm /etc/munge/munge.key /var/lib/apt-ostree/configured.json")
+    host.sh("systemctl stop munge; rm /etc/munge/munge.key /etc/apt-ostree/configured.json")
     host.run_program("commit_manifest.sh")
     host.json("upgrade", "-A", "-y", "--base-only")
     assert secrets(host)["/etc/munge/munge.key"] != first.secrets["/etc/munge/munge.key"]

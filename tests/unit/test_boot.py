@@ -346,11 +346,10 @@ def test_success_is_noted_with_what_was_shown(system: System, tmp_path):
 
 def test_a_package_is_not_configured_where_it_was_or_where_its_files_are(system: System):
     tree = next(system.place.glob("ostree/deploy/*/deploy/*.0"))
-    deferred = {"here": ["/etc/pass*"], "done": ["/etc/ut/removed-by-its-owner"]}
-    repos.write_files(tree, {layout.DEFERRED: json.dumps(deferred)})
-    repos.write_files(system.state, {"configured.json": json.dumps({"done": [], "earlier": ["/x"]})})
+    manifest = json.dumps({"here": ["/etc/pass*"], "done": ["/etc/ut/removed-by-its-owner"]})
+    repos.write_files(tree, {layout.DEFERRED: manifest})
+    record = system.etc / "apt-ostree/configured.json"
+    repos.write_files(system.etc, {"apt-ostree/configured.json": json.dumps({"done": [], "earlier": ["/x"]})})
     assert recover(system, Moment.CONFIGURE) is False
     assert not system.programs.calls
-    record = json.loads((system.state / "configured.json").read_text())
-    assert record == {**deferred, "earlier": ["/x"]}
-    assert (system.state / "deferred.json").read_text() == json.dumps(deferred)
+    assert record.read_text() == manifest

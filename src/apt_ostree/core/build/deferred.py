@@ -7,21 +7,22 @@ is discarded, because the tree has already what the step would do there.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.core.build import lowerdirs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import identities, layout
-from apt_ostree.model.filestate import FileState
-from apt_ostree.system import buildroot, dpkg_query, files, mounts, outputlog, sandbox, statedb
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.system import buildroot, dpkg_query, files, mounts, outputlog, sandbox
 from apt_ostree.system.failpoints import failpoint
 
-#: The packages that this machine has configured, also those of earlier trees.
-RECORD = "configured.json"
-#: The manifest of the tree of which all is done. apt-ostree-configure.service compares it.
-DONE = "deferred.json"
+#: The manifest of the tree of which the machine has all; apt-ostree-configure.service compares it. It goes
+#: with /etc from one deployment to the next: an earlier deployment's /etc has not what was made later.
+RECORD = Path("/etc/apt-ostree/configured.json")
+#: The packages whose configuration was begun and did not succeed: what they made is not complete.
+BEGUN = Path("/etc/apt-ostree/configuring.json")
 _ROOT = Path("/")
 _POLICY = "usr/sbin/policy-rc.d"
 
@@ -29,22 +30,23 @@ _POLICY = "usr/sbin/policy-rc.d"
 def configure(tx: Transaction, commit: str) -> bool:
     """Configure the packages of a commit of which this machine lacks what they make; return whether any.
 
-    What the machine has already stays. Raises ExternalFailure if a step fails; those before it are recorded.
+    What the machine has already stays. Raises ExternalFailure if a step fails.
     """
     with lowerdirs.usr_of(tx.sysroot, commit) as lowers:
         manifest = _manifest(lowers)
-        deferred, record = identities.parse(manifest), identities.parse(files.text_of(_place(RECORD)))
-        due = identities.due(deferred, record, _exists)
+        deferred, done = identities.parse(manifest), identities.parse(files.text_of(RECORD))
+        begun = identities.parse(files.text_of(BEGUN))
+        due = sorted({*identities.due(deferred, done, _exists), *begun})
         if due:
             with (
                 buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
                 buildroot.assembled(scratch, lowers) as root,
             ):
-                _configure(tx, root, due, record)
-            for name in identities.due(deferred, record, _exists):
+                _configure(tx, root, due)
+            for name in identities.due(deferred, done, _exists):
                 tx.warning(f"{name} was configured, but it did not make {' and '.join(deferred[name])}")
-        _write(RECORD, identities.format_deferred({**record, **deferred}))
-        _write(DONE, manifest)
+        failpoint("deferred.before-record")
+        files.write_states([(RECORD, _file(manifest)), (BEGUN, ABSENT)])
     return bool(due)
 
 
@@ -57,8 +59,8 @@ def _exists(pattern: str) -> bool:
     return any(_ROOT.glob(pattern.removeprefix("/")))
 
 
-def _configure(tx: Transaction, root: Path, due: Sequence[str], record: identities.Deferred) -> None:
-    """Run the configure step of packages, and record those that succeeded if one fails."""
+def _configure(tx: Transaction, root: Path, due: Sequence[str]) -> None:
+    """Have dpkg run the configure step of those packages that are installed."""
     admindir = root / layout.DPKG_ADMINDIR
     names = sorted({package.name for package in dpkg_query.installed(admindir)} & set(due))
     if not names:
@@ -71,15 +73,23 @@ def _configure(tx: Transaction, root: Path, due: Sequence[str], record: identiti
     policy.chmod(0o755)
     for name in ("etc", "var"):
         mounts.mount(f"/{name}", root / name, flags=mounts.MS_BIND | mounts.MS_REC)
+    _write_begun(names)
     failpoint("deferred.before")
     try:
         _run(tx, root, names)
     except ExternalFailure:
-        failed = {package.name for package in dpkg_query.half_configured(admindir)}
-        done: dict[str, list[str]] = {name: [] for name in names if name not in failed}
-        _write(RECORD, identities.format_deferred({**record, **done}))
+        _write_begun(package.name for package in dpkg_query.half_configured(admindir))
         raise
     failpoint("deferred.configured")
+
+
+def _write_begun(names: Iterable[str]) -> None:
+    text = identities.format_deferred({name: [] for name in names})
+    files.write_states([(BEGUN, _file(text))])
+
+
+def _file(text: str) -> FileState:
+    return FileState("file", 0o644, 0, 0, text.encode())
 
 
 def _run(tx: Transaction, root: Path, names: Sequence[str]) -> None:
@@ -93,12 +103,3 @@ def _run(tx: Transaction, root: Path, names: Sequence[str]) -> None:
             timeout=tx.settings.script_timeout,
             hostname=os.uname().nodename,
         )
-
-
-def _place(name: str) -> Path:
-    return statedb.DIRECTORY / name
-
-
-def _write(name: str, text: str) -> None:
-    state = FileState("file", 0o600, 0, 0, text.encode(errors="surrogateescape"))
-    files.write_states([(_place(name), state)])
