@@ -72,11 +72,14 @@ def test_what_a_package_did_not_make_is_not_left(root):
 
 
 def test_what_is_not_known_is_refused_by_name(root):
-    repos.write_files(root, {"etc/app/app.key": KEY, "var/lib/app/app.key": KEY, "usr/lib/app.key": KEY})
+    repos.write_files(
+        root, {"etc/app/app.key": KEY, "var/lib/app/app.key": KEY, "usr/lib/app.key": KEY, "root/.key": KEY}
+    )
     with pytest.raises(Refused) as caught:
         leave(root)
     assert caught.value.details == tuple(
-        f"/{path}: a private key" for path in ("etc/app/app.key", "usr/lib/app.key", "var/lib/app/app.key")
+        f"/{path}: a private key"
+        for path in ("etc/app/app.key", "usr/lib/app.key", "var/lib/app/app.key", "root/.key")
     )
     assert "machine-state" in str(caught.value.hint)
 

@@ -41,6 +41,7 @@ KNOWN = (
         "systemd", ("var/lib/systemd/credential.secret", "var/lib/systemd/random-seed"), configure=False
     ),
     Identity("debconf", ("var/cache/debconf/passwords.dat",), configure=False),
+    Identity("openssl", ("root/.rnd",), configure=False),
     Identity("ssl-cert", ("etc/ssl/certs/ssl-cert-snakeoil.pem", "etc/ssl/private/ssl-cert-snakeoil.key")),
     Identity("open-iscsi", ("etc/iscsi/initiatorname.iscsi",)),
     Identity("nvme-cli", ("etc/nvme/hostid", "etc/nvme/hostnqn")),

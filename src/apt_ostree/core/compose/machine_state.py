@@ -19,8 +19,8 @@ from apt_ostree.model.tmpfiles import Treatment
 from apt_ostree.model.treefile import MachineState
 from apt_ostree.system import dpkg_query, files
 
-#: Where packages' scripts write.
-_TOPS = ("etc", "usr", "var")
+#: Where packages' scripts write; the content of those in `layout.TOP_LINKS` goes to /var.
+_TOPS = ("etc", "usr", "var", "home", "opt", "root", "srv")
 #: An empty file of this name is what systemd needs to make one (machine-id(5)).
 _MACHINE_ID = "etc/machine-id"
 #: So much of a file is examined, in bytes.
