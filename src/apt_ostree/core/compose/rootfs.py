@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, UsageError
-from apt_ostree.model import layout, tmpfiles
+from apt_ostree.model import keystore, layout, tmpfiles
 from apt_ostree.model.treefile import AddFile, Script, Treefile, Units
 from apt_ostree.system import dracut
 from apt_ostree.system.confined import RunInRoot
@@ -22,6 +22,7 @@ from apt_ostree.system.confined import RunInRoot
 HOST_FILES = ("etc/hostname", "etc/resolv.conf")
 #: The entries of layout.SYSIMAGE_LINKS that are files; all others are directories.
 _STATE_FILES = frozenset({"var/lib/apt/extended_states"})
+_KEY_STORE = "etc/ssl/certs/java/cacerts"
 _SCRIPT = "var/tmp/apt-ostree-postprocess"
 
 
@@ -153,6 +154,15 @@ def _move_content(source: Path, destination: Path) -> None:
     destination.mkdir(parents=True, exist_ok=True)
     for entry in sorted(source.iterdir()):
         shutil.move(entry, destination / entry.name)
+
+
+def drop_dates(root: Path) -> None:
+    """Remove the build's dates from Java's store of certificates."""
+    store = root / _KEY_STORE
+    if store.is_file() and not store.is_symlink():
+        content = store.read_bytes()
+        if (undated := keystore.without_dates(content)) != content:
+            store.write_bytes(undated)
 
 
 def make_top_level(root: Path) -> None:

@@ -293,6 +293,7 @@ def _finish(report: Report, ids: Ids, run_in_root: confined.RunInRoot) -> None:
     account_ids.keep(root, ids)
     finish_tree(root, run_in_root=run_in_root, report=report)
     reset_bytecode(root / "usr", root / "usr")
+    rootfs.drop_dates(root)
 
 
 def _metadata(
