@@ -167,7 +167,7 @@ def usr(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _generation(top, 0).rename(top / "usr")
     (top / "scratch").mkdir()
     monkeypatch.setattr(usrview, "USR", str(top / "usr"))
-    monkeypatch.setattr(usrview, "_PID1", os.getpid())
+    monkeypatch.setattr(usrview, "PID1", os.getpid())
     yield top / "usr"
     mounts.umount(top, detach=True)
 

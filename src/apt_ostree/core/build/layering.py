@@ -225,7 +225,8 @@ def install(
         with tx.task("Writing the commit"):
             commit = _commit(session, label, work, packages)
     delta = etc.delta_of(tx, given, session.scratch / _ETC_UPPER, commit)
-    if not plan and delta == given.delta and tx.sysroot.repo.same_tree(commit, session.start):
+    trees = tx.sysroot.repo.tree_checksums
+    if not plan and delta == given.delta and trees(commit) == trees(session.start):
         return Built(plan)  # the commands changed nothing
     return Built(plan, commit, delta)
 

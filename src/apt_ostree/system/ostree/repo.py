@@ -151,15 +151,6 @@ class Repo:
         """Return the base commit of a layered commit, or the commit itself."""
         return str(self._value(checksum, layout.META_BASE) or checksum)
 
-    def same_tree(self, one: str, other: str) -> bool:
-        """Return whether two commits have the same tree."""
-        # ostree-core.h: the last two members are the checksums of the root's dirtree and dirmeta.
-        trees = [
-            [self.load_commit(checksum).get_child_value(index).unpack() for index in (6, 7)]
-            for checksum in (one, other)
-        ]
-        return trees[0] == trees[1]
-
     def packages(self, checksum: str) -> frozenset[Package] | None:
         """Return the packages that the commit's metadata lists, or None if it has no list."""
         rows = self._value(checksum, layout.META_PACKAGES)
