@@ -24,9 +24,9 @@ COUNT = int(os.environ.get("APT_OSTREE_TORTURE_COUNT", "0" if TORTURE else "2"))
 #: The sweep itself changes what is offered.
 _SOURCES = "/etc/apt/sources.list.d/testbed.sources"
 #: Where an undo can be killed.
-UNDO = ("undo.decided", "undo.marked", "undo.stopped", "undo.switched", "undo.etc", "undo.restarted",
-        "undo.unpinned", "withdraw.before", "withdraw.after", "etc.before-prepare", "etc.before-write",
-        "etc.after-write")  # fmt: skip
+UNDO = ("undo.decided", "undo.marked", "undo.stopped", "undo.switched", "undo.etc", "undo.kernel",
+        "undo.restarted", "undo.triggered", "undo.unpinned", "withdraw.before", "withdraw.after",
+        "etc.before-prepare", "etc.before-write", "etc.after-write")  # fmt: skip
 
 #: A state that is compared as a whole.
 Shown = Mapping[str, Any]
@@ -48,6 +48,7 @@ VERBS = {
     "reset": Verb("live", ("apply-live", "--reset"), ("error", "kill", "cut")),
     "install": Verb("nothing", INSTALL),
     "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service")),
+    "run": Verb("live", ("run", "-A", "-y", "sh", "-c", "echo x >/etc/run; echo x >/usr/share/run")),
     # The service runs 1.0 before, or after, and 2.0 at the other end: it is restarted.
     "upgrade": Verb("outdated", ("upgrade", "-A", "-y", "--packages-only", "--restart-services")),
     "rollback": Verb("upgraded", ("rollback", "--live")),
