@@ -19,8 +19,9 @@ from apt_ostree.model import etc_delta
 from apt_ostree.model.etc_delta import Entry
 from apt_ostree.model.etc_rules import EtcPlan, digest
 from apt_ostree.model.filestate import ABSENT, FileState
-from apt_ostree.model.plan import EtcAction
+from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.requests import Moment, Recover
+from apt_ostree.system.files import read_state
 from tests.unit import repos
 from tests.unit.repos import System, write_files
 
@@ -104,6 +105,18 @@ def test_a_live_change_plans_what_scripts_did(system: System):
     assert whole.states == {"key": ONE, "shipped": TWO}
     assert whole.seen == {"key": ABSENT, "shipped": ABSENT}
     assert etc_planning.with_delta(plan, {}) is plan
+
+
+def test_a_directory_in_which_a_script_left_something_stays(system: System):
+    write_files(system.etc, {"ut2/conf.d/made": "1", "ut2/conf.d/shipped": "2"})
+    paths = ("ut2/conf.d/shipped", "ut2/conf.d", "ut2")
+    seen = {path: read_state(system.etc / path) for path in paths}
+    steps = tuple(EtcStep(path, EtcAction.REMOVE, "") for path in paths)
+    plan = EtcPlan(steps, dict.fromkeys(paths, ABSENT), seen)
+    assert etc_planning.with_delta(plan, {}).changed == ("ut2/conf.d/shipped",)
+    made = digest(read_state(system.etc / "ut2/conf.d/made"))
+    delta = {"ut2/conf.d/made": Entry(made, made, ABSENT)}
+    assert set(etc_planning.with_delta(plan, delta).changed) == {*paths, "ut2/conf.d/made"}
 
 
 # --- at the end of a boot, or at the begin of the next one

@@ -155,8 +155,8 @@ def replaced_directories(plan: EtcPlan) -> tuple[str, ...]:
 
 
 def keep_occupied(plan: EtcPlan, occupied: Collection[str]) -> EtcPlan:
-    """Return the plan without the replacement of directories in which the administrator has files."""
-    return _keep(plan, dict.fromkeys(occupied, "the administrator has files in the directory"))
+    """Return the plan without the removal of directories in which something else is."""
+    return _keep(plan, dict.fromkeys(occupied, "something else is in the directory")) if occupied else plan
 
 
 def keep_aliases(plan: EtcPlan, active: Collection[str]) -> EtcPlan:

@@ -65,9 +65,18 @@ def plan_etc(repo: Repo, changes: tuple[PathChange, ...], overlays: OverlayEtc) 
 
 
 def with_delta(plan: EtcPlan, delta: Delta) -> EtcPlan:
-    """Return the plan with what scripts did to /etc for the target's deployment."""
-    if not delta:
-        return plan
+    """Return the plan with what scripts did to /etc for the target's deployment.
+
+    Directories in which something stays are not removed.
+    """
+    whole = _with_scripts(plan, delta) if delta else plan
+    removed = {path for path, state in whole.states.items() if state.type == "absent"}
+    directories = [path for path in removed if whole.seen[path].type == "directory"]
+    places = {ETC / path for path in removed}
+    return etc_rules.keep_occupied(whole, [p for p in directories if files.holds_others(ETC / p, places)])
+
+
+def _with_scripts(plan: EtcPlan, delta: Delta) -> EtcPlan:
     now = {path: plan.seen[path] if path in plan.seen else files.read_state(ETC / path) for path in delta}
     planned = {path: plan.states.get(path, state) for path, state in now.items()}
     writes, kept = etc_delta.play(delta, planned)

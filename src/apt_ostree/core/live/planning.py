@@ -86,9 +86,8 @@ def plan_change(
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, live.commit), packages_of(repo, target))
     overlays = _overlay_etc(tx, goal)
-    etc = etc_planning.plan_etc(repo, changes, overlays)
-    if goal.base not in (live.base, live.booted.checksum):
-        etc = etc_planning.with_delta(etc, etc_deltas.read(goal.base))
+    delta = {} if goal.base in (live.base, live.booted.checksum) else etc_deltas.read(goal.base)
+    etc = etc_planning.with_delta(etc_planning.plan_etc(repo, changes, overlays), delta)
     etc = _with_packages(repo, etc, packages, (live.commit, target))
     units: tuple[UnitStep, ...] = ()
     if not at_boot:
