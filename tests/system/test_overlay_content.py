@@ -19,7 +19,7 @@ CONF = "/etc/fx-service.conf"
 def overlays(host: Host, overlays: Overlays) -> Iterator[Overlays]:
     """The overlays of the module's machine, which the configuration of a test does not keep from going."""
     yield overlays
-    host.sh("rm -rf /etc/apt-ostree")
+    host.sh("find /etc/apt-ostree -mindepth 1 ! -name configured.json -delete")
 
 
 # --- templates, values, conditions, inheritance

@@ -24,7 +24,7 @@ def host(host: Host) -> Iterator[Host]:
     yield host
     host.reset()  # so that nothing needs the objects that a test has damaged
     Overlays(host)("--cleanup")
-    host.sh(f"rm -rf {PLACE} /etc/apt-ostree /root/.gnupg")
+    host.sh(f"rm -rf {PLACE} {KEYS} /etc/apt-ostree/apt-ostree.conf* /root/.gnupg")
 
 
 # --- history

@@ -276,7 +276,7 @@ def test_archive_that_cannot_be_reached(host: Host):
         for argv in (["install", "fx-hello"], ["upgrade"]):
             text = host.failure(*argv, code=1)
             assert dead in text.splitlines()[0] and "network" in text
-    host.sh("rm -r /etc/apt-ostree")
+    host.sh("rm /etc/apt-ostree/apt-ostree.conf")
     assert dead in host.ao("upgrade").stderr  # told, and the other archives are used
     assert host.json("install", "fx-hello")["changed"]
 
