@@ -472,6 +472,7 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mountinfo, "read", system.kernel.read)
     for name in ("new_overlay_mount", "attach", "umount"):
         monkeypatch.setattr(mounts, name, getattr(system.kernel, name))
+    monkeypatch.setattr(mounts, "mount", _never_mounts)
     monkeypatch.setattr(mounts, "in_namespace_of", lambda _pid: nullcontext())
     monkeypatch.setattr(mounts, "enter_private_namespace", lambda: None)
     monkeypatch.setattr(mounts, "sync_file_system", lambda _directory: None)  # others write to the disk, too
@@ -480,6 +481,10 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Path("/var/cache/apt-ostree")
     places = {Path("/etc"): system.etc, statedb.DIRECTORY: system.state, cache: system.state / "cache"}
     _move_paths(monkeypatch, places)
+
+
+def _never_mounts(*arguments: object, **_options: object) -> None:
+    raise AssertionError(f"a unit test mounts nothing, and it would stay if the test is killed: {arguments}")
 
 
 @contextmanager
