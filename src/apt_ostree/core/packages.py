@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 
 from apt_ostree.core.deploy import Recipe, Target, deploy
@@ -25,7 +24,6 @@ from apt_ostree.model.origin import (
 from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system import dpkg_query
-from apt_ostree.system.ostree.sysroot import Sysroot
 
 
 def install(tx: Transaction, request: Install) -> Result:
@@ -34,7 +32,8 @@ def install(tx: Transaction, request: Install) -> Result:
     Returns the result of `deploy`. Raises UsageError for a request that changes nothing or a file that is not
     a package, and what `deploy` raises.
     """
-    with tx.changing("install packages"), _local_packages(tx, request.files) as local:
+    with tx.changing("install packages"):
+        local = _local_packages(tx, request.files)
         merge = tx.merge_deployment
         base = frozenset() if request.allow_inactive else _names_in_base(tx)
         requests = new_requests(merge.origin, request.packages, base, idempotent=request.idempotent)
@@ -50,7 +49,8 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
     Returns the result of `deploy`. Raises UsageError for a package that is not requested, and what `deploy`
     raises.
     """
-    with tx.changing("drop packages"), _local_packages(tx, request.files) as local:
+    with tx.changing("drop packages"):
+        local = _local_packages(tx, request.files)
         origin = tx.merge_deployment.origin
         dropped = tuple(sorted(origin.names)) if request.everything else request.packages
         origin = without_requests(origin, dropped, idempotent=request.idempotent)
@@ -186,20 +186,11 @@ def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
     return tuple((package.name, package.version) for package in dpkg_query.held(admindir))
 
 
-@contextmanager
-def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> Iterator[tuple[LocalPackage, ...]]:
-    """Copy .deb files to our directory, and remove those that no deployment needs afterwards."""
+def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:
+    """Copy .deb files to our directory; those that no deployment needs are removed at the end."""
     if not files:
-        yield ()
-        return
+        return ()
     from apt_ostree.system.apt import local
 
-    try:
-        yield tuple(map(local.keep, files))
-    finally:
-        local.remove_unused(_local_in_use(tx.sysroot))
-
-
-def _local_in_use(sysroot: Sysroot) -> frozenset[str]:
-    """Return the checksums of the local packages that deployments contain."""
-    return frozenset(p.sha256 for d in sysroot.deployments().all for p in d.origin.local)
+    tx.tidy_at_end()
+    return tuple(map(local.keep, files))
