@@ -80,6 +80,8 @@ def main() -> int:
     # Output goes to a private descriptor: whatever a library or a child prints must not break the protocol.
     wire = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
+    # Blocked until there is somebody to catch what the handler raises.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _CANCELS)
     for number in _CANCELS:
         signal.signal(number, _raise_cancelled)
     sys.unraisablehook = _cancel_again
@@ -118,6 +120,7 @@ def from_os_error(error: OSError) -> ExternalFailure:
 
 
 def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _CANCELS)
     request, call = _read_call(requests.readline())
 
     def ask() -> bool:

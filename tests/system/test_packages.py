@@ -21,7 +21,7 @@ EXTRA = "/etc/apt/sources.list.d/extra.sources"
 def host(host: Host) -> Iterator[Host]:
     """The module's machine, in which no test may leave anything of a build."""
     yield host
-    host.sh(f"rm -rf {EXTRA} /etc/apt-ostree /var/tmp/*")
+    host.sh(f"rm -rf {EXTRA} /etc/apt-ostree/apt-ostree.conf* /var/tmp/*")
     assert left_over(host) == []
 
 

@@ -147,7 +147,7 @@ def test_a_service_that_stops_before_the_switch_runs_its_old_code_after_an_undo(
         assert actions == ["stop", "start"]
         assert version(host, "fx-service") == "2.0"
     finally:
-        host.sh(f"rm -rf {directory} /etc/apt-ostree; systemctl daemon-reload")
+        host.sh(f"rm -rf {directory} /etc/apt-ostree/health.d; systemctl daemon-reload")
 
 
 def test_a_health_check_decides(host: Host):

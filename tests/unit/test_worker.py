@@ -219,11 +219,12 @@ class Worker:
 
     def wait_until_ready(self) -> None:
         """Wait until the worker takes a cancel."""
-        bit, status = 1 << (signal.SIGTERM - 1), Path(f"/proc/{self.process.pid}/status")
+        bits = 1 << (signal.SIGTERM - 1) | 1 << (signal.SIGINT - 1)
+        status = Path(f"/proc/{self.process.pid}/status")
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
             row = next(row for row in status.read_text().splitlines() if row.startswith("SigCgt:"))
-            if int(row.split()[1], 16) & bit:
+            if int(row.split()[1], 16) & bits == bits:
                 return
             time.sleep(0.005)
         raise AssertionError("the worker takes no signals")
