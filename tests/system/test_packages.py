@@ -634,6 +634,7 @@ def test_what_left_the_archives_is_kept_on_a_newer_base(own: Host):
     own.reboot()
     assert own.sh("cat /usr/share/new-base") == "new\n"
     assert own.sh(CONTENTS) == old
+    assert stat(own, "/fx-beside") == ["directory 711 root:root"]
     assert own.sh("tail -n 1 /etc/fx-conf/main.conf") == "mine\n"
     assert own.is_active("fx-service.service")
     own.check_clean()
@@ -713,7 +714,9 @@ def test_what_boots(own: Host):
         "cat /var/lib/fx-var/data /var/www/fx-var/index.html; /opt/fx/bin/fx; cat /opt/fx/data"
     ) == ("data 1.0\n<p>1.0</p>\nfx\nopt\n")
     assert own.run("getcap", "/usr/bin/fx-caps").stdout.split()[1] == "cap_net_bind_service=ep"
-    assert stat(own, "/usr/bin/fx-setuid") == ["regular file 4755 root:root"]
+    assert stat(own, "/usr/bin/fx-setuid", "/fx-beside") == [
+        "regular file 4755 root:root", "directory 711 root:root"
+    ]  # fmt: skip
     assert (
         own.sh("fx-editor; fx-hello; cat /usr/share/fx-hello/greeting.real") == "two\ndiverted\nhello 1.0\n"
     )
@@ -742,6 +745,7 @@ def test_what_boots(own: Host):
     assert stat(own, f"{top}/mode", f"{top}/file-mode") == [
         "directory 2750 root:root", "regular file 755 root:root"
     ]  # fmt: skip
+    assert own.exists("/fx-beside")
     assert not own.exists(f"{top}/gone") and not own.exists(f"{top}/gone-dir")
     assert own.sh("id -u fx-user").strip() in ids
     own.sh("echo 'data 2.0' >/var/lib/fx-var/data; printf '<p>2.0</p>\\n' >/var/www/fx-var/index.html")
@@ -749,7 +753,9 @@ def test_what_boots(own: Host):
     own.ao("uninstall", "--all")
     own.reboot()
     assert (
-        own.run("sh", "-c", "ls -d /usr/share/fx-* /usr/lib/opt/fx /etc/fx-service.conf", check=False).stdout
+        own.run(
+            "sh", "-c", "ls -d /fx-* /usr/share/fx-* /usr/lib/opt/fx /etc/fx-service.conf", check=False
+        ).stdout
         == ""
     )
     assert own.deployments()[0]["checksum"] == own.deployments()[0].get(

@@ -235,9 +235,12 @@ def test_a_clean_up_that_fails_does_not_hide_why_it_was_needed(system: System, m
 
 
 def test_what_packages_put_beside_usr_is_seen(tmp_path):
-    buildroot.make_top_level(tmp_path)
+    buildroot.make_top_level(tmp_path, {"snap": 0o711})
     assert buildroot.unexpected_top_level(tmp_path) == []
-    (tmp_path / "strange").mkdir()
+    assert buildroot.directories_beside_usr(tmp_path) == {"snap": 0o711}
+    (tmp_path / "strange/inner").mkdir(parents=True)
     (tmp_path / "file").touch()
-    assert buildroot.unexpected_top_level(tmp_path) == ["file", "strange"]
+    (tmp_path / "link").symlink_to("usr")
+    assert buildroot.unexpected_top_level(tmp_path) == ["file", "link", "strange"]
+    assert buildroot.directories_beside_usr(tmp_path) == {"snap": 0o711}
     assert {path.name for path in tmp_path.iterdir()} >= layout.TOP_DIRECTORIES.keys()

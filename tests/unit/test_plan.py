@@ -95,3 +95,13 @@ def test_replacement_refusals(difference: PackageDiff, counts: list[tuple[str, .
     reasons = plan.replacement_refusals(difference)
     assert len(reasons) == len(counts)
     assert all(word in reason for reason, words in zip(reasons, counts, strict=True) for word in words)
+
+
+def test_directories_beside_usr_wait_for_the_reboot():
+    notes = plan.root_notes(["afs", "old"], ["afs", "snap", "nix"])
+    assert notes == (
+        "/nix is made with the reboot",
+        "/snap is made with the reboot",
+        "/old is removed with the reboot",
+    )
+    assert plan.root_notes(["afs"], ["afs"]) == ()

@@ -242,11 +242,22 @@ def test_what_packages_put_into_linked_directories_moves_to_var(tmp_path):
     assert (tmp_path / "var/opt/vendor/file").read_text() == "v"
 
 
-@pytest.mark.parametrize("make", [Path.mkdir, Path.touch, lambda path: path.symlink_to("/tmp")])
+@pytest.mark.parametrize("make", [Path.touch, lambda path: path.symlink_to("/tmp")])
 def test_a_tree_has_no_place_for_anything_else(tmp_path, make):
     packages_in(tmp_path)
     make(tmp_path / "strange")
     with pytest.raises(ExternalFailure, match="/strange, which a tree cannot contain"):
+        rootfs.make_top_level(tmp_path)
+
+
+def test_an_empty_directory_beside_usr_stays(tmp_path):
+    packages_in(tmp_path)
+    (tmp_path / "snap").mkdir()
+    rootfs.make_top_level(tmp_path)
+    assert (tmp_path / "snap").is_dir()
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "snap/bin").mkdir()
+    with pytest.raises(ExternalFailure, match="/snap, which a tree cannot contain"):
         rootfs.make_top_level(tmp_path)
 
 

@@ -28,6 +28,9 @@ TOP_LINKS: dict[str, str] = {
     "root": "var/roothome",
     "srv": "var/srv",
 }
+#: What is in the root of any tree, and of a build root, where /usr/etc is /etc.
+TOP_NAMES = frozenset({*TOP_DIRECTORIES, *TOP_LINKS, "usr", "etc", "bin", "sbin", "lib", "lib64"})
+
 #: The administrator's own files below /usr are the machine's: path in the tree -> target of its symlink.
 USR_LOCAL = ("usr/local", "../var/usrlocal")
 

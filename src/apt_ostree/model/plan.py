@@ -187,6 +187,12 @@ def kernel_notes(
     return tuple(notes)
 
 
+def root_notes(before: Collection[str], after: Collection[str]) -> tuple[str, ...]:
+    """Return notes about directories beside /usr, which a mounted root directory cannot get or lose."""
+    come = [f"/{name} is made with the reboot" for name in sorted(set(after) - set(before))]
+    return (*come, *(f"/{name} is removed with the reboot" for name in sorted(set(before) - set(after))))
+
+
 def unit_of(path: str) -> str | None:
     """Return the unit of a unit file or drop-in (path relative to /usr), or None."""
     for prefix in _UNIT_DIRECTORIES:

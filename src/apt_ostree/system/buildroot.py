@@ -34,10 +34,12 @@ def scratch_directory(work_dir: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
+def assembled(scratch: Path, lowers: Sequence[Path], beside: Mapping[str, int]) -> Iterator[Path]:
     """Mount a build root of checked-out /usr directories, the topmost first; return its path.
 
     Changes of /usr are written to scratch/upper.
+
+    beside: the tree's own empty directories in the root (`snap`) -> mode.
     """
     for name in ("upper", "work", "root", "mnt", "boot", "var"):
         (scratch / name).mkdir()
@@ -45,7 +47,7 @@ def assembled(scratch: Path, lowers: Sequence[Path]) -> Iterator[Path]:
     root = scratch / "root"
     mounts.mount("apt-ostree-build", root, "tmpfs", data="mode=755,size=1m")
     try:
-        make_top_level(root)
+        make_top_level(root, beside)
         _mount_overlay(scratch, root / "usr", lowers, scratch / "upper", scratch / "work")
         mounts.mount(str(root / "usr/etc"), root / "etc", flags=mounts.MS_BIND)
         for name in ("boot", "var"):  # on disk: a kernel or a database would fill memory
@@ -115,9 +117,9 @@ def write_layer(directory: Path, states: Mapping[str, FileState], below: Path) -
     return directory
 
 
-def make_top_level(root: Path) -> None:
-    """Create the directories and symlinks around /usr."""
-    for name, mode in {**layout.TOP_DIRECTORIES, "usr": 0o755, "etc": 0o755}.items():
+def make_top_level(root: Path, beside: Mapping[str, int]) -> None:
+    """Create the directories and symlinks around /usr, and the tree's own directories beside it."""
+    for name, mode in {**layout.TOP_DIRECTORIES, **beside, "usr": 0o755, "etc": 0o755}.items():
         (root / name).mkdir()
         (root / name).chmod(mode)
     links = {**layout.TOP_LINKS, **{n: f"usr/{n}" for n in ("bin", "sbin", "lib", "lib64")}}
@@ -125,10 +127,20 @@ def make_top_level(root: Path) -> None:
         (root / name).symlink_to(target)
 
 
+def directories_beside_usr(root: Path) -> dict[str, int]:
+    """Return name -> mode of the empty directories that packages have in the root directory."""
+    own = (entry for entry in root.iterdir() if entry.name not in layout.TOP_NAMES)
+    return {entry.name: stat.S_IMODE(entry.lstat().st_mode) for entry in own if _is_empty_directory(entry)}
+
+
 def unexpected_top_level(root: Path) -> list[str]:
-    """Return the names that packages created in the root directory, which a commit cannot hold."""
-    expected = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS, "usr", "etc", "bin", "sbin", "lib", "lib64"}
-    return sorted(entry.name for entry in root.iterdir() if entry.name not in expected)
+    """Return the names of all else in the root directory, which a commit cannot hold."""
+    own = (entry for entry in root.iterdir() if entry.name not in layout.TOP_NAMES)
+    return sorted(entry.name for entry in own if not _is_empty_directory(entry))
+
+
+def _is_empty_directory(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
 def require_space(path: Path, needed: int, what: str) -> None:

@@ -17,6 +17,7 @@ from apt_ostree.model import identities, layout
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.system import buildroot, dpkg_query, files, mounts, outputlog, sandbox
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import diff
 
 #: The manifest of the tree of which the machine has all; apt-ostree-configure.service compares it. It goes
 #: with /etc from one deployment to the next: an earlier deployment's /etc has not what was made later.
@@ -36,11 +37,12 @@ def configure(tx: Transaction, commit: str) -> bool:
         manifest = _manifest(lowers)
         deferred, done = identities.parse(manifest), identities.parse(files.text_of(RECORD))
         begun = identities.parse(files.text_of(BEGUN))
+        beside = diff.directories_beside_usr(tx.sysroot.repo, commit)
         due = sorted({*identities.due(deferred, done, _exists), *begun})
         if due:
             with (
                 buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
-                buildroot.assembled(scratch, lowers) as root,
+                buildroot.assembled(scratch, lowers, beside) as root,
             ):
                 _configure(tx, root, due)
             for name in identities.due(deferred, done, _exists):

@@ -169,24 +169,27 @@ def finish_root(
     machine: Mapping[str, str],
     shipped: Sequence[Shipped],
     timeout: float,
-) -> None:
+) -> Mapping[str, int]:
     """Turn the root, with the tree's /etc, into a tree again: accounts added, state described, kernels moved.
 
     machine: as `read_accounts` returns it.
     shipped: what the new packages ship below /etc.
     timeout: seconds that each program may take.
 
-    Raises ExternalFailure if a program fails, or if a package contains paths that a tree cannot.
+    Returns the tree's empty directories beside /usr. Raises ExternalFailure if a program fails, and Refused
+    if a package contains paths that a tree cannot.
     """
 
     def run_in_root(command: Sequence[str], what: str) -> None:
         sandbox.run(root, command, what=what, timeout=timeout)
 
-    def work(run: confined.RunInRoot) -> None:
+    def work(run: confined.RunInRoot) -> Mapping[str, int]:
         _update_etc(prepared, shipped)
         _finish_root(report, prepared, changed, machine, run)
+        return buildroot.directories_beside_usr(_ROOT)
 
-    confined.call(root, work, run_in_root)
+    beside: Mapping[str, int] = confined.call(root, work, run_in_root)
+    return beside
 
 
 def read_changes(upper: Path) -> Changed:
@@ -375,7 +378,7 @@ def _refuse_foreign_paths() -> None:
         raise Refused(
             f"packages contain what a tree cannot contain: {', '.join(paths)}",
             details=[f"{path} is of {_owner(path)}" for path in paths],
-            hint="only /usr, /etc, /var and /opt are possible; nothing was changed",
+            hint="only /usr, /etc, /var, /opt and empty directories are possible; nothing was changed",
         )
 
 

@@ -21,6 +21,7 @@ from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.system import buildroot, confined, files, sandbox
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import diff
 
 if TYPE_CHECKING:
     from apt_ostree.system.apt.resolver import Resolver
@@ -83,13 +84,14 @@ def _archives(tx: Transaction, packages: Sequence[Package], scratch: Path) -> li
     """Make an archive of each package; return their paths, in a directory that the sandbox shows."""
     from apt_ostree.system.apt import config
 
+    commit = tx.merge_deployment.checksum
     target, place = config.kept_directory(scratch), scratch / "present"
     target.mkdir(parents=True)
     place.mkdir()
     with (
         tx.task("Keeping packages of the present tree"),
-        lowerdirs.usr_of(tx.sysroot, tx.merge_deployment.checksum) as lowers,
-        buildroot.assembled(place, lowers) as root,
+        lowerdirs.usr_of(tx.sysroot, commit) as lowers,
+        buildroot.assembled(place, lowers, diff.directories_beside_usr(tx.sysroot.repo, commit)) as root,
     ):
         inside.fill_var(root)
 

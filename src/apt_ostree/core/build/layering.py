@@ -26,7 +26,7 @@ from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import upper_commit
+from apt_ostree.system.ostree import diff, upper_commit
 from apt_ostree.system.ostree.repo import package_list, text
 
 if TYPE_CHECKING:
@@ -142,6 +142,20 @@ class _Work:
         return [*self.plan.summary(), *(f"run: {shlex.join(command)}" for command in self.commands)]
 
 
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The finished build root.
+
+    packages: its packages.
+    beside: its empty directories beside /usr -> mode.
+    given: the /etc that the scripts saw.
+    """
+
+    packages: frozenset[Package]
+    beside: Mapping[str, int]
+    given: EtcView
+
+
 @contextmanager
 def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     """Yield a session: a build root on the tree of a commit, with the package cache opened.
@@ -151,13 +165,14 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     """
     from apt_ostree.system.apt import acquire, config, local
 
+    beside = diff.directories_beside_usr(tx.sysroot.repo, start)
     timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
     with (
         lowerdirs.usr_of(tx.sysroot, start) as lowers,
         buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
         ExitStack() as mounted,
     ):
-        root = mounted.enter_context(buildroot.assembled(scratch, lowers))
+        root = mounted.enter_context(buildroot.assembled(scratch, lowers, beside))
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
         stale = sources.refresh or not acquire.lists_are_current(sources.lists_age)
@@ -218,15 +233,15 @@ def install(
     work = _Work(plan, archives, commands)
     log = sandbox.output_log(session.root)
     with tx.task(work.title), outputlog.kept(tx.report, log, "packages", work.summary()):
-        packages, given = _install(session, work)
+        tree = _install(session, work)
     session._mounted.close()
     commit = label.deployed
     if not commit:
         with tx.task("Writing the commit"):
-            commit = _commit(session, label, work, packages)
-    delta = etc.delta_of(tx, given, session.scratch / _ETC_UPPER, commit)
+            commit = _commit(session, label, work, tree)
+    delta = etc.delta_of(tx, tree.given, session.scratch / _ETC_UPPER, commit)
     trees = tx.sysroot.repo.tree_checksums
-    if not plan and delta == given.delta and trees(commit) == trees(session.start):
+    if not plan and delta == tree.given.delta and trees(commit) == trees(session.start):
         return Built(plan)  # the commands changed nothing
     return Built(plan, commit, delta)
 
@@ -257,11 +272,8 @@ def _download(session: Session) -> Archives:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
-def _install(session: Session, work: _Work) -> tuple[frozenset[Package], EtcView]:
-    """Run dpkg and commands with the machine's /etc, and turn the root into a tree again.
-
-    Returns the packages of the tree, and the /etc that the scripts saw.
-    """
+def _install(session: Session, work: _Work) -> _Tree:
+    """Run dpkg and commands with the machine's /etc, and turn the root into a tree again."""
     from apt_ostree.system.apt import config, install, shipped
 
     tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
@@ -282,7 +294,7 @@ def _install(session: Session, work: _Work) -> tuple[frozenset[Package], EtcView
             _run(session, command)
         machine = inside.read_accounts(root, _purge(session, work.plan, (upper, *lowers)))
     archives = work.archives.paths if work.archives else ()
-    inside.finish_root(
+    beside = inside.finish_root(
         tx.report,
         root,
         prepared,
@@ -291,7 +303,7 @@ def _install(session: Session, work: _Work) -> tuple[frozenset[Package], EtcView
         shipped=shipped.etc(archives, root / layout.DPKG_ADMINDIR / "info"),
         timeout=max(timeout, _LONGEST_STEP),
     )
-    return frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), given
+    return _Tree(frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), beside, given)
 
 
 def _run(session: Session, command: Command) -> None:
@@ -328,11 +340,11 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
         return buildroot.removed_from(discarded)
 
 
-def _commit(session: Session, label: Label, work: _Work, packages: frozenset[Package]) -> str:
+def _commit(session: Session, label: Label, work: _Work, tree: _Tree) -> str:
     repo = session.tx.sysroot.repo
     metadata = {
         layout.META_BASE: text(label.base),
-        layout.META_PACKAGES: package_list(packages),
+        layout.META_PACKAGES: package_list(tree.packages),
         **{key: text(value) for key, value in label.metadata.items()},
     }
     if version := repo.metadata(label.base).get(layout.META_VERSION):
@@ -347,6 +359,7 @@ def _commit(session: Session, label: Label, work: _Work, packages: frozenset[Pac
             session.scratch / "upper",
             subject=": ".join(filter(None, (label.title, _subject(work)))),
             metadata=metadata,
+            beside=tree.beside,
         )
     failpoint("layering.after-commit")
     return commit

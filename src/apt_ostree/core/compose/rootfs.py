@@ -15,7 +15,7 @@ from pathlib import Path
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import keystore, layout, tmpfiles
 from apt_ostree.model.treefile import AddFile, Script, Treefile, Units
-from apt_ostree.system import dracut
+from apt_ostree.system import buildroot, dracut
 from apt_ostree.system.confined import RunInRoot
 
 #: Files that mmdebstrap copied from the build machine.
@@ -168,18 +168,17 @@ def drop_dates(root: Path) -> None:
 def make_top_level(root: Path) -> None:
     """Give the root directory the top level of a tree: /usr/etc, empty mount points, links.
 
-    Raises ExternalFailure if packages made other top-level files or directories.
+    Empty directories of packages stay. Raises ExternalFailure if they made anything else at the top level.
     """
-    made_here = {*layout.TOP_DIRECTORIES, *layout.TOP_LINKS}
-    allowed = made_here | {"usr", "etc"}
-    for entry in sorted(root.iterdir()):
-        if entry.name in made_here:
-            _remove(entry)
-        elif entry.name not in allowed and not str(entry.resolve()).startswith(str(root / "usr")):
+    for name in buildroot.unexpected_top_level(root):
+        if not (root / name).resolve().is_relative_to(root / "usr"):  # such as libx32
             raise ExternalFailure(
-                f"the packages made /{entry.name}, which a tree cannot contain",
+                f"the packages made /{name}, which a tree cannot contain",
                 hint="move it below /usr or remove it in a postprocess script",
             )
+    for name in (*layout.TOP_DIRECTORIES, *layout.TOP_LINKS):
+        if os.path.lexists(root / name):
+            _remove(root / name)
     for name, mode in layout.TOP_DIRECTORIES.items():
         (root / name).mkdir()
         (root / name).chmod(mode)

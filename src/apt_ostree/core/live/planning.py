@@ -107,9 +107,7 @@ def plan_change(
         files=rules.count_files(changes),
         etc=etc.steps,
         units=units,
-        deferred=rules.kernel_notes(
-            changes, running, lambda kernel: initramfs_contents(repo, live.commit, kernel)
-        ),
+        deferred=_deferred(repo, live, goal, changes),
         refusals=(*replacements, *_environment_refusals(live, changes), *risks),
         restart_services=options.restart_services,
         health_checks=health.checks(repo, target, etc.states),
@@ -118,6 +116,15 @@ def plan_change(
     )
     view_diff = _view_diff(repo, live, goal, now, running)
     return Change(plan, goal, view_diff, changes, etc, _hidden(tx, etc, overlays), settings)
+
+
+def _deferred(repo: Repo, live: LiveState, goal: Goal, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+    """Return notes about what takes effect with the reboot."""
+    kernels = rules.kernel_notes(
+        changes, os.uname().release, lambda kernel: initramfs_contents(repo, live.commit, kernel)
+    )
+    beside = (diff.directories_beside_usr(repo, c) for c in (live.booted.checksum, goal.base))
+    return (*kernels, *rules.root_notes(*beside))
 
 
 def _triggers(

@@ -6,6 +6,7 @@ The cost depends on the directories that differ. (`OSTree.diff_dirs` cannot be c
 from __future__ import annotations
 
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import layout
 from apt_ostree.model.treediff import DirDiff, FileDiff
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, OSTree, explained
 from apt_ostree.system.ostree.repo import DirTree, Repo
@@ -32,6 +33,13 @@ def file_of(repo: Repo, commit: str, path: str) -> str | None:
     parent, _, name = path.rpartition("/")
     directory = directory_of(repo, commit, parent)
     return read_dirtree(repo, directory[0])[0].get(name) if directory else None
+
+
+def directories_beside_usr(repo: Repo, commit: str) -> dict[str, int]:
+    """Return name -> mode of the empty directories that packages have in the root of a commit (/snap)."""
+    _files, dirs = read_dirtree(repo, repo.tree_checksums(commit)[0])
+    own = dirs.keys() - layout.TOP_NAMES
+    return {name: repo.directory_state(dirs[name][1]).mode for name in sorted(own)}
 
 
 def read_dirtree(repo: Repo, contents: str) -> DirTree:
@@ -81,4 +89,4 @@ def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, st
     return DirDiff(name, old, new, files, dirs)
 
 
-__all__ = ["diff_commits", "directory_of", "file_of", "read_dirtree"]
+__all__ = ["diff_commits", "directories_beside_usr", "directory_of", "file_of", "read_dirtree"]

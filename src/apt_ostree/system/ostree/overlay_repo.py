@@ -16,9 +16,10 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
 from apt_ostree.model.overlay_content import WHITEOUT, Node, Nodes
 from apt_ostree.system import files, whiteouts
-from apt_ostree.system.ostree import damage, diff
-from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
+from apt_ostree.system.ostree import diff
+from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT_PREFIX, write_whiteout
+from apt_ostree.system.ostree.objects import write as write_object
 from apt_ostree.system.ostree.repo import DirTree, Repo, text
 
 META_DEFINITION = "apt-ostree.overlay"
@@ -57,10 +58,10 @@ def write(
     """Write an overlay's commit; return its checksum."""
     with repo.transaction():
         mtree = OSTree.MutableTree.new()
-        mtree.set_metadata_checksum(_put_directory(repo, _ROOT))
+        mtree.set_metadata_checksum(write_object(repo, _ROOT))
         for name, below in (("usr", nodes), ("templates", templates)):
             _ok, child = mtree.ensure_dir(name)
-            child.set_metadata_checksum(_put_directory(repo, _ROOT))
+            child.set_metadata_checksum(write_object(repo, _ROOT))
             _fill(child, below, write_whiteout(repo))
         with explained("write an overlay"):
             _ok, root = repo.handle.write_mtree(mtree, None)
@@ -95,7 +96,7 @@ def renew_layer(scratch: Repo, directory: Path, objects: Mapping[int, str], *, s
 
 
 def _renew(scratch: Repo, mtree: Any, directory: Path, objects: Mapping[int, str]) -> None:
-    mtree.set_metadata_checksum(_put_directory(scratch, files.read_state(directory)))
+    mtree.set_metadata_checksum(write_object(scratch, files.read_state(directory)))
     for path in directory.iterdir():
         info = path.lstat()
         if stat.S_ISDIR(info.st_mode):
@@ -219,47 +220,4 @@ def root_metadata(repo: Repo, base: str) -> str:
 
 def put(repo: Repo, state: FileState) -> Node:
     """Write a file, link or directory to the repository, inside a transaction; return its node."""
-    if state.type == "directory":
-        return Node("directory", _put_directory(repo, state))
-    checksum = _put_file(repo, state)
-    if repo.inode(checksum) and not damage.is_sound(repo, f"{checksum}.file"):
-        # The object existed before the transaction, and libostree would reuse it although it is damaged.
-        damage.discard(repo, [f"{checksum}.file"])
-        _put_file(repo, state)
-    return Node("file", checksum)
-
-
-def _put_file(repo: Repo, state: FileState) -> str:
-    info = _info(state)
-    content = b"" if state.type == "symlink" else state.content
-    stream = Gio.MemoryInputStream.new_from_bytes(GLib.Bytes.new(content))
-    with explained("write a file of an overlay"):
-        _ok, raw, length = OSTree.raw_file_to_content_stream(stream, info, _xattrs(state), None)
-        _ok, checksum = repo.handle.write_content(None, raw, length, None)
-    return str(OSTree.checksum_from_bytes(checksum))
-
-
-def _put_directory(repo: Repo, state: FileState) -> str:
-    with explained("write a directory of an overlay"):
-        variant = OSTree.create_directory_metadata(_info(state), _xattrs(state))
-        _ok, checksum = repo.handle.write_metadata(OSTree.ObjectType.DIR_META, None, variant, None)
-    return str(OSTree.checksum_from_bytes(checksum))
-
-
-def _info(state: FileState) -> Any:
-    kinds = {"file": (Gio.FileType.REGULAR, 0o100000), "directory": (Gio.FileType.DIRECTORY, 0o040000),
-             "symlink": (Gio.FileType.SYMBOLIC_LINK, 0o120000)}  # fmt: skip
-    kind, bits = kinds[state.type]
-    info = Gio.FileInfo.new()
-    info.set_file_type(kind)
-    info.set_size(len(state.content) if state.type == "file" else 0)
-    if state.type == "symlink":
-        info.set_symlink_target(state.content.decode(errors="surrogateescape"))
-    for key, value in (("uid", state.uid), ("gid", state.gid), ("mode", bits | state.mode)):
-        info.set_attribute_uint32(f"unix::{key}", value)
-    return info
-
-
-def _xattrs(state: FileState) -> Any:
-    rows = [(name.encode() + b"\0", value) for name, value in state.xattrs]
-    return GLib.Variant("a(ayay)", rows) if rows else None
+    return Node("directory" if state.type == "directory" else "file", write_object(repo, state))

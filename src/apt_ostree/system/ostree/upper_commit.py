@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from apt_ostree.model.filestate import FileState
 from apt_ostree.system import whiteouts
+from apt_ostree.system.ostree import diff, objects
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
@@ -24,12 +26,16 @@ def commit_upper(
     subpath: str = "usr",
     subject: str,
     metadata: Mapping[str, Any],
+    beside: Mapping[str, int] | None = None,
     timestamp: int | None = None,
 ) -> str:
     """Commit `base` with the changes of `upper` applied below `subpath`; return the new commit.
 
     The upper directory must no longer be mounted: it is consumed (whiteouts removed, overlayfs xattrs
-    stripped, files moved into the repository). timestamp: of the commit, in seconds since 1970.
+    stripped, files moved into the repository).
+
+    beside: the empty directories of packages in the root of the commit -> mode; by default those of `base`.
+    timestamp: of the commit, in seconds since 1970.
     """
     with repo.transaction():
         with explained(f"read the tree of commit {base[:12]}"):
@@ -37,6 +43,8 @@ def commit_upper(
             _ok, target = mtree.ensure_dir(subpath)
             _fold(target, upper)
             modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
+        if beside is not None:
+            _place_beside(repo, mtree, diff.directories_beside_usr(repo, base), beside)
         fd = os.open(upper.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             with explained("write the changed files into the repository"):
@@ -45,6 +53,18 @@ def commit_upper(
         finally:
             os.close(fd)
         return repo.write_commit(root, parent=base, subject=subject, metadata=metadata, timestamp=timestamp)
+
+
+def _place_beside(
+    repo: Repo, mtree: OSTree.MutableTree, before: Mapping[str, int], after: Mapping[str, int]
+) -> None:
+    """Replace the empty directories of packages in the root of a tree."""
+    for name in before.keys() - after.keys():
+        _remove(mtree, name)
+    for name, mode in after.items():
+        with explained(f"add /{name} to the tree"):
+            _ok, directory = mtree.ensure_dir(name)
+            directory.set_metadata_checksum(objects.write(repo, FileState("directory", mode)))
 
 
 def _fold(mtree: OSTree.MutableTree | None, directory: Path) -> None:
