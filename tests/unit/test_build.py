@@ -15,12 +15,14 @@ from apt_ostree.core.build.layering import Label, Session
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused
 from apt_ostree.model import events, layout
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system import buildroot
 from apt_ostree.system.apt import acquire
 from apt_ostree.system.apt.resolver import PackageGoal
+from apt_ostree.system.ostree import objects
 from tests.unit import repos
 from tests.unit.repos import System, write_files
 
@@ -219,11 +221,25 @@ def test_what_nothing_points_at_is_removed(system: System):
     assert repo.has_commit(system.one)
 
 
+def test_objects_without_a_commit_are_left_to_a_thorough_clean_up(system: System):
+    repo = system.repo
+    with repo.transaction():
+        checksum = objects.write(
+            repo, FileState("file", 0o644, content=b"of a commit that was never written")
+        )
+    with system.transaction() as tx:
+        tx.tidy_at_end()
+    assert repo.inode(checksum)
+    with system.open() as machine:
+        machine.cleanup(thorough=True)
+    assert not repo.inode(checksum)
+
+
 def test_a_clean_up_that_fails_does_not_hide_why_it_was_needed(system: System, monkeypatch):
-    def broken(_machine: object) -> None:
+    def broken(_machine: object, **_options: object) -> None:
         raise ExternalFailure("the disk is sick")
 
-    monkeypatch.setattr(repos.Machine, "prune", broken)
+    monkeypatch.setattr(repos.Machine, "cleanup", broken)
     with pytest.raises(Refused), system.transaction() as tx:
         tx.tidy_at_end()
         raise Refused("the reason")

@@ -57,7 +57,7 @@ def test_earlier_commits_are_kept_the_newest_twenty(tx):
     for number in range(25):
         states.append(written(tx, parent=states[-1].commit, priority=number))
     move(tx, states[0], states[-1])
-    tx.sysroot.prune()
+    tx.sysroot.cleanup()
     past = refs(tx, overlay_store.PAST)
     assert past == {f"system/x/{n}": states[-1 - n].commit for n in range(1, 21)}
     assert overlay_store.is_overlay_commit(tx.sysroot.repo, states[-5].commit)
@@ -72,7 +72,7 @@ def test_what_an_undo_takes_away_can_be_had_again(tx):
     move(tx, first, None)
     assert refs(tx, overlay_store.REFS) == {}
     assert refs(tx, overlay_store.UNDONE) == {"system/x": first.commit}
-    tx.sysroot.prune()
+    tx.sysroot.cleanup()
     assert overlay_store.is_overlay_commit(tx.sysroot.repo, first.commit)
 
 

@@ -283,7 +283,7 @@ def test_a_backup_brings_an_overlay_back_with_its_history(one: System, source: P
     for ref in one.repo.refs("apt-ostree"):
         one.repo.set_ref(ref, None)
     with one.open() as machine:
-        machine.prune()
+        machine.cleanup()
     assert not one.repo.has_commit(history[0])
     with openfiles.opened(keeping.BACKUP_DIRECTORY) as place:
         one.run(keeping.restore, OverlayRestore(backup=place))  # our own place needs no signature

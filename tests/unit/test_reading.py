@@ -178,7 +178,7 @@ def test_a_commit_that_is_gone_cannot_be_compared(system: System):
     system.run(apply_live.apply_live, ApplyLive(reset=True))
     system.repo.set_ref("two", None)
     with system.open() as machine:
-        machine.prune()
+        machine.cleanup()
     with pytest.raises(Refused, match="operations 0 and 1 cannot be compared") as caught:
         history.compare_operations(CompareOperations(one=0, two=1))
     assert "kept as long as" in str(caught.value.hint)

@@ -196,7 +196,7 @@ def test_a_commit_that_is_gone_cannot_be_deployed(system: System):
         repo = system.repo
         repo.set_ref("two", None)
         with system.open() as machine:
-            machine.prune()
+            machine.cleanup()
         return True
 
     with system.transaction(ask=ask) as tx, pytest.raises(Refused, match="while the question was open"):

@@ -62,7 +62,7 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
             tx.reread()
         if unreferenced:
             with tx.task("Removing unreferenced objects"):
-                leftovers.remove(tx.sysroot, tx.records, tx.deployments)
+                leftovers.remove(tx.sysroot, tx.records, tx.deployments, thorough=True)
         downloads = _remove_downloads(tx) if request.repomd else 0
         freed = max(0, _free_bytes(tx) - before)
         if released:

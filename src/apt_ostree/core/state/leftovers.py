@@ -17,8 +17,10 @@ _SCRATCH = ("build-", "tree-", "repair-")
 _LEFTOVERS = ("view-*", "layers/*.partial")
 
 
-def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None:
+def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thorough: bool = False) -> None:
     """Remove refs, layers, upper directories, scratch directories, local packages and objects not in use.
+
+    thorough: also objects without a commit, see Sysroot.cleanup.
 
     Raises ExternalFailure or OSError if something cannot be removed.
     """
@@ -33,7 +35,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments) -> None
         for leftover in sysroot.state_dir.glob(pattern):
             shutil.rmtree(leftover)
     local.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
-    sysroot.cleanup()
+    sysroot.cleanup(thorough=thorough)
 
 
 def held(live: Sequence[Generation]) -> tuple[Held, ...]:

@@ -311,6 +311,14 @@ class Repo:
             if current.get(ref) != checksum:
                 self.set_ref(ref, checksum)
 
+    def has_unreferenced_commits(self) -> bool:
+        """Return whether there is a commit that no ref points to, so that `prune` removes something."""
+        with explained("list the refs"):
+            _ok, refs = self.handle.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)
+        objects = Path(self.handle.get_path().get_path()) / "objects"
+        commits = {path.parent.name + path.stem for path in objects.glob("*/*.commit")}
+        return not commits <= {*refs.values()}
+
     def prune(self) -> None:
         """Remove the objects that no ref needs; raise ExternalFailure if one that is needed is missing."""
         with explained("remove unused objects", hint=DAMAGE):

@@ -229,25 +229,30 @@ class Sysroot:
         self._reload()
         self.sync_base_refs()
 
-    def cleanup(self) -> None:
-        """Remove deployments' directories that no boot entry needs, then unreachable objects."""
+    def cleanup(self, *, thorough: bool = False) -> None:
+        """Remove deployments' directories that no boot entry needs, then unreachable objects.
+
+        thorough: read all trees to find objects even if each commit has a ref, which takes long. There are
+            such objects if a program was killed while it wrote a commit.
+        """
         present = {deployment.checksum for deployment in self.deployments().all}
         for ref, checksum in self.repo.refs("ostree").items():
             if checksum not in present:  # libostree does not remove the ref of a dropped staged deployment
                 self.repo.set_ref(ref, None)
-        self.prune()
+        self._give_refs()
+        if thorough or self.repo.has_unreferenced_commits():
+            self.repo.prune()
 
-    def prune(self) -> None:
-        """Remove the objects and boot files that no deployment and no ref needs.
+    def _give_refs(self) -> None:
+        """Remove boot files that no deployment needs, and give each deployment a ref.
 
-        OSTree.Sysroot.cleanup() does the same, but prints what it freed.
+        OSTree.Sysroot.cleanup() does the same, but prunes, too, and prints what it freed.
         """
         with explained("clean up the system root", hint=DAMAGE):
-            self._sysroot.prepare_cleanup(None)  # gives each deployment a ref, too
+            self._sysroot.prepare_cleanup(None)
         without_ref = {d.checksum for d in self.deployments().all} - {*self.repo.refs("ostree").values()}
         if without_ref:
             raise ExternalFailure(f"no ref holds the deployed commits {', '.join(sorted(without_ref))}")
-        self.repo.prune()
 
     def _pin_base(self, commit: str) -> None:
         """Point a ref at a layered commit's base before it is deployed: finalising may prune the base."""
