@@ -12,6 +12,7 @@ import pytest
 
 from apt_ostree.core.build import inside, layering, lowerdirs
 from apt_ostree.core.build.layering import Label, Session
+from apt_ostree.core.state import leftovers
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused
 from apt_ostree.model import events, layout
@@ -211,6 +212,7 @@ def test_what_nothing_points_at_is_removed(system: System):
     repo = system.repo
     commit = repos.write_commit(repo, {"usr/x": "x"}, ref="vain")
     repo.set_ref("vain", None)
+    repo.set_ref(leftovers.PREVIOUS, commit)  # a killed program's
     with system.transaction():
         pass
     assert repo.has_commit(commit)

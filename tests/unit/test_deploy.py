@@ -13,9 +13,13 @@ from apt_ostree.core import deploy, packages, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.deploy import Recipe, Target
+from apt_ostree.core.state import etc_deltas
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
+from apt_ostree.model.etc_delta import Entry
+from apt_ostree.model.etc_rules import digest
 from apt_ostree.model.events import PlanShown
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
@@ -221,6 +225,41 @@ def test_nothing_to_install_is_a_result(system: System, builder: Builder):
     assert system.order() == [system.one]
 
 
+@pytest.mark.parametrize("recipe", [True, False])
+def test_a_request_that_builds_nothing_keeps_what_scripts_did_to_etc(
+    system: System, builder: Builder, layered, recipe
+):
+    delta = {"key": Entry(digest(ABSENT), "", FileState("file", 0o600, content=b"secret"))}
+    stage(system, layered, Origin("one", ("extra",)))
+    etc_deltas.write(layered, delta)
+    etc_deltas.set_due(layered)
+    builder.commits = [None]
+    with system.transaction() as tx:
+        how = Recipe(system.one, ("also",)) if recipe else None
+        result = deploy.deploy(tx, Target(Origin("one", ("extra", "also")), layered, how), DeployOptions())
+    assert result.changed
+    assert etc_deltas.read(layered) == delta
+    assert etc_deltas.due() == {layered}
+
+
+def test_staging_that_is_killed_leaves_both_deltas_due(system: System, layered, monkeypatch):
+    for commit in (layered, system.two):
+        etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", FileState("file"))})
+    stage(system, layered, Origin("one", ("extra",)))
+    due = []
+    real = repos.Machine.stage
+
+    def observed(machine: Any, *arguments: Any, **options: Any) -> None:
+        due.append(etc_deltas.due())
+        real(machine, *arguments, **options)
+
+    monkeypatch.setattr(repos.Machine, "stage", observed)
+    with system.transaction() as tx:
+        deploy.deploy(tx, Target(Origin("two"), system.two), DeployOptions())
+    assert due == [{layered, system.two}]
+    assert etc_deltas.due() == {system.two}
+
+
 def test_an_upgrade_of_the_bases_packages_is_written_into_the_origin(system: System, builder: Builder):
     builder.commits = [_with_base(system, system.one)]
     with system.transaction() as tx:
@@ -371,7 +410,7 @@ def test_upgrade_layers_again_on_a_new_base(system: System, builder: Builder, la
     ((start, _sources),) = builder.opened
     ((wanted, label),) = builder.wanted
     assert (start, label.base, wanted.upgrade) == (system.two, system.two, False)
-    assert (wanted.install, wanted.keep) == (("extra",), {"extra": "1", "tool": "2.0"})
+    assert (wanted.install, wanted.keep) == (("extra",), {"extra": "1", "tool:amd64": "2.0"})
 
 
 def test_what_no_archive_offers_is_kept_on_a_new_base(system: System, builder: Builder, layered):

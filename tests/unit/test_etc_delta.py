@@ -158,13 +158,15 @@ def test_deltas_go_with_their_deployments(system: System):
         etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", ONE)})
         etc_deltas.set_due(commit)
     etc_deltas.drop_but({system.one, system.two})
-    assert etc_deltas.due() == system.two
+    assert etc_deltas.due() == {system.two}
+    etc_deltas.set_due(system.one, system.two)  # one is staged in place of the other
+    assert etc_deltas.due() == {system.one, system.two}
     etc_deltas.drop_but({system.one})
-    assert etc_deltas.due() is None
+    assert etc_deltas.due() == {system.one}
     assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
     etc_deltas.write(system.one, {})
     etc_deltas.set_due(system.one)
-    assert etc_deltas.due() is None  # there is nothing to play
+    assert not etc_deltas.due()  # there is nothing to play
 
 
 # --- of a build

@@ -71,6 +71,8 @@ def test_dpkg_is_to_configure_only_the_named_packages():
     )
     changed = identities.half_configured(status, ["munge", "old"])
     assert changed == status.replace("installed", "half-configured", 1)
+    held = status.replace("Status: install", "Status: hold")
+    assert identities.half_configured(held, ["munge"]) == held.replace("installed", "half-configured", 1)
 
 
 # --- what is not in the table

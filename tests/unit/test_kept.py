@@ -30,6 +30,7 @@ PRESENT: dict[Key, Member] = {
         member("libc"),
         member("mailer", "mta"),
         member("postfix", provides="mta"),
+        *(Member(Package("wine", "1", architecture)) for architecture in ("amd64", "i386")),
     )
 }
 
@@ -38,11 +39,13 @@ def names(requests: list[str], offered: dict[str, str], lost: tuple[str, ...] = 
     """Return what is kept; offered: name -> the only version of the archives."""
 
     def is_offered(relation: Relation) -> bool:
-        version = offered.get(relation.name)
+        version = offered.get(f"{relation.name}:{relation.architecture}", offered.get(relation.name))
         return version is not None and relation.version in ("", version)
 
-    packages = kept.kept(requests, lost, PRESENT, is_offered, lambda one, _operator, other: one == other)
-    return [package.name for package in packages]
+    packages = kept.kept(
+        requests, lost, PRESENT, is_offered, lambda one, _operator, other: one == other, native="amd64"
+    )
+    return [package.qualified for package in packages]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +56,10 @@ def names(requests: list[str], offered: dict[str, str], lost: tuple[str, ...] = 
         (["tool=1"], {"tool": "2", "library": "1", "libc": "2"}, ["tool"]),
         (["tool"], {"library": "1", "libc": "2"}, ["tool"]),
         (["tool:amd64=1"], {"library": "1", "libc": "2"}, ["tool"]),
+        # Offered for the other architecture only.
+        (["wine:i386"], {"wine:amd64": "2"}, ["wine:i386"]),
+        (["wine"], {"wine:i386": "2"}, ["wine:amd64"]),
+        (["wine:i386", "wine"], {"wine:i386": "2", "wine:amd64": "2"}, []),
         # What it needs, and what that needs; any version of libc will do.
         (["tool=1"], {"tool": "2", "library": "2", "libc": "2"}, ["data", "library", "tool"]),
         (["tool=1"], {"library": "2", "libc": "2", "other-data": "1"}, ["library", "tool"]),

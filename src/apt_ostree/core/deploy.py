@@ -15,12 +15,13 @@ from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
-from apt_ostree.core.state import etc_deltas, reserve
+from apt_ostree.core.state import etc_deltas, leftovers, reserve
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import layout
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
@@ -103,8 +104,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
-    delta = built.delta if built else {}
-    with etc_deltas.provided(target.commit, delta, keep=not options.dry_run):
+    with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:
             _warn_about_overlays(tx, target.commit)
             take([_staging(tx, target, last=True)])
@@ -142,6 +142,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             drop=recipe.drop,
             needed=recipe.needed,
             pinned=pinned_requests(target.origin),
+            requested=target.origin.names,
         )
         built = layering.install(
             session,
@@ -174,6 +175,14 @@ def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
     return replace(target, origin=replace(target.origin, upgraded=upgraded), commit=commit)
+
+
+def _delta(tx: Transaction, target: Target, built: Built | None) -> Delta:
+    """Return what scripts did to /etc for the target; what they did for the booted deployment is there."""
+    if built and built.commit:
+        return built.delta
+    merge = tx.merge_deployment
+    return {} if merge.booted and target.commit == merge.checksum else etc_deltas.read(target.commit)
 
 
 def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, Any]:
@@ -235,21 +244,23 @@ def _is_occupied(name: str) -> bool:
 def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
     """Return the step that stages the target; last: no step of the request follows it."""
     merge, before = tx.merge_deployment, tx.sysroot.deployments()
+    pending = () if merge.booted else (merge.checksum,)
 
     def stage() -> None:
         tx.tidy_at_end()
         with tx.task("Staging the deployment"):
-            etc_deltas.set_due(target.commit)
+            etc_deltas.set_due(*pending, target.commit)
             tx.sysroot.stage(
                 target.commit, target.origin, merge, kernel_arguments=target.kernel_arguments, last=last
             )
+            etc_deltas.set_due(target.commit)
         tx.reread()
         if etc_deltas.due():
             undo.hold_until_finalized()
 
     def unstage(_failure: BaseException) -> None:
         """Drop the staged deployment; what was pending before is pending again."""
-        etc_deltas.set_due(None if merge.booted else merge.checksum)
+        etc_deltas.set_due(*pending)
         if tx.sysroot.deployments() == before:
             return
         with tx.task("Dropping the staged deployment"):
@@ -263,11 +274,11 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
 @contextmanager
 def _previous_pinned(tx: Transaction) -> Iterator[None]:
     """Keep the pending deployment's commit from being pruned while another deployment is staged."""
-    tx.sysroot.repo.set_ref(_PREVIOUS, tx.merge_deployment.checksum)
+    tx.sysroot.repo.set_ref(leftovers.PREVIOUS, tx.merge_deployment.checksum)
     try:
         yield
     finally:
-        tx.sysroot.repo.set_ref(_PREVIOUS, None)
+        tx.sysroot.repo.set_ref(leftovers.PREVIOUS, None)
 
 
 def _warn_about_overlays(tx: Transaction, commit: str) -> None:

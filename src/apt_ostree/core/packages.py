@@ -177,13 +177,13 @@ def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return the packages that differ from the base's, whose versions a rebuild is to keep."""
     repo = tx.sysroot.repo
     layered = packages_of(repo, tx.merge_deployment.checksum) - packages_of(repo, _base(tx))
-    return tuple((package.name, package.version) for package in sorted(layered))
+    return tuple((package.qualified, package.version) for package in sorted(layered))
 
 
 def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return names and versions of the packages on hold; a tree on a new base has no holds at first."""
     admindir = tx.sysroot.directory(tx.merge_deployment) / layout.DPKG_ADMINDIR
-    return tuple((package.name, package.version) for package in dpkg_query.held(admindir))
+    return tuple((package.qualified, package.version) for package in dpkg_query.held(admindir))
 
 
 def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:

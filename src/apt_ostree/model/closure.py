@@ -20,11 +20,13 @@ class Relation:
     """A relation to a package.
 
     operator, version: empty if any version satisfies it.
+    architecture: that of the package; empty if any will do.
     """
 
     name: str
     operator: str = ""
     version: str = ""
+    architecture: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.operator} {self.version})" if self.operator else self.name
@@ -218,6 +220,8 @@ def _names(member: Member) -> set[str]:
 
 def matches(member: Member, relation: Relation, satisfies: Satisfies) -> bool:
     """Return whether a package, or what it provides, satisfies a relation."""
+    if relation.architecture and member.package.architecture not in (relation.architecture, "all"):
+        return False
     versions = [member.package.version] if member.package.name == relation.name else []
     versions += [version for name, version in member.provides if name == relation.name]
     return any(

@@ -53,6 +53,11 @@ def format_delta(delta: Delta) -> str:
     return json.dumps(rows, sort_keys=True)
 
 
+def results(delta: Delta) -> dict[str, tuple[str, FileState]]:
+    """Return what playing a delta makes of each path: what it replaces, and with what."""
+    return {path: (entry.before, entry.after) for path, entry in delta.items()}
+
+
 def is_scripts(path: str) -> bool:
     """Return whether what scripts do to a path counts: accounts and the host's own files are not merged."""
     return path not in NOT_MERGED and path not in _CACHES and not path.endswith(_SCRATCH)

@@ -107,12 +107,16 @@ def due(deferred: Deferred, done: Iterable[str], exists: Callable[[str], bool]) 
     return sorted(name for name in left if not all(map(exists, deferred[name])))
 
 
+#: Of an installed package, which may be on hold.
+_STATUS = re.compile(r"^(Status: \S+ \S+) installed$", re.MULTILINE)
+
+
 def half_configured(status: str, names: Iterable[str]) -> str:
     """Return dpkg's status file (deb-status of dpkg(1)) with packages as before their first configuration."""
     chosen = {f"Package: {name}" for name in names}
     stanzas = status.split("\n\n")
     return "\n\n".join(
-        stanza.replace("\nStatus: install ok installed\n", "\nStatus: install ok half-configured\n", 1)
+        _STATUS.sub(r"\g<1> half-configured", stanza, count=1)
         if stanza.lstrip("\n").partition("\n")[0] in chosen
         else stanza
         for stanza in stanzas

@@ -24,6 +24,8 @@ def kept(
     present: Members,
     is_offered: Callable[[Relation], bool],
     satisfies: Satisfies,
+    *,
+    native: str,
 ) -> tuple[Package, ...]:
     """Return the packages to keep: those that were asked for and are not offered, and what these need.
 
@@ -35,8 +37,9 @@ def kept(
     present: the packages that may be kept.
     is_offered: whether a package that can be installed satisfies a relation.
     satisfies: compares versions.
+    native: the architecture of requests that name none.
     """
-    relations = [_relation(request) for request in requests]
+    relations = [_relation(request, native) for request in requests]
     waiting = [relation for relation in relations if not is_offered(relation)]
     waiting += [_relation(request) for request in lost]
     result: set[Package] = set()
@@ -49,9 +52,10 @@ def kept(
     return tuple(sorted(result))
 
 
-def _relation(request: str) -> Relation:
+def _relation(request: str, native: str = "") -> Relation:
     version = request.partition("=")[2]
-    return Relation(request_name(request).partition(":")[0], "=" if version else "", version)
+    name, _, architecture = request_name(request).partition(":")
+    return Relation(name, "=" if version else "", version, architecture or native)
 
 
 def _matching(present: Members, relation: Relation, satisfies: Satisfies) -> Iterator[Member]:

@@ -19,6 +19,11 @@ class Package:
         """Return "NAME VERSION"."""
         return f"{self.name} {self.version}"
 
+    @property
+    def qualified(self) -> str:
+        """Return the name for dpkg and libapt, with the architecture."""
+        return qualified(self.name, self.architecture)
+
 
 @dataclass(frozen=True, slots=True)
 class PackageChange:
@@ -45,6 +50,11 @@ class PackageDiff:
     def names(self) -> frozenset[str]:
         """Return the names of all packages that differ."""
         return frozenset([p.name for p in self.added + self.removed] + [c.name for c in self.changed])
+
+
+def qualified(name: str, architecture: str) -> str:
+    """Return the name of a package for dpkg and libapt, with its architecture."""
+    return name if architecture == "all" else f"{name}:{architecture}"
 
 
 def diff_packages(old: Iterable[Package], new: Iterable[Package]) -> PackageDiff:

@@ -63,11 +63,6 @@ def _lists(admindir: Path) -> dict[str, str]:
     return {path.stem: files.text_of(path) for path in sorted((admindir / "info").glob("*.list"))}
 
 
-def qualified(name: str, architecture: str) -> str:
-    """Return the name of a package for dpkg, with its architecture."""
-    return name if architecture == "all" else f"{name}:{architecture}"
-
-
 def verify(names: Sequence[str]) -> tuple[Path, ...]:
     """Return the files of packages that differ from the running system's database, except for conffiles."""
     command = ["/usr/bin/dpkg", "--verify", "--", *names]

@@ -32,9 +32,7 @@ def recover(tx: Transaction, request: Recover) -> Result:
     Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
     """
     is_due = (
-        request.at in (Moment.STATE, Moment.CONFIGURE)
-        or statedb.MARKER.exists()
-        or etc_deltas.due() is not None
+        request.at in (Moment.STATE, Moment.CONFIGURE) or statedb.MARKER.exists() or bool(etc_deltas.due())
     )
     if not (is_booted_on_ostree() and is_due):
         tx.message("Nothing to recover.")
@@ -82,7 +80,7 @@ def _have_units_read_again() -> None:
 
 def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
     """Play on an /etc what scripts did for a commit's deployment, if that is due; it is done once."""
-    if etc_deltas.due() != commit:
+    if commit not in etc_deltas.due():
         return False
     removed = {
         path for path, state in tx.records.removals().items() if files.read_state(etc / path).type == "absent"
@@ -91,7 +89,7 @@ def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
         tx.warning(
             f"/etc/{path} was changed; what the packages' scripts made of it is beside it (.dpkg-dist)"
         )
-    etc_deltas.set_due(None)
+    etc_deltas.set_due()
     return True
 
 

@@ -58,6 +58,7 @@ def offer(
         present,
         lambda relation: choice.is_offered(resolver, relation),
         choice.satisfies,
+        native=choice.native_architecture(),
     )
     labels = {package.label for package in lost}
     absent = labels - {_request(package) for package in packages}
@@ -69,11 +70,11 @@ def offer(
         )
     if packages:
         for package in packages:
-            why = "the file of {} is gone" if _request(package) in labels else "{} is in no archive any more"
+            why = "the file of {} is gone" if _request(package) in labels else "{} is in no package list"
             tx.message(f"{why.format(package.label)}; it is kept from the present tree")
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")
-    return {package.name: package.version for package in packages}
+    return {package.qualified: package.version for package in packages}
 
 
 def _request(package: Package) -> str:

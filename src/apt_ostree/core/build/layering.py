@@ -7,6 +7,7 @@ cache and the repository's objects. No ref or deployment points to the commit un
 
 from __future__ import annotations
 
+import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from apt_ostree.core.build import earlier, etc, inside, kept, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import layout
+from apt_ostree.model import etc_delta, layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.origin import Command, LocalPackage
@@ -241,19 +242,26 @@ def install(
             commit = _commit(session, label, work, tree)
     delta = etc.delta_of(tx, tree.given, session.scratch / _ETC_UPPER, commit)
     trees = tx.sysroot.repo.tree_checksums
-    if not plan and delta == tree.given.delta and trees(commit) == trees(session.start):
+    if (
+        not plan
+        and etc_delta.results(delta) == etc_delta.results(tree.given.delta)
+        and trees(commit) == trees(session.start)
+    ):
         return Built(plan)  # the commands changed nothing
     return Built(plan, commit, delta)
 
 
 def _show(session: Session, plan: PackagePlan, label: Label, *, ask: bool) -> None:
     """Show the plan of the packages, and ask whether to proceed; first check that there is space for them."""
+    from apt_ostree.system.apt import local
+
     tx = session.tx
     needed = _REMOVAL_HEADROOM if plan.only_removes else plan.disk_bytes + _HEADROOM
     buildroot.require_space(session.scratch.parent, needed, "change the packages")
     shown = PlanShown("transaction", plan.to_json())
     if ask:
         tx.confirm(shown, commits=(session.start, label.base))
+        local.store_again(session.scratch)
     else:
         tx.report(shown)
 
@@ -310,8 +318,9 @@ def _run(session: Session, command: Command) -> None:
     """Run a command in the build root and show its output; ExternalFailure if it fails."""
     text = shlex.join(command)
     what = f"run '{text}' in the deployment"
+    timeout = max(session.script_timeout, _LONGEST_STEP)
     try:
-        sandbox.run(session.root, command, what=what, timeout=max(session.script_timeout, _LONGEST_STEP))
+        sandbox.run(session.root, command, what=what, timeout=timeout, hostname=platform.node())
     except ExternalFailure as error:
         error.hint = (
             "it sees the deployment and /etc, but no network and nothing else of the machine; if it is an "
@@ -331,7 +340,7 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
         return []
     going = {step.name for step in plan.remove}
     left = [p for p in dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if p.name in going]
-    names = [dpkg_query.qualified(package.name, package.architecture) for package in left]
+    names = [package.qualified for package in left]
     if not names:
         return []
     with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:

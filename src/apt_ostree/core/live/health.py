@@ -10,7 +10,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import health as rules
 from apt_ostree.model.filestate import FileState
-from apt_ostree.model.package import PackageDiff
+from apt_ostree.model.package import PackageDiff, qualified
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.unit import Unit
 from apt_ostree.model.unitfile import merged
@@ -104,7 +104,7 @@ def verify_packages(tx: Transaction, target: str, packages: PackageDiff) -> None
     """
     present = {(p.name, p.architecture) for p in packages.added}
     present |= {(c.name, c.architecture) for c in packages.changed}
-    names = sorted(dpkg_query.qualified(*key) for key in present)
+    names = sorted(qualified(*key) for key in present)
     if not names:
         return
     with mounts.in_namespace_of(1):

@@ -15,7 +15,8 @@ from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.system import files, statedb
 from apt_ostree.system.failpoints import failpoint
 
-#: The commit of the staged deployment whose delta has to be played.
+#: The commit of the staged deployment whose delta has to be played, one per line: while another deployment is
+#: staged, it may be either.
 _DUE = "etc-due"
 
 
@@ -57,19 +58,15 @@ def provided(commit: str, delta: Delta, *, keep: bool) -> Iterator[None]:
         write(commit, earlier)
 
 
-def due() -> str | None:
-    """Return the commit of the deployment whose delta has to be played, or None."""
-    try:
-        return (statedb.DIRECTORY / _DUE).read_text().strip()
-    except FileNotFoundError:
-        return None
+def due() -> frozenset[str]:
+    """Return the commits of which one is the staged deployment's, whose delta has to be played."""
+    return frozenset(files.text_of(statedb.DIRECTORY / _DUE).split())
 
 
-def set_due(commit: str | None) -> None:
-    """Set the commit of the staged deployment, if there is a delta for it."""
-    has_delta = commit is not None and _path(commit).exists()
-    text = f"{commit}\n".encode()
-    state = FileState("file", 0o644, 0, 0, text) if has_delta else ABSENT
+def set_due(*commits: str) -> None:
+    """Set the commits of which one is the staged deployment's; those without a delta are left out."""
+    lines = [f"{commit}\n" for commit in commits if _path(commit).exists()]
+    state = FileState("file", 0o644, 0, 0, "".join(lines).encode()) if lines else ABSENT
     files.write_states([(statedb.DIRECTORY / _DUE, state)])
 
 
@@ -99,8 +96,8 @@ def drop_but(commits: Collection[str]) -> None:
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
         if path.stem not in commits:
             write(path.stem, {})
-    if due() not in (None, *commits):
-        set_due(None)
+    if not due() <= {*commits}:
+        set_due(*due() & {*commits})
 
 
 def _path(commit: str) -> Path:

@@ -12,6 +12,8 @@ from apt_ostree.system import running, scratch, usrview
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
+#: The ref of the pending deployment's commit while another one is staged.
+PREVIOUS = "apt-ostree/previous"
 #: What a killed worker may leave behind: prefixes in the directory `work`, patterns in the state directory.
 _SCRATCH = ("build-", "tree-", "repair-")
 _LEFTOVERS = ("view-*", "layers/*.partial")
@@ -27,6 +29,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     from apt_ostree.system.apt import local
 
     sysroot.sync_base_refs()
+    sysroot.repo.sync_refs(PREVIOUS, {})
     etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
     generations.reclaim(sysroot, records)
     for prefix in _SCRATCH:

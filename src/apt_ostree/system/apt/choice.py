@@ -19,6 +19,11 @@ def satisfies(version: str, operator: str, other: str) -> bool:
     return bool(apt_pkg.check_dep(version, operator, other))
 
 
+def native_architecture() -> str:
+    """Return the native architecture."""
+    return str(apt_pkg.get_architectures()[0])
+
+
 def after(resolver: Resolver, transaction: PackagePlan, shown: Members) -> Members:
     """Return the packages after a resolved transaction, with their relations."""
     removed = {(step.name, step.architecture) for step in transaction.remove}
@@ -41,7 +46,8 @@ def absent(resolver: Resolver, packages: Iterable[Package]) -> list[Package]:
 
 def is_offered(resolver: Resolver, relation: Relation) -> bool:
     """Return whether a package that is installed, or that an archive offers, satisfies a relation."""
-    keys = [(relation.name, architecture) for architecture in apt_pkg.get_architectures()]
+    architectures = [relation.architecture] if relation.architecture else apt_pkg.get_architectures()
+    keys = [(relation.name, architecture) for architecture in architectures]
     packages = [resolver.cache[key] for key in keys if key in resolver.cache]
     versions = [v.ver_str for pkg in packages for v in pkg.version_list if is_available(v)]
     versions += [row[1] or "" for pkg in packages for row in pkg.provides_list if is_available(row[2])]

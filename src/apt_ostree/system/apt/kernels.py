@@ -7,6 +7,7 @@ from typing import Any
 
 import apt_pkg
 
+from apt_ostree.errors import Refused
 from apt_ostree.model.kernel import is_image, is_kernel, kept_images
 from apt_ostree.system.apt.reasons import final_version
 
@@ -21,7 +22,7 @@ def drop_superseded(
     changed: the packages that the transaction changes.
     requested: names of packages that were asked for.
 
-    Returns the ids of the packages that were marked.
+    Returns the ids of the packages that were marked. Raises Refused if several kernels were asked for.
     """
     if not any(is_kernel(pkg.name) and depcache.marked_install(pkg) for pkg in changed):
         return frozenset()
@@ -33,11 +34,18 @@ def drop_superseded(
     if not any(depcache.marked_install(present[name]) for name in images):
         return frozenset()
     kept = kept_images(images, _with_needs(requested, finals), apt_pkg.version_compare)
+    if len(kept) > 1:
+        raise Refused(
+            f"{len(kept)} kernels are requested, and a deployment boots one: {', '.join(sorted(kept))}",
+            hint="uninstall the others; nothing was changed",
+        )
     dropped = [present[name] for name in images if name not in kept]
     _delete(depcache, dropped)
-    meta = [pkg for name, pkg in present.items() if name not in images and depcache.is_inst_broken(pkg)]
-    _delete(depcache, meta)
-    return frozenset(pkg.id for pkg in (*dropped, *meta))
+    meta = [pkg for name, pkg in present.items() if name not in images]
+    while broken := [pkg for pkg in meta if pkg not in dropped and depcache.is_inst_broken(pkg)]:
+        _delete(depcache, broken)
+        dropped += broken
+    return frozenset(pkg.id for pkg in dropped)
 
 
 def _with_needs(requested: Iterable[str], finals: dict[str, Any]) -> set[str]:

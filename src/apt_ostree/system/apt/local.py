@@ -36,12 +36,8 @@ def keep(file: OpenFile) -> LocalPackage:
         raise UsageError(f"{file.name} is not a Debian package: {error}") from error
     section = apt_pkg.TagSection(control)
     digest = digest_of(path)
-    STORE.mkdir(parents=True, exist_ok=True)
-    target = STORE / f"{digest}.deb"
-    if not target.exists():
-        partial = target.with_suffix(".partial")
-        shutil.copyfile(path, partial)
-        partial.rename(target)
+    if not (STORE / f"{digest}.deb").exists():
+        _store(path, f"{digest}.deb")
     return LocalPackage(digest, section["Package"], section["Version"], section["Architecture"])
 
 
@@ -59,14 +55,20 @@ def is_stored(package: LocalPackage) -> bool:
     return _stored(package).exists()
 
 
-def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> tuple[str, ...]:
-    """Make stored packages available to libapt; return the exact requests (NAME=VERSION) for them."""
+def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> None:
+    """Make stored packages available to libapt."""
     if packages:
         archive = config.local_directory(scratch)
         archive.mkdir(exist_ok=True)
         copies = {Path(shutil.copy(_stored(p), archive)): p.sha256 for p in packages}
         publish(report, copies, scratch, "local")
-    return tuple(package.label for package in packages)
+
+
+def store_again(scratch: Path) -> None:
+    """Copy those back into the store that another command has removed, for which nothing needed them yet."""
+    for copy in config.local_directory(scratch).glob("*.deb"):
+        if not (STORE / copy.name).exists():
+            _store(copy, copy.name)
 
 
 def publish(report: Report, archives: Mapping[Path, str], scratch: Path, name: str) -> None:
@@ -84,6 +86,13 @@ def publish(report: Report, archives: Mapping[Path, str], scratch: Path, name: s
     extra = config.add_source_list(scratch, name, f"deb [trusted=yes] file:{directory} ./\n")
     with config.only_source(extra):
         acquire.refresh_lists(report, everything=False)
+
+
+def _store(path: Path, name: str) -> None:
+    STORE.mkdir(parents=True, exist_ok=True)
+    partial = (STORE / name).with_suffix(".partial")
+    shutil.copyfile(path, partial)
+    partial.rename(STORE / name)
 
 
 def _stored(package: LocalPackage) -> Path:

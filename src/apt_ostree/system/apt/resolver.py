@@ -13,7 +13,6 @@ from typing import Any
 import apt_pkg
 
 from apt_ostree.errors import Refused
-from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system.apt import config, dropping, kernels, reasons, requests
 from apt_ostree.system.apt.config import explained
@@ -31,11 +30,13 @@ class PackageGoal:
 
     install: requests (NAME, NAME=VERSION, NAME:ARCH).
     upgrade: upgrade every other package to the archives' newest version.
-    keep: package name -> version in use, which is preferred to newer ones; no package is downgraded below it.
+    keep: NAME or NAME:ARCH -> version in use, which is preferred to newer ones; no package is
+        downgraded below it.
     along: further requests. If not None, only these and `install` may change: dependencies are not added, and
         unmet ones are refused.
     drop: names of packages whose requests were dropped; they go, with what only they needed.
     pinned: requests with a version (NAME=VERSION) that stay; the plan names newer versions of these.
+    requested: names of all requested packages, those that are there already included.
     needed: with `drop`, the names of all packages that the base holds or that are still requested.
     """
 
@@ -46,6 +47,7 @@ class PackageGoal:
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     pinned: tuple[str, ...] = ()
+    requested: frozenset[str] = frozenset()
 
 
 class Resolver:
@@ -60,18 +62,11 @@ class Resolver:
         self._local = f"file:{config.local_directory(scratch)}/"
         self._kept = f"file:{config.kept_directory(scratch)}/"
         self._requested: frozenset[str] = frozenset()
+        self._requested_before: frozenset[str] = frozenset()
         self._dropped: frozenset[int] = frozenset()  # ids
         self._unneeded: frozenset[int] = frozenset()  # ids
         self._superseded: frozenset[int] = frozenset()  # ids
         self._chosen: dict[int, Any] = {}  # package id -> requested version
-
-    def installed(self) -> frozenset[Package]:
-        """Return the packages in the build root's database."""
-        return frozenset(
-            Package(pkg.name, pkg.current_ver.ver_str, pkg.current_ver.arch)
-            for pkg in self.cache.packages
-            if pkg.current_ver
-        )
 
     def resolve(self, goal: PackageGoal) -> PackagePlan:
         """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
@@ -99,6 +94,7 @@ class Resolver:
             self._keep(goal.keep, exact=exact)
         targets = self._targets(goal.install)
         self._requested = frozenset(pkg.name for pkg in targets)
+        self._requested_before = goal.requested
         with explained("resolve the packages"):
             if goal.upgrade:
                 self._upgrade_all()
@@ -219,12 +215,7 @@ class Resolver:
                 solver.resolve(True)
             except (apt_pkg.Error, SystemError) as error:
                 failure = error
-        if failure or self.depcache.broken_count:
-            raise Refused(
-                "the packages cannot be installed together",
-                details=tuple(reasons.unmet(self.cache, self.depcache)) or (str(failure),),
-                hint="choose other packages or versions; nothing was changed",
-            ) from failure
+        self._refuse_broken(failure)
         kept = [pkg.name for pkg in targets if not (self._will_be_installed(pkg))]
         if kept:
             raise Refused(
@@ -233,6 +224,14 @@ class Resolver:
                 hint="choose other packages or versions; nothing was changed",
             )
 
+    def _refuse_broken(self, failure: Exception | None = None) -> None:
+        if failure or self.depcache.broken_count:
+            raise Refused(
+                "the packages cannot be installed together",
+                details=tuple(reasons.unmet(self.cache, self.depcache)) or (str(failure),),
+                hint="choose other packages or versions; nothing was changed",
+            ) from failure
+
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
@@ -240,8 +239,10 @@ class Resolver:
     def _decided(self) -> PackagePlan:
         """Return the transaction that was decided, with the removal of superseded kernels."""
         changed = self._changed()
-        self._superseded = kernels.drop_superseded(self.cache, self.depcache, changed, self._requested)
+        requested = self._requested | self._requested_before
+        self._superseded = kernels.drop_superseded(self.cache, self.depcache, changed, requested)
         if self._superseded:
+            self._refuse_broken()
             changed = self._changed()
         transaction = self._transaction(changed)
         self._refuse_removals(transaction, changed)

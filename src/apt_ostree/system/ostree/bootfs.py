@@ -25,7 +25,9 @@ def read(sysroot: Sysroot, commit: str, osname: str) -> BootSpace:
     block = os.statvfs(boot).f_frsize
     new = boot_files(repo, commit)
     present = [
-        boot_files(repo, deployment.checksum) for deployment in deployments.all if not deployment.staged
+        boot_files(repo, deployment.checksum)
+        for deployment in deployments.all
+        if not deployment.staged and deployment.osname == osname
     ]
     is_there = _share_file_system(boot, sysroot.state_dir.parent) or new in present
     needed = 0 if is_there else sum(_rounded(repo.size(checksum), block) for checksum in new.values())
