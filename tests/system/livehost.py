@@ -203,8 +203,8 @@ class Host:
         self.run(*WRITABLE_SYSROOT, "ostree", "refs", f"--create={ref}", commit)
 
     def undeploy(self) -> None:
-        """Drop the pending deployment, if there is one."""
-        self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || ostree admin undeploy 0 >/dev/null")
+        """Drop the pending deployment, if there is one, and what was kept for it."""
+        self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || apt-ostree cleanup --pending >/dev/null")
 
     def reset(self) -> None:
         """Go back to the booted system, without a pending deployment."""

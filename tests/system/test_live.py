@@ -33,7 +33,6 @@ def test_dry_run_changes_nothing(host: Host):
 
 
 def test_a_dry_run_of_both_halves_plans_what_the_run_does(host: Host):
-    host.ao("cleanup")  # it is not the dry run that removes what another test has left
     restart = ("-A", "-y", "--restart-services")
     for words, suites in (
         (("install", *restart, "fx-service", "fx-conf"), ("stable",)),

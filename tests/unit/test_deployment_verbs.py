@@ -143,12 +143,12 @@ def test_layers_go_when_no_mount_shows_them(system: System, monkeypatch, shown: 
     request = ApplyLive(target=system.two, live=LiveOptions(allow_replacement=True))
     system.run(apply_live.apply_live, request)
     # A service with a mount namespace of its own may still see it.
-    views = (ViewInUse(1, os.getpid(), frozenset(layers.iterdir())),) if shown else ()
+    views = (ViewInUse(1, os.getppid(), frozenset(layers.iterdir())),) if shown else ()
     monkeypatch.setattr(usrview, "in_use", lambda: views)
     system.run(apply_live.apply_live, ApplyLive(reset=True))
     held = clean(system, base=True).details["held"]
     assert len(list(layers.iterdir())) == shown
-    assert [(row["generation"], row["pid"]) for row in held] == [(1, os.getpid())] * shown
+    assert [(row["generation"], row["pid"]) for row in held] == [(1, os.getppid())] * shown
     assert all(row["command"] in row["reason"] for row in held)
     monkeypatch.setattr(usrview, "in_use", lambda: ())
     assert clean(system, base=True).details["held"] == []

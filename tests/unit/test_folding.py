@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from apt_ostree.core.live import etc_restore
-from apt_ostree.model import accounts, etc_rules, etc_undo, unitundo
+from apt_ostree.model import accounts, etc_rules, etc_undo, kernel_undo, unitundo
 from apt_ostree.model.etc_rules import EtcPlan
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.folding import fold_etc, fold_kernel, fold_transitions, fold_units, to_fold
@@ -63,6 +63,17 @@ def test_the_kernels_first_value_and_its_last_one_stay():
         KernelRecord("binfmt", "", "x", "x\ny"),
         KernelRecord("sysctl", "b", "7", "8"),
     }
+
+
+def test_what_others_changed_in_the_kernel_between_two_changes_stays():
+    older = (KernelRecord("sysctl", "a", "0", "1"), KernelRecord("apparmor", "", "a", "a\nb"))
+    newer = (KernelRecord("sysctl", "a", "5", "2"), KernelRecord("apparmor", "", "a\nb\nd", "a\nb\nc\nd"))
+    assert set(fold_kernel(older, newer)) == {
+        KernelRecord("sysctl", "a", "5", "2"),
+        KernelRecord("apparmor", "", "a\nd", "a\nb\nc\nd"),
+    }
+    assert kernel_undo.value_before([older[0], newer[0]]) == "5"
+    assert kernel_undo.came(KernelRecord("binfmt", "", "x"), "x\ny") == {"y"}
 
 
 def test_what_may_be_undone_alone_is_not_part_of_another():
@@ -156,6 +167,31 @@ def _goal(records: Sequence[EtcRecord], path: str, current: Tree) -> FileState:
             return state
         state = goal
     return state
+
+
+@given(
+    st.lists(st.tuples(trees(), st.sets(st.sampled_from(PATHS))), min_size=3, max_size=6), st.integers(1, 4)
+)
+def test_what_was_edited_between_two_changes_is_kept_as_before(
+    steps: list[tuple[Tree, set[str]]], count: int
+):
+    """As above; `steps` are the states after the changes, and the paths that somebody edits then."""
+    chain, tree = [], steps[0][0]
+    for number, (state, edited) in enumerate(steps[1:]):
+        chain.append(changes(tree, state))
+        tree = {**state} | {path: FileState("file", 0o600, content=b"%d" % number) for path in edited}
+    whole, part = ([r for records in c for r in records] for c in (chain, fold_some(chain, count)))
+    for path in PATHS:
+        assert _goal(whole, path, tree) == _goal(part, path, tree)
+
+
+def test_an_account_that_was_added_between_two_changes_stays():
+    texts = ("root:x:0:\n", "root:x:0:\nfx:x:1:\n", "root:x:0:\nfx:x:1:\nalice:x:1000:\n")
+    root, fx, alice = (FileState("file", 0o644, content=text.encode()) for text in texts)
+    both = FileState("file", 0o644, content=alice.content + b"web:x:2:\n")
+    (record,) = fold_etc([EtcRecord("passwd", root, fx)], [EtcRecord("passwd", alice, both)])
+    assert record.before.content == b"root:x:0:\nalice:x:1000:\n"
+    assert etc_undo.restored(record, both) == record.before
 
 
 @given(st.permutations(["fx", "web", "db", "mail"]), st.integers(0, 3), st.booleans())

@@ -44,7 +44,7 @@ OWNERS = {
     "gi": ["system.ostree", "system.ostree.*"],
     "jinja2": ["system.templates"],
     "rich": ["cli", "cli.*"],
-    "sqlite3": ["system.statedb"],
+    "sqlite3": ["system.sqlite"],
     "subprocess": ["system.process", "cli.client"],
     "systemd": ["daemon", "daemon.*", "system.journal"],
     "yaml": ["system.yamlfile"],

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +14,7 @@ import pytest
 from apt_ostree.core.state import generations, inventory, live
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers, read_live_state
-from apt_ostree.errors import Refused
+from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Phase, ViewRecord
@@ -261,3 +264,34 @@ def test_a_list_without_packages_is_a_list(system: System):
     assert inventory.packages_of(repo, repos.write_commit(repo, tree, packages=[])) == frozenset()
     assert json.dumps(sorted(repo.metadata(system.two)))  # and it is no part of the plain metadata
     assert layout.META_PACKAGES not in repo.metadata(system.two)
+
+
+# --- the database of an older apt-ostree
+
+
+def test_a_database_of_an_older_version_is_read_as_it_is(system: System):
+    with statedb.opened() as records:
+        records.log(Intent("verb", "caller", "s", "t", {}))
+    path = statedb.DIRECTORY / "state.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("ALTER TABLE generation DROP COLUMN began")
+        connection.execute("ALTER TABLE generation DROP COLUMN kernel")
+        connection.execute("PRAGMA user_version = 3")
+        columns = (
+            "id, boot_id, deployment, source, target, layers, uppers, phase, created, base, overlays, hidden"
+        )
+        row = (1, "boot", "d.0", "s", "t", "[]", "[]", "live", time.time() - 5, "t", "[]", "{}")
+        connection.execute(f"INSERT INTO generation ({columns}) VALUES ({', '.join('?' * len(row))})", row)
+    before = path.read_bytes()
+    for opened in (statedb.read_only, statedb.opened):
+        assert path.read_bytes() == before
+        with opened() as records:
+            assert records
+            (generation,) = records.generations()
+            assert generation.kernel == ()
+            assert generation.created == generation.began == pytest.approx(time.monotonic() - 5, abs=2)
+
+
+def test_what_the_database_cannot_do_is_an_error_of_its_own(system: System):
+    with statedb.opened() as records, pytest.raises(ExternalFailure, match="cannot use the state database"):
+        records.log(Intent("verb", "caller", "s", None, {}))  # type: ignore[arg-type]

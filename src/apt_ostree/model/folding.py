@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
-from apt_ostree.model.filestate import ABSENT
+from apt_ostree.model import etc_undo, kernel_undo
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord, Phase, UnitRecord
 from apt_ostree.model.overlay import Transition
 
@@ -30,16 +30,27 @@ def to_fold(
 def fold_etc(older: Sequence[EtcRecord], newer: Sequence[EtcRecord]) -> tuple[EtcRecord, ...]:
     """Return the records of /etc of both: the older state before, the newer state after.
 
+    What somebody changed between the two stays in the state before, as the undo of both would leave it.
+
     An undo goes through them backwards: it removes paths, those in a directory before it, and then writes
     paths, a directory before those in it. What has come back to its state is left out.
     """
     first = {record.path: record for record in older}
     last = first | {record.path: record for record in newer}
-    both = [EtcRecord(path, first.get(path, record).before, record.after) for path, record in last.items()]
+    both = [EtcRecord(path, _before(first.get(path), record), record.after) for path, record in last.items()]
     changed = sorted((r for r in both if r.before != r.after), key=lambda record: record.path)
     removed_by_undo = [record for record in changed if record.before == ABSENT]
     written_by_undo = [record for record in changed if record.before != ABSENT]
     return (*reversed(written_by_undo), *removed_by_undo)
+
+
+def _before(older: EtcRecord | None, newer: EtcRecord) -> FileState:
+    if older is None:
+        return newer.before
+    if newer is older or older.after == newer.before:
+        return older.before
+    kept = etc_undo.restored(older, newer.before)
+    return newer.before if kept is None else kept
 
 
 def fold_units(older: Sequence[UnitRecord], newer: Sequence[UnitRecord]) -> tuple[UnitRecord, ...]:
@@ -53,9 +64,11 @@ def fold_units(older: Sequence[UnitRecord], newer: Sequence[UnitRecord]) -> tupl
 
 def fold_kernel(older: Sequence[KernelRecord], newer: Sequence[KernelRecord]) -> tuple[KernelRecord, ...]:
     """Return what both changed in the running kernel: the older value before, the newer one after."""
-    last = {(record.kind, record.name): record for record in (*older, *newer)}
-    first = {(record.kind, record.name): record for record in (*newer, *older)}
-    return tuple(replace(record, before=first[key].before) for key, record in last.items())
+    both: dict[tuple[str, str], KernelRecord] = {}
+    for record in (*older, *newer):
+        key = (record.kind, record.name)
+        both[key] = kernel_undo.folded(both[key], record) if key in both else record
+    return tuple(both.values())
 
 
 def fold_transitions(older: Sequence[Transition], newer: Sequence[Transition]) -> tuple[Transition, ...]:

@@ -48,7 +48,8 @@ class Generation:
     overlays: the topmost first.
     layers: commits of the view's layers, the topmost first.
     uppers: frozen upper directories of an unlocked system, the newest first.
-    created: seconds since 1970.
+    created: when it was made, in seconds of CLOCK_MONOTONIC, as processes and units have it.
+    began: likewise, of the first of those that were folded into it.
     confirm_by: when it is undone unless it is confirmed, in seconds of CLOCK_MONOTONIC, as systemd's timers.
     kernel: what it changed in the running kernel, in the order of the changes.
     """
@@ -66,6 +67,7 @@ class Generation:
     created: float
     confirm_by: float | None = None
     kernel: tuple[KernelRecord, ...] = ()
+    began: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

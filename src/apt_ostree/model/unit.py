@@ -52,6 +52,11 @@ class Unit:
         return int(self["ExecMainStartTimestampMonotonic"] or 0) / 1e6
 
     @property
+    def active_since(self) -> float:
+        """Return when it was last started, in seconds of CLOCK_MONOTONIC, or 0."""
+        return int(self["InactiveExitTimestampMonotonic"] or 0) / 1e6
+
+    @property
     def fragment(self) -> str:
         """Return the path of its unit file, or "" if it has none."""
         return merged(self["FragmentPath"])

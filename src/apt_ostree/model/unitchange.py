@@ -54,7 +54,7 @@ class UnitChange:
         return {path: new for view in self.views for path, new in view.files.items()}
 
     def files_since(self, started: float) -> Mapping[str, str]:
-        """Return `files` of the view at the start of a process (seconds since 1970; 0: unknown)."""
+        """Return `files` of the view at the start of a process (seconds of CLOCK_MONOTONIC; 0: unknown)."""
         views = [view for view in self.views if view.since <= started]
         return views[-1].files if started and views else self.files
 

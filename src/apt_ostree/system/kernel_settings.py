@@ -6,8 +6,9 @@ they cannot take back is read from and written to /proc and /sys here.
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
@@ -81,9 +82,9 @@ def apply_sysctl(keys: Collection[str]) -> None:
 
 
 def formats() -> frozenset[str]:
-    """Return the names of the registered formats."""
-    with mounts.in_namespace_of(1):  # an automount
-        names = {path.name for path in _FORMATS.glob("*")}
+    """Return the names of the registered formats; ExternalFailure if they cannot be read."""
+    with mounts.in_namespace_of(1), _explained("read the binary formats"):  # an automount
+        names = {path.name for path in _FORMATS.iterdir()}
     return frozenset(names - {"register", "status"})
 
 
@@ -102,8 +103,12 @@ def remove_format(name: str) -> None:
 
 
 def profiles() -> frozenset[str]:
-    """Return the names of the loaded profiles, without those that are part of another one."""
-    lines = (_APPARMOR / "profiles").read_text().splitlines()
+    """Return the names of the loaded profiles, without those that are part of another one.
+
+    Raises ExternalFailure if they cannot be read.
+    """
+    with _explained("read the AppArmor profiles"):
+        lines = (_APPARMOR / "profiles").read_text().splitlines()
     names = (line.rpartition(" (")[0] for line in lines)
     return frozenset(name for name in names if "//" not in name)
 
@@ -130,8 +135,14 @@ def remove_profile(name: str) -> None:
 
 
 def _write(path: Path, text: str, what: str) -> None:
-    try:
+    with _explained(what):
         path.write_text(text)
+
+
+@contextlib.contextmanager
+def _explained(what: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ExternalFailure(f"cannot {what}: {error.strerror}") from error
 

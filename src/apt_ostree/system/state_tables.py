@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
-VERSION = 4
+VERSION = 5
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS history (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS generation (
     boot_id TEXT NOT NULL, deployment TEXT NOT NULL, source TEXT NOT NULL, target TEXT NOT NULL,
     layers TEXT NOT NULL, uppers TEXT NOT NULL, phase TEXT NOT NULL, created REAL NOT NULL,
     confirm_by REAL, base TEXT NOT NULL, overlays TEXT NOT NULL, hidden TEXT NOT NULL,
-    kernel TEXT NOT NULL DEFAULT '[]'
+    kernel TEXT NOT NULL DEFAULT '[]', began REAL NOT NULL DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS overlay (
     id TEXT PRIMARY KEY, "commit" TEXT NOT NULL, enabled INTEGER NOT NULL, boot_id TEXT NOT NULL
@@ -49,15 +49,21 @@ UPDATE generation SET base = target;
 """,
     2: "ALTER TABLE generation ADD COLUMN hidden TEXT NOT NULL DEFAULT '{}';",
     3: "ALTER TABLE generation ADD COLUMN kernel TEXT NOT NULL DEFAULT '[]';",
+    4: """
+ALTER TABLE generation ADD COLUMN began REAL NOT NULL DEFAULT 0;
+UPDATE generation SET created = created - :booted, began = created - :booted;
+""",
 }
 
 
-def upgrade_script(version: int) -> str:
+def upgrade_script(version: int, booted: float) -> str:
     """Return the SQL that brings the tables of a database to `VERSION`.
 
     version: that of the database; 0 is an empty one.
+    booted: the begin of CLOCK_MONOTONIC, in seconds since 1970.
 
     It is one transaction, as each would be flushed to the disk.
     """
     upgrades = "".join(_UPGRADES[old] for old in range(version, VERSION)) if version else ""
+    upgrades = upgrades.replace(":booted", str(booted))
     return f"BEGIN;{_SCHEMA}{upgrades}PRAGMA user_version = {VERSION}; COMMIT;"

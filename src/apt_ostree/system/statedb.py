@@ -8,19 +8,18 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sqlite3
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
-from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.errors import Refused
 from apt_ostree.model import folding
 from apt_ostree.model.filestate import FileState, pack, unpack
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.overlay import Applied, State, Transition
-from apt_ostree.system import state_tables
+from apt_ostree.system import sqlite, state_tables
 
 DIRECTORY = Path("/var/lib/apt-ostree")
 #: Exists from the first live change of a boot until recovery in the next boot; a condition of its unit.
@@ -32,7 +31,7 @@ _KEPT = 500  # entries of the history
 class StateDb:
     """An opened state database. Its file is created by the first change, so that reading changes nothing."""
 
-    def __init__(self, connection: sqlite3.Connection, *, provisional: bool = False) -> None:
+    def __init__(self, connection: sqlite.Database, *, provisional: bool = False) -> None:
         self._db = connection
         self._provisional = provisional
 
@@ -48,12 +47,13 @@ class StateDb:
     ) -> int:
         """Record the intent of a switch with every pre-image; return the generation's number."""
         self._create_file()
+        now = time.monotonic()
         with self._db:
             number = self._log(intent)
             self._db.execute(
                 "INSERT INTO generation"
-                " (id, boot_id, deployment, source, target, layers, uppers, phase, created, base, overlays,"
-                " hidden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                " (id, boot_id, deployment, source, target, layers, uppers, phase, created, began, base,"
+                " overlays, hidden) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     number,
                     boot_id(),
@@ -63,7 +63,8 @@ class StateDb:
                     json.dumps(list(view.layers)),
                     json.dumps(list(view.uppers)),
                     Phase.ACTING,
-                    time.time(),
+                    now,
+                    now,
                     view.base,
                     json.dumps([[o.id, o.commit, o.layer] for o in view.overlays]),
                     json.dumps({path: list(map(pack, states)) for path, states in view.hidden.items()}),
@@ -106,8 +107,8 @@ class StateDb:
                 folding.fold_transitions(*transitions),
             )
             self._write_kernel(newer.id, folding.fold_kernel(kernel[older.id], kernel[newer.id]))
-            source = "SELECT source FROM generation WHERE id = ?"
-            self._db.execute(f"UPDATE generation SET source = ({source}) WHERE id = ?", (older.id, newer.id))
+            first = (older.source, older.began, newer.id)
+            self._db.execute("UPDATE generation SET source = ?, began = ? WHERE id = ?", first)
             self._db.execute("DELETE FROM generation WHERE id = ?", (older.id,))
             self._db.execute(
                 "UPDATE history SET outcome = ?, message = ? WHERE number = ?",
@@ -120,7 +121,7 @@ class StateDb:
             self._db.close()
             # Readable by root only: it holds pre-images of /etc/shadow. SQLite's journal gets the same mode.
             os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db, self._provisional = _connect(f"file:{_path()}?mode=rw"), False
+            self._db, self._provisional = sqlite.connect(f"file:{_path()}?mode=rw"), False
             _prepare(self._db)
 
     def log(self, intent: Intent) -> int:
@@ -291,7 +292,7 @@ class StateDb:
         """Return all generations, the oldest first."""
         rows = self._db.execute(
             "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by,"
-            " base, overlays, kernel FROM generation ORDER BY id"
+            " base, overlays, kernel, began FROM generation ORDER BY id"
         )
         return tuple(
             Generation(
@@ -308,6 +309,7 @@ class StateDb:
                 base=row[10],
                 overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
                 kernel=tuple(KernelRecord(*fields) for fields in json.loads(row[12])),
+                began=row[13],
             )
             for row in rows
         )
@@ -394,9 +396,9 @@ def mark() -> None:
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
     """Open the database for a change; Refused if a newer version wrote it."""
-    with _explained():
+    with sqlite.explained():
         exists = _path().exists()
-        connection = _connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
+        connection = sqlite.connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
         db = StateDb(connection, provisional=not exists)
         try:
             _prepare(connection)
@@ -411,8 +413,14 @@ def read_only() -> Iterator[StateDb | None]:
     if not _path().exists():
         yield None
         return
-    with _explained(), contextlib.closing(StateDb(_connect(f"file:{_path()}?mode=ro"))) as db:
-        yield db
+    with sqlite.explained(), contextlib.closing(sqlite.connect(f"file:{_path()}?mode=ro")) as connection:
+        if _version(connection) >= state_tables.VERSION:
+            yield StateDb(connection)
+            return
+        with contextlib.closing(sqlite.connect(":memory:")) as copy:
+            connection.backup(copy)
+            _prepare(copy)
+            yield StateDb(copy)
 
 
 def is_readable() -> bool:
@@ -429,32 +437,20 @@ def _path() -> Path:
     return DIRECTORY / "state.db"
 
 
-def _connect(uri: str) -> sqlite3.Connection:
-    connection = sqlite3.connect(uri, uri=True, timeout=30)
-    # EXTRA: with FULL the end of a transaction (the journal's removal) could be lost in a power cut.
-    connection.execute("PRAGMA synchronous = EXTRA")
-    connection.execute("PRAGMA foreign_keys = ON")
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
+def _prepare(connection: sqlite.Database) -> None:
     """Create missing tables; raise Refused for those of a newer version."""
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _version(connection)
     if version > state_tables.VERSION:
         raise Refused(
             f"{_path()} was written by a newer apt-ostree (its tables have version {version})",
             hint="reboot, which ends the live state, and move the file away",
         )
     if version < state_tables.VERSION:
-        connection.executescript(state_tables.upgrade_script(version))
+        connection.executescript(state_tables.upgrade_script(version, time.time() - time.monotonic()))
 
 
-@contextlib.contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise ExternalFailure(f"cannot use the state database {_path()}: {error}") from error
+def _version(connection: sqlite.Database) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _pack(state: FileState | None) -> str | None:

@@ -29,17 +29,6 @@ _SHORT = 3.0  # seconds that a daemon may take to answer, which it does at once
 _INTERVAL = 0.2  # seconds
 
 
-def started(unit: Unit) -> float:
-    """Return when a unit's main process was started, in seconds since 1970, or 0."""
-    return time.time() - time.monotonic() + unit.started if unit.started else 0.0
-
-
-def active_since(unit: Unit) -> float:
-    """Return when a unit was last started, in seconds since 1970, or 0."""
-    started_at = int(unit["InactiveExitTimestampMonotonic"] or 0) / 1e6
-    return time.time() - time.monotonic() + started_at if started_at else 0.0
-
-
 def active_units() -> dict[str, Unit]:
     """Return name -> unit of the units that are active or activating, except for devices."""
     loaded_units = _show([f"*.{kind}" for kind in _TYPES], "--state=active,reloading,activating")
@@ -69,25 +58,31 @@ def daemon_reload() -> None:
 
     A running unit whose file is gone, but not that of an alias, goes on as the alias.
     """
-    with mounts.in_namespace_of(1):
-        links = [link for unit in active_units().values() if (link := _link_to_alias(unit))]
+    links: list[Path] = []
     try:
+        with mounts.in_namespace_of(1):
+            for unit in active_units().values():
+                if target := _file_of_alias(unit):
+                    links.append(_RUNTIME_DIRECTORY / unit.name)
+                    _link(links[-1], target)
         _systemctl(["daemon-reload"], "reload systemd")
     finally:
         for link in links:
             link.unlink(missing_ok=True)
 
 
-def _link_to_alias(unit: Unit) -> Path | None:
-    """Make and return a link that makes a unit without a file an alias, which takes over its processes."""
-    files = {name: _file_of(name) for name in unit.names}
-    target = next(filter(None, files.values()), None)
-    if len(files) == 1 or files[unit.name] or target is None:
+def _file_of_alias(unit: Unit) -> Path | None:
+    """Return the file of an alias of a unit that has no file itself any more."""
+    if len(unit.names) == 1 or Path(unit["FragmentPath"]).is_file():
         return None
-    link = _RUNTIME_DIRECTORY / unit.name
+    files = {name: _file_of(name) for name in unit.names}
+    return None if files[unit.name] else next(filter(None, files.values()), None)
+
+
+def _link(link: Path, target: Path) -> None:
     link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)  # it leads nowhere, or it would be the unit's file
     link.symlink_to(target)
-    return link
 
 
 def _file_of(name: str) -> Path | None:

@@ -55,16 +55,17 @@ def in_use() -> tuple[ViewInUse, ...]:
 
     A service with a namespace of its own may keep the view that it was started with.
     """
-    namespaces: dict[str, int] = {}
-    for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
-        with contextlib.suppress(OSError):  # it has ended
-            namespaces.setdefault(str(Path(f"/proc/{pid}/ns/mnt").readlink()), pid)
+    seen: set[str] = set()
     views: dict[tuple[int, int], frozenset[Path]] = {}
-    for pid in namespaces.values():
-        with contextlib.suppress(OSError):
+    for pid in sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()):
+        with contextlib.suppress(OSError):  # it has ended; others may be in its namespace
+            namespace = str(Path(f"/proc/{pid}/ns/mnt").readlink())
+            if namespace in seen:
+                continue
             for mount in mountinfo.read(pid):
                 if (number := _generation_of(mount)) is not None:
                     views[number, pid] = frozenset(_directories(mount))
+            seen.add(namespace)
     return tuple(ViewInUse(number, pid, directories) for (number, pid), directories in views.items())
 
 

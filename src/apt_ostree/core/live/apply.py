@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from apt_ostree.core.live import confirmation, health, triggers, undo
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.planning import Change, Prepared
-from apt_ostree.core.state import generations
+from apt_ostree.core.state import generations, reserve
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
@@ -118,6 +118,7 @@ class Application:
             return
         tx.warning("The change failed and is being undone.")
         tx.clock.stop()
+        reserve.release(tx.sysroot)
         tx.records.set_steps(begun[-1].id, tx.clock.seconds)
         note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
         undo.finish_undo(tx, begun, Ending(Outcome.FAILED, note))

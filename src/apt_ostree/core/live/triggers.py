@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.state import seeds
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import accounts, triggers
+from apt_ostree.model import accounts, kernel_undo, triggers
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord
 from apt_ostree.model.treediff import Kind, PathChange
@@ -132,14 +133,20 @@ def _try(tx: Transaction, step: TriggerStep) -> None:
 def _with_record(tx: Transaction, generation: int, step: TriggerStep) -> None:
     """Run a trigger that changes the kernel; the values before are on the disk first."""
     kept = next(g for g in tx.records.generations() if g.id == generation).kernel
-    records = _read(step)
+    try:
+        records = _read(step)
+    except ExternalFailure as error:  # what cannot be taken back is not done
+        tx.warning(error.message)
+        return
     tx.records.set_kernel(generation, (*kept, *records))
     failpoint("act.kernel-recorded")
     if step.trigger is Trigger.SYSCTL:
         _give_back(tx, step.gone)
     _try(tx, step)
     failpoint("act.kernel")
-    tx.records.set_kernel(generation, (*kept, *(replace(record, after=_now(record)) for record in records)))
+    with contextlib.suppress(ExternalFailure):  # as if it was interrupted
+        after = tuple(replace(record, after=_now(record)) for record in records)
+        tx.records.set_kernel(generation, (*kept, *after))
 
 
 def _give_back(tx: Transaction, keys: Iterable[str]) -> None:
@@ -148,7 +155,7 @@ def _give_back(tx: Transaction, keys: Iterable[str]) -> None:
     for key in kernel_settings.expand(keys):
         mine = [record for record in records if (record.kind, record.name) == (Trigger.SYSCTL, key)]
         if mine and kernel_settings.value(key) == mine[-1].after:
-            _set(tx, key, mine[0].before)
+            _set(tx, key, kernel_undo.value_before(mine))
 
 
 def _set(tx: Transaction, key: str, value: str) -> None:
@@ -270,24 +277,31 @@ def undo(tx: Transaction, generations: Sequence[Generation], steps: Iterable[Tri
 
     Anything that fails is a warning, because it must not stop an undo. It can be repeated.
     """
-    for generation in reversed(generations):
-        for record in reversed(generation.kernel):
-            _restore(tx, record)
+    records = [record for generation in generations for record in generation.kernel]
+    for record in reversed(records):
+        try:
+            _restore(tx, record, [other for other in records if other.name == record.name])
+        except ExternalFailure as error:
+            tx.warning(error.message)
     failpoint("undo.kernel")
     for step in steps:
         if step.trigger in triggers.REPEATED:
             _try(tx, step)
 
 
-def _restore(tx: Transaction, record: KernelRecord) -> None:
-    now = _now(record)
+def _restore(tx: Transaction, record: KernelRecord, same: Sequence[KernelRecord]) -> None:
+    """Take a record back; same: all that are undone of its name."""
     if record.kind != Trigger.SYSCTL:
-        came = set(now.splitlines() if record.after is None else record.after.splitlines())
-        _remove(tx, record.kind, came.difference(record.before.splitlines()).intersection(now.splitlines()))
-    elif now != record.before and record.after not in (None, now):
-        tx.warning(f"kept {triggers.shown_key(record.name)} = {now}: it was changed after the update")
-    elif now != record.before:
+        now = _now(record)
+        _remove(tx, record.kind, kernel_undo.came(record, now).intersection(now.splitlines()))
+        return
+    value = kernel_settings.value(record.name)
+    if value in (None, record.before):
+        return
+    if record.after in (None, value):
         _set(tx, record.name, record.before)
+    elif not any(value in (other.before, other.after) for other in same):  # else this is repeated
+        tx.warning(f"kept {triggers.shown_key(record.name)} = {value}: it was changed after the update")
 
 
 def _remove(tx: Transaction, kind: str, names: Iterable[str]) -> None:

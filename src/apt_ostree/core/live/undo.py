@@ -160,8 +160,8 @@ def unit_work(
     known = _changes_back(tx, generations) if changes is None else changes
     removed = unit_files.without_definition(tx.sysroot.repo, known)
     active = systemd.active_units() if acted.first or removed else {}
-    began = generations[0].created
-    protected = unitundo.untouched(active, lambda unit: systemd.active_since(unit) < began)
+    began = generations[0].began
+    protected = unitundo.untouched(active, lambda unit: unit.active_since < began)
     states = systemd.units(acted.first)
     return unitundo.unit_work(acted, states, removed, active=active, protected=protected)
 

@@ -137,7 +137,7 @@ def _decide(unit: Unit, stale: Mapping[Process, tuple[str, ...]], context: _Cont
         old = new = unit_files.on_disk(unit)
     definition = new or old or unit_files.on_disk(unit)
     programs = unitfile.executables(definition)
-    files = change.files_since(systemd.started(unit))
+    files = change.files_since(unit.started)
     used = {*unitfile.configuration(definition), *unitfile.environment_files(definition)}
     package = owned.units.get(unit.fragment, "")
     facts = Facts(

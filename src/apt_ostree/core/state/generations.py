@@ -58,13 +58,12 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
     sysroot.repo.sync_refs(prefix, {f"{prefix}/target": shown[0], **refs})
 
 
-def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -> tuple[int, ...]:
-    """Make older generations part of later ones, so that `keep` of this boot stay; return their numbers.
+def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -> None:
+    """Make older generations part of later ones, so that `keep` of this boot stay.
 
     A step back cannot lead to what they showed any more. Nothing that is shown changes.
     """
-    pairs = folding.to_fold(live.generations, live.first, keep)
-    for older, newer in pairs:
+    for older, newer in folding.to_fold(live.generations, live.first, keep):
         transitions = (*records.transitions(older.id), *records.transitions(newer.id))
         commits = [state.commit for t in transitions for state in (t.before, t.after) if state]
         shown = [newer.base, newer.target, *(applied.commit for applied in newer.overlays)]
@@ -73,7 +72,6 @@ def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -
         records.fold(older, newer)
         failpoint("generations.folded")
         sysroot.repo.sync_refs(f"{_REFS}/{older.id}", {})
-    return tuple(older.id for older, _newer in pairs)
 
 
 def reclaim(sysroot: Sysroot, records: StateDb) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 
@@ -48,7 +49,11 @@ def held(live: Sequence[Generation]) -> tuple[Held, ...]:
     """
     numbers = {generation.id for generation in live}
     steps_back = [Held(generation.id, "it is live") for generation in live]
-    return (*steps_back, *(_held(view) for view in usrview.in_use() if view.generation not in numbers))
+    others = [view for view in usrview.in_use() if view.generation not in numbers and view.pid != os.getpid()]
+    below = {view.generation for view in others if view.pid == usrview.PID1}
+    # A namespace that is made anew gets the mounts of PID 1's again.
+    shown = [view for view in others if view.pid == usrview.PID1 or view.generation not in below]
+    return (*steps_back, *map(_held, shown))
 
 
 def _held(view: usrview.ViewInUse) -> Held:

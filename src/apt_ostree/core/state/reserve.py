@@ -13,15 +13,18 @@ from apt_ostree.system import space, statedb
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 _REMOVAL = "reserve-removal"
+#: There must be that many times as much space, so that services are not left without any.
+_PLENTY = 4
 #: Name of a file -> its size in bytes. Removing packages must not use up what an undo needs.
 _SIZES = {"reserve": 16_000_000, _REMOVAL: 32_000_000}
 
 
 def keep(sysroot: Sysroot) -> None:
-    """Set the space aside, if there is that much."""
+    """Set the space aside, if there is plenty."""
     for path, size in _files(sysroot):
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, exist_ok=True)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        allocated = path.stat().st_blocks * 512 if path.exists() else 0
+        if allocated < size and space.of(path.parent).unused >= _PLENTY * size:
             with contextlib.suppress(OSError):
                 space.reserve(path, size)
 

@@ -1,0 +1,54 @@
+"""Opens the state database with SQLite, whose errors are raised as ExternalFailure."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from apt_ostree.errors import ExternalFailure
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Raise ExternalFailure for an error of SQLite inside the block."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise ExternalFailure(f"cannot use the state database: {error}") from error
+
+
+def connect(uri: str) -> Database:
+    """Open a database (https://www.sqlite.org/uri.html); raise ExternalFailure if that fails."""
+    with explained():
+        connection = sqlite3.connect(uri, uri=True, timeout=30, factory=Database)
+    # EXTRA: with FULL the end of a transaction (the journal's removal) could be lost in a power cut.
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+    return connection
+
+
+class Database(sqlite3.Connection):
+    """A connection. As a context manager it is a transaction."""
+
+    def execute(self, *arguments: Any) -> sqlite3.Cursor:
+        """Execute a statement; raise ExternalFailure if it fails."""
+        with explained():
+            return super().execute(*arguments)
+
+    def executemany(self, *arguments: Any) -> sqlite3.Cursor:
+        """Execute a statement for each row; raise ExternalFailure if it fails."""
+        with explained():
+            return super().executemany(*arguments)
+
+    def executescript(self, script: str) -> sqlite3.Cursor:
+        """Execute statements; raise ExternalFailure if one fails."""
+        with explained():
+            return super().executescript(script)
+
+    def __exit__(self, *error: Any) -> Literal[False]:
+        """End the transaction; raise ExternalFailure if it cannot be committed."""
+        with explained():
+            super().__exit__(*error)
+        return False
