@@ -44,8 +44,17 @@ TREES = st.fixed_dictionaries(dict.fromkeys(("a", "b", "dir/c"), STATES))
 def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after):
     delta = etc_delta.compute(merge, seen, after)
     writes, kept = etc_delta.play(delta, {path: merge[path] for path in delta})
-    assert {**merge, **writes} == after
+    gone = {p for p in after if merge[p] == ABSENT and seen[p].type == after[p].type == "file"}
+    same = {p for p in gone if seen[p].content == after[p].content}
+    assert {**merge, **writes} == {**after, **dict.fromkeys(same, ABSENT)}
     assert kept == ()
+
+
+def test_a_file_that_is_no_longer_shipped_goes_although_a_script_changed_its_mode():
+    seen, after = (FileState("file", mode, content=b"init script") for mode in (0o755, 0o644))
+    assert etc_delta.compute({"init.d/fx": ABSENT}, {"init.d/fx": seen}, {"init.d/fx": after}) == {}
+    kept = etc_delta.compute({"init.d/fx": seen}, {"init.d/fx": seen}, {"init.d/fx": after})
+    assert kept["init.d/fx"].after == after
 
 
 @given(TREES, TREES, TREES)

@@ -72,12 +72,23 @@ def merged(old: FileState, new: FileState, current: FileState) -> FileState:
 def compute(
     merge: Mapping[str, FileState], seen: Mapping[str, FileState], after: Mapping[str, FileState]
 ) -> dict[str, Entry]:
-    """Return the delta of the paths whose states after the scripts are not those that the merge leaves."""
+    """Return the delta of the paths whose states after the scripts are not those that the merge leaves.
+
+    What the merge removes, as it is no longer shipped and not edited, goes although a script changed its mode:
+    a removal takes the permission to execute from init scripts (dh_installinit(1)).
+    """
     return {
         path: Entry(digest(merge[path]), digest(seen[path]), state)
         for path, state in sorted(after.items())
-        if is_scripts(path) and state.type != "other" and state != merge[path]
+        if is_scripts(path)
+        and state.type != "other"
+        and state != merge[path]
+        and not (merge[path] == ABSENT and _is_same_file(seen[path], state))
     }
+
+
+def _is_same_file(one: FileState, other: FileState) -> bool:
+    return one.type == other.type == "file" and one.content == other.content
 
 
 def play(
