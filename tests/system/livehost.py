@@ -203,13 +203,13 @@ class Host:
         self.run(*WRITABLE_SYSROOT, "ostree", "refs", f"--create={ref}", commit)
 
     def undeploy(self) -> None:
-        """Drop the pending deployment, if there is one, and what was kept for it."""
-        self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || apt-ostree cleanup --pending >/dev/null")
+        """Drop the pending deployment, if there is one."""
+        self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || ostree admin undeploy 0 >/dev/null")
 
     def reset(self) -> None:
-        """Go back to the booted system, without a pending deployment."""
+        """Go back to the booted system, without a pending deployment and what was kept for it."""
         self.ao("apply-live", "--reset")
-        self.undeploy()
+        self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || apt-ostree cleanup --pending >/dev/null")
 
     def power_cut(self) -> None:
         self.machine.kill()
