@@ -9,6 +9,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,7 +168,7 @@ def usr(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     _generation(top, 0).rename(top / "usr")
     (top / "scratch").mkdir()
     monkeypatch.setattr(usrview, "USR", str(top / "usr"))
-    monkeypatch.setattr(usrview, "PID1", os.getpid())
+    monkeypatch.setattr(usrview, "PID1", threading.get_native_id())  # tests may run in another thread
     yield top / "usr"
     mounts.umount(top, detach=True)
 

@@ -74,8 +74,8 @@ def compute(
 ) -> dict[str, Entry]:
     """Return the delta of the paths whose states after the scripts are not those that the merge leaves.
 
-    What the merge removes, as it is no longer shipped and not edited, goes although a script changed its mode:
-    a removal takes the permission to execute from init scripts (dh_installinit(1)).
+    What the merge removes, as it is no longer shipped and not edited, goes although a script changed its
+    mode: a removal takes the permission to execute from init scripts (dh_installinit(1)).
     """
     return {
         path: Entry(digest(merge[path]), digest(seen[path]), state)

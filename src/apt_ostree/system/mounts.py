@@ -65,9 +65,9 @@ def enter_private_namespace() -> None:
 
 @contextlib.contextmanager
 def in_namespace_of(pid: int) -> Iterator[None]:
-    """Switch to the mount namespace and root directory of another process inside the block."""
+    """Switch this thread to the mount namespace and root directory of a process inside the block."""
     theirs = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-    ours = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    ours = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # setns(2) refuses a thread that shares its root and cwd with others (libostree starts threads).
