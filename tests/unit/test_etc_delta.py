@@ -35,37 +35,45 @@ LINK = FileState("symlink", 0o777, content=b"target")
 STATES = st.sampled_from([ABSENT, ONE, TWO, MINE, LINK])
 PATHS = st.sampled_from(["a", "b", "dir/c"])
 TREES = st.fixed_dictionaries(dict.fromkeys(("a", "b", "dir/c"), STATES))
+EMPTY = dict.fromkeys(("a", "b", "dir/c"), ABSENT)
 
 
 # --- the rules
 
 
-@given(TREES, TREES, TREES)
-def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after):
-    delta = etc_delta.compute(merge, seen, after)
+@given(TREES, TREES, TREES, TREES)
+def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after, shipped):
+    delta = etc_delta.compute(merge, seen, after, shipped)
     writes, kept = etc_delta.play(delta, {path: merge[path] for path in delta})
-    gone = {p for p in after if merge[p] == ABSENT and seen[p].type == after[p].type == "file"}
-    same = {p for p in gone if seen[p].content == after[p].content}
+    gone = {p for p in after if merge[p] == ABSENT and shipped[p].type == after[p].type == "file"}
+    same = {p for p in gone if shipped[p].content == after[p].content}
     assert {**merge, **writes} == {**after, **dict.fromkeys(same, ABSENT)}
     assert kept == ()
 
 
 def test_a_file_that_is_no_longer_shipped_goes_although_a_script_changed_its_mode():
+    path = "init.d/fx"
     seen, after = (FileState("file", mode, content=b"init script") for mode in (0o755, 0o644))
-    assert etc_delta.compute({"init.d/fx": ABSENT}, {"init.d/fx": seen}, {"init.d/fx": after}) == {}
-    kept = etc_delta.compute({"init.d/fx": seen}, {"init.d/fx": seen}, {"init.d/fx": after})
-    assert kept["init.d/fx"].after == after
+    assert etc_delta.compute({path: ABSENT}, {path: seen}, {path: after}, {path: seen}) == {}
+    kept = etc_delta.compute({path: seen}, {path: seen}, {path: after}, {path: seen})
+    assert kept[path].after == after
+
+
+def test_what_scripts_made_for_a_pending_deployment_is_not_lost_when_it_is_live():
+    key = file("secret", 0o600)
+    delta = etc_delta.compute({"key": ABSENT}, {"key": key}, {"key": key}, {"key": ABSENT})
+    assert delta["key"].after == key
 
 
 @given(TREES, TREES, TREES)
 def test_playing_it_again_changes_nothing(merge, seen, after):
-    delta = etc_delta.compute(merge, seen, after)
+    delta = etc_delta.compute(merge, seen, after, EMPTY)
     assert etc_delta.play(delta, {path: after[path] for path in delta}) == ({}, ())
 
 
 @given(TREES, TREES)
 def test_what_somebody_changed_meanwhile_stays(merge, after):
-    delta = etc_delta.compute(merge, merge, after)
+    delta = etc_delta.compute(merge, merge, after, EMPTY)
     other = file("of the administrator")
     writes, kept = etc_delta.play(delta, dict.fromkeys(delta, other))
     assert (writes, set(kept)) == ({}, set(delta))
@@ -73,7 +81,7 @@ def test_what_somebody_changed_meanwhile_stays(merge, after):
 
 @given(TREES, TREES, TREES)
 def test_it_is_read_as_it_was_written(merge, seen, after):
-    delta = etc_delta.compute(merge, seen, after)
+    delta = etc_delta.compute(merge, seen, after, EMPTY)
     assert etc_delta.parse(etc_delta.format_delta(delta)) == delta
 
 
@@ -86,7 +94,7 @@ def test_a_text_with_an_error(text: str):
 def test_accounts_and_scratch_files_are_left_out():
     after = dict.fromkeys(["passwd", "shadow-", "hostname", "ld.so.cache", "x.dpkg-new", "kept"], ONE)
     merge = dict.fromkeys(after, ABSENT)
-    assert set(etc_delta.compute(merge, merge, after)) == {"kept"}
+    assert set(etc_delta.compute(merge, merge, after, merge)) == {"kept"}
 
 
 def test_what_was_removed_is_not_made_again_and_removals_come_last():
@@ -187,7 +195,7 @@ def test_what_scripts_did_is_what_the_merge_does_not_do(system: System, tmp_path
     upper = tmp_path / "upper"
     write_files(upper, {"new.conf": "new", "key": "secret", "main.conf": "of a script", "passwd": "x"})
     with system.transaction() as tx:
-        delta = etc.delta_of(tx, EtcView({}, {}, frozenset()), upper, built)
+        delta = etc.delta_of(tx, EtcView({}, {}, frozenset()), upper, system.one, built)
     changed = {path: entry.after.content for path, entry in delta.items()}
     assert changed["key"] == b"secret"
     assert "new.conf" not in changed and "passwd" not in changed

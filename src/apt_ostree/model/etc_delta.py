@@ -70,12 +70,17 @@ def merged(old: FileState, new: FileState, current: FileState) -> FileState:
 
 
 def compute(
-    merge: Mapping[str, FileState], seen: Mapping[str, FileState], after: Mapping[str, FileState]
+    merge: Mapping[str, FileState],
+    seen: Mapping[str, FileState],
+    after: Mapping[str, FileState],
+    shipped: Mapping[str, FileState],
 ) -> dict[str, Entry]:
     """Return the delta of the paths whose states after the scripts are not those that the merge leaves.
 
     What the merge removes, as it is no longer shipped and not edited, goes although a script changed its
     mode: a removal takes the permission to execute from init scripts (dh_installinit(1)).
+
+    shipped: the states that the tree ships on which the scripts worked.
     """
     return {
         path: Entry(digest(merge[path]), digest(seen[path]), state)
@@ -83,7 +88,7 @@ def compute(
         if is_scripts(path)
         and state.type != "other"
         and state != merge[path]
-        and not (merge[path] == ABSENT and _is_same_file(seen[path], state))
+        and not (merge[path] == ABSENT and _is_same_file(shipped[path], state))
     }
 
 

@@ -92,9 +92,12 @@ def _text(state: FileState) -> str:
     return state.content.decode(errors="surrogateescape")
 
 
-def delta_of(tx: Transaction, given: EtcView, upper: Path, commit: str) -> dict[str, etc_delta.Entry]:
+def delta_of(
+    tx: Transaction, given: EtcView, upper: Path, start: str, commit: str
+) -> dict[str, etc_delta.Entry]:
     """Return what scripts did to /etc for the deployment of a commit, since the booted one.
 
+    start: the commit on whose tree they worked.
     upper: the upper directory of the build's /etc.
     """
     repo, booted = tx.sysroot.repo, tx.live.booted.checksum
@@ -103,7 +106,8 @@ def delta_of(tx: Transaction, given: EtcView, upper: Path, commit: str) -> dict[
     running = _without_live(tx, after)
     old, new = (etc_trees.shipped(repo, name, after) for name in (booted, commit))
     merge = {path: etc_delta.merged(old[path], new[path], running[path]) for path in after}
-    return etc_delta.compute(merge, {path: given.state(path) for path in after}, after)
+    shipped = etc_trees.shipped(repo, start, after)
+    return etc_delta.compute(merge, {path: given.state(path) for path in after}, after, shipped)
 
 
 def _without_live(tx: Transaction, paths: Collection[str]) -> dict[str, FileState]:

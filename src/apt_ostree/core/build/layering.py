@@ -240,7 +240,7 @@ def install(
     if not commit:
         with tx.task("Writing the commit"):
             commit = _commit(session, label, work, tree)
-    delta = etc.delta_of(tx, tree.given, session.scratch / _ETC_UPPER, commit)
+    delta = etc.delta_of(tx, tree.given, session.scratch / _ETC_UPPER, session.start, commit)
     trees = tx.sysroot.repo.tree_checksums
     if (
         not plan
