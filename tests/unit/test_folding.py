@@ -55,24 +55,27 @@ def test_the_oldest_go_and_the_boots_own_stays(
     assert folded(to_fold([generation(number) for number in numbers], first, keep)) == pairs
 
 
-def test_the_kernels_first_value_and_its_last_one_stay():
-    older = (KernelRecord("sysctl", "a", "1", "2"), KernelRecord("binfmt", "", "x", "x\ny"))
-    newer = (KernelRecord("sysctl", "a", "2", "3"), KernelRecord("sysctl", "b", "7", "8"))
-    assert set(fold_kernel(older, newer)) == {
-        KernelRecord("sysctl", "a", "1", "3"),
-        KernelRecord("binfmt", "", "x", "x\ny"),
-        KernelRecord("sysctl", "b", "7", "8"),
-    }
+@pytest.mark.parametrize(
+    ("older", "newer", "before"),
+    [
+        (("sysctl", "1", "2"), ("sysctl", "2", "3"), "1"),
+        (("sysctl", "1", None), ("sysctl", "2", "3"), "1"),
+        (("binfmt", "x", "x\ny"), ("binfmt", "x\ny", "x\ny\nz"), "x"),
+        # Somebody changed it between the two.
+        (("sysctl", "0", "1"), ("sysctl", "5", "2"), "5"),
+        (("apparmor", "a", "a\nb"), ("apparmor", "a\nb\nd", "a\nb\nc\nd"), "a\nd"),
+    ],
+)
+def test_the_kernels_first_value_and_its_last_one_stay(older: Any, newer: Any, before: str):
+    one, two = (KernelRecord(kind, "", *values) for kind, *values in (older, newer))
+    (folded_record,) = fold_kernel([one], [two])
+    assert folded_record == KernelRecord(two.kind, "", before, two.after)
+    assert kernel_undo.value_before([one, two]) == before
 
 
-def test_what_others_changed_in_the_kernel_between_two_changes_stays():
-    older = (KernelRecord("sysctl", "a", "0", "1"), KernelRecord("apparmor", "", "a", "a\nb"))
-    newer = (KernelRecord("sysctl", "a", "5", "2"), KernelRecord("apparmor", "", "a\nb\nd", "a\nb\nc\nd"))
-    assert set(fold_kernel(older, newer)) == {
-        KernelRecord("sysctl", "a", "5", "2"),
-        KernelRecord("apparmor", "", "a\nd", "a\nb\nc\nd"),
-    }
-    assert kernel_undo.value_before([older[0], newer[0]]) == "5"
+def test_different_settings_of_the_kernel_are_not_folded():
+    one, two = KernelRecord("sysctl", "a", "1", "2"), KernelRecord("sysctl", "b", "7", "8")
+    assert fold_kernel([one], [two]) == (one, two)
     assert kernel_undo.came(KernelRecord("binfmt", "", "x"), "x\ny") == {"y"}
 
 

@@ -1,4 +1,4 @@
-"""Opens the state database with SQLite, whose errors are raised as ExternalFailure."""
+"""Opens databases with SQLite, whose errors are raised as ExternalFailure."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from apt_ostree.errors import ExternalFailure
 
 
 @contextlib.contextmanager
-def explained() -> Iterator[None]:
+def explained(uri: str) -> Iterator[None]:
     """Raise ExternalFailure for an error of SQLite inside the block."""
     try:
         yield
     except sqlite3.Error as error:
-        raise ExternalFailure(f"cannot use the state database: {error}") from error
+        name = uri.removeprefix("file:").partition("?")[0]
+        raise ExternalFailure(f"cannot use the database {name}: {error}") from error
 
 
 def connect(uri: str) -> Database:
     """Open a database (https://www.sqlite.org/uri.html); raise ExternalFailure if that fails."""
-    with explained():
-        connection = sqlite3.connect(uri, uri=True, timeout=30, factory=Database)
+    with explained(uri):
+        connection = Database(uri, uri=True, timeout=30)
     # EXTRA: with FULL the end of a transaction (the journal's removal) could be lost in a power cut.
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
@@ -32,23 +33,27 @@ def connect(uri: str) -> Database:
 class Database(sqlite3.Connection):
     """A connection. As a context manager it is a transaction."""
 
+    def __init__(self, database: str, **options: Any) -> None:
+        super().__init__(database, **options)
+        self._uri = database
+
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         """Execute a statement; raise ExternalFailure if it fails."""
-        with explained():
+        with explained(self._uri):
             return super().execute(*arguments)
 
     def executemany(self, *arguments: Any) -> sqlite3.Cursor:
         """Execute a statement for each row; raise ExternalFailure if it fails."""
-        with explained():
+        with explained(self._uri):
             return super().executemany(*arguments)
 
     def executescript(self, script: str) -> sqlite3.Cursor:
         """Execute statements; raise ExternalFailure if one fails."""
-        with explained():
+        with explained(self._uri):
             return super().executescript(script)
 
     def __exit__(self, *error: Any) -> Literal[False]:
         """End the transaction; raise ExternalFailure if it cannot be committed."""
-        with explained():
+        with explained(self._uri):
             super().__exit__(*error)
         return False

@@ -396,7 +396,7 @@ def mark() -> None:
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
     """Open the database for a change; Refused if a newer version wrote it."""
-    with sqlite.explained():
+    with sqlite.explained(str(_path())):
         exists = _path().exists()
         connection = sqlite.connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
         db = StateDb(connection, provisional=not exists)
@@ -413,7 +413,10 @@ def read_only() -> Iterator[StateDb | None]:
     if not _path().exists():
         yield None
         return
-    with sqlite.explained(), contextlib.closing(sqlite.connect(f"file:{_path()}?mode=ro")) as connection:
+    with (
+        sqlite.explained(str(_path())),
+        contextlib.closing(sqlite.connect(f"file:{_path()}?mode=ro")) as connection,
+    ):
         if _version(connection) >= state_tables.VERSION:
             yield StateDb(connection)
             return

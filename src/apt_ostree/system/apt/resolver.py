@@ -62,7 +62,6 @@ class Resolver:
         self._local = f"file:{config.local_directory(scratch)}/"
         self._kept = f"file:{config.kept_directory(scratch)}/"
         self._requested: frozenset[str] = frozenset()
-        self._requested_before: frozenset[str] = frozenset()
         self._dropped: frozenset[int] = frozenset()  # ids
         self._unneeded: frozenset[int] = frozenset()  # ids
         self._superseded: frozenset[int] = frozenset()  # ids
@@ -94,7 +93,6 @@ class Resolver:
             self._keep(goal.keep, exact=exact)
         targets = self._targets(goal.install)
         self._requested = frozenset(pkg.name for pkg in targets)
-        self._requested_before = goal.requested
         with explained("resolve the packages"):
             if goal.upgrade:
                 self._upgrade_all()
@@ -108,7 +106,7 @@ class Resolver:
             if goal.drop:
                 self._drop(goal)
         self._solve(solver, targets)
-        return self._decided()
+        return self._decided(self._requested | goal.requested)
 
     def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> PackagePlan:
         targets = self._targets((*install, *along))
@@ -130,7 +128,7 @@ class Resolver:
                 ),
                 hint="choose other packages or versions; nothing was changed",
             )
-        return self._decided()
+        return self._decided(self._requested)
 
     def _targets(self, names: Sequence[str]) -> list[apt_pkg.Package]:
         """Return the packages of requests; UsageError names all requests without a package."""
@@ -236,10 +234,12 @@ class Resolver:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)
         return bool(marked or (pkg.current_ver and not self.depcache.marked_delete(pkg)))
 
-    def _decided(self) -> PackagePlan:
-        """Return the transaction that was decided, with the removal of superseded kernels."""
+    def _decided(self, requested: frozenset[str]) -> PackagePlan:
+        """Return the transaction that was decided, with the removal of superseded kernels.
+
+        requested: names of all requested packages, which are not superseded.
+        """
         changed = self._changed()
-        requested = self._requested | self._requested_before
         self._superseded = kernels.drop_superseded(self.cache, self.depcache, changed, requested)
         if self._superseded:
             self._refuse_broken()

@@ -36,7 +36,7 @@ def file_of(repo: Repo, commit: str, path: str) -> str | None:
 
 
 def directories_beside_usr(repo: Repo, commit: str) -> dict[str, int]:
-    """Return name -> mode of the empty directories that packages have in the root of a commit (/snap)."""
+    """Return name -> mode of the directories that packages have in the root of a commit (/snap)."""
     _files, dirs = read_dirtree(repo, repo.tree_checksums(commit)[0])
     own = dirs.keys() - layout.TOP_NAMES
     return {name: repo.directory_state(dirs[name][1]).mode for name in sorted(own)}
