@@ -560,14 +560,14 @@ def test_upgrade_and_pinned_versions(host: Host):
     wanted = {"fx-hello": "1.0", "fx-conf": "2.0", "fx-var": "1.0"}
     assert versions(host, next_commit(host)) == wanted
     host.suites("stable", "security", "updates")
-    text = host.ao("upgrade", "--check", code=77).stdout
+    text = host.ao("upgrade", "--check").stdout
     assert "fx-hello=1.0: 1.1 (Testbed:security/main, security)" in text and "fx-var=1.0: 2.0" in text
     status = host.deployments()
-    told = [("fx-hello=1.0", "1.1"), ("fx-hello=1.0", "2.0"), ("fx-var=1.0", "2.0")]
+    told = [("fx-hello=1.0", "1.1"), ("fx-var=1.0", "2.0")]
     assert newer(status[0]["newer-versions"]) == told and status[-1]["newer-versions"] == []
-    assert [row["security"] for row in status[0]["newer-versions"]] == [True, False, False]
+    assert [row["security"] for row in status[0]["newer-versions"]] == [True, False]
     as_nobody = host.run(*NOBODY, "apt-ostree", "status").stdout
-    assert "NewerVersions: fx-hello=1.0: 1.1 (security), fx-hello=1.0: 2.0, fx-var=1.0: 2.0\n" in as_nobody
+    assert "NewerVersions: fx-hello=1.0: 1.1 (security), fx-var=1.0: 2.0\n" in as_nobody
     host.suites("stable")
     host.ao("refresh-md", "-f")
     assert host.deployments()[0]["newer-versions"] == []
@@ -578,6 +578,23 @@ def test_upgrade_and_pinned_versions(host: Host):
     assert newer(host.deployments()[0]["newer-versions"]) == [("fx-var=1.0", "2.0")]
     base = host.json("uninstall", "--all")["commit"]
     assert base == host.deployments()[-1]["checksum"]
+
+
+def test_a_security_update_replaces_a_requested_version_unless_it_is_on_hold(host: Host):
+    host.ao("install", "fx-hello=1.0", f"{POOL}/fx-var_1.0_all.deb")
+    host.ao("run", "apt-mark", "hold", "fx-hello")
+    host.suites("stable", "security", "updates")
+    text = host.ao("upgrade", "--packages-only", "--check", code=77).stdout
+    assert (
+        "packages that stay at theirs" in text
+        and "fx-hello=1.0: 1.1 (Testbed:security/main, security)" in text
+    )
+    host.ao("run", "apt-mark", "unhold", "fx-hello")
+    plan = host.json("upgrade", "--packages-only")["transaction"]
+    assert newer(plan["taken"]) == [("fx-hello=1.0", "1.1")]
+    assert newer(plan["newer"]) == [("fx-hello=1.1", "2.0"), ("fx-var=1.0", "2.0")]
+    assert versions(host, next_commit(host)) == {"fx-hello": "1.1", "fx-var": "1.0"}
+    assert layered(host)[0] == ["fx-hello=1.1"]
 
 
 def newer(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:

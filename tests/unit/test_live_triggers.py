@@ -205,6 +205,15 @@ def test_a_removed_profile_is_unloaded_but_not_one_that_only_moved(system: Syste
     assert fake.present_profiles == {"man", "named", "nsupdate"}
 
 
+def test_a_removed_profile_is_unloaded_if_nothing_else_changes(system: System, fake: FakeKernel):
+    show(system, fake, "a", {f"usr/{PROFILE}": "named"})
+    (step,) = show(system, fake, "b", {})
+    assert step["gone"] == ["named"]
+    assert fake.present_profiles == {"man"}
+    go_back(system, fake)
+    assert fake.present_profiles == {"man", "named"}
+
+
 def test_a_profile_that_the_administrator_keeps_stays_loaded(system: System, fake: FakeKernel):
     show(system, fake, "a", {f"usr/{PROFILE}": "named"})
     (system.etc / PROFILE.removeprefix("etc/")).write_text("named # edited")

@@ -10,7 +10,7 @@ import apt_pkg
 import pytest
 
 from apt_ostree.cli import plans
-from apt_ostree.model.newer import Newer, format_record, of_origin, parse_record
+from apt_ostree.model.newer import Newer, follow, format_record, of_origin, parse_record, security_updates
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system.apt import versions
@@ -96,6 +96,14 @@ def test_a_package_that_no_archive_knows_and_one_of_another_architecture():
     assert told("1:2.0", NEWEST, OLD, request="tool:s390x=1:1.0") == []
 
 
+def test_requests_that_give_way_follow_security_updates_only():
+    fix, later = Newer("tool=1.0", "1.1", "", security=True), Newer("tool=1.0", "2.0", "")
+    other = Newer("own=1", "3", "", security=True)
+    taken = security_updates([fix, other, later], {"tool=1.0"})
+    assert taken == (fix,)
+    assert follow(("own=1", "tool=1.0", "vim"), taken) == ("own=1", "tool=1.1", "vim")
+
+
 ONE = Newer("a=1", "2", "Debian:stable/main")
 OTHER = Newer("own=1", "3", "Debian:security/main", security=True)
 
@@ -112,8 +120,11 @@ def test_a_deployment_has_those_of_its_own_packages():
 
 
 def test_a_plan_names_them_even_if_it_changes_nothing():
-    plan = PackagePlan(newer=(OTHER, ONE)).to_json()
+    fix = Newer("tool=1", "1.1", "Debian:security/main", security=True)
+    plan = PackagePlan(newer=(OTHER, ONE), taken=(fix,)).to_json()
     assert list(plans.lines("transaction", plan)) == [
+        "Security updates instead of requested versions:",
+        "  tool=1: 1.1 (Debian:security/main, security)",
         "Newer versions of packages that stay at theirs:",
         "  own=1: 3 (Debian:security/main, security)",
         "  a=1: 2 (Debian:stable/main)",

@@ -22,6 +22,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import layout
 from apt_ostree.model.etc_delta import Delta
+from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
@@ -41,6 +42,7 @@ class Recipe:
     install: the requested packages, see system.apt.resolver.PackageGoal.
     local: packages that were given as files.
     upgrade: whether all other packages are upgraded, too.
+    yielding: requests with a version that give way to a security update.
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
     drop, needed: names of packages, see system.apt.resolver.PackageGoal.
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
@@ -51,6 +53,7 @@ class Recipe:
     install: tuple[str, ...] = ()
     local: tuple[LocalPackage, ...] = ()
     upgrade: bool = False
+    yielding: frozenset[str] = frozenset()
     keep: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
@@ -142,6 +145,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             drop=recipe.drop,
             needed=recipe.needed,
             pinned=pinned_requests(target.origin),
+            yielding=recipe.yielding,
             requested=target.origin.names,
         )
         built = layering.install(
@@ -154,7 +158,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             ask=not options.dry_run,
         )
     if not options.dry_run or target.origin == tx.merge_deployment.origin:
-        newer_versions.write(built.plan.newer)
+        newer_versions.write((*built.plan.taken, *built.plan.newer))
     return built
 
 
@@ -165,7 +169,10 @@ def _architectures(tx: Transaction) -> list[str]:
 
 
 def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target:
-    """Return the target with the commit that was built; its origin notes whether base packages changed."""
+    """Return the target with the commit that was built.
+
+    Its origin notes whether base packages changed, and the versions that replace requested ones.
+    """
     if built is None or target.recipe is None:
         return target
     if target.recipe.only_runs and not built.commit:  # the commands have changed nothing
@@ -174,7 +181,9 @@ def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target
     commit = built.commit or (target.recipe.base if target.recipe.only_scripts else target.commit)
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
-    return replace(target, origin=replace(target.origin, upgraded=upgraded), commit=commit)
+    requested = tuple(sorted(follow(target.origin.requested, built.plan.taken)))
+    origin = replace(target.origin, requested=requested, upgraded=upgraded)
+    return replace(target, origin=origin, commit=commit)
 
 
 def _delta(tx: Transaction, target: Target, built: Built | None) -> Delta:

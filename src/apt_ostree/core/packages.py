@@ -18,6 +18,7 @@ from apt_ostree.model.origin import (
     added_requests,
     new_requests,
     pinned_requests,
+    request_name,
     without_command,
     without_requests,
 )
@@ -142,12 +143,20 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
     if newer is None or newer == base:
         if not packages:
             return Target(origin, merge.checksum)
-        recipe = Recipe(base, pinned_requests(origin), upgrade=True)
+        recipe = Recipe(base, pinned_requests(origin), upgrade=True, yielding=_yielding(tx, origin))
         return Target(origin, merge.checksum, recipe)
     if not (packages or origin.layered):
         return Target(origin, newer)
     keep = _held(tx) if packages else _versions_in_use(tx)
-    recipe = Recipe(newer, origin.requested, origin.local, packages, keep, commands=origin.commands)
+    recipe = Recipe(
+        newer,
+        origin.requested,
+        origin.local,
+        packages,
+        yielding=_yielding(tx, origin) if packages else frozenset(),
+        keep=keep,
+        commands=origin.commands,
+    )
     return Target(origin, newer, recipe)
 
 
@@ -184,6 +193,15 @@ def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return names and versions of the packages on hold; a tree on a new base has no holds at first."""
     admindir = tx.sysroot.directory(tx.merge_deployment) / layout.DPKG_ADMINDIR
     return tuple((package.qualified, package.version) for package in dpkg_query.held(admindir))
+
+
+def _yielding(tx: Transaction, origin: Origin) -> frozenset[str]:
+    """Return the requests with a version whose packages are not on hold."""
+    pinned = [request for request in origin.requested if "=" in request]
+    if not pinned:
+        return frozenset()
+    held = {name for qualified, _version in _held(tx) for name in (qualified, qualified.partition(":")[0])}
+    return frozenset(request for request in pinned if request_name(request) not in held)
 
 
 def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:

@@ -6,13 +6,13 @@ These are packages that were requested with a version, or as a file.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
-from apt_ostree.model.origin import Origin, pinned_requests
+from apt_ostree.model.origin import Origin, pinned_requests, request_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,20 @@ class Newer:
 def ordered(versions: Iterable[Newer]) -> tuple[Newer, ...]:
     """Return the versions in the order in which they are told: security updates first."""
     return tuple(sorted(versions, key=lambda newer: (not newer.security, newer.request)))
+
+
+def security_updates(versions: Iterable[Newer], yielding: Collection[str]) -> tuple[Newer, ...]:
+    """Return the security updates that requests give way to.
+
+    yielding: the requests that do.
+    """
+    return tuple(newer for newer in versions if newer.security and newer.request in yielding)
+
+
+def follow(requests: Iterable[str], versions: Iterable[Newer]) -> tuple[str, ...]:
+    """Return requests, those that gave way to newer versions with these."""
+    new = {newer.request: f"{request_name(newer.request)}={newer.version}" for newer in versions}
+    return tuple(new.get(request, request) for request in requests)
 
 
 def of_origin(versions: Iterable[Newer], origin: Origin) -> tuple[Newer, ...]:

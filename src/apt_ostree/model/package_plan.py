@@ -37,6 +37,7 @@ class PackagePlan:
 
     download_bytes: size of the archives to be installed.
     disk_bytes: additional disk space; negative if less is used.
+    taken: security updates that replace versions that were requested.
     newer: newer versions of packages that stay at theirs.
     initramfs: for which kernels an initramfs is made, and why.
     """
@@ -47,6 +48,7 @@ class PackagePlan:
     remove: tuple[Step, ...] = ()
     download_bytes: int = 0
     disk_bytes: int = 0
+    taken: tuple[Newer, ...] = ()
     newer: tuple[Newer, ...] = ()
     initramfs: tuple[str, ...] = ()
 

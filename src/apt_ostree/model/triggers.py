@@ -141,6 +141,11 @@ def is_read(path: str) -> bool:
     )
 
 
+def concerned(changed: Iterable[ChangedFile]) -> frozenset[Trigger]:
+    """Return the triggers that changed files may have."""
+    return frozenset(trigger for file in changed for trigger in _of_path(file.path))
+
+
 def steps(
     changed: Iterable[ChangedFile],
     *,
@@ -154,14 +159,14 @@ def steps(
     """
     of: dict[Trigger, list[ChangedFile]] = {}
     for file in sorted(changed, key=lambda file: file.path):
-        for trigger in _concerned(file.path):
+        for trigger in _of_path(file.path):
             if trigger in possible:
                 of.setdefault(trigger, []).append(file)
     made = (_step(trigger, of[trigger], profiles or {}) for trigger in Trigger if trigger in of)
     return tuple(step for step in made if step)
 
 
-def _concerned(path: str) -> Iterator[Trigger]:
+def _of_path(path: str) -> Iterator[Trigger]:
     """Yield the triggers of a path."""
     if path.startswith(_LIBRARIES) and _LIBRARY.search(path):
         yield Trigger.LDCONFIG

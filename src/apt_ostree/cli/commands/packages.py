@@ -106,7 +106,11 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
     "--packages-only", is_flag=True, help="Upgrade packages from the archives, and keep the base commit."
 )
 def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **given: Any) -> int:
-    """Upgrade the base from its remote and the packages from the configured archives."""
+    """Upgrade the base from its remote and the packages from the configured archives.
+
+    A package that was requested as NAME=VERSION takes security updates only, and none while it is on hold
+    (apt-mark(8)). One given as a file stays.
+    """
     if base_only and packages_only:
         raise click.UsageError("--base-only and --packages-only exclude each other")
     only_check = check or preview

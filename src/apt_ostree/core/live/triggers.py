@@ -40,9 +40,8 @@ def plan_triggers(
     etc: the paths of /etc that are written or removed.
     """
     changed = (*_changed_usr(repo, changes), *_changed_etc(etc))
-    steps = triggers.steps(changed)
-    if not any(step.trigger in {*triggers.BOOT_UNITS, *triggers.PROGRAMS} for step in steps):
-        return steps
+    if not triggers.concerned(changed) & {*triggers.BOOT_UNITS, *triggers.PROGRAMS}:
+        return triggers.steps(changed)
     possible = _possible(repo, target)
     removed = [f.path for f in changed if f.kind is Kind.REMOVED and triggers.is_profile(f.path)]
     profiles = {path: kernel_settings.profiles_in(path) for path in removed if Trigger.APPARMOR in possible}

@@ -13,6 +13,7 @@ from typing import Any
 import apt_pkg
 
 from apt_ostree.errors import Refused
+from apt_ostree.model.newer import Newer, follow, security_updates
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.system.apt import config, dropping, kernels, reasons, requests
 from apt_ostree.system.apt.config import explained
@@ -36,6 +37,7 @@ class PackageGoal:
         unmet ones are refused.
     drop: names of packages whose requests were dropped; they go, with what only they needed.
     pinned: requests with a version (NAME=VERSION) that stay; the plan names newer versions of these.
+    yielding: those of them that give way to a security update.
     requested: names of all requested packages, those that are there already included.
     needed: with `drop`, the names of all packages that the base holds or that are still requested.
     """
@@ -47,6 +49,7 @@ class PackageGoal:
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     pinned: tuple[str, ...] = ()
+    yielding: frozenset[str] = frozenset()
     requested: frozenset[str] = frozenset()
 
 
@@ -69,8 +72,21 @@ class Resolver:
 
     def resolve(self, goal: PackageGoal) -> PackagePlan:
         """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
+        taken = security_updates(self._newer(goal), goal.yielding)
+        if taken:
+            install, pinned = (follow(names, taken) for names in (goal.install, goal.pinned))
+            try:
+                return replace(self._resolve_kept(replace(goal, install=install, pinned=pinned)), taken=taken)
+            except Refused:
+                self.reset()  # what else is new is not held back
+        return self._resolve_kept(goal)
+
+    def _newer(self, goal: PackageGoal) -> tuple[Newer, ...]:
         with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
-            untaken = newer(self.cache, self.depcache, goal.pinned)
+            return newer(self.cache, self.depcache, goal.pinned)
+
+    def _resolve_kept(self, goal: PackageGoal) -> PackagePlan:
+        untaken = self._newer(goal)
         try:
             plan = self._resolve(goal, exact=True)
         except Refused:
