@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from apt_ostree.core.live import engine, rollback, undo
-from apt_ostree.core.live.subset import Source
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
 from apt_ostree.model.result import Result
 from apt_ostree.model.selection import Selection
+
+if TYPE_CHECKING:
+    from apt_ostree.core.live.subset import Source
 
 
 def apply_live(tx: Transaction, request: ApplyLive) -> Result:
@@ -100,6 +103,8 @@ def _target_commit(tx: Transaction, target: str | None) -> str:
 
 def _source_of_generation(tx: Transaction, number: int) -> Source:
     """Return the commit that a generation showed, as a source of packages."""
+    from apt_ostree.core.live.subset import Source
+
     target = rollback.target_of(tx, number)
     shown = {generation.id: generation.base for generation in tx.live.generations}
     name = f"generation {target}" if target else "the booted tree"
