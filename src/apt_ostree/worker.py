@@ -43,7 +43,7 @@ VERBS: Mapping[str, str] = {
     "overlay-check": "overlays.repair:check",
     "overlay-cleanup": "overlays.keeping:cleanup",
     "overlay-restore": "overlays.keeping:restore",
-    "recover": "boot.recovery:recover",
+    "recover": "boot.moments:recover",
     "refresh-md": "archives:refresh_md",
     "rollback": "deployments:rollback",
     "rollback-live": "apply_live:rollback_live",

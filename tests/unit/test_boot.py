@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apt_ostree.core import apply_live
-from apt_ostree.core.boot import overlays_at_boot, recovery
+from apt_ostree.core.boot import moments, overlays_at_boot
 from apt_ostree.core.live import confirmation, undo
 from apt_ostree.core.overlays import usroverlay
 from apt_ostree.core.state import overlay_store
@@ -37,7 +37,7 @@ REPLACING = LiveOptions(allow_replacement=True)
 
 
 def recover(system: System, at: Moment = Moment.CALL) -> bool:
-    return system.run(recovery.recover, Recover(at=at)).changed
+    return system.run(moments.recover, Recover(at=at)).changed
 
 
 def apply(system: System, **options) -> None:

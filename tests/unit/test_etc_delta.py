@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apt_ostree.core.boot import recovery
+from apt_ostree.core.boot import moments
 from apt_ostree.core.build import etc
 from apt_ostree.core.build.etc import EtcView
 from apt_ostree.core.live import etc_planning
@@ -151,14 +151,14 @@ def test_it_is_played_once_at_boot_if_nobody_did_before(system: System):
         "key": Entry(digest(ABSENT), "", file("secret", 0o600)),
         "edited": Entry(digest(ONE), "", TWO),
     })  # fmt: skip
-    assert system.run(recovery.recover, Recover(at=Moment.STATE)).changed
+    assert system.run(moments.recover, Recover(at=Moment.STATE)).changed
     assert (system.etc / "key").read_text() == "secret"
     assert (system.etc / "key").stat().st_mode & 0o777 == 0o600
     assert (system.etc / "edited").read_text() == "mine"
     assert (system.etc / "edited.dpkg-dist").read_text() == "2"
     assert "/etc/edited was changed" in system.told("warning")[0]
     (system.etc / "key").unlink()
-    system.run(recovery.recover, Recover(at=Moment.STATE))
+    system.run(moments.recover, Recover(at=Moment.STATE))
     assert not (system.etc / "key").exists()  # the administrator removed it
 
 
@@ -166,7 +166,7 @@ def test_another_deployment_is_left_alone(system: System):
     with system.transaction():
         etc_deltas.write(system.two, {"key": Entry(digest(ABSENT), "", ONE)})
         etc_deltas.set_due(system.two)
-    system.run(recovery.recover, Recover(at=Moment.STATE))
+    system.run(moments.recover, Recover(at=Moment.STATE))
     assert not (system.etc / "key").exists()
 
 

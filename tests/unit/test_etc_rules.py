@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from apt_ostree.model.etc_merge import three_way
 from apt_ostree.model.etc_rules import (
     NOT_MERGED,
     EtcPlan,
@@ -26,7 +27,7 @@ from apt_ostree.model.etc_rules import (
     on_new_base,
     replaced_directories,
 )
-from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.plan import EtcAction, EtcStep
 
 KEEP, REMOVE, WRITE = EtcAction.KEEP, EtcAction.REMOVE, EtcAction.WRITE

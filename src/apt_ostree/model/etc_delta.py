@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.etc_rules import NOT_MERGED, digest
-from apt_ostree.model.filestate import ABSENT, FileState, pack, three_way, unpack
-from apt_ostree.model.plan import EtcAction
+from apt_ostree.model.filestate import ABSENT, FileState, pack, unpack
 
 #: Scratch files of dpkg and ucf, and caches that are made again.
 _SCRATCH = (".dpkg-new", ".dpkg-tmp", ".ucf-new", ".ucf-old")
@@ -61,12 +60,6 @@ def results(delta: Delta) -> dict[str, tuple[str, FileState]]:
 def is_scripts(path: str) -> bool:
     """Return whether what scripts do to a path counts: accounts and the host's own files are not merged."""
     return path not in NOT_MERGED and path not in _CACHES and not path.endswith(_SCRATCH)
-
-
-def merged(old: FileState, new: FileState, current: FileState) -> FileState:
-    """Return the state that the merge of /etc leaves at a path, see `three_way`."""
-    decision = three_way(old, new, current)
-    return new if decision and decision[0] is not EtcAction.KEEP else current
 
 
 def compute(

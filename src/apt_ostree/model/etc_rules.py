@@ -10,7 +10,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from apt_ostree.model import accounts
-from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.etc_merge import three_way
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.never_restart import never
 from apt_ostree.model.plan import EtcAction, EtcStep
 

@@ -1,12 +1,10 @@
-"""The state of one path, and the three-way rule for /etc."""
+"""The state of one path."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
 from typing import Any, Literal
-
-from apt_ostree.model.plan import EtcAction
 
 Type = Literal["absent", "file", "symlink", "directory", "other"]
 
@@ -44,26 +42,3 @@ def unpack(value: Any) -> FileState:
     kind, mode, uid, gid, content, xattrs = value
     pairs = ((name, base64.b64decode(data)) for name, data in xattrs)
     return FileState(kind, mode, uid, gid, base64.b64decode(content), tuple(pairs))
-
-
-def three_way(old: FileState, new: FileState, current: FileState) -> tuple[EtcAction, str] | None:
-    """Return what to do with one path of /etc, and why, or None if there is nothing to do.
-
-    A state that differs from the old tree's is the administrator's, and is kept.
-
-    old, new: the states that the trees ship before and after.
-    current: the state in /etc.
-    """
-    if current == new:
-        return None
-    if current == old:
-        if new.type == "absent":
-            return EtcAction.REMOVE, "no longer shipped, and not edited"
-        return EtcAction.WRITE, "new" if old.type == "absent" else "changed, and not edited"
-    if old == new:
-        return None
-    if current.type == "absent":
-        return EtcAction.KEEP, "the administrator removed it"
-    if old.type == "absent":
-        return EtcAction.KEEP, "the administrator has a file of that name"
-    return EtcAction.KEEP, "the administrator edited it"

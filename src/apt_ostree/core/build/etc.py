@@ -14,7 +14,7 @@ from pathlib import Path
 from apt_ostree.core.build import earlier
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import accounts, build_accounts, etc_delta, etc_rules
+from apt_ostree.model import accounts, build_accounts, etc_delta, etc_merge, etc_rules
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import OverlayEtc
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -105,7 +105,7 @@ def delta_of(
     after |= _changed(upper, given)
     running = _without_live(tx, after)
     old, new = (etc_trees.shipped(repo, name, after) for name in (booted, commit))
-    merge = {path: etc_delta.merged(old[path], new[path], running[path]) for path in after}
+    merge = {path: etc_merge.merged(old[path], new[path], running[path]) for path in after}
     shipped = etc_trees.shipped(repo, start, after)
     return etc_delta.compute(merge, {path: given.state(path) for path in after}, after, shipped)
 

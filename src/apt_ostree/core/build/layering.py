@@ -2,7 +2,8 @@
 
 `opened` yields a session: a build root with the packages of a commit, and libapt's resolver on it. `install`
 resolves, downloads, installs and commits. It writes only to the session's scratch directory, the package
-cache and the repository's objects. No ref or deployment points to the commit until it is deployed.
+cache and the repository's objects. No ref or deployment points to the commit until it is deployed. The
+packages of a composed tree are installed by core.compose.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Undoes interrupted changes, and ends the live state of a boot at shutdown and at the next boot."""
+"""What runs at boot, at shutdown and when a deadline passes.
+
+Interrupted changes are undone, the live state ends, and the booted deployment gets its state.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The three-way rule for a path of /etc."""
+"""The merge of a path of /etc."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from apt_ostree.model.filestate import ABSENT, FileState, three_way
+from apt_ostree.model.etc_merge import three_way
+from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.plan import EtcAction
 
 ONE, TWO, MINE = (FileState("file", 0o644, content=text) for text in (b"1", b"2", b"mine"))
