@@ -166,6 +166,12 @@ def test_newer_versions_are_told_if_there_is_nothing_to_do(system: System, bench
     assert shown(system) == [False]
 
 
+def test_a_request_that_moves_without_a_package_is_told(system: System, bench: Bench):
+    bench.resolver.plan = PackagePlan(taken=(Newer("extra=1", "2", "Debian:security/main", security=True),))
+    assert not bench.install().plan
+    assert shown(system) == [False]
+
+
 def test_a_dry_run_shows_the_plan_and_does_not_ask(system: System, bench: Bench):
     assert bench.install(dry_run=True) == layering.Built(PLAN, None)
     assert shown(system) == [False]

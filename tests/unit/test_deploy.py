@@ -46,6 +46,7 @@ class Builder:
     wanted: list[tuple[PackageGoal, Label]] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
     newer: tuple[Newer, ...] = ()
+    taken: tuple[Newer, ...] = ()
     options: list[dict[str, bool]] = field(default_factory=list)
 
     @contextmanager
@@ -64,7 +65,7 @@ class Builder:
         self.options.append(options)
         commit = self.commits.pop(0)
         if commit is None:
-            return Built(PackagePlan(newer=self.newer))
+            return Built(PackagePlan(newer=self.newer, taken=self.taken))
         shown = PlanShown("transaction", PLAN.to_json())
         if options["ask"] and not options["dry_run"]:
             session.tx.confirm(shown, commits=[label.base])
@@ -421,7 +422,7 @@ def test_what_no_archive_offers_is_kept_on_a_new_base(system: System, builder: B
     run(system, packages.upgrade, Upgrade())
     ((_start, sources),) = builder.opened
     assert (sources.requested, sources.local) == (("extra=1",), (file,))
-    assert builder.wanted[0][0].keep == {"extra": "1"}
+    assert builder.wanted[0][0].kept == {"extra": "1"}
 
 
 def test_an_upgrade_on_the_same_base_needs_no_file(system: System, builder: Builder, layered):
@@ -450,6 +451,16 @@ def test_newer_versions_of_what_is_pinned_are_recorded(system: System, builder: 
     assert newer_versions.read() == (newer,)
     entries = status.status(StatusQuery()).deployments
     assert [entry.newer for entry in entries] == [(newer,), ()]
+
+
+def test_a_request_follows_the_security_update_that_was_taken(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra=1", "other=1")))
+    builder.commits, builder.taken = [None, None], (Newer("extra=1", "2", "", security=True),)
+    run(system, packages.upgrade, Upgrade(check=True))
+    assert builder.wanted[-1][0].yielding == {"extra=1", "other=1"}
+    assert origins(system)[0] == ("extra=1", "other=1")
+    assert run(system, packages.upgrade, Upgrade()).changed
+    assert origins(system)[0] == ("extra=2", "other=1")
 
 
 def test_a_check_stages_nothing(system: System, builder: Builder):

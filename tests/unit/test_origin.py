@@ -21,6 +21,7 @@ from apt_ostree.model.origin import (
     pinned_requests,
     without_command,
     without_requests,
+    yielding_requests,
 )
 
 LOCAL = LocalPackage("0" * 64, "own", "1", "all")
@@ -75,6 +76,20 @@ def test_added_requests():
     newer = add_requests(ORIGIN, ("mc", "vim=2:10"), (other,))
     assert added_requests(ORIGIN, newer) == (("mc", "vim=2:10"), (other,))
     assert added_requests(newer, newer) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("held", "yielding"),
+    [
+        ([], {"a=1", "b:i386=1"}),
+        (["a:amd64"], {"b:i386=1"}),
+        (["b:i386"], {"a=1"}),
+        (["b:amd64"], {"a=1", "b:i386=1"}),
+        (["b"], {"a=1"}),  # of any architecture
+    ],
+)
+def test_requests_give_way_unless_the_package_is_on_hold(held: list[str], yielding: set[str]):
+    assert yielding_requests(Origin(requested=("a=1", "b:i386=1", "c")), held) == yielding
 
 
 def test_pinned_requests():

@@ -141,7 +141,8 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         requests = PackageGoal(
             (*recipe.install, *session.exact),
             recipe.upgrade,
-            {**dict(recipe.keep), **session.kept},
+            dict(recipe.keep),
+            session.kept,
             drop=recipe.drop,
             needed=recipe.needed,
             pinned=pinned_requests(target.origin),
@@ -181,8 +182,9 @@ def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target
     commit = built.commit or (target.recipe.base if target.recipe.only_scripts else target.commit)
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
-    requested = tuple(sorted(follow(target.origin.requested, built.plan.taken)))
-    origin = replace(target.origin, requested=requested, upgraded=upgraded)
+    origin = replace(target.origin, upgraded=upgraded)
+    if built.plan.taken:
+        origin = replace(origin, requested=tuple(sorted(follow(origin.requested, built.plan.taken))))
     return replace(target, origin=origin, commit=commit)
 
 

@@ -18,9 +18,9 @@ from apt_ostree.model.origin import (
     added_requests,
     new_requests,
     pinned_requests,
-    request_name,
     without_command,
     without_requests,
+    yielding_requests,
 )
 from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
@@ -197,11 +197,8 @@ def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
 
 def _yielding(tx: Transaction, origin: Origin) -> frozenset[str]:
     """Return the requests with a version whose packages are not on hold."""
-    pinned = [request for request in origin.requested if "=" in request]
-    if not pinned:
-        return frozenset()
-    held = {name for qualified, _version in _held(tx) for name in (qualified, qualified.partition(":")[0])}
-    return frozenset(request for request in pinned if request_name(request) not in held)
+    pinned = any("=" in request for request in origin.requested)
+    return yielding_requests(origin, [name for name, _version in _held(tx)]) if pinned else frozenset()
 
 
 def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:

@@ -182,6 +182,20 @@ def pinned_requests(origin: Origin) -> tuple[str, ...]:
     return (*pinned, *(package.label for package in origin.local))
 
 
+def yielding_requests(origin: Origin, held: Collection[str]) -> frozenset[str]:
+    """Return the requests with a version whose packages are not on hold.
+
+    held: names of packages on hold, with an architecture if it is not "all".
+    """
+    names = {*held, *(name.partition(":")[0] for name in held)}
+    pinned = {request: request_name(request) for request in origin.requested if "=" in request}
+    return frozenset(
+        request
+        for request, name in pinned.items()
+        if name not in names and name.partition(":")[0] not in held
+    )
+
+
 def parse_origin(text: str) -> Origin:
     """Read the text of an origin file; AptOstreeError if it is invalid."""
     parser = _parser()

@@ -221,9 +221,9 @@ def install(
     """
     tx = session.tx
     plan = _resolve(session, requests)
+    if not plan and (plan.taken or plan.newer):
+        tx.report(PlanShown("transaction", plan.to_json()))
     if not (plan or commands):
-        if plan.newer:
-            tx.report(PlanShown("transaction", plan.to_json()))
         return Built(plan)
     if plan:
         _show(session, plan, label, ask=ask and not dry_run)

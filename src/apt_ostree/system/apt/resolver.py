@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from apt_ostree.system.apt.versions import is_installed, is_security, newer, ori
 
 #: The reason of a removal that nobody asked for.
 _CONFLICT = "conflict"
+#: Sets of security updates that are tried in place of requested versions; each takes half a second.
+_ATTEMPTS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +37,7 @@ class PackageGoal:
     upgrade: upgrade every other package to the archives' newest version.
     keep: NAME or NAME:ARCH -> version in use, which is preferred to newer ones; no package is
         downgraded below it.
+    kept: the same of packages that only the present tree offers.
     along: further requests. If not None, only these and `install` may change: dependencies are not added, and
         unmet ones are refused.
     drop: names of packages whose requests were dropped; they go, with what only they needed.
@@ -45,6 +50,7 @@ class PackageGoal:
     install: tuple[str, ...] = ()
     upgrade: bool = False
     keep: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
     along: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
@@ -72,25 +78,31 @@ class Resolver:
 
     def resolve(self, goal: PackageGoal) -> PackagePlan:
         """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
-        taken = security_updates(self._newer(goal), goal.yielding)
-        if taken:
-            install, pinned = (follow(names, taken) for names in (goal.install, goal.pinned))
-            try:
-                return replace(self._resolve_kept(replace(goal, install=install, pinned=pinned)), taken=taken)
-            except Refused:
-                self.reset()  # what else is new is not held back
-        return self._resolve_kept(goal)
+        for taken in _subsets(security_updates(self._newer(goal), goal.yielding)):
+            # Packages of the present tree may be those that an update is to replace.
+            for kept in ({}, goal.kept) if goal.kept else ({},):
+                with suppress(Refused):  # what else is new is not held back
+                    return self._resolve_taking(taken, replace(goal, kept=kept))
+                self.reset()
+        return self._resolve_with_kept(goal)
+
+    def _resolve_taking(self, taken: Sequence[Newer], goal: PackageGoal) -> PackagePlan:
+        """Return the transaction with security updates in place of requested versions."""
+        install, pinned = (follow(names, taken) for names in (goal.install, goal.pinned))
+        secure = replace(goal, install=install, pinned=pinned)
+        untaken = self._newer(secure)
+        return replace(self._resolve(secure, exact=True), taken=tuple(taken), newer=untaken)
 
     def _newer(self, goal: PackageGoal) -> tuple[Newer, ...]:
         with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
             return newer(self.cache, self.depcache, goal.pinned)
 
-    def _resolve_kept(self, goal: PackageGoal) -> PackagePlan:
+    def _resolve_with_kept(self, goal: PackageGoal) -> PackagePlan:
         untaken = self._newer(goal)
         try:
             plan = self._resolve(goal, exact=True)
         except Refused:
-            if not goal.keep:
+            if not (goal.keep or goal.kept):
                 raise
             self.reset()  # newer versions than those in use may be needed
             plan = self._resolve(goal, exact=False)
@@ -106,7 +118,7 @@ class Resolver:
             return self._resolve_alone(goal.install, goal.along)
         solver = apt_pkg.ProblemResolver(self.depcache)
         with explained("resolve the packages"):
-            self._keep(goal.keep, exact=exact)
+            self._keep({**goal.keep, **goal.kept}, exact=exact)
         targets = self._targets(goal.install)
         self._requested = frozenset(pkg.name for pkg in targets)
         with explained("resolve the packages"):
@@ -122,7 +134,23 @@ class Resolver:
             if goal.drop:
                 self._drop(goal)
         self._solve(solver, targets)
+        self._refuse_other_versions(goal.install, targets)
         return self._decided(self._requested | goal.requested)
+
+    def _refuse_other_versions(self, names: Sequence[str], targets: Sequence[apt_pkg.Package]) -> None:
+        """Refuse requested versions that are not chosen: libapt drops one without its dependencies."""
+        other = {
+            request: pkg
+            for request, pkg in zip(names, targets, strict=True)
+            if "=" in request and final_version(self.depcache, pkg) != self._chosen[pkg.id]
+        }
+        if other:
+            rest = list(other.values())
+            raise Refused(
+                f"cannot install {', '.join(other)} with what it depends on",
+                details=(*reasons.conflicts(self._chosen, rest), *reasons.missing(self._chosen, rest)),
+                hint="choose other packages or versions; nothing was changed",
+            )
 
     def _resolve_alone(self, install: Sequence[str], along: Sequence[str]) -> PackagePlan:
         targets = self._targets((*install, *along))
@@ -201,12 +229,13 @@ class Resolver:
         for name, version in versions.items():
             pkg = self.cache[name] if name in self.cache else None  # noqa: SIM401  # a cache has no get()
             installed = pkg.current_ver if pkg else None
-            if not pkg or (installed and apt_pkg.version_compare(installed.ver_str, version) >= 0):
+            newer_by = apt_pkg.version_compare(installed.ver_str, version) if installed else -1
+            if not pkg or newer_by > 0:
                 continue
             same = next((v for v in pkg.version_list if v.ver_str == version), None)
             if same and exact:
                 self.depcache.set_candidate_ver(pkg, same)
-            if installed:
+            if installed and newer_by < 0:
                 upgrades.append(pkg)
         for pkg in upgrades:
             self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
@@ -338,3 +367,9 @@ class Resolver:
                 details=untrusted,
                 hint="sign the archive and name its key with Signed-By in its sources file",
             )
+
+
+def _subsets(updates: Sequence[Newer]) -> Iterator[tuple[Newer, ...]]:
+    """Yield the sets of updates to try, the largest first."""
+    sizes = range(len(updates), 0, -1)
+    return islice((taken for size in sizes for taken in combinations(updates, size)), _ATTEMPTS)

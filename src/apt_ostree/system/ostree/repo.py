@@ -316,7 +316,8 @@ class Repo:
         with explained("list the refs"):
             _ok, refs = self.handle.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)
         objects = Path(self.handle.get_path().get_path()) / "objects"
-        named = ((part, name) for part in os.listdir(objects) for name in os.listdir(objects / part))  # noqa: PTH208
+        parts = (part for part in os.listdir(objects) if len(part) == len("00"))  # noqa: PTH208
+        named = ((part, name) for part in parts for name in os.listdir(objects / part))  # noqa: PTH208
         commits = {part + name.removesuffix(".commit") for part, name in named if name.endswith(".commit")}
         return not commits <= {*refs.values()}
 

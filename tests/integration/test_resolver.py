@@ -1,0 +1,119 @@
+"""Security updates in place of requested versions, as libapt's own resolver decides."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.apt_world import installed, package, resolve
+
+FOO = ("foo=1.0",)
+
+
+def upgrade(
+    directory: Path, present: list[str], *, pinned: tuple[str, ...] = FOO, **archives: list[str]
+) -> dict[str, Any]:
+    """Upgrade, with requests for versions that give way to security updates."""
+    names = [request.partition("=")[0] for request in pinned]
+    goal = {"install": pinned, "pinned": pinned, "yielding": pinned, "requested": names}
+    return resolve(directory, present, archives, upgrade=True, **goal)
+
+
+def changes(plan: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    steps = [step for kind in ("install", "upgrade", "downgrade", "remove") for step in plan[kind]]
+    return {step["name"]: (step["old"], step["new"]) for step in steps}
+
+
+def rows(plan: dict[str, Any], key: str) -> list[tuple[str, str]]:
+    return [(newer["request"], newer["version"]) for newer in plan[key]]
+
+
+def test_a_security_update_is_taken_and_what_is_newer_is_told(tmp_path: Path):
+    plan = upgrade(
+        tmp_path,
+        [installed("foo", "1.0")],
+        main=[package("foo", "2.0"), package("foo", "1.0")],
+        security=[package("foo", "1.1")],
+    )
+    assert changes(plan) == {"foo": ("1.0", "1.1")}
+    assert rows(plan, "taken") == [("foo=1.0", "1.1")] and rows(plan, "newer") == [("foo=1.1", "2.0")]
+
+
+@pytest.mark.parametrize(
+    ("fix", "library"),
+    [
+        ("missing", "libfoo"),  # nobody offers it
+        ("libfoo (>= 1.1)", "libfoo"),  # it is on hold
+    ],
+)
+def test_an_update_without_its_dependencies_holds_back_nothing_else(tmp_path: Path, fix, library):
+    plan = upgrade(
+        tmp_path,
+        [installed("foo", "1.0"), package(library, "1.0", state="hold"), installed("other", "1.0")],
+        main=[package("foo", "1.0"), package(library, "1.0"), package("other", "2.0")],
+        security=[package("foo", "1.1", Depends=fix), package("libfoo", "1.1")],
+    )
+    assert changes(plan) == {"other": ("1.0", "2.0")}
+    assert rows(plan, "taken") == [] and rows(plan, "newer") == [("foo=1.0", "1.1")]
+
+
+def test_one_update_that_is_refused_does_not_keep_another_from_being_taken(tmp_path: Path):
+    names = ("foo", "bar", "base")
+    plan = upgrade(
+        tmp_path,
+        [installed(name, "1.0") for name in names],
+        pinned=("foo=1.0", "bar=1.0"),
+        main=[package(name, "1.0") for name in names],
+        security=[package("foo", "1.1", Conflicts="base"), package("bar", "1.1")],
+    )
+    assert changes(plan) == {"bar": ("1.0", "1.1")}
+    assert rows(plan, "taken") == [("bar=1.0", "1.1")] and rows(plan, "newer") == [("foo=1.0", "1.1")]
+
+
+def test_two_packages_that_need_each_other_are_updated_together(tmp_path: Path):
+    def pair(version: str) -> list[str]:
+        return [package("foo", version, Depends=f"libfoo (= {version})"), package("libfoo", version)]
+
+    plan = upgrade(
+        tmp_path,
+        [installed("foo", "1.0", Depends="libfoo (= 1.0)"), installed("libfoo", "1.0")],
+        pinned=("foo=1.0", "libfoo=1.0"),
+        main=[*pair("2.0"), *pair("1.0")],
+        security=pair("1.1"),
+    )
+    assert changes(plan) == {"foo": ("1.0", "1.1"), "libfoo": ("1.0", "1.1")}
+
+
+def new_base(directory: Path, **more: Any) -> dict[str, Any]:
+    """Install foo=1.0 and its library again, of which only the present tree has these versions."""
+    archives = {
+        "main": [package("held", "2.0"), package("held", "1.0")],
+        "security": [package("foo", "1.1", Depends="libfoo (>= 1.0)"), package("libfoo", "1.1")],
+        "kept": [package("foo", "1.0", Depends="libfoo (= 1.0)"), package("libfoo", "1.0")],
+    }
+    goal = {"install": FOO, "pinned": FOO, "requested": ["foo"], "kept": {"foo": "1.0", "libfoo": "1.0"}}
+    present = [installed("held", "1.0")]
+    return resolve(directory, present, archives, upgrade=True, keep={"held": "1.0"}, **goal, **more)
+
+
+def test_on_a_new_base_an_update_replaces_what_was_kept_and_holds_stay(tmp_path: Path):
+    assert changes(new_base(tmp_path, yielding=FOO)) == {"foo": ("", "1.1"), "libfoo": ("", "1.1")}
+
+
+def test_on_a_new_base_what_does_not_give_way_is_kept_and_holds_stay(tmp_path: Path):
+    assert changes(new_base(tmp_path)) == {"foo": ("", "1.0"), "libfoo": ("", "1.0")}
+
+
+def test_a_requested_version_without_its_dependencies_is_refused(tmp_path: Path):
+    present = [installed("foo", "1.0")]
+    offered = {"main": [package("foo", "1.1", Depends="missing"), package("foo", "1.0")]}
+    answer = resolve(tmp_path, present, offered, install=("foo=1.1",), requested=["foo"])
+    assert answer["refused"] == "cannot install foo=1.1 with what it depends on"
+    assert answer["details"] == ["foo 1.1: depends on missing"]
+
+
+def test_a_package_on_hold_stays_although_the_base_has_that_version(tmp_path: Path):
+    offered = {"main": [package("foo", "2.0"), package("foo", "1.0")]}
+    plan = resolve(tmp_path, [installed("foo", "1.0")], offered, upgrade=True, keep={"foo": "1.0"})
+    assert changes(plan) == {}
