@@ -14,14 +14,15 @@ from tests.system.sweep import SEED, TORTURE
 #: What the machine is known by, and where its services have their data.
 STATE = """\
 cat /etc/fx-state/key; id fx-state; getent shadow fx-state | cut -d: -f1; stat -c '%a %U' /etc/fx-state/key
+stat -c '%a %G' /etc/fx-state /etc/cron.d /etc/fx-state/*.d
 cd /var/lib/fx-state && find . -printf '%P %y %m %U %G\\n' | sort
 find . -type f -exec sha256sum {} + | sort -k 2
 """
 
 
 #: What the boot does with the state, step by step, and how it may fail there.
-STEPS = ("delta.before", "delta.played", "seeds.before-copy", "seeds.copied", "seeds.placed",
-         "seeds.before-record")  # fmt: skip
+STEPS = ("delta.directories", "delta.before", "delta.played", "seeds.before-copy", "seeds.copied",
+         "seeds.placed", "seeds.before-record")  # fmt: skip
 FAILURES = tuple(itertools.product(STEPS, ("error", "kill", "cut")))
 
 
@@ -30,7 +31,7 @@ def used(own: Host) -> Iterator[Host]:
     """A machine on which a package with state was installed live, and its state used since."""
     own.ao("install", "-A", "-y", "fx-state", "fx-hello")
     own.sh("cd /var/lib/fx-state; rm -r log empty; echo mine >db; echo mine >new; chmod 700 .")
-    own.sh("chown root: /var/lib/fx-state/shipped")
+    own.sh("chown root: /var/lib/fx-state/shipped; chmod 2750 /etc/cron.d; chgrp adm /etc/cron.d")
     yield own
     own.sh("! ls -A /var/lib | grep -F .apt-ostree")
 
@@ -164,10 +165,12 @@ def _without_finalized(host: Host) -> None:
 
 def test_a_power_cut_before_the_delta_was_played(own: Host):
     """The next boot plays it, and starts the units that scripts enabled."""
+    own.sh("chmod 2750 /etc/cron.d")
     own.ao("install", "fx-service", "fx-state")
     _without_finalized(own)
     own.reboot()
     own.sh("cat /etc/fx-state/key")
+    assert own.sh("stat -c %a /etc/cron.d /etc/fx-state/empty.d") == "2750\n750\n"
     assert own.is_active("fx-service.service")
     assert not own.exists("/var/lib/apt-ostree/etc-due")
 

@@ -13,7 +13,7 @@ from apt_ostree.core.boot import moments
 from apt_ostree.core.build import etc
 from apt_ostree.core.build.etc import EtcView
 from apt_ostree.core.live import etc_planning
-from apt_ostree.core.state import etc_deltas
+from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import etc_delta
 from apt_ostree.model.etc_delta import Entry
@@ -183,7 +183,7 @@ def test_deltas_go_with_their_deployments(system: System):
     assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
     etc_deltas.write(system.one, {})
     etc_deltas.set_due(system.one)
-    assert not etc_deltas.due()  # there is nothing to play
+    assert etc_deltas.due() == {system.one}  # there may be directories to complete
 
 
 # --- of a build
@@ -218,3 +218,28 @@ def test_a_directory_that_goes_hides_nothing_of_the_administrators(system: Syste
         assert set(etc.view(tx, without).states) == {"gone/a.conf"}
         write_files(system.etc, {"gone/sub/b.conf": "b"})
         assert set(etc.view(tx, without).states) == {"gone", "gone/a.conf", "gone/sub", "gone/sub/b.conf"}
+
+
+# --- directories
+
+
+def test_directories_keep_the_modes_that_somebody_gave_them(tmp_path: Path):
+    """Each is (old tree's, new tree's, machine's, merged) -> what it is afterwards."""
+    modes = {
+        "mine": (0o755, 0o755, 0o750, 0o755, 0o750),
+        "shipped-anew": (0o755, 0o711, 0o755, 0o711, 0o711),
+        "both": (0o755, 0o711, 0o750, 0o711, 0o750),
+        "played": (0o755, 0o755, 0o750, 0o700, 0o700),  # of the scripts for the new one
+        "deep/er": (0o755, 0o755, 0o1777, 0o755, 0o1777),
+    }
+    old, new = tmp_path / "old", tmp_path / "new"
+    for name, row in modes.items():
+        for top, mode in zip((old / "usr/etc", new / "usr/etc", old / "etc", new / "etc"), row, strict=False):
+            (top / name).mkdir(parents=True)
+            (top / name).chmod(mode)
+    (old / "etc/own").mkdir(mode=0o700)
+    (old / "etc/link").symlink_to("mine")
+    etc_trees.keep_directories(old, new / "usr/etc", new / "etc")
+    for name, row in modes.items():
+        assert (new / "etc" / name).stat().st_mode & 0o7777 == row[4], name
+    assert not (new / "etc/own").exists()  # ostree copies what is not of a tree

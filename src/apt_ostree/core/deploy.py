@@ -266,8 +266,7 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
             )
             etc_deltas.set_due(target.commit)
         tx.reread()
-        if etc_deltas.due():
-            undo.hold_until_finalized()
+        undo.hold_until_finalized()
 
     def unstage(_failure: BaseException) -> None:
         """Drop the staged deployment; what was pending before is pending again."""

@@ -62,6 +62,13 @@ def walk(top: Path) -> Iterator[Entry]:
         yield from walk_below(top)
 
 
+def directories(top: Path) -> Iterator[str]:
+    """Yield the paths of the directories below a directory, relative to it; symlinks are not followed."""
+    for directory, names, _files in os.walk(top):
+        paths = (Path(directory, name) for name in names)
+        yield from (str(path.relative_to(top)) for path in paths if not path.is_symlink())
+
+
 def walk_below(top: Path) -> Iterator[Entry]:
     """Yield the paths below a directory, as `walk` does; a directory precedes its contents."""
     for directory, names, entries in os.walk(top):

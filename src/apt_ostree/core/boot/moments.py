@@ -12,9 +12,18 @@ from apt_ostree.core.boot import overlays_at_boot
 from apt_ostree.core.build import deferred
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import account_files, etc_deltas, generations, overlay_store, reserve, seeds
+from apt_ostree.core.state import (
+    account_files,
+    etc_deltas,
+    etc_trees,
+    generations,
+    overlay_store,
+    reserve,
+    seeds,
+)
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
@@ -60,7 +69,7 @@ def _at_boot(tx: Transaction) -> bool:
 
 def _give_state(tx: Transaction) -> bool:
     """Give the machine the state that the tree's packages start from, before services start."""
-    played = _play_delta(tx, tx.live.booted.checksum, ETC)  # if a power cut came before
+    played = _complete_merge(tx, tx.deployments.rollback, tx.live.booted, ETC)  # after a power cut
     if played:
         _have_units_read_again()
     etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all})
@@ -81,10 +90,25 @@ def _have_units_read_again() -> None:
     systemd.start(("default.target",), block=False)
 
 
-def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
-    """Play on an /etc what scripts did for a commit's deployment, if that is due; it is done once."""
-    if commit not in etc_deltas.due():
+def _complete_merge(tx: Transaction, old: Deployment | None, new: Deployment, etc: Path) -> bool:
+    """Complete ostree's merge of a deployment's /etc, if that is due; it is done once.
+
+    ostree forgets modes and owners of directories, and does not know what scripts did.
+
+    old: the deployment that `new` was staged on.
+    etc: the /etc of `new`.
+    """
+    if new.checksum not in etc_deltas.due():
         return False
+    if old:
+        etc_trees.keep_directories(tx.sysroot.directory(old), tx.sysroot.directory(new) / "usr/etc", etc)
+    _play_delta(tx, new.checksum, etc)
+    etc_deltas.set_due()
+    return True
+
+
+def _play_delta(tx: Transaction, commit: str, etc: Path) -> None:
+    """Play on an /etc what scripts did for a commit's deployment."""
     removed = {
         path for path, state in tx.records.removals().items() if files.read_state(etc / path).type == "absent"
     }
@@ -92,8 +116,6 @@ def _play_delta(tx: Transaction, commit: str, etc: Path) -> bool:
         tx.warning(
             f"/etc/{path} was changed; what the packages' scripts made of it is beside it (.dpkg-dist)"
         )
-    etc_deltas.set_due()
-    return True
 
 
 def _at_shutdown(tx: Transaction) -> bool:
@@ -109,7 +131,7 @@ def _when_finalized(tx: Transaction) -> bool:
     pending = tx.deployments.pending
     root = tx.sysroot.directory(pending) if pending else None
     if pending and root and (root / "etc").is_dir():
-        _play_delta(tx, pending.checksum, root / "etc")
+        _complete_merge(tx, tx.live.booted, pending, root / "etc")
         _remove_again(root, tx.records)
     return True
 

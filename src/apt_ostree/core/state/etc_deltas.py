@@ -15,8 +15,8 @@ from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.system import files, statedb
 from apt_ostree.system.failpoints import failpoint
 
-#: The commit of the staged deployment whose delta has to be played, one per line: while another deployment is
-#: staged, it may be either.
+#: The commit of the staged deployment whose /etc has to be completed, one per line: while another deployment
+#: is staged, it may be either.
 _DUE = "etc-due"
 
 
@@ -59,14 +59,14 @@ def provided(commit: str, delta: Delta, *, keep: bool) -> Iterator[None]:
 
 
 def due() -> frozenset[str]:
-    """Return the commits of which one is the staged deployment's, whose delta has to be played."""
+    """Return the commits of which one is the staged deployment's, whose /etc has to be completed."""
     return frozenset(files.text_of(statedb.DIRECTORY / _DUE).split())
 
 
 def set_due(*commits: str) -> None:
-    """Set the commits of which one is the staged deployment's; those without a delta are left out."""
-    lines = [f"{commit}\n" for commit in commits if _path(commit).exists()]
-    state = FileState("file", 0o644, 0, 0, "".join(lines).encode()) if lines else ABSENT
+    """Set the commits of which one is the staged deployment's."""
+    text = "".join(f"{commit}\n" for commit in commits)
+    state = FileState("file", 0o644, 0, 0, text.encode()) if commits else ABSENT
     files.write_states([(statedb.DIRECTORY / _DUE, state)])
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from apt_ostree.core.state.live import LiveState
-from apt_ostree.model import etc_rules
+from apt_ostree.model import etc_merge, etc_rules
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.overlay import Applied
 from apt_ostree.model.overlay_content import Node
 from apt_ostree.model.treediff import PathChange
+from apt_ostree.system import files
+from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import StateDb
@@ -25,6 +28,26 @@ def shipped(repo: Repo, commit: str, paths: Iterable[str]) -> dict[str, FileStat
     paths = list(paths)
     nodes = overlay_repo.of_base(repo, commit, [f"etc/{path}" for path in paths])
     return {path: of_node(repo, nodes.get(f"etc/{path}")) for path in paths}
+
+
+def keep_directories(old: Path, shipped: Path, etc: Path) -> None:
+    """Give the directories of a deployment's /etc the modes and owners that somebody gave them before.
+
+    ostree's merge keeps these of files only: it leaves a directory as the new tree ships it.
+
+    old: the root directory of the deployment that was running.
+    shipped: the /usr/etc of the one whose /etc was merged.
+    etc: that /etc.
+    """
+    writes = []
+    for path in files.directories(old / "etc"):
+        tops = (old / "usr/etc", shipped, old / "etc", etc)
+        before, after, mine, merged = (files.read_state(top / path) for top in tops)
+        if {after.type, mine.type, merged.type} == {"directory"} and merged == after:
+            kept = etc_merge.merged(before, after, mine)
+            writes += [(etc / path, kept)] if kept != merged else []
+    failpoint("delta.directories")
+    files.write_states(writes)
 
 
 def of_node(repo: Repo, node: Node | None) -> FileState:
