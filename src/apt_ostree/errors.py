@@ -107,3 +107,9 @@ EXIT_UNCHANGED = 77
 _BY_KIND: dict[str, type[AptOstreeError]] = {
     cls.__name__: cls for cls in (UsageError, Refused, NotAuthorized, ExternalFailure, Incomplete, Cancelled)
 }
+
+
+def from_os_error(error: OSError) -> ExternalFailure:
+    """Return an ExternalFailure that names the file of a system call that failed."""
+    target = f" on {error.filename}" if error.filename else ""
+    return ExternalFailure(f"the system refused an operation{target}: {error.strerror or error}")

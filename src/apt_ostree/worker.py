@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
+from apt_ostree.errors import AptOstreeError, Cancelled, UsageError, from_os_error
 from apt_ostree.model import events, jsonvalue
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
@@ -111,12 +111,6 @@ def serve(requests: IO[str], wire: IO[str]) -> int:
         return _end_with_error(wire, bug)
     _send(wire, {"event": "end", "ok": True, "result": result.to_json(), "next_boot": result.next_boot})
     return 0
-
-
-def from_os_error(error: OSError) -> ExternalFailure:
-    """Return an ExternalFailure that names the file of a system call that failed."""
-    target = f" on {error.filename}" if error.filename else ""
-    return ExternalFailure(f"the system refused an operation{target}: {error.strerror or error}")
 
 
 def _carry_out(requests: IO[str], wire: IO[str]) -> Result:

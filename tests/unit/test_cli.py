@@ -10,7 +10,7 @@ import click
 import pytest
 
 from apt_ostree import __version__, errors
-from apt_ostree.cli import main, render
+from apt_ostree.cli import client, main, options, render
 
 HEAVY = {"gi", "apt", "apt_pkg", "rich", "dasbus", "yaml", "jinja2", "sqlite3", "systemd"}
 
@@ -81,7 +81,6 @@ def test_unchanged_has_its_own_code(run_boom):
     ],
 )
 def test_restart_services_takes_no_package_for_its_value(monkeypatch, words, packages, policy):
-    from apt_ostree.cli import client
 
     sent = []
 
@@ -203,9 +202,51 @@ def test_a_mistyped_command_gets_a_proposal(mistyped, meant, capsys):
 
 @pytest.mark.parametrize("owner", ["0:99999999999", "4294967295:0", "no-such-user", "0:no-such-group"])
 def test_an_owner_that_cannot_be_is_a_mistake(monkeypatch, capsys, owner):
-    from apt_ostree.cli import client
 
     monkeypatch.setattr(client, "call", lambda *_: pytest.fail("the request was sent"))
     words = ["usroverlay", "--add=/usr/x", "--from=/dev/null", f"--owner={owner}"]
     assert main.run(words) == errors.UsageError.exit_code
     assert owner in capsys.readouterr().err
+
+
+# --- one document, or one stream
+
+
+def test_a_failure_after_the_verb_is_the_only_document(monkeypatch, capsys):
+    result = {"changed": True, "commit": "c" * 64, "ref": "os"}
+    monkeypatch.setattr(client, "call", lambda *_args, **_options: client.Answer(result, next_boot=False))
+    code = main.run(["compose", "tree", "os.yaml", "--json", "--write-commitid-to=/nonexistent/directory/id"])
+    assert code == 1
+    failure = json.loads(capsys.readouterr().out)
+    assert failure["error"] == "ExternalFailure" and "/nonexistent/directory/id" in failure["message"]
+
+
+def test_a_mistake_ends_the_stream_of_events(capsys):
+    assert main.run(["install", "./nothing.deb", "--events"]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert json.loads(line)["event"] == "error"
+
+
+@pytest.mark.parametrize(
+    ("argv", "own"),
+    [
+        (["install", "vim", "--json"], ["install", "vim", "--json"]),
+        (["run", "-A", "program", "--json"], ["run", "-A"]),
+        (["run", "--json", "program"], ["run", "--json"]),
+        (["uninstall", "--", "--json"], ["uninstall"]),
+    ],
+)
+def test_options_of_a_program_are_not_ours(argv, own):
+    assert main._own_options(argv) == own
+
+
+@pytest.mark.parametrize("argv", [["--json", "show", "3"], ["show", "--json", "3"]])
+def test_json_of_history_may_come_before_the_subcommand(monkeypatch, capsys, argv):
+    class Answer:
+        @staticmethod
+        def to_json() -> dict[str, int]:
+            return {"number": 3}
+
+    monkeypatch.setattr(options, "answer", lambda _query: Answer())
+    assert main.run(["history", *argv]) == 0
+    assert json.loads(capsys.readouterr().out) == {"number": 3}

@@ -8,12 +8,13 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from itertools import takewhile
 
 import click
 
 from apt_ostree import __version__
 from apt_ostree.cli import render
-from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, UsageError
+from apt_ostree.errors import AptOstreeError, Cancelled, UsageError, from_os_error
 from apt_ostree.model.plan import RestartPolicy
 
 #: Command -> (module, attribute, one line of help). The help is here so that `--help` imports no command.
@@ -117,24 +118,32 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """Run one command line; return the exit code. Raises BrokenPipeError if the reader has exited."""
-    as_json = "--json" in argv
+    own = _own_options(argv)
+    as_json = "--json" in own
+    view = render.view(as_json=as_json, events="--events" in own and not as_json, verbose=None)
     try:
         code = apt_ostree.main(args=argv, prog_name="apt-ostree", standalone_mode=False)
     except click.exceptions.Abort:
-        return render.error(Cancelled("cancelled; nothing was changed"), as_json=as_json)
+        return view.fail(Cancelled("cancelled; nothing was changed"))
     except click.ClickException as error:
         hint = "see 'apt-ostree --help'"
         if isinstance(error, click.UsageError) and error.ctx:
             hint = f"see '{error.ctx.command_path} --help'"
-        return render.error(UsageError(error.format_message(), hint=hint), as_json=as_json)
+        return view.fail(UsageError(error.format_message(), hint=hint))
     except AptOstreeError as error:
-        return render.error(error, verbose=None, as_json=as_json)
+        return view.fail(error)
     except BrokenPipeError:
         raise
     except OSError as error:
-        reason = ": ".join(str(part) for part in (error.filename, error.strerror) if part) or str(error)
-        return render.error(ExternalFailure(f"the system refused an operation: {reason}"), as_json=as_json)
+        return view.fail(from_os_error(error))
     return code if isinstance(code, int) else 0
+
+
+def _own_options(argv: list[str]) -> list[str]:
+    """Return the part of a command line, which may be wrong, that can have options of ours."""
+    own = argv[: argv.index("--")] if "--" in argv else argv
+    # The first argument of `run` is a program, and the others are the program's.
+    return list(takewhile(lambda arg: arg == "run" or arg.startswith("-"), own)) if "run" in own[:1] else own
 
 
 if __name__ == "__main__":

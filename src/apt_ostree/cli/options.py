@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, from_os_error
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
@@ -58,6 +58,9 @@ class Size(click.ParamType):
 
 json_document = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
+verbose = click.option(
+    "-v", "--verbose", is_flag=True, help="Show all files and processes in the plan, and all of an error."
+)
 _OUTPUT = (
     json_document,
     click.option("--events", is_flag=True, help="Print events and the result as JSON lines."),
@@ -68,6 +71,7 @@ _OUTPUT = (
         help="Write events and the result as JSON lines to this file descriptor.",
     ),
     quiet,
+    verbose,
 )
 
 
@@ -94,9 +98,6 @@ allow_replacement = click.option(
 
 force = click.option(
     "--force", is_flag=True, help="Accept all risks of a live change that can be accepted; see the plan."
-)
-verbose = click.option(
-    "-v", "--verbose", is_flag=True, help="Show all files and processes in the plan, and all of an error."
 )
 restart_services = click.option(
     "--restart-services",
@@ -129,7 +130,6 @@ _DEPLOY = (
     restart_services,
     confirm_within,
     force,
-    verbose,
 )
 
 
@@ -187,7 +187,7 @@ def run_verb(
 
     ask: whether to ask the user for confirmation.
     show: prints the result as text; None: the events are enough.
-    then: called with the result after a success.
+    then: called with the result after a success, before it is printed; its errors are the command's.
     """
     from apt_ostree.cli import client  # not at the top: `status` starts no worker
 
@@ -196,17 +196,19 @@ def run_verb(
         events=given["events"],
         progress_fd=given["progress_fd"],
         quiet=given["quiet"],
-        verbose=given.get("verbose"),
+        verbose=given["verbose"],
     )
     try:
         answer = client.call(request, view, ask=ask, wait=not given.get("no_wait"))
+        if then:
+            then(answer.result)
     except AptOstreeError as failure:
         return view.fail(failure)
+    except OSError as error:
+        return view.fail(from_os_error(error))
     view.end(answer.result)
     if view.is_text and show:
         show(answer.result)
-    if then:
-        then(answer.result)
     if given.get("unchanged_exit_77") and not answer.result["changed"]:
         return EXIT_UNCHANGED
     if given.get("reboot") and answer.next_boot:

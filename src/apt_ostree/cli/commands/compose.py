@@ -67,7 +67,7 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
         keep_parent=not given["no_parent"],
     )
     if request.print_only:
-        return options.run_verb(request, given | {"as_json": False}, show=_show_treefile)
+        return options.run_verb(request, given, show=_show_treefile)
     if request.dry_run:
         return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
     return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))

@@ -20,7 +20,6 @@ from apt_ostree.model.sizes import show_size
 @options.reboot
 @options.dry_run
 @options.no_wait
-@options.verbose
 @options.restart_services
 @click.option("--live", is_flag=True, help="Go back on the running system instead.")
 @click.option(

@@ -21,6 +21,7 @@ from apt_ostree.model.queries import CompareOperations, History, ShowOperation
 @click.pass_context
 def history(context: click.Context, as_json: bool) -> None:
     """List the operations on the running system, and how they ended."""
+    context.obj = as_json
     if context.invoked_subcommand:
         return
     entries = options.answer(History())
@@ -32,24 +33,27 @@ def history(context: click.Context, as_json: bool) -> None:
 
 @history.command()
 @options.json_document
+@options.verbose
 @click.argument("number", type=int)
-def show(number: int, as_json: bool) -> None:
+@click.pass_obj
+def show(json_before: bool, number: int, as_json: bool, verbose: bool) -> None:
     """Show one operation: its plan, its outcome, and the duration of its steps."""
     entry = options.answer(ShowOperation(number=number))
-    if as_json:
+    if as_json or json_before:
         render.result_json(entry.to_json())
     else:
-        render.lines("\n".join(_details(entry)))
+        render.lines("\n".join(_details(entry, verbose=verbose)))
 
 
 @history.command()
 @options.json_document
 @click.argument("one", type=int)
 @click.argument("two", type=int)
-def diff(one: int, two: int, as_json: bool) -> None:
+@click.pass_obj
+def diff(json_before: bool, one: int, two: int, as_json: bool) -> None:
     """Compare what the system showed after two operations; 0 is the booted tree."""
     difference = options.answer(CompareOperations(one=one, two=two))
-    if as_json:
+    if as_json or json_before:
         render.result_json(difference)
     else:
         render.lines("\n".join(_difference(difference)))
@@ -69,14 +73,14 @@ def _summary(entry: Entry) -> str:
 _SIGNS = (("added", "+"), ("removed", "-"), ("changed", "~"))
 
 
-def _details(entry: Entry) -> Iterator[str]:
+def _details(entry: Entry, *, verbose: bool) -> Iterator[str]:
     yield f"Operation:  {entry.number} ({entry.verb}) by {entry.caller}"
     yield f"Began:      {_when(entry.began)}"
     yield f"Commits:    {entry.source[:12]} -> {entry.target[:12]}"
     yield f"Outcome:    {entry.outcome}" + (f": {entry.message}" if entry.message else "")
     if entry.steps:
         yield "Steps:      " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.steps.items())
-    yield from plans.lines("live", entry.plan)
+    yield from plans.lines("live", entry.plan, verbose=verbose)
 
 
 def _difference(difference: Mapping[str, Any]) -> Iterator[str]:

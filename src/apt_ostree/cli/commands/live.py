@@ -23,7 +23,6 @@ from apt_ostree.model.selection import Selection
 @options.unchanged_exit_77
 @options.no_wait
 @options.force
-@options.verbose
 @options.restart_services
 @options.confirm_within
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")

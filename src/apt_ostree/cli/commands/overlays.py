@@ -76,7 +76,6 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @options.assume_yes
 @options.no_wait
 @options.force
-@options.verbose
 @options.restart_services
 @options.confirm_within
 @click.option(
