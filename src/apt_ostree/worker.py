@@ -45,7 +45,7 @@ VERBS: Mapping[str, str] = {
     "overlay-restore": "overlays.keeping:restore",
     "recover": "boot.moments:recover",
     "refresh-md": "archives:refresh_md",
-    "rollback": "deployments:rollback",
+    "rollback": "deployments:boot_previous",
     "rollback-live": "apply_live:rollback_live",
     "run": "packages:run",
     "uninstall": "packages:uninstall",
@@ -176,7 +176,7 @@ def _keep_descriptors() -> None:
 def _end_with_error(wire: IO[str], error: AptOstreeError) -> int:
     if type(error) is AptOstreeError:  # the program itself is wrong
         journal.send((error.message, *error.internals), priority=journal.ERROR)
-    if not error.hint and any(words in text for text in (error.message, *error.details) for words in _FULL):
+    if not error.hint and any(reason in text for text in (error.message, *error.details) for reason in _FULL):
         error.hint = (
             "free some space; 'apt-ostree cleanup -b -p -m' drops the pending deployment and downloads"
         )

@@ -175,7 +175,7 @@ def usr(disk: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def _own_peer_group(usr: Path) -> None:
     mounts.mount(str(usr), usr, flags=mounts.MS_BIND)
-    mounts.set_propagation(usr, mounts.MS_PRIVATE)
+    mounts.mount("none", usr, flags=mounts.MS_PRIVATE)
 
 
 def _stack(usr: Path) -> int:
@@ -227,7 +227,7 @@ def test_readers_never_miss_a_file_and_never_see_a_mixture(usr: Path):
 def test_switching_and_withdrawing(usr: Path, shared: bool):
     """In the peer group of its parent, /usr cannot be mounted beneath: then views are stacked."""
     if shared:
-        mounts.set_propagation(usr.parent, mounts.MS_SHARED)
+        mounts.mount("none", usr.parent, flags=mounts.MS_SHARED)
         mounts.mount(str(usr), usr, flags=mounts.MS_BIND)
     else:
         _own_peer_group(usr)

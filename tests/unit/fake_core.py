@@ -132,7 +132,7 @@ def die(_tx: Transaction, _request: Request) -> Result:
 
 if __name__ == "__main__":
     without_system(setattr)
-    rollback = install = globals()[sys.argv.pop()]
+    boot_previous = install = globals()[sys.argv.pop()]
     here = sys.modules[__name__]
     sys.modules |= {f"apt_ostree.core.{name}": here for name in ("deployments", "packages")}
     runpy.run_module("apt_ostree.worker", run_name="__main__", alter_sys=True)

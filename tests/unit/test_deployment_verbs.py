@@ -27,7 +27,7 @@ def pending(system: System) -> System:
 
 
 def roll_back(system: System, **options):
-    return system.run(deployments.rollback, Rollback(**options))
+    return system.run(deployments.boot_previous, Rollback(**options))
 
 
 def clean(system: System, **options):

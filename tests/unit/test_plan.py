@@ -10,27 +10,6 @@ from apt_ostree.model.treediff import Kind, PathChange
 
 
 @pytest.mark.parametrize(
-    ("path", "unit"),
-    [
-        ("lib/systemd/system/a.service", "a.service"),
-        ("etc/systemd/system/a.socket", "a.socket"),
-        ("lib/systemd/system/a.service.d/x.conf", "a.service"),
-        ("lib/systemd/system/a@.service", "a@.service"),
-        ("lib/systemd/system/a@b.service.d/x.conf", "a@b.service"),
-        ("lib/systemd/system/x.target.wants/a.service", None),
-        ("lib/systemd/system/x.target.requires/a.service", None),
-        ("lib/systemd/system/service.d/x.conf", None),
-        ("lib/systemd/system/readme", None),
-        ("lib/systemd/user/a.service", None),
-        ("share/systemd/system/a.service", None),
-        ("lib/systemd/system", None),
-    ],
-)
-def test_unit_of(path: str, unit: str | None):
-    assert plan.unit_of(path) == unit
-
-
-@pytest.mark.parametrize(
     ("path", "link"),
     [
         ("etc/systemd/system/multi-user.target.wants/a.service", ("multi-user.target", "a.service")),

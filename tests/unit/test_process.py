@@ -1,6 +1,7 @@
 """The one door to programs: environment, output, failures, time limits."""
 
 import os
+import subprocess
 import time
 
 import pytest
@@ -71,6 +72,11 @@ def test_failure_can_be_an_answer():
 def test_death_by_signal_is_named():
     with pytest.raises(ExternalFailure, match="SIGTERM"):
         process.run(["sh", "-c", "kill -TERM $$"], what="live")
+
+
+def test_a_program_in_a_sandbox_is_named_itself():
+    arguments = ["unshare", "--net", "bwrap", "--bind", "/a", "/", "--", "/usr/bin/dpkg", "--", "-i"]
+    assert process.describe_exit(subprocess.CompletedProcess(arguments, 2)) == "dpkg ended with exit code 2"
 
 
 def test_log_takes_both_streams(tmp_path):

@@ -28,7 +28,7 @@ def test_names(name: str, is_one: bool):
 def test_what_is_not_known_is_empty():
     unit = Unit("a.service", {})
     assert (unit["Type"], unit.main_pid, unit.started, unit.fragment, unit.drop_ins) == ("", 0, 0.0, "", ())
-    assert not (unit.is_active or unit.is_loaded or unit.has_job or unit.keeps_connections)
+    assert not (unit.is_active or unit.has_job or unit.keeps_connections)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +59,7 @@ def test_properties():
         "/usr/lib/systemd/system/a.service.d/1.conf",
         "/etc/systemd/system/a.service.d/2.conf",
     )
-    assert unit.is_loaded and unit.has_job and unit.keeps_connections
+    assert unit.has_job and unit.keeps_connections
 
 
 def test_dependents_of_a_socket_are_its_service_where_it_is_restarted():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apt_ostree.model.never_restart import never
 from apt_ostree.model.unitfile import UnitFile, parse
-from apt_ostree.model.unitrules import Decision, Facts, Need, decide, is_socket_activated
+from apt_ostree.model.unitrules import Decision, Facts, Need, decide
 from tests.unit.test_unitfile import LINES
 
 NONE, RELOAD, RESTART, STOP = Need.NONE, Need.RELOAD, Need.RESTART, Need.STOP
@@ -384,23 +384,6 @@ LIVE = """
 @pytest.mark.parametrize("name", LIVE.split())
 def test_not_never(name: str):
     assert never(name) is None
-
-
-@pytest.mark.parametrize(
-    ("name", "sockets", "new", "activated"),
-    [
-        ("a.service", ("a.socket",), SERVICE, True),
-        ("a.service", ("a.socket",), None, True),
-        ("a.service", (), f"{SERVICE}Sockets=b.socket\n", True),
-        ("a.service", (), SERVICE, False),
-        ("a.service", (), None, False),
-        ("a.service", ("a.socket",), plus(SERVICE, "X-NotSocketActivated=yes"), False),
-        ("a.service", ("a.socket",), f"{SERVICE}X-NotSocketActivated=no\n", True),
-        ("a.timer", ("a.socket",), None, False),
-    ],
-)
-def test_socket_activated(name: str, sockets: tuple[str, ...], new: str | None, activated: bool):
-    assert is_socket_activated(Facts(name, sockets=sockets, new=unit(new))) is activated
 
 
 # --- properties

@@ -30,9 +30,6 @@ from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import bootfs, diff
 
-#: Keeps the pending deployment's commit while another deployment is staged, in case staging is undone.
-_PREVIOUS = "apt-ostree/previous"
-
 
 @dataclass(frozen=True, slots=True)
 class Recipe:

@@ -14,7 +14,7 @@ from apt_ostree.model.result import Result
 from apt_ostree.system import newer_versions, space
 
 
-def rollback(tx: Transaction, request: Rollback) -> Result:
+def boot_previous(tx: Transaction, request: Rollback) -> Result:
     """Make the rollback deployment the default for the next boot; a second rollback reverts the first.
 
     Returns the plan's keys and `next_boot`. Raises Refused when there is no deployment to roll back to.

@@ -212,11 +212,11 @@ def hidden_after(earlier: Hidden, plan: EtcPlan, overlays: OverlayEtc) -> Hidden
     earlier: what they hide before it.
     plan: what the change does to /etc.
     """
-    known = {**plan.seen, **plan.held}
+    states = {**plan.seen, **plan.held}
     fresh = {
-        path: (known[path], overlays.sides[path][0])
+        path: (states[path], overlays.sides[path][0])
         for path in overlays.after - overlays.before
-        if path in known
+        if path in states
     }
     return {path: row for path, row in earlier.items() if path in overlays.after} | fresh
 

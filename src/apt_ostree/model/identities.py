@@ -63,9 +63,9 @@ KNOWN = (
 Deferred = Mapping[str, Sequence[str]]
 
 
-def of_package(name: str, known: Iterable[Identity]) -> list[Identity]:
+def of_package(name: str, identities: Iterable[Identity]) -> list[Identity]:
     """Return what a package makes, with the patterns of its paths."""
-    matches = ((identity, re.fullmatch(identity.package, name)) for identity in known)
+    matches = ((identity, re.fullmatch(identity.package, name)) for identity in identities)
     return [
         Identity(name, tuple(match.expand(path) for path in identity.paths), identity.configure)
         for identity, match in matches

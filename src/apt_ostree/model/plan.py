@@ -13,7 +13,6 @@ from apt_ostree.model.treediff import Kind, PathChange
 from apt_ostree.model.triggers import TriggerStep
 
 _UNIT_DIRECTORIES = ("lib/systemd/system/", "etc/systemd/system/")
-_UNIT_SUFFIXES = (".service", ".socket", ".timer", ".path", ".mount", ".automount", ".target", ".slice")
 
 
 class EtcAction(StrEnum):
@@ -125,7 +124,7 @@ class LivePlan:
             return Impact.SERVICE
         return Impact.PROCESS if self.units else Impact.NONE
 
-    def acting(self, *actions: UnitAction) -> tuple[str, ...]:
+    def units_with(self, *actions: UnitAction) -> tuple[str, ...]:
         """Return the units on which this run takes one of the actions."""
         return tuple(step.unit for step in self.units if step.acts and step.action in actions)
 
@@ -191,17 +190,6 @@ def root_notes(before: Collection[str], after: Collection[str]) -> tuple[str, ..
     """Return notes about directories beside /usr, which a mounted root directory cannot get or lose."""
     come = [f"/{name} is made with the reboot" for name in sorted(set(after) - set(before))]
     return (*come, *(f"/{name} is removed with the reboot" for name in sorted(set(before) - set(after))))
-
-
-def unit_of(path: str) -> str | None:
-    """Return the unit of a unit file or drop-in (path relative to /usr), or None."""
-    for prefix in _UNIT_DIRECTORIES:
-        if path.startswith(prefix):
-            head, _, rest = path.removeprefix(prefix).partition("/")
-            name = head.removesuffix(".d") if rest and head.endswith(".d") else head
-            if (not rest or head.endswith(".d")) and name.endswith(_UNIT_SUFFIXES):
-                return name
-    return None
 
 
 def enabled_unit(path: str) -> tuple[str, str] | None:

@@ -104,7 +104,7 @@ def choose(
     removed = frozenset(p.name for p in offered.removed) - new
     unknown = sorted(frozenset(selection.excluded) - all_names)
     if unknown:
-        raise UsageError(f"package {unknown[0]!r}, which is to be excepted, is not known", hint=_offer(new))
+        raise UsageError(f"no package is named {', '.join(unknown)} (--except)", hint=_offer(new))
     if not selection.packages:
         staying = {name for name in removed.difference(selection.excluded) if not is_kernel(name)}
         if staying and not selection.security:
@@ -114,7 +114,7 @@ def choose(
         raise _only_whole(selection.names & removed, source, "leave them out, or take all of it")
     missing = sorted(selection.names - new - settled)
     if missing:
-        raise UsageError(f"{source} does not change package {missing[0]!r}", hint=_offer(new))
+        raise UsageError(f"{source} does not change {', '.join(missing)}", hint=_offer(new))
     return selection.names & new
 
 

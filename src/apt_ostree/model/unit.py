@@ -37,11 +37,6 @@ class Unit:
         return self["ActiveState"] in _RUNNING
 
     @property
-    def is_loaded(self) -> bool:
-        """Return whether it has a unit file."""
-        return self["LoadState"] == "loaded"
-
-    @property
     def main_pid(self) -> int:
         """Return the pid of its main process, or 0."""
         return int(self["MainPID"] or 0)

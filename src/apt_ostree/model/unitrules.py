@@ -110,13 +110,6 @@ def decide(facts: Facts) -> Decision | None:
     return next((decision for rule in _RULES if (decision := rule(facts, cause))), cause)
 
 
-def is_socket_activated(facts: Facts) -> bool:
-    """Return whether a stopped service is to be started by its sockets, which stay open."""
-    if _kind(facts) != "service" or _hint(facts.new, "X-NotSocketActivated") is True:
-        return False
-    return bool(facts.sockets or (facts.new and facts.new.values("Service", "Sockets")))
-
-
 # --- tables
 
 _Keys = frozenset[tuple[str, str]]

@@ -89,7 +89,7 @@ def formats() -> frozenset[str]:
 
 
 def register_formats(configs: Sequence[str]) -> None:
-    """Register the formats of these binfmt.d files (by name) anew; ExternalFailure if one fails."""
+    """Register the formats of these binfmt.d files (by name) again; ExternalFailure if one fails."""
     _run(["/usr/lib/systemd/systemd-binfmt", *configs], "register binary formats")
 
 

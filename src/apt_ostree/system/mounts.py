@@ -187,11 +187,6 @@ def attach(mount_fd: int, target: str | Path, *, beneath: bool = False) -> None:
     _check(result, os.fspath(target))
 
 
-def set_propagation(target: str | Path, flag: int) -> None:
-    """Make the mount at `target` shared, slave or private (MS_SHARED, MS_SLAVE, MS_PRIVATE)."""
-    mount("none", target, flags=flag)
-
-
 def _check(result: int, what: str) -> int:
     if result < 0:
         number = ctypes.get_errno()

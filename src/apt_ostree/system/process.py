@@ -175,10 +175,18 @@ def attached(argv: Sequence[str], *, patience: float) -> Iterator[None]:
 
 def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
     """Return how a program ended, such as "mount ended with exit code 1"."""
-    name = Path(done.args[0]).name
+    name = Path(_program(done.args)).name
     if done.returncode < 0:
         return f"{name} was killed by {signal.Signals(-done.returncode).name}"
     return f"{name} ended with exit code {done.returncode}"
+
+
+def _program(arguments: Sequence[str]) -> str:
+    """Return the program of a command line, without the sandbox that it runs in."""
+    if "bwrap" not in arguments:
+        return arguments[0]
+    inside = arguments[arguments.index("--") + 1 :] if "--" in arguments else ()
+    return inside[0] if inside else arguments[0]
 
 
 def failure(what: str, done: subprocess.CompletedProcess[str], output: str) -> ExternalFailure:

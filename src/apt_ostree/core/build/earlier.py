@@ -1,4 +1,4 @@
-"""What scripts of packages made in a deployment whose packages are installed anew, on another tree.
+"""What scripts of packages made in a deployment whose packages are installed again, on another tree.
 
 There the scripts run again. They have to see what they made before, or they would make other keys.
 """

@@ -38,10 +38,10 @@ def leave_to_machines(root: Path, packages: Collection[str], own: Sequence[Machi
     Raises Refused if there is more that seems to belong to one machine.
     """
     shared = [item.path for item in own if item.shared]
-    known = [*identities.KNOWN, *(_identity(item) for item in own if item.package)]
+    shared_state = [*identities.KNOWN, *(_identity(item) for item in own if item.package)]
     deferred: dict[str, list[str]] = {}
     for name in sorted(packages):
-        for identity in identities.of_package(name, known):
+        for identity in identities.of_package(name, shared_state):
             removed = _remove(root, identity, shared)
             if removed and identity.configure:
                 deferred[name] = sorted({*deferred.get(name, []), *removed})

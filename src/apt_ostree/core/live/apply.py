@@ -128,7 +128,7 @@ class Application:
     def stop_units(self) -> None:
         """Stop units that are removed, while their old definition is in force; raise ExternalFailure."""
         undo.hold_until_shutdown()
-        stopping = self.change.plan.acting(UnitAction.STOP)
+        stopping = self.change.plan.units_with(UnitAction.STOP)
         if stopping:
             with self.tx.task(f"Stopping {', '.join(stopping)}"):
                 self.tx.records.set_begun(self.generation, stopping)
@@ -177,7 +177,7 @@ class Application:
 
     def reload_systemd(self) -> None:
         """Reload, or re-execute, systemd and the users' managers; raise ExternalFailure if that fails."""
-        reexec = self.change.plan.acting(UnitAction.REEXEC)
+        reexec = self.change.plan.units_with(UnitAction.REEXEC)
         system = [name for name in reexec if not name.startswith("user@")]
         if system:
             with self.tx.task("Re-executing systemd"):
@@ -204,7 +204,7 @@ class Application:
         Raises ExternalFailure if a job fails.
         """
         plan = self.change.plan
-        reloading = tuple(sorted(systemd.active(plan.acting(UnitAction.RELOAD))))
+        reloading = tuple(sorted(systemd.active(plan.units_with(UnitAction.RELOAD))))
         if reloading:
             with self.tx.task(f"Reloading {', '.join(reloading)}"):
                 self.tx.records.set_begun(self.generation, reloading)
@@ -212,7 +212,7 @@ class Application:
                 systemd.reload(reloading, timeout=self._unit_timeout)
                 failpoint("act.units-reloaded")
             self._reloaded = _acted(reloading)
-        self._waiting = unitsteps.rolling(plan.acting(UnitAction.RESTART))
+        self._waiting = unitsteps.rolling(plan.units_with(UnitAction.RESTART))
         if self._waiting:
             self._restarted = self._restart(self._waiting.pop(0))
         else:
@@ -244,7 +244,7 @@ class Application:
         health.settle(acted.names, acted.before, self.change.settings, began=acted.began)
 
     def _start_new(self) -> None:
-        starting = self.change.plan.acting(UnitAction.START)
+        starting = self.change.plan.units_with(UnitAction.START)
         if not starting:
             return
         with self.tx.task(f"Starting {', '.join(starting)}"):

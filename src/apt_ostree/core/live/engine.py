@@ -179,8 +179,8 @@ def _prepare(tx: Transaction, change: Change) -> Prepared:
         names.append(layers.write_layer(sysroot.repo, change.view_diff, subject=subject))
     directories = [layers.check_out(sysroot.repo, name, generations.layers_dir(sysroot)) for name in names]
     uppers = () if goal.unlock == "none" else frozen_uppers(tx.live)
-    unlocking = uppers or goal.unlock not in (None, "none")
-    writable = generations.new_upper(sysroot, booted_usr) if unlocking else None
+    is_writable = uppers or goal.unlock not in (None, "none")
+    writable = generations.new_upper(sysroot, booted_usr) if is_writable else None
     lowers = (*directories, *(Path(upper) for upper in uppers), booted_usr)
     return Prepared(tuple(names), uppers, lowers, writable)
 

@@ -157,8 +157,8 @@ def unit_work(
     changes: the differences of /usr when the generations are undone, if they are known.
     """
     acted = unitundo.acted_on((g, tx.records.unit_records(g.id)) for g in generations)
-    known = _changes_back(tx, generations) if changes is None else changes
-    removed = unit_files.without_definition(tx.sysroot.repo, known)
+    differences = _changes_back(tx, generations) if changes is None else changes
+    removed = unit_files.without_definition(tx.sysroot.repo, differences)
     active = systemd.active_units() if acted.first or removed else {}
     began = generations[0].began
     protected = unitundo.untouched(active, lambda unit: unit.active_since < began)

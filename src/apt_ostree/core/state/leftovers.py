@@ -51,7 +51,7 @@ def held(live: Sequence[Generation]) -> tuple[Held, ...]:
     steps_back = [Held(generation.id, "it is live") for generation in live]
     others = [view for view in usrview.in_use() if view.generation not in numbers and view.pid != os.getpid()]
     below = {view.generation for view in others if view.pid == usrview.PID1}
-    # A namespace that is made anew gets the mounts of PID 1's again.
+    # A new namespace gets the mounts of PID 1's again.
     shown = [view for view in others if view.pid == usrview.PID1 or view.generation not in below]
     return (*steps_back, *map(_held, shown))
 

@@ -49,7 +49,7 @@ def _read_record(report: Report) -> dict[str, Seed]:
     try:
         return seeds.parse(_read(statedb.DIRECTORY / RECORD))
     except AptOstreeError as error:  # what is on the machine stays in any case
-        report(Message(f"{RECORD}: {error.message}; it is written anew", "warning"))
+        report(Message(f"{RECORD}: {error.message}; it is written again", "warning"))
         return {}
 
 

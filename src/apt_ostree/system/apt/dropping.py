@@ -54,7 +54,7 @@ def _roots(depcache: Any, installed: Sequence[apt_pkg.Package], needed: Collecti
 
 @contextlib.contextmanager
 def _following(depcache: Any, *, recommends: bool) -> Iterator[None]:
-    """Set which relations count as a need, and have libapt find anew what nothing needs."""
+    """Set which relations count as a need, and have libapt find again what nothing needs."""
     settings = {_FOLLOW_RECOMMENDS: str(recommends).lower(), _FOLLOW_SUGGESTS: "false"}
     saved = {key: apt_pkg.config.find(key) for key in settings}
     for key, value in settings.items():

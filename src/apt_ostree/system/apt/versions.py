@@ -49,7 +49,7 @@ def newer(cache: apt_pkg.Cache, depcache: Any, requests: Iterable[str]) -> tuple
     depcache: without decisions.
     requests: NAME=VERSION.
     """
-    return ordered(found for request in requests for found in _newer(cache, depcache, request))
+    return ordered(row for request in requests for row in _newer(cache, depcache, request))
 
 
 def _newer(cache: apt_pkg.Cache, depcache: Any, request: str) -> Iterator[Newer]:

@@ -51,20 +51,20 @@ def boot_files(repo: Repo, commit: str) -> dict[str, str]:
     for contents, _metadata in kernels.values():
         files, directories = diff.read_dirtree(repo, contents)
         if "vmlinuz" in files:
-            found = {name: files[name] for name in _FILES if name in files}
+            boot_files = {name: files[name] for name in _FILES if name in files}
             for name in _DIRECTORIES:
                 if name in directories:
-                    found |= _below(repo, directories[name][0], name)
-            return found
+                    boot_files |= _below(repo, directories[name][0], name)
+            return boot_files
     return {}
 
 
 def _below(repo: Repo, contents: str, top: str) -> dict[str, str]:
     files, directories = diff.read_dirtree(repo, contents)
-    found = {f"{top}/{name}": checksum for name, checksum in files.items()}
+    boot_files = {f"{top}/{name}": checksum for name, checksum in files.items()}
     for name, (inner, _metadata) in directories.items():
-        found |= _below(repo, inner, f"{top}/{name}")
-    return found
+        boot_files |= _below(repo, inner, f"{top}/{name}")
+    return boot_files
 
 
 def _share_file_system(one: Path, other: Path) -> bool:
