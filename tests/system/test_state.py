@@ -106,7 +106,11 @@ def test_a_seed_that_was_cut_short_is_given_again(own: Host):
 def test_accounts_are_in_all_files_or_in_none(own: Host):
     own.sh("echo root:x | chpasswd")
     own.ao("install", "fx-state")
+    own.sh("mkdir /etc/fx-state; echo mine >/etc/fx-state/key")
     own.reboot()
+    assert own.sh("cat /etc/fx-state/key") == "mine\n"
+    assert "ToMerge: /etc/fx-state/key.dpkg-dist\n" in own.ao("status").stdout
+    own.sh("rm /etc/fx-state/key.dpkg-dist; ! apt-ostree status | grep ToMerge")
     own.sh("for file in passwd shadow group gshadow; do grep -q '^fx-state:' /etc/$file; done")
     own.sh("pwck -qr; grpck -qr")
     ids = own.sh("id fx-state")

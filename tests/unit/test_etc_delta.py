@@ -21,6 +21,7 @@ from apt_ostree.model.etc_rules import EtcPlan, digest
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.requests import Moment, Recover
+from apt_ostree.system import statedb
 from apt_ostree.system.files import read_state
 from tests.unit import repos
 from tests.unit.repos import System, write_files
@@ -118,9 +119,10 @@ def test_a_live_change_plans_what_scripts_did(system: System):
     plan = EtcPlan((), {"shipped": ONE}, {"shipped": ABSENT})
     whole = etc_planning.with_delta(plan, delta)
     actions = {step.path: step.action for step in whole.steps}
-    assert actions == {"key": EtcAction.WRITE, "shipped": EtcAction.WRITE, "edited": EtcAction.KEEP}
-    assert whole.states == {"key": ONE, "shipped": TWO}
-    assert whole.seen == {"key": ABSENT, "shipped": ABSENT}
+    written = {"key": ONE, "shipped": TWO, "edited.dpkg-dist": TWO}
+    assert actions == {**dict.fromkeys(written, EtcAction.WRITE), "edited": EtcAction.KEEP}
+    assert whole.states == written
+    assert whole.seen == dict.fromkeys(written, ABSENT)
     assert etc_planning.with_delta(plan, {}) is plan
 
 
@@ -156,7 +158,8 @@ def test_it_is_played_once_at_boot_if_nobody_did_before(system: System):
     assert (system.etc / "key").stat().st_mode & 0o777 == 0o600
     assert (system.etc / "edited").read_text() == "mine"
     assert (system.etc / "edited.dpkg-dist").read_text() == "2"
-    assert "/etc/edited was changed" in system.told("warning")[0]
+    assert "/etc/edited.dpkg-dist has what the packages' scripts made" in system.told("warning")[0]
+    assert (statedb.DIRECTORY / "etc-beside").read_text() == "edited.dpkg-dist\n"
     (system.etc / "key").unlink()
     system.run(moments.recover, Recover(at=Moment.STATE))
     assert not (system.etc / "key").exists()  # the administrator removed it

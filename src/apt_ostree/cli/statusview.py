@@ -86,6 +86,8 @@ def _packages(entry: DeploymentStatus, *, verbose: bool) -> Iterator[Row]:
         yield "Commands", "; ".join(map(shlex.join, commands))
     if entry.newer:
         yield "NewerVersions", ", ".join(map(_newer, entry.newer))
+    if entry.etc_beside:
+        yield "ToMerge", " ".join(entry.etc_beside)
     if entry.upgraded:
         changes = [f"{c.name} {c.old} -> {c.new}" for c in entry.upgraded]
         names = _shortened([change.name for change in entry.upgraded])

@@ -5,6 +5,7 @@ It imports as little as possible, because it is called often. A test limits the 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -17,8 +18,15 @@ from apt_ostree.model.newer import Newer, of_origin
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.queries import RequestedPackages
 from apt_ostree.model.queries import Status as StatusQuery
-from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records, package_name
-from apt_ostree.system import newer_versions, statedb, usrview
+from apt_ostree.model.status import (
+    Commit,
+    DeploymentStatus,
+    Live,
+    Status,
+    live_records,
+    package_name,
+)
+from apt_ostree.system import files, newer_versions, statedb, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -84,8 +92,15 @@ def _describe(
         diff=diff,
         live=_live(repo, deployment) if deployment.booted and sysroot.path == "/" else None,
         newer=of_origin(newer, origin),
+        etc_beside=_etc_beside() if deployment.booted and sysroot.path == "/" else (),
         gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
     )
+
+
+def _etc_beside() -> tuple[str, ...]:
+    """Return what lies beside edited files of /etc, as long as the administrator has not removed it."""
+    noted = files.text_of(statedb.DIRECTORY / "etc-beside").splitlines()
+    return tuple(f"/etc/{path}" for path in noted if os.path.lexists(f"/etc/{path}"))
 
 
 def _commit(repo: Repo, checksum: str) -> Commit:

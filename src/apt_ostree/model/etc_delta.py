@@ -7,7 +7,7 @@ result once, when the deployment becomes the machine's. Paths are relative to /e
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from apt_ostree.errors import AptOstreeError
@@ -16,6 +16,8 @@ from apt_ostree.model.filestate import ABSENT, FileState, pack, unpack
 
 #: Scratch files of dpkg and ucf, and caches that are made again.
 _SCRATCH = (".dpkg-new", ".dpkg-tmp", ".ucf-new", ".ucf-old")
+#: The ending of what scripts made of a path that somebody else has changed.
+BESIDE = ".dpkg-dist"
 #: The second has no use without a policy, with which it is in the tree (core.build.finish).
 _CACHES = frozenset({"ld.so.cache", "selinux/config"})
 
@@ -87,6 +89,12 @@ def compute(
 
 def _is_same_file(one: FileState, other: FileState) -> bool:
     return one.type == other.type == "file" and one.content == other.content
+
+
+def beside(delta: Delta, kept: Iterable[str]) -> dict[str, FileState]:
+    """Return the states that lie beside paths that were kept, by their paths, as dpkg leaves them there."""
+    states = {path: delta[path].after for path in kept}
+    return {f"{p}{BESIDE}": state for p, state in states.items() if state.type in ("file", "symlink")}
 
 
 def play(

@@ -94,6 +94,7 @@ class DeploymentStatus:
     upgraded: packages of the base with another version.
     diff: packages against those of the booted deployment.
     newer: newer versions, in the archives, of packages that stay at theirs.
+    etc_beside: paths of /etc with what packages' scripts made of files that were edited.
     gpg_enabled: commits of its remote must be signed.
     """
 
@@ -105,6 +106,7 @@ class DeploymentStatus:
     diff: PackageDiff | None = None
     live: Live | None = None
     newer: tuple[Newer, ...] = ()
+    etc_beside: tuple[str, ...] = ()
     gpg_enabled: bool = False
 
     @property
@@ -142,6 +144,7 @@ class DeploymentStatus:
             "base-remote-replacements": {},
             "upgraded-packages": [asdict(change) for change in self.upgraded],
             "newer-versions": [asdict(newer) for newer in self.newer],
+            "etc-beside": list(self.etc_beside),
             "regenerate-initramfs": False,
         }
         if self.base:

@@ -113,9 +113,7 @@ def _play_delta(tx: Transaction, commit: str, etc: Path) -> None:
         path for path, state in tx.records.removals().items() if files.read_state(etc / path).type == "absent"
     }
     for path in etc_deltas.play(commit, etc, removed):
-        tx.warning(
-            f"/etc/{path} was changed; what the packages' scripts made of it is beside it (.dpkg-dist)"
-        )
+        tx.warning(f"/etc/{path} has what the packages' scripts made of a file that was edited")
 
 
 def _at_shutdown(tx: Transaction) -> bool:

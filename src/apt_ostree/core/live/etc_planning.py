@@ -80,14 +80,19 @@ def _with_scripts(plan: EtcPlan, delta: Delta) -> EtcPlan:
     now = {path: plan.seen[path] if path in plan.seen else files.read_state(ETC / path) for path in delta}
     planned = {path: plan.states.get(path, state) for path, state in now.items()}
     writes, kept = etc_delta.play(delta, planned)
-    own = {path: delta[path].after for path in writes}
+    beside = etc_delta.beside(delta, kept)
+    now |= {path: files.read_state(ETC / path) for path in beside}
+    own = {path: delta[path].after for path in writes} | beside
     steps = [step for step in plan.steps if step.path not in own]
     steps += [
         EtcStep(path, EtcAction.REMOVE if state == ABSENT else EtcAction.WRITE, "by the packages' scripts")
         for path, state in sorted(own.items())
     ]
     steps += [
-        EtcStep(path, EtcAction.KEEP, "it was edited; the packages' scripts changed it") for path in kept
+        EtcStep(
+            path, EtcAction.KEEP, f"it was edited; what the packages' scripts made is in *{etc_delta.BESIDE}"
+        )
+        for path in kept
     ]
     whole = replace(
         plan,

@@ -18,6 +18,8 @@ from apt_ostree.system.failpoints import failpoint
 #: The commit of the staged deployment whose /etc has to be completed, one per line: while another deployment
 #: is staged, it may be either.
 _DUE = "etc-due"
+#: The paths of /etc with what scripts made of edited files, one per line, for `status`.
+_BESIDE = "etc-beside"
 
 
 def read(commit: str) -> dict[str, Entry]:
@@ -71,24 +73,22 @@ def set_due(*commits: str) -> None:
 
 
 def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ...]:
-    """Play the delta of a commit on an /etc; return the paths that were kept, as somebody changed them.
+    """Play the delta of a commit on an /etc; return what lies beside paths that somebody has changed.
 
-    What the scripts made of such a path lies beside it, with the ending .dpkg-dist. It can be repeated.
+    It can be repeated.
 
     removed: paths that the administrator removed since the scripts made them.
     """
     delta = read(commit)
     current = {path: files.read_state(etc / path) for path in delta}
     writes, kept = etc_delta.play(delta, current, removed)
-    beside = {
-        f"{path}.dpkg-dist": delta[path].after
-        for path in kept
-        if delta[path].after.type in ("file", "symlink")
-    }
+    beside = etc_delta.beside(delta, kept)
+    noted = FileState("file", 0o644, 0, 0, "".join(f"{path}\n" for path in beside).encode())
     failpoint("delta.before")
     files.write_states([(etc / path, state) for path, state in {**writes, **beside}.items()])
+    files.write_states([(statedb.DIRECTORY / _BESIDE, noted if beside else ABSENT)])
     failpoint("delta.played")
-    return kept
+    return tuple(beside)
 
 
 def drop_but(commits: Collection[str]) -> None:
