@@ -20,6 +20,7 @@ from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, 
 #: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
 SLOW = {"upgrade"}
 RARE = {
+    "run",
     "rollback",
     "part",
     "confirm-within",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from apt_ostree.model.package import Package
@@ -30,6 +30,13 @@ def half_configured(admindir: Path) -> tuple[Package, ...]:
 def held(admindir: Path) -> tuple[Package, ...]:
     """Return the packages that are on hold (apt-mark(8)), sorted."""
     return _selected(admindir, _WANT, "hold")
+
+
+def drop_scripts(admindir: Path, packages: Iterable[Package], name: str) -> None:
+    """Remove a maintainer script of packages from the database in `admindir`."""
+    for package in packages:
+        for prefix in (package.name, f"{package.name}:{package.architecture}"):
+            (admindir / "info" / f"{prefix}.{name}").unlink(missing_ok=True)
 
 
 def _selected(admindir: Path, field: str, value: str) -> tuple[Package, ...]:

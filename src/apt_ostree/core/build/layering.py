@@ -339,14 +339,26 @@ def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> lis
     """
     if not plan.remove:
         return []
+    admindir = session.root / layout.DPKG_ADMINDIR
     going = {step.name for step in plan.remove}
-    left = [p for p in dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if p.name in going]
-    names = [package.qualified for package in left]
-    if not names:
+
+    def left() -> list[Package]:
+        return [package for package in dpkg_query.removed(admindir) if package.name in going]
+
+    def purge(packages: Sequence[Package]) -> None:
+        command = ["dpkg", "--purge", *(package.qualified for package in packages)]
+        sandbox.run(session.root, command, what="purge packages", timeout=session.script_timeout)
+
+    packages = left()
+    if not packages:
         return []
     with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:
-        command = ["dpkg", "--purge", *names]
-        sandbox.run(session.root, command, what="purge packages", timeout=session.script_timeout)
+        try:
+            purge(packages)
+        except ExternalFailure:  # `apt remove` would not even run the script, and what it does is discarded
+            failed = left()
+            dpkg_query.drop_scripts(admindir, failed, "postrm")
+            purge(failed)
         return buildroot.removed_from(discarded)
 
 
