@@ -261,6 +261,13 @@ def test_a_unit_without_a_file_or_masked_goes(system: System, new):
     assert unit_files.definitions(generated, change.new_states)[2] is False
 
 
+def test_a_unit_of_an_init_script_goes_with_it(system: System):
+    generated = unit(system, FragmentPath="/run/systemd/generator.late/ut-tool.service")
+    script = f"/etc/init.d/{generated.name.removesuffix('.service')}"
+    assert unit_files.definitions(generated, {script: ABSENT})[1:] == (None, True)
+    assert unit_files.definitions(generated, {script: FileState("file")}) == (None, None, False)
+
+
 def test_nothing_is_without_definition_where_no_unit_file_differs(system: System):
     change = between(system, {"usr/bin/x": "1"}, {"usr/bin/x": "2"})
     assert unit_files.without_definition(system.repo, change.changes) == frozenset()

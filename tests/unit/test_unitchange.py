@@ -7,7 +7,7 @@ import pytest
 from apt_ostree.model.package import Package, PackageDiff
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.treediff import Kind, PathChange
-from apt_ostree.model.unitchange import UnitChange, View, below_usr, enabled, outdated
+from apt_ostree.model.unitchange import UnitChange, View, below_usr, enabled, enabled_scripts, outdated
 
 BOOTED, FIRST, SECOND = (
     View(since, {path: ""}) for since, path in [(0.0, "bin/a"), (100.0, "bin/b"), (200.0, "bin/c")]
@@ -83,6 +83,12 @@ def test_links_that_enable_units():
     )
     kept = EtcStep("systemd/system/multi-user.target.wants/kept.service", EtcAction.KEEP, "")
     assert enabled(unit_change(*changes, etc=(kept,))) == {"a.service": {"multi-user.target", "b.service"}}
+
+
+def test_init_scripts_that_are_enabled():
+    links = {"rc2.d/S01uwsgi", "rc5.d/S01uwsgi", "rc0.d/K01uwsgi", "rc1.d/S01single", "rc3.d/S20mount.sh"}
+    new_etc = frozenset({*links, "init.d/uwsgi", "rc2.d/K01other"})
+    assert enabled_scripts(unit_change(new_etc=new_etc)) == {"uwsgi.service", "mount.service"}
 
 
 def test_what_a_process_may_run_in_an_outdated_version():

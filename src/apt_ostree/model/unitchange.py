@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,8 @@ from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.plan import EtcAction, EtcStep, enabled_unit
 from apt_ostree.model.treediff import Kind, PathChange
 
+#: A link that starts an init script in a runlevel that stands for multi-user.target; relative to /etc.
+_RC_LINK = re.compile(r"rc[2-4]\.d/S\d\d([^/]+)")
 #: Directories of /usr that no process uses: defaults of /etc, the databases of packages, files read at boot.
 _NOT_RUN = ("etc/", "lib/sysimage/", "lib/tmpfiles.d/", "lib/sysusers.d/")
 
@@ -94,6 +97,15 @@ def enabled(change: UnitChange) -> dict[str, set[str]]:
         if link := enabled_unit(f"etc/{path}"):
             units.setdefault(link[1], set()).add(link[0])
     return units
+
+
+def enabled_scripts(change: UnitChange) -> frozenset[str]:
+    """Return the units of init scripts that the change enables, see systemd-sysv-generator(8).
+
+    The generator makes none for a script that has a unit file of the same name.
+    """
+    names = (_RC_LINK.fullmatch(path) for path in change.new_etc)
+    return frozenset(f"{match[1].removesuffix('.sh')}.service" for match in names if match)
 
 
 def outdated(changes: Iterable[PathChange]) -> dict[str, str]:

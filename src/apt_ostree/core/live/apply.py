@@ -184,7 +184,7 @@ class Application:
                 self.tx.records.set_begun(self.generation, system)
                 systemd.daemon_reexec()
                 failpoint("act.reexecuted")
-        elif self._touches("lib/systemd/", "etc/systemd/"):
+        elif self._touches("lib/systemd/", "etc/systemd/", "etc/init.d/"):
             with self.tx.task("Reloading systemd"):
                 systemd.daemon_reload()
                 failpoint("act.reloaded")

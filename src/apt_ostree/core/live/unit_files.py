@@ -12,8 +12,11 @@ from apt_ostree.model.treediff import PathChange
 from apt_ostree.model.unit import Unit
 from apt_ostree.model.unitfile import UnitFile, template
 from apt_ostree.system import systemd
+from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
 
+_SCRIPTS = "/etc/init.d"
+_GENERATED = "/run/systemd/generator"
 _PLACES = ("lib/systemd/system/", "etc/systemd/system/")
 _OPT = f"{layout.OPT}/".removeprefix("usr/")
 
@@ -29,7 +32,7 @@ def states(
     new_states = {
         f"/etc/{path}": state
         for path, state in written.items()
-        if path.startswith("systemd/system/") and state.type != "directory"
+        if path.startswith(("systemd/system/", "init.d/")) and state.type != "directory"
     }
     for change in changes:
         if change.is_dir or not _is_unit_file(change.path):
@@ -40,6 +43,12 @@ def states(
         elif etc is None:
             new_states[f"/{change.path}"] = state
     return new_states
+
+
+def is_in_tree(repo: Repo, commit: str, unit: str) -> bool:
+    """Return whether a tree, or the administrator, has a unit file of that name."""
+    own = os.path.lexists(f"/etc/systemd/system/{unit}")
+    return own or any(diff.file_of(repo, commit, f"usr/{place}{unit}") for place in _PLACES)
 
 
 def _is_unit_file(path: str) -> bool:
@@ -62,6 +71,9 @@ def definitions(
 
     Both definitions are None if none of its files differs.
     """
+    script = new_states.get(f"{_SCRIPTS}/{unit.name.removesuffix('.service')}")
+    if script == ABSENT and unit.fragment.startswith(_GENERATED):  # by systemd-sysv-generator(8)
+        return unitfile.parse([_text(unit.fragment, {})]), None, True
     names = unitfile.drop_in_directories(unit.name)
     own_states = {
         path: state for path, state in new_states.items()

@@ -68,7 +68,8 @@ def plan_units(
     policy: which units are acted on.
     overrides: the administrator's settings of units.
     """
-    active = _active_units(change)
+    enabled = _enabled(repo, change)
+    active = _active_units(change, enabled)
     stale = _stale_processes(repo, change)
     context = _Context(change, _ownership(repo, change, active.values()), active, overrides or {})
     steps: list[UnitStep] = []
@@ -84,17 +85,25 @@ def plan_units(
     steps = unitsteps.with_dependents(steps, active)
     steps += unitsteps.managers(stale, active, policy)
     steps += unitsteps.scopes(stale, active)
-    enabled = unitchange.enabled(change)
     left_out = {step.unit for step in steps} | set(filter(unit_files.is_masked, enabled))
     steps += unitsteps.newly_enabled(enabled, active, left_out=left_out, overrides=context.overrides)
     return _with_clients([_allowed(step) for step in steps], active)
 
 
-def _active_units(change: UnitChange) -> dict[str, Unit]:
+def _enabled(repo: Repo, change: UnitChange) -> dict[str, set[str]]:
+    """Return unit that the change enables -> units that want it."""
+    scripts = {
+        unit: {"multi-user.target"}
+        for unit in unitchange.enabled_scripts(change)
+        if not unit_files.is_in_tree(repo, change.target, unit)
+    }
+    return scripts | unitchange.enabled(change)
+
+
+def _active_units(change: UnitChange, enabled: Mapping[str, Collection[str]]) -> dict[str, Unit]:
     """Return the active units that the change may affect: all, unless it only adds to the system."""
     if change.files or change.new_states or change.etc_paths:
         return systemd.active_units()
-    enabled = unitchange.enabled(change)
     concerned = {*enabled, *(target for targets in enabled.values() for target in targets)}
     return {name: unit for name, unit in systemd.units(concerned).items() if unit.is_active}
 
