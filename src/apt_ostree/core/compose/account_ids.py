@@ -6,19 +6,14 @@ Therefore ids are changed after all scripts, in the account files and for all fi
 
 from __future__ import annotations
 
-import os
-import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from apt_ostree.model import account_ids, accounts, layout
-from apt_ostree.model.account_ids import Ids, Moves
+from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.treefile import NO_IDS, Treefile
-from apt_ostree.system import files
+from apt_ostree.system import files, ownership
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
-
-_CAPABILITIES = "security.capability"
 
 
 def kept(tree: Treefile, repo: Path, head: str | None) -> Ids:
@@ -53,7 +48,7 @@ def keep(root: Path, earlier: Ids) -> None:
     current = account_ids.of_accounts(files.text_of(passwd), files.text_of(group))
     moves = account_ids.plan(current, earlier, _fixed(root))
     if moves:
-        _move_files(root, moves)
+        ownership.move(root, moves.users, moves.groups)
         files.write_text(passwd, account_ids.moved_passwd(files.text_of(passwd), moves))
         files.write_text(group, account_ids.moved_group(files.text_of(group), moves))
     now = account_ids.of_accounts(files.text_of(passwd), files.text_of(group))
@@ -64,34 +59,3 @@ def _fixed(root: Path) -> frozenset[str]:
     """Return the ids that packages prescribe by sysusers.d(5)."""
     texts = (files.text_of(path) for path in sorted((root / "usr/lib/sysusers.d").glob("*.conf")))
     return frozenset(entry for text in texts for entry in accounts.pinned(text))
-
-
-def _move_files(root: Path, moves: Moves) -> None:
-    seen = set()
-    for path in _paths(root):
-        info = os.lstat(path)
-        uid, gid = moves.users.get(info.st_uid, info.st_uid), moves.groups.get(info.st_gid, info.st_gid)
-        if (uid, gid) == (info.st_uid, info.st_gid) or info.st_ino in seen:
-            continue
-        seen.add(info.st_ino)  # a hard link to it must not be moved again
-        capabilities = _capabilities(path)
-        os.lchown(path, uid, gid)
-        if not stat.S_ISLNK(info.st_mode):
-            _restore(path, info.st_mode, capabilities)
-
-
-def _restore(path: Path, mode: int, capabilities: bytes | None) -> None:
-    """Set what chown(2) takes away: set-user-id bits and capabilities."""
-    path.chmod(stat.S_IMODE(mode))
-    if capabilities is not None:
-        os.setxattr(path, _CAPABILITIES, capabilities)
-
-
-def _capabilities(path: Path) -> bytes | None:
-    names = os.listxattr(path, follow_symlinks=False)
-    return os.getxattr(path, _CAPABILITIES) if _CAPABILITIES in names else None
-
-
-def _paths(root: Path) -> Iterator[Path]:
-    for directory, names, entries in os.walk(root):
-        yield from (Path(directory, name) for name in (*names, *entries))
