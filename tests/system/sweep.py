@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import json
 import os
 import random
@@ -66,9 +67,10 @@ VERBS = {
 }  # fmt: skip
 
 
-def failpoints() -> set[str]:
+@functools.cache
+def failpoints() -> frozenset[str]:
     """Return the names of all failpoints in the source."""
-    return {
+    return frozenset(
         node.args[0].value
         for path in SOURCE.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
@@ -77,7 +79,7 @@ def failpoints() -> set[str]:
         and node.func.id == "failpoint"
         and node.args
         and isinstance(node.args[0], ast.Constant)
-    }
+    )
 
 
 class Sweep:
