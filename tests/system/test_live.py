@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -582,6 +583,32 @@ def test_a_full_disk_is_no_dead_end(own: Host):
     own.sh("rm -f /var/tmp/fill-* /var/tmp/more-*")
     same(first.system(), own.look().system())
     own.ao("install", "-A", "-y", "fx-hello")
+    own.sh(FILL)
+    own.ao("uninstall", "-A", "-y", "fx-hello")
+    assert not own.exists("/usr/bin/fx-hello")
+    own.sh("rm -f /var/tmp/fill-* /var/tmp/more-*")
+
+
+#: Takes what is free, but for what is reserved for root.
+FILL_FOR_USERS = """\
+fallocate -l $(($(stat -fc '%a*%S' /var) - 40000000)) /var/tmp/fill
+setpriv --reuid=65534 --regid=65534 --clear-groups dd if=/dev/zero of=/var/tmp/more bs=4k 2>/dev/null || true
+sync -f /var
+stat -fc %a /var
+"""
+
+
+def test_packages_can_be_removed_from_a_disk_that_is_full_for_users(own: Host):
+    own.ao("install", "fx-service", "fx-hello")
+    own.machine.stop()
+    subprocess.run(["tune2fs", "-m", "5", own.machine._disk()], check=True, stdout=subprocess.DEVNULL)
+    own.machine.boot()
+    assert own.sh(FILL_FOR_USERS) == "0\n"
+    assert "cleanup" in own.failure("install", "-C", "fx-conf", code=1)  # apt's lists need space of a user's
+    own.ao("uninstall", "-A", "-y", "fx-hello")
+    assert not own.exists("/usr/bin/fx-hello")
+    own.ao("uninstall", "fx-service")
+    own.sh("rm /var/tmp/fill /var/tmp/more")
 
 
 def test_refused_where_nothing_was_booted_from_ostree():

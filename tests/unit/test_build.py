@@ -20,7 +20,8 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.system import buildroot
+from apt_ostree.model.sizes import Space
+from apt_ostree.system import buildroot, space
 from apt_ostree.system.apt import acquire
 from apt_ostree.system.apt.resolver import PackageGoal
 from apt_ostree.system.ostree import objects
@@ -209,6 +210,17 @@ def test_there_has_to_be_room(system: System, bench: Bench):
     with pytest.raises(ExternalFailure, match="not enough space to change the packages"):
         bench.install()
     assert shown(system) == []
+
+
+def test_a_removal_has_what_is_reserved_for_root(system: System, bench: Bench, answers, monkeypatch):
+    monkeypatch.setattr(space, "of", lambda _path: Space(0, 100_000_000, None))
+    with pytest.raises(ExternalFailure, match="not enough space to change the packages"):
+        bench.install()
+    bench.resolver.plan = PackagePlan(remove=(Step("extra", "all", old="1", reason="dropped"),))
+    answers.append(False)
+    with pytest.raises(Cancelled):
+        bench.install()
+    assert shown(system) == [True]
 
 
 # --- what was built in vain

@@ -628,6 +628,17 @@ def test_what_is_not_forgotten_now_is_forgotten_later(system: System, as_before,
 # --- space that is set aside
 
 
+def test_packages_can_be_removed_while_root_has_space(system: System, as_before, monkeypatch):
+    fewer = repos.write_commit(system.repo, repos.TWO, ref="fewer", packages=repos.PACKAGES["one"][:1])
+    with monkeypatch.context() as patch:
+        patch.setattr(space, "of", lambda _path: Space(0, 100_000_000, None))
+        with pytest.raises(Refused) as caught:
+            apply(system)
+        assert any("free" in reason for reason in caught.value.details)
+        assert apply(system, fewer).live
+    go_back(system)
+
+
 def test_an_undo_has_space_on_a_full_disk(system: System, as_before, monkeypatch):
     apply(system)
     with system.open() as machine:

@@ -23,3 +23,4 @@ def test_a_package_difference_leads_from_one_set_to_the_other(
     result |= {Package(c.name, c.new, c.architecture) for c in diff.changed} | set(diff.added)
     assert result == new
     assert bool(diff) == (old != new)
+    assert diff.only_removed == (new < old)

@@ -50,6 +50,19 @@ def test_space(space: Space, count: int, word: str | None):
     assert all(word in reason and "/var" in reason for reason in reasons)
 
 
+@pytest.mark.parametrize(
+    ("space", "refused"),
+    [
+        (Space(0, PLENTY, None), False),
+        (Space(0, 16_000_000, None), True),  # of which ext4 lets nobody have anything
+        (Space(PLENTY, PLENTY, None), False),
+        (Space(4_000_000, 4_000_000, None), False),  # such as btrfs, which reserves nothing for root
+    ],
+)
+def test_a_removal_may_use_what_is_reserved_for_root(space: Space, refused: bool):
+    assert bool(space_refusals({"/var": space}, [], removal=True)) == refused
+
+
 def test_each_place_is_looked_at():
     free = {"/a": Space(0, 0, 0), "/b": Space(PLENTY, PLENTY, 0), "/c": Space(PLENTY, PLENTY, None)}
     reasons = space_refusals(free, [])

@@ -51,6 +51,11 @@ class PackageDiff:
         """Return the names of all packages that differ."""
         return frozenset([p.name for p in self.added + self.removed] + [c.name for c in self.changed])
 
+    @property
+    def only_removed(self) -> bool:
+        """Return whether packages are removed and no others differ."""
+        return bool(self.removed) and not (self.added or self.changed)
+
 
 def qualified(name: str, architecture: str) -> str:
     """Return the name of a package for dpkg and libapt, with its architecture."""

@@ -27,18 +27,21 @@ def mount_refusals(changes: Iterable[PathChange], mounted: Iterable[str], usr: s
     )
 
 
-def space_refusals(free: Mapping[str, Space], changes: Collection[PathChange]) -> tuple[str, ...]:
+def space_refusals(
+    free: Mapping[str, Space], changes: Collection[PathChange], *, removal: bool = False
+) -> tuple[str, ...]:
     """Return a reason for each file system with too little space; a layer needs little, as it has hardlinks.
 
     free: path -> free space of its file system.
+    removal: whether packages are only removed, for which there is also what is reserved for root.
     """
     reasons = []
     needed, inodes = _HEADROOM + _BYTES_EACH * len(changes), _INODES + len(changes)
     for place, space in free.items():
-        if space.available < needed:
+        unused = space.for_root if removal else space.available
+        if unused < needed:
             reasons.append(
-                f"the file system of {place} has {show_size(space.available)} free;"
-                f" {show_size(needed)} may be needed"
+                f"the file system of {place} has {show_size(unused)} free; {show_size(needed)} may be needed"
             )
         elif space.inodes is not None and space.inodes < inodes:
             reasons.append(

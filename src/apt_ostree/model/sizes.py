@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 _UNITS = "kMGT"
+#: What ext4 keeps for itself and yet counts as unused: up to 4096 blocks (ext4_calculate_resv_clusters).
+_KEPT_BY_EXT4 = 4096 * 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Space:
     available: int
     unused: int
     inodes: int | None
+
+    @property
+    def for_root(self) -> int:
+        """Return the bytes that root can use; where little is unused, it may be a bit more."""
+        return max(self.available, self.unused - _KEPT_BY_EXT4)
 
 
 def read_size(text: str) -> int:

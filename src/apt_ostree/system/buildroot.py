@@ -143,9 +143,13 @@ def _is_empty_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
 
 
-def require_space(path: Path, needed: int, what: str) -> None:
-    """Raise ExternalFailure if the file system of `path` has fewer than `needed` bytes free."""
-    free = space.of(path).available
+def require_space(path: Path, needed: int, what: str, *, removal: bool = False) -> None:
+    """Raise ExternalFailure if the file system of `path` has fewer than `needed` bytes free.
+
+    removal: whether packages are only removed, for which there is also what is reserved for root.
+    """
+    found = space.of(path)
+    free = found.for_root if removal else found.available
     if free < needed:
         raise ExternalFailure(
             f"not enough space to {what} on the file system of {path}: "

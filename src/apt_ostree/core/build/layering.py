@@ -258,7 +258,8 @@ def _show(session: Session, plan: PackagePlan, label: Label, *, ask: bool) -> No
 
     tx = session.tx
     needed = _REMOVAL_HEADROOM if plan.only_removes else plan.disk_bytes + _HEADROOM
-    buildroot.require_space(session.scratch.parent, needed, "change the packages")
+    place = session.scratch.parent
+    buildroot.require_space(place, needed, "change the packages", removal=plan.only_removes)
     shown = PlanShown("transaction", plan.to_json())
     if ask:
         tx.confirm(shown, commits=(session.start, label.base))

@@ -99,7 +99,7 @@ def plan_change(
         units = unit_planning.plan_units(repo, affected, policy=policy, overrides=settings.units)
     replacing = options.allow_replacement or options.force
     replacements = () if replacing else rules.replacement_refusals(packages)
-    risks = () if options.force else (*_space_refusals(tx, changes), *_unit_refusals(units))
+    risks = () if options.force else (*_space_refusals(tx, changes, packages), *_unit_refusals(units))
     plan = LivePlan(
         source=live.commit,
         target=target,
@@ -217,9 +217,11 @@ def _environment_refusals(live: LiveState, changes: tuple[PathChange, ...]) -> t
     return tuple(reasons)
 
 
-def _space_refusals(tx: Transaction, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+def _space_refusals(
+    tx: Transaction, changes: tuple[PathChange, ...], packages: PackageDiff
+) -> tuple[str, ...]:
     free = {str(place): space.of(place) for place in (tx.sysroot.state_dir.parent, ETC)}
-    return refusals.space_refusals(free, changes)
+    return refusals.space_refusals(free, changes, removal=packages.only_removed)
 
 
 def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def release(sysroot: Sysroot, *, for_removal: bool = False) -> bool:
     """
     plenty, names = sum(_SIZES.values()), [_REMOVAL] if for_removal else [*_SIZES]
     paths = [path for path, _size in _files(sysroot) if path.name in names and path.exists()]
-    needed = [path for path in paths if space.of(path).unused < plenty]
+    needed = [path for path in paths if space.of(path).for_root < plenty]
     for path in needed:
         path.unlink()
     return bool(needed)
