@@ -103,6 +103,16 @@ def test_a_seed_that_was_cut_short_is_given_again(own: Host):
     own.sh("! ls -A /var/lib | grep -F .apt-ostree")
 
 
+def test_a_seed_that_was_cut_short_is_tidied_up(own: Host):
+    own.ao("install", "-A", "-y", "fx-state", code=1, failpoint="seeds.copied=kill")
+    assert ".apt-ostree-seed" in own.sh("ls -A /var/lib")
+    own.ao("recover")
+    own.sh("! ls -A /var/lib | grep -F .apt-ostree; ! test -e /var/lib/apt-ostree/seeds-placing.json")
+    assert not own.exists("/var/lib/fx-state")
+    own.ao("install", "-A", "-y", "fx-state", code=1, failpoint="seeds.copied=error")
+    own.sh("! ls -A /var/lib | grep -F .apt-ostree; ! test -e /var/lib/apt-ostree/seeds-placing.json")
+
+
 def test_accounts_are_in_all_files_or_in_none(own: Host):
     own.sh("echo root:x | chpasswd")
     own.ao("install", "fx-state")

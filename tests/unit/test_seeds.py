@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from apt_ostree.core.state import account_files
 from apt_ostree.core.state import seeds as giving
-from apt_ostree.errors import AptOstreeError
+from apt_ostree.errors import AptOstreeError, ExternalFailure
 from apt_ostree.model import events, layout, seeds
 from apt_ostree.model.seeds import Seed
 from apt_ostree.system import var_state
-from tests.unit.repos import write_files
+from tests.unit.repos import System, fail_at, write_files
 
 NAMES = st.sampled_from(["", "a", "b", "c/d", "c/e"])
 DIGESTS = st.sampled_from(["1", "2", "3"])
@@ -91,11 +91,11 @@ def test_state_outlives_its_package_and_shipped_files_do_not(tree):
 class Machine:
     """A root directory with a tree's seeds and the record of what it was given."""
 
-    def __init__(self, place: Path, monkeypatch) -> None:
+    def __init__(self, place: Path, monkeypatch, *, state: Path | None = None) -> None:
         self.place = place
         self.said: list[events.Event] = []
         monkeypatch.setattr(giving, "_ROOT", place)
-        monkeypatch.setattr(giving.statedb, "DIRECTORY", place / "state")
+        monkeypatch.setattr(giving.statedb, "DIRECTORY", state or place / "state")
         monkeypatch.setattr(giving.mounts, "in_namespace_of", lambda _pid: open("/dev/null"))  # noqa: SIM115
 
     def ship(self, name: str, files: dict[str, str], *, shipped: tuple[str, ...] = ()) -> None:
@@ -111,6 +111,10 @@ class Machine:
 
     def give(self) -> bool:
         return giving.give(self.said.append)
+
+    def beside(self) -> set[str]:
+        """Return the names of what is beside the seed."""
+        return {path.name for path in self.place.iterdir()} - {"state"}
 
     def files(self) -> dict[str, str]:
         top = self.place / "app"
@@ -132,6 +136,56 @@ def test_a_machine_gets_a_seed_whole_and_once(machine: Machine):
     assert not machine.give()
     assert machine.files() == {"db/one": "mine"}
     assert [p.name for p in machine.place.iterdir() if p.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("point", ["seeds.copied", ""])
+def test_a_copy_that_fails_leaves_nothing(machine: Machine, monkeypatch, point: str):
+    """point: the failpoint that fails; empty: the copy itself fails half-way."""
+
+    def half(command: list[str], *, what: str) -> None:
+        write_files(Path(command[-1]), {"one": "1"})
+        raise ExternalFailure(f"cannot {what}: the disk is full")
+
+    machine.ship("id", {"one": "1", "two": "2"})
+    before = machine.beside()
+    with monkeypatch.context() as patch:
+        fail_at(patch, point) if point else patch.setattr(var_state.process, "run", half)
+        with pytest.raises((ExternalFailure, OSError)):
+            machine.give()
+    assert machine.beside() == before
+    assert machine.give()
+    assert machine.files() == {"one": "1", "two": "2"}
+
+
+def _cut_short(machine: Machine, monkeypatch) -> Path:
+    """Have a seed's copy cut short; return what is left of it."""
+    machine.ship("id", {"one": "1"})
+    with monkeypatch.context() as patch:
+        fail_at(patch, "seeds.before-copy")
+        with pytest.raises(OSError):
+            machine.give()
+    left = var_state._temporary(machine.place / "app")
+    write_files(left, {"one": ""})
+    return left
+
+
+def test_a_copy_that_was_cut_short_goes_though_the_tree_is_gone(machine: Machine, monkeypatch):
+    left = _cut_short(machine, monkeypatch)
+    write_files(machine.place, {layout.SEEDS: "{}", "app/mine": "mine"})
+    machine.give()
+    assert not left.exists()
+    assert machine.files() == {"mine": "mine"}
+
+
+def test_a_copy_that_was_cut_short_is_tidied_up(system: System, tmp_path, monkeypatch):
+    machine = Machine(tmp_path, monkeypatch, state=system.state)
+    left = _cut_short(machine, monkeypatch)
+    write_files(tmp_path, {"app/mine": "mine", f"{left.name}-not": "mine"})
+    with system.transaction() as tx:
+        tx.tidy_at_end()
+    assert not left.exists()
+    assert machine.files() == {"mine": "mine"}
+    assert (tmp_path / f"{left.name}-not").exists()
 
 
 def test_what_is_there_is_the_machines(machine: Machine):

@@ -53,30 +53,34 @@ def is_vacant(path: Path) -> bool:
 
 
 def place(source: Path, target: Path) -> None:
-    """Copy a tree of files to a vacant place, whole or not at all, even after a power cut."""
-    temporary = _temporary(target)
+    """Copy a tree of files to a vacant place, whole or not at all, even after a power cut.
+
+    Raises ExternalFailure or OSError if that fails.
+    """
     discard_leftovers(target)
     _make_parents(source, target)
     failpoint("seeds.before-copy")
-    command = [
-        "cp",
-        "--archive",
-        "--reflink=auto",
-        "--no-target-directory",
-        "--",
-        str(source),
-        str(temporary),
-    ]
-    process.run(command, what=f"copy {target} to the machine")
-    mounts.sync_file_system(target.parent)
-    failpoint("seeds.copied")
-    remove_empty(target)
-    temporary.rename(target)
+    try:
+        _copy(source, target)
+        failpoint("seeds.copied")
+        remove_empty(target)
+        _temporary(target).rename(target)
+    except BaseException:
+        discard_leftovers(target)
+        raise
     failpoint("seeds.placed")
 
 
+def _copy(source: Path, target: Path) -> None:
+    """Copy a tree beside the target, and have it on the disk."""
+    words = ("cp", "--archive", "--reflink=auto", "--no-target-directory", "--")
+    what = f"copy {target} to the machine"
+    process.run([*words, str(source), str(_temporary(target))], what=what)
+    mounts.sync_file_system(target.parent)
+
+
 def discard_leftovers(target: Path) -> None:
-    """Remove what a `place` that was killed left."""
+    """Remove what a `place` that was cut short left; OSError if that fails."""
     files.remove_all(_temporary(target))
 
 

@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Sequence
 
-from apt_ostree.core.state import etc_deltas, generations
+from apt_ostree.core.state import etc_deltas, generations, seeds
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Generation, Held
 from apt_ostree.system import running, scratch, usrview
@@ -23,6 +23,8 @@ _LEFTOVERS = ("view-*", "layers/*.partial")
 def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thorough: bool = False) -> None:
     """Remove refs, layers, upper directories, scratch directories, local packages and objects not in use.
 
+    Copies of seeds that were not finished go, too.
+
     thorough: also objects without a commit, see Sysroot.cleanup.
 
     Raises ExternalFailure or OSError if something cannot be removed.
@@ -33,6 +35,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     sysroot.repo.sync_refs(PREVIOUS, {})
     etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
     generations.reclaim(sysroot, records)
+    seeds.discard_leftovers()
     for prefix in _SCRATCH:
         scratch.remove_leftovers(sysroot.state_dir / "work", prefix)
     for pattern in _LEFTOVERS:

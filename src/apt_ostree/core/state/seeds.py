@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Collection
 from dataclasses import replace
@@ -20,6 +21,8 @@ from apt_ostree.system.failpoints import failpoint
 RECORD = "seeds-given.json"
 #: The manifest of the tree of which the machine has all. apt-ostree-state.service compares it.
 DONE = "seeds.json"
+#: The places of the seeds that are being given. If it is there later, copies may be left beside them.
+_PLACING = "seeds-placing.json"
 _ROOT = Path("/")
 
 
@@ -29,13 +32,12 @@ def give(report: Report) -> bool:
     What is at the place of a seed already stays. Raises ExternalFailure if something cannot be written.
     """
     with mounts.in_namespace_of(1):
+        _discard_leftovers()
         manifest = _read(_ROOT / layout.SEEDS)
         given, tree = _read_record(report), seeds.parse(manifest)
         changes = seeds.give(tree, given)
         changed = changes.record != given
         if changed:
-            for seed in (*tree.values(), *given.values()):
-                var_state.discard_leftovers(Path(seed.top))
             _place(report, changes, tree)
             _follow(changes)
         failpoint("seeds.before-record")
@@ -43,6 +45,20 @@ def give(report: Report) -> bool:
         state = ((RECORD, record), (DONE, manifest))
         files.write_states([(statedb.DIRECTORY / name, _private(text)) for name, text in state])
     return changed
+
+
+def discard_leftovers() -> None:
+    """Remove what a `give` that was cut short left beside the places of seeds; OSError if that fails."""
+    with mounts.in_namespace_of(1):
+        _discard_leftovers()
+
+
+def _discard_leftovers() -> None:
+    record = statedb.DIRECTORY / _PLACING
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        for top in json.loads(record.read_text()):
+            var_state.discard_leftovers(Path(top))
+        record.unlink()
 
 
 def _read_record(report: Report) -> dict[str, Seed]:
@@ -65,12 +81,17 @@ def _private(text: str) -> FileState:
 
 
 def _place(report: Report, changes: Given, tree: dict[str, Seed]) -> None:
-    for name in changes.place:
-        top = tree[name].top
+    """Copy seeds to vacant places; the places are recorded meanwhile, for `discard_leftovers`."""
+    tops = [tree[name].top for name in changes.place]
+    if not tops:
+        return
+    files.write_states([(statedb.DIRECTORY / _PLACING, _private(json.dumps(tops)))])
+    for top in tops:
         _remove_old_link(Path(top))
         if var_state.is_vacant(Path(top)):
             var_state.place(_factory(top), Path(top))
             report(Message(f"{top} was created"))
+    _discard_leftovers()
 
 
 def _remove_old_link(path: Path) -> None:
