@@ -602,6 +602,26 @@ def newer(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
     return [(row["request"], row["version"]) for row in rows]
 
 
+# --- /opt
+
+
+def test_what_the_administrator_has_in_opt_stays(host: Host):
+    host.sh("mkdir -p /var/opt/fx; echo mine >/var/opt/fx/file")
+    with untouched(host):
+        assert "/opt/fx" in host.failure("install", "fx-opt", code=3)
+    host.sh("mv /var/opt/fx /var/opt/away")
+    host.ao("install", "fx-opt")
+    host.sh("mv /var/opt/away /var/opt/fx")
+    with untouched(host, linked=True):
+        for words in ((), ("--force",), ("--target", host.commit_of_pending()), ("--packages=fx-opt",)):
+            assert "/opt/fx" in host.failure("apply-live", *words, code=3)
+    assert host.sh("ls /var/opt/fx; cat /var/opt/fx/file") == "file\nmine\n"
+    host.sh("rm -r /var/opt/fx")
+    host.ao("apply-live")
+    assert host.sh("/opt/fx/bin/fx") == "fx\n"
+    host.sh("rm /var/opt/fx")
+
+
 # --- a newer base
 
 

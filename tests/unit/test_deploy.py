@@ -13,7 +13,7 @@ from apt_ostree.core import deploy, packages, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.deploy import Recipe, Target
-from apt_ostree.core.state import etc_deltas
+from apt_ostree.core.state import etc_deltas, opt
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.etc_delta import Entry
@@ -120,6 +120,18 @@ def test_another_commit_is_staged(system: System):
     assert result.details["staged"]
     assert system.order() == [system.two, system.one]
     assert [p["name"] for p in result.details["packages"]["added"]] == ["extra"]
+
+
+@pytest.mark.parametrize("options", [DeployOptions(), DRY, LIVE])
+def test_what_is_in_opt_stays(system: System, tmp_path, monkeypatch, options):
+    monkeypatch.setattr(opt, "PLACE", tmp_path)
+    commit = repos.write_commit(system.repo, {**repos.ONE, "usr/lib/opt/fx/data": "x"}, ref="opt")
+    (tmp_path / "fx").mkdir()
+    with system.transaction() as tx, pytest.raises(Refused) as caught:
+        deploy.deploy(tx, target(system, commit), options)
+    assert "/opt/fx" in repos.refused(caught.value)
+    assert system.order() == [system.one]
+    assert list((tmp_path / "fx").iterdir()) == []
 
 
 def test_the_same_again_is_no_change(system: System):

@@ -11,7 +11,7 @@ from apt_ostree.core import apply_live
 from apt_ostree.core.live import confirmation, engine, planning, rollback, undo
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Prepared
-from apt_ostree.core.state import generations, reserve
+from apt_ostree.core.state import generations, opt, reserve
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.errors import Cancelled, ExternalFailure, Incomplete, Refused, UsageError
 from apt_ostree.model.generation import Phase
@@ -622,6 +622,27 @@ def test_what_is_not_forgotten_now_is_forgotten_later(system: System, as_before,
     apply(system)
     assert [number for number, _phase in records_of(system)] == [3, 4]
     assert live_refs(system) == {"3", "4"}
+    go_back(system, 0)
+
+
+# --- /opt
+
+
+@pytest.mark.parametrize("live", [REPLACING, dataclasses.replace(REPLACING, force=True)])
+def test_a_directory_in_opt_needs_its_place(system: System, as_before, tmp_path, monkeypatch, live):
+    monkeypatch.setattr(opt, "PLACE", tmp_path)
+    tree = {**repos.ONE, "usr/lib/opt/fx/data": "x"}
+    commit = repos.write_commit(system.repo, tree, ref="opt", packages=repos.PACKAGES["one"])
+    (tmp_path / "fx").mkdir()
+    with pytest.raises(Refused) as caught:
+        apply(system, commit, live)
+    assert "/opt/fx" in repos.refused(caught.value)
+    (tmp_path / "fx").rmdir()
+    assert apply(system, commit, live).live
+    (tmp_path / "fx").mkdir()  # the change has no part in it
+    tree = {**tree, "usr/lib/opt/fx/data": "y"}
+    commit = repos.write_commit(system.repo, tree, ref="opt", packages=repos.PACKAGES["one"])
+    assert apply(system, commit, live).live
     go_back(system, 0)
 
 

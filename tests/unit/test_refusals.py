@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from apt_ostree.model.refusals import mount_refusals, space_refusals
+from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.refusals import mount_refusals, opt_refusals, space_refusals
 from apt_ostree.model.sizes import Space
 from apt_ostree.model.treediff import Kind, PathChange
 
@@ -26,6 +27,22 @@ def test_mounts(change: PathChange, mounted: str, refused: bool):
     reasons = mount_refusals([change], [mounted], "/usr")
     assert len(reasons) == refused
     assert all(reason.startswith(mounted) for reason in reasons)
+
+
+@pytest.mark.parametrize(
+    ("state", "refused"),
+    [
+        (ABSENT, False),
+        (FileState("symlink", content=b"../../usr/lib/opt/fx"), False),
+        (FileState("symlink", content=b"/srv/fx"), True),
+        (FileState("directory"), True),
+        (FileState("file"), True),
+    ],
+)
+def test_a_place_in_opt(state: FileState, refused: bool):
+    reasons = opt_refusals({"fx": state, "free": ABSENT})
+    assert len(reasons) == refused
+    assert all("/opt/fx" in reason for reason in reasons)
 
 
 PLENTY = 10**9

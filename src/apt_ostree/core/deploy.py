@@ -8,19 +8,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
-from apt_ostree.core.state import etc_deltas, leftovers, reserve
+from apt_ostree.core.state import etc_deltas, leftovers, opt, reserve
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
-from apt_ostree.model import layout
+from apt_ostree.model import layout, refusals
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
@@ -28,7 +27,7 @@ from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
-from apt_ostree.system.ostree import bootfs, diff
+from apt_ostree.system.ostree import bootfs
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,15 +219,10 @@ def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:
 
 def _refuse_occupied(tx: Transaction, commit: str) -> None:
     """Raise Refused if something of the administrator's is at the place of a package's directory in /opt."""
-    tree = diff.directory_of(tx.sysroot.repo, commit, layout.OPT)
-    names = diff.read_dirtree(tx.sysroot.repo, tree[0])[1] if tree else {}
-    occupied = [name for name in sorted(names) if _is_occupied(name)]
-    if occupied:
-        paths = ", ".join(f"/opt/{name}" for name in occupied)
-        raise Refused(
-            f"{paths} is where a package has its files, but something else is there",
-            hint="move it away; nothing was changed",
-        )
+    reasons = refusals.opt_refusals(opt.places(tx.sysroot.repo, commit))
+    if reasons:
+        message = "files of packages have no place in /opt"
+        raise Refused(message, details=reasons, hint="nothing was changed")
 
 
 def _refuse_small_boot(tx: Transaction, commit: str) -> None:
@@ -239,11 +233,6 @@ def _refuse_small_boot(tx: Transaction, commit: str) -> None:
     refusal = bootfs.read(tx.sysroot, commit, merge.osname).refusal()
     if refusal:
         raise refusal
-
-
-def _is_occupied(name: str) -> bool:
-    state = files.read_state(Path("/var/opt", name))
-    return state.type != "absent" and state.content != layout.opt_link(name).encode()
 
 
 # --- stage

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import PurePath
 
+from apt_ostree.model import layout
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.sizes import Space, show_size
 from apt_ostree.model.treediff import Kind, PathChange
 
@@ -24,6 +26,18 @@ def mount_refusals(changes: Iterable[PathChange], mounted: Iterable[str], usr: s
         f"{target} is a mount point, and the new tree has no such path; unmount it first"
         for target in mounted
         if removed.intersection({target, *map(str, PurePath(target).parents)})
+    )
+
+
+def opt_refusals(places: Mapping[str, FileState]) -> tuple[str, ...]:
+    """Return a reason for each of the packages' directories in /opt in whose place something else is.
+
+    places: name of the directory -> what is in the place of the link to it.
+    """
+    return tuple(
+        f"a package has its files in /opt/{name}, but something else is there; move it away"
+        for name, state in places.items()
+        if state.type != "absent" and state.content != layout.opt_link(name).encode()
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from apt_ostree.core.live import etc_planning, health, triggers, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import etc_deltas, etc_trees
+from apt_ostree.core.state import etc_deltas, etc_trees, opt
 from apt_ostree.core.state.inventory import initramfs_contents, owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
@@ -108,7 +108,7 @@ def plan_change(
         etc=etc.steps,
         units=units,
         deferred=_deferred(repo, live, goal, changes),
-        refusals=(*replacements, *_environment_refusals(live, changes), *risks),
+        refusals=(*replacements, *_environment_refusals(tx, goal, changes), *risks),
         restart_services=options.restart_services,
         health_checks=health.checks(repo, target, etc.states),
         overlays=goal.notes,
@@ -207,8 +207,10 @@ def _views(repo: Repo, live: LiveState, target: str, changes: Iterable[PathChang
     return tuple(View(since, differing[commit]) for since, commit in commits)
 
 
-def _environment_refusals(live: LiveState, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+def _environment_refusals(tx: Transaction, goal: Goal, changes: tuple[PathChange, ...]) -> tuple[str, ...]:
+    live = tx.live
     reasons = [*refusals.mount_refusals(changes, usrview.submounts(), usrview.USR)]
+    reasons += refusals.opt_refusals(opt.places(tx.sysroot.repo, goal.base, besides=live.base))
     if live.booted.unlocked == "hotfix":
         reasons.append("the booted deployment is unlocked as a hotfix; its /usr is not the commit's")
     current = live.current
