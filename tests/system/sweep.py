@@ -49,7 +49,7 @@ VERBS = {
     "reset": Verb("live", ("apply-live", "--reset"), ("error", "kill", "cut")),
     "install": Verb("nothing", INSTALL),
     "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service")),
-    "run": Verb("live", ("run", "-A", "-y", "sh", "-c", "echo x >/etc/of-run; echo x >/usr/share/of-run")),
+    "run": Verb("staged-anew", ("run", "-A", "-y", "sh", "-c", "echo x >/etc/of-run; echo x >/usr/share/of-run")),
     # The service runs 1.0 before, or after, and 2.0 at the other end: it is restarted.
     "upgrade": Verb("outdated", ("upgrade", "-A", "-y", "--packages-only", "--restart-services")),
     "rollback": Verb("upgraded", ("rollback", "--live")),
@@ -137,6 +137,10 @@ class Sweep:
             case "pending":
                 self._stage("1.0")
             case "live":
+                self._stage("1.0")
+                host.ao("apply-live", "--allow-replacement")
+            case "staged-anew":  # without what a command did before
+                host.undeploy()
                 self._stage("1.0")
                 host.ao("apply-live", "--allow-replacement")
             case "outdated":
@@ -232,7 +236,7 @@ class Sweep:
             after = self.learn("apply-live" if pending else "install")[1]
             self.host.ao(*(("apply-live",) if pending else INSTALL))
             same(after, self.shown())
-        elif verb.ready != "live" and state == "old":
+        elif verb.ready not in ("live", "staged-anew") and state == "old":
             staged = name == "upgrade" and self.pending() == "2.0"
             self.host.ao(*(REPLACE if staged else verb.words))
             same(self.learn(name)[1], self.shown())
