@@ -210,6 +210,31 @@ def test_instances_one_by_one(host: Host):
         host.run("systemctl", "stop", *instances)
 
 
+UNWELL = ("fx-unwell-oneshot", "fx-unwell-simple", "fx-unwell-restarted")
+
+
+def test_new_units_that_do_not_run_are_kept_and_named(host: Host):
+    units = sorted(f"{package}.service" for package in UNWELL)
+    done = host.ao("install", "-A", "-y", *UNWELL, "fx-service")
+    assert all(unit in done.stderr for unit in units)
+    booted = next(row for row in host.deployments() if row["booted"])
+    assert booted["live-failed-units"] == units
+    assert host.is_active("fx-service")
+    host.ao("rollback", "--live")
+    assert not [line for line in host.failed_units() if "fx-" in line]
+
+
+@pytest.mark.parametrize("package", UNWELL)
+def test_a_new_unit_that_does_not_run_undoes_the_change_if_the_settings_say_so(host: Host, package: str):
+    before = host.look()
+    with settings(host, "[Live]\nNewUnitFailure=undo\n"):
+        failed = host.json("install", "-A", "-y", package, code=1)
+    assert f"{package}.service" in failed["message"]
+    same(before.system(), host.look().system())
+    assert before.deployments == host.look().deployments
+    assert not [line for line in host.failed_units() if "fx-" in line]
+
+
 @pytest.mark.parametrize(("choice", "action"), [("skip", "skip"), ("defer", "defer")])
 def test_settings_for_one_unit(host: Host, choice: str, action: str):
     newer(host, "fx-service")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from apt_ostree.model.health import checks_in_force, problem, watched_for
+from apt_ostree.model.health import checks_in_force, is_well, problem, watched_for
 from apt_ostree.model.unit import Unit
 
 VENDOR, ADMIN = "/usr/lib/apt-ostree/health.d", "/etc/apt-ostree/health.d"
@@ -51,6 +51,28 @@ def unit(**properties: str) -> Unit:
 )
 def test_trouble(now: Unit, before: Unit | None, is_trouble: bool):
     assert bool(problem(now, before)) is is_trouble
+
+
+@pytest.mark.parametrize(
+    ("now", "is_trouble"),
+    [
+        (unit(), False),
+        (unit(ActiveState="inactive"), False),  # a condition was not met, or it had nothing to do
+        (unit(ActiveState="failed"), True),
+        (unit(ActiveState="activating", SubState="auto-restart"), True),
+        (unit(NRestarts="1"), True),
+    ],
+)
+def test_trouble_of_a_unit_that_did_not_run_before(now: Unit, is_trouble: bool):
+    assert bool(problem(now, unit(), new=True)) is is_trouble
+
+
+@pytest.mark.parametrize(
+    ("state", "seconds", "well"),
+    [("active", 1.0, False), ("active", 2.0, True), ("activating", 9.0, False), ("inactive", 0.0, True)],
+)
+def test_how_long_a_unit_is_watched(state: str, seconds: float, well: bool):
+    assert is_well(unit(ActiveState=state), seconds, 2.0) is well
 
 
 @pytest.mark.parametrize(

@@ -312,6 +312,101 @@ def test_a_unit_whose_old_code_does_not_run_either_is_named(system: System, with
     assert system.kernel.usr == []
 
 
+# --- units that are new
+
+
+NEW = "ut-new.service"
+
+
+@pytest.fixture
+def with_new_unit(system: System) -> str:
+    """The change enables a service; return the commit."""
+    system.settings = Settings(settle=0.01)
+    system.programs.add_unit("multi-user.target")
+    system.programs.units[NEW] = {"Id": NEW, "ActiveState": "inactive", "Type": "simple", "NRestarts": "0"}
+    units = "usr/lib/systemd/system"
+    tree = {f"{units}/{NEW}": "[Service]\n", f"{units}/multi-user.target.wants/{NEW}": f"-> ../{NEW}"}
+    return repos.write_commit(system.repo, {**repos.TWO, **tree}, ref="new", packages=repos.PACKAGES["two"])
+
+
+def begin_badly(system: System, **properties: str) -> None:
+    """Have a start of the new unit succeed, and the unit be in this state right after it."""
+
+    def start(words: list[str]) -> tuple[int, str]:
+        done = system.programs._systemctl(words)
+        if words[1] == "start" and NEW in words:
+            system.programs.units[NEW] |= properties
+        return done
+
+    system.programs.results["systemctl"] = start
+
+
+CRASHED = {"ActiveState": "failed", "Result": "exit-code"}
+RESTARTING = {"ActiveState": "activating", "SubState": "auto-restart"}
+
+
+def test_a_new_unit_is_started_and_watched(system: System, with_new_unit):
+    assert apply(system, with_new_unit).details["failed_units"] == ()
+    assert system.programs.ran("systemctl", "start", NEW)
+    assert system.told("warning") == []
+
+
+def test_a_new_unit_whose_condition_is_not_met_is_no_failure(system: System, with_new_unit):
+    system.settings = Settings(settle=0.01, undo_if_new_unit_fails=True)
+    begin_badly(system, ActiveState="inactive")
+    assert apply(system, with_new_unit).details["failed_units"] == ()
+
+
+@pytest.mark.parametrize("state", [CRASHED, RESTARTING])
+def test_a_new_unit_that_does_not_run_is_kept_and_named(system: System, with_new_unit, state):
+    begin_badly(system, **state)
+    result = apply(system, with_new_unit)
+    assert result.details["failed_units"] == (NEW,)
+    assert any(f"{NEW} does not run properly" in text for text in system.told("warning"))
+    assert history(system) == [("apply-live", Outcome.LIVE)]
+    go_back(system)
+    assert system.programs.ran("systemctl", "stop", NEW)
+    assert system.programs.ran("systemctl", "reset-failed", NEW)
+
+
+@pytest.mark.parametrize("state", [CRASHED, RESTARTING])
+def test_a_new_unit_that_does_not_run_undoes_it_if_the_settings_say_so(
+    system: System, with_new_unit, state, as_before
+):
+    system.settings = Settings(undo_if_new_unit_fails=True)
+    begin_badly(system, **state)
+    with pytest.raises(ExternalFailure, match=NEW):
+        apply(system, with_new_unit)
+    assert system.programs.ran("systemctl", "stop", NEW)
+
+
+def test_a_new_unit_that_cannot_be_started_is_kept_and_named(system: System, with_new_unit):
+    system.programs.failing.add(NEW)
+    assert apply(system, with_new_unit).details["failed_units"] == (NEW,)
+    assert any("could be started" in text for text in system.told("warning"))
+
+
+def test_a_new_unit_that_cannot_be_started_undoes_it_if_the_settings_say_so(
+    system: System, with_new_unit, as_before
+):
+    system.settings = Settings(undo_if_new_unit_fails=True)
+    system.programs.failing.add(NEW)
+    with pytest.raises(ExternalFailure, match=NEW):
+        apply(system, with_new_unit)
+
+
+def test_a_new_unit_that_needs_a_failed_one_is_named(system: System, with_new_unit):
+    system.programs.results["systemctl"] = lambda words: (
+        (1, "A dependency job failed.")
+        if "start" in words and NEW in words
+        else system.programs._systemctl(words)
+    )
+    assert apply(system, with_new_unit).details["failed_units"] == (NEW,)
+
+
+# --- the units of a shutdown
+
+
 def test_what_shutdown_needs_is_started_with_the_first_change(system: System):
     apply(system)
     assert system.programs.ran("systemctl", "start", "apt-ostree-live.service")

@@ -20,6 +20,7 @@ from apt_ostree.core.live import (
     unit_files,
     unit_planning,
 )
+from apt_ostree.core.live.health import Acted
 from apt_ostree.core.live.subset import Source
 from apt_ostree.core.state import etc_trees
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
@@ -353,9 +354,25 @@ def test_checks_are_those_of_the_new_tree_and_etc(system: System):
 def test_units_settle(system: System):
     found = {UNIT: unit(system)}
     began = time.monotonic()
-    health.settle([UNIT], found, Settings(settle=0.05), began=began)
+    health.settle(Acted((UNIT,), found, began), Settings(settle=0.05))
     assert time.monotonic() - began >= 0.05
-    health.settle([], {}, Settings(), began=began)
+    health.settle(Acted((), {}, began), Settings())
+
+
+def test_a_unit_is_watched_from_when_it_started(system: System):
+    began = time.monotonic() - 100  # one that came before it in the transaction has taken its time
+    unit(system, InactiveExitTimestampMonotonic=str(round(time.monotonic() * 1e6)))
+    now = time.monotonic()
+    health.settle(Acted((UNIT,), {}, began, new=True), Settings(settle=0.05))
+    assert time.monotonic() - now >= 0.04
+
+
+def test_all_units_in_trouble_are_found(system: System):
+    for name, state in (("a", "failed"), ("b", "active"), ("c", "inactive"), ("d", "failed")):
+        unit(system, f"ut-{name}.service", ActiveState=state)
+    names = tuple(f"ut-{name}.service" for name in "abcd")
+    acted = Acted(names, {}, time.monotonic(), new=True)
+    assert sorted(dict(health.failures(acted, Settings(settle=0.05)))) == ["ut-a.service", "ut-d.service"]
 
 
 @pytest.mark.parametrize("properties", [{"ActiveState": "failed"}, {"NRestarts": "3"}])
@@ -364,14 +381,14 @@ def test_a_unit_in_trouble_ends_it_at_once(system: System, properties):
     system.programs.units[UNIT] |= properties
     system.programs.results["journalctl"] = lambda _words: (0, "the last line\n")
     with pytest.raises(ExternalFailure, match=f"{UNIT} does not run properly") as caught:
-        health.settle([UNIT], before, Settings(), began=time.monotonic())
+        health.settle(Acted((UNIT,), before, time.monotonic()), Settings())
     assert caught.value.details == ("the last line",)
 
 
 def test_a_unit_that_takes_too_long(system: System):
     unit(system, ActiveState="activating")
     with pytest.raises(ExternalFailure, match="still activating"):
-        health.settle([UNIT], {}, Settings(unit_timeout=0.01), began=time.monotonic() - 1)
+        health.settle(Acted((UNIT,), {}, time.monotonic() - 1), Settings(unit_timeout=0.01))
 
 
 CHECK = "/usr/lib/apt-ostree/health.d/ut-check"

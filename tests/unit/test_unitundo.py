@@ -56,7 +56,8 @@ def test_the_first_action_counts_and_what_never_began_does_not():
         (REEXEC, "active", UnitWork(reexec=("a.service",))),
         (START, "active", UnitWork(stop=("a.service",))),
         (START, "activating", UnitWork(stop=("a.service",))),
-        (START, "failed", UnitWork()),
+        (START, "failed", UnitWork(stop=("a.service",))),  # so that systemd forgets it
+        (START, "inactive", UnitWork()),
         (STOP, "inactive", UnitWork(start=("a.service",))),
         (STOP, "active", UnitWork(start=("a.service",))),
     ],

@@ -139,7 +139,7 @@ def _failed(names: Collection[str]) -> tuple[str, ...]:
         return ()
     from apt_ostree.system import systemd
 
-    return tuple(name for name, unit in systemd.units(names).items() if unit["ActiveState"] == "failed")
+    return tuple(name for name, unit in systemd.units(names).items() if unit.is_in_trouble)
 
 
 def _wall_clock(monotonic: float | None) -> float | None:

@@ -31,18 +31,29 @@ def _kind(directory: str) -> str:
     return directory.removeprefix("/usr/lib/").removeprefix("/etc/")
 
 
-def problem(unit: Unit, before: Unit | None) -> str | None:
+def problem(unit: Unit, before: Unit | None, *, new: bool = False) -> str | None:
     """Return the problem of a unit that was acted on, or None.
 
     before: its state right after that; an automatic restart since then is a problem.
+    new: it did not run before. Then it may end, or not run at all because a condition is not met.
     """
     state = unit["ActiveState"]
-    if state == "failed" or (state == "inactive" and unit["Type"] != "oneshot"):
+    may_end = new or unit["Type"] == "oneshot"
+    if state == "failed" or (state == "inactive" and not may_end):
         return f"it is {state} ({unit['Result']})"
     restarts = int(unit["NRestarts"] or 0)
-    if unit["SubState"] == "auto-restart" or (before and restarts > int(before["NRestarts"] or 0)):
+    if unit.is_in_trouble or (before and restarts > int(before["NRestarts"] or 0)):
         return "it ends and is restarted repeatedly"
     return None
+
+
+def is_well(unit: Unit, seconds: float, settle: float) -> bool:
+    """Return whether a unit without a problem need not be watched any more.
+
+    seconds: how long it has run. settle: the setting, in seconds.
+    """
+    state = unit["ActiveState"]
+    return state == "inactive" or (state == "active" and seconds >= watched_for(unit, settle))
 
 
 def watched_for(unit: Unit, settle: float) -> float:

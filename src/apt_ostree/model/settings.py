@@ -21,11 +21,11 @@ class Settings:
 
     strict_archives: [Archives] Strict, whether an archive that cannot be refreshed fails a change.
     script_timeout: [Layering] ScriptTimeout, seconds that dpkg may run without progress.
-    settle: [Live] SettleSeconds, seconds that a restarted service has to run without a failure.
+    settle: [Live] SettleSeconds, seconds that a unit has to run without a failure after an action on it.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
     keep_generations: [Live] KeepGenerations, number of live changes of a boot that are kept as steps back.
-    undo_if_new_unit_fails: [Live] NewUnitFailure=undo|keep, for a new unit that cannot be started.
+    undo_if_new_unit_fails: [Live] NewUnitFailure=undo|keep, for a new unit that does not run.
     units: [Units] NAME=restart|reload|skip|defer, action of a live change for a unit that it affects.
     overlay_allow: [Overlays] Allow=RULE ..., rules of content that are off for every overlay.
     scan_timeout: [Overlays] ScanTimeout, seconds that the scanner may take for one overlay.

@@ -37,6 +37,11 @@ class Unit:
         return self["ActiveState"] in _RUNNING
 
     @property
+    def is_in_trouble(self) -> bool:
+        """Return whether it has failed, or ended and waits to be started again (Restart=)."""
+        return self["ActiveState"] == "failed" or self["SubState"] == "auto-restart"
+
+    @property
     def main_pid(self) -> int:
         """Return the pid of its main process, or 0."""
         return int(self["MainPID"] or 0)
@@ -50,6 +55,11 @@ class Unit:
     def active_since(self) -> float:
         """Return when it was last started, in seconds of CLOCK_MONOTONIC, or 0."""
         return int(self["InactiveExitTimestampMonotonic"] or 0) / 1e6
+
+    @property
+    def tried(self) -> float:
+        """Return when systemd last began to start it, in seconds of CLOCK_MONOTONIC, or 0."""
+        return int(self["ConditionTimestampMonotonic"] or 0) / 1e6
 
     @property
     def fragment(self) -> str:

@@ -98,7 +98,11 @@ def unit_work(
             and (unit in acted.unfinished or unit not in states or states[unit]["ActiveState"] != "inactive")
         )
 
-    started = {unit for unit in names(UnitAction.START) if unit in states and states[unit].is_active}
+    started = {
+        unit
+        for unit in names(UnitAction.START)
+        if unit in states and (states[unit].is_active or states[unit].is_in_trouble)
+    }
     stopping = sorted((removed | started) - protected)
     late = {u for u in stopping if not protected.isdisjoint(dependents_of(u, active, restarting=False))}
     stopped = (u for u, first in acted.first.items() if first is UnitAction.STOP)

@@ -17,7 +17,7 @@ _PROPERTIES = (
     "RefuseManualStop", "RemainAfterExit", "TriggeredBy", "Triggers", "RequiredBy", "BoundBy", "ConsistsOf",
     "MainPID", "NRestarts", "Result", "SendSIGKILL", "StateChangeTimestampMonotonic", "Job", "Transient",
     "Following", "FileDescriptorStoreMax", "ExecMainStartTimestampMonotonic", "Names",
-    "InactiveExitTimestampMonotonic",
+    "InactiveExitTimestampMonotonic", "ConditionTimestampMonotonic",
 )  # fmt: skip
 #: Directories of unit files that belong to the tree; those elsewhere are generated.
 TREE_DIRECTORIES = ("/usr/lib/systemd/system/", "/etc/systemd/system/", f"/{layout.OPT}/", "/opt/")

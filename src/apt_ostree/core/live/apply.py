@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from apt_ostree.core.live import confirmation, health, triggers, undo
 from apt_ostree.core.live.etc_planning import ETC
+from apt_ostree.core.live.health import Acted
 from apt_ostree.core.live.planning import Change, Prepared
 from apt_ostree.core.state import generations, reserve
 from apt_ostree.core.state.generations import Ending
@@ -20,23 +21,8 @@ from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Transition
 from apt_ostree.model.plan import UnitAction
 from apt_ostree.model.requests import LiveOptions
-from apt_ostree.model.unit import Unit
 from apt_ostree.system import files, signals, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
-
-
-@dataclass(frozen=True, slots=True)
-class _Acted:
-    """Units that were acted on.
-
-    names: the units.
-    before: the state of each unit just after the action.
-    began: the time of the action, in seconds of the monotonic clock.
-    """
-
-    names: tuple[str, ...]
-    before: dict[str, Unit]
-    began: float
 
 
 @dataclass(slots=True)
@@ -49,7 +35,7 @@ class Application:
     options: the options of the request.
     transitions: what the change makes of overlays.
     generation: the number of the new generation; 0 before `begin`.
-    failed: new units that could not be started.
+    failed: new units that do not run.
     """
 
     tx: Transaction
@@ -60,8 +46,9 @@ class Application:
     generation: int = 0
     failed: tuple[str, ...] = ()
     _earlier: frozenset[int] = frozenset()
-    _reloaded: _Acted | None = None
-    _restarted: _Acted | None = None
+    _reloaded: Acted | None = None
+    _restarted: Acted | None = None
+    _started: Acted | None = None
     _waiting: list[tuple[str, ...]] = field(default_factory=list)
 
     # --- the journal
@@ -219,9 +206,9 @@ class Application:
             self._start_new()
 
     def settle_units(self) -> None:
-        """Wait until restarted units run, one group after the other, then start new units.
+        """Wait until restarted units run, one group after the other, then start new units and wait for them.
 
-        Raises ExternalFailure if a unit does not run.
+        Raises ExternalFailure if a unit does not run, for a new one if the settings undo the change then.
         """
         if self._restarted:
             self._settle(self._restarted)
@@ -230,8 +217,10 @@ class Application:
             self._start_new()
         if self._reloaded:
             self._settle(self._reloaded)
+        if self._started:
+            self._settle_new(self._started)
 
-    def _restart(self, names: tuple[str, ...]) -> _Acted:
+    def _restart(self, names: tuple[str, ...]) -> Acted:
         with self.tx.task(f"Restarting {', '.join(names)}"):
             self.tx.records.set_begun(self.generation, names)
             failpoint("act.before-restart")
@@ -240,8 +229,19 @@ class Application:
             failpoint("act.restarted")
         return _acted(running)
 
-    def _settle(self, acted: _Acted) -> None:
-        health.settle(acted.names, acted.before, self.change.settings, began=acted.began)
+    def _settle(self, acted: Acted) -> None:
+        health.settle(acted, self.change.settings)
+
+    def _settle_new(self, acted: Acted) -> None:
+        if self.change.settings.undo_if_new_unit_fails:
+            self._settle(acted)
+            return
+        # dpkg continues if a new service does not run, because many need configuration first.
+        failed = set(self.failed)
+        for name, failure in health.failures(acted, self.change.settings):
+            self.tx.warning("; ".join((failure.message, *failure.details[-1:])))
+            failed.add(name)
+        self.failed = tuple(sorted(failed))
 
     def _start_new(self) -> None:
         starting = self.change.plan.units_with(UnitAction.START)
@@ -250,15 +250,18 @@ class Application:
         with self.tx.task(f"Starting {', '.join(starting)}"):
             self.tx.records.set_begun(self.generation, starting)
             failpoint("act.before-start")
+            began = time.monotonic()
             try:
                 systemd.start(starting, timeout=self._unit_timeout)
             except ExternalFailure as error:
                 # isinstance: the request did not reach systemd.
                 if isinstance(error.__cause__, OSError) or self.change.settings.undo_if_new_unit_fails:
                     raise
-                # dpkg continues if a new service does not start, because many need configuration first.
-                self.failed = tuple(sorted(set(starting) - systemd.active(starting)))
                 self.tx.warning(f"not all new units could be started: {error.message}")
+                # These need one that failed. Those that failed themselves are found when they settle.
+                units = systemd.units(starting).items()
+                self.failed = tuple(n for n, unit in units if not unit.is_active and unit.tried < began)
+            self._started = Acted(starting, systemd.units(starting), began, new=True)
             failpoint("act.started")
 
     # --- the end
@@ -301,8 +304,8 @@ class Application:
         return rules.touches(self.change.changes, *prefixes)
 
 
-def _acted(names: tuple[str, ...]) -> _Acted:
-    return _Acted(names, dict(systemd.units(names)), time.monotonic())
+def _acted(names: tuple[str, ...]) -> Acted:
+    return Acted(names, systemd.units(names), time.monotonic())
 
 
 def _span(seconds: float) -> str:

@@ -70,7 +70,7 @@ def carry_out(
         system shows the commit already.
 
     Returns `plan`, `commit`, `changed`, `live` and, for a new generation, `generation` and `failed_units`,
-    the new units that could not be started, unless the settings undo the change then. Raises Refused if the
+    the new units that do not run, unless the settings undo the change then. Raises Refused if the
     system is shutting down or a scanner does not accept an overlay, ExternalFailure if a step fails, and
     Incomplete if it cannot be undone completely.
     """
@@ -100,7 +100,7 @@ def carry_out(
     tx.message(f"The running system shows {_named(change.goal)} (generation {application.generation}).")
     if application.failed:
         names = ", ".join(application.failed)
-        tx.warning(f"{names} did not start; see 'systemctl status' and 'apt-ostree status'.")
+        tx.warning(f"{names} did not start, or not for long; see 'systemctl status' and 'apt-ostree status'.")
     done = {"generation": application.generation, "failed_units": application.failed}
     return outcome | {"changed": True, "live": True, **done}
 

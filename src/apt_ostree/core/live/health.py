@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.transaction import Transaction
@@ -59,25 +60,43 @@ def _is_executable(path: Path) -> bool:
     return path.is_file() and bool(path.stat().st_mode & 0o111)
 
 
-def settle(names: Collection[str], before: Mapping[str, Unit], settings: Settings, *, began: float) -> None:
-    """Wait until units have run without a failure for some time.
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """Units that were acted on.
 
-    before: the units just after the action on them; a restart by systemd since then is a failure.
+    names: the units.
+    before: the state of each unit just after the action; a restart by systemd since then is a failure.
     began: the time of the action, in seconds of the monotonic clock.
-
-    Raises ExternalFailure for a unit that fails or takes too long.
+    new: whether they did not run before.
     """
+
+    names: tuple[str, ...]
+    before: Mapping[str, Unit]
+    began: float
+    new: bool = False
+
+
+def settle(acted: Acted, settings: Settings) -> None:
+    """Wait until units have run without a failure for some time; raise ExternalFailure if one does not."""
+    for _name, failure in failures(acted, settings):
+        raise failure
+
+
+def failures(acted: Acted, settings: Settings) -> Iterator[tuple[str, ExternalFailure]]:
+    """Wait until units have run for some time; yield the names and the failures of those that do not."""
     failpoint("settle.before")
-    waiting = dict.fromkeys(names)
+    waiting = dict.fromkeys(acted.names)
     while waiting:
-        passed = time.monotonic() - began
+        now = time.monotonic()
         for name, unit in systemd.units(waiting).items():
-            if reason := rules.problem(unit, before.get(name)):
-                raise _failure(name, reason)
-            if unit["ActiveState"] == "active" and passed >= rules.watched_for(unit, settings.settle):
-                del waiting[name]
-            elif passed > settings.unit_timeout:
-                raise _failure(name, f"it is still {unit['ActiveState']} after {passed:.0f} seconds")
+            if reason := rules.problem(unit, acted.before.get(name), new=acted.new):
+                yield name, _failure(name, reason)
+            elif not rules.is_well(unit, now - max(acted.began, unit.active_since), settings.settle):
+                passed = now - acted.began
+                if unit["ActiveState"] == "active" or passed <= settings.unit_timeout:
+                    continue
+                yield name, _failure(name, f"it is still {unit['ActiveState']} after {passed:.0f} seconds")
+            del waiting[name]
         if waiting:
             time.sleep(_INTERVAL)
 

@@ -187,9 +187,10 @@ def _restart_units(tx: Transaction, work: UnitWork) -> tuple[str, ...]:
     work = replace(work, start=tuple(n for n in work.start if states[n]["LoadState"] != "not-found"))
     for manager in systemd.user_managers() if work.reexec else ():
         systemd.signal_user_manager(manager, reexec=True)
+    if reset := (*work.touched, *work.stop):
+        systemd.reset_failed(reset)
     if not work.touched:
         return ()
-    systemd.reset_failed(work.touched)
     if work.restart:
         _try(tx, f"Restarting {', '.join(work.restart)}", lambda: systemd.restart(work.restart))
     if work.reload:
