@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,19 +25,51 @@ def tree(host: Host) -> Callable[[str], str]:
     return commit
 
 
-@pytest.mark.parametrize("stopped", ["systemd-logind.service", "dbus.service"])
-def test_a_bus_service_that_hangs_costs_a_moment(host: Host, tree, stopped: str):
-    # With D-Bus services, so that the bus has to read its configuration again.
-    path = "usr/share/dbus-1/system.d"
-    ref = tree(f"mkdir -p {path}; echo '<busconfig/>' >{path}/fx.conf")
-    host.sh(f"systemctl kill --signal=STOP {stopped}")
+def there_and_back(host: Host, ref: str) -> list[tuple[float, str]]:
+    """Make a ref live and go back; return how long each took, and the warnings."""
+    taken = []
+    for words in (("apply-live", f"--target={ref}"), ("rollback", "--live")):
+        began = time.monotonic()
+        warnings = host.ao(*words).stderr
+        taken.append((time.monotonic() - began, warnings))
+    return taken
+
+
+@contextlib.contextmanager
+def hanging(host: Host, service: str) -> Iterator[None]:
+    if service == "polkit.service":  # a reload continues what is stopped
+        hang = f"systemctl edit --runtime --stdin --drop-in=fx {service}; systemctl start {service}"
+        back = f"systemctl stop {service}; systemctl revert {service}"
+    else:
+        hang, back = (f"systemctl kill --signal={name} {service}" for name in ("STOP", "CONT"))
+    host.run("sh", "-euc", hang, input="[Service]\nType=notify\nExecReload=sleep infinity\n")
     try:
-        for words in (("apply-live", f"--target={ref}"), ("rollback", "--live")):
-            began = time.monotonic()
-            host.ao(*words)
-            assert time.monotonic() - began < 20  # one call waits for 25 seconds by default
+        yield
     finally:
-        host.sh(f"systemctl kill --signal=CONT {stopped}")
+        host.sh(back)
+
+
+@pytest.mark.parametrize(
+    ("service", "warning"),
+    [
+        ("systemd-logind.service", ""),
+        ("dbus.service", "cannot reload the configuration of the message bus"),
+        ("polkit.service", "cannot reload polkit"),
+    ],
+)
+def test_a_bus_service_that_hangs_costs_a_moment(host: Host, tree, service: str, warning: str):
+    # With files that the bus and polkit have to read.
+    policies, rules = "usr/share/dbus-1/system.d", "usr/share/polkit-1/rules.d"
+    ref = tree(
+        f"mkdir -p {policies} {rules}; echo '<busconfig/>' >{policies}/fx.conf; echo '//' >{rules}/fx.rules"
+    )
+    usual = there_and_back(host, ref)
+    with hanging(host, service):
+        now = there_and_back(host, ref)
+    for (seconds, text), (most, nothing) in zip(now, usual, strict=True):
+        assert warning in text
+        assert "cannot" not in nothing
+        assert seconds < most + 4  # the bus is asked twice, for a second each
 
 
 def test_the_bus_stays_when_a_change_gives_it_another_name(host: Host, tree):

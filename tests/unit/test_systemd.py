@@ -52,6 +52,21 @@ def test_a_running_unit_without_a_file_goes_on_as_its_alias(
     assert not link.is_symlink()
 
 
+@pytest.mark.parametrize("function", [systemd.reload_bus, systemd.reload_udev, systemd.reload_polkit])
+def test_a_daemon_that_hangs_costs_a_second(programs: Programs, monkeypatch: pytest.MonkeyPatch, function):
+    limits = []
+
+    def run(argv, *, timeout: float, **how):
+        limits.append(timeout)
+        return programs.run(argv, **how)
+
+    for unit in ("dbus.service", "systemd-udevd.service"):
+        programs.add_unit(unit)
+    monkeypatch.setattr(process, "run", run)
+    function()
+    assert limits[-1] == 1
+
+
 @pytest.mark.parametrize("function", [systemd.reload_bus, systemd.reload_udev])
 def test_a_daemon_that_does_not_run_is_not_asked(programs: Programs, function):
     function()

@@ -25,7 +25,7 @@ _TYPES = ("service", "socket", "timer", "path", "mount", "automount", "swap", "t
 _POLICY = "/usr/sbin/policy-rc.d"
 _RUNTIME_DIRECTORY = Path("/run/systemd/system")
 _TIMEOUT = 300.0  # seconds
-_SHORT = 3.0  # seconds that a daemon may take to answer, which it does at once
+_PATIENCE = 1.0  # seconds that a daemon may take to answer, which it does at once, or it hangs
 _INTERVAL = 0.2  # seconds
 
 
@@ -235,7 +235,7 @@ def update_library_cache() -> None:
 def reload_udev() -> None:
     """Reload udev's rules, if udev runs."""
     if active(["systemd-udevd.service"]):
-        _run(["udevadm", "control", "--reload"], "reload udev's rules", timeout=_SHORT)
+        _run(["udevadm", "control", "--reload"], "reload udev's rules", timeout=_PATIENCE)
 
 
 def reload_bus() -> None:
@@ -243,13 +243,13 @@ def reload_bus() -> None:
     bus = "org.freedesktop.DBus"
     if active(["dbus.service"]):
         command = ["busctl", "--quiet", "call", bus, "/", bus, "ReloadConfig"]
-        _run(command, "reload the configuration of the message bus", timeout=_SHORT)
+        _run(command, "reload the configuration of the message bus", timeout=_PATIENCE)
 
 
 def reload_polkit() -> None:
     """Have polkit read its actions and rules, if it runs: its watches are on the /usr of before."""
     command = ["try-reload-or-restart", "--", "polkit.service"]  # polkit 122 cannot reload
-    _systemctl(command, "reload polkit", timeout=_SHORT)
+    _systemctl(command, "reload polkit", timeout=_PATIENCE)
 
 
 def update_catalog() -> None:
