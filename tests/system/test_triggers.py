@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
+from tests.system import livehost
 from tests.system.livehost import Host
 
 #: A network namespace, whose keys of sysctl are not those of the machine that the tests run on.
@@ -51,3 +53,31 @@ def test_what_a_container_does_not_allow_is_neither_planned_nor_tried(own: Host)
     planned = {step["trigger"] for step in result["plan"]["triggers"]}
     assert planned.isdisjoint({"sysctl", "binfmt", "apparmor"})
     assert own.is_active("fx-kernel.service")
+
+
+def test_the_index_of_manual_pages_follows_the_tree(own: Host):
+    index, pages = "/var/cache/man/index", "usr/share/man/man1"
+    mandb = f'#!/bin/sh\necho "$*" $(cd /{pages} && echo fx-*) >{index}\n'
+    own.sh(f"install -d -o man -g man {Path(index).parent}; mkdir -p /run/fx-tree/{pages}")
+    own.run("install", "-D", "-m", "755", "/dev/stdin", "/run/fx-tree/usr/bin/mandb", input=mandb)
+
+    def wait_for_index(found: str) -> None:
+        livehost.wait_for(own, f"grep -qx -- '--create --quiet {found}' {index}")
+        own.sh(f"rm {index}")
+
+    for name, base in (("fx-a", ""), ("fx-b", "fx-a.1 ")):
+        own.sh(f"touch /run/fx-tree/{pages}/{name}.1")
+        own.commit("test/man", "/run/fx-tree")
+        own.ao("apply-live", "--target=test/man", "--allow-replacement")
+        wait_for_index(f"{base}{name}.1")
+    own.ao("rollback", "--live")
+    wait_for_index("fx-a.1")
+    own.sh("systemctl mask apt-ostree-man-db.service")
+    own.ao("apply-live", "--target=test/man", "--allow-replacement")
+    assert not own.exists(index)
+    own.sh("systemctl unmask apt-ostree-man-db.service")
+    # Nothing says at a boot which pages differ.
+    own.ao("rollback", "--live", "0")
+    own.sh("ostree admin deploy --stage test/man")
+    own.reboot()
+    wait_for_index("fx-a.1 fx-b.1")

@@ -242,6 +242,30 @@ def test_profiles_need_the_parser(system: System, fake: FakeKernel):
     assert triggers_of(system.run(apply_live.apply_live, ApplyLive(target=commit, live=live))) == []
 
 
+MANDB = {"usr/bin/mandb": "x", "usr/share/man/man1/a.1.gz": "x"}
+MAN_DB = "apt-ostree-man-db.service"
+
+
+def test_manual_pages_have_their_index_renewed_there_and_back(system: System, fake: FakeKernel):
+    (step,) = show(system, fake, "a", MANDB)
+    assert (step["trigger"], step["files"]) == ("man-db", ["/usr/share/man/man1"])
+    assert system.programs.ran("systemctl", "restart", "--no-block", MAN_DB)
+    show(system, fake, "b", {**MANDB, "usr/share/man/man1/b.1.gz": "x"})
+    system.programs.calls.clear()
+    go_back(system, fake)
+    assert system.programs.ran("systemctl", "restart", "--no-block", MAN_DB)
+
+
+def test_manual_pages_mean_nothing_without_man_db(system: System, fake: FakeKernel):
+    assert show(system, fake, "a", {"usr/share/man/man1/a.1.gz": "x"}) == []
+    assert not system.programs.ran("systemctl", MAN_DB)
+
+
+def test_an_index_of_manual_pages_that_is_masked_stays(system: System, fake: FakeKernel):
+    system.programs.add_unit(MAN_DB, LoadState="masked")
+    assert show(system, fake, "a", MANDB) == []
+
+
 def test_a_failure_is_a_warning(system: System, fake: FakeKernel, monkeypatch):
     def fails(_configs: Sequence[str]) -> None:
         raise ExternalFailure("cannot load kernel modules", details=["no such module"])

@@ -39,6 +39,7 @@ def only(*files: ChangedFile, **facts):
         ("/etc/apparmor.d/usr.sbin.named", Trigger.APPARMOR),
         ("/usr/lib/systemd/catalog/a.catalog", Trigger.CATALOG),
         ("/usr/share/fonts/truetype/a.ttf", Trigger.FONTS),
+        ("/usr/share/man/de/man1/a.1.gz", Trigger.MANUAL),
     ],
 )
 def test_a_path_has_its_trigger(path, trigger):

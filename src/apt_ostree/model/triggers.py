@@ -31,6 +31,7 @@ class Trigger(StrEnum):
     APPARMOR = "apparmor"
     CATALOG = "catalog"  # of messages, see journalctl(1)
     FONTS = "fontconfig"
+    MANUAL = "man-db"  # the index of manual pages, see apropos(1)
 
 
 #: They change settings of the running kernel, which an undo gives back.
@@ -46,6 +47,7 @@ REPEATED = frozenset(
         Trigger.APPARMOR,
         Trigger.CATALOG,
         Trigger.FONTS,
+        Trigger.MANUAL,
     }
 )
 #: The unit that does the same at boot. If it is masked, the administrator does not want it.
@@ -54,11 +56,13 @@ BOOT_UNITS: Mapping[Trigger, str] = {
     Trigger.SYSCTL: "systemd-sysctl.service",
     Trigger.BINFMT: "systemd-binfmt.service",
     Trigger.APPARMOR: "apparmor.service",
+    Trigger.MANUAL: "apt-ostree-man-db.service",
 }
 #: The program of a trigger, relative to the root, that a package may not have brought.
 PROGRAMS: Mapping[Trigger, str] = {
     Trigger.APPARMOR: "usr/sbin/apparmor_parser",
     Trigger.FONTS: "usr/bin/fc-cache",
+    Trigger.MANUAL: "usr/bin/mandb",
 }
 
 APPARMOR_DIRECTORY = "/etc/apparmor.d"
@@ -78,6 +82,7 @@ _PREFIXES: Mapping[Trigger, tuple[str, ...]] = {
     Trigger.APPARMOR: (f"{APPARMOR_DIRECTORY}/",),
     Trigger.CATALOG: ("/usr/lib/systemd/catalog/",),
     Trigger.FONTS: ("/usr/share/fonts/", "/usr/share/ghostscript/fonts/", "/etc/fonts/"),
+    Trigger.MANUAL: ("/usr/share/man/",),
 }
 _ALL_PREFIXES = tuple(prefix for prefixes in _PREFIXES.values() for prefix in prefixes)
 #: The programs read all their files again; a removed one counts, too.
@@ -87,10 +92,11 @@ _REASONS: Mapping[Trigger, str] = {
     Trigger.POLKIT: "its actions or rules differ",
     Trigger.CATALOG: "descriptions of messages differ",
     Trigger.FONTS: "fonts differ",
+    Trigger.MANUAL: "manual pages differ",
     Trigger.LDCONFIG: "libraries differ",
 }
 #: Of these, the directories are named: the files are many.
-_BY_DIRECTORY = (Trigger.FONTS, Trigger.LDCONFIG)
+_BY_DIRECTORY = (Trigger.FONTS, Trigger.LDCONFIG, Trigger.MANUAL)
 #: These take new and changed files only.
 _OF_FILES: Mapping[Trigger, str] = {
     Trigger.SYSUSERS: "users and groups are created",

@@ -117,6 +117,11 @@ def stop(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
     _job("stop", names, timeout)
 
 
+def restart_later(unit: str) -> None:
+    """Have a unit restarted, or started, without waiting for it."""
+    _systemctl(["restart", "--no-block", "--", unit], f"restart {unit}")
+
+
 def restart(names: Sequence[str], *, timeout: float = _TIMEOUT, running_only: bool = False) -> None:
     """Restart units, ordered by their dependencies.
 

@@ -40,9 +40,10 @@ def plan_triggers(
     etc: the paths of /etc that are written or removed.
     """
     changed = (*_changed_usr(repo, changes), *_changed_etc(etc))
-    if not triggers.concerned(changed) & {*triggers.BOOT_UNITS, *triggers.PROGRAMS}:
+    concerned = triggers.concerned(changed)
+    if not concerned & {*triggers.BOOT_UNITS, *triggers.PROGRAMS}:
         return triggers.steps(changed)
-    possible = _possible(repo, target)
+    possible = _possible(repo, target, concerned)
     removed = [f.path for f in changed if f.kind is Kind.REMOVED and triggers.is_profile(f.path)]
     profiles = {path: kernel_settings.profiles_in(path) for path in removed if Trigger.APPARMOR in possible}
     return triggers.steps(changed, possible=possible, profiles=profiles)
@@ -82,15 +83,14 @@ def _text(state: FileState) -> str:
     return state.content.decode(errors="replace") if state.type == "file" else ""
 
 
-def _possible(repo: Repo, target: str) -> frozenset[Trigger]:
-    """Return the triggers that the kernel allows, whose program is there and that nobody has masked."""
-    possible = kernel_settings.possible()
-    missing = {t for t, program in triggers.PROGRAMS.items() if diff.file_of(repo, target, program) is None}
-    units = systemd.units(triggers.BOOT_UNITS.values())
-    masked = (
-        trigger for trigger, unit in triggers.BOOT_UNITS.items() if units[unit]["LoadState"] == "masked"
-    )
-    return possible - missing - set(masked)
+def _possible(repo: Repo, target: str, concerned: frozenset[Trigger]) -> frozenset[Trigger]:
+    """Return those of triggers that the kernel allows, whose program is there and that nobody has masked."""
+    programs = {t: program for t, program in triggers.PROGRAMS.items() if t in concerned}
+    missing = {t for t, program in programs.items() if diff.file_of(repo, target, program) is None}
+    possible = (concerned & kernel_settings.possible()) - missing
+    boot_units = {t: unit for t, unit in triggers.BOOT_UNITS.items() if t in possible}
+    units = systemd.units(boot_units.values())
+    return possible - {t for t, unit in boot_units.items() if units[unit]["LoadState"] == "masked"}
 
 
 def written_by(steps: Iterable[TriggerStep]) -> tuple[str, ...]:
@@ -241,6 +241,8 @@ _RUN: Mapping[Trigger, Callable[[TriggerStep], None]] = {
     Trigger.APPARMOR: _load_profiles,
     Trigger.CATALOG: lambda _step: systemd.update_catalog(),
     Trigger.FONTS: lambda _step: systemd.update_font_cache(),
+    # It takes seconds. What an earlier change has begun would miss these pages.
+    Trigger.MANUAL: lambda _step: systemd.restart_later(triggers.BOOT_UNITS[Trigger.MANUAL]),
 }
 
 
