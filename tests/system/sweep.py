@@ -49,7 +49,7 @@ VERBS = {
     "reset": Verb("live", ("apply-live", "--reset"), ("error", "kill", "cut")),
     "install": Verb("nothing", INSTALL),
     "uninstall": Verb("live", ("uninstall", "-A", "-y", "fx-service")),
-    "run": Verb("staged-anew", ("run", "-A", "-y", "sh", "-c", "echo x | tee /etc/of-run >/usr/share/of-run")),
+    "run": Verb("staged-anew", ("run", "-A", "-y", "sh", "-c", "echo x | tee /etc/run >/usr/share/run")),
     # The service runs 1.0 before, or after, and 2.0 at the other end: it is restarted.
     "upgrade": Verb("outdated", ("upgrade", "-A", "-y", "--packages-only", "--restart-services")),
     "rollback": Verb("upgraded", ("rollback", "--live")),
