@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -213,7 +214,15 @@ def test_a_change_that_waits_is_confirmed(system: System):
 
 
 @pytest.fixture
-def catalogue_of(monkeypatch):
+def stamp(monkeypatch, tmp_path: Path) -> Path:
+    """Where the last refresh is recorded."""
+    path = tmp_path / "refreshed"
+    monkeypatch.setattr(acquire, "_STAMP", path)
+    return path
+
+
+@pytest.fixture
+def catalogue_of(monkeypatch, stamp: Path):
     """Have libapt know of some packages and archives."""
 
     def choose(offers: list[Offer], sources: list[Source]) -> None:
@@ -243,10 +252,26 @@ def test_a_search_without_lists_says_so(catalogue_of):
     assert "refresh-md" in found["warnings"][0]
 
 
+def test_a_search_in_older_lists_names_their_archives(catalogue_of, stamp: Path):
+    catalogue_of([], [ARCHIVE])
+    stamp.write_text("amd64\nhttp://x trixie\nhttp://y trixie\n")
+    (warning,) = archives.search(Search(terms=("x",)))["warnings"]
+    assert "http://x trixie, http://y trixie are old" in warning
+
+
 @pytest.mark.parametrize("terms", [(), ("",), (" ", "\t")])
 def test_a_search_for_nothing_is_a_mistake(terms):
     with pytest.raises(UsageError, match="nothing to search for"):
         archives.search(Search(terms=terms))
+
+
+def test_an_archive_that_failed_is_tried_again(system: System, catalogue_of, stamp: Path, monkeypatch):
+    catalogue_of([], [ARCHIVE])
+    stamp.write_text("amd64\nhttp://x trixie")
+    monkeypatch.setattr(acquire, "lists_are_current", lambda: True)
+    monkeypatch.setattr(acquire, "refresh_lists", lambda report: stamp.write_text("amd64"))
+    assert system.run(archives.refresh_md, RefreshMd()).changed
+    assert not system.run(archives.refresh_md, RefreshMd()).changed
 
 
 @pytest.mark.parametrize(("current", "force"), [(True, False), (True, True), (False, False)])

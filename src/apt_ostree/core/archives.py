@@ -29,7 +29,7 @@ def refresh_md(tx: Transaction, request: RefreshMd) -> Result:
     from apt_ostree.system.apt import acquire, catalogue, config
 
     config.use_host()
-    if not request.force and acquire.lists_are_current():
+    if not request.force and acquire.lists_are_current() and not acquire.failed_archives():
         tx.message("The package lists are current; --force downloads them again.")
         return Result(changed=False)
     with tx.task("Refreshing package lists"):
@@ -57,10 +57,12 @@ def search(query: Search) -> Mapping[str, Any]:
     terms = [term for term in query.terms if term.strip()]
     if not terms:
         raise UsageError("nothing to search for", hint="name a word of the package's name or summary")
-    from apt_ostree.system.apt import catalogue, config
+    from apt_ostree.system.apt import acquire, catalogue, config
 
     config.use_host()
     matches = find(catalogue.offered(), terms)
     present = any(source.downloaded for source in catalogue.sources())
     warnings = [] if present else ["there are no package lists; run 'apt-ostree refresh-md'"]
+    if failed := acquire.failed_archives():
+        warnings.append(acquire.failed_text(failed))
     return {"matches": [asdict(match) for match in matches], "warnings": warnings}

@@ -17,7 +17,8 @@ from apt_ostree.model.requests import RefreshMd
 def refresh_md(force: bool, **given: Any) -> int:
     """Download and verify the package lists of the configured archives.
 
-    Without --force, lists that are less than a day old and newer than the configuration are not downloaded.
+    Without --force, lists that are less than a day old and newer than the configuration are not downloaded,
+    unless an archive failed the last time.
     """
     return options.run_verb(RefreshMd(force=force), given)
 

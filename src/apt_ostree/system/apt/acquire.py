@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import apt_pkg
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.events import Message, Progress, Report
-from apt_ostree.system import signals
+from apt_ostree.system import files, signals
 from apt_ostree.system.apt.config import explained, no_source
 from apt_ostree.system.apt.resolver import Resolver
 from apt_ostree.system.failpoints import failpoint
@@ -96,9 +96,22 @@ def lists_are_current(max_age: float = _DAY) -> bool:
     files = [p for s in sources if s.exists() for p in (s, *(s.iterdir() if s.is_dir() else ()))]
     newest = max((p.stat().st_mtime for p in files if p.exists()), default=0.0)
     lists = Path(config.find_dir("Dir::State::lists"))
-    if not any(lists.glob("*Packages*")) or _STAMP.read_text() != _architectures():
+    if not any(lists.glob("*Packages*")) or _STAMP.read_text().splitlines()[:1] != [_architectures()]:
         return False
     return newest < refreshed and time.time() - refreshed < max_age
+
+
+def failed_archives() -> tuple[str, ...]:
+    """Return "URI SUITE" of each archive that failed at the last refresh, and whose older lists are used."""
+    return tuple(files.text_of(_STAMP).splitlines()[1:])
+
+
+def failed_text(archives: Sequence[str]) -> str:
+    """Return a warning about these archives, for a command that uses their older lists."""
+    return (
+        f"the package lists of {', '.join(archives)} are old, as they could not be refreshed; "
+        "'apt-ostree refresh-md' tries it again"
+    )
 
 
 def _architectures() -> str:
@@ -111,7 +124,8 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
     ExternalFailure is raised if one of them fails; if not strict, only if all of them do. Otherwise a warning
     names each that failed, and its older lists stay in use.
 
-    everything: all sources are configured, so that other lists are removed and the time is recorded.
+    everything: all sources are configured, so that other lists are removed, and the time is recorded, with
+        the archives that failed.
     """
     lists = Path(apt_pkg.config.find_dir("Dir::State::lists"))
     (lists / "partial").mkdir(parents=True, exist_ok=True)
@@ -119,7 +133,7 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
     with explained("read the package sources", hint="check the files in /etc/apt/sources.list.d"):
         sources.read_main_list()
     progress = _Progress(report, "Refreshing package lists")
-    problems = ""
+    problems, failed = "", []
     try:
         with (
             warnings.catch_warnings(record=True) as caught,  # apt's warnings, as python-apt passes them on
@@ -139,7 +153,7 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
         report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
         _STAMP.parent.mkdir(parents=True, exist_ok=True)
-        _STAMP.write_text(_architectures())
+        _STAMP.write_text("\n".join((_architectures(), *failed)))
 
 
 def _empty_cache() -> apt_pkg.Cache:
@@ -163,7 +177,12 @@ def _failed_archives(sources: apt_pkg.SourceList, reasons: tuple[str, ...]) -> I
         uri = public_uri(entry.uri).rstrip("/")
         names = (f"{uri} {entry.dist} ", f"{uri}/dists/{entry.dist}/", f"{uri}/ {entry.dist} ")
         if any(name in f"{reason} " for reason in reasons for name in names):
-            yield f"{uri} {entry.dist}"
+            yield archive_name(entry)
+
+
+def archive_name(entry: Any) -> str:
+    """Return "URI SUITE" of an entry of an apt_pkg.SourceList."""
+    return f"{public_uri(entry.uri).rstrip('/')} {entry.dist}"
 
 
 def public_uri(uri: str) -> str:
