@@ -20,11 +20,15 @@ import apt_pkg
 apt_pkg.init_config(); apt_pkg.init_system()
 from apt_ostree.errors import Refused
 from apt_ostree.system.apt.resolver import PackageGoal, Resolver
+from apt_ostree.system.apt.unreachable import leave_out
 scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
+unreachable = goal.pop("unreachable", ())
 for key, kind in {"install": tuple, "pinned": tuple, "requested": frozenset, "yielding": frozenset}.items():
     goal[key] = kind(goal.get(key, ()))
 try:
-    answer = Resolver(scratch).resolve(PackageGoal(**goal)).to_json()
+    resolver = Resolver(scratch)
+    left_out = leave_out(resolver, unreachable)
+    answer = {**resolver.resolve(PackageGoal(**goal)).to_json(), "left_out": left_out}
 except Refused as error:
     answer = {"refused": error.message, "details": list(error.details)}
 print(json.dumps(answer))
@@ -45,16 +49,26 @@ def installed(name: str, version: str, **fields: str) -> str:
 
 
 def resolve(
-    directory: Path, present: Sequence[str], archives: Mapping[str, Sequence[str]], **goal: Any
+    directory: Path,
+    present: Sequence[str],
+    archives: Mapping[str, Sequence[str]],
+    *,
+    unreachable: Sequence[str] = (),
+    cached: Sequence[str] = (),
+    **goal: Any,
 ) -> dict[str, Any]:
-    """Resolve a goal; return the plan as JSON, or {"refused": MESSAGE, "details": LINES}.
+    """Resolve a goal.
 
     present: paragraphs of installed packages.
     archives: suite -> paragraphs of offered packages. "security" has security updates, "kept" the packages
         of the present tree.
+    unreachable: suites that are left out.
+    cached: names of downloaded archives (NAME_VERSION_ARCHITECTURE.deb).
+
+    Returns the plan as JSON with `left_out`, or {"refused": MESSAGE, "details": LINES}.
     """
     for name in ("etc/apt", "state/lists/partial", "cache/archives/partial"):
-        (directory / name).mkdir(parents=True)
+        (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "status").write_text("\n".join(present))
     places = {suite: _write_archive(directory, suite, rows) for suite, rows in archives.items()}
     lines = (f"deb [trusted=yes] file:{place} ./\n" for place in places.values())
@@ -71,10 +85,12 @@ def resolve(
     conf = directory / "apt.conf"
     conf.write_text("".join(f'{key} "{value}";\n' for key, value in configuration.items()))
     environment = {**os.environ, "APT_CONFIG": str(conf), "PYTHONPATH": str(SOURCE)}
+    for name in cached:
+        (directory / "cache/archives" / name).write_text("x")
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(directory / "scratch")],
-        input=json.dumps(goal),
+        input=json.dumps(goal | {"unreachable": [f"file:{places[suite]} ./" for suite in unreachable]}),
         env=environment,
         check=True,
         capture_output=True,

@@ -117,3 +117,59 @@ def test_a_package_on_hold_stays_although_the_base_has_that_version(tmp_path: Pa
     offered = {"main": [package("foo", "2.0"), package("foo", "1.0")]}
     plan = resolve(tmp_path, [installed("foo", "1.0")], offered, upgrade=True, keep={"foo": "1.0"})
     assert changes(plan) == {}
+
+
+# --- archives that cannot be reached
+
+
+def upgrade_without(directory: Path, *present: str, **more: Any) -> dict[str, Any]:
+    """Upgrade while the archive `dead` cannot be reached, which offers version 3.0 of everything."""
+    archives = {
+        "main": [package("foo", "2.0"), package("bar", "1.0")],
+        "dead": [package(name, "3.0") for name in ("foo", "bar", "libfoo")],
+    }
+    archives |= more.pop("archives", {})
+    return resolve(directory, [*present], archives, upgrade=True, unreachable=("dead",), **more)
+
+
+def test_an_archive_that_cannot_be_reached_holds_nothing_else_back(tmp_path: Path):
+    plan = upgrade_without(tmp_path, installed("foo", "1.0"), installed("bar", "1.0"))
+    assert changes(plan) == {"foo": ("1.0", "2.0")}
+    assert plan["left_out"] == ["bar 3.0", "foo 3.0"]
+
+
+def test_what_was_downloaded_before_is_taken(tmp_path: Path):
+    plan = upgrade_without(
+        tmp_path, installed("foo", "1.0"), installed("bar", "1.0"), cached=["bar_3.0_amd64.deb"]
+    )
+    assert changes(plan) == {"foo": ("1.0", "2.0"), "bar": ("1.0", "3.0")}
+    assert plan["left_out"] == ["foo 3.0"]
+
+
+def test_an_upgrade_that_needs_what_cannot_be_reached_is_held_back(tmp_path: Path):
+    archives = {"main": [package("foo", "2.0", Depends="libfoo"), package("bar", "2.0")]}
+    plan = upgrade_without(tmp_path, installed("foo", "1.0"), installed("bar", "1.0"), archives=archives)
+    assert changes(plan) == {"bar": ("1.0", "2.0")}
+
+
+def test_a_preference_for_what_cannot_be_reached_is_not_followed(tmp_path: Path):
+    (tmp_path / "etc/apt").mkdir(parents=True)
+    (tmp_path / "etc/apt/preferences").write_text("Package: foo\nPin: version 3.0\nPin-Priority: 990\n")
+    plan = upgrade_without(tmp_path, installed("foo", "1.0"))
+    assert changes(plan) == {"foo": ("1.0", "2.0")} and plan["left_out"] == ["foo 3.0"]
+
+
+def test_a_version_that_others_offer_too_stays(tmp_path: Path):
+    archives = {"mirror": [package("foo", "3.0")]}
+    plan = upgrade_without(tmp_path, installed("foo", "1.0"), archives=archives)
+    assert changes(plan) == {"foo": ("1.0", "3.0")} and plan["left_out"] == []
+
+
+def test_a_security_update_that_cannot_be_reached_does_not_replace_a_requested_version(tmp_path: Path):
+    archives = {"main": [package("foo", "2.0"), package("foo", "1.0")], "security": [package("foo", "1.1")]}
+    goal = {"install": FOO, "pinned": FOO, "yielding": FOO, "requested": ["foo"]}
+    plan = resolve(
+        tmp_path, [installed("foo", "1.0")], archives, upgrade=True, unreachable=("security",), **goal
+    )
+    assert changes(plan) == {} and plan["taken"] == []
+    assert rows(plan, "newer") == [("foo=1.0", "2.0")]

@@ -223,7 +223,7 @@ def test_what_is_built_is_staged(system: System, builder: Builder, layered):
     assert result.details["transaction"]["install"][0]["name"] == "extra"
     assert system.order() == [layered, system.one]
     ((start, sources),) = builder.opened
-    assert (start, sources.refresh, sources.cache_only) == (system.one, True, True)
+    assert (start, sources.upgrade, sources.cache_only) == (system.one, True, True)
     ((resolved, label),) = builder.wanted
     assert (resolved.install, resolved.upgrade, resolved.keep) == (("extra",), True, {"base": "1"})
     assert label.base == system.one
@@ -412,7 +412,7 @@ def test_upgrade_of_packages_on_the_same_base(system: System, builder: Builder):
     assert not run(system, packages.upgrade, Upgrade()).changed
     ((wanted, _label),) = builder.wanted
     assert (wanted.install, wanted.upgrade) == ((), True)
-    assert builder.opened[0][1].refresh
+    assert builder.opened[0][1].upgrade
 
 
 def test_upgrade_layers_again_on_a_new_base(system: System, builder: Builder, layered):

@@ -49,6 +49,7 @@ class Apt:
     version_list: list[Version]
     candidate: str
     names: frozenset[Any] = field(default=frozenset({"tool", ("tool", "arm64")}))
+    excluded: tuple[str, ...] = ()
 
     def __contains__(self, key: Any) -> bool:
         return key in self.names
@@ -56,13 +57,23 @@ class Apt:
     def __getitem__(self, _key: Any) -> Apt:
         return self
 
+    @property
+    def policy(self) -> Apt:
+        return self
+
+    def get_priority(self, version: Version) -> int:
+        """What preferences make of a version."""
+        return -1 if version.ver_str in self.excluded else 500
+
     def get_candidate_ver(self, _package: Any) -> Version | None:
         return next((v for v in self.version_list if v.ver_str == self.candidate), None)
 
 
-def told(candidate: str, *offered: Version, request: str = "tool=1:1.0") -> list[tuple[str, bool]]:
+def told(
+    candidate: str, *offered: Version, request: str = "tool=1:1.0", excluded: tuple[str, ...] = ()
+) -> list[tuple[str, bool]]:
     apt_pkg.init_system()
-    apt: Any = Apt(list(offered), candidate)
+    apt: Any = Apt(list(offered), candidate, excluded=excluded)
     return [(newer.version, newer.security) for newer in versions.newer(apt, apt, [request])]
 
 
@@ -88,6 +99,13 @@ NEWEST = Version("1:2.0", [LATER])
 )
 def test_the_newest_security_update_and_the_candidate_are_told(candidate, offered, result):
     assert told(candidate, *offered) == result
+
+
+def test_a_security_update_that_preferences_exclude_is_not_told():
+    assert told("1:2.0", NEWEST, NEWER_FIX, FIX, OLD, excluded=("1:1.10",)) == [
+        ("1:1.0-2", True),
+        ("1:2.0", False),
+    ]
 
 
 def test_a_package_that_no_archive_knows_and_one_of_another_architecture():

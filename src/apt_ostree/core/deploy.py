@@ -129,7 +129,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     sources = Sources(
         recipe.local,
         recipe.install if anew else (),  # else they are there
-        refresh=recipe.upgrade,
+        upgrade=recipe.upgrade,
         cache_only=options.cache_only or recipe.is_local,
         architectures=named_architectures(target.origin, _architectures(tx)),
     )

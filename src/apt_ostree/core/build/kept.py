@@ -70,7 +70,7 @@ def offer(
         )
     if packages:
         for package in packages:
-            why = "the file of {} is gone" if _request(package) in labels else "{} is in no package list"
+            why = "the file of {} is gone" if _request(package) in labels else "no archive offers {}"
             tx.message(f"{why.format(package.label)}; it is kept from the present tree")
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")

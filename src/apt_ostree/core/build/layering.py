@@ -51,7 +51,8 @@ class Sources:
 
     local: packages that were given as files.
     requested: requests whose packages come from the present tree if no archive offers them.
-    refresh: whether to download the package lists even if they are current.
+    upgrade: whether to download the package lists even if they are current, and to leave out what only
+        archives offer that cannot be reached.
     lists_age: seconds after which the package lists are too old.
     cache_only: whether to use only the package lists and archives in the cache.
     architectures: architectures that the tree's dpkg gets in addition.
@@ -59,7 +60,7 @@ class Sources:
 
     local: tuple[LocalPackage, ...] = ()
     requested: tuple[str, ...] = ()
-    refresh: bool = False
+    upgrade: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
     architectures: tuple[str, ...] = ()
@@ -165,7 +166,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     Raises ExternalFailure if the root cannot be assembled or the package lists cannot be read, and UsageError
     for a file that is not a package.
     """
-    from apt_ostree.system.apt import acquire, config, local
+    from apt_ostree.system.apt import config, local
 
     beside = diff.directories_beside_usr(tx.sysroot.repo, start)
     timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
@@ -177,27 +178,41 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         root = mounted.enter_context(buildroot.assembled(scratch, lowers, beside))
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
-        stale = sources.refresh or not acquire.lists_are_current(sources.lists_age)
-        if stale and not sources.cache_only:
-            with tx.task("Refreshing package lists"):
-                acquire.refresh_lists(tx.report, strict=tx.settings.strict_archives)
+        _refresh_lists(tx, sources)
         local.offer(tx.report, list(filter(local.is_stored, sources.local)), scratch)
-        resolver = _read_lists(tx, scratch)
+        resolver, left_out = _read_lists(tx, scratch, upgrade=sources.upgrade)
+        if left_out:
+            tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
         lost = [package for package in sources.local if not local.is_stored(package)]
         present = kept.offer(tx, resolver, sources.requested, lost, scratch)
         if present:
-            resolver = _read_lists(tx, scratch)
+            resolver, _ = _read_lists(tx, scratch, upgrade=sources.upgrade)
         exact = tuple(package.label for package in sources.local)
         yield Session(
             tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, mounted
         )
 
 
-def _read_lists(tx: Transaction, scratch: Path) -> Resolver:
+def _refresh_lists(tx: Transaction, sources: Sources) -> None:
+    """Download the package lists if they are too old, and name archives whose older lists are used."""
+    from apt_ostree.system.apt import acquire
+
+    stale = sources.upgrade or not acquire.lists_are_current(sources.lists_age)
+    if stale and not sources.cache_only:
+        with tx.task("Refreshing package lists"):
+            acquire.refresh_lists(tx.report, strict=tx.settings.strict_archives)
+    elif failed := acquire.failed_archives():
+        tx.warning(acquire.failed_text(failed))
+
+
+def _read_lists(tx: Transaction, scratch: Path, *, upgrade: bool) -> tuple[Resolver, Sequence[str]]:
+    """Return the resolver, and the newer versions that an upgrade has to leave out."""
+    from apt_ostree.system.apt import acquire, unreachable
     from apt_ostree.system.apt.resolver import Resolver
 
     with tx.task("Reading package lists"):
-        return Resolver(scratch)
+        resolver = Resolver(scratch)
+        return resolver, unreachable.leave_out(resolver, acquire.failed_archives()) if upgrade else ()
 
 
 def install(

@@ -127,7 +127,9 @@ def _build_from_tree(choice: _Choice, source: Source) -> str:
 
 def _build_from_archives(choice: _Choice) -> str:
     """Build a commit with the archives' newest versions; return the shown one if none of them differs."""
-    with layering.opened(choice.tx, choice.shown, Sources(lists_age=0)) as session:
+    # What is selected by name is not left out silently.
+    sources = Sources(upgrade=not choice.selection.packages, lists_age=0)
+    with layering.opened(choice.tx, choice.shown, sources) as session:
         names, target = _names_from_archives(choice, session)
         requests = _requests_of(choice, session, target, names)
         return _install(choice, session, requests, None)

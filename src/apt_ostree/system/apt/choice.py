@@ -11,7 +11,7 @@ from apt_ostree.model.closure import Key, Member, Members, Relation
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.system.apt.resolver import Resolver
-from apt_ostree.system.apt.versions import is_available, is_in_archive, is_security
+from apt_ostree.system.apt.versions import is_available, is_in_archive, is_security, may_be_chosen
 
 
 def satisfies(version: str, operator: str, other: str) -> bool:
@@ -49,8 +49,9 @@ def is_offered(resolver: Resolver, relation: Relation) -> bool:
     architectures = [relation.architecture] if relation.architecture else apt_pkg.get_architectures()
     keys = [(relation.name, architecture) for architecture in architectures]
     packages = [resolver.cache[key] for key in keys if key in resolver.cache]
-    versions = [v.ver_str for pkg in packages for v in pkg.version_list if is_available(v)]
-    versions += [row[1] or "" for pkg in packages for row in pkg.provides_list if is_available(row[2])]
+    found = [(v.ver_str, v) for pkg in packages for v in pkg.version_list]
+    found += [(row[1] or "", row[2]) for pkg in packages for row in pkg.provides_list]
+    versions = [text for text, version in found if is_available(resolver.depcache, version)]
     return any(
         not relation.operator or (version and satisfies(version, relation.operator, relation.version))
         for version in versions
@@ -76,6 +77,7 @@ def security_updates(
             version.ver_str
             for version in pkg.version_list  # the newest first
             if limit and is_security(version) and _between(package.version, version.ver_str, limit)
+            if may_be_chosen(resolver.depcache, version)
         ]
         if updates:
             newest[key] = updates[0]

@@ -96,6 +96,12 @@ def add_source_list(scratch: Path, name: str, lines: str) -> Path:
     return extra
 
 
+def cached_archive(name: str, version: str, architecture: str) -> Path:
+    """Return where libapt keeps the downloaded archive of a package."""
+    version = version.replace(":", "%3a")
+    return Path(apt_pkg.config.find_dir("Dir::Cache::archives"), f"{name}_{version}_{architecture}.deb")
+
+
 def extended_states(scratch: Path) -> Path:
     """Return the file in which libapt records automatically installed packages."""
     return scratch / "extended_states"

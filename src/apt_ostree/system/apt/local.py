@@ -102,9 +102,8 @@ def _stored(package: LocalPackage) -> Path:
 def _forget_download(control: str) -> None:
     """Remove a file of the same name from the cache: libapt would use it if it has the same size."""
     section = apt_pkg.TagSection(control)
-    version = section["Version"].replace(":", "%3a")
-    name = f"{section['Package']}_{version}_{section['Architecture']}.deb"
-    Path(apt_pkg.config.find_dir("Dir::Cache::archives"), name).unlink(missing_ok=True)
+    path = config.cached_archive(section["Package"], section["Version"], section["Architecture"])
+    path.unlink(missing_ok=True)
 
 
 def digest_of(path: Path) -> str:

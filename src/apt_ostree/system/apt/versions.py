@@ -27,9 +27,14 @@ def is_in_archive(version: apt_pkg.Version) -> bool:
     return any(not row[0].not_source for row in version.file_list)
 
 
-def is_available(version: apt_pkg.Version) -> bool:
-    """Return whether a version is installed or offered."""
-    return is_in_archive(version) or is_installed(version)
+def may_be_chosen(depcache: Any, version: apt_pkg.Version) -> bool:
+    """Return whether an archive offers a version, and preferences do not exclude it (apt_preferences(5))."""
+    return is_in_archive(version) and depcache.policy.get_priority(version) >= 0
+
+
+def is_available(depcache: Any, version: apt_pkg.Version) -> bool:
+    """Return whether a version is installed or may be."""
+    return is_installed(version) or may_be_chosen(depcache, version)
 
 
 def origin_text(version: apt_pkg.Version) -> str:
@@ -62,7 +67,8 @@ def _newer(cache: apt_pkg.Cache, depcache: Any, request: str) -> Iterator[Newer]
     between = [
         other
         for other in cache[key].version_list  # the newest first
-        if _is_newer(other, version) and apt_pkg.version_compare(other.ver_str, candidate.ver_str) <= 0
+        if _is_newer(depcache, other, version)
+        and apt_pkg.version_compare(other.ver_str, candidate.ver_str) <= 0
     ]
     told = [*filter(is_security, between)][:1]
     if between and not (told and told[0].ver_str == candidate.ver_str):
@@ -71,5 +77,5 @@ def _newer(cache: apt_pkg.Cache, depcache: Any, request: str) -> Iterator[Newer]
         yield Newer(request, other.ver_str, origin_text(other), is_security(other))
 
 
-def _is_newer(version: apt_pkg.Version, than: str) -> bool:
-    return is_in_archive(version) and apt_pkg.version_compare(version.ver_str, than) > 0
+def _is_newer(depcache: Any, version: apt_pkg.Version, than: str) -> bool:
+    return may_be_chosen(depcache, version) and apt_pkg.version_compare(version.ver_str, than) > 0
