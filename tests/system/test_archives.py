@@ -9,6 +9,9 @@ import pytest
 from tests.system.livehost import NOBODY, Host
 
 BAD = "/etc/apt/sources.list.d/bad.list"
+#: A suite that gets another Label when RELABEL has been run.
+RELABELLED = "/var/lib/testbed/repo/dists/relabelled"
+RELABEL = f"mount --bind {RELABELLED}.later {RELABELLED}"
 
 
 @pytest.fixture
@@ -44,6 +47,35 @@ def test_the_archive_that_cannot_be_reached_is_named_without_its_password(host: 
     text = host.failure("refresh-md", code=1)
     assert "http://127.0.0.1:9/debian trixie" in text.splitlines()[0]
     assert "secret" not in text
+
+
+def test_an_archive_that_got_another_name_is_told_until_it_is_refreshed(own: Host):
+    """It has fx-hello 9.0 in its older lists; the other archives are not held back, nor tried again."""
+    own.ao("install", "fx-hello", "fx-conf")
+    own.suites("stable", "updates", "relabelled")
+    own.ao("refresh-md")
+    own.sh(RELABEL)
+
+    events = own.events("upgrade")
+    warned = [event["text"] for event in events if event.get("level") == "warning"]
+    assert "repo relabelled" in warned[0] and "changed its 'Label'" in warned[0]
+    assert any("left out" in text and "fx-hello 9.0" in text for text in warned[1:])
+    assert [(step["name"], step["new"]) for step in events[-1]["transaction"]["upgrade"]] == [
+        ("fx-conf", "2.0"),
+        ("fx-hello", "2.0"),
+    ]
+
+    own.sh(f"umount {RELABELLED}")  # what comes now would not notice if it tried again
+    for argv in (["install", "fx-var"], ["search", "fx-hello"]):
+        assert "repo relabelled are old" in own.ao(*argv).stderr
+    assert own.json("refresh-md")["changed"] is True
+    assert own.json("refresh-md")["changed"] is False
+    assert "relabelled" not in own.ao("search", "fx-hello").stderr
+
+    own.sh(f"{RELABEL}; mkdir -p /etc/apt-ostree")
+    own.sh("printf '[Archives]\\nStrict=yes\\n' >/etc/apt-ostree/apt-ostree.conf")
+    assert "repo relabelled" in own.failure("upgrade", code=1).splitlines()[0]
+    own.sh(f"umount {RELABELLED}")
 
 
 def test_a_broken_configuration_is_named(host: Host):

@@ -3,6 +3,7 @@
 <repository>/pool/*.deb
 <repository>/dists/{stable,security,updates}  signed: versions 1.0, 1.1 of a few packages, and 2.0
 <repository>/dists/{unsigned,badsig,expired}  not to be trusted: no signature, a wrong one, an old one
+<repository>/dists/relabelled{,.later}        signed: a suite, and what it is when it has got another Label
 <repository>/testbed.gpg                      the public key
 """
 
@@ -26,7 +27,7 @@ from testbed_lib.common import CACHE, CHECKOUT, hash_of, locked, run, say
 
 _DEFINITIONS = CHECKOUT / "tests/fixtures/packages.py"
 _KEPT = 4
-SUITES = ("stable", "security", "updates", "unsigned", "badsig", "expired")
+SUITES = ("stable", "security", "updates", "unsigned", "badsig", "expired", "relabelled", "relabelled.later")
 #: All files of the packages bear this date, so that a rebuilt repository is the same.
 _EPOCH = 1_700_000_000
 
@@ -175,9 +176,11 @@ def _write_suite(target: Path, suite: str, stanzas: Iterable[str], keys: Path) -
 
 def _release(suite: str, names: dict[str, bytes]) -> str:
     now = datetime.now(UTC)
+    label = {"security": "Testbed-Security", "relabelled.later": "Somebody else"}.get(suite, "Testbed")
+    suite = suite.removesuffix(".later")
     lines = [
         "Origin: Testbed",
-        f"Label: Testbed{'-Security' if suite == 'security' else ''}",
+        f"Label: {label}",
         f"Suite: {suite}",
         f"Codename: {suite}",
         "Architectures: amd64",
