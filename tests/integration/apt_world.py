@@ -20,15 +20,18 @@ import apt_pkg
 apt_pkg.init_config(); apt_pkg.init_system()
 from apt_ostree.errors import Refused
 from apt_ostree.system.apt.resolver import PackageGoal, Resolver
-from apt_ostree.system.apt.unreachable import leave_out
+from apt_ostree.model.package import Package
+from apt_ostree.system.apt.unreachable import leave_out, out_of_reach
 scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
-unreachable = goal.pop("unreachable", ())
+unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
 for key, kind in {"install": tuple, "pinned": tuple, "requested": frozenset, "yielding": frozenset}.items():
     goal[key] = kind(goal.get(key, ()))
 try:
     resolver = Resolver(scratch)
     left_out = leave_out(resolver, unreachable)
-    answer = {**resolver.resolve(PackageGoal(**goal)).to_json(), "left_out": left_out}
+    lost = [p.label for p in out_of_reach(resolver, unreachable, [Package(*row, "amd64") for row in in_use])]
+    plan = resolver.resolve(PackageGoal(**goal)).to_json()
+    answer = {**plan, "left_out": left_out, "out_of_reach": lost}
 except Refused as error:
     answer = {"refused": error.message, "details": list(error.details)}
 print(json.dumps(answer))
@@ -55,6 +58,7 @@ def resolve(
     *,
     unreachable: Sequence[str] = (),
     cached: Sequence[str] = (),
+    in_use: Sequence[tuple[str, str]] = (),
     **goal: Any,
 ) -> dict[str, Any]:
     """Resolve a goal.
@@ -64,8 +68,9 @@ def resolve(
         of the present tree.
     unreachable: suites that are left out.
     cached: names of downloaded archives (NAME_VERSION_ARCHITECTURE.deb).
+    in_use: names and versions of packages that may be out of reach.
 
-    Returns the plan as JSON with `left_out`, or {"refused": MESSAGE, "details": LINES}.
+    Returns the plan as JSON with `left_out` and `out_of_reach`, or {"refused": MESSAGE, "details": LINES}.
     """
     for name in ("etc/apt", "state/lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
@@ -84,13 +89,14 @@ def resolve(
     }
     conf = directory / "apt.conf"
     conf.write_text("".join(f'{key} "{value}";\n' for key, value in configuration.items()))
+    names = [f"file:{places[suite]} ./" for suite in unreachable]
     environment = {**os.environ, "APT_CONFIG": str(conf), "PYTHONPATH": str(SOURCE)}
     for name in cached:
         (directory / "cache/archives" / name).write_text("x")
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(directory / "scratch")],
-        input=json.dumps(goal | {"unreachable": [f"file:{places[suite]} ./" for suite in unreachable]}),
+        input=json.dumps(goal | {"unreachable": names, "in_use": in_use}),
         env=environment,
         check=True,
         capture_output=True,

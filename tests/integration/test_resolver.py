@@ -173,3 +173,38 @@ def test_a_security_update_that_cannot_be_reached_does_not_replace_a_requested_v
     )
     assert changes(plan) == {} and plan["taken"] == []
     assert rows(plan, "newer") == [("foo=1.0", "2.0")]
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "lost"),
+    [
+        ("bar", "3.0", True),  # main has an older one only
+        ("foo", "3.0", False),  # it is in the cache
+        ("libfoo", "2.0", False),  # no archive knows that version
+        ("libfoo", "3.0", True),
+        ("baz", "3.0", False),  # main has a newer one
+        ("unknown", "1.0", False),
+    ],
+)
+def test_what_is_in_use_and_out_of_reach(tmp_path: Path, name: str, version: str, lost: bool):
+    archives = {
+        "main": [package("foo", "2.0"), package("bar", "1.0"), package("baz", "4.0")],
+        "dead": [package(each, "3.0") for each in ("foo", "bar", "baz", "libfoo")],
+    }
+    plan = upgrade_without(
+        tmp_path, archives=archives, cached=["foo_3.0_amd64.deb"], in_use=[(name, version)]
+    )
+    assert plan["out_of_reach"] == ([f"{name} {version}"] if lost else [])
+
+
+def test_what_was_kept_is_taken_from_the_present_tree(tmp_path: Path):
+    archives = {
+        "main": [package("foo", "1.0")],
+        "dead": [package("foo", "3.0", Depends="bar | baz")],
+        "kept": [package("foo", "3.0", Depends="bar")],
+    }
+    archives["main"].append(package("bar", "1.0"))
+    goal = {"install": ("foo",), "requested": ["foo"], "kept": {"foo": "3.0"}}
+    plan = upgrade_without(tmp_path, archives=archives, **goal)
+    assert changes(plan) == {"foo": ("", "3.0"), "bar": ("", "1.0")}
+    assert {step["origin"] for step in plan["install"] if step["name"] == "foo"} == {"present tree"}

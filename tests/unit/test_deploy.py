@@ -434,6 +434,7 @@ def test_what_no_archive_offers_is_kept_on_a_new_base(system: System, builder: B
     run(system, packages.upgrade, Upgrade())
     ((_start, sources),) = builder.opened
     assert (sources.requested, sources.local) == (("extra=1",), (file,))
+    assert {package.qualified for package in sources.in_use} == {"extra", "tool:amd64"}
     assert builder.wanted[0][0].kept == {"extra": "1"}
 
 
@@ -442,7 +443,7 @@ def test_an_upgrade_on_the_same_base_needs_no_file(system: System, builder: Buil
     builder.commits = [None]
     run(system, packages.upgrade, Upgrade())
     ((_start, sources),) = builder.opened
-    assert (sources.requested, sources.local) == ((), ())
+    assert (sources.requested, sources.local, sources.in_use) == ((), (), frozenset())
     assert builder.wanted[0][0].install == ("extra=1", "own=3")
 
 

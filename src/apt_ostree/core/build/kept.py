@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,24 +37,28 @@ def offer(
     requests: Sequence[str],
     lost: Sequence[LocalPackage],
     scratch: Path,
+    *,
+    in_use: Collection[Package],
 ) -> Mapping[str, str]:
     """Make packages of the present tree available to libapt that are asked for and offered nowhere else.
 
     requests: the requests for packages of the archives.
     lost: packages that were given as files which do not exist any more.
+    in_use: packages that are kept if the archives that offer these versions cannot be reached.
 
     Returns their names and versions; the resolver has to be opened again if there are any. Raises
     ExternalFailure for a lost package that the present tree does not have, and if an archive cannot be made.
     """
-    if not (requests or lost):
+    if not (requests or in_use or lost):
         return {}
-    from apt_ostree.system.apt import choice, local, status
+    from apt_ostree.system.apt import acquire, choice, local, status, unreachable
 
+    unreached = unreachable.out_of_reach(resolver, acquire.failed_archives(), in_use)
     directory = tx.sysroot.directory(tx.merge_deployment)
     present = status.members((directory / layout.DPKG_ADMINDIR / "status").read_bytes())
     packages = kept.kept(
         requests,
-        [package.label for package in lost],
+        [*(package.label for package in lost), *map(_request, unreached)],
         present,
         lambda relation: choice.is_offered(resolver, relation),
         choice.satisfies,
@@ -71,6 +75,7 @@ def offer(
     if packages:
         for package in packages:
             why = "the file of {} is gone" if _request(package) in labels else "no archive offers {}"
+            why = "the archive of {} cannot be reached" if package in unreached else why
             tx.message(f"{why.format(package.label)}; it is kept from the present tree")
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")

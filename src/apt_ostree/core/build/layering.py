@@ -51,6 +51,7 @@ class Sources:
 
     local: packages that were given as files.
     requested: requests whose packages come from the present tree if no archive offers them.
+    in_use: packages that come from the present tree if the archives that offer them cannot be reached.
     upgrade: whether to download the package lists even if they are current, and to leave out what only
         archives offer that cannot be reached.
     lists_age: seconds after which the package lists are too old.
@@ -60,6 +61,7 @@ class Sources:
 
     local: tuple[LocalPackage, ...] = ()
     requested: tuple[str, ...] = ()
+    in_use: frozenset[Package] = frozenset()
     upgrade: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
@@ -184,7 +186,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         if left_out:
             tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
         lost = [package for package in sources.local if not local.is_stored(package)]
-        present = kept.offer(tx, resolver, sources.requested, lost, scratch)
+        present = kept.offer(tx, resolver, sources.requested, lost, scratch, in_use=sources.in_use)
         if present:
             resolver, _ = _read_lists(tx, scratch, upgrade=sources.upgrade)
         exact = tuple(package.label for package in sources.local)

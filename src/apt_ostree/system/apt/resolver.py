@@ -232,9 +232,10 @@ class Resolver:
             newer_by = apt_pkg.version_compare(installed.ver_str, version) if installed else -1
             if not pkg or newer_by > 0:
                 continue
-            same = next((v for v in pkg.version_list if v.ver_str == version), None)
+            same = [v for v in pkg.version_list if v.ver_str == version]
             if same and exact:
-                self.depcache.set_candidate_ver(pkg, same)
+                # That of the present tree differs from one that cannot be reached if a field does.
+                self.depcache.set_candidate_ver(pkg, next(filter(self._is_kept, same), same[0]))
             if installed and newer_by < 0:
                 upgrades.append(pkg)
         for pkg in upgrades:
