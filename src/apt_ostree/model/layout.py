@@ -83,6 +83,7 @@ KERNEL_MODULES = "usr/lib/modules"
 #: Beside a kernel's modules: its initramfs, and the paths that this contains, one per line.
 INITRAMFS = "initramfs.img"
 INITRAMFS_LIST = "initramfs.list"
+DRACUT_MODULES = "usr/lib/dracut/modules.d"
 #: Arguments for dracut from the treefile, one per line, for the initramfs images that layering makes.
 DRACUT_ARGUMENTS = "usr/lib/apt-ostree/dracut-arguments"
 #: Kernel arguments of the tree, in bootc's format.

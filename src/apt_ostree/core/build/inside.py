@@ -50,6 +50,7 @@ class Prepared:
     earlier: the names of accounts that stay in any case.
     taken: path of a file of the machine that the scripts work on -> digest of its content.
     var: the paths of /var.
+    lacking: the paths, relative to /usr, of programs that modules of dracut need and the tree does not have.
     """
 
     own: Mapping[str, str]
@@ -58,6 +59,7 @@ class Prepared:
     earlier: Sequence[str]
     taken: Mapping[str, str]
     var: Sequence[str]
+    lacking: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +273,22 @@ def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepare
     Path("/var/tmp").chmod(0o1777)
     var = [str(path.relative_to(_ROOT)) for path in Path("/var").rglob("*")]
     return Prepared(
-        own, machine, sorted(dpkg_query.listed(_ADMINDIR, "/etc/")), sorted(earlier_names), taken, var
+        own,
+        machine,
+        sorted(dpkg_query.listed(_ADMINDIR, "/etc/")),
+        sorted(earlier_names),
+        taken,
+        var,
+        _lacking_programs(),
     )
+
+
+def _lacking_programs() -> list[str]:
+    """Return the paths of programs without which dracut leaves out one of its modules, relative to /usr."""
+    texts = map(files.text_of, Path("/", layout.DRACUT_MODULES).glob("*/module-setup.sh"))
+    places = (places for text in texts for places in initramfs.required(text))
+    lacking = (places for places in places if not any(Path("/usr", place).exists() for place in places))
+    return sorted({place for places in lacking for place in places})
 
 
 def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
@@ -310,7 +326,7 @@ def _finish_root(
     for name, own in prepared.own.items():
         text = build_accounts.harvest(name, own, prepared.machine[name], machine[name], used=used)
         files.write_text(ETC / name, text)
-    _remove_outdated_initramfs(changed, report)
+    _remove_outdated_initramfs(prepared.lacking, changed, report)
     finish.finish_tree(
         _ROOT,
         run_in_root=run_in_root,
@@ -324,10 +340,10 @@ def _finish_root(
     _refuse_foreign_paths()
 
 
-def _remove_outdated_initramfs(changed: Changed, report: Report) -> None:
+def _remove_outdated_initramfs(lacking: Sequence[str], changed: Changed, report: Report) -> None:
     """Remove the initramfs images that have to be made again, and say why."""
     for kernel, held in _initramfs_contents().items():
-        paths = initramfs.outdated_by(kernel, changed.paths, held)
+        paths = initramfs.outdated_by(kernel, changed.paths, held, lacking)
         if kernel in changed.kernels or paths:
             modules = Path("/", layout.KERNEL_MODULES, kernel)
             why = "the kernel" if kernel in changed.kernels else initramfs.paths_text(paths)
@@ -360,7 +376,8 @@ def _initramfs_notes(plan: PackagePlan) -> list[str]:
         lines = files.text_of(info / f"{name}.list").splitlines()
         lists[step.name] = [merged(line).removeprefix("/usr").lstrip("/") for line in lines]
     new = [step.name for step in plan.install if is_image(step.name, step.size)]
-    return list(initramfs.plan_notes(_initramfs_contents(), new, lists))
+    added = [step.name for step in plan.install]
+    return list(initramfs.plan_notes(_initramfs_contents(), new, added, lists))
 
 
 def _owners(top: Path) -> frozenset[int]:
