@@ -1,4 +1,4 @@
-"""The boot files of deployments on a /boot that is too small: refused beforehand, told afterwards."""
+"""The boot files of deployments: on a /boot that is too small, of kernels from elsewhere, made anew."""
 
 from __future__ import annotations
 
@@ -89,3 +89,25 @@ def test_a_kernel_from_elsewhere_is_the_only_one(own: Host):
         own.sh(f"dpkg --audit --admindir=/ostree/deploy/debian/deploy/{pending}.0/usr/lib/sysimage/dpkg")
         == ""
     )
+
+
+def boot_files(host: Host, commit: str) -> tuple[str, list[str]]:
+    """Return the checksum of a deployment's initramfs, and the paths that it contains."""
+    modules = f"/ostree/deploy/debian/deploy/{commit}.0/usr/lib/modules/*"
+    digest = host.sh(f"cat {modules}/initramfs.img | sha256sum")
+    return digest, host.sh(f"cat {modules}/initramfs.list").splitlines()
+
+
+def test_an_initramfs_follows_what_dracut_finds(own: Host):
+    """A package changes nothing; the program of another, which the plan names, has dracut add a module."""
+    image, held = boot_files(own, own.commit_of_booted())
+    assert not [path for path in held if path.endswith("bin/biosdevname")]
+    assert own.json("install", "fx-hello")["transaction"]["initramfs"] == []
+    assert boot_files(own, own.commit_of_pending()) == (image, held)
+
+    result = own.json("install", "fx-dkms", timeout=900)
+    assert result["transaction"]["initramfs"] == ["may be made anew because of fx-dkms"]
+    later, holds = boot_files(own, own.commit_of_pending())
+    assert later != image
+    assert [path for path in holds if path.endswith("bin/biosdevname")]
+    assert {path for path in held if path.startswith("usr/lib/systemd/")} <= set(holds)
