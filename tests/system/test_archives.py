@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.system.livehost import NOBODY, Host
+from tests.system.livehost import NOBODY, WRITABLE_SYSROOT, Host, program
 
 BAD = "/etc/apt/sources.list.d/bad.list"
 #: A suite that gets another Label when RELABEL has been run.
@@ -75,6 +75,21 @@ def test_an_archive_that_got_another_name_is_told_until_it_is_refreshed(own: Hos
     own.sh(f"{RELABEL}; mkdir -p /etc/apt-ostree")
     own.sh("printf '[Archives]\\nStrict=yes\\n' >/etc/apt-ostree/apt-ostree.conf")
     assert "repo relabelled" in own.failure("upgrade", code=1).splitlines()[0]
+    own.sh(f"umount {RELABELLED}")
+
+
+def test_on_a_newer_base_what_is_in_use_does_not_become_older(own: Host):
+    """The archive of fx-hello 9.0 fails, and another one has 1.0."""
+    own.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
+    own.suites("stable", "relabelled")
+    own.ao("install", "fx-hello", "fx-conf")
+    own.sh(RELABEL)
+    own.suites("stable", "updates", "relabelled")
+    plan = own.json("upgrade")["transaction"]
+    assert {(step["name"], step["new"], step["origin"]) for step in plan["install"]} == {
+        ("fx-hello", "9.0", "present tree"),
+        ("fx-conf", "2.0", "Testbed:updates/main"),
+    }
     own.sh(f"umount {RELABELLED}")
 
 
