@@ -2,15 +2,23 @@
 
 import pytest
 
-from apt_ostree.model.initramfs import contents, outdated_by, paths_text, plan_notes, required
+from apt_ostree.model.initramfs import contents, outdated_by, paths_text, plan_notes, read_list, required
 from tests.unit.test_finish import KERNEL, LISTING
 
 HELD = contents(LISTING)
 
 
 def test_contents_of_a_listing():
-    assert {"usr/lib/udev", "usr/bin/udevadm", "bin"} <= HELD
+    assert {"usr/bin/udevadm", "bin"} <= HELD
     assert not any("->" in path or path.startswith("base") for path in HELD)
+    assert "usr/lib/udev" not in HELD  # a directory
+
+
+def test_directories_in_the_list_of_an_older_tree_are_left_out():
+    held = read_list("bin\nusr\nusr/lib\nusr/lib/udev\nusr/lib/udev/rules.d\nusr/lib/udev/rules.d/a.rules\n")
+    assert held == {"bin", "usr/lib/udev/rules.d/a.rules"}
+    package = ["", "lib", "lib/udev", "lib/udev/rules.d", "bin/tool"]  # as in dpkg's list
+    assert plan_notes({KERNEL: held}, [], [], {"tool": package}) == ()
 
 
 @pytest.mark.parametrize(

@@ -30,9 +30,18 @@ _NAMES = 3
 
 
 def contents(listing: str) -> frozenset[str]:
-    """Return the paths in the output of lsinitrd(1), whose rows have the form of `ls -l`."""
-    rows = (line.split(None, 8) for line in listing.splitlines() if line[:1] in "-ldcb")
+    """Return the files in the output of lsinitrd(1), whose rows have the form of `ls -l`.
+
+    Directories are left out: any package has some of them.
+    """
+    rows = (line.split(None, 8) for line in listing.splitlines() if line[:1] in "-lcb")
     return frozenset(row[8].partition(" -> ")[0] for row in rows if len(row) == 9)
+
+
+def read_list(text: str) -> frozenset[str]:
+    """Return the files in the list of a tree; that of an older tree has directories, too."""
+    paths = frozenset(text.splitlines())
+    return paths - {path.rpartition("/")[0] for path in paths}
 
 
 def required(setup: str) -> Iterator[tuple[str, ...]]:

@@ -356,7 +356,7 @@ def _initramfs_contents() -> dict[str, frozenset[str]]:
     """Return the version of each kernel with an initramfs, and the paths that this contains."""
     images = Path("/", layout.KERNEL_MODULES).glob(f"*/{layout.INITRAMFS}")
     return {
-        image.parent.name: frozenset(files.text_of(image.with_name(layout.INITRAMFS_LIST)).splitlines())
+        image.parent.name: initramfs.read_list(files.text_of(image.with_name(layout.INITRAMFS_LIST)))
         for image in images
     }
 

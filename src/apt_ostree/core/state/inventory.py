@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 
-from apt_ostree.model import dpkg_lists, layout
+from apt_ostree.model import dpkg_lists, initramfs, layout
 from apt_ostree.model.package import Package
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
@@ -53,4 +53,4 @@ def initramfs_contents(repo: Repo, commit: str, kernel: str) -> frozenset[str]:
     """Return the paths that the initramfs of a kernel contains in a commit; none if they are not listed."""
     path = f"{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS_LIST}"
     listing = diff.file_of(repo, commit, path)
-    return frozenset(repo.file_state(listing).content.decode().splitlines()) if listing else frozenset()
+    return initramfs.read_list(repo.file_state(listing).content.decode()) if listing else frozenset()
