@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from apt_ostree.cli import plans
-from apt_ostree.model.package import PackageDiff
-from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan
+from apt_ostree.model.package import Package, PackageDiff
+from apt_ostree.model.package_plan import PackagePlan, Step
+from apt_ostree.model.plan import EtcAction, EtcStep, LivePlan, UnitAction, UnitStep
 
 
 def shown(*steps: EtcStep, verbose: bool = False, **fields: Any) -> list[str]:
@@ -55,3 +56,23 @@ def test_plans_of_older_records_can_still_be_shown():
     for step in plan["etc"]:
         del step["package"]
     assert "  write 35 paths: new (no package 35; -v lists them)" in plans.lines("live", plan)
+
+
+def live(packages: PackageDiff, units: tuple[UnitStep, ...] = ()) -> dict[str, Any]:
+    return LivePlan("a", "b", packages, {"added": 0, "changed": 0, "removed": 0}, (), units).to_json()
+
+
+def test_packages_that_were_just_shown_are_not_listed_again():
+    plan = live(PackageDiff(added=(Package("a", "1", "all"),)))
+    transaction = PackagePlan(install=(Step("a", "all", "", "1"), Step("b", "all", "", "1"))).to_json()
+    assert "  a 1" in plans.lines("live", plan)
+    assert "  a 1" not in plans.lines("live", plan, transaction=transaction)
+    other = PackagePlan(install=(Step("b", "all", "", "1"),)).to_json()
+    assert "  a 1" in plans.lines("live", plan, transaction=other)
+
+
+def test_only_some_units_that_are_left_alone_are_listed():
+    units = tuple(UnitStep(f"{n}.service", UnitAction.SKIP, "it runs", acts=False) for n in range(20))
+    rows = list(plans.lines("live", live(PackageDiff(), units)))
+    assert "  13 more units (-v lists them)" in rows and len(rows) == 11
+    assert len(list(plans.lines("live", live(PackageDiff(), units), verbose=True))) == 23

@@ -99,3 +99,8 @@ def test_an_answer_is_given_as_json(monkeypatch, value, told):
     monkeypatch.setattr(archives, "search", lambda query: asked.append(query) or value)
     assert queries.answer_json("search", {"terms": ["x"]}) == told
     assert asked == [read_query("search", {"terms": ["x"]})]
+
+
+def test_another_system_is_for_the_command_line_only():
+    with pytest.raises(UsageError, match="sysroot: only the command line"):
+        queries.answer_json("status", {"sysroot": "/srv/other"})

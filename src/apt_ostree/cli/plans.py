@@ -10,13 +10,25 @@ from apt_ostree.model.sizes import show_size
 
 #: Paths of /etc that are listed one by one, of those of which the same is to be said.
 _ETC_LINES = 5
+#: Units that are listed of those that nothing is done with.
+_UNITS = 8
 #: Packages that such a line names.
 _OWNERS = 4
 
 
-def lines(kind: str, plan: Mapping[str, Any], *, verbose: bool = False) -> Iterator[str]:
-    """Yield the lines of a plan; verbose: with all files and processes."""
-    return _live(plan, verbose=verbose) if kind == "live" else _RENDERERS[kind](plan)
+def lines(
+    kind: str,
+    plan: Mapping[str, Any],
+    *,
+    verbose: bool = False,
+    transaction: Mapping[str, Any] | None = None,
+) -> Iterator[str]:
+    """Yield the lines of a plan.
+
+    verbose: with all files and processes.
+    transaction: the plan of packages that was shown before; a live plan does not list these again.
+    """
+    return _live(plan, transaction, verbose=verbose) if kind == "live" else _RENDERERS[kind](plan)
 
 
 def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
@@ -43,8 +55,9 @@ def _newer(newer: Mapping[str, Any]) -> str:
     return f"{newer['request']}: {newer['version']} ({newer['origin']}{security})"
 
 
-def _live(plan: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
-    yield from package_lines(plan["packages"])
+def _live(plan: Mapping[str, Any], transaction: Mapping[str, Any] | None, *, verbose: bool) -> Iterator[str]:
+    if not (transaction and _names(plan["packages"]) <= _names(transaction)):
+        yield from package_lines(plan["packages"])
     files = plan["files"]
     yield f"Files: {files['added']} added, {files['changed']} changed, {files['removed']} removed"
     yield from _rows("/etc", list(_etc_lines(plan["etc"], verbose=verbose)))
@@ -78,6 +91,12 @@ def _owner(step: Mapping[str, Any]) -> str:
     return f" ({package})" if package else ""
 
 
+def _names(plan: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the packages of a transaction, or of a difference."""
+    keys = ("install", "upgrade", "downgrade", "remove", "added", "removed", "changed")
+    return frozenset(row["name"] for key in keys for row in plan.get(key, ()))
+
+
 def package_lines(packages: Mapping[str, Any]) -> Iterator[str]:
     """Yield the lines of a difference between packages."""
     yield from _rows("Added", [f"{p['name']} {p['version']}" for p in packages["added"]])
@@ -96,7 +115,9 @@ def _unit_lines(steps: Sequence[Mapping[str, Any]], *, verbose: bool) -> Iterato
         "Not done without --restart-services", [_unit_line(step, verbose=verbose) for step in advised]
     )
     yield from _rows("Not done without --restart-services=all", refreshed)
-    yield from _rows("Left alone", [_unit_line(step, verbose=verbose) for step in others])
+    shown = others if verbose or len(others) <= _UNITS else others[: _UNITS - 1]
+    more = [f"{len(others) - len(shown)} more units (-v lists them)"] if len(shown) < len(others) else []
+    yield from _rows("Left alone", [*(_unit_line(step, verbose=verbose) for step in shown), *more])
 
 
 #: Actions of units that --restart-services would act on.

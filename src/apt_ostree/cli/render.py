@@ -26,6 +26,7 @@ class TextView:
         self._quiet, self._verbose = quiet, verbose
         self._live = sys.stderr.isatty()
         self._drawn = False
+        self._transaction: Mapping[str, Any] | None = None
 
     def show(self, event: events.Event) -> None:
         """Print one event."""
@@ -65,9 +66,12 @@ class TextView:
     def _show_plan(self, event: events.PlanShown) -> None:
         from apt_ostree.cli import plans
 
-        for line in plans.lines(event.kind, event.plan, verbose=bool(self._verbose)):
+        verbose = bool(self._verbose)
+        for line in plans.lines(event.kind, event.plan, verbose=verbose, transaction=self._transaction):
             self._clear()
             print(line)
+        if event.kind == "transaction":
+            self._transaction = event.plan
         sys.stdout.flush()
 
     def _draw(self, title: str, done: int, total: int) -> None:

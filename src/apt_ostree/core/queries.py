@@ -9,7 +9,8 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from apt_ostree.model.queries import read_query
+from apt_ostree.errors import UsageError
+from apt_ostree.model.queries import Status, read_query
 from apt_ostree.model.request import Request
 
 #: Query -> "module:function" in core; the function takes the query and returns a value.
@@ -34,8 +35,14 @@ def answer(query: Request) -> Any:
 
 
 def answer_json(name: Any, value: Any) -> Any:
-    """Return the answer to a query, both as JSON; raise UsageError for a malformed query."""
-    return _to_json(answer(read_query(name, value)))
+    """Return the answer to a query, both as JSON.
+
+    Raises UsageError for a malformed query, and for one about files that the caller may not be able to read.
+    """
+    query = read_query(name, value)
+    if isinstance(query, Status) and query.sysroot != "/":
+        raise UsageError("sysroot: only the command line can name another system")
+    return _to_json(answer(query))
 
 
 def function_of(name: str) -> Callable[[Request], Any]:
