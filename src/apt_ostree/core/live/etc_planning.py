@@ -83,11 +83,15 @@ def _with_scripts(plan: EtcPlan, delta: Delta) -> EtcPlan:
     beside = etc_delta.beside(delta, kept)
     now |= {path: files.read_state(ETC / path) for path in beside}
     own = {path: delta[path].after for path in writes} | beside
-    steps = [step for step in plan.steps if step.path not in own]
-    steps += [
-        EtcStep(path, EtcAction.REMOVE if state == ABSENT else EtcAction.WRITE, "by the packages' scripts")
+    scripts = {
+        path: EtcStep(
+            path, EtcAction.REMOVE if state == ABSENT else EtcAction.WRITE, "by the packages' scripts"
+        )
         for path, state in sorted(own.items())
-    ]
+    }
+    # In place: a directory precedes what is in it, so that an undo removes it last.
+    steps = [scripts.pop(step.path, step) for step in plan.steps]
+    steps += scripts.values()
     steps += [
         EtcStep(
             path, EtcAction.KEEP, f"it was edited; what the packages' scripts made is in *{etc_delta.BESIDE}"
