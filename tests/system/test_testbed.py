@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from testbed_lib.bootentry import parse_entry, version_key
-from testbed_lib.cgroup import machine_cgroup
+from testbed_lib.cgroup import Cgroup, machine_cgroup
 from testbed_lib.common import MACHINES, TestbedError, wait_until
 from testbed_lib.images import Wanted
 from testbed_lib.machine import Machine, sweep
@@ -215,6 +215,27 @@ def test_killed_guardian_leaves_nothing():
     assert not (MACHINES / name).exists()
     assert not (open_store() / "machines" / name).exists()
     assert not machine_cgroup(name).path.exists()
+
+
+class LateCommand(Cgroup):
+    """A frozen cgroup that a command enters just after all in it was killed."""
+
+    command: subprocess.Popen[bytes] | None = None
+
+    def kill(self) -> None:
+        super().kill()
+        if not self.command:
+            self.freeze()
+            self.command = subprocess.Popen([*self.launcher(), "true"])
+            wait_until(lambda: bool(self.processes()), seconds=10, what="a command in the cgroup")
+
+
+def test_a_command_that_enters_late_is_killed_too():
+    group = LateCommand(machine_cgroup("test-late-command").path)
+    group.create()
+    group.remove()
+    assert group.command and group.command.wait(10) == -signal.SIGKILL
+    assert not group.path.exists()
 
 
 # --- fixture packages

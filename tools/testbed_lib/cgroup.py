@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 from pathlib import Path
@@ -53,10 +54,22 @@ class Cgroup:
             wait_until(lambda: "populated 0" in self._events(), seconds=60, what=f"killing {self.path}")
 
     def remove(self) -> None:
-        """Kill what is in it, then remove it and those below."""
+        """Kill what is in it, then remove it and those below.
+
+        A command whose caller was killed may enter it after that, and is killed, too.
+        """
+        wait_until(self._is_removed, seconds=60, what=f"removing {self.path}")
+
+    def _is_removed(self) -> bool:
         self.kill()
-        for directory, _children, _files in os.walk(self.path, topdown=False):
-            Path(directory).rmdir()
+        try:
+            for directory, _children, _files in os.walk(self.path, topdown=False):
+                Path(directory).rmdir()
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            return False
+        return True
 
     def _events(self) -> str:
         return (self.path / "cgroup.events").read_text()

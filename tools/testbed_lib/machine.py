@@ -193,6 +193,7 @@ class Machine:
         """Cut the power if it runs, and remove all its files."""
         if self.is_running():
             self.kill()
+        machine_cgroup(self.name).remove()  # its guardian may have been killed
         remove_files(self.name)
         self._drop_lifeline()
 
