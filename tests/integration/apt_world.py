@@ -13,29 +13,7 @@ from typing import Any
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 #: libapt's configuration belongs to a process, so the resolver runs in one of its own.
-_PROGRAM = """
-import json, sys
-from pathlib import Path
-import apt_pkg
-apt_pkg.init_config(); apt_pkg.init_system()
-from apt_ostree.errors import Refused
-from apt_ostree.system.apt.resolver import PackageGoal, Resolver
-from apt_ostree.model.package import Package
-from apt_ostree.system.apt.unreachable import leave_out, out_of_reach
-scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
-unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
-for key, kind in {"install": tuple, "pinned": tuple, "requested": frozenset, "yielding": frozenset}.items():
-    goal[key] = kind(goal.get(key, ()))
-try:
-    resolver = Resolver(scratch)
-    left_out = leave_out(resolver, unreachable)
-    lost = [p.label for p in out_of_reach(resolver, unreachable, [Package(*row, "amd64") for row in in_use])]
-    plan = resolver.resolve(PackageGoal(**goal)).to_json()
-    answer = {**plan, "left_out": left_out, "out_of_reach": lost}
-except Refused as error:
-    answer = {"refused": error.message, "details": list(error.details)}
-print(json.dumps(answer))
-"""
+_PROGRAM = Path(__file__).parent / "programs/resolve.py"
 
 
 def package(name: str, version: str, *, state: str = "", architecture: str = "amd64", **fields: str) -> str:
@@ -95,7 +73,7 @@ def resolve(
         (directory / "cache/archives" / name).write_text("x")
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, capture_output=True)
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(directory / "scratch")],
+        [sys.executable, _PROGRAM, directory / "scratch"],
         input=json.dumps(goal | {"unreachable": names, "in_use": in_use}),
         env=environment,
         check=True,

@@ -15,7 +15,7 @@ from apt_ostree.core.build.etc import EtcView
 from apt_ostree.core.live import etc_planning
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.errors import AptOstreeError
-from apt_ostree.model import etc_delta
+from apt_ostree.model import etc_delta, layout
 from apt_ostree.model.etc_delta import Entry
 from apt_ostree.model.etc_rules import EtcPlan, digest
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -159,7 +159,7 @@ def test_it_is_played_once_at_boot_if_nobody_did_before(system: System):
     assert (system.etc / "edited").read_text() == "mine"
     assert (system.etc / "edited.dpkg-dist").read_text() == "2"
     assert "/etc/edited.dpkg-dist has what the packages' scripts made" in system.told("warning")[0]
-    assert (statedb.DIRECTORY / "etc-beside").read_text() == "edited.dpkg-dist\n"
+    assert (statedb.DIRECTORY / layout.ETC_BESIDE).read_text() == "edited.dpkg-dist\n"
     (system.etc / "key").unlink()
     system.run(moments.recover, Recover(at=Moment.STATE))
     assert not (system.etc / "key").exists()  # the administrator removed it

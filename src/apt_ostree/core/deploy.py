@@ -15,7 +15,7 @@ from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import etc_deltas, leftovers, opt, reserve
-from apt_ostree.core.state.inventory import packages_of
+from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
@@ -23,7 +23,7 @@ from apt_ostree.model import layout, refusals
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
-from apt_ostree.model.package import Package, diff_packages
+from apt_ostree.model.package import diff_packages
 from apt_ostree.model.requests import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
@@ -129,7 +129,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     sources = Sources(
         recipe.local,
         recipe.install if anew else (),  # else they are there
-        _packages_in_use(tx) if anew else frozenset(),
+        layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum) if anew else frozenset(),
         upgrade=recipe.upgrade,
         cache_only=options.cache_only or recipe.is_local,
         architectures=named_architectures(target.origin, _architectures(tx)),
@@ -158,12 +158,6 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     if not options.dry_run or target.origin == tx.merge_deployment.origin:
         newer_versions.write((*built.plan.taken, *built.plan.newer))
     return built
-
-
-def _packages_in_use(tx: Transaction) -> frozenset[Package]:
-    """Return the packages of the present tree that differ from its base's."""
-    repo, checksum = tx.sysroot.repo, tx.merge_deployment.checksum
-    return packages_of(repo, checksum) - packages_of(repo, repo.base_of(checksum))
 
 
 def _architectures(tx: Transaction) -> list[str]:

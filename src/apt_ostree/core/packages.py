@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from apt_ostree.core.deploy import Recipe, Target, deploy
-from apt_ostree.core.state.inventory import packages_of
+from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import layout
 from apt_ostree.model.openfile import OpenFile
@@ -184,8 +184,7 @@ def _names_in_base(tx: Transaction) -> frozenset[str]:
 
 def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return the packages that differ from the base's, whose versions a rebuild is to keep."""
-    repo = tx.sysroot.repo
-    layered = packages_of(repo, tx.merge_deployment.checksum) - packages_of(repo, _base(tx))
+    layered = layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum)
     return tuple((package.qualified, package.version) for package in sorted(layered))
 
 

@@ -99,7 +99,7 @@ def _describe(
 
 def _etc_beside() -> tuple[str, ...]:
     """Return what lies beside edited files of /etc, as long as the administrator has not removed it."""
-    noted = files.text_of(statedb.DIRECTORY / "etc-beside").splitlines()
+    noted = files.text_of(statedb.DIRECTORY / layout.ETC_BESIDE).splitlines()
     return tuple(f"/etc/{path}" for path in noted if os.path.lexists(f"/etc/{path}"))
 
 

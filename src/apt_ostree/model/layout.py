@@ -96,6 +96,8 @@ META_SOURCES = "apt-ostree.sources"  # as: "origin suite component version date"
 META_VERSION = "version"  # s: ostree's own key
 META_INPUTS = "apt-ostree.inputs"  # s: SHA-256 over treefile, added files and package list of a compose
 META_KERNEL_ARGUMENTS = "apt-ostree.kernel-arguments"  # as: in their order
+#: In the state directory: the paths of /etc with what scripts made of edited files, one per line.
+ETC_BESIDE = "etc-beside"
 
 
 def opt_link(name: str) -> str:

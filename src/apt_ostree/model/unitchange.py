@@ -38,7 +38,7 @@ class UnitChange:
     target: the commit.
     changes: of paths below /usr.
     etc: the steps for /etc.
-    new_states: path -> new state of each unit file and drop-in that changes.
+    new_states: path -> new state of each unit file, drop-in and init script that changes.
     views: those of this boot, the oldest first: a process may still use any of them.
     new_etc: the paths of /etc that are written and did not exist, such as links that enable units.
     """

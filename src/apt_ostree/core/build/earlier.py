@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from apt_ostree.core.state.inventory import owners, packages_of
+from apt_ostree.core.state.inventory import layered_packages, owners
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import accounts, etc_delta, layout, seeds
 from apt_ostree.model.seeds import Seed
@@ -63,13 +63,11 @@ def made_in_etc(tx: Transaction, commit: str) -> tuple[str, ...]:
 def _made_by_scripts(tx: Transaction, commit: str, top: str) -> tuple[str, ...]:
     """Return the files below `top` that a commit has and its base has not, and that no package ships."""
     repo = tx.sysroot.repo
-    base = repo.base_of(commit)
     added = [
         change.path
-        for change in flatten(diff.diff_commits(repo, base, commit))
+        for change in flatten(diff.diff_commits(repo, repo.base_of(commit), commit))
         if change.kind is Kind.ADDED and not change.is_dir and change.path.startswith(top)
     ]
-    layered = packages_of(repo, commit) - packages_of(repo, base)
-    names = [(package.name, package.architecture) for package in layered]
+    names = [(package.name, package.architecture) for package in layered_packages(repo, commit)]
     shipped = owners(repo, commit, names, frozenset(f"/{path}" for path in added))
     return tuple(path for path in added if f"/{path}" not in shipped)

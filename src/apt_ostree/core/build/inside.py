@@ -286,8 +286,8 @@ def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepare
 def _lacking_programs() -> list[str]:
     """Return the paths of programs without which dracut leaves out one of its modules, relative to /usr."""
     texts = map(files.text_of, Path("/", layout.DRACUT_MODULES).glob("*/module-setup.sh"))
-    places = (places for text in texts for places in initramfs.required(text))
-    lacking = (places for places in places if not any(Path("/usr", place).exists() for place in places))
+    programs = (places for text in texts for places in initramfs.required(text))
+    lacking = (places for places in programs if not any(Path("/usr", place).exists() for place in places))
     return sorted({place for places in lacking for place in places})
 
 

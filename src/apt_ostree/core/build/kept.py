@@ -74,12 +74,19 @@ def offer(
         )
     if packages:
         for package in packages:
-            why = "the file of {} is gone" if _request(package) in labels else "no archive offers {}"
-            why = "the archive of {} cannot be reached" if package in unreached else why
-            tx.message(f"{why.format(package.label)}; it is kept from the present tree")
+            reason = _reason(package, labels, unreached)
+            tx.message(f"{reason}; it is kept from the present tree")
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")
     return {package.qualified: package.version for package in packages}
+
+
+def _reason(package: Package, labels: Collection[str], unreached: Collection[Package]) -> str:
+    if _request(package) in labels:
+        return f"the file of {package.label} is gone"
+    if package in unreached:
+        return f"the archive of {package.label} cannot be reached"
+    return f"no archive offers {package.label}"
 
 
 def _request(package: Package) -> str:

@@ -15,6 +15,7 @@ from apt_ostree.system import systemd
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
 
+#: Init scripts, of which systemd-sysv-generator(8) makes units.
 _SCRIPTS = "/etc/init.d"
 _GENERATED = "/run/systemd/generator"
 _PLACES = ("lib/systemd/system/", "etc/systemd/system/")
@@ -24,7 +25,7 @@ _OPT = f"{layout.OPT}/".removeprefix("usr/")
 def states(
     repo: Repo, changes: Iterable[PathChange], etc: Mapping[str, FileState] | None = None
 ) -> dict[str, FileState]:
-    """Return the new state of each unit file and drop-in that differs, by its path.
+    """Return the new state of each unit file, drop-in and init script that differs, by its path.
 
     etc: the new states of the paths of /etc that are written; None: what differs in the trees.
     """
@@ -72,7 +73,7 @@ def definitions(
     Both definitions are None if none of its files differs.
     """
     script = new_states.get(f"{_SCRIPTS}/{unit.name.removesuffix('.service')}")
-    if script == ABSENT and unit.fragment.startswith(_GENERATED):  # by systemd-sysv-generator(8)
+    if script == ABSENT and unit.fragment.startswith(_GENERATED):
         return unitfile.parse([_text(unit.fragment, {})]), None, True
     names = unitfile.drop_in_directories(unit.name)
     own_states = {

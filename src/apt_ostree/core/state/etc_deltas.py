@@ -9,7 +9,7 @@ import contextlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from apt_ostree.model import etc_delta
+from apt_ostree.model import etc_delta, layout
 from apt_ostree.model.etc_delta import Delta, Entry
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.system import files, statedb
@@ -18,8 +18,6 @@ from apt_ostree.system.failpoints import failpoint
 #: The commit of the staged deployment whose /etc has to be completed, one per line: while another deployment
 #: is staged, it may be either.
 _DUE = "etc-due"
-#: The paths of /etc with what scripts made of edited files, one per line, for `status`.
-_BESIDE = "etc-beside"
 
 
 def read(commit: str) -> dict[str, Entry]:
@@ -86,7 +84,7 @@ def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ..
     noted = FileState("file", 0o644, 0, 0, "".join(f"{path}\n" for path in beside).encode())
     failpoint("delta.before")
     files.write_states([(etc / path, state) for path, state in {**writes, **beside}.items()])
-    files.write_states([(statedb.DIRECTORY / _BESIDE, noted if beside else ABSENT)])
+    files.write_states([(statedb.DIRECTORY / layout.ETC_BESIDE, noted if beside else ABSENT)])
     failpoint("delta.played")
     return tuple(beside)
 

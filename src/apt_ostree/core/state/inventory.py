@@ -29,6 +29,11 @@ def packages_of(repo: Repo, commit: str) -> frozenset[Package]:
     return status.installed(repo.file_state(database).content)
 
 
+def layered_packages(repo: Repo, commit: str) -> frozenset[Package]:
+    """Return the packages that a commit has in another version than its base, or in addition to it."""
+    return packages_of(repo, commit) - packages_of(repo, repo.base_of(commit))
+
+
 def owners(
     repo: Repo, commit: str, packages: Iterable[tuple[str, str]], paths: Collection[str]
 ) -> dict[str, str]:

@@ -139,11 +139,8 @@ class Resolver:
 
     def _refuse_other_versions(self, names: Sequence[str], targets: Sequence[apt_pkg.Package]) -> None:
         """Refuse requested versions that are not chosen: libapt drops one without its dependencies."""
-        other = {
-            request: pkg
-            for request, pkg in zip(names, targets, strict=True)
-            if "=" in request and final_version(self.depcache, pkg) != self._chosen[pkg.id]
-        }
+        requests_of = zip(names, targets, strict=True)
+        other = {request: pkg for request, pkg in requests_of if "=" in request and not self._is_chosen(pkg)}
         if other:
             rest = list(other.values())
             raise Refused(
@@ -162,7 +159,7 @@ class Resolver:
                 automatic = self.depcache.is_auto_installed(pkg) if pkg.current_ver else pkg not in requested
                 self.depcache.mark_install(pkg, False, True)
                 self.depcache.mark_auto(pkg, automatic)
-        held = [pkg.name for pkg in targets if final_version(self.depcache, pkg) != self._chosen[pkg.id]]
+        held = [pkg.name for pkg in targets if not self._is_chosen(pkg)]
         if held or self.depcache.broken_count:
             raise Refused(
                 "the packages cannot be changed without others",
@@ -275,6 +272,10 @@ class Resolver:
                 details=tuple(reasons.unmet(self.cache, self.depcache)) or (str(failure),),
                 hint="choose other packages or versions; nothing was changed",
             ) from failure
+
+    def _is_chosen(self, pkg: apt_pkg.Package) -> bool:
+        """Return whether a package will have the version that was requested."""
+        return bool(final_version(self.depcache, pkg) == self._chosen[pkg.id])
 
     def _will_be_installed(self, pkg: apt_pkg.Package) -> bool:
         marked = self.depcache.marked_install(pkg) or self.depcache.marked_upgrade(pkg)

@@ -65,8 +65,8 @@ def out_of_reach(
         key = (package.name, package.architecture)
         versions = resolver.cache[key].version_list if key in resolver.cache else []
         later = [v for v in versions if apt_pkg.version_compare(v.ver_str, package.version) >= 0]
-        known = any(v.ver_str == package.version and _is_only_in(v, lists) for v in later)
-        return known and not any(map(can_be_had, later))
+        is_theirs = any(v.ver_str == package.version and _is_only_in(v, lists) for v in later)
+        return is_theirs and not any(map(can_be_had, later))
 
     return tuple(filter(is_lost, packages)) if lists else ()
 

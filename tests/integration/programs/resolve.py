@@ -1,0 +1,36 @@
+"""Resolves the goal on stdin, a JSON object, in SCRATCH; prints the plan, or why it is refused, as JSON.
+
+APT_CONFIG names the configuration of the world, see apt_world.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import apt_pkg
+
+apt_pkg.init_config()
+apt_pkg.init_system()
+
+from apt_ostree.errors import Refused  # noqa: E402  # importing the resolver needs the configuration
+from apt_ostree.model.package import Package  # noqa: E402
+from apt_ostree.system.apt.resolver import PackageGoal, Resolver  # noqa: E402
+from apt_ostree.system.apt.unreachable import leave_out, out_of_reach  # noqa: E402
+
+TYPES = {"install": tuple, "pinned": tuple, "requested": frozenset, "yielding": frozenset}
+
+scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
+unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
+for key, kind in TYPES.items():
+    goal[key] = kind(goal.get(key, ()))
+try:
+    resolver = Resolver(scratch)
+    left_out = leave_out(resolver, unreachable)
+    lost = [p.label for p in out_of_reach(resolver, unreachable, [Package(*row, "amd64") for row in in_use])]
+    plan = resolver.resolve(PackageGoal(**goal)).to_json()
+    answer = {**plan, "left_out": left_out, "out_of_reach": lost}
+except Refused as error:
+    answer = {"refused": error.message, "details": list(error.details)}
+print(json.dumps(answer))
