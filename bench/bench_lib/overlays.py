@@ -182,6 +182,7 @@ def measure_sizes(few: int, many: int, rounds: int) -> dict[str, Any]:
 def measure_disk(generations: int) -> dict[str, Any]:
     """Return what overlays of new files take on disk, and what each further generation takes."""
     found: dict[str, Any] = {"overlays": []}
+    _usroverlay("--create", "--name=first", f"--add={_SHOWN}/first", "--from=/etc/os-release")
     for number, (files, size) in enumerate(((1, 1000), (200, 1000), (1, 1_000_000))):
         top = _SOURCES.parent / f"disk-{number}"
         top.mkdir(parents=True)

@@ -5,6 +5,7 @@ Each predicate takes a path relative to the root, and returns a match or None.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
 
@@ -16,8 +17,12 @@ _UNIT_DIRS = r"(?:usr/(?:local/)?lib|etc)/systemd/(?:system|user)"
 
 
 def _any(*patterns: str) -> Callable[[str], re.Match[str] | None]:
-    """Return the predicate of paths that match one of the patterns completely."""
-    return re.compile(r"(?:" + r"|".join(patterns) + r")\Z", re.DOTALL).match
+    """Return the predicate of paths that match one of the patterns completely.
+
+    The patterns are compiled at the first path: most commands import this module and judge none.
+    """
+    compiled = functools.cache(lambda: re.compile(r"(?:" + r"|".join(patterns) + r")\Z", re.DOTALL))
+    return lambda path: compiled().match(path)
 
 
 #: Directories that no overlay may remove or replace.

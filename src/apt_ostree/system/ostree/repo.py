@@ -313,12 +313,10 @@ class Repo:
 
     def has_unreferenced_commits(self) -> bool:
         """Return whether there is a commit that no ref points to, so that `prune` removes something."""
-        with explained("list the refs"):
+        with explained("list the refs and commits"):
             _ok, refs = self.handle.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)
-        objects = Path(self.handle.get_path().get_path()) / "objects"
-        parts = (part for part in os.listdir(objects) if len(part) == len("00"))  # noqa: PTH208
-        named = ((part, name) for part in parts for name in os.listdir(objects / part))  # noqa: PTH208
-        commits = {part + name.removesuffix(".commit") for part, name in named if name.endswith(".commit")}
+            _ok, names = self.handle.list_commit_objects_starting_with("", None)
+        commits = {checksum for checksum, _type in map(GLib.Variant.unpack, names)}
         return not commits <= {*refs.values()}
 
     def prune(self) -> None:
