@@ -208,3 +208,15 @@ def test_what_was_kept_is_taken_from_the_present_tree(tmp_path: Path):
     plan = upgrade_without(tmp_path, archives=archives, **goal)
     assert changes(plan) == {"foo": ("", "3.0"), "bar": ("", "1.0")}
     assert {step["origin"] for step in plan["install"] if step["name"] == "foo"} == {"present tree"}
+
+
+def test_a_refused_removal_says_who_wants_the_packages_gone(tmp_path: Path):
+    present = [installed("foo", "1.0"), installed("bar", "1.0", Depends="foo"), installed("baz", "1.0")]
+    archives = {"main": [package("new", "2.0", Conflicts="foo, baz", Replaces="baz")]}
+    plan = resolve(tmp_path, present, archives, install=("new",), requested=["new"])
+    assert "3 packages that are not requested to be removed: bar, baz, foo" in plan["refused"]
+    assert plan["details"] == [
+        "bar 1.0: it depends on foo, but foo would be removed",
+        "baz 1.0: new 2.0 conflicts with it and replaces it",
+        "foo 1.0: new 2.0 conflicts with it",
+    ]

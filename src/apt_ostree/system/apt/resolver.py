@@ -302,8 +302,9 @@ class Resolver:
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
         unrequested = {(s.name, s.architecture) for s in transaction.remove if s.reason == _CONFLICT}
         if unrequested:
-            removed = [pkg for pkg in changed if (pkg.name, pkg.architecture) in unrequested]
-            names = ", ".join(sorted(pkg.name for pkg in removed))
+            selected = (pkg for pkg in changed if (pkg.name, pkg.architecture) in unrequested)
+            removed = sorted(selected, key=lambda pkg: pkg.name)
+            names = ", ".join(pkg.name for pkg in removed)
             raise Refused(
                 f"this would remove {len(removed)} packages that are not requested to be removed: {names}",
                 details=[reasons.removal(self.depcache, pkg, changed) for pkg in removed],
