@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 _INVOKE = re.compile(r"^\s*(?:deb-systemd-invoke|_?systemctl)\s+(?P<arguments>[^|&;>]*)", re.MULTILINE)
 _INIT = re.compile(r"^\s*invoke-rc\.d\s+(?P<arguments>[^|&;>]*)", re.MULTILINE)
+_OF_USERS = re.compile(r"(?<!\S)--(?:user|global)(?!\S)")
 _ACTION_VARIABLE = re.compile(r"_dh_action=\"?(?P<action>[a-z-]+)")
 _RESTARTS = frozenset(
     {"restart", "try-restart", "reload-or-restart", "try-reload-or-restart", "force-reload"}
@@ -36,8 +37,10 @@ def restarts(postinst: str, prerm: str = "") -> dict[str, bool]:
 
 
 def _calls(script: str) -> Iterator[tuple[str, str]]:
-    """Yield (action, unit) of each call of systemctl or invoke-rc.d."""
+    """Yield (action, unit) of each call of systemctl or invoke-rc.d for the system's units."""
     for match in _INVOKE.finditer(script):
+        if _OF_USERS.search(match["arguments"]):
+            continue
         arguments = _arguments(match["arguments"])
         for unit in arguments[1:]:
             yield arguments[0], unit if "." in unit else f"{unit}.service"
