@@ -72,8 +72,15 @@ def test_state_stays_through_changes_of_other_packages(used: Host):
 def test_state_stays_on_a_newer_base(used: Host):
     state = used.sh(STATE)
     used.reboot()
+    # An account of the new base has the id of the package's user on this machine.
+    used.sh(
+        "mkdir -p /var/tmp/new/usr/etc; ostree cat debian/13/amd64/minimal /usr/etc/passwd >/var/tmp/passwd;"
+        "echo fx-new:x:$(id -u fx-state):65534::/:/usr/sbin/nologin | cat /var/tmp/passwd -"
+        " >/var/tmp/new/usr/etc/passwd"
+    )
     used.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
-    used.ao("upgrade", "--base-only")
+    told = used.ao("upgrade", "--base-only").stderr
+    assert "user fx-new has the id" in told and "but fx-state has it on this machine" in told
     used.reboot()
     assert used.exists("/usr/share/new-base")
     assert used.sh(STATE) == state

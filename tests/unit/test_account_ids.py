@@ -85,3 +85,20 @@ def test_a_file_of_sysusers_d():
 
 def test_the_first_ids_win():
     assert Ids({"a": 1}, {}).over(Ids({"a": 2, "b": 3}, {"a": 2})) == Ids({"a": 1, "b": 3}, {"a": 2})
+
+
+@pytest.mark.parametrize(
+    ("machine", "notes"),
+    [
+        ({"root": 0, "a": 100, "new": 101}, ()),
+        ({"root": 0}, ()),
+        ({"mine": 101}, ("user new has the id 101 in the tree, but mine has it on this machine",)),
+        ({"new": 105}, ("user new has the id 101 in the tree, but 105 on this machine",)),
+        ({"a": 999, "b": 100}, ()),  # it was so before
+    ],
+)
+def test_ids_of_a_new_tree_that_mean_others_on_the_machine(machine: dict[str, int], notes: tuple[str, ...]):
+    tree, before = {"root": 0, "a": 100, "new": 101}, {"root": 0, "a": 100}
+    assert account_ids.unlike(Ids(tree), Ids(before), Ids(machine)) == notes
+    of_groups = tuple(note.replace("user", "group") for note in notes)
+    assert account_ids.unlike(Ids({}, tree), Ids({}, before), Ids({}, machine)) == of_groups

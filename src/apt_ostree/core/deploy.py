@@ -14,7 +14,7 @@ from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
-from apt_ostree.core.state import etc_deltas, leftovers, opt, reserve
+from apt_ostree.core.state import account_files, etc_deltas, leftovers, opt, reserve
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -103,6 +103,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
+    _warn_about_accounts(tx, target.commit)
     with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:
             _warn_about_overlays(tx, target.commit)
@@ -234,6 +235,12 @@ def _refuse_small_boot(tx: Transaction, commit: str) -> None:
     refusal = bootfs.read(tx.sysroot, commit, merge.osname).refusal()
     if refusal:
         raise refusal
+
+
+def _warn_about_accounts(tx: Transaction, commit: str) -> None:
+    """Warn about accounts of a new base that have other ids here: files of the tree may belong to others."""
+    for note in account_files.notes_on(tx.sysroot.repo, commit, tx.merge_deployment.checksum):
+        tx.warning(note)
 
 
 # --- stage

@@ -147,6 +147,30 @@ def moved_group(text: str, moves: Moves) -> str:
     return _moved(text, {2: moves.groups})
 
 
+def unlike(tree: Ids, before: Ids, machine: Ids) -> tuple[str, ...]:
+    """Return a text for each account of a new tree whose id is another account's on the machine, or another.
+
+    before: the ids in the tree that is replaced, whose accounts are not named.
+    """
+    kinds = (
+        ("user", tree.users, before.users, machine.users),
+        ("group", tree.groups, before.groups, machine.groups),
+    )
+    return tuple(
+        f"{kind} {name} has the id {number} in the tree, but {number_here}"
+        for kind, new, old, here in kinds
+        for name, number in sorted(new.items())
+        if old.get(name) != number and (number_here := _on_machine(name, number, here))
+    )
+
+
+def _on_machine(name: str, number: int, machine: Mapping[str, int]) -> str:
+    if name in machine:
+        return f"{machine[name]} on this machine" if machine[name] != number else ""
+    owner = next((other for other, taken in machine.items() if taken == number), "")
+    return f"{owner} has it on this machine" if owner else ""
+
+
 def _moved(text: str, columns: Mapping[int, Mapping[int, int]]) -> str:
     lines = []
     for line in text.splitlines():

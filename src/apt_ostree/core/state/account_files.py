@@ -1,14 +1,37 @@
-"""Makes the account files of the machine agree, which ostree merges one by one."""
+"""The account files of the machine: they have to agree with each other, and with those of a tree."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.model import accounts
+from apt_ostree.core.state import etc_trees
+from apt_ostree.model import account_ids, accounts
+from apt_ostree.model.account_ids import Ids
+from apt_ostree.model.filestate import FileState
 from apt_ostree.system import accounts_lock, files, mounts
+from apt_ostree.system.ostree.repo import Repo
 
 _ETC = Path("/etc")
+_NAMES = ("passwd", "group")
+
+
+def notes_on(repo: Repo, commit: str, before: str) -> tuple[str, ...]:
+    """Return a text for each account whose id in a commit means another account on this machine.
+
+    before: the commit that is replaced; what is so there, too, is left out.
+    """
+    if repo.base_of(commit) == repo.base_of(before):  # ids of layered packages were chosen on this machine
+        return ()
+    here = {name: files.read_state(_ETC / name) for name in _NAMES}
+    states = (etc_trees.shipped(repo, tree, _NAMES) for tree in (commit, before))
+    return account_ids.unlike(*map(_ids, (*states, here)))
+
+
+def _ids(states: Mapping[str, FileState]) -> Ids:
+    texts = (states[name].content.decode(errors="surrogateescape") for name in _NAMES)
+    return account_ids.of_accounts(*texts)
 
 
 def agree() -> bool:
