@@ -1,4 +1,4 @@
-"""Installing and applying live, against `apt-get install` in a plain chroot and `ostree admin deploy`."""
+"""Installing, applying live and removing, against apt-get in a plain chroot and `ostree admin deploy`."""
 
 from __future__ import annotations
 
@@ -29,12 +29,15 @@ def _measure_set(name: str, packages: Sequence[str], rounds: int) -> dict[str, A
     ref = f"bench/{name}"
     chroot.install(packages)
     chroot.commit(ref)
-    found: dict[str, list[float]] = {key: [] for key in ("install", "live", "apt", "deploy", "deploy_staged")}
+    found: dict[str, list[float]] = {
+        key: [] for key in ("install", "live", "uninstall", "apt", "deploy", "deploy_staged")
+    }
 
     def ours() -> None:
         found["install"].append(product.install(packages))
         found["live"].append(product.apply_live())
         product.undo_live()
+        found["uninstall"].append(product.uninstall(packages))
         product.drop_pending()
 
     def peer() -> None:

@@ -37,6 +37,11 @@ def install(names: Sequence[str]) -> float:
     return timed("apt-ostree", "install", "-y", "-q", *names)
 
 
+def uninstall(names: Sequence[str]) -> float:
+    """Stage a deployment without packages of the pending one; return the seconds."""
+    return timed("apt-ostree", "uninstall", "-y", "-q", *names)
+
+
 def apply_live() -> float:
     """Apply the staged deployment; return the seconds."""
     return timed("apt-ostree", "apply-live", "-y", "-q")
