@@ -14,6 +14,7 @@ _LAYER = "Preparing the layer"
 _SWITCH = "Switching /usr"
 #: Titles of steps -> columns of the growth tables; what is not named here is in `rest`.
 _INSTALL_COLUMNS = {
+    "Reading package lists": "read lists",
     "Resolving packages": "resolve",
     "Downloading packages": "find archives",
     "Installing packages": "install",
