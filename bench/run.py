@@ -103,6 +103,8 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
         ) as booted:
             _measure_inside(booted, topics, amount, found)
+    if "installs" in found:
+        found["installs"]["removal"] = _measure_removal(arguments, amount.installs)
     if "compose" in found:
         found.setdefault("memory", {})["compose"] = found["compose"]["memory"]
     return found
@@ -126,6 +128,16 @@ def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any
         ):
             pass
     return found
+
+
+def _measure_removal(arguments: argparse.Namespace, rounds: int) -> list[float]:
+    """Measure removing packages, in a machine that has booted with them."""
+    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
+    with machine.booted(f"{arguments.machine}-removal", **options) as booted:
+        machine.measure(booted, "removal-prepare")
+        booted.reboot()
+        seconds: list[float] = machine.measure(booted, "removal", rounds=rounds)
+        return seconds
 
 
 def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:

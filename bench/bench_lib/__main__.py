@@ -9,6 +9,8 @@ import sys
 #: Topic -> "module:function"; the arguments come as a JSON object.
 _TOPICS = {
     "installs": "bench_lib.installs:measure",
+    "removal-prepare": "bench_lib.installs:prepare_removal",
+    "removal": "bench_lib.installs:measure_removal",
     "switch": "bench_lib.switch:measure",
     "startup": "bench_lib.startup:measure",
     "update-prepare": "bench_lib.update:prepare",

@@ -22,6 +22,20 @@ def measure(rounds: int) -> dict[str, Any]:
         chroot.remove()
 
 
+def prepare_removal() -> None:
+    """Stage what `measure_removal` removes; it has to be booted then."""
+    product.install(product.SMALL)
+
+
+def measure_removal(rounds: int) -> list[float]:
+    """Return the seconds that removing the booted small set takes, in every round."""
+    seconds = []
+    for _number in range(rounds):
+        seconds.append(product.uninstall(product.SMALL))
+        product.drop_pending()
+    return seconds
+
+
 def _measure_set(name: str, packages: Sequence[str], rounds: int) -> dict[str, Any]:
     count = product.packages_of(packages)
     if count != chroot.packages_of(packages):
@@ -29,15 +43,12 @@ def _measure_set(name: str, packages: Sequence[str], rounds: int) -> dict[str, A
     ref = f"bench/{name}"
     chroot.install(packages)
     chroot.commit(ref)
-    found: dict[str, list[float]] = {
-        key: [] for key in ("install", "live", "uninstall", "apt", "deploy", "deploy_staged")
-    }
+    found: dict[str, list[float]] = {key: [] for key in ("install", "live", "apt", "deploy", "deploy_staged")}
 
     def ours() -> None:
         found["install"].append(product.install(packages))
         found["live"].append(product.apply_live())
         product.undo_live()
-        found["uninstall"].append(product.uninstall(packages))
         product.drop_pending()
 
     def peer() -> None:

@@ -38,7 +38,7 @@ def install(names: Sequence[str]) -> float:
 
 
 def uninstall(names: Sequence[str]) -> float:
-    """Stage a deployment without packages of the pending one; return the seconds."""
+    """Stage a deployment without packages of the booted one; return the seconds."""
     return timed("apt-ostree", "uninstall", "-y", "-q", *names)
 
 

@@ -102,9 +102,10 @@ def _install_rows(found: Mapping[str, Any]) -> list[Row]:
             _compared(f"install {count}, against apt-get + deploy", one["install"], both, 1.3),
             _compared(f"install {count}, against apt-get + deploy --stage", one["install"], staged),
             _compared(f"apply-live of {count}, against apt-get", one["live"], one["apt"], live_target),
-            _compared(f"uninstall {count}, against installing them", one["uninstall"], one["install"], 1),
         ]
-    return made
+    small = found["small"]
+    what = f"uninstall {small['packages']} packages, against installing them"
+    return [*made, _compared(what, found["removal"], small["install"], 1)]
 
 
 def _update_rows(found: Mapping[str, Any]) -> list[Row]:

@@ -220,3 +220,28 @@ def test_a_refused_removal_says_who_wants_the_packages_gone(tmp_path: Path):
         "baz 1.0: new 2.0 conflicts with it and replaces it",
         "foo 1.0: new 2.0 conflicts with it",
     ]
+
+
+def removed(plan: dict[str, Any]) -> dict[str, str]:
+    return {step["name"]: step["reason"] for step in plan["remove"]}
+
+
+def test_dropped_requests_go_with_what_only_they_needed(tmp_path: Path):
+    present = [
+        installed("base", "1.0", Recommends="liked"),
+        installed("foo", "1.0", Depends="libfoo, libboth", Recommends="extra", Suggests="hint"),
+        installed("bar", "1.0", Depends="libboth"),
+        *(installed(name, "1.0") for name in ("libfoo", "libboth", "extra", "hint", "liked")),
+    ]
+    plan = resolve(tmp_path, present, {"main": []}, drop=("foo",), needed=["base", "bar"])
+    no_longer = dict.fromkeys(("libfoo", "extra", "hint"), "no longer needed")
+    assert removed(plan) == {"foo": "requested", **no_longer}
+
+
+@pytest.mark.parametrize(("relation", "stays"), [("Depends", True), ("Recommends", False)])
+def test_a_dropped_request_stays_only_if_another_package_depends_on_it(
+    tmp_path: Path, relation: str, stays: bool
+):
+    present = [installed("base", "1.0", **{relation: "foo"}), installed("foo", "1.0")]
+    plan = resolve(tmp_path, present, {"main": []}, drop=("foo",), needed=["base"])
+    assert removed(plan) == ({} if stays else {"foo": "requested"})

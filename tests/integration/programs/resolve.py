@@ -19,7 +19,10 @@ from apt_ostree.model.package import Package  # noqa: E402
 from apt_ostree.system.apt.resolver import PackageGoal, Resolver  # noqa: E402
 from apt_ostree.system.apt.unreachable import leave_out, out_of_reach  # noqa: E402
 
-TYPES = {"install": tuple, "pinned": tuple, "requested": frozenset, "yielding": frozenset}
+TYPES = {
+    **dict.fromkeys(("install", "pinned", "drop"), tuple),
+    **dict.fromkeys(("requested", "yielding", "needed"), frozenset),
+}
 
 scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
 unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
