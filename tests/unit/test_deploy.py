@@ -26,8 +26,7 @@ from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
-from apt_ostree.system import newer_versions, openfiles
-from apt_ostree.system.apt import local
+from apt_ostree.system import local_debs, newer_versions, openfiles
 from apt_ostree.system.apt.resolver import PackageGoal
 from tests.unit import repos
 from tests.unit.repos import System
@@ -490,15 +489,15 @@ def test_a_file_that_is_no_package_is_a_mistake(system: System, builder: Builder
         run(system, packages.install, Install(files=(file,)))
     with openfiles.opened(tmp_path) as file, pytest.raises(UsageError, match="is not a file"):
         run(system, packages.install, Install(files=(file,)))
-    assert not local.STORE.exists()
+    assert not local_debs.STORE.exists()
 
 
 def test_local_packages_are_kept_as_long_as_a_deployment_has_them(system: System, builder: Builder):
-    local.STORE.mkdir()
+    local_debs.STORE.mkdir()
     for name in ("used", "unused"):
-        (local.STORE / f"{name}.deb").touch()
-    package = local.LocalPackage("used", "x", "1", "all")
+        (local_debs.STORE / f"{name}.deb").touch()
+    package = LocalPackage("used", "x", "1", "all")
     stage(system, system.two, Origin("one", (), (package,)))
     with system.transaction() as tx:
-        local.remove_unused(frozenset(p.sha256 for d in tx.deployments.all for p in d.origin.local))
-    assert [path.name for path in local.STORE.iterdir()] == ["used.deb"]
+        local_debs.remove_unused(frozenset(p.sha256 for d in tx.deployments.all for p in d.origin.local))
+    assert [path.name for path in local_debs.STORE.iterdir()] == ["used.deb"]

@@ -11,8 +11,8 @@ from apt_ostree.core.state import generations
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.requests import ApplyLive, Cleanup, LiveOptions, Rollback
-from apt_ostree.system import usrview
-from apt_ostree.system.apt import acquire, config, local
+from apt_ostree.system import local_debs, usrview
+from apt_ostree.system.apt import acquire, config
 from apt_ostree.system.usrview import ViewInUse
 from tests.unit import repos
 from tests.unit.repos import System
@@ -127,12 +127,12 @@ def test_leftovers_of_killed_calls_go(system: System):
     )
     for name in (*leftovers, "work/other"):
         (state / name).mkdir(parents=True)
-    local.STORE.mkdir()
-    (local.STORE / "unused.deb").touch()
+    local_debs.STORE.mkdir()
+    (local_debs.STORE / "unused.deb").touch()
     clean(system, base=True)
     left = {str(p.relative_to(state)) for p in state.rglob("*")}
     assert left == {"layers", "uppers", "work", "work/other"}
-    assert not local.STORE.exists()
+    assert not local_debs.STORE.exists()
     assert not system.repo.refs("apt-ostree")
 
 

@@ -26,7 +26,7 @@ from apt_ostree.model.events import PlanShown
 from apt_ostree.model.origin import Command, LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
-from apt_ostree.system import buildroot, dpkg_query, outputlog, sandbox, signals
+from apt_ostree.system import buildroot, dpkg_query, local_debs, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, upper_commit
 from apt_ostree.system.ostree.repo import package_list, text
@@ -181,11 +181,11 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
         _refresh_lists(tx, sources)
-        local.offer(tx.report, list(filter(local.is_stored, sources.local)), scratch)
+        local.offer(tx.report, list(filter(local_debs.is_stored, sources.local)), scratch)
         resolver, left_out = _read_lists(tx, scratch, upgrade=sources.upgrade)
         if left_out:
             tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
-        lost = [package for package in sources.local if not local.is_stored(package)]
+        lost = [package for package in sources.local if not local_debs.is_stored(package)]
         present = kept.offer(tx, resolver, sources.requested, lost, scratch, in_use=sources.in_use)
         if present:
             resolver, _ = _read_lists(tx, scratch, upgrade=sources.upgrade)

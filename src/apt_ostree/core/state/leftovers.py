@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from apt_ostree.core.state import etc_deltas, generations, seeds
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Generation, Held
-from apt_ostree.system import running, scratch, usrview
+from apt_ostree.system import local_debs, running, scratch, usrview
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
@@ -29,8 +29,6 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
 
     Raises ExternalFailure or OSError if something cannot be removed.
     """
-    from apt_ostree.system.apt import local
-
     sysroot.sync_base_refs()
     sysroot.repo.sync_refs(PREVIOUS, {})
     etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
@@ -41,7 +39,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     for pattern in _LEFTOVERS:
         for leftover in sysroot.state_dir.glob(pattern):
             shutil.rmtree(leftover)
-    local.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
+    local_debs.remove_unused(frozenset(p.sha256 for d in deployments.all for p in d.origin.local))
     sysroot.cleanup(thorough=thorough)
 
 

@@ -6,7 +6,6 @@ administrator has named its files; no other package is taken from it.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import shutil
 from collections.abc import Mapping, Sequence
@@ -19,10 +18,8 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.events import Report
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import LocalPackage
-from apt_ostree.system import openfiles
+from apt_ostree.system import local_debs, openfiles
 from apt_ostree.system.apt import acquire, config
-
-STORE = Path("/var/lib/apt-ostree/debs")
 
 
 def keep(file: OpenFile) -> LocalPackage:
@@ -36,23 +33,8 @@ def keep(file: OpenFile) -> LocalPackage:
         raise UsageError(f"{file.name} is not a Debian package: {error}") from error
     section = apt_pkg.TagSection(control)
     digest = digest_of(path)
-    if not (STORE / f"{digest}.deb").exists():
-        _store(path, f"{digest}.deb")
+    local_debs.add(path, digest)
     return LocalPackage(digest, section["Package"], section["Version"], section["Architecture"])
-
-
-def remove_unused(used: frozenset[str]) -> None:
-    """Remove the stored packages whose checksums are not in `used`."""
-    for entry in STORE.glob("*"):
-        if entry.stem not in used:
-            entry.unlink()
-    with contextlib.suppress(OSError):  # it does not exist, or is not empty
-        STORE.rmdir()
-
-
-def is_stored(package: LocalPackage) -> bool:
-    """Return whether the package's file is in the store."""
-    return _stored(package).exists()
 
 
 def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> None:
@@ -60,15 +42,14 @@ def offer(report: Report, packages: Sequence[LocalPackage], scratch: Path) -> No
     if packages:
         archive = config.local_directory(scratch)
         archive.mkdir(exist_ok=True)
-        copies = {Path(shutil.copy(_stored(p), archive)): p.sha256 for p in packages}
+        copies = {Path(shutil.copy(local_debs.path_of(p), archive)): p.sha256 for p in packages}
         publish(report, copies, scratch, "local")
 
 
 def store_again(scratch: Path) -> None:
     """Copy those back into the store that another command has removed, for which nothing needed them yet."""
     for copy in config.local_directory(scratch).glob("*.deb"):
-        if not (STORE / copy.name).exists():
-            _store(copy, copy.name)
+        local_debs.add(copy, copy.stem)
 
 
 def publish(report: Report, archives: Mapping[Path, str], scratch: Path, name: str) -> None:
@@ -86,17 +67,6 @@ def publish(report: Report, archives: Mapping[Path, str], scratch: Path, name: s
     extra = config.add_source_list(scratch, name, f"deb [trusted=yes] file:{directory} ./\n")
     with config.only_source(extra):
         acquire.refresh_lists(report, everything=False)
-
-
-def _store(path: Path, name: str) -> None:
-    STORE.mkdir(parents=True, exist_ok=True)
-    partial = (STORE / name).with_suffix(".partial")
-    shutil.copyfile(path, partial)
-    partial.rename(STORE / name)
-
-
-def _stored(package: LocalPackage) -> Path:
-    return STORE / f"{package.sha256}.deb"
 
 
 def _forget_download(control: str) -> None:
