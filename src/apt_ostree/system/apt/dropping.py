@@ -13,17 +13,21 @@ _FOLLOW_SUGGESTS = "APT::AutoRemove::SuggestsImportant"
 
 
 def mark(
-    cache: apt_pkg.Cache, depcache: Any, dropped: Sequence[apt_pkg.Package], needed: Collection[int]
+    installed: Sequence[apt_pkg.Package],
+    depcache: Any,
+    dropped: Sequence[apt_pkg.Package],
+    needed: Collection[int],
 ) -> frozenset[int]:
     """Mark for removal what nothing needs without the dropped requests; return the ids of these packages.
 
     A dropped package stays if another one depends on it. Other packages also stay if they are recommended.
 
+    installed: all installed packages.
     dropped: packages whose requests were dropped.
     needed: ids of the packages of the base and of the remaining requests.
     """
     ids = frozenset(pkg.id for pkg in dropped)
-    installed = [pkg for pkg in cache.packages if pkg.current_ver and not depcache.marked_delete(pkg)]
+    installed = [pkg for pkg in installed if not depcache.marked_delete(pkg)]
     was = {pkg.id: bool(depcache.is_auto_installed(pkg)) for pkg in installed}
     # libapt looks for what nothing needs when a group ends, and only then; it takes 20 ms.
     with _following(recommends=False), _group(depcache):

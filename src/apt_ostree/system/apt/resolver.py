@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import combinations, islice
 from pathlib import Path
 from typing import Any
@@ -243,7 +244,7 @@ class Resolver:
         ids = {pkg.id for pkg in needed}
         dropped = [pkg for pkg in dropped if pkg.id not in ids]
         self._dropped = frozenset(pkg.id for pkg in dropped)
-        self._unneeded = dropping.mark(self.cache, self.depcache, dropped, ids)
+        self._unneeded = dropping.mark(self._installed, self.depcache, dropped, ids)
 
     def _named(self, names: Iterable[str]) -> Iterator[apt_pkg.Package]:
         packages = (requests.find(self.cache, name.partition("=")[0]) for name in names)
@@ -295,9 +296,14 @@ class Resolver:
         self._refuse_removals(transaction, changed)
         return transaction
 
+    @cached_property
+    def _installed(self) -> list[apt_pkg.Package]:
+        return [pkg for pkg in self.cache.packages if pkg.current_ver]
+
     def _changed(self) -> list[apt_pkg.Package]:
         """Return the packages that are changed; this takes 60 ms for the packages of an archive."""
-        return [pkg for pkg in self.cache.packages if not self.depcache.marked_keep(pkg)]
+        packages = self.cache.packages if self.depcache.inst_count else self._installed
+        return [pkg for pkg in packages if not self.depcache.marked_keep(pkg)]
 
     def _refuse_removals(self, transaction: PackagePlan, changed: Sequence[apt_pkg.Package]) -> None:
         unrequested = {(s.name, s.architecture) for s in transaction.remove if s.reason == _CONFLICT}
