@@ -493,6 +493,15 @@ def test_uninstall_does_not_upgrade_what_stays(host: Host):
     assert versions(host, next_commit(host))["fx-hello"] == "1.0"
 
 
+def test_uninstall_needs_no_package_lists(host: Host):
+    host.ao("install", "fx-hello", "fx-conf")
+    host.ao("cleanup", "--repomd")
+    host.ao("uninstall", "fx-conf")
+    assert layered(host)[0] == ["fx-hello"]
+    assert not host.sh("ls /var/lib/apt/lists | grep Packages || true")
+    host.ao("refresh-md")
+
+
 def test_uninstall_leaves_what_other_packages_recommend(host: Host):
     host.ao("install", "fx-recommends", "fx-hello", "fx-set-40")
     assert "fx-conf" in versions(host, next_commit(host))

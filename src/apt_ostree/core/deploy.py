@@ -133,6 +133,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum) if anew else frozenset(),
         upgrade=recipe.upgrade,
         cache_only=options.cache_only or recipe.is_local,
+        archives=not recipe.is_local,
         architectures=named_architectures(target.origin, _architectures(tx)),
     )
     with layering.opened(tx, target.commit, sources) as session:
@@ -156,7 +157,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             download_only=options.download_only,
             ask=not options.dry_run,
         )
-    if not options.dry_run or target.origin == tx.merge_deployment.origin:
+    if sources.archives and (not options.dry_run or target.origin == tx.merge_deployment.origin):
         newer_versions.write((*built.plan.taken, *built.plan.newer))
     return built
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import platform
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +56,7 @@ class Sources:
         archives offer that cannot be reached.
     lists_age: seconds after which the package lists are too old.
     cache_only: whether to use only the package lists and archives in the cache.
+    archives: whether packages may come from archives; else no package lists are read, which take long.
     architectures: architectures that the tree's dpkg gets in addition.
     """
 
@@ -65,6 +66,7 @@ class Sources:
     upgrade: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
+    archives: bool = True
     architectures: tuple[str, ...] = ()
 
 
@@ -180,15 +182,16 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         root = mounted.enter_context(buildroot.assembled(scratch, lowers, beside))
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
-        _refresh_lists(tx, sources)
+        if sources.archives:
+            _refresh_lists(tx, sources)
         local.offer(tx.report, list(filter(local_debs.is_stored, sources.local)), scratch)
-        resolver, left_out = _read_lists(tx, scratch, upgrade=sources.upgrade)
+        resolver, left_out = _read_lists(tx, scratch, sources)
         if left_out:
             tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
         lost = [package for package in sources.local if not local_debs.is_stored(package)]
         present = kept.offer(tx, resolver, sources.requested, lost, scratch, in_use=sources.in_use)
         if present:
-            resolver, _ = _read_lists(tx, scratch, upgrade=sources.upgrade)
+            resolver, _ = _read_lists(tx, scratch, sources)
         exact = tuple(package.label for package in sources.local)
         yield Session(
             tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, mounted
@@ -207,14 +210,17 @@ def _refresh_lists(tx: Transaction, sources: Sources) -> None:
         tx.warning(acquire.failed_text(failed))
 
 
-def _read_lists(tx: Transaction, scratch: Path, *, upgrade: bool) -> tuple[Resolver, Sequence[str]]:
+def _read_lists(tx: Transaction, scratch: Path, sources: Sources) -> tuple[Resolver, Sequence[str]]:
     """Return the resolver, and the newer versions that an upgrade has to leave out."""
-    from apt_ostree.system.apt import acquire, unreachable
+    from apt_ostree.system.apt import acquire, config, unreachable
     from apt_ostree.system.apt.resolver import Resolver
 
+    if not sources.archives:
+        with config.no_source():
+            return Resolver(scratch), ()
     with tx.task("Reading package lists"):
         resolver = Resolver(scratch)
-        return resolver, unreachable.leave_out(resolver, acquire.failed_archives()) if upgrade else ()
+        return resolver, unreachable.leave_out(resolver, acquire.failed_archives()) if sources.upgrade else ()
 
 
 def install(
@@ -246,7 +252,7 @@ def install(
         _show(session, plan, label, ask=ask and not dry_run)
     if dry_run:
         return Built(plan)
-    archives = _download(session) if plan else None
+    archives = _download(session, plan) if plan else None
     if download_only:
         return Built(plan)
     work = _Work(plan, archives, commands)
@@ -292,10 +298,11 @@ def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
         return replace(plan, initramfs=inside.initramfs_notes(session.root, plan)) if plan else plan
 
 
-def _download(session: Session) -> Archives:
+def _download(session: Session, plan: PackagePlan) -> Archives:
     from apt_ostree.system.apt import acquire
 
-    with session.tx.task("Downloading packages"):
+    downloading = nullcontext() if plan.only_removes else session.tx.task("Downloading packages")
+    with downloading:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
