@@ -114,3 +114,21 @@ def test_a_live_change_to_such_a_tree_configures_its_packages(host: Host, first:
     host.json("upgrade", "-A", "-y", "--base-only")
     assert secrets(host)["/etc/munge/munge.key"] != first.secrets["/etc/munge/munge.key"]
     host.sh("systemctl start munge; munge -n | unmunge")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("action", ["error", "kill"])
+@pytest.mark.parametrize("step", ["before", "configured", "before-record"])
+def test_a_configure_step_that_was_cut_short_is_repeated(host: Host, first: Seen, step: str, action: str):
+    """What the machine has by then stays."""
+    host.sh("systemctl stop munge; rm -f /etc/munge/munge.key /etc/apt-ostree/configured.json")
+    mounts = host.sh("findmnt -rn | wc -l")
+    host.ao("recover", "--at=configure", code=1, failpoint=f"deferred.{step}={action}")
+    made = host.sh("sha256sum </etc/munge/munge.key 2>/dev/null || true")
+    assert bool(made) == (step != "before")
+    host.ao("recover", "--at=configure")
+    assert made in ("", host.sh("sha256sum </etc/munge/munge.key"))
+    host.sh("cmp /usr/lib/sysimage/apt-ostree/deferred.json /etc/apt-ostree/configured.json")
+    host.sh("! test -e /etc/apt-ostree/configuring.json; ! ls -A /ostree/apt-ostree/work | grep build-")
+    assert host.sh("findmnt -rn | wc -l") == mounts
+    host.sh("systemctl start munge; munge -n | unmunge")

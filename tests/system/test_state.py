@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -24,6 +25,20 @@ find . -type f -exec sha256sum {} + | sort -k 2
 STEPS = ("delta.directories", "delta.before", "delta.played", "seeds.before-copy", "seeds.copied",
          "seeds.placed", "seeds.before-record")  # fmt: skip
 FAILURES = tuple(itertools.product(STEPS, ("error", "kill", "cut")))
+
+#: What the shutdown does with /etc, by the unit that is stopped, and how it may fail there.
+STOPS = (
+    *(
+        ("live", step)
+        for step in ("shutdown.remembered", "shutdown.etc", "etc.before-write", "etc.after-write")
+    ),
+    *(("finalized", step) for step in ("delta.directories", "delta.before", "delta.played")),
+)
+STOP_FAILURES = tuple(itertools.product(STOPS, ("error", "kill")))
+
+
+def sample(cases: Sequence[Any], count: int) -> Sequence[Any]:
+    return cases if TORTURE else random.Random(SEED).sample(cases, count)
 
 
 @pytest.fixture
@@ -95,6 +110,15 @@ def test_state_outlives_its_package(used: Host):
     used.ao("install", "-A", "-y", "fx-state")
     assert used.sh("cat /var/lib/fx-state/db") == "mine\n"
     assert state.splitlines()[1:3] == used.sh(STATE).splitlines()[1:3]  # the accounts
+
+
+def test_a_package_that_comes_again_has_what_it_ships(own: Host):
+    """The tree between was the base, so that this is another build."""
+    own.ao("install", "-A", "-y", "fx-state")
+    own.sh("echo mine >/var/lib/fx-state/db")
+    own.ao("uninstall", "-A", "-y", "fx-state")
+    own.ao("install", "-A", "-y", "fx-state")
+    assert own.sh("cat /var/lib/fx-state/shipped /var/lib/fx-state/db") == "shipped\nmine\n"
 
 
 def test_a_seed_that_was_cut_short_is_given_again(own: Host):
@@ -196,7 +220,7 @@ def test_a_power_cut_before_the_delta_was_played(own: Host):
     assert not own.exists("/var/lib/apt-ostree/etc-due")
 
 
-@pytest.mark.parametrize(("step", "action"), FAILURES if TORTURE else random.Random(SEED).sample(FAILURES, 2))
+@pytest.mark.parametrize(("step", "action"), sample(FAILURES, 2))
 def test_what_a_boot_could_not_give_the_next_one_gives(own: Host, step: str, action: str):
     """A seed is given whole or not at all, and a delta is played once, at whatever step the boot fails."""
     own.ao("install", "fx-service", "fx-state")
@@ -228,3 +252,48 @@ def test_what_a_boot_could_not_give_the_next_one_gives(own: Host, step: str, act
     own.sh("rm /etc/fx-state/key; rm -r /var/lib/fx-state/log")
     own.reboot()
     own.sh("! test -e /etc/fx-state/key; ! test -e /var/lib/fx-state/log")
+
+
+@pytest.mark.parametrize(("stop", "action"), sample(STOP_FAILURES, 2))
+def test_what_a_shutdown_could_not_do_the_boot_does(own: Host, stop: tuple[str, str], action: str):
+    """Edits stay the administrator's and state the machine's, at whatever step the shutdown fails."""
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf", "fx-state")
+    own.sh("echo mine >/etc/fx-conf/main.conf; rm /etc/fx-conf/constant.conf")
+    own.sh("chmod 2750 /etc/cron.d; chmod 700 /etc/fx-conf")
+    shown = (
+        "sha256sum /etc/fx-state/key; cat /etc/fx-conf/main.conf; stat -c %a /etc/cron.d /etc/fx-conf;"
+        "ls /etc/fx-conf /etc/fx-state"
+    )
+    before = own.sh(shown)
+    unit, step = stop
+    _fail_at(own, f"/run/systemd/system/apt-ostree-{unit}.service.d", f"{step}={action}")
+    for _boot in range(2):
+        own.reboot()
+        assert own.sh(shown) == before
+        assert own.failed_units() == []
+        assert own.is_active("fx-service.service")
+        own.sh("! test -e /var/lib/apt-ostree/etc-due")
+    own.check_clean()
+
+
+@pytest.mark.parametrize("action", sample(("error", "kill"), 1))
+def test_a_boot_that_could_not_clear_up_is_repeated(own: Host, action: str):
+    before = own.look().etc
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf", "fx-state")
+    drop_in = "/etc/systemd/system/apt-ostree-recover.service.d"
+    _fail_at(own, drop_in, f"boot.cleared={action}")
+    own.power_cut()
+    assert any("apt-ostree-recover.service" in line for line in own.failed_units())
+    own.sh(f"rm -r {drop_in}; systemctl daemon-reload; systemctl reset-failed")
+    own.ao("recover")
+    assert own.look().etc == before
+    own.reboot()
+    assert own.look().etc == before and own.failed_units() == []
+    own.ao("install", "-A", "-y", "fx-service", "fx-conf", "fx-state")
+    own.check_clean()
+
+
+def _fail_at(host: Host, directory: str, failpoint: str) -> None:
+    """Have a unit's program fail, by a directory of drop-ins for the unit."""
+    text = f"[Service]\\nEnvironment=APT_OSTREE_FAILPOINT={failpoint}\\n"
+    host.sh(f"mkdir -p {directory}; printf '{text}' >{directory}/failing.conf; systemctl daemon-reload; sync")

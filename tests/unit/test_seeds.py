@@ -195,6 +195,23 @@ def test_what_is_there_is_the_machines(machine: Machine):
     assert machine.files() == {"mine": "mine"}
 
 
+def test_what_packages_ship_is_unpacked_again(machine: Machine):
+    """The package was removed and its state stayed, or somebody was there before."""
+    write_files(machine.place, {"app/mine": "mine", "app/edited": "mine", "app/file": "mine"})
+    shipped = ("edited", "index", "sub/deep/page", "file/page")
+    machine.ship("id", dict.fromkeys((*shipped, "key", "sub/key", "empty/key"), "1"), shipped=shipped)
+    factory = machine.place / layout.FACTORY / str(machine.place / "app").lstrip("/")
+    (factory / "sub").chmod(0o750)
+    assert machine.give()
+    mine = dict.fromkeys(("mine", "edited", "file"), "mine")
+    assert machine.files() == {"index": "1", "sub/deep/page": "1", **mine}
+    assert (machine.place / "app/empty").is_dir()
+    assert (machine.place / "app/sub").stat().st_mode & 0o777 == 0o750
+    (machine.place / "app/index").unlink()
+    assert not machine.give()
+    assert "index" not in machine.files()
+
+
 def test_files_follow_while_nobody_changed_them(machine: Machine):
     machine.ship("id", {"index": "1", "edited": "1", "removed": "1", "dropped": "1", "dropped-edited": "1"})
     machine.give()

@@ -82,16 +82,33 @@ def _private(text: str) -> FileState:
 
 def _place(report: Report, changes: Given, tree: dict[str, Seed]) -> None:
     """Copy seeds to vacant places; the places are recorded meanwhile, for `discard_leftovers`."""
-    tops = [tree[name].top for name in changes.place]
-    if not tops:
+    new = [tree[name] for name in changes.place]
+    if not new:
         return
-    files.write_states([(statedb.DIRECTORY / _PLACING, _private(json.dumps(tops)))])
-    for top in tops:
-        _remove_old_link(Path(top))
-        if var_state.is_vacant(Path(top)):
-            var_state.place(_factory(top), Path(top))
-            report(Message(f"{top} was created"))
+    files.write_states([(statedb.DIRECTORY / _PLACING, _private(json.dumps([seed.top for seed in new])))])
+    for seed in new:
+        _remove_old_link(Path(seed.top))
+        if var_state.is_vacant(Path(seed.top)):
+            var_state.place(_factory(seed.top), Path(seed.top))
+            report(Message(f"{seed.top} was created"))
+        else:
+            _complete(seed)
     _discard_leftovers()
+
+
+def _complete(seed: Seed) -> None:
+    """Give directories, and what packages ship, to a place with state of before, where they are missing.
+
+    dpkg unpacks them, too, when a package is installed again. What scripts make there is there.
+    """
+    directories = [f"{seed.top}/{name}" for name in files.directories(_factory(seed.top))]
+    paths = [Path(name) for name in (*directories, *map(seed.path, sorted(seed.shipped)))]
+    files.write_states([(path, files.read_state(_factory(str(path)))) for path in paths if _has_room(path)])
+
+
+def _has_room(path: Path) -> bool:
+    """Return whether nothing is at a path, and its nearest parent is a directory."""
+    return not os.path.lexists(path) and next(filter(os.path.lexists, path.parents), _ROOT).is_dir()
 
 
 def _remove_old_link(path: Path) -> None:
