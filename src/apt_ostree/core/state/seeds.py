@@ -97,13 +97,17 @@ def _place(report: Report, changes: Given, tree: dict[str, Seed]) -> None:
 
 
 def _complete(seed: Seed) -> None:
-    """Give directories, and what packages ship, to a place with state of before, where they are missing.
+    """Give what packages ship to a place with state of before, where it is missing.
 
-    dpkg unpacks them, too, when a package is installed again. What scripts make there is there.
+    dpkg unpacks it, too, when a package comes again. What scripts made is not mixed with what is there.
     """
-    directories = [f"{seed.top}/{name}" for name in files.directories(_factory(seed.top))]
-    paths = [Path(name) for name in (*directories, *map(seed.path, sorted(seed.shipped)))]
-    files.write_states([(path, files.read_state(_factory(str(path)))) for path in paths if _has_room(path)])
+    shipped = [Path(seed.path(file)) for file in sorted(seed.shipped)]
+    missing = list(filter(_has_room, shipped))
+    directories = {
+        parent for path in missing for parent in path.parents if parent.is_relative_to(Path(seed.top))
+    }
+    paths = [*sorted(filter(_has_room, directories)), *missing]
+    files.write_states([(path, files.read_state(_factory(str(path)))) for path in paths])
 
 
 def _has_room(path: Path) -> bool:
