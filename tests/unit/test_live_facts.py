@@ -434,6 +434,26 @@ def test_files_that_the_image_itself_has_otherwise_are_right(system: System):
     assert caught.value.details == ("/usr/share/nowhere/ut",)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "missing   /var/lib/ut/data",
+        "??5??????   /var/lib/ut/data",
+        "??5?????? c /etc/ut.conf",
+        "missing     /etc/ut/not-a-conffile",
+        "missing     /boot/vmlinuz-1",
+        "missing     /opt/ut/program",
+        "missing     /srv/ut",
+    ],
+)
+def test_what_is_not_the_trees_is_not_verified(system: System, line: str):
+    system.programs.results["dpkg"] = lambda _words: (1, f"{line}\n")
+    packages = PackageDiff(changed=(PackageChange("tool", "amd64", "1", "2"),))
+    with system.transaction() as tx:
+        health.verify_packages(tx, system.two, packages)
+    assert system.told() == []
+
+
 # --- a part of what is pending
 
 
