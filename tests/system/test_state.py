@@ -14,7 +14,7 @@ from tests.system.sweep import SEED, TORTURE
 
 #: What the machine is known by, and where its services have their data.
 STATE = """\
-cat /etc/fx-state/key; id fx-state; getent shadow fx-state | cut -d: -f1; stat -c '%a %U' /etc/fx-state/key
+cat /etc/fx-state/key /etc/fx-state/first; id fx-state; getent shadow fx-state | cut -d: -f1; stat -c '%a %U' /etc/fx-state/key
 stat -c '%a %G' /etc/fx-state /etc/cron.d /etc/fx-state/*.d
 cd /var/lib/fx-state && find . -printf '%P %y %m %U %G\\n' | sort
 find . -type f -exec sha256sum {} + | sort -k 2
@@ -109,7 +109,7 @@ def test_state_outlives_its_package(used: Host):
     assert left == "mine\ndb\nnew\nof-root\n"  # but what the package shipped, and nobody changed
     used.ao("install", "-A", "-y", "fx-state")
     assert used.sh("cat /var/lib/fx-state/db") == "mine\n"
-    assert state.splitlines()[1:3] == used.sh(STATE).splitlines()[1:3]  # the accounts
+    assert state.splitlines()[:4] == used.sh(STATE).splitlines()[:4]  # the key and the accounts
 
 
 def test_a_package_that_comes_again_has_what_it_ships(own: Host):
@@ -119,6 +119,28 @@ def test_a_package_that_comes_again_has_what_it_ships(own: Host):
     own.ao("uninstall", "-A", "-y", "fx-state")
     own.ao("install", "-A", "-y", "fx-state")
     assert own.sh("cat /var/lib/fx-state/shipped /var/lib/fx-state/db") == "shipped\nmine\n"
+
+
+@pytest.mark.parametrize("live", [True, False])
+def test_a_package_that_comes_again_is_not_configured_as_the_first_time(own: Host, live: bool):
+    """Its scripts know the version of before, as after `apt remove`: else slapd makes another directory."""
+
+    def change(*words: str) -> None:
+        own.ao(*words, *(("-A", "-y") if live else ()))
+        if not live:
+            own.reboot()
+
+    change("install", "fx-state")
+    first = own.sh("cat /etc/fx-state/first")
+    change("uninstall", "fx-state")
+    change("install", "fx-state")
+    assert own.sh("cat /etc/fx-state/first") == first
+    change("uninstall", "fx-state")
+    own.reboot()
+    assert "Config-Version: 1.0\n" in own.sh("cat /etc/apt-ostree/removed-packages")
+    own.sh("rm /etc/apt-ostree/removed-packages")  # as a purge
+    change("install", "fx-state")
+    assert own.sh("cat /etc/fx-state/first") != first
 
 
 def test_a_seed_that_was_cut_short_is_given_again(own: Host):

@@ -35,6 +35,8 @@ _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _ADMINDIR = Path("/", layout.DPKG_ADMINDIR)
 _ARCHITECTURES = _ADMINDIR / "arch"
+#: Packages that were removed and not purged, as in dpkg's status file. The tree's dpkg forgets them.
+_REMOVED = ETC / "apt-ostree/removed-packages"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ANSWERS = Path("/", layout.ANSWERS)
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
@@ -122,10 +124,12 @@ def _create_var(root: Path) -> None:
     sandbox.run(root, ["systemd-tmpfiles", "--create", "--prefix=/var"], what="prepare /var for the packages")
 
 
-def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
+def prepare(root: Path, earlier: Earlier | None = None, installed: Sequence[str] = ()) -> Prepared:
     """Prepare the root, with the machine's /etc, for scripts: /var as after boot, no start of services.
 
-    earlier: a deployment whose packages are installed again; the scripts see what they made in it.
+    earlier: a deployment whose packages are installed again; the scripts see what they made in it, and which
+        version was configured then.
+    installed: names of the packages that will be installed.
 
     Returns the state before the scripts, for `finish_root`. Raises ExternalFailure if a program fails.
     """
@@ -140,6 +144,8 @@ def prepare(root: Path, earlier: Earlier | None = None) -> Prepared:
         _place_seeds(earlier, run)
         if earlier:
             _copy(str(earlier.directory), earlier.files, run)
+            _add_lines(earlier.lines)
+        _remember_configured({**_removed(), **(earlier.configured if earlier else {})}, installed)
         taken = _answer(answers)
         return asdict(_prepare(earlier.names if earlier else frozenset(), taken))
 
@@ -233,6 +239,61 @@ def _place_seeds(earlier: Earlier | None, run_in_root: confined.RunInRoot) -> No
     if carried:
         manifest.parent.mkdir(parents=True, exist_ok=True)
         files.write_text(manifest, seeds.format_seeds({**own, **carried}))
+
+
+def _remember_configured(configured: Mapping[str, str], installed: Sequence[str]) -> None:
+    """Have dpkg install packages as after a removal, so that their scripts know the version of before.
+
+    Without it they would do what belongs to a first installation: slapd makes another directory.
+
+    configured: name -> paragraphs, as dpkg has them after a removal.
+    """
+    status = _ADMINDIR / "status"
+    text = files.text_of(status)
+    described = {line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")}
+    names = [name for name in installed if name in configured and name not in described]
+    if names:
+        files.write_text(status, "\n".join([text, *(configured[name] for name in names)]))
+
+
+def _add_lines(lists: Mapping[str, Sequence[str]]) -> None:
+    """Add lines to lists that have one for each path, which comes last."""
+    for path, lines in lists.items():
+        present = files.text_of(_ROOT / path).splitlines()
+        taken = {line.split()[-1] for line in present}
+        if added := [line for line in lines if line.split()[-1] not in taken]:
+            files.write_text(_ROOT / path, "".join(f"{line}\n" for line in (*present, *added)))
+
+
+def _removed() -> dict[str, str]:
+    """Return name -> paragraphs of packages that were removed and of which the machine has a state."""
+    removed: dict[str, str] = {}
+    for text in files.text_of(_REMOVED).split("\n\n"):
+        name = text.partition("\n")[0].removeprefix("Package: ")
+        removed[name] = "\n".join(filter(None, (removed.get(name), f"{text.strip()}\n")))
+    removed.pop("", None)
+    return removed
+
+
+def record_removed(root: Path, gone: Mapping[str, str], installed: Sequence[str]) -> None:
+    """Record in the machine's /etc which versions of packages were configured last and are removed now.
+
+    It goes with /etc: an undo takes it back.
+
+    gone: name -> paragraphs of the packages that are removed.
+    installed: names of those that are installed.
+    """
+
+    def work(_run: confined.RunInRoot) -> None:
+        before = _removed()
+        after = {name: text for name, text in {**before, **gone}.items() if name not in installed}
+        if after:
+            files.write_text(_REMOVED, "\n".join(after[name] for name in sorted(after)))
+        else:
+            _REMOVED.unlink(missing_ok=True)
+
+    if gone or installed:
+        confined.call(root, work, _nothing_runs)
 
 
 def _tops(given: Seeds) -> list[str]:

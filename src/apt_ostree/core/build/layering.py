@@ -316,7 +316,8 @@ def _install(session: Session, work: _Work) -> _Tree:
     if given.states:
         lowers = (buildroot.write_layer(scratch / "etc-merged", given.states, ETC), ETC)
     with buildroot.machine_etc(scratch, root, _ETC_UPPER, lowers) as upper:
-        prepared = inside.prepare(root, earlier.read(tx, session.start))
+        installed = tuple(step.name for step in work.plan.install)
+        prepared = inside.prepare(root, earlier.read(tx, session.start), installed)
         failpoint("layering.before-install")
         if work.archives:
             install.install(
@@ -326,7 +327,10 @@ def _install(session: Session, work: _Work) -> _Tree:
         failpoint("layering.after-install")
         for command in work.commands:
             _run(session, command)
-        machine = inside.read_accounts(root, _purge(session, work.plan, (upper, *lowers)))
+        removed = _removed(session, work.plan)
+        before = earlier.configured(tx.sysroot.repo, session.start) if removed else {}
+        inside.record_removed(root, {p.name: before[p.name] for p in removed if p.name in before}, installed)
+        machine = inside.read_accounts(root, _purge(session, removed, (upper, *lowers)))
     archives = work.archives.paths if work.archives else ()
     beside = inside.finish_root(
         tx.report,
@@ -357,31 +361,32 @@ def _run(session: Session, command: Command) -> None:
         session.tx.message(line)
 
 
-def _purge(session: Session, plan: PackagePlan, lowers: tuple[Path, ...]) -> list[str]:
-    """Make dpkg forget the removed packages; return the paths below /etc that this would have removed.
+def _removed(session: Session, plan: PackagePlan) -> tuple[Package, ...]:
+    """Return the packages of the plan of which dpkg keeps a state after their removal."""
+    going = {step.name for step in plan.remove}
+    removed = dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if going else ()
+    return tuple(package for package in removed if package.name in going)
+
+
+def _purge(session: Session, removed: Sequence[Package], lowers: tuple[Path, ...]) -> list[str]:
+    """Make dpkg forget removed packages; return the paths below /etc that this would have removed.
 
     The scripts see an /etc that is discarded: files that were edited, keys and data stay on the machine.
     """
-    if not plan.remove:
+    if not removed:
         return []
     admindir = session.root / layout.DPKG_ADMINDIR
-    going = {step.name for step in plan.remove}
-
-    def left() -> list[Package]:
-        return [package for package in dpkg_query.removed(admindir) if package.name in going]
 
     def purge(packages: Sequence[Package]) -> None:
         command = ["dpkg", "--purge", *(package.qualified for package in packages)]
         sandbox.run(session.root, command, what="purge packages", timeout=session.script_timeout)
 
-    packages = left()
-    if not packages:
-        return []
     with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:
         try:
-            purge(packages)
+            purge(removed)
         except ExternalFailure:  # `apt remove` would not even run the script, and what it does is discarded
-            failed = left()
+            left = frozenset(dpkg_query.removed(admindir))
+            failed = [package for package in removed if package in left]
             dpkg_query.drop_scripts(admindir, failed, "postrm")
             purge(failed)
         return buildroot.removed_from(discarded)

@@ -14,6 +14,10 @@ from apt_ostree.system.apt.config import explained
 
 #: States of a package without installed files (dpkg(1)).
 _ABSENT = ("not-installed", "config-files")
+#: States of a package whose scripts have configured it.
+_CONFIGURED = ("installed", "triggers-awaited", "triggers-pending")
+#: What dpkg keeps of a package that was removed and not purged, and is of use in a build.
+_KEPT = ("Package", "Priority", "Section", "Maintainer", "Architecture", "Multi-Arch", "Version")
 
 
 def installed(status: bytes) -> frozenset[Package]:
@@ -37,6 +41,24 @@ def members(status: bytes) -> Mapping[Key, Member]:
             for section in paragraphs
         )
         return {member.key: member for member in all_members}
+
+
+def as_removed(status: bytes) -> dict[str, str]:
+    """Return name -> paragraphs of the configured packages, as dpkg has them after a removal.
+
+    They say which version was configured last. Conffiles are left out: dpkg would take those that are not
+    there for deleted by the administrator.
+    """
+    removed: dict[str, str] = {}
+    with _paragraphs(status) as paragraphs:
+        for section in paragraphs:
+            if section["Status"].split()[-1] in _CONFIGURED:
+                rows = {name: section[name] for name in _KEPT if name in section}
+                rows |= {"Status": "deinstall ok config-files", "Config-Version": section["Version"]}
+                rows["Description"] = section.get("Description", "").partition("\n")[0]
+                text = "".join(f"{name}: {value}\n" for name, value in rows.items())
+                removed[rows["Package"]] = "\n".join(filter(None, (removed.get(rows["Package"]), text)))
+    return removed
 
 
 @contextmanager
