@@ -14,7 +14,8 @@ from tests.system.sweep import SEED, TORTURE
 
 #: What the machine is known by, and where its services have their data.
 STATE = """\
-cat /etc/fx-state/key /etc/fx-state/first; id fx-state; getent shadow fx-state | cut -d: -f1; stat -c '%a %U' /etc/fx-state/key
+cat /etc/fx-state/key /etc/fx-state/first; id fx-state; getent shadow fx-state | cut -d: -f1
+stat -c '%a %U' /etc/fx-state/key
 stat -c '%a %G' /etc/fx-state /etc/cron.d /etc/fx-state/*.d
 cd /var/lib/fx-state && find . -printf '%P %y %m %U %G\\n' | sort
 find . -type f -exec sha256sum {} + | sort -k 2
@@ -87,19 +88,37 @@ def test_state_stays_through_changes_of_other_packages(used: Host):
 def test_state_stays_on_a_newer_base(used: Host):
     state = used.sh(STATE)
     used.reboot()
-    # An account of the new base has the id of the package's user on this machine.
-    used.sh(
-        "mkdir -p /var/tmp/new/usr/etc; ostree cat debian/13/amd64/minimal /usr/etc/passwd >/var/tmp/passwd;"
-        "echo fx-new:x:$(id -u fx-state):65534::/:/usr/sbin/nologin | cat /var/tmp/passwd -"
-        " >/var/tmp/new/usr/etc/passwd"
-    )
     used.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
-    told = used.ao("upgrade", "--base-only").stderr
-    assert "user fx-new has the id" in told and "but fx-state has it on this machine" in told
+    used.ao("upgrade", "--base-only")
     used.reboot()
     assert used.exists("/usr/share/new-base")
     assert used.sh(STATE) == state
     assert used.sh("cat /etc/fx-state/*.d/*") == "made\nshipped\nshipped\n"
+
+
+def _newer_base_with_account(host: Host, uid: str) -> None:
+    host.sh(
+        "mkdir -p /var/tmp/new/usr/etc; ostree cat debian/13/amd64/minimal /usr/etc/passwd >/var/tmp/passwd;"
+        f"echo fx-new:x:{uid}:65534::/:/usr/sbin/nologin | cat /var/tmp/passwd -"
+        " >/var/tmp/new/usr/etc/passwd"
+    )
+    host.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
+
+
+def test_a_base_with_an_account_that_has_the_id_of_a_packages_is_refused(used: Host):
+    used.reboot()
+    _newer_base_with_account(used, "$(id -u fx-state)")
+    before = used.deployments()
+    told = used.failure("upgrade", "--base-only", code=3)
+    assert "the users fx-new and fx-state have the id" in told
+    assert used.deployments() == before
+
+
+def test_a_base_with_an_account_that_has_another_id_here_is_told(own: Host):
+    own.sh("useradd --system --uid 987 mine; echo fx-new:x:986: >>/etc/group")
+    _newer_base_with_account(own, "987")
+    told = own.ao("upgrade", "--base-only").stderr
+    assert "user fx-new has the id 987 in the tree, but mine has it on this machine" in told
 
 
 def test_state_outlives_its_package(used: Host):

@@ -102,3 +102,11 @@ def test_ids_of_a_new_tree_that_mean_others_on_the_machine(machine: dict[str, in
     assert account_ids.unlike(Ids(tree), Ids(before), Ids(machine)) == notes
     of_groups = tuple(note.replace("user", "group") for note in notes)
     assert account_ids.unlike(Ids({}, tree), Ids({}, before), Ids({}, machine)) == of_groups
+
+
+def test_accounts_with_one_id():
+    ids = {"root": 0, "a": 100, "b": 100, "c": 100}
+    of_users = {"the users a and b have the id 100", "the users a and c have the id 100"}
+    assert account_ids.shared(Ids(ids, {"a": 100, "b": 101})) == of_users
+    assert account_ids.shared(Ids({}, ids)) == {text.replace("users", "groups") for text in of_users}
+    assert account_ids.shared(Ids({"a": 100}, {"b": 100})) == frozenset()

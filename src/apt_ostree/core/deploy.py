@@ -98,6 +98,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
     _refuse_small_boot(tx, target.commit)
+    account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
     outcome = _outcome(tx, target, built)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})

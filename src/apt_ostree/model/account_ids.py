@@ -147,6 +147,17 @@ def moved_group(text: str, moves: Moves) -> str:
     return _moved(text, {2: moves.groups})
 
 
+def shared(ids: Ids) -> frozenset[str]:
+    """Return a text for each account that has the id of another one."""
+    texts: set[str] = set()
+    for kind, numbers in (("user", ids.users), ("group", ids.groups)):
+        owners: dict[int, str] = {}
+        for name, number in sorted(numbers.items()):
+            if owners.setdefault(number, name) != name:
+                texts.add(f"the {kind}s {owners[number]} and {name} have the id {number}")
+    return frozenset(texts)
+
+
 def unlike(tree: Ids, before: Ids, machine: Ids) -> tuple[str, ...]:
     """Return a text for each account of a new tree whose id is another account's on the machine, or another.
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from apt_ostree.core.state import etc_trees
+from apt_ostree.errors import Refused
 from apt_ostree.model import account_ids, accounts
 from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.filestate import FileState
@@ -25,8 +26,24 @@ def notes_on(repo: Repo, commit: str, before: str) -> tuple[str, ...]:
     if repo.base_of(commit) == repo.base_of(before):  # ids of layered packages were chosen on this machine
         return ()
     here = {name: files.read_state(_ETC / name) for name in _NAMES}
-    states = (etc_trees.shipped(repo, tree, _NAMES) for tree in (commit, before))
-    return account_ids.unlike(*map(_ids, (*states, here)))
+    return account_ids.unlike(_ids_of(repo, commit), _ids_of(repo, before), _ids(here))
+
+
+def refuse_shared_ids(repo: Repo, commit: str) -> None:
+    """Raise Refused if accounts of layered packages have ids that accounts of the base have."""
+    base = repo.base_of(commit)
+    if base == commit:
+        return
+    if texts := account_ids.shared(_ids_of(repo, commit)) - account_ids.shared(_ids_of(repo, base)):
+        raise Refused(
+            "accounts of the base would have the ids of packages' accounts on this machine",
+            details=sorted(texts),
+            hint="uninstall these packages, or use a base that keeps its accounts' ids; nothing was changed",
+        )
+
+
+def _ids_of(repo: Repo, commit: str) -> Ids:
+    return _ids(etc_trees.shipped(repo, commit, _NAMES))
 
 
 def _ids(states: Mapping[str, FileState]) -> Ids:
