@@ -252,6 +252,8 @@ def test_clients_are_told_of_what_ends_alone():
         ({"ActiveState": "active", "Job": "0"}, False),
         ({"ActiveState": "inactive"}, False),
         ({"ActiveState": "activating"}, True),
+        ({"ActiveState": "activating", "SubState": "auto-restart"}, False),
+        ({"ActiveState": "activating", "SubState": "auto-restart-queued"}, False),
         ({"ActiveState": "deactivating"}, True),
         ({"ActiveState": "reloading"}, True),
         ({"ActiveState": "active", "Job": "77"}, True),

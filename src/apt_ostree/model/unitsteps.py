@@ -178,9 +178,16 @@ def with_clients(steps: Iterable[UnitStep], clients: Mapping[str, int]) -> tuple
 
 
 def busy_refusals(units: Mapping[str, Unit]) -> tuple[str, ...]:
-    """Return why units cannot be acted on now: they are starting or stopping."""
+    """Return why units cannot be acted on now: they are starting or stopping.
+
+    One that fails again and again waits for its next start, and can be stopped meanwhile.
+    """
     return tuple(
         f"{name} is {'waiting for a job' if unit.has_job else unit['ActiveState']}; try again later"
         for name, unit in units.items()
-        if unit.has_job or unit["ActiveState"] in ("activating", "deactivating", "reloading")
+        if unit.has_job
+        or (
+            unit["ActiveState"] in ("activating", "deactivating", "reloading")
+            and not unit["SubState"].startswith("auto-restart")
+        )
     )

@@ -50,15 +50,16 @@ def describe(
     whole = tuple(f"{seed.top}/" for seed in new_seeds.values())
     owners = _names(root)
     declared = _declared_elsewhere(root) | {f"/{path}" for path in before}
+    within = _within_seeds(root, paths, whole)
     entries = [
         _entry(root, path, info, owners)
         for path, info in paths
-        if f"/{path}" not in declared and not f"/{path}".startswith(whole) and _is_declared(path, info)
+        if f"/{path}" not in declared and f"/{path}" not in within and _is_declared(path, info)
     ]
     exists = {f"/{path}" for path, info in paths if _is_declared(path, info)}
 
     def gone(path: str) -> bool:
-        return path not in exists or path.startswith(whole)
+        return path not in exists or path in within
 
     files.write_text(own_conf, tmpfiles.merge(old_text, entries, gone=gone))
     if new_seeds or old_seeds:
@@ -81,6 +82,25 @@ def _walk(root: Path, top: str) -> Iterator[tuple[str, os.stat_result]]:
             yield from _walk(root, path)
         elif treatment is Treatment.KEEP and (stat.S_ISREG(info.st_mode) or entry.is_symlink()):
             yield path, info
+
+
+def _within_seeds(
+    root: Path, paths: Sequence[tuple[str, os.stat_result]], whole: tuple[str, ...]
+) -> frozenset[str]:
+    """Return the paths that the machine gets with a seed, and at no later boot.
+
+    A directory that a package ships there is needed as one anywhere else: a seed of before may lack it.
+
+    whole: the tops of the seeds, each with a slash at its end.
+    """
+    shipped = dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/var/") if whole else frozenset()
+    owners = {path: info.st_uid for path, info in paths}
+    return frozenset(
+        f"/{path}"
+        for path, info in paths
+        if f"/{path}".startswith(whole)
+        and (f"/{path}" not in shipped or not stat.S_ISDIR(info.st_mode) or _is_unsafe(path, owners))
+    )
 
 
 def _is_declared(path: str, info: os.stat_result) -> bool:
