@@ -20,7 +20,7 @@ class AptOstreeError(Exception):
     """
 
     exit_code = 1
-    dbus_name = "org.debian.AptOstree1.Error.Failed"
+    dbus_name = "org.debian.aptostree1.Error.Failed"
 
     def __init__(
         self,
@@ -51,6 +51,22 @@ class AptOstreeError(Exception):
             "internals": list(self.internals),
         }
 
+    def to_text(self) -> str:
+        """Return message, details and hint as the text of a D-Bus error, a line each."""
+        rows = [self.message, *(f"  {line}" for line in self.details)]
+        rows += [f"hint: {self.hint}"] if self.hint else []
+        return "\n".join(row.replace("\n", " ") for row in rows)
+
+    @staticmethod
+    def from_dbus(name: str, text: str) -> AptOstreeError | None:
+        """Return the error of a D-Bus name and the text of `to_text`; None if it is somebody else's."""
+        classes: tuple[type[AptOstreeError], ...] = (AptOstreeError, *_BY_KIND.values())
+        kinds = [cls for cls in classes if cls.dbus_name == name]
+        message, *rows = text.split("\n")
+        details = [row.removeprefix("  ") for row in rows if row.startswith("  ")]
+        hint = next((row.removeprefix("hint: ") for row in rows if row.startswith("hint: ")), None)
+        return kinds[0](message, details=details, hint=hint) if kinds else None
+
     @staticmethod
     def from_json(obj: Mapping[str, Any]) -> AptOstreeError:
         """Return the error of a JSON object; an unknown kind becomes an AptOstreeError."""
@@ -63,42 +79,42 @@ class UsageError(AptOstreeError):
     """The request or the configuration is wrong; nothing was changed."""
 
     exit_code = 2
-    dbus_name = "org.debian.AptOstree1.Error.Usage"
+    dbus_name = "org.debian.aptostree1.Error.Usage"
 
 
 class Refused(AptOstreeError):
     """A precondition or a policy is not met; nothing was changed. `details` lists the reasons."""
 
     exit_code = 3
-    dbus_name = "org.debian.AptOstree1.Error.Refused"
+    dbus_name = "org.debian.aptostree1.Error.Refused"
 
 
 class NotAuthorized(AptOstreeError):
     """The caller lacks the rights for this; nothing was changed."""
 
     exit_code = 4
-    dbus_name = "org.debian.AptOstree1.Error.NotAuthorized"
+    dbus_name = "org.debian.aptostree1.Error.NotAuthorized"
 
 
 class ExternalFailure(AptOstreeError):
     """ostree, apt, dpkg, mount, systemd or the disk failed; everything was undone."""
 
     exit_code = 1
-    dbus_name = "org.debian.AptOstree1.Error.ExternalFailure"
+    dbus_name = "org.debian.aptostree1.Error.ExternalFailure"
 
 
 class Incomplete(AptOstreeError):
     """Failed and not completely undone; the hint names the command that recovers."""
 
     exit_code = 5
-    dbus_name = "org.debian.AptOstree1.Error.Incomplete"
+    dbus_name = "org.debian.aptostree1.Error.Incomplete"
 
 
 class Cancelled(AptOstreeError):
     """Cancelled by the user; everything was undone."""
 
     exit_code = 130
-    dbus_name = "org.debian.AptOstree1.Error.Cancelled"
+    dbus_name = "org.debian.aptostree1.Error.Cancelled"
 
 
 #: Exit code of `--unchanged-exit-77` if nothing changed, as in rpm-ostree.

@@ -242,11 +242,6 @@ def test_options_of_a_program_are_not_ours(argv, own):
 
 @pytest.mark.parametrize("argv", [["--json", "show", "3"], ["show", "--json", "3"]])
 def test_json_of_history_may_come_before_the_subcommand(monkeypatch, capsys, argv):
-    class Answer:
-        @staticmethod
-        def to_json() -> dict[str, int]:
-            return {"number": 3}
-
-    monkeypatch.setattr(options, "answer", lambda _query: Answer())
+    monkeypatch.setattr(options, "answer_json", lambda _query: {"number": 3})
     assert main.run(["history", *argv]) == 0
     assert json.loads(capsys.readouterr().out) == {"number": 3}

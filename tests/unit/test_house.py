@@ -41,7 +41,7 @@ OWNERS = {
     "click": ["cli", "cli.*"],
     "ctypes": ["system.mounts", "system.process"],
     "dasbus": ["daemon", "daemon.*", "cli.bus", "system.systemd*"],
-    "gi": ["system.ostree", "system.ostree.*"],
+    "gi": ["system.mainloop", "system.ostree", "system.ostree.*"],
     "jinja2": ["system.templates"],
     "rich": ["cli", "cli.*"],
     "sqlite3": ["system.sqlite"],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, from_os_error
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, NotAuthorized, from_os_error
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
@@ -223,6 +223,23 @@ def answer(query: Request) -> Any:
     from apt_ostree.core import queries
 
     return queries.answer(query)
+
+
+def answer_json(query: Request) -> Any:
+    """Return the answer to a query as JSON.
+
+    The service answers what the caller has no right to read; it raises what the query raises.
+    """
+    from apt_ostree.core import queries
+
+    try:
+        return queries.answer_json(query.verb, query.to_json())
+    except NotAuthorized:
+        from apt_ostree.cli import bus
+
+        with suppress(bus.Unavailable):
+            return bus.ask(query)
+        raise
 
 
 def completions(query: Request, incomplete: str) -> list[str]:

@@ -56,7 +56,7 @@ is_for_recovery = _any(
     r"usr/(?:local/)?lib/python3[^/]*/(?:dist|site)-packages/apt_ostree(?:\.py|/.*)?",
     rf"{_UNIT_DIRS}/(?:[^/]+\.(?:wants|requires)/)?(?:apt-ostree|ostree-)[^/]*(?:/.*)?",
     r"usr/lib/systemd/system-generators/(?:apt-)?ostree[^/]*",
-    r"(?:usr/share|etc)/(?:dbus-1/[^/]+|polkit-1/actions)/org\.debian\.AptOstree[^/]*",
+    r"(?:usr/share|etc)/(?:dbus-1/[^/]+|polkit-1/actions)/org\.debian\.aptostree[^/]*",
     r"etc/apt-ostree(?:/apt-ostree\.conf(?:\.d(?:/.*)?)?)?",
 )  # fmt: skip
 is_needed_to_log_in = _any(

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
 
 from apt_ostree.cli import options, plans, render
-from apt_ostree.model.history import Entry
 from apt_ostree.model.queries import CompareOperations, History, ShowOperation
 
 
@@ -24,9 +23,9 @@ def history(context: click.Context, as_json: bool) -> None:
     context.obj = as_json
     if context.invoked_subcommand:
         return
-    entries = options.answer(History())
+    entries = options.answer_json(History())
     if as_json:
-        render.result_json([entry.to_json() for entry in entries])
+        render.result_json(entries)
     else:
         render.lines("\n".join(_table(entries)) if entries else "Nothing was changed live.")
 
@@ -38,9 +37,9 @@ def history(context: click.Context, as_json: bool) -> None:
 @click.pass_obj
 def show(json_before: bool, number: int, as_json: bool, verbose: bool) -> None:
     """Show one operation: its plan, its outcome, and the duration of its steps."""
-    entry = options.answer(ShowOperation(number=number))
+    entry = options.answer_json(ShowOperation(number=number))
     if as_json or json_before:
-        render.result_json(entry.to_json())
+        render.result_json(entry)
     else:
         render.lines("\n".join(_details(entry, verbose=verbose)))
 
@@ -52,20 +51,23 @@ def show(json_before: bool, number: int, as_json: bool, verbose: bool) -> None:
 @click.pass_obj
 def diff(json_before: bool, one: int, two: int, as_json: bool) -> None:
     """Compare what the system showed after two operations; 0 is the booted tree."""
-    difference = options.answer(CompareOperations(one=one, two=two))
+    difference = options.answer_json(CompareOperations(one=one, two=two))
     if as_json or json_before:
         render.result_json(difference)
     else:
         render.lines("\n".join(_difference(difference)))
 
 
-def _table(entries: tuple[Entry, ...]) -> Iterator[str]:
-    rows = [(str(e.number), _when(e.began), e.caller, e.verb, _summary(e), str(e.outcome)) for e in entries]
+def _table(entries: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    rows = [
+        (str(e["number"]), _when(e["began"]), e["caller"], e["verb"], _summary(e), str(e["outcome"]))
+        for e in entries
+    ]
     yield from render.table(("", "WHEN", "WHO", "WHAT", "CHANGE", "OUTCOME"), rows)
 
 
-def _summary(entry: Entry) -> str:
-    packages: Mapping[str, Any] = entry.plan.get("packages", {})
+def _summary(entry: Mapping[str, Any]) -> str:
+    packages: Mapping[str, Any] = entry["plan"].get("packages", {})
     counts = [f"{sign}{len(packages[key])}" for key, sign in _SIGNS if packages.get(key)]
     return " ".join(counts) or "files"
 
@@ -73,14 +75,14 @@ def _summary(entry: Entry) -> str:
 _SIGNS = (("added", "+"), ("removed", "-"), ("changed", "~"))
 
 
-def _details(entry: Entry, *, verbose: bool) -> Iterator[str]:
-    yield f"Operation:  {entry.number} ({entry.verb}) by {entry.caller}"
-    yield f"Began:      {_when(entry.began)}"
-    yield f"Commits:    {entry.source[:12]} -> {entry.target[:12]}"
-    yield f"Outcome:    {entry.outcome}" + (f": {entry.message}" if entry.message else "")
-    if entry.steps:
-        yield "Steps:      " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in entry.steps.items())
-    yield from plans.lines("live", entry.plan, verbose=verbose)
+def _details(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[str]:
+    yield f"Operation:  {entry['number']} ({entry['verb']}) by {entry['caller']}"
+    yield f"Began:      {_when(entry['began'])}"
+    yield f"Commits:    {entry['source'][:12]} -> {entry['target'][:12]}"
+    yield f"Outcome:    {entry['outcome']}" + (f": {entry['message']}" if entry["message"] else "")
+    if steps := entry["steps"]:
+        yield "Steps:      " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in steps.items())
+    yield from plans.lines("live", entry["plan"], verbose=verbose)
 
 
 def _difference(difference: Mapping[str, Any]) -> Iterator[str]:

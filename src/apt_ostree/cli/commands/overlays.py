@@ -220,7 +220,7 @@ def _read(name: str | None, given: Mapping[str, Any]) -> int:
         query, lines = queries.OverlayContents(name=name), overlayview.content_lines
     else:
         query, lines = queries.Overlays(), overlayview.overlay_lines
-    answer = options.answer(query)
+    answer = options.answer_json(query)
     if given["as_json"]:
         render.result_json(answer)
     else:

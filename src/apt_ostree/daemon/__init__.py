@@ -1,0 +1,1 @@
+"""apt-ostreed: the service on the system bus. It holds no logic."""
