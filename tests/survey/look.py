@@ -20,6 +20,9 @@ BACKUPS = tuple(f"/etc/{name}-" for name in ("passwd", "shadow", "group", "gshad
 LARGEST = 4_000_000  # bytes; of a larger file, the size tells
 
 
+_KINDS = {stat.S_IFDIR: "directory", stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe"}
+
+
 def row(path: str) -> list[object]:
     info = os.lstat(path)
     owner = (info.st_uid, info.st_gid)
@@ -31,7 +34,7 @@ def row(path: str) -> list[object]:
             return ["file", stat.S_IMODE(info.st_mode), *owner, info.st_size]
         with open(path, "rb") as stream:
             return ["file", stat.S_IMODE(info.st_mode), *owner, hashlib.sha256(stream.read()).hexdigest()]
-    return [kind, stat.S_IMODE(info.st_mode), *owner, ""]
+    return [_KINDS.get(kind, "other"), stat.S_IMODE(info.st_mode), *owner, ""]
 
 
 def rows() -> dict[str, list[object]]:

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from apt_ostree.errors import AptOstreeError
-from apt_ostree.model import accounts
 from apt_ostree.model.etc_rules import NOT_MERGED, digest
 from apt_ostree.model.filestate import ABSENT, FileState, pack, unpack
 
@@ -61,12 +60,8 @@ def results(delta: Delta) -> dict[str, tuple[str, FileState]]:
 
 
 def is_scripts(path: str) -> bool:
-    """Return whether what scripts do to a path counts: accounts and the host's own files are not merged.
-
-    The ids of accounts in namespaces are merged: nothing else would add what a script gives to root.
-    """
-    merged = path not in NOT_MERGED or path in accounts.SUBORDINATE_IDS
-    return merged and path not in _CACHES and not path.endswith(_SCRATCH)
+    """Return whether what scripts do to a path counts: accounts and the host's own files are not merged."""
+    return path not in NOT_MERGED and path not in _CACHES and not path.endswith(_SCRATCH)
 
 
 def compute(

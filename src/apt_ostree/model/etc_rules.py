@@ -16,8 +16,9 @@ from apt_ostree.model.never_restart import never
 from apt_ostree.model.plan import EtcAction, EtcStep
 
 #: Account files are never merged: users are added to them (systemd-sysusers(8)). The others are the host's.
+#: Ids in namespaces are merged: nothing else would add what a script gives to root (subuid(5)).
 NOT_MERGED = frozenset(
-    {f"{name}{end}" for name in (*accounts.FILES, *accounts.SUBORDINATE_IDS) for end in ("", "-")}
+    {*accounts.WRITTEN, *(f"{name}-" for name in accounts.SUBORDINATE_IDS)}
     | {"machine-id", ".updated", ".pwd.lock", "hostname", "fstab", "resolv.conf", "mtab"}
 )
 #: Where links in /etc give a unit another name (systemctl(1), enable).

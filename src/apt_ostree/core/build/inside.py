@@ -152,12 +152,24 @@ def prepare(root: Path, earlier: Earlier | None = None, installed: Sequence[str]
     return Prepared(**confined.call(root, work, run_in_root))
 
 
-def read_accounts(root: Path, purged: Sequence[str]) -> Mapping[str, str]:
-    """Return the machine's account files after the scripts; remove links in its /etc that lead nowhere now.
+def leave_etc(
+    root: Path, purged: Sequence[str], gone: Mapping[str, str], installed: Sequence[str]
+) -> Mapping[str, str]:
+    """Leave the machine's /etc after the scripts; return its account files.
+
+    Links in it that lead nowhere now are removed. It records which versions of packages were configured last
+    and are removed; the record goes with /etc, so that an undo takes it back.
 
     purged: paths below /etc that a purge of the removed packages would remove.
+    gone: name -> paragraphs of the packages that are removed, as dpkg has them after a removal.
+    installed: names of those that are installed.
     """
-    result: Mapping[str, str] = confined.call(root, lambda _run: _read_accounts(purged), _nothing_runs)
+
+    def work(_run: confined.RunInRoot) -> Mapping[str, str]:
+        _record_removed(gone, installed)
+        return _read_accounts(purged)
+
+    result: Mapping[str, str] = confined.call(root, work, _nothing_runs)
     return result
 
 
@@ -180,7 +192,7 @@ def finish_root(
 ) -> Mapping[str, int]:
     """Turn the root, with the tree's /etc, into a tree again: accounts added, state described, kernels moved.
 
-    machine: as `read_accounts` returns it.
+    machine: as `leave_etc` returns it.
     shipped: what the new packages ship below /etc.
     timeout: seconds that each program may take.
 
@@ -275,25 +287,13 @@ def _removed() -> dict[str, str]:
     return removed
 
 
-def record_removed(root: Path, gone: Mapping[str, str], installed: Sequence[str]) -> None:
-    """Record in the machine's /etc which versions of packages were configured last and are removed now.
-
-    It goes with /etc: an undo takes it back.
-
-    gone: name -> paragraphs of the packages that are removed.
-    installed: names of those that are installed.
-    """
-
-    def work(_run: confined.RunInRoot) -> None:
-        before = _removed()
-        after = {name: text for name, text in {**before, **gone}.items() if name not in installed}
-        if after:
-            files.write_text(_REMOVED, "\n".join(after[name] for name in sorted(after)))
-        else:
-            _REMOVED.unlink(missing_ok=True)
-
-    if gone or installed:
-        confined.call(root, work, _nothing_runs)
+def _record_removed(gone: Mapping[str, str], installed: Sequence[str]) -> None:
+    before = _removed()
+    after = {name: text for name, text in {**before, **gone}.items() if name not in installed}
+    if after:
+        files.write_text(_REMOVED, "\n".join(after[name] for name in sorted(after)))
+    else:
+        _REMOVED.unlink(missing_ok=True)
 
 
 def _tops(given: Seeds) -> list[str]:

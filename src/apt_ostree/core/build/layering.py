@@ -329,8 +329,8 @@ def _install(session: Session, work: _Work) -> _Tree:
             _run(session, command)
         removed = _removed(session, work.plan)
         before = earlier.configured(tx.sysroot.repo, session.start) if removed else {}
-        inside.record_removed(root, {p.name: before[p.name] for p in removed if p.name in before}, installed)
-        machine = inside.read_accounts(root, _purge(session, removed, (upper, *lowers)))
+        gone = {package.name: before[package.name] for package in removed if package.name in before}
+        machine = inside.leave_etc(root, _purge(session, removed, (upper, *lowers)), gone, installed)
     archives = work.archives.paths if work.archives else ()
     beside = inside.finish_root(
         tx.report,

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from apt_ostree.model import accounts, layout, seeds, tmpfiles
@@ -39,18 +40,19 @@ def describe(
     old_text = files.text_of(own_conf)
     old_seeds = seeds.parse(files.text_of(root / layout.SEEDS) or "{}")
     before = frozenset(before) - tmpfiles.copied(old_text)  # an older apt-ostree described files, too
+    shipped = cache(lambda: dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/var/"))
     paths = list(_walk(root, "var"))
     new_seeds = {
         name: replace(
             seed, taken={file: taken[path] for file in seed.files if (path := seed.path(file)) in taken}
         )
-        for name, seed in _seeds(root, paths, before, old_seeds, new_id).items()
+        for name, seed in _seeds(root, paths, before, old_seeds, new_id=new_id, shipped=shipped).items()
     }
     _copy(root, old_seeds, new_seeds, run_in_root)
     whole = tuple(f"{seed.top}/" for seed in new_seeds.values())
     owners = _names(root)
     declared = _declared_elsewhere(root) | {f"/{path}" for path in before}
-    within = _within_seeds(root, paths, whole)
+    within = _within_seeds(paths, whole, shipped)
     entries = [
         _entry(root, path, info, owners)
         for path, info in paths
@@ -85,21 +87,23 @@ def _walk(root: Path, top: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _within_seeds(
-    root: Path, paths: Sequence[tuple[str, os.stat_result]], whole: tuple[str, ...]
+    paths: Sequence[tuple[str, os.stat_result]],
+    whole: tuple[str, ...],
+    shipped: Callable[[], frozenset[str]],
 ) -> frozenset[str]:
     """Return the paths that the machine gets with a seed, and at no later boot.
 
     A directory that a package ships there is needed as one anywhere else: a seed of before may lack it.
 
     whole: the tops of the seeds, each with a slash at its end.
+    shipped: returns the paths below /var that packages ship.
     """
-    shipped = dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/var/") if whole else frozenset()
     owners = {path: info.st_uid for path, info in paths}
     return frozenset(
         f"/{path}"
         for path, info in paths
         if f"/{path}".startswith(whole)
-        and (f"/{path}" not in shipped or not stat.S_ISDIR(info.st_mode) or _is_unsafe(path, owners))
+        and (f"/{path}" not in shipped() or not stat.S_ISDIR(info.st_mode) or _is_unsafe(path, owners))
     )
 
 
@@ -140,7 +144,9 @@ def _seeds(
     paths: Sequence[tuple[str, os.stat_result]],
     before: Collection[str],
     old: Seeds,
+    *,
     new_id: Callable[[str], str],
+    shipped: Callable[[], frozenset[str]],
 ) -> dict[str, Seed]:
     """Return the seeds of the tree."""
     owners = {path: info.st_uid for path, info in paths}
@@ -151,11 +157,10 @@ def _seeds(
     ]
     ids = {seed.top.removeprefix("/"): name for name, seed in old.items()}
     tops = {top for top in ids if os.path.lexists(root / top)} | set(seeds.tops(fresh, before, old).values())
-    shipped = dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/var/") if tops else frozenset()
     result = {}
     for top in sorted(tops):
         seed = Seed(f"/{top}", _digests(root, top))
-        own = frozenset(file for file in seed.files if seed.path(file) in shipped)
+        own = frozenset(file for file in seed.files if seed.path(file) in shipped())
         result[ids.get(top) or new_id(seed.top)] = Seed(seed.top, seed.files, own)
     return result
 
