@@ -315,6 +315,18 @@ def test_a_unit_that_is_starting_is_in_the_way(host: Host):
         host.sh("systemctl restart fx-service")
 
 
+def test_a_client_that_starts_a_service_again_does_not_keep_it_from_stopping(host: Host):
+    """As the bus starts avahi-daemon for a client, just while it is stopped to be removed."""
+    host.ao("install", "-A", "-y", "fx-service")
+    directory = "/run/systemd/system/fx-service.service.d"
+    again = "ExecStop=-systemctl start --no-block fx-service.service"
+    host.sh(f"mkdir -p {directory}; printf '[Service]\\n{again}\\n' >{directory}/again.conf")
+    host.sh("systemctl daemon-reload")
+    host.ao("uninstall", "-A", "-y", "fx-service")
+    host.sh(f"rm -r {directory}; systemctl daemon-reload")
+    assert not host.is_active("fx-service.service")
+
+
 def test_history_compares(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
     host.ao("install", "-A", "-y", "fx-conf")

@@ -113,8 +113,8 @@ def start(names: Sequence[str], *, block: bool = True, timeout: float = _TIMEOUT
 
 
 def stop(names: Sequence[str], *, timeout: float = _TIMEOUT) -> None:
-    """Stop units in one transaction. timeout: in seconds."""
-    _job("stop", names, timeout)
+    """Stop units in one transaction, which an activation cannot cancel. timeout: in seconds."""
+    _job("stop", names, timeout, "--job-mode=replace-irreversibly")
 
 
 def restart_later(unit: str) -> None:
