@@ -249,6 +249,20 @@ def _without_finalized(host: Host) -> None:
     host.sh("systemctl daemon-reload")
 
 
+@pytest.mark.parametrize("earlier", [(), ("fx-hello",)])
+def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]):
+    """Also if nothing is left of the packages, so that the booted tree is shown again."""
+    made = "/etc/fx-state/conf.d/made"
+    own.ao("install", "-A", "-y", "fx-state", *earlier)
+    assert own.exists(made)
+    own.ao("uninstall", "-A", "-y", "fx-state")
+    assert not own.exists(made)
+    own.ao("rollback", "--live")
+    assert own.exists(made)
+    own.reboot()
+    assert not own.exists(made)
+
+
 def test_a_power_cut_before_the_delta_was_played(own: Host):
     """The next boot plays it, and starts the units that scripts enabled."""
     own.sh("chmod 2750 /etc/cron.d")

@@ -44,7 +44,7 @@ EMPTY = dict.fromkeys(("a", "b", "dir/c"), ABSENT)
 
 @given(TREES, TREES, TREES, TREES)
 def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after, shipped):
-    delta = etc_delta.compute(merge, seen, after, shipped)
+    delta = etc_delta.compute(merge, seen, after, shipped, EMPTY)
     writes, kept = etc_delta.play(delta, {path: merge[path] for path in delta})
     gone = {p for p in after if merge[p] == ABSENT and shipped[p].type == after[p].type == "file"}
     same = {p for p in gone if shipped[p].content == after[p].content}
@@ -55,26 +55,36 @@ def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after, 
 def test_a_file_that_is_no_longer_shipped_goes_although_a_script_changed_its_mode():
     path = "init.d/fx"
     seen, after = (FileState("file", mode, content=b"init script") for mode in (0o755, 0o644))
-    assert etc_delta.compute({path: ABSENT}, {path: seen}, {path: after}, {path: seen}) == {}
-    kept = etc_delta.compute({path: seen}, {path: seen}, {path: after}, {path: seen})
+    assert etc_delta.compute({path: ABSENT}, {path: seen}, {path: after}, {path: seen}, {path: ABSENT}) == {}
+    kept = etc_delta.compute({path: seen}, {path: seen}, {path: after}, {path: seen}, {path: seen})
     assert kept[path].after == after
 
 
 def test_what_scripts_made_for_a_pending_deployment_is_not_lost_when_it_is_live():
     key = file("secret", 0o600)
-    delta = etc_delta.compute({"key": ABSENT}, {"key": key}, {"key": key}, {"key": ABSENT})
+    delta = etc_delta.compute({"key": ABSENT}, {"key": key}, {"key": key}, {"key": ABSENT}, {"key": ABSENT})
     assert delta["key"].after == key
+
+
+def test_a_live_change_takes_back_what_the_scripts_of_an_earlier_one_made():
+    """The merge has it gone, because the shutdown takes live changes back."""
+    gone = {"made": ABSENT}
+    delta = etc_delta.compute(gone, {"made": ONE}, gone, gone, gone)
+    assert etc_delta.play(delta, {"made": ONE}) == (gone, ())
+    assert etc_delta.play(delta, gone) == ({}, ())
+    conffile = {"made": TWO}
+    assert etc_delta.compute(conffile, {"made": ONE}, conffile, {"made": ONE}, conffile) == {}
 
 
 @given(TREES, TREES, TREES)
 def test_playing_it_again_changes_nothing(merge, seen, after):
-    delta = etc_delta.compute(merge, seen, after, EMPTY)
+    delta = etc_delta.compute(merge, seen, after, EMPTY, EMPTY)
     assert etc_delta.play(delta, {path: after[path] for path in delta}) == ({}, ())
 
 
 @given(TREES, TREES)
 def test_what_somebody_changed_meanwhile_stays(merge, after):
-    delta = etc_delta.compute(merge, merge, after, EMPTY)
+    delta = etc_delta.compute(merge, merge, after, EMPTY, EMPTY)
     other = file("of the administrator")
     writes, kept = etc_delta.play(delta, dict.fromkeys(delta, other))
     assert (writes, set(kept)) == ({}, set(delta))
@@ -82,7 +92,7 @@ def test_what_somebody_changed_meanwhile_stays(merge, after):
 
 @given(TREES, TREES, TREES)
 def test_it_is_read_as_it_was_written(merge, seen, after):
-    delta = etc_delta.compute(merge, seen, after, EMPTY)
+    delta = etc_delta.compute(merge, seen, after, EMPTY, EMPTY)
     assert etc_delta.parse(etc_delta.format_delta(delta)) == delta
 
 
@@ -96,7 +106,7 @@ def test_accounts_and_scratch_files_are_left_out():
     left_out = ["passwd", "shadow-", "subuid-", "hostname", "ld.so.cache", "x.dpkg-new"]
     after = dict.fromkeys([*left_out, "subuid", "kept"], ONE)
     merge = dict.fromkeys(after, ABSENT)
-    assert set(etc_delta.compute(merge, merge, after, merge)) == {"kept", "subuid"}
+    assert set(etc_delta.compute(merge, merge, after, merge, merge)) == {"kept", "subuid"}
 
 
 def test_what_was_removed_is_not_made_again_and_removals_come_last():

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from apt_ostree.core.live import engine, rollback, undo
 from apt_ostree.core.overlays import stack
+from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.requests import ApplyLive, LiveOptions, RollbackLive
 from apt_ostree.model.result import Result
 from apt_ostree.model.selection import Selection
@@ -56,9 +58,17 @@ def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
 
 def _apply(tx: Transaction, commit: str, options: LiveOptions, *, dry_run: bool) -> Result:
     """Show a commit together with the enabled overlays."""
-    change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=not dry_run)
+    change = engine.plan(tx, stack.goal_on(tx, commit), options, delta=_delta(tx, commit), ask=not dry_run)
     outcome = engine.carry_out(tx, change, options, dry_run=dry_run)
     return Result(outcome.pop("changed"), outcome.pop("live"), details=outcome)
+
+
+def _delta(tx: Transaction, commit: str) -> Delta:
+    """Return what scripts did to /etc for a commit; the booted deployment's /etc has it already."""
+    pending = tx.deployments.pending
+    if commit == tx.live.booted.checksum and (pending is None or pending.checksum != commit):
+        return {}
+    return etc_deltas.read(commit)
 
 
 def _reset(tx: Transaction, options: LiveOptions, *, dry_run: bool) -> Result:

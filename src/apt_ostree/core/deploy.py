@@ -13,6 +13,7 @@ from typing import Any
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.live import engine, undo
+from apt_ostree.core.live.planning import Change
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import account_files, etc_deltas, leftovers, opt, reserve
 from apt_ostree.core.state.inventory import layered_packages, packages_of
@@ -302,10 +303,14 @@ def _deploy_live(
     """Apply the target live, and stage it while units settle; ask: the user was not asked before."""
     undo.recover_interrupted(tx)
     # Planned before anything is staged: a refused `-A` must leave no deployment behind.
-    change = engine.plan(tx, stack.goal_on(tx, target.commit), options, ask=ask)
+    change = _plan(tx, target.commit, options, ask=ask)
     with _previous_pinned(tx):
         live = engine.carry_out(tx, change, options, while_settling=[_staging(tx, target)])
     return _result({**outcome, **live, "changed": True}, staged=True)
+
+
+def _plan(tx: Transaction, commit: str, options: LiveOptions, *, ask: bool) -> Change:
+    return engine.plan(tx, stack.goal_on(tx, commit), options, delta=etc_deltas.read(commit), ask=ask)
 
 
 def _make_pending_live(tx: Transaction, outcome: dict[str, Any], options: DeployOptions) -> Result:
@@ -317,7 +322,7 @@ def _make_pending_live(tx: Transaction, outcome: dict[str, Any], options: Deploy
     undo.recover_interrupted(tx, dry_run=options.dry_run)
     if tx.live.base == merge.checksum:
         return _result(outcome)
-    change = engine.plan(tx, stack.goal_on(tx, merge.checksum), options.live, ask=not options.dry_run)
+    change = _plan(tx, merge.checksum, options.live, ask=not options.dry_run)
     live = engine.carry_out(tx, change, options.live, dry_run=options.dry_run)
     return _result({**outcome, **live})
 
@@ -327,6 +332,6 @@ def _plan_live(tx: Transaction, outcome: dict[str, Any], commit: str, options: L
     undo.recover_interrupted(tx, dry_run=True)
     live: dict[str, Any] = {}
     if tx.live.base != commit:
-        change = engine.plan(tx, stack.goal_on(tx, commit), options, ask=False)
+        change = _plan(tx, commit, options, ask=False)
         live = engine.carry_out(tx, change, options, dry_run=True)
     return _result({**outcome, **live, "commit": None})

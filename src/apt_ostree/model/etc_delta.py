@@ -69,20 +69,25 @@ def compute(
     seen: Mapping[str, FileState],
     after: Mapping[str, FileState],
     shipped: Mapping[str, FileState],
+    ships: Mapping[str, FileState],
 ) -> dict[str, Entry]:
     """Return the delta of the paths whose states after the scripts are not those that the merge leaves.
+
+    Also of those which it leaves so only because it takes back what an earlier live change made: a live
+    change has nothing else to tell it.
 
     What the merge removes, as it is no longer shipped and not edited, goes although a script changed its
     mode: a removal takes the permission to execute from init scripts (dh_installinit(1)).
 
     shipped: the states that the tree ships on which the scripts worked.
+    ships: the states that the new tree ships.
     """
     return {
         path: Entry(digest(merge[path]), digest(seen[path]), state)
         for path, state in sorted(after.items())
         if is_scripts(path)
         and state.type != "other"
-        and state != merge[path]
+        and (state != merge[path] or (state != seen[path] and shipped[path] == ships[path]))
         and not (merge[path] == ABSENT and _is_same_file(shipped[path], state))
     }
 

@@ -107,7 +107,7 @@ def delta_of(
     old, new = (etc_trees.shipped(repo, name, after) for name in (booted, commit))
     merge = {path: etc_merge.merged(old[path], new[path], running[path]) for path in after}
     shipped = etc_trees.shipped(repo, start, after)
-    return etc_delta.compute(merge, {path: given.state(path) for path in after}, after, shipped)
+    return etc_delta.compute(merge, {path: given.state(path) for path in after}, after, shipped, new)
 
 
 def _without_live(tx: Transaction, paths: Collection[str]) -> dict[str, FileState]:

@@ -17,6 +17,7 @@ from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import touches
@@ -27,16 +28,19 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 
 
-def plan(tx: Transaction, goal: Goal, options: LiveOptions, *, ask: bool = True) -> Change:
+def plan(
+    tx: Transaction, goal: Goal, options: LiveOptions, *, delta: Delta | None = None, ask: bool = True
+) -> Change:
     """Plan a change to a goal and show the plan; nothing is changed.
 
+    delta: what scripts did to /etc for the goal's base, unless /etc has it already.
     ask: whether to ask the user to confirm the plan.
 
     Returns the change. Raises Refused if the plan has refusals, and Cancelled if the user declines.
     """
     tx.clock.begin("detection")
     with tx.task("Comparing the trees"):
-        change = plan_change(tx, goal, options)
+        change = plan_change(tx, goal, options, delta=delta)
     tx.clock.stop()
     shown = PlanShown("live", change.plan.to_json())
     if change.plan.refusals:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from apt_ostree.core.live import etc_planning, health, triggers, unit_files, unit_planning
 from apt_ostree.core.live.etc_planning import ETC
-from apt_ostree.core.state import etc_deltas, etc_trees, opt
+from apt_ostree.core.state import etc_trees, opt
 from apt_ostree.core.state.inventory import initramfs_contents, owners, packages_of
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import plan as rules
 from apt_ostree.model import refusals
+from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import EtcPlan, Hidden, OverlayEtc, hidden_after
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.overlay import Goal
@@ -74,10 +75,12 @@ def plan_change(
     goal: Goal,
     options: LiveOptions,
     *,
+    delta: Delta | None = None,
     at_boot: bool = False,
 ) -> Change:
     """Return the change that makes the system show `goal`.
 
+    delta: what scripts did to /etc for the goal's base, unless /etc has it already.
     at_boot: whether the system is starting; then units are not planned, because none runs yet.
     """
     live, repo, running, target = tx.live, tx.sysroot.repo, os.uname().release, goal.commit
@@ -86,8 +89,8 @@ def plan_change(
     changes = tuple(flatten(now))
     packages = diff_packages(packages_of(repo, live.commit), packages_of(repo, target))
     overlays = _overlay_etc(tx, goal)
-    delta = {} if goal.base in (live.base, live.booted.checksum) else etc_deltas.read(goal.base)
-    etc = etc_planning.with_delta(etc_planning.plan_etc(repo, changes, overlays), delta)
+    scripts = delta if delta and goal.base != live.base else {}
+    etc = etc_planning.with_delta(etc_planning.plan_etc(repo, changes, overlays), scripts)
     etc = _with_packages(repo, etc, packages, (live.commit, target))
     units: tuple[UnitStep, ...] = ()
     if not at_boot:
