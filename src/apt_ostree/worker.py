@@ -8,7 +8,8 @@ Line 1 of stdin:  {"verb": NAME, "request": {...}, "ask": BOOL, "wait": BOOL}; s
 further lines:    {"proceed": BOOL}, each the answer to a plan that asked for confirmation (with "ask")
 stdout:           events (model.events), then one {"event": "end", ...} line.
 
-Files that the request names are passed as open descriptors.
+Files that the request names are passed as open descriptors. A worker in a unit of the service cannot inherit
+them: `files` in the first line says where the service has them, and the request has their indexes.
 """
 
 from __future__ import annotations
@@ -67,10 +68,23 @@ class _Call:
 
     ask: whether the client answers questions.
     wait: whether to wait for another program that changes the system.
+    files: those of the request, if they have to be opened.
     """
 
     ask: bool = False
     wait: bool = True
+    files: _Files | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Files:
+    """Files that another process has open.
+
+    rows: descriptor, device and inode of each (system.transaction_files).
+    """
+
+    pid: int
+    rows: tuple[tuple[int, int, int], ...]
 
 
 def main() -> int:
@@ -142,7 +156,13 @@ def _read_call(line: str) -> tuple[Request, _Call]:
     """Read the first line; raise UsageError if it is not a valid request."""
     call = _read_object(line, "the request")
     request = read_request(call.pop("verb", None), call.pop("request", {}))
-    return request, jsonvalue.read(_Call, call, name="the request")
+    options = jsonvalue.read(_Call, call, name="the request")
+    if options.files:
+        from apt_ostree.system import transaction_files
+
+        descriptors = transaction_files.open_passed(options.files.pid, options.files.rows)
+        request = request.with_descriptors(descriptors)
+    return request, options
 
 
 def _read_answer(line: str) -> bool:

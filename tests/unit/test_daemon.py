@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -12,8 +13,10 @@ from hypothesis import strategies as st
 
 from apt_ostree.cli import bus, options
 from apt_ostree.core import queries
-from apt_ostree.daemon import service
+from apt_ostree.daemon import queries as queries_of_daemon
+from apt_ostree.daemon import transactions
 from apt_ostree.errors import AptOstreeError, NotAuthorized, Refused, UsageError
+from apt_ostree.model import authorization
 from apt_ostree.model import bus as names
 from apt_ostree.model.queries import QUERIES, History
 
@@ -23,35 +26,42 @@ LINES = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), mi
 CLASSES = [AptOstreeError, *AptOstreeError.__subclasses__()]
 
 
-def interface(text: str) -> dict[str, list[tuple[str, ...]]]:
-    """Return member -> (name, type, direction) of its arguments."""
-    (node,) = ET.fromstring(text).findall(f"interface[@name='{names.QUERIES}']")
+def interface(text: str, name: str) -> dict[tuple[str, str], list[tuple[str, ...]]]:
+    """Return (kind, name) -> (type, direction) of the arguments of each member."""
+    (node,) = ET.fromstring(text).findall(f"interface[@name='{name}']")
     return {
-        member.attrib["name"]: [
-            tuple(arg.attrib[key] for key in ("name", "type", "direction")) for arg in member
+        (member.tag, member.attrib["name"]): [
+            (arg.attrib["type"], arg.attrib.get("direction", "out")) for arg in member if arg.tag == "arg"
         ]
         for member in node
         if isinstance(member.tag, str)
     }
 
 
-def test_the_described_interface_is_the_codes():
-    described, own = interface(XML.read_text()), interface(service.Queries.__dbus_xml__)
-    unnamed = {name: [row[1:] for row in rows] for name, rows in described.items()}
-    assert unnamed == {name: [row[1:] for row in rows] for name, rows in own.items()}
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        (names.QUERIES, queries_of_daemon.Queries),
+        (names.TRANSACTIONS, transactions.Transactions),
+        (names.TRANSACTION, transactions.Transaction),
+    ],
+)
+def test_the_described_interface_is_the_codes(name: str, code: Any):
+    assert interface(XML.read_text(), name) == interface(code.__dbus_xml__, name)
 
 
-def test_all_queries_of_the_service_are_described():
+def test_all_queries_and_verbs_of_the_service_are_described():
     text = XML.read_text()
-    assert [name for name in QUERIES if name not in service._HEAVY and name not in text] == []
+    heavy = queries_of_daemon._HEAVY
+    assert [
+        name for name in (*QUERIES, *authorization.ACTIONS) if name not in heavy and name not in text
+    ] == []
 
 
 @given(st.sampled_from(CLASSES), LINES, st.lists(LINES), st.none() | LINES)
 def test_errors_pass_the_bus(cls, message, details, hint):
     error = cls(message, details=details, hint=hint)
-    mapper = service.error_mapper()
-    name = mapper.get_error_name(cls)
-    again = AptOstreeError.from_dbus(name, error.to_text())
+    again = AptOstreeError.from_dbus(cls.dbus_name, error.to_text())
     assert again and (type(again), again.to_json()) == (cls, error.to_json())
 
 
@@ -74,20 +84,20 @@ def test_errors_of_others_are_not_ours():
 def test_wrong_queries(name: str, query: str, error: str):
     calls: list[None] = []
     with pytest.raises(UsageError, match=error):
-        service.Queries(lambda: calls.append(None)).Query(name, query)
+        queries_of_daemon.Queries(lambda: calls.append(None)).Query(name, query)
     assert calls
 
 
 def test_an_error_has_its_hint():
     with pytest.raises(UsageError) as caught:
-        service.Queries(lambda: None).Query("install", "{}")
-    again = AptOstreeError.from_dbus(UsageError.dbus_name, str(caught.value))
+        queries_of_daemon.Queries(lambda: None).Query("install", "{}")
+    again = AptOstreeError.from_dbus(UsageError.dbus_name, caught.value.to_text())
     assert again and again.hint and again.hint.startswith("there are: history")
 
 
 def test_an_answer_is_json(monkeypatch):
     monkeypatch.setattr(queries, "answer_json", lambda name, query: [name, query])
-    assert json.loads(service.Queries(lambda: None).Query("history", "{}")) == ["history", {}]
+    assert json.loads(queries_of_daemon.Queries(lambda: None).Query("history", "{}")) == ["history", {}]
 
 
 @pytest.mark.parametrize("outcome", [["row"], Refused("no"), bus.Unavailable("no bus")])

@@ -41,11 +41,11 @@ OWNERS = {
     "click": ["cli", "cli.*"],
     "ctypes": ["system.mounts", "system.process"],
     "dasbus": ["daemon", "daemon.*", "cli.bus", "system.systemd*"],
-    "gi": ["system.mainloop", "system.ostree", "system.ostree.*"],
+    "gi": ["cli.bus", "system.mainloop", "system.ostree", "system.ostree.*"],
     "jinja2": ["system.templates"],
     "rich": ["cli", "cli.*"],
     "sqlite3": ["system.sqlite"],
-    "subprocess": ["system.process", "cli.client"],
+    "subprocess": ["system.process", "cli.bus", "cli.client"],
     "systemd": ["daemon", "daemon.*", "system.journal"],
     "yaml": ["system.yamlfile"],
 }

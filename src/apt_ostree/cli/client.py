@@ -1,4 +1,6 @@
-"""Starts a worker for a request, shows its events, answers its questions, and returns its answer.
+"""Has a request carried out, shows its events, answers its questions, and returns its answer.
+
+A user's request goes to the service. Root's, and those without a bus, go to a worker of this process.
 
 This module does not print. The caller passes a view (cli.render) that does.
 """
@@ -11,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,7 +28,7 @@ _CANCELS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a worker.
+    """The answer to a request.
 
     result: the result of the verb, as a JSON object.
     next_boot: whether it takes effect at the next boot.
@@ -46,65 +48,68 @@ class View(Protocol):
         """Return whether the user agrees to a plan that was shown."""
 
 
+class Carrier(Protocol):
+    """What carries out a request."""
+
+    def lines(self) -> Iterable[str]:
+        """Yield the events as JSON, the end as the last one; or raise AptOstreeError."""
+
+    def answer(self, *, proceed: bool) -> None:
+        """Answer the question that is open."""
+
+    def cancel(self) -> None:
+        """Cancel it; it tells of its end as ever."""
+
+    def close(self) -> None:
+        """Release what it has."""
+
+
 def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) -> Answer:
-    """Carry out a request in a worker and return its answer.
+    """Have a request carried out and return its answer.
 
     ask: whether `view` can ask the user.
     wait: whether to wait for another program that changes the system.
 
-    Raises the error that the worker reported, Cancelled after a signal before that, and AptOstreeError if the
-    worker ended without an answer.
+    Raises the error that was reported, Cancelled after a signal before that, and AptOstreeError if there is
+    no answer.
     """
     cancels: list[int] = []
-    # A signal that arrives before the worker is started is recorded, and passed on afterwards.
+    # A signal that arrives before there is a carrier is recorded, and passed on afterwards.
     before = {n: signal.signal(n, lambda number, _frame: cancels.append(number)) for n in _CANCELS}
 
     def pass_on(number: int, _frame: object) -> None:
         cancels.append(number)
-        worker.terminate()
+        carrier.cancel()
 
     try:
-        worker = _start([file.fd for file in request.open_files])
-        for number in _CANCELS:
-            signal.signal(number, pass_on)
-        if cancels:
-            worker.terminate()
-        _send(worker, {"verb": request.verb, "request": request.to_json(), "ask": ask, "wait": wait})
+        carrier = _carrier(request, ask=ask, wait=wait)
         try:
-            return _follow(worker, view, cancels)
+            for number in _CANCELS:
+                signal.signal(number, pass_on)
+            if cancels:
+                carrier.cancel()
+            return _follow(carrier, view)
         finally:
-            worker.wait()
+            carrier.close()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
-def _start(descriptors: Sequence[int]) -> subprocess.Popen[str]:
-    """Start and return a worker, which inherits these descriptors."""
-    return subprocess.Popen(
-        # -P: the current directory may belong to another user, and must not be searched for modules.
-        [sys.executable, "-P", "-m", "apt_ostree.worker"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_environment(),
-        pass_fds=descriptors,
-        # Ctrl-C reaches only this process, which passes it on as a cancel. No script gets the terminal.
-        start_new_session=True,
-    )
+def _carrier(request: Request, *, ask: bool, wait: bool) -> Carrier:
+    """Return what carries out the request: the service, if the caller is not root and there is one."""
+    if os.geteuid() != 0:
+        from apt_ostree.cli import bus
+        from apt_ostree.model.authorization import ACTIONS
+
+        with contextlib.suppress(bus.Unavailable):
+            if request.verb in ACTIONS:
+                return bus.start(request, ask=ask, wait=wait)
+    return _Worker(request, ask=ask, wait=wait)
 
 
-def _environment() -> dict[str, str]:
-    """Return the environment of the worker: the caller's, without variables that change the code it runs."""
-    variables = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_", "GI_", "GIO_", "BASH_"))
-    }
-    return variables | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
-
-
-def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -> Answer:
-    assert worker.stdout
-    for line in worker.stdout:
+def _follow(carrier: Carrier, view: View) -> Answer:
+    for line in carrier.lines():
         obj = json.loads(line)
         if obj["event"] == "end":
             if obj["ok"]:
@@ -115,14 +120,8 @@ def _follow(worker: subprocess.Popen[str], view: View, cancels: Sequence[int]) -
             continue
         view.show(event)
         if isinstance(event, events.PlanShown) and event.confirm:
-            _send(worker, {"proceed": _confirmed(view, event)})
-    code = worker.wait()
-    if cancels and code == -signal.SIGTERM:
-        raise Cancelled("cancelled before anything was done")  # the worker was not ready for a signal yet
-    raise AptOstreeError(
-        f"the worker ended without an answer (exit code {code})",
-        hint="see its messages above; an unfinished change is undone at the next call or boot",
-    )
+            carrier.answer(proceed=_confirmed(view, event))
+    raise AptOstreeError("the request ended without an answer")
 
 
 def _confirmed(view: View, plan: events.PlanShown) -> bool:
@@ -137,11 +136,58 @@ def _confirmed(view: View, plan: events.PlanShown) -> bool:
             signal.signal(number, handler)
 
 
-def _send(worker: subprocess.Popen[str], obj: Mapping[str, Any]) -> None:
-    assert worker.stdin
-    with contextlib.suppress(BrokenPipeError):  # the worker has ended; its output or its exit code says why
-        worker.stdin.write(json.dumps(obj) + "\n")
-        worker.stdin.flush()
+class _Worker:
+    """A worker of this process, with its rights."""
+
+    def __init__(self, request: Request, *, ask: bool, wait: bool) -> None:
+        self._was_cancelled = False
+        self._process = subprocess.Popen(
+            # -P: the current directory may belong to another user, and must not be searched for modules.
+            [sys.executable, "-P", "-m", "apt_ostree.worker"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=_environment(),
+            pass_fds=[file.fd for file in request.open_files],
+            # Ctrl-C reaches only this process, which passes it on as a cancel. No script gets the terminal.
+            start_new_session=True,
+        )
+        self._send({"verb": request.verb, "request": request.to_json(), "ask": ask, "wait": wait})
+
+    def lines(self) -> Iterator[str]:
+        assert self._process.stdout
+        yield from self._process.stdout
+        code = self._process.wait()
+        if self._was_cancelled and code == -signal.SIGTERM:  # it was not ready for a signal yet
+            raise Cancelled("cancelled before anything was done")
+        raise AptOstreeError(
+            f"the worker ended without an answer (exit code {code})",
+            hint="see its messages above; an unfinished change is undone at the next call or boot",
+        )
+
+    def answer(self, *, proceed: bool) -> None:
+        self._send({"proceed": proceed})
+
+    def cancel(self) -> None:
+        self._was_cancelled = True
+        self._process.terminate()
+
+    def close(self) -> None:
+        self._process.wait()
+
+    def _send(self, obj: Mapping[str, Any]) -> None:
+        assert self._process.stdin
+        with contextlib.suppress(BrokenPipeError):  # it has ended; its output or its exit code says why
+            self._process.stdin.write(json.dumps(obj) + "\n")
+            self._process.stdin.flush()
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment of the worker: the caller's, without variables that change the code it runs."""
+    variables = {
+        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_", "GI_", "GIO_", "BASH_"))
+    }
+    return variables | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
 
 
 def reboot() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, fields, is_dataclass
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self
 
 from apt_ostree.errors import UsageError
@@ -37,6 +38,17 @@ class Request:
         """Return the files that have to be passed with the request."""
         return tuple(_open_files(self))
 
+    def with_descriptors(self, descriptors: Sequence[int]) -> Self:
+        """Return the request with descriptors in place of indexes; UsageError for an index without one."""
+        changed: Self = _with_files(self, lambda file: _descriptor(file, descriptors))
+        return changed
+
+    def with_indexes(self) -> Self:
+        """Return the request with the indexes of its files (`open_files`) in place of their descriptors."""
+        indexes = itertools.count()
+        changed: Self = _with_files(self, lambda file: OpenFile(next(indexes), file.name))
+        return changed
+
 
 def _open_files(value: Any) -> Iterator[OpenFile]:
     if isinstance(value, OpenFile):
@@ -47,6 +59,24 @@ def _open_files(value: Any) -> Iterator[OpenFile]:
     elif is_dataclass(value):
         for one in fields(value):
             yield from _open_files(getattr(value, one.name))
+
+
+def _with_files(value: Any, change: Callable[[OpenFile], OpenFile]) -> Any:
+    if isinstance(value, OpenFile):
+        return change(value)
+    if isinstance(value, tuple):
+        return tuple(_with_files(item, change) for item in value)
+    if is_dataclass(value) and not isinstance(value, type):
+        old = {one.name: getattr(value, one.name) for one in fields(value)}
+        new = {name: _with_files(item, change) for name, item in old.items()}
+        return replace(value, **{name: item for name, item in new.items() if item is not old[name]})
+    return value
+
+
+def _descriptor(file: OpenFile, descriptors: Sequence[int]) -> OpenFile:
+    if file.fd >= len(descriptors):
+        raise UsageError(f"{file.name} was not passed with the request (index {file.fd})")
+    return OpenFile(descriptors[file.fd], file.name)
 
 
 def find(kinds: Mapping[str, type[Request]], what: str, name: Any) -> type[Request]:

@@ -8,16 +8,33 @@ from pathlib import Path
 
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model.caller import Caller
-from apt_ostree.system import running
+from apt_ostree.model.transaction import id_of_unit
+from apt_ostree.system import running, transaction_files
 
 #: The kernel's value for a process without a login (linux/audit.h).
 _UNSET = 2**32 - 1
 
 
 def read_caller() -> Caller:
-    """Return the caller that started this process."""
-    uid, login_uid = os.getuid(), _login_uid()
+    """Return the caller that started this process; in a unit of the service the client of the service."""
     unit = running.unit_of_cgroup(Path("/proc/self/cgroup").read_text())
+    transaction = id_of_unit(unit)
+    if transaction is not None:
+        return transaction_files.caller(transaction)
+    return _caller(os.getuid(), Path("/proc/self"))
+
+
+def caller_of(uid: int, pid: int) -> Caller:
+    """Return the caller that a client of the service is. pid: tells about it while it lives."""
+    return _caller(uid, Path(f"/proc/{pid}"))
+
+
+def _caller(uid: int, process: Path) -> Caller:
+    login_uid = _login_uid(process)
+    try:
+        unit = running.unit_of_cgroup((process / "cgroup").read_text())
+    except OSError:
+        unit = ""
     return Caller(uid, login_uid, _user_name(uid if login_uid is None else login_uid), unit)
 
 
@@ -36,9 +53,9 @@ def is_user(name: str) -> bool:
     return True
 
 
-def _login_uid() -> int | None:
+def _login_uid(process: Path) -> int | None:
     try:
-        number = int(Path("/proc/self/loginuid").read_text())
+        number = int((process / "loginuid").read_text())
     except (OSError, ValueError):
         return None
     return None if number == _UNSET else number

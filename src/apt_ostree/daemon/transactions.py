@@ -1,0 +1,426 @@
+"""Transactions on the bus: makes them, starts a worker for each in a unit, and tells what it reports.
+
+data/dbus/org.debian.aptostree1.xml describes the interfaces.
+"""
+
+# No `from __future__ import annotations`: dasbus makes the interfaces of the hints, which have to be types.
+import json
+import os
+import stat
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from dasbus.client.observer import GLibMonitoring
+from dasbus.error import DBusError
+from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
+from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, UInt32, UInt64, UnixFD, get_native
+from systemd import journal
+
+from apt_ostree.daemon.polkit import Check
+from apt_ostree.daemon.queue import Item, Queue
+from apt_ostree.daemon.replies import Handler, Later
+from apt_ostree.daemon.units import Units
+from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError
+from apt_ostree.model import authorization, jsonvalue
+from apt_ostree.model import bus as names
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests import read_request
+from apt_ostree.model.transaction import Phase, Record, id_of_unit
+from apt_ostree.system import transaction_files
+from apt_ostree.system.caller import caller_of
+from apt_ostree.system.mainloop import MainLoop
+
+#: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
+#: for a client that comes again.
+_PATIENCE = 30.0
+_WORKER = (sys.executable, "-I", "-m", "apt_ostree.worker")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Options:
+    """Options of a call of Start; see Record."""
+
+    ask: bool = False
+    wait: bool = True
+
+
+@dbus_interface(names.TRANSACTION)
+class Transaction:
+    """One transaction on the bus."""
+
+    def __init__(self, service: "Transactions", item: Item) -> None:
+        self._service = service
+        self._item = item
+
+    @property
+    def Title(self) -> Str:  # noqa: N802  # the name of the D-Bus property, as all that follow
+        """The command as the history shows it."""
+        return self._item.record.title
+
+    @property
+    def Uid(self) -> UInt32:  # noqa: N802
+        """The user who made the request."""
+        return self._item.record.caller.uid
+
+    @property
+    def Phase(self) -> Str:  # noqa: N802
+        """One of queued, running, asking, ended."""
+        return str(self._item.phase)
+
+    @dbus_signal
+    def Event(self, number: UInt64, event: Str) -> None:  # noqa: N802
+        """Tell of an event, by its number."""
+
+    @accepts_additional_arguments
+    def Events(self, first: UInt64, *, call_info: Mapping[str, Any]) -> List[Str]:  # noqa: N802
+        """Return the events from a number on."""
+        return self._service.events(self._item, first, call_info["sender"])
+
+    @accepts_additional_arguments
+    def Answer(self, proceed: Bool, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
+        """Answer the question that is open."""
+        self._service.answer(self._item, call_info["sender"], proceed=proceed)
+
+    @accepts_additional_arguments
+    def Cancel(self, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
+        """Cancel the transaction; the reply comes when the client was allowed to."""
+        return self._service.cancel(self._item, call_info)  # type: ignore[no-any-return]  # a Later
+
+
+@dbus_interface(names.TRANSACTIONS)
+class Transactions:
+    """The transactions, and their workers.
+
+    bus: the connection on which they are objects.
+    """
+
+    def __init__(self, bus: Any, loop: MainLoop) -> None:
+        self._bus = bus
+        self._loop = loop
+        self._queue = Queue()
+        self._objects: dict[int, Transaction] = {}
+        self._watches: dict[int, list[Callable[[], None]]] = {}
+        self._units = Units(bus, self._on_unit_removed)
+
+    @property
+    def is_busy(self) -> bool:
+        """Return whether a transaction has not ended."""
+        return self._queue.is_busy
+
+    # --- methods of the interface
+
+    @accepts_additional_arguments
+    def Start(  # noqa: N802
+        self,
+        verb: Str,
+        request: Str,
+        files: List[UnixFD],
+        options: Structure,
+        *,
+        call_info: Mapping[str, Any],
+    ) -> ObjPath:
+        """Make a transaction of a request, if the caller may, and return its object."""
+        self._loop.touch()
+        try:
+            return self._start(_read(verb, request, len(files)), files, get_native(options), call_info)
+        except BaseException:
+            _close(files)
+            raise
+
+    def List(self) -> List[Tuple[ObjPath, Str, UInt32, Str]]:  # noqa: N802
+        """Return object, title, user and phase of all transactions, in their order."""
+        self._loop.touch()
+        rows = ((item.record, item.phase) for item in self._queue)
+        return [(names.path_of(r.id), r.title, r.caller.uid, str(phase)) for r, phase in rows]
+
+    # --- making
+
+    def _start(
+        self, request: Request, files: list[int], options: Mapping[str, Any], call: Mapping[str, Any]
+    ) -> Any:
+        actions = authorization.actions_of(request)
+        given = jsonvalue.read(_Options, options, name="the options")
+        sender = call["sender"]
+        caller = self._caller(sender)
+        if caller.uid != 0:
+            _refuse_others_than_files(request, files)
+        record = Record(
+            id=transaction_files.new_id(),
+            verb=request.verb,
+            title=request.title,
+            request=request.to_json(),
+            caller=caller,
+            ask=given.ask,
+            wait=given.wait,
+            files=len(files),
+        )
+        item = Item(record, client=sender, files=files)
+        return self._if_allowed(record.caller.uid == 0, actions, call, partial(self._add, item), files)
+
+    def _if_allowed(
+        self,
+        is_allowed: bool,
+        actions: tuple[str, ...],
+        call: Mapping[str, Any],
+        act: Callable[[], Any],
+        files: list[int],
+    ) -> Any:
+        """Act, if polkit allows the caller to or need not be asked; return what the method is to return."""
+        if is_allowed:
+            return act()
+        later = Later()
+
+        def allowed() -> None:
+            try:
+                value = act()
+            except AptOstreeError as error:
+                refused(error)
+            else:
+                later.give(value)
+
+        def refused(error: AptOstreeError) -> None:
+            _close(files)
+            later.fail(error)
+
+        Check(
+            self._bus,
+            call["sender"],
+            actions,
+            interactive=call["interactive"],
+            allowed=allowed,
+            refused=refused,
+        )
+        return later
+
+    def _add(self, item: Item) -> str:
+        """Add a transaction, and return its object; that of another one which does the same."""
+        if same := self._queue.same(item.record):
+            return names.path_of(same.record.id)
+        self._queue.refuse(item.record)
+        transaction_files.create(item.record)
+        self._publish(item)
+        self._launch_next()
+        return names.path_of(item.record.id)
+
+    def _caller(self, sender: str) -> Any:
+        uid = self._bus.proxy.GetConnectionUnixUser(sender)
+        return caller_of(uid, self._bus.proxy.GetConnectionUnixProcessID(sender))
+
+    def _publish(self, item: Item) -> None:
+        number = item.record.id
+        self._queue.add(item)
+        self._objects[number] = Transaction(self, item)
+        self._bus.publish_object(names.path_of(number), self._objects[number], server_factory=Handler)
+        self._watches[number] = []
+        if item.client:
+            self._watch_client(item)
+
+    def resume(self) -> None:
+        """Take over the transactions of a service that was ended while they ran."""
+        for record in transaction_files.records():
+            item = Item(record)
+            self._publish(item)
+            if transaction_files.was_started(record.id):
+                item.phase = Phase.RUNNING
+                self._follow(item)
+                if item.phase is not Phase.ENDED and not self._units.exists(record.unit):
+                    self._end_without_answer(item)
+            elif record.files:  # they were open in the service that has ended
+                self._end_with(item, "the service was ended before it began")
+        self._launch_next()
+
+    # --- workers
+
+    def _launch_next(self) -> None:
+        item = self._queue.due()
+        if item is None:
+            return
+        item.phase = Phase.RUNNING
+        self._loop.later(0, partial(self._launch, item))  # after the reply, so that no event is missed
+
+    def _launch(self, item: Item) -> None:
+        record = item.record
+        line = {"verb": record.verb, "request": record.request, "ask": record.ask, "wait": record.wait}
+        line["files"] = {"pid": os.getpid(), "rows": transaction_files.passed(item.files)}
+        try:
+            with (
+                transaction_files.opened(record.id, json.dumps(line)) as (stdin, stdout),
+                journal.stream("apt-ostree") as log,
+            ):
+                descriptors = {
+                    "StandardInput": stdin,
+                    "StandardOutput": stdout,
+                    "StandardError": log.fileno(),
+                }
+                transaction_files.mark_started(record.id)
+                self._units.start(
+                    record.unit,
+                    _WORKER,
+                    description=f"apt-ostree {record.title}",
+                    descriptors=descriptors,
+                    failed=partial(self._end_with, item),
+                )
+        except AptOstreeError as error:
+            self._end(item, error)
+            return
+        self._follow(item)
+
+    def _follow(self, item: Item) -> None:
+        self._watches[item.record.id].append(
+            self._loop.watch(transaction_files.events_file(item.record.id), partial(self._relay, item))
+        )
+        self._relay(item)
+
+    def _relay(self, item: Item) -> None:
+        """Tell of the events that the worker has written since."""
+        lines, item.offset = transaction_files.read_events(item.record.id, item.offset)
+        for line in lines:
+            self._loop.touch()
+            item.phase = _phase_after(line, item.phase)
+            self._objects[item.record.id].Event.emit(item.count, line)
+            item.count += 1
+        if item.phase is Phase.ENDED:
+            self._forget(item)
+        elif item.phase is Phase.ASKING and not item.client:
+            self._loop.later(_PATIENCE, partial(self._decline_if_abandoned, item))
+        if lines:
+            self._launch_next()
+
+    def _on_unit_removed(self, name: str) -> None:
+        number = id_of_unit(name)
+        items = [item for item in self._queue if item.record.id == number]
+        for item in items:
+            if item.phase in (Phase.RUNNING, Phase.ASKING):
+                self._relay(item)
+            if item.phase in (Phase.RUNNING, Phase.ASKING):
+                self._end_without_answer(item)
+
+    def _end_without_answer(self, item: Item) -> None:
+        self._end_with(item, "it was ended from outside; see 'journalctl -t apt-ostree'")
+
+    def _end_with(self, item: Item, reason: str) -> None:
+        self._end(
+            item,
+            AptOstreeError(
+                "the worker ended without an answer",
+                details=(reason,),
+                hint="an unfinished change is undone at the next call or boot",
+            ),
+        )
+
+    def _end(self, item: Item, error: AptOstreeError) -> None:
+        transaction_files.append_event(item.record.id, {"event": "end", "ok": False, **error.to_json()})
+        self._relay(item)
+
+    def _forget(self, item: Item) -> None:
+        """Forget a transaction that has ended, after a while."""
+        _close(item.files)
+        for unwatch in self._watches.pop(item.record.id, []):
+            unwatch()
+        self._loop.later(_PATIENCE, partial(self._drop, item.record.id))
+
+    def _drop(self, number: int) -> None:
+        self._queue.drop(number)
+        del self._objects[number]
+        self._bus.unpublish_object(names.path_of(number))
+        transaction_files.remove(number)
+
+    def close(self) -> None:
+        """Remove what is left of transactions that have ended."""
+        for item in self._queue:
+            if item.phase is Phase.ENDED:
+                self._drop(item.record.id)
+
+    # --- methods of a transaction
+
+    def events(self, item: Item, first: int, sender: str) -> list[str]:
+        """Return the events from a number on; who made the request can answer the question from now on."""
+        self._loop.touch()
+        if (
+            not item.client
+            and item.phase is not Phase.ENDED
+            and self._caller(sender).uid == item.record.caller.uid
+        ):
+            item.client = sender
+            self._watch_client(item)
+        return transaction_files.read_events(item.record.id)[0][first:]
+
+    def answer(self, item: Item, sender: str, *, proceed: bool) -> None:
+        """Answer the open question for the one who made the request; raise NotAuthorized for others."""
+        self._loop.touch()
+        if self._caller(sender).uid not in (0, item.record.caller.uid):
+            raise NotAuthorized("another user's question", hint="only who made the request can answer it")
+        if item.phase is not Phase.ASKING:
+            raise UsageError("no question is open")
+        self._answer(item, proceed=proceed)
+
+    def _answer(self, item: Item, *, proceed: bool) -> None:
+        item.phase = Phase.RUNNING
+        transaction_files.answer(item.record.id, {"proceed": proceed})
+
+    def cancel(self, item: Item, call: Mapping[str, Any]) -> Any:
+        """Cancel a transaction for its user, root, or whom polkit allows it."""
+        self._loop.touch()
+        is_own = self._caller(call["sender"]).uid in (0, item.record.caller.uid)
+        return self._if_allowed(is_own, (authorization.CANCEL,), call, partial(self._cancel, item), [])
+
+    def _cancel(self, item: Item) -> None:
+        if item.phase is Phase.QUEUED:
+            self._end(item, Cancelled("cancelled before anything was done"))
+        elif item.phase is not Phase.ENDED:
+            try:
+                self._units.terminate(item.record.unit)
+            except DBusError:
+                pass  # it has just ended
+
+    def _watch_client(self, item: Item) -> None:
+        def vanished(*_: Any) -> None:
+            item.client = ""
+            self._loop.later(_PATIENCE, partial(self._decline_if_abandoned, item))
+
+        self._watches[item.record.id].append(
+            GLibMonitoring.watch_name(self._bus.connection, item.client, name_vanished=vanished)
+        )
+
+    def _decline_if_abandoned(self, item: Item) -> None:
+        if item.phase is Phase.ASKING and not item.client:
+            self._answer(item, proceed=False)
+
+
+def _read(verb: str, request: str, files: int) -> Request:
+    try:
+        value = json.loads(request)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the request is not JSON: {error}") from error
+    typed = read_request(verb, value)
+    if any(file.fd >= files for file in typed.open_files):
+        raise UsageError("the request names a file that was not passed with it")
+    return typed
+
+
+def _refuse_others_than_files(request: Request, files: list[int]) -> None:
+    """Raise UsageError for a directory or a device: the worker may there what the user may not."""
+    for file in request.open_files:
+        if not stat.S_ISREG(os.fstat(files[file.fd]).st_mode):
+            raise UsageError(
+                f"{file.name} is no regular file", hint="only root can pass a directory; use sudo"
+            )
+
+
+def _phase_after(line: str, phase: Phase) -> Phase:
+    """Return the phase of a transaction after an event."""
+    try:
+        event = json.loads(line)
+    except ValueError:  # the worker was killed within it
+        return phase
+    if event.get("event") == "end":
+        return Phase.ENDED
+    return Phase.ASKING if event.get("confirm") else phase
+
+
+def _close(files: list[int]) -> None:
+    while files:
+        os.close(files.pop())

@@ -1,0 +1,98 @@
+"""Transient units of systemd, over the bus (org.freedesktop.systemd1(5)): one for each worker.
+
+A unit outlives the service, has its own limits, and sees the system as PID 1 does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from dasbus.error import DBusError
+from dasbus.typing import Bool, List, Str, Tuple, UInt64, UnixFD, get_variant
+from dasbus.unix import GLibClientUnix
+
+_SYSTEMD = "org.freedesktop.systemd1"
+_PATH = "/org/freedesktop/systemd1"
+_MANAGER = "org.freedesktop.systemd1.Manager"
+_NO_TIMEOUT = 2**31 - 1
+#: Microseconds that an undo may take when the system shuts down; the boot's recovery does the rest.
+_STOP = 180_000_000
+_COMMAND = List[Tuple[Str, List[Str], Bool]]
+
+
+class Units:
+    """The manager of units.
+
+    removed: is called with the name of a unit when systemd forgets it, because it has ended.
+    """
+
+    def __init__(self, bus: Any, removed: Callable[[str], None]) -> None:
+        self._bus = bus
+
+        def on_removed(parameters: Any) -> None:
+            removed(parameters.unpack()[0])
+
+        GLibClientUnix.subscribe_signal(bus.connection, _SYSTEMD, _PATH, _MANAGER, "UnitRemoved", on_removed)
+        self._call("Subscribe", None)
+
+    def exists(self, name: str) -> bool:
+        """Return whether a unit is loaded."""
+        try:
+            self._call("GetUnit", get_variant(Tuple[Str], (name,)))
+        except DBusError:
+            return False
+        return True
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        description: str,
+        descriptors: Mapping[str, int],
+        failed: Callable[[str], None],
+    ) -> None:
+        """Start a program in a unit of its own, which is forgotten when it has ended.
+
+        descriptors: for StandardInput, StandardOutput and StandardError.
+        failed: is called with the reason if it cannot be started.
+        """
+        properties = [
+            ("Description", get_variant(Str, description)),
+            ("Type", get_variant(Str, "exec")),
+            ("ExecStart", get_variant(_COMMAND, [(command[0], list(command), False)])),
+            ("CollectMode", get_variant(Str, "inactive-or-failed")),
+            # At shutdown only the worker is told, which undoes; then what is left of it is killed.
+            ("KillMode", get_variant(Str, "mixed")),
+            ("TimeoutStopUSec", get_variant(UInt64, _STOP)),
+            # So that the kernel does not take the worker for one of its children.
+            ("OOMPolicy", get_variant(Str, "continue")),
+            # Gio closes what it sends.
+            *((f"{key}FileDescriptor", get_variant(UnixFD, os.dup(fd))) for key, fd in descriptors.items()),
+        ]
+        parameters = get_variant("(ssa(sv)a(sa(sv)))", (name, "fail", properties, []))
+        GLibClientUnix.async_call(
+            self._bus.connection, _SYSTEMD, _PATH, _MANAGER, "StartTransientUnit", parameters, None,
+            _on_reply, callback_args=(failed,), timeout=_NO_TIMEOUT,
+        )  # fmt: skip
+
+    def terminate(self, name: str) -> None:
+        """Send SIGTERM to the program of a unit, but not to its children."""
+        self._call("KillUnit", get_variant("(ssi)", (name, "main", 15)))
+
+    def _call(self, method: str, parameters: Any) -> Any:
+        try:
+            return GLibClientUnix.sync_call(
+                self._bus.connection, _SYSTEMD, _PATH, _MANAGER, method, parameters, None
+            )
+        except RuntimeError as error:  # GLib.Error
+            raise DBusError(str(error)) from error
+
+
+def _on_reply(finish: Callable[[], Any], failed: Callable[[str], None]) -> None:
+    try:
+        finish()
+    except RuntimeError as error:  # GLib.Error
+        failed(GLibClientUnix.get_remote_error_message(error))

@@ -1,0 +1,67 @@
+"""The actions of polkit that a request needs (data/polkit/org.debian.aptostree1.policy)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from apt_ostree.errors import NotAuthorized
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Moment, Recover, Uninstall
+
+_PREFIX = "org.debian.aptostree1."
+CANCEL = f"{_PREFIX}cancel"
+_LOCAL_PACKAGES = "install-local-packages"
+_APPLY_LIVE = "apply-live"
+_RESTART_SERVICES = "restart-services"
+
+#: Verb -> its action. A verb without one is for root alone, without the service.
+ACTIONS: Mapping[str, str] = {
+    "apply-live": _APPLY_LIVE,
+    "cleanup": "cleanup",
+    "confirm": "confirm",
+    "install": "install-uninstall-packages",
+    "overlay-backup": "overlays",
+    "overlay-check": "overlays",
+    "overlay-cleanup": "overlays",
+    "overlay-restore": "overlays",
+    "recover": _APPLY_LIVE,
+    "refresh-md": "refresh-md",
+    "rollback": "rollback",
+    "rollback-live": _APPLY_LIVE,
+    "run": "run",
+    "uninstall": "install-uninstall-packages",
+    "unlock": "unlock",
+    "unlock-discard": "unlock",
+    "unlock-save": "unlock",
+    "upgrade": "upgrade",
+    "usroverlay": "overlays",
+}
+
+
+def actions_of(request: Request) -> tuple[str, ...]:
+    """Return the actions that a user needs; raise NotAuthorized for a request that no user may make."""
+    action = ACTIONS.get(request.verb)
+    if action is None or (isinstance(request, Recover) and request.at is not Moment.CALL):
+        raise NotAuthorized(
+            f"{request.title} is not possible through the service", hint="run the command with sudo"
+        )
+    actions = [action]
+    if isinstance(request, Install | Uninstall) and request.files:
+        actions.append(_LOCAL_PACKAGES)
+    live = _live_options(request)
+    if live is not None and isinstance(getattr(request, "deploy", None), DeployOptions):
+        actions.append(_APPLY_LIVE)
+    if _restarts(request, live):
+        actions.append(_RESTART_SERVICES)
+    return tuple(_PREFIX + name for name in actions)
+
+
+def _live_options(request: Request) -> LiveOptions | None:
+    deploy = getattr(request, "deploy", None)
+    return deploy.live if isinstance(deploy, DeployOptions) else getattr(request, "live", None)
+
+
+def _restarts(request: Request, live: LiveOptions | None) -> bool:
+    policy = live.restart_services if live else getattr(request, "restart_services", RestartPolicy.NONE)
+    return policy is not RestartPolicy.NONE

@@ -1,0 +1,198 @@
+"""Transactions of the service: who may make them, and that they end as they would without it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from apt_ostree.model.authorization import ACTIONS
+from tests.system.livehost import NOBODY, Host, same
+
+UNIT = "apt-ostreed.service"
+RULES = "/etc/polkit-1/rules.d/10-test.rules"
+RULE = """polkit.addRule(function(action, subject) {
+  if (action.id.indexOf("org.debian.aptostree1.") == 0 && subject.user == "nobody" && %s)
+    return polkit.Result.YES;
+});
+"""
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "install-live.py"
+#: Until a transaction runs; and what takes some time.
+_UNITS = "systemctl list-units --no-legend 'apt-ostree-transaction-*'"
+RUNNING = f"for i in $(seq 200); do {_UNITS} | grep -q running && break; sleep 0.1; done"
+SLOW = ("sh", "-c", "sleep 5; echo made >/etc/made")
+START = (
+    "busctl", "--json=short", "call", "org.debian.aptostree1", "/org/debian/aptostree1/transactions",
+    "org.debian.aptostree1.Transactions", "Start", "ssaha{sv}",
+)  # fmt: skip
+
+
+@contextlib.contextmanager
+def allowed(host: Host, condition: str = "true") -> Iterator[None]:
+    """Have polkit allow nobody all that fulfils a condition."""
+    host.run("tee", RULES, input=RULE % condition)
+    host.sh(f"chmod 644 {RULES}; systemctl restart polkit")
+    try:
+        yield
+    finally:
+        host.sh(f"rm {RULES}; systemctl restart polkit")
+
+
+def ao(host: Host, *words: str, code: int = 0, input: str | None = None) -> str:
+    """Run apt-ostree as nobody; return what it printed."""
+    done = host.run(*NOBODY, "apt-ostree", *words, check=False, input=input)
+    assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+def meanwhile(host: Host, script: str) -> None:
+    """Run a script beside what follows."""
+    host.run("systemd-run", "--quiet", "--collect", "sh", "-c", script)
+
+
+def wait_until(host: Host, condition: str) -> None:
+    script = f"for i in $(seq 200); do {condition} && exit; sleep 0.1; done; exit 1"
+    assert host.succeeds(script), condition
+
+
+def commands(host: Host) -> list[str]:
+    """Return the commands that were run in the next deployment."""
+    return [" ".join(words) for words in host.json("status")["deployments"][0]["commands"]]
+
+
+def has_ended(host: Host) -> str:
+    """Return what tells that no transaction runs."""
+    return f"! {_UNITS} | grep -q ."
+
+
+def test_a_user_whom_polkit_allows(own: Host):
+    with allowed(own):
+        assert "generation 1" in ao(own, "install", "-A", "-y", "fx-hello")
+        assert own.sh("fx-hello") == "hello 1.0\n"
+        ao(own, "usroverlay", "--create", "--name=one", "--add=/usr/share/fx", "--from=/etc/issue")
+        assert own.exists("/usr/share/fx")
+        assert "0" in ao(own, "status")
+        result = json.loads(ao(own, "uninstall", "-A", "-y", "fx-hello", "--json"))
+        assert result["changed"] and not own.exists("/usr/bin/fx-hello")
+        assert ao(own, "uninstall", "fx-hello", code=2) == own.ao("uninstall", "fx-hello", code=2).stderr
+    rows = own.json("history")
+    assert {row["caller"] for row in rows} == {"nobody"} and rows[0]["verb"] == "install -A"
+    wait_until(own, has_ended(own))
+    own.check_clean()
+
+
+def test_files_pass_with_the_rights_of_the_user(own: Host):
+    own.sh(
+        "mkdir /run/mine; cd /run/mine; cp /var/lib/testbed/repo/pool/fx-conf_1.0_all.deb .;"
+        "mkdir tree; echo x >tree/file; chown -R nobody: .; chmod 700 . tree; chmod 600 tree/file *.deb"
+    )
+    with allowed(own):
+        ao(own, "install", "-A", "-y", "/run/mine/fx-conf_1.0_all.deb")
+        assert own.exists("/etc/fx-conf/main.conf")
+        add = ("usroverlay", "--create", "--name=one", "--add=/usr/share/fx")
+        ao(own, *add, "--from=/run/mine/tree/file")
+        assert own.sh("cat /usr/share/fx") == "x\n"
+        ao(own, "usroverlay", "--backup=/run/mine/backup.tar")
+        assert own.sh("stat -c %U /run/mine/backup.tar") == "nobody\n"
+        for path, why in {"/etc/shadow": "not readable", "/etc": "is no regular file"}.items():
+            assert why in ao(
+                own, "usroverlay", "--name=one", "--add=/usr/share/fx2", f"--from={path}", code=2
+            )
+    own.ao("usroverlay", "--remove", "--name=one")
+
+
+def test_who_is_not_allowed_changes_nothing(own: Host):
+    before = own.look()
+    for verb in ACTIONS:
+        request = {"overlay-restore": {"commit": "x"}, "run": {"program": "true"}}
+        request |= {"unlock-save": {"name": "x"}}
+        text = json.dumps(request.get(verb, {}))
+        done = own.run(*NOBODY, *START, verb, text, "0", "0", check=False)
+        assert done.returncode and "polkit does not allow you" in done.stderr, verb
+    assert "polkit does not allow" in ao(own, "install", "-A", "-y", "fx-hello", code=4)
+    with allowed(own, 'action.id != "org.debian.aptostree1.apply-live"'):
+        assert "org.debian.aptostree1.apply-live" in ao(own, "install", "-A", "-y", "fx-hello", code=4)
+    own.sh("systemctl mask --runtime --now polkit")
+    assert "polkit" in ao(own, "install", "-A", "-y", "fx-hello", code=4)
+    own.sh("systemctl unmask --runtime polkit")
+    same(before.everything(), own.look().everything())
+    assert own.json("history") == []
+    own.ao("status")
+
+
+def test_a_client_of_the_description_follows_a_transaction(own: Host):
+    with allowed(own):
+        done = own.run(*NOBODY, "python3", "-c", EXAMPLE.read_text(), "fx-hello")
+        assert done.stdout.splitlines()[-1].strip() == "end"
+        assert "task-begin Preparing the layer" in done.stdout.splitlines()
+        assert own.sh("fx-hello") == "hello 1.0\n"
+        again = own.run(*NOBODY, "python3", "-c", EXAMPLE.read_text(), "no-such-package", check=False)
+        assert again.returncode == 1 and "no-such-package" in again.stderr
+
+
+def test_the_service_can_be_killed_while_a_transaction_runs(own: Host):
+    with allowed(own):
+        kill = f"for i in 1 2 3; do systemctl kill -s KILL {UNIT}; sleep 1; done"
+        meanwhile(own, f"{RUNNING}; {kill}")
+        assert "Staging" in ao(own, "run", *SLOW)
+    assert commands(own) == [" ".join(SLOW)]
+    log = own.sh(f"journalctl --unit={UNIT} --output=cat --grep='status=9/KILL'")
+    assert len(log.splitlines()) == 3
+    own.sh("systemctl reset-failed")
+
+
+def test_a_worker_that_is_killed_is_told(own: Host):
+    with allowed(own):
+        kill = "systemctl kill -s KILL 'apt-ostree-transaction-*.service'"
+        meanwhile(own, f"{RUNNING}; sleep 1; {kill}")
+        assert "the worker ended without an answer" in ao(own, "run", "sleep", "30", code=1)
+        ao(own, "run", "sh", "-c", "echo made >/etc/made")
+    assert own.failed_units() == []
+
+
+def test_a_cancel_undoes(own: Host):
+    before = own.look()
+    with allowed(own):
+        done = own.run(
+            *NOBODY, "timeout", "--signal=INT", "3", "apt-ostree", "run", "sleep", "30", check=False
+        )
+        assert done.returncode == 124, done
+        wait_until(own, has_ended(own))
+    same(before.everything(), own.look().everything())
+    assert own.json("history") == []
+
+
+def test_a_client_that_is_gone_ends_nothing(own: Host):
+    with allowed(own):
+        meanwhile(own, f"{RUNNING}; pkill -KILL -u nobody")
+        own.run(*NOBODY, "apt-ostree", "run", *SLOW, check=False)
+        wait_until(own, has_ended(own))
+    assert commands(own) == [" ".join(SLOW)]
+
+
+def test_transactions_queue_and_join(own: Host):
+    def start(text: str, wait: str = "true") -> tuple[int, str]:
+        done = own.run(*NOBODY, *START, "run", text, "0", "1", "wait", "b", wait, check=False)
+        return done.returncode, done.stdout if not done.returncode else done.stderr
+
+    slow = json.dumps({"program": "sleep", "arguments": ["4"]})
+    with allowed(own):
+        first, same_again = start(slow), start(slow)
+        assert first == same_again and first[0] == 0
+        code, why = start(json.dumps({"program": "true"}), "false")
+        assert code and "'run sleep 4' of nobody is changing the system" in why
+        assert start(json.dumps({"program": "true"}))[1] != first[1]
+        units = own.sh(_UNITS).splitlines()
+        assert len(units) == 1
+        wait_until(own, has_ended(own))
+
+
+def test_a_question_is_answered_through_the_service(own: Host):
+    with allowed(own):
+        done = own.run_program(
+            "leave_prompt_open.py", "true", *NOBODY, "apt-ostree", "install", "-A", "fx-hello"
+        )
+        answer = json.loads(done.stdout)
+        assert "Proceed? [y/N]" in answer["output"] and answer["code"] == 0
+    assert own.exists("/usr/bin/fx-hello")

@@ -1,0 +1,74 @@
+"""Who may make which request: each verb has an action of polkit, and further ones for what its options do."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.errors import NotAuthorized
+from apt_ostree.model import authorization
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests import (
+    VERBS,
+    ApplyLive,
+    ComposeTree,
+    DeployOptions,
+    EditOverlay,
+    Install,
+    LiveOptions,
+    Moment,
+    Recover,
+    RollbackLive,
+    Upgrade,
+)
+
+POLICY = Path(__file__).resolve().parents[2] / "data/polkit/org.debian.aptostree1.policy"
+NEEDED = LiveOptions(restart_services=RestartPolicy.NEEDED)
+
+
+def test_each_verb_has_an_action():
+    assert set(VERBS) - set(authorization.ACTIONS) == {"compose-tree"}
+    assert set(authorization.ACTIONS) <= set(VERBS)
+
+
+def test_each_action_is_described():
+    described = {node.attrib["id"].rpartition(".")[2] for node in ET.parse(POLICY).getroot().iter("action")}
+    used = {*authorization.ACTIONS.values(), "install-local-packages", "restart-services", "cancel"}
+    assert described == used
+
+
+def test_nobody_is_allowed_without_a_password():
+    kinds = {"allow_any", "allow_inactive", "allow_active"}
+    given = {node.text for node in ET.parse(POLICY).getroot().iter() if node.tag in kinds}
+    assert given == {"auth_admin", "auth_admin_keep"}
+
+
+@pytest.mark.parametrize(
+    ("request_", "names"),
+    [
+        (Install(packages=("x",)), ["install-uninstall-packages"]),
+        (Install(files=(OpenFile(3, "x.deb"),)), ["install-uninstall-packages", "install-local-packages"]),
+        (Upgrade(deploy=DeployOptions(live=LiveOptions())), ["upgrade", "apply-live"]),
+        (Upgrade(deploy=DeployOptions(live=NEEDED)), ["upgrade", "apply-live", "restart-services"]),
+        (ApplyLive(), ["apply-live"]),
+        (ApplyLive(live=NEEDED), ["apply-live", "restart-services"]),
+        (RollbackLive(restart_services=RestartPolicy.ALL), ["apply-live", "restart-services"]),
+        (EditOverlay(), ["overlays"]),
+        (EditOverlay(live=NEEDED), ["overlays", "restart-services"]),
+        (Recover(), ["apply-live"]),
+    ],
+)
+def test_what_a_request_needs(request_: Request, names: list[str]):
+    assert authorization.actions_of(request_) == tuple(f"org.debian.aptostree1.{name}" for name in names)
+
+
+@pytest.mark.parametrize(
+    "request_", [ComposeTree(treefile="x"), *(Recover(at=at) for at in list(Moment)[1:])]
+)
+def test_what_only_root_may_do_without_the_service(request_: Request):
+    with pytest.raises(NotAuthorized, match="not possible through the service"):
+        authorization.actions_of(request_)
