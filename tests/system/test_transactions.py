@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from apt_ostree.model.authorization import ACTIONS
-from tests.system.livehost import NOBODY, Host, same
+from tests.system.livehost import NOBODY, Host, program, same
 
 UNIT = "apt-ostreed.service"
 RULES = "/etc/polkit-1/rules.d/10-test.rules"
@@ -17,7 +17,8 @@ RULE = """polkit.addRule(function(action, subject) {
     return polkit.Result.YES;
 });
 """
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "install-live.py"
+_EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLE, OPERATORS = _EXAMPLES / "install-live.py", _EXAMPLES / "operators.rules"
 #: Until a transaction runs; and what takes some time.
 _UNITS = "systemctl list-units --no-legend 'apt-ostree-transaction-*'"
 RUNNING = f"for i in $(seq 200); do {_UNITS} | grep -q running && break; sleep 0.1; done"
@@ -119,6 +120,32 @@ def test_who_is_not_allowed_changes_nothing(own: Host):
     same(before.everything(), own.look().everything())
     assert own.json("history") == []
     own.ao("status")
+
+
+def test_senseless_calls_are_errors_and_nothing_more(own: Host):
+    before = own.look()
+    own.run(*NOBODY, "apt-ostree", "history")
+    pid = own.unit_property(UNIT, "MainPID")
+    done = own.run(*NOBODY, *program("fuzz_service.py", "400", "1"))
+    names = json.loads(done.stdout)
+    ours = {f"org.debian.aptostree1.Error.{name}" for name in ("Usage", "NotAuthorized")}
+    bus = {f"org.freedesktop.DBus.Error.{name}" for name in ("InvalidArgs", "UnknownMethod")}
+    assert ours <= set(names) <= {*ours, *bus, "none"}, names
+    assert own.unit_property(UNIT, "MainPID") == pid
+    assert "Traceback" not in own.sh(f"journalctl --unit={UNIT} --output=cat")
+    same(before.everything(), own.look().everything())
+
+
+def test_operators_go_back_and_install_nothing(own: Host):
+    own.ao("install", "-A", "-y", "fx-hello")
+    own.sh("groupadd operators; useradd -G operators op")
+    own.run("tee", RULES, input=OPERATORS.read_text())
+    own.sh("systemctl restart polkit")
+    operator = ("runuser", "-u", "op", "--")
+    assert own.run(*operator, "apt-ostree", "install", "fx-conf", check=False).returncode == 4
+    own.run(*operator, "apt-ostree", "apply-live", "--reset")
+    assert not own.exists("/usr/bin/fx-hello")
+    assert own.json("history")[-1]["caller"] == "op"
 
 
 def test_a_client_of_the_description_follows_a_transaction(own: Host):

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from apt_ostree.daemon import transactions
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.requests import EditOverlay, Install, OverlayBackup
+from apt_ostree.model.requests import VERBS, EditOverlay, Install, OverlayBackup
 from apt_ostree.model.transaction import Phase, Record, id_of_unit
 from apt_ostree.system import transaction_files
 from apt_ostree.system.caller import caller_of, read_caller
@@ -195,6 +197,28 @@ def test_wrong_requests(verb: str, text: str, files: int, error: str):
         transactions._read(verb, text, files)
 
 
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+)
+VALUES = st.dictionaries(st.sampled_from(["packages", "deploy", "files", "live", "name", "edits", "x"]), JSON)
+
+
+@given(st.sampled_from([*VERBS, "x"]), VALUES.map(json.dumps) | st.text(), st.integers(0, 2))
+def test_any_request_is_read_or_refused(verb: str, text: str, files: int):
+    try:
+        request = transactions._read(verb, text, files)
+    except UsageError as error:
+        assert str(error)
+    else:
+        assert transactions._read(verb, json.dumps(request.to_json()), files) == request
+
+
+@given(st.text() | JSON.map(json.dumps))
+def test_any_line_of_a_worker_is_borne(line: str):
+    assert transactions._phase_after(line, Phase.RUNNING) in Phase
+
+
 @pytest.mark.parametrize(
     ("line", "phase"),
     [
@@ -202,6 +226,7 @@ def test_wrong_requests(verb: str, text: str, files: int, error: str):
         ('{"event": "plan", "confirm": true}', Phase.ASKING),
         ('{"event": "plan", "confirm": false}', Phase.RUNNING),
         ('{"event"', Phase.RUNNING),
+        ("[1]", Phase.RUNNING),
     ],
 )
 def test_the_phase_after_an_event(line: str, phase: Phase):

@@ -9,7 +9,7 @@ from typing import Any
 from dasbus.server.handler import ServerObjectHandler
 from dasbus.unix import GLibServerUnix
 
-from apt_ostree.errors import AptOstreeError
+from apt_ostree.errors import AptOstreeError, from_os_error
 
 #: A client's agreement to a dialog (D-Bus specification, ALLOW_INTERACTIVE_AUTHORIZATION).
 _INTERACTIVE = 4
@@ -48,6 +48,8 @@ class Handler(ServerObjectHandler):  # type: ignore[misc]  # dasbus has no types
             answer(method_reply)
 
     def _handle_method_error(self, invocation: Any, interface: str, method: str, error: Exception) -> None:
+        if isinstance(error, OSError):
+            error = from_os_error(error)
         if isinstance(error, AptOstreeError):
             self._server.set_call_error(invocation, error.dbus_name, error.to_text())
         else:

@@ -23,7 +23,7 @@ from apt_ostree.daemon.polkit import Check
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, Later
 from apt_ostree.daemon.units import Units
-from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError
+from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, jsonvalue
 from apt_ostree.model import bus as names
 from apt_ostree.model.request import Request
@@ -265,8 +265,10 @@ class Transactions:
                 )
         except AptOstreeError as error:
             self._end(item, error)
-            return
-        self._follow(item)
+        except OSError as error:
+            self._end(item, from_os_error(error))
+        else:
+            self._follow(item)
 
     def _follow(self, item: Item) -> None:
         self._watches[item.record.id].append(
@@ -276,6 +278,8 @@ class Transactions:
 
     def _relay(self, item: Item) -> None:
         """Tell of the events that the worker has written since."""
+        if item.phase is Phase.ENDED:
+            return
         lines, item.offset = transaction_files.read_events(item.record.id, item.offset)
         for line in lines:
             self._loop.touch()
@@ -416,9 +420,11 @@ def _phase_after(line: str, phase: Phase) -> Phase:
         event = json.loads(line)
     except ValueError:  # the worker was killed within it
         return phase
+    if not isinstance(event, dict):
+        return phase
     if event.get("event") == "end":
         return Phase.ENDED
-    return Phase.ASKING if event.get("confirm") else phase
+    return Phase.ASKING if event.get("confirm") else Phase.RUNNING
 
 
 def _close(files: list[int]) -> None:

@@ -1,0 +1,81 @@
+"""Calls the service with arguments that make no sense, and with those of others' transactions.
+
+Arguments: how many calls, and a seed. Prints a JSON object: the name of each error -> how often it came.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from collections import Counter
+from typing import Any
+
+from gi.repository import Gio, GLib
+
+NAME = "org.debian.aptostree1"
+PATH = "/org/debian/aptostree1"
+VERBS = (
+    "install",
+    "apply-live",
+    "usroverlay",
+    "run",
+    "recover",
+    "compose-tree",
+    "status",
+    "",
+    "\u00e9",
+    "x" * 999,
+)
+FIELDS = ("packages", "deploy", "live", "files", "program", "dry_run", "name", "edits", "at", "x")
+LEAVES = (None, True, 0, -1, 2**70, 1.5, "", "x", "\ud800", "../..", [], {}, [[]], {"fd": 0, "name": "x"})
+
+dice = random.Random(int(sys.argv[2]))
+bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+names: Counter[str] = Counter()
+
+
+def value(depth: int) -> Any:
+    """Return any JSON value."""
+    kind = dice.randrange(3) if depth else 0
+    if kind == 1:
+        return [value(depth - 1) for _ in range(dice.randrange(3))]
+    if kind == 2:
+        return {dice.choice(FIELDS): value(depth - 1) for _ in range(dice.randrange(4))}
+    return dice.choice(LEAVES)
+
+
+def text() -> str:
+    """Return a request: mostly JSON, and mostly an object."""
+    whole = json.dumps({dice.choice(FIELDS): value(3) for _ in range(dice.randrange(4))})
+    return whole if dice.random() < 0.8 else whole[: dice.randrange(len(whole))]
+
+
+def one() -> tuple[str, str, str, GLib.Variant]:
+    """Return object, interface, method and arguments of a call."""
+    kind = dice.randrange(4)
+    if kind == 0:
+        return PATH, f"{NAME}.Queries", "Query", GLib.Variant("(ss)", (dice.choice(VERBS), text()))
+    if kind == 1:
+        path = f"{PATH}/transactions/{dice.randrange(3)}"
+        return (
+            path,
+            f"{NAME}.Transaction",
+            dice.choice(["Cancel", "Events", "Answer"]),
+            GLib.Variant("()", ()),
+        )
+    options = {key: GLib.Variant("b", True) for key in dice.sample(["ask", "wait", "x"], dice.randrange(3))}
+    if dice.random() < 0.2:
+        options["wait"] = GLib.Variant("s", "yes")
+    arguments = GLib.Variant("(ssaha{sv})", (dice.choice(VERBS), text(), [], options))
+    return f"{PATH}/transactions", f"{NAME}.Transactions", "Start", arguments
+
+
+for _ in range(int(sys.argv[1])):
+    path, interface, method, arguments = one()
+    try:
+        bus.call_sync(NAME, path, interface, method, arguments, None, 0, 20_000)
+        names["none"] += 1
+    except GLib.Error as error:
+        names[Gio.DBusError.get_remote_error(error) or str(error)] += 1
+print(json.dumps(names))
