@@ -137,7 +137,7 @@ def test_senseless_calls_are_errors_and_nothing_more(own: Host):
 
 
 def test_operators_go_back_and_install_nothing(own: Host):
-    own.ao("install", "-A", "-y", "fx-hello")
+    own.ao("install", "-A", "-y", "fx-hello", "fx-service")
     own.sh("groupadd operators; useradd -G operators op")
     own.run("tee", RULES, input=OPERATORS.read_text())
     own.sh("systemctl restart polkit")

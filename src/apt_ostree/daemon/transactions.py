@@ -295,11 +295,11 @@ class Transactions:
 
     def _on_unit_removed(self, name: str) -> None:
         number = id_of_unit(name)
-        items = [item for item in self._queue if item.record.id == number]
-        for item in items:
-            if item.phase in (Phase.RUNNING, Phase.ASKING):
-                self._relay(item)
-            if item.phase in (Phase.RUNNING, Phase.ASKING):
+        for item in self._queue:
+            if item.record.id != number or self._units.exists(name):  # systemd was only reloaded
+                continue
+            self._relay(item)
+            if item.phase is not Phase.ENDED:
                 self._end_without_answer(item)
 
     def _end_without_answer(self, item: Item) -> None:

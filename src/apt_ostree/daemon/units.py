@@ -25,7 +25,8 @@ _COMMAND = List[Tuple[Str, List[Str], Bool]]
 class Units:
     """The manager of units.
 
-    removed: is called with the name of a unit when systemd forgets it, because it has ended.
+    removed: is called with the name of a unit when systemd forgets it, because it has ended or systemd reads
+        all units again.
     """
 
     def __init__(self, bus: Any, removed: Callable[[str], None]) -> None:
