@@ -23,10 +23,9 @@ EXAMPLE, OPERATORS = _EXAMPLES / "install-live.py", _EXAMPLES / "operators.rules
 _UNITS = "systemctl list-units --no-legend 'apt-ostree-transaction-*'"
 RUNNING = f"for i in $(seq 200); do {_UNITS} | grep -q running && break; sleep 0.1; done"
 SLOW = ("sh", "-c", "sleep 5; echo made >/etc/made")
-START = (
-    "busctl", "--json=short", "call", "org.debian.aptostree1", "/org/debian/aptostree1/transactions",
-    "org.debian.aptostree1.Transactions", "Start", "ssaha{sv}",
-)  # fmt: skip
+CALL = ("busctl", "--json=short", "call", "org.debian.aptostree1")
+_TRANSACTIONS = ("/org/debian/aptostree1/transactions", "org.debian.aptostree1.Transactions")
+START = (*CALL, *_TRANSACTIONS, "Start", "ssaha{sv}")
 
 
 @contextlib.contextmanager
@@ -209,7 +208,10 @@ def test_transactions_queue_and_join(own: Host):
         assert first == same_again and first[0] == 0
         code, why = start(json.dumps({"program": "true"}), "false")
         assert code and "'run sleep 4' of nobody is changing the system" in why
-        assert start(json.dumps({"program": "true"}))[1] != first[1]
+        second = json.loads(start(json.dumps({"program": "true"}))[1])["data"][0]
+        assert second not in first[1]
+        told = own.run(*NOBODY, *CALL, second, "org.debian.aptostree1.Transaction", "Events", "t", "0").stdout
+        assert "Waiting for 'run sleep 4' of nobody to end" in told
         units = own.sh(_UNITS).splitlines()
         assert len(units) == 1
         wait_until(own, has_ended(own))

@@ -114,14 +114,6 @@ def put_backup(request: requests.OverlayBackup, _result: Mapping[str, Any]) -> N
         openfiles.put(file)
 
 
-def one_name(given: Mapping[str, Any]) -> str | None:
-    """Return the name of the overlay, which --name, --enable and --disable can give."""
-    names = {given[key] for key in ("name", "enable", "disable") if given[key]}
-    if len(names) > 1:
-        raise click.UsageError(f"only one overlay can be named: {', '.join(sorted(names))}")
-    return names.pop() if names else None
-
-
 def _edit_overlay(
     name: str | None,
     given: Mapping[str, Any],

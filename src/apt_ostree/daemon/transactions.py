@@ -26,6 +26,7 @@ from apt_ostree.daemon.units import Units
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, jsonvalue
 from apt_ostree.model import bus as names
+from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.transaction import Phase, Record, id_of_unit
@@ -201,6 +202,9 @@ class Transactions:
             return names.path_of(same.record.id)
         self._queue.refuse(item.record)
         transaction_files.create(item.record)
+        if running := self._queue.running:
+            text = f"Waiting for '{running.record.title}' of {running.record.caller.user} to end..."
+            transaction_files.append_event(item.record.id, to_wire(Message(text)))
         self._publish(item)
         self._launch_next()
         return names.path_of(item.record.id)

@@ -10,9 +10,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, overlayview, render
-from apt_ostree.cli.overlay_requests import one_name, put_backup, request_of
-from apt_ostree.model import queries, requests
-from apt_ostree.model.overlay_edit import LARGEST_ID
+from apt_ostree.model import queries
 from apt_ostree.model.request import Request
 
 
@@ -37,6 +35,8 @@ def _owner(_context: click.Context, _parameter: click.Parameter, value: str | No
     """Return the ids of USER[:GROUP], given by name or number."""
     import grp
     import pwd
+
+    from apt_ostree.model.overlay_edit import LARGEST_ID
 
     if value is None:
         return None
@@ -200,12 +200,24 @@ def usroverlay(**given: Any) -> int:
     Without options, /usr is unlocked, as with rpm-ostree: it is writable until the reboot, until --save saves
     the changes in an overlay, or until --discard discards them.
     """
-    name = one_name(given)
+    name = _one_name(given)
     if given["as_list"] or given["as_diff"] or given["as_history"]:
         return _read(name, given)
+
+    from apt_ostree.cli.overlay_requests import put_backup, request_of  # what reads does not wait for it
+    from apt_ostree.model import requests
+
     with request_of(name, given) as request:
         then = partial(put_backup, request) if isinstance(request, requests.OverlayBackup) else None
         return options.run_verb(request, given, ask=options.can_ask(given), then=then)
+
+
+def _one_name(given: Mapping[str, Any]) -> str | None:
+    """Return the name of the overlay, which --name, --enable and --disable can give."""
+    names = {given[key] for key in ("name", "enable", "disable") if given[key]}
+    if len(names) > 1:
+        raise click.UsageError(f"only one overlay can be named: {', '.join(sorted(names))}")
+    return names.pop() if names else None
 
 
 def _read(name: str | None, given: Mapping[str, Any]) -> int:

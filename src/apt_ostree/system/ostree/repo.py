@@ -168,10 +168,8 @@ class Repo:
     def tree_checksums(self, checksum: str) -> tuple[str, str]:
         """Return the checksums of a commit's root directory: (contents, metadata)."""
         variant = self.load_commit(checksum)
-        return (
-            OSTree.checksum_from_bytes(variant.get_child_value(6).unpack()),
-            OSTree.checksum_from_bytes(variant.get_child_value(7).unpack()),
-        )
+        contents, metadata = (OSTree.checksum_from_bytes_v(variant.get_child_value(n)) for n in (6, 7))
+        return contents, metadata
 
     def file_state(self, checksum: str) -> FileState:
         """Return the state that a file object describes."""
