@@ -46,7 +46,8 @@ class Changes:
         words = self._dice.choice([self._install, self._uninstall, self._overlay, self._step_back])()
         if words:
             self._host.ao(*words)
-            self._host.sh("systemctl try-restart 'fx-*'; systemctl restart private")
+            # As if there were time between: systemd takes many starts in a row for a service that crashes.
+            self._host.sh("systemctl reset-failed; systemctl try-restart 'fx-*'; systemctl restart private")
         return " ".join(words)
 
     def _install(self) -> tuple[str, ...]:

@@ -327,6 +327,21 @@ def test_a_client_that_starts_a_service_again_does_not_keep_it_from_stopping(hos
     assert not host.is_active("fx-service.service")
 
 
+def test_changes_in_a_row_are_no_crashes_in_a_row(host: Host):
+    newer(host, "fx-service")
+    directory = "/run/systemd/system/fx-service.service.d"
+    host.sh(
+        f"mkdir -p {directory}; systemctl reset-failed fx-service.service;"
+        f"printf '[Unit]\\nStartLimitIntervalSec=1h\\nStartLimitBurst=1\\n' >{directory}/limit.conf;"
+        "systemctl daemon-reload; systemctl restart fx-service"
+    )
+    assert upgrade(host)["changed"]
+    assert version(host, "fx-service") == "2.0"
+    host.ao("rollback", "--live")
+    assert version(host, "fx-service") == "1.0"
+    host.sh(f"rm -r {directory}; systemctl daemon-reload")
+
+
 def test_history_compares(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
     host.ao("install", "-A", "-y", "fx-conf")

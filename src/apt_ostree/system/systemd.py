@@ -276,10 +276,17 @@ def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None
     except ExternalFailure as error:
         if isinstance(error.__cause__, OSError):  # systemctl did not run, so that nothing was logged
             raise
-        failed = [
-            name for name, unit in units(names).items() if unit["ActiveState"] not in ("active", "inactive")
-        ]
-        logged = [f"{name}: {line}" for name in failed[:3] for line in log_tail(name)]
+        failed = {
+            name: unit
+            for name, unit in units(names).items()
+            if unit["ActiveState"] not in ("active", "inactive")
+        }
+        if failed and all(unit["Result"] == "start-limit-hit" for unit in failed.values()):
+            # Changes in a row are no crashes in a row, which that limit is for (systemd.unit(5)).
+            _systemctl(["reset-failed", "--", *failed], f"reset {', '.join(failed)}")
+            _job("start", list(failed), timeout)
+            return
+        logged = [f"{name}: {line}" for name in list(failed)[:3] for line in log_tail(name)]
         raise ExternalFailure(
             error.message, details=logged or error.details, hint=error.hint, internals=error.internals
         ) from error
