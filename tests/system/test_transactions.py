@@ -141,7 +141,8 @@ def test_operators_go_back_and_install_nothing(own: Host):
     own.run("tee", RULES, input=OPERATORS.read_text())
     own.sh("systemctl restart polkit")
     operator = ("runuser", "-u", "op", "--")
-    assert own.run(*operator, "apt-ostree", "install", "fx-conf", check=False).returncode == 4
+    for words in (["install", "fx-conf"], ["apply-live", "--packages=fx-conf"]):
+        assert own.run(*operator, "apt-ostree", *words, check=False).returncode == 4
     own.run(*operator, "apt-ostree", "apply-live", "--reset")
     assert not own.exists("/usr/bin/fx-hello")
     assert own.json("history")[-1]["caller"] == "op"

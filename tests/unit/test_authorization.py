@@ -25,6 +25,7 @@ from apt_ostree.model.requests import (
     RollbackLive,
     Upgrade,
 )
+from apt_ostree.model.selection import Selection
 
 POLICY = Path(__file__).resolve().parents[2] / "data/polkit/org.debian.aptostree1.policy"
 NEEDED = LiveOptions(restart_services=RestartPolicy.NEEDED)
@@ -55,6 +56,8 @@ def test_nobody_is_allowed_without_a_password():
         (Upgrade(deploy=DeployOptions(live=LiveOptions())), ["upgrade", "apply-live"]),
         (Upgrade(deploy=DeployOptions(live=NEEDED)), ["upgrade", "apply-live", "restart-services"]),
         (ApplyLive(), ["apply-live"]),
+        (ApplyLive(target="x"), ["apply-live", "install-uninstall-packages"]),
+        (ApplyLive(selection=Selection(security=True)), ["apply-live", "install-uninstall-packages"]),
         (ApplyLive(live=NEEDED), ["apply-live", "restart-services"]),
         (RollbackLive(restart_services=RestartPolicy.ALL), ["apply-live", "restart-services"]),
         (EditOverlay(), ["overlays"]),

@@ -186,6 +186,7 @@ def test_files_of_a_request_are_numbered_and_named_again():
     [
         ("install", "{", 0, "not JSON"),
         ("install", "[" * 100_000, 0, "not JSON"),
+        ("install", " " * 600_000, 0, "has 600000 characters"),
         ("status", "{}", 0, "there is no verb 'status'"),
         ("install", '{"x": 1}', 0, "unknown field 'x'"),
         ("install", '{"files": [{"fd": 0, "name": "x"}]}', 0, "not passed"),

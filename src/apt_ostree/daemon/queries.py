@@ -9,7 +9,8 @@ from dasbus.server.interface import dbus_interface
 from dasbus.typing import Str
 
 from apt_ostree.core import queries
-from apt_ostree.errors import UsageError, from_os_error
+from apt_ostree.daemon.replies import read_json
+from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 
 #: Queries for which libapt reads the archives' lists: 100 MB that a service does not give back.
@@ -35,9 +36,4 @@ class Queries:
 def _answer(name: str, query: str) -> Any:
     if name in _HEAVY:
         raise UsageError(f"{name} is answered by the command line only")
-    try:
-        return queries.answer_json(name, json.loads(query))
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the query is not JSON: {error}") from error
-    except OSError as error:
-        raise from_os_error(error) from error
+    return queries.answer_json(name, read_json(query, "the query"))

@@ -1,7 +1,8 @@
-"""Replies to calls over D-Bus: errors by their names, and replies that are given later."""
+"""Calls over D-Bus: arguments in JSON, replies that are given later, and errors by their names."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -9,10 +10,22 @@ from typing import Any
 from dasbus.server.handler import ServerObjectHandler
 from dasbus.unix import GLibServerUnix
 
-from apt_ostree.errors import AptOstreeError, from_os_error
+from apt_ostree.errors import AptOstreeError, UsageError, from_os_error
 
 #: A client's agreement to a dialog (D-Bus specification, ALLOW_INTERACTIVE_AUTHORIZATION).
 _INTERACTIVE = 4
+#: Characters of an argument.
+_LONGEST = 500_000
+
+
+def read_json(text: str, what: str) -> Any:
+    """Return the value of a text in JSON; raise UsageError for another or a long one, which costs memory."""
+    if len(text) > _LONGEST:
+        raise UsageError(f"{what} has {len(text)} characters, and may have {_LONGEST}")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{what} is not JSON: {error}") from error
 
 
 class Later:

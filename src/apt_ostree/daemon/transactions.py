@@ -21,7 +21,7 @@ from systemd import journal
 
 from apt_ostree.daemon.polkit import Check
 from apt_ostree.daemon.queue import Item, Queue
-from apt_ostree.daemon.replies import Handler, Later
+from apt_ostree.daemon.replies import Handler, Later, read_json
 from apt_ostree.daemon.units import Units
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, jsonvalue
@@ -399,11 +399,7 @@ class Transactions:
 
 
 def _read(verb: str, request: str, files: int) -> Request:
-    try:
-        value = json.loads(request)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the request is not JSON: {error}") from error
-    typed = read_request(verb, value)
+    typed = read_request(verb, read_json(request, "the request"))
     if any(file.fd >= files for file in typed.open_files):
         raise UsageError("the request names a file that was not passed with it")
     return typed

@@ -7,10 +7,19 @@ from collections.abc import Mapping
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
-from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Moment, Recover, Uninstall
+from apt_ostree.model.requests import (
+    ApplyLive,
+    DeployOptions,
+    Install,
+    LiveOptions,
+    Moment,
+    Recover,
+    Uninstall,
+)
 
 _PREFIX = "org.debian.aptostree1."
 CANCEL = f"{_PREFIX}cancel"
+_PACKAGES = "install-uninstall-packages"
 _LOCAL_PACKAGES = "install-local-packages"
 _APPLY_LIVE = "apply-live"
 _RESTART_SERVICES = "restart-services"
@@ -20,7 +29,7 @@ ACTIONS: Mapping[str, str] = {
     "apply-live": _APPLY_LIVE,
     "cleanup": "cleanup",
     "confirm": "confirm",
-    "install": "install-uninstall-packages",
+    "install": _PACKAGES,
     "overlay-backup": "overlays",
     "overlay-check": "overlays",
     "overlay-cleanup": "overlays",
@@ -30,7 +39,7 @@ ACTIONS: Mapping[str, str] = {
     "rollback": "rollback",
     "rollback-live": _APPLY_LIVE,
     "run": "run",
-    "uninstall": "install-uninstall-packages",
+    "uninstall": _PACKAGES,
     "unlock": "unlock",
     "unlock-discard": "unlock",
     "unlock-save": "unlock",
@@ -49,6 +58,8 @@ def actions_of(request: Request) -> tuple[str, ...]:
     actions = [action]
     if isinstance(request, Install | Uninstall) and request.files:
         actions.append(_LOCAL_PACKAGES)
+    if isinstance(request, ApplyLive) and (request.selection or request.target):
+        actions.append(_PACKAGES)  # not what is deployed: these may come from the archives
     live = _live_options(request)
     if live is not None and isinstance(getattr(request, "deploy", None), DeployOptions):
         actions.append(_APPLY_LIVE)
