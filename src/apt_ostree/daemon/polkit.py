@@ -97,4 +97,8 @@ def _unavailable(error: Exception) -> NotAuthorized:
 
 def _refusal(action: str, *, can_ask: bool) -> NotAuthorized:
     hint = "run the command in a terminal, where you can authenticate" if can_ask else "ask an administrator"
-    return NotAuthorized(f"polkit does not allow you {action}", hint=f"{hint}, or run it with sudo")
+    return NotAuthorized(
+        "you are not authorized to do this",
+        details=(f"polkit refused {action}",),
+        hint=f"{hint}, or run it with sudo",
+    )

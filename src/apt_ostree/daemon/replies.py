@@ -33,7 +33,7 @@ class Later:
 
     def __init__(self) -> None:
         self.give: Callable[[Any], None]
-        self.fail: Callable[[AptOstreeError], None]
+        self.fail: Callable[[Exception], None]
 
 
 class Server(GLibServerUnix):  # type: ignore[misc]  # dasbus has no types

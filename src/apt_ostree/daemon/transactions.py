@@ -104,12 +104,13 @@ class Transactions:
         self._queue = Queue()
         self._objects: dict[int, Transaction] = {}
         self._watches: dict[int, list[Callable[[], None]]] = {}
+        self._checks = 0
         self._units = Units(bus, self._on_unit_removed)
 
     @property
     def is_busy(self) -> bool:
-        """Return whether a transaction has not ended."""
-        return self._queue.is_busy
+        """Return whether a transaction has not ended, or polkit is asked about one."""
+        return self._queue.is_busy or bool(self._checks)
 
     # --- methods of the interface
 
@@ -173,16 +174,19 @@ class Transactions:
         if is_allowed:
             return act()
         later = Later()
+        self._checks += 1
 
         def allowed() -> None:
             try:
                 value = act()
-            except AptOstreeError as error:
+            except (AptOstreeError, OSError) as error:
                 refused(error)
             else:
+                self._checks -= 1
                 later.give(value)
 
-        def refused(error: AptOstreeError) -> None:
+        def refused(error: Exception) -> None:
+            self._checks -= 1
             _close(files)
             later.fail(error)
 
