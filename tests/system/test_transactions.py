@@ -148,6 +148,20 @@ def test_operators_go_back_and_install_nothing(own: Host):
     assert own.json("history")[-1]["caller"] == "op"
 
 
+def test_an_administrator_types_a_password(own: Host):
+    own.sh("groupadd -f sudo; useradd -G sudo op; echo op:secret | chpasswd")
+
+    def typed(password: str, *words: str) -> tuple[int, str]:
+        done = own.run_program("type_password.py", "op", password, "apt-ostree", *words)
+        answer = json.loads(done.stdout)
+        return answer["code"], answer["output"]
+
+    code, shown = typed("wrong", "refresh-md")
+    assert (code, "you are not authorized" in shown) == (4, True), shown
+    code, shown = typed("secret", "refresh-md")
+    assert (code, "Authentication is required to download the package lists" in shown) == (0, True), shown
+
+
 def test_a_client_of_the_description_follows_a_transaction(own: Host):
     with allowed(own):
         done = own.run(*NOBODY, "python3", "-c", EXAMPLE.read_text(), "fx-hello")

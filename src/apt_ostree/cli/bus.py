@@ -150,7 +150,8 @@ def _agent() -> Iterator[None]:
         yield
         return
     ready, notify = os.pipe()
-    command = ["pkttyagent", "--process", str(os.getpid()), "--notify-fd", str(notify), "--fallback"]
+    # Not --fallback: polkit 126 ignores such an agent where there is no session, as after su(1).
+    command = ["pkttyagent", "--process", str(os.getpid()), "--notify-fd", str(notify)]
     try:
         agent = subprocess.Popen(command, pass_fds=[notify])
     except FileNotFoundError:  # polkit is not installed
