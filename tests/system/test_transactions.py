@@ -158,6 +158,8 @@ def test_an_administrator_types_a_password(own: Host):
 
     code, shown = typed("wrong", "refresh-md")
     assert (code, "you are not authorized" in shown) == (4, True), shown
+    code, shown = typed("^C", "refresh-md")
+    assert (code, "cancelled before anything was done" in shown) == (130, True), shown
     code, shown = typed("secret", "refresh-md")
     assert (code, "Authentication is required to download the package lists" in shown) == (0, True), shown
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import apt_ostree
-from apt_ostree.errors import AptOstreeError, Cancelled
+from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized
 from apt_ostree.model import events
 from apt_ostree.model.request import Request
 
@@ -91,6 +91,10 @@ def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) 
             return _follow(carrier, view)
         finally:
             carrier.close()
+    except NotAuthorized as error:
+        if cancels:  # in a dialog of polkit
+            raise Cancelled("cancelled before anything was done") from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
