@@ -263,6 +263,16 @@ def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]
     assert not own.exists(made)
 
 
+def test_what_scripts_of_a_dropped_removal_did_does_not_come(own: Host):
+    """The deployment that was dropped had the booted tree."""
+    own.ao("install", "-A", "-y", "fx-state")
+    own.ao("uninstall", "-A", "-y", "fx-state")
+    own.ao("apply-live", "--reset")
+    own.ao("cleanup", "-p")
+    own.reboot()
+    assert not own.exists("/etc/fx-state") and not own.exists("/etc/apt-ostree/removed-packages")
+
+
 def test_a_power_cut_before_the_delta_was_played(own: Host):
     """The next boot plays it, and starts the units that scripts enabled."""
     own.sh("chmod 2750 /etc/cron.d")

@@ -55,7 +55,9 @@ def test_played_on_the_merge_it_gives_what_the_scripts_left(merge, seen, after, 
 def test_a_file_that_is_no_longer_shipped_goes_although_a_script_changed_its_mode():
     path = "init.d/fx"
     seen, after = (FileState("file", mode, content=b"init script") for mode in (0o755, 0o644))
-    assert etc_delta.compute({path: ABSENT}, {path: seen}, {path: after}, {path: seen}, {path: ABSENT}) == {}
+    delta = etc_delta.compute({path: ABSENT}, {path: seen}, {path: after}, {path: seen}, {path: ABSENT})
+    assert etc_delta.play(delta, {path: ABSENT}) == ({}, ())
+    assert etc_delta.play(delta, {path: seen}) == ({path: ABSENT}, ())  # live
     kept = etc_delta.compute({path: seen}, {path: seen}, {path: after}, {path: seen}, {path: seen})
     assert kept[path].after == after
 
@@ -188,16 +190,25 @@ def test_deltas_go_with_their_deployments(system: System):
     for commit in (system.one, system.two):
         etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", ONE)})
         etc_deltas.set_due(commit)
-    etc_deltas.drop_but({system.one, system.two})
+    etc_deltas.drop_but({system.one, system.two}, system.two)
     assert etc_deltas.due() == {system.two}
     etc_deltas.set_due(system.one, system.two)  # one is staged in place of the other
     assert etc_deltas.due() == {system.one, system.two}
-    etc_deltas.drop_but({system.one})
+    etc_deltas.drop_but({system.one}, system.one)
     assert etc_deltas.due() == {system.one}
     assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
     etc_deltas.write(system.one, {})
     etc_deltas.set_due(system.one)
     assert etc_deltas.due() == {system.one}  # there may be directories to complete
+
+
+def test_the_delta_of_a_staged_deployment_goes_with_it_although_another_has_its_commit(system: System):
+    etc_deltas.write(system.one, {"key": Entry(digest(ABSENT), "", ONE)})
+    etc_deltas.write(system.two, {"key": Entry(digest(ABSENT), "", ONE)})
+    etc_deltas.set_due(system.one)
+    etc_deltas.drop_but({system.one, system.two}, None)
+    assert not etc_deltas.due() and not etc_deltas.read(system.one)
+    assert etc_deltas.read(system.two)
 
 
 # --- of a build

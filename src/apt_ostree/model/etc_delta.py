@@ -76,20 +76,22 @@ def compute(
     Also of those which it leaves so only because it takes back what an earlier live change made: a live
     change has nothing else to tell it.
 
-    What the merge removes, as it is no longer shipped and not edited, goes although a script changed its
-    mode: a removal takes the permission to execute from init scripts (dh_installinit(1)).
+    What the merge removes, as it is no longer shipped and not edited, goes although a script changed its mode
+    or owner: a removal takes the permission to execute from init scripts (dh_installinit(1)).
 
     shipped: the states that the tree ships on which the scripts worked.
     ships: the states that the new tree ships.
     """
-    return {
-        path: Entry(digest(merge[path]), digest(seen[path]), state)
-        for path, state in sorted(after.items())
-        if is_scripts(path)
-        and state.type != "other"
-        and (state != merge[path] or (state != seen[path] and shipped[path] == ships[path]))
-        and not (merge[path] == ABSENT and _is_same_file(shipped[path], state))
-    }
+    delta = {}
+    for path, state in sorted(after.items()):
+        if not is_scripts(path) or state.type == "other":
+            continue
+        goes = merge[path] == ABSENT and _is_same_file(shipped[path], state)
+        left = ABSENT if goes else state
+        live_only = left != seen[path] and (goes or shipped[path] == ships[path])
+        if left != merge[path] or live_only:
+            delta[path] = Entry(digest(merge[path]), digest(seen[path]), left)
+    return delta
 
 
 def _is_same_file(one: FileState, other: FileState) -> bool:

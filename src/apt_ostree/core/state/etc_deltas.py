@@ -89,13 +89,18 @@ def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ..
     return tuple(beside)
 
 
-def drop_but(commits: Collection[str]) -> None:
-    """Remove the deltas of all other commits; none of these is due any more."""
+def drop_but(deployed: Collection[str], pending: str | None) -> None:
+    """Remove the deltas of commits that are not deployed, and that of a staged deployment that was dropped.
+
+    pending: the commit of the pending deployment. The other deployments are not due; one of them may have the
+        commit of one that was dropped.
+    """
+    dropped = due() - {pending}
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
-        if path.stem not in commits:
+        if path.stem not in deployed or path.stem in dropped:
             write(path.stem, {})
-    if not due() <= {*commits}:
-        set_due(*due() & {*commits})
+    if dropped:
+        set_due(*due() - dropped)
 
 
 def _path(commit: str) -> Path:

@@ -31,7 +31,8 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     """
     sysroot.sync_base_refs()
     sysroot.repo.sync_refs(PREVIOUS, {})
-    etc_deltas.drop_but({deployment.checksum for deployment in deployments.all})
+    pending = deployments.pending.checksum if deployments.pending else None
+    etc_deltas.drop_but({deployment.checksum for deployment in deployments.all}, pending)
     generations.reclaim(sysroot, records)
     seeds.discard_leftovers()
     for prefix in _SCRATCH:
