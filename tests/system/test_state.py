@@ -263,6 +263,18 @@ def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]
     assert not own.exists(made)
 
 
+def test_accounts_of_a_package_that_was_only_live_stay(own: Host):
+    """So does what it made below /var, which is theirs."""
+    own.ao("install", "-A", "-y", "fx-state", "fx-user")
+    ids = own.sh("id fx-state; id fx-user")
+    own.ao("uninstall", "-A", "-y", "fx-state", "fx-user")
+    assert own.sh("id fx-state; id fx-user") == ids
+    own.reboot()
+    assert own.sh("id fx-state; id fx-user; getent shadow fx-state | cut -d: -f1") == f"{ids}fx-state\n"
+    assert own.sh("stat -c %U /var/lib/fx-state/db") == "fx-state\n"
+    own.check_clean()
+
+
 def test_what_scripts_of_a_dropped_removal_did_does_not_come(own: Host):
     """The deployment that was dropped had the booted tree."""
     own.ao("install", "-A", "-y", "fx-state")

@@ -154,6 +154,16 @@ def described_names(sysusers_text: str) -> frozenset[str]:
     return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in {"u", "u!", "g"})
 
 
+def lines_about(sysusers_text: str, chosen: frozenset[str]) -> list[str]:
+    """Return the lines of sysusers.d text that make these users and groups, or make them members."""
+    rows = ((line, line.split()) for line in sysusers_text.splitlines())
+    return [
+        line
+        for line, row in rows
+        if len(row) > 2 and (row[1] in chosen or (row[0] == "m" and row[2] in chosen)) and row[0] != "r"
+    ]
+
+
 #: File with passwords -> fields after the name of an account without one, as systemd-sysusers(8) writes them.
 LOCKED = {"shadow": "!*:::::::", "gshadow": "!*::"}
 #: File with the names -> file with their passwords.

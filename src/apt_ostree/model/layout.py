@@ -66,6 +66,8 @@ DPKG_ADMINDIR = f"{SYSIMAGE}/dpkg"
 TMPFILES_LAYOUT = "usr/lib/tmpfiles.d/00-apt-ostree-layout.conf"
 TMPFILES_VAR = "usr/lib/tmpfiles.d/apt-ostree-var.conf"
 SYSUSERS = "usr/lib/sysusers.d/apt-ostree.conf"
+#: Accounts of removed packages, whose state stays; relative to /etc.
+REMOVED_ACCOUNTS = "sysusers.d/apt-ostree-removed.conf"
 FACTORY = "usr/share/factory"
 #: debconf's answers. They are the machine's, and packages are configured with them (debconf(7)).
 ANSWERS = "var/cache/debconf"

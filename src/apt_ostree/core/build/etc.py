@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apt_ostree.core.build import earlier
-from apt_ostree.core.state import etc_deltas, etc_trees
+from apt_ostree.core.state import account_files, etc_deltas, etc_trees
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import accounts, build_accounts, etc_delta, etc_merge, etc_rules
+from apt_ostree.model import accounts, build_accounts, etc_delta, etc_merge, etc_rules, layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.etc_rules import OverlayEtc
 from apt_ostree.model.filestate import ABSENT, FileState
@@ -102,12 +102,25 @@ def delta_of(
     """
     repo, booted = tx.sysroot.repo, tx.live.booted.checksum
     after = {path: given.state(path) for path in (*given.delta, *given.made)}
-    after |= _changed(upper, given)
+    after |= _changed(upper, given) | _accounts_left(tx, given, start, commit)
     running = _without_live(tx, after)
     old, new = (etc_trees.shipped(repo, name, after) for name in (booted, commit))
     merge = {path: etc_merge.merged(old[path], new[path], running[path]) for path in after}
     shipped = etc_trees.shipped(repo, start, after)
     return etc_delta.compute(merge, {path: given.state(path) for path in after}, after, shipped, new)
+
+
+def _accounts_left(tx: Transaction, given: EtcView, start: str, commit: str) -> dict[str, FileState]:
+    """Return the file that makes accounts of removed packages again, if the next boot would not have them."""
+    lines = account_files.left_by(tx.sysroot.repo, (start, commit), tx.live.booted.checksum)
+    if not lines:
+        return {}
+    path = layout.REMOVED_ACCOUNTS
+    earlier = _text(given.state(path)).splitlines()
+    text = "".join(f"{line}\n" for line in dict.fromkeys([*earlier, *lines]))
+    directory = given.state(etc_rules.directory_of(path))
+    made = {etc_rules.directory_of(path): FileState("directory", 0o755)} if directory == ABSENT else {}
+    return {**made, path: FileState("file", 0o644, 0, 0, text.encode())}
 
 
 def _without_live(tx: Transaction, paths: Collection[str]) -> dict[str, FileState]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from apt_ostree.core.state import etc_trees
 from apt_ostree.errors import Refused
-from apt_ostree.model import account_ids, accounts
+from apt_ostree.model import account_ids, accounts, layout
 from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.filestate import FileState
 from apt_ostree.system import accounts_lock, files, mounts
+from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
 
 _ETC = Path("/etc")
@@ -40,6 +41,26 @@ def refuse_shared_ids(repo: Repo, commit: str) -> None:
             details=sorted(texts),
             hint="uninstall these packages, or use a base that keeps its accounts' ids; nothing was changed",
         )
+
+
+def described(repo: Repo, commit: str) -> str:
+    """Return the sysusers.d(5) text about the accounts of a commit's tree; empty if it has none."""
+    checksum = diff.file_of(repo, commit, layout.SYSUSERS)
+    return repo.file_state(checksum).content.decode() if checksum else ""
+
+
+def left_by(repo: Repo, trees: tuple[str, str], booted: str) -> list[str]:
+    """Return the sysusers.d(5) lines of accounts that this machine would lose with a change of its tree.
+
+    They are those of packages that were only live: what they made in /var stays, and their ids must not
+    become another account's.
+
+    trees: the commit with the accounts, and the one to deploy.
+    """
+    texts = [described(repo, commit) for commit in (*trees, booted)]
+    with_them, without, persistent = map(accounts.described_names, texts)
+    here = frozenset[str]().union(*(accounts.names(files.text_of(_ETC / name)) for name in _NAMES))
+    return accounts.lines_about(texts[0], (with_them & here) - without - persistent)
 
 
 def _ids_of(repo: Repo, commit: str) -> Ids:

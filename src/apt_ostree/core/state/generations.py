@@ -12,17 +12,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from apt_ostree.core.state import overlay_store
+from apt_ostree.core.state import account_files, overlay_store
 from apt_ostree.core.state.live import LiveState
 from apt_ostree.errors import ExternalFailure
-from apt_ostree.model import folding, layout
+from apt_ostree.model import folding
 from apt_ostree.model.accounts import described_names
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.generation import Generation
 from apt_ostree.model.history import Outcome
 from apt_ostree.system import buildroot, usrview
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import diff, layers
+from apt_ostree.system.ostree import layers
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
@@ -135,10 +135,9 @@ def remove_layers_but(
 def described_accounts(sysroot: Sysroot, generation: Generation) -> frozenset[str]:
     """Return the names of the accounts that a generation's tree describes; none if its commit is missing."""
     try:
-        checksum = diff.file_of(sysroot.repo, generation.target, layout.SYSUSERS)
+        return described_names(account_files.described(sysroot.repo, generation.target))
     except ExternalFailure:
         return frozenset()
-    return described_names(sysroot.repo.file_state(checksum).content.decode()) if checksum else frozenset()
 
 
 def mark_unlocked(sysroot: Sysroot) -> None:
