@@ -124,3 +124,16 @@ def test_lines_without_a_password_complete_the_files():
     assert accounts.lines_without_password({**texts, "shadow": ""})["shadow"].count("\n") == 2
     without = {name: text for name, text in texts.items() if name != "shadow"}
     assert accounts.lines_without_password(without) == {}
+
+
+def test_the_lines_about_accounts_are_theirs_and_those_of_their_members():
+    users = [User("one", 101, 201, "", "/var/lib/one", "/bin/sh"), User("two", 102, 202, "", "/", "/bin/sh")]
+    groups = [Group("one", 201, ("two",)), Group("two", 202, ()), Group("three", 203, ("two",))]
+    text = accounts.sysusers(users, groups)
+    assert accounts.lines_about(text, frozenset({"one"})) == [
+        "g one 201",
+        "u one 101:201 - /var/lib/one /bin/sh",
+        "m two one",
+    ]
+    assert accounts.lines_about(text, accounts.described_names(text)) == text.splitlines()[1:]
+    assert accounts.lines_about(text, frozenset()) == []

@@ -16,9 +16,11 @@ from apt_ostree.core.live import etc_planning
 from apt_ostree.core.state import etc_deltas, etc_trees
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import etc_delta, layout
+from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.etc_delta import Entry
 from apt_ostree.model.etc_rules import EtcPlan, digest
 from apt_ostree.model.filestate import ABSENT, FileState
+from apt_ostree.model.origin import Origin
 from apt_ostree.model.plan import EtcAction, EtcStep
 from apt_ostree.model.requests import Moment, Recover
 from apt_ostree.system import statedb
@@ -186,15 +188,23 @@ def test_another_deployment_is_left_alone(system: System):
     assert not (system.etc / "key").exists()
 
 
+def deployments(*commits: str, booted: int) -> Deployments:
+    """Return deployments of these commits, of which one is booted."""
+    rows = enumerate(commits)
+    return Deployments(
+        tuple(Deployment(i, "debian", c, i, "", Origin(), i == booted, False, False, "none") for i, c in rows)
+    )
+
+
 def test_deltas_go_with_their_deployments(system: System):
     for commit in (system.one, system.two):
         etc_deltas.write(commit, {"key": Entry(digest(ABSENT), "", ONE)})
         etc_deltas.set_due(commit)
-    etc_deltas.drop_but({system.one, system.two}, system.two)
+    etc_deltas.drop_others(deployments(system.two, system.one, booted=1))
     assert etc_deltas.due() == {system.two}
     etc_deltas.set_due(system.one, system.two)  # one is staged in place of the other
     assert etc_deltas.due() == {system.one, system.two}
-    etc_deltas.drop_but({system.one}, system.one)
+    etc_deltas.drop_others(deployments(system.one, system.one, booted=1))
     assert etc_deltas.due() == {system.one}
     assert etc_deltas.read(system.one) and not etc_deltas.read(system.two)
     etc_deltas.write(system.one, {})
@@ -206,7 +216,7 @@ def test_the_delta_of_a_staged_deployment_goes_with_it_although_another_has_its_
     etc_deltas.write(system.one, {"key": Entry(digest(ABSENT), "", ONE)})
     etc_deltas.write(system.two, {"key": Entry(digest(ABSENT), "", ONE)})
     etc_deltas.set_due(system.one)
-    etc_deltas.drop_but({system.one, system.two}, None)
+    etc_deltas.drop_others(deployments(system.one, system.two, booted=0))
     assert not etc_deltas.due() and not etc_deltas.read(system.one)
     assert etc_deltas.read(system.two)
 

@@ -72,7 +72,7 @@ def _give_state(tx: Transaction) -> bool:
     played = _complete_merge(tx, tx.deployments.rollback, tx.live.booted, ETC)  # after a power cut
     if played:
         _have_units_read_again()
-    etc_deltas.drop_but({deployment.checksum for deployment in tx.deployments.all}, None)
+    etc_deltas.drop_others(tx.deployments)
     given, agreed = seeds.give(tx.report), account_files.agree()
     return given or agreed or played
 

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from apt_ostree.model import etc_delta, layout
+from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.etc_delta import Delta, Entry
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.system import files, statedb
@@ -89,13 +90,13 @@ def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ..
     return tuple(beside)
 
 
-def drop_but(deployed: Collection[str], pending: str | None) -> None:
+def drop_others(deployments: Deployments) -> None:
     """Remove the deltas of commits that are not deployed, and that of a staged deployment that was dropped.
 
-    pending: the commit of the pending deployment. The other deployments are not due; one of them may have the
-        commit of one that was dropped.
+    Only the pending deployment can be due; another one may have the commit of one that was dropped.
     """
-    dropped = due() - {pending}
+    deployed = {deployment.checksum for deployment in deployments.all}
+    dropped = due() - {deployments.pending.checksum if deployments.pending else ""}
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
         if path.stem not in deployed or path.stem in dropped:
             write(path.stem, {})

@@ -31,8 +31,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     """
     sysroot.sync_base_refs()
     sysroot.repo.sync_refs(PREVIOUS, {})
-    pending = deployments.pending.checksum if deployments.pending else None
-    etc_deltas.drop_but({deployment.checksum for deployment in deployments.all}, pending)
+    etc_deltas.drop_others(deployments)
     generations.reclaim(sysroot, records)
     seeds.discard_leftovers()
     for prefix in _SCRATCH:
