@@ -80,7 +80,7 @@ class _Call:
 class _Files:
     """Files that another process has open.
 
-    rows: descriptor, device and inode of each (system.transaction_files).
+    rows: descriptor, device and inode of each (system.openfiles).
     """
 
     pid: int
@@ -158,9 +158,9 @@ def _read_call(line: str) -> tuple[Request, _Call]:
     request = read_request(call.pop("verb", None), call.pop("request", {}))
     options = jsonvalue.read(_Call, call, name="the request")
     if options.files:
-        from apt_ostree.system import transaction_files
+        from apt_ostree.system import openfiles
 
-        descriptors = transaction_files.open_passed(options.files.pid, options.files.rows)
+        descriptors = openfiles.open_passed(options.files.pid, options.files.rows)
         request = request.with_descriptors(descriptors)
     return request, options
 

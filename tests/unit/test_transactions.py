@@ -19,7 +19,7 @@ from apt_ostree.model.caller import Caller
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.requests import VERBS, EditOverlay, Install, OverlayBackup
 from apt_ostree.model.transaction import Phase, Record, id_of_unit
-from apt_ostree.system import transaction_files
+from apt_ostree.system import openfiles, transaction_files
 from apt_ostree.system.caller import caller_of, read_caller
 
 CALLER = Caller(1000, 1000, "jo", "session-1.scope")
@@ -144,8 +144,8 @@ def test_files_are_opened_again_as_they_were(tmp_path: Path):
     (tmp_path / "x").write_text("one")
     one, two = os.open(tmp_path / "x", os.O_RDONLY), os.open(tmp_path, os.O_RDONLY)
     three = os.open(tmp_path / "x", os.O_WRONLY | os.O_APPEND)
-    rows = transaction_files.passed([one, two, three])
-    again = transaction_files.open_passed(os.getpid(), rows)
+    rows = openfiles.passed([one, two, three])
+    again = openfiles.open_passed(os.getpid(), rows)
     assert os.read(again[0], 9) == b"one" and os.listdir(again[1]) == ["x"]
     with pytest.raises(OSError, match="Bad file"):
         os.write(again[0], b"x")
@@ -154,15 +154,15 @@ def test_files_are_opened_again_as_they_were(tmp_path: Path):
     for fd in (one, two, three, *again):
         os.close(fd)
     with pytest.raises(UsageError, match="cannot be opened"):
-        transaction_files.open_passed(os.getpid(), rows)
+        openfiles.open_passed(os.getpid(), rows)
 
 
 def test_another_file_with_the_same_number_is_not_taken(tmp_path: Path):
     (tmp_path / "x").write_text("")
     fd = os.open(tmp_path / "x", os.O_RDONLY)
-    ((_, device, inode),) = transaction_files.passed([fd])
+    ((_, device, inode),) = openfiles.passed([fd])
     with pytest.raises(UsageError, match="not there any more"):
-        transaction_files.open_passed(os.getpid(), [(fd, device, inode + 1)])
+        openfiles.open_passed(os.getpid(), [(fd, device, inode + 1)])
     os.close(fd)
 
 

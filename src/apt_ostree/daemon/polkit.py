@@ -16,7 +16,6 @@ _NAME = "org.freedesktop.PolicyKit1"
 _PATH = "/org/freedesktop/PolicyKit1/Authority"
 _AUTHORITY = "org.freedesktop.PolicyKit1.Authority"
 _ALLOW_DIALOG = 1
-_NO_TIMEOUT = 2**31 - 1  # a person may think as long as the agent lets him
 _numbers = itertools.count()
 
 
@@ -82,8 +81,7 @@ class Check:
 
     def _call(self, method: str, kind: str, arguments: Any, then: Callable[..., None]) -> None:
         GLibClient.async_call(
-            self._bus.connection, _NAME, _PATH, _AUTHORITY, method, get_variant(kind, arguments), None,
-            then, timeout=_NO_TIMEOUT,
+            self._bus.connection, _NAME, _PATH, _AUTHORITY, method, get_variant(kind, arguments), None, then
         )  # fmt: skip
 
 

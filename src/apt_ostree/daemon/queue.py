@@ -5,7 +5,7 @@ While one asks its user, it has no lock, and the next one runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from apt_ostree.errors import Refused
@@ -23,6 +23,7 @@ class Item:
     count: how many that were.
     client: the bus name of who follows it and answers its question; "" if nobody does.
     files: descriptors that were passed with it.
+    watches: what ends each watch that was begun for it.
     """
 
     record: Record
@@ -31,6 +32,7 @@ class Item:
     count: int = 0
     client: str = ""
     files: list[int] = field(default_factory=list)
+    watches: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Queue:

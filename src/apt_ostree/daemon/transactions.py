@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 from dasbus.client.observer import GLibMonitoring
-from dasbus.error import DBusError
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, UInt32, UInt64, UnixFD, get_native
 from systemd import journal
@@ -30,7 +29,7 @@ from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.transaction import Phase, Record, id_of_unit
-from apt_ostree.system import transaction_files
+from apt_ostree.system import openfiles, transaction_files
 from apt_ostree.system.caller import caller_of
 from apt_ostree.system.mainloop import MainLoop
 
@@ -103,7 +102,6 @@ class Transactions:
         self._loop = loop
         self._queue = Queue()
         self._objects: dict[int, Transaction] = {}
-        self._watches: dict[int, list[Callable[[], None]]] = {}
         self._checks = 0
         self._units = Units(bus, self._on_unit_removed)
 
@@ -160,19 +158,23 @@ class Transactions:
             files=len(files),
         )
         item = Item(record, client=sender, files=files)
-        return self._if_allowed(record.caller.uid == 0, actions, call, partial(self._add, item), files)
+        act = partial(self._add, item)
+        if caller.uid == 0:
+            return act()
+        return self._if_allowed(actions, call, act, otherwise=partial(_close, files))
 
     def _if_allowed(
         self,
-        is_allowed: bool,
         actions: tuple[str, ...],
         call: Mapping[str, Any],
         act: Callable[[], Any],
-        files: list[int],
-    ) -> Any:
-        """Act, if polkit allows the caller to or need not be asked; return what the method is to return."""
-        if is_allowed:
-            return act()
+        *,
+        otherwise: Callable[[], None] = lambda: None,
+    ) -> Later:
+        """Act if polkit allows it to the caller; return the reply, which comes then.
+
+        otherwise: releases what the action would have used.
+        """
         later = Later()
         self._checks += 1
 
@@ -187,7 +189,7 @@ class Transactions:
 
         def refused(error: Exception) -> None:
             self._checks -= 1
-            _close(files)
+            otherwise()
             later.fail(error)
 
         Check(
@@ -222,7 +224,6 @@ class Transactions:
         self._queue.add(item)
         self._objects[number] = Transaction(self, item)
         self._bus.publish_object(names.path_of(number), self._objects[number], server_factory=Handler)
-        self._watches[number] = []
         if item.client:
             self._watch_client(item)
 
@@ -252,7 +253,7 @@ class Transactions:
     def _launch(self, item: Item) -> None:
         record = item.record
         line = {"verb": record.verb, "request": record.request, "ask": record.ask, "wait": record.wait}
-        line["files"] = {"pid": os.getpid(), "rows": transaction_files.passed(item.files)}
+        line["files"] = {"pid": os.getpid(), "rows": openfiles.passed(item.files)}
         try:
             with (
                 transaction_files.opened(record.id, json.dumps(line)) as (stdin, stdout),
@@ -279,7 +280,7 @@ class Transactions:
             self._follow(item)
 
     def _follow(self, item: Item) -> None:
-        self._watches[item.record.id].append(
+        item.watches.append(
             self._loop.watch(transaction_files.events_file(item.record.id), partial(self._relay, item))
         )
         self._relay(item)
@@ -330,8 +331,8 @@ class Transactions:
     def _forget(self, item: Item) -> None:
         """Forget a transaction that has ended, after a while."""
         _close(item.files)
-        for unwatch in self._watches.pop(item.record.id, []):
-            unwatch()
+        while item.watches:
+            item.watches.pop()()
         self._loop.later(_PATIENCE, partial(self._drop, item.record.id))
 
     def _drop(self, number: int) -> None:
@@ -376,24 +377,23 @@ class Transactions:
     def cancel(self, item: Item, call: Mapping[str, Any]) -> Any:
         """Cancel a transaction for its user, root, or whom polkit allows it."""
         self._loop.touch()
-        is_own = self._caller(call["sender"]).uid in (0, item.record.caller.uid)
-        return self._if_allowed(is_own, (authorization.CANCEL,), call, partial(self._cancel, item), [])
+        act = partial(self._cancel, item)
+        if self._caller(call["sender"]).uid in (0, item.record.caller.uid):
+            return act()
+        return self._if_allowed((authorization.CANCEL,), call, act)
 
     def _cancel(self, item: Item) -> None:
         if item.phase is Phase.QUEUED:
             self._end(item, Cancelled("cancelled before anything was done"))
         elif item.phase is not Phase.ENDED:
-            try:
-                self._units.terminate(item.record.unit)
-            except DBusError:
-                pass  # it has just ended
+            self._units.terminate(item.record.unit)
 
     def _watch_client(self, item: Item) -> None:
         def vanished(*_: Any) -> None:
             item.client = ""
             self._loop.later(_PATIENCE, partial(self._decline_if_abandoned, item))
 
-        self._watches[item.record.id].append(
+        item.watches.append(
             GLibMonitoring.watch_name(self._bus.connection, item.client, name_vanished=vanished)
         )
 

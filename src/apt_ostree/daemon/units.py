@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
-from dasbus.error import DBusError
 from dasbus.typing import Bool, List, Str, Tuple, UInt64, UnixFD, get_variant
 from dasbus.unix import GLibClientUnix
 
 _SYSTEMD = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
-_NO_TIMEOUT = 2**31 - 1
+_NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 #: Microseconds that an undo may take when the system shuts down; the boot's recovery does the rest.
 _STOP = 180_000_000
 _COMMAND = List[Tuple[Str, List[Str], Bool]]
@@ -42,7 +42,9 @@ class Units:
         """Return whether a unit is loaded."""
         try:
             self._call("GetUnit", get_variant(Tuple[Str], (name,)))
-        except DBusError:
+        except RuntimeError as error:  # GLib.Error
+            if GLibClientUnix.get_remote_error_name(error) != _NO_SUCH_UNIT:
+                raise
             return False
         return True
 
@@ -76,20 +78,17 @@ class Units:
         parameters = get_variant("(ssa(sv)a(sa(sv)))", (name, "fail", properties, []))
         GLibClientUnix.async_call(
             self._bus.connection, _SYSTEMD, _PATH, _MANAGER, "StartTransientUnit", parameters, None,
-            _on_reply, callback_args=(failed,), timeout=_NO_TIMEOUT,
+            _on_reply, callback_args=(failed,),
         )  # fmt: skip
 
     def terminate(self, name: str) -> None:
-        """Send SIGTERM to the program of a unit, but not to its children."""
-        self._call("KillUnit", get_variant("(ssi)", (name, "main", 15)))
+        """Send SIGTERM to the program of a unit, but not to its children; nothing if it has just ended."""
+        with suppress(RuntimeError):  # GLib.Error
+            self._call("KillUnit", get_variant("(ssi)", (name, "main", 15)))
 
     def _call(self, method: str, parameters: Any) -> Any:
-        try:
-            return GLibClientUnix.sync_call(
-                self._bus.connection, _SYSTEMD, _PATH, _MANAGER, method, parameters, None
-            )
-        except RuntimeError as error:  # GLib.Error
-            raise DBusError(str(error)) from error
+        connection = self._bus.connection
+        return GLibClientUnix.sync_call(connection, _SYSTEMD, _PATH, _MANAGER, method, parameters, None)
 
 
 def _on_reply(finish: Callable[[], Any], failed: Callable[[str], None]) -> None:

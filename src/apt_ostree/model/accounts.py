@@ -160,7 +160,7 @@ def lines_about(sysusers_text: str, chosen: frozenset[str]) -> list[str]:
     return [
         line
         for line, row in rows
-        if len(row) > 2 and (row[1] in chosen or (row[0] == "m" and row[2] in chosen)) and row[0] != "r"
+        if len(row) > 2 and (row[1] in chosen or (row[0] == "m" and row[2] in chosen))
     ]
 
 

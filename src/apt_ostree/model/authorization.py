@@ -10,10 +10,13 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests import (
     ApplyLive,
     DeployOptions,
+    DeployRequest,
     Install,
     LiveOptions,
     Moment,
+    OverlayRequest,
     Recover,
+    RollbackLive,
     Uninstall,
 )
 
@@ -60,19 +63,19 @@ def actions_of(request: Request) -> tuple[str, ...]:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, ApplyLive) and (request.selection or request.target):
         actions.append(_PACKAGES)  # not what is deployed: these may come from the archives
-    live = _live_options(request)
-    if live is not None and isinstance(getattr(request, "deploy", None), DeployOptions):
+    if isinstance(request, DeployRequest) and request.deploy.live:
         actions.append(_APPLY_LIVE)
-    if _restarts(request, live):
+    if _restarts(request) is not RestartPolicy.NONE:
         actions.append(_RESTART_SERVICES)
     return tuple(_PREFIX + name for name in actions)
 
 
-def _live_options(request: Request) -> LiveOptions | None:
-    deploy = getattr(request, "deploy", None)
-    return deploy.live if isinstance(deploy, DeployOptions) else getattr(request, "live", None)
-
-
-def _restarts(request: Request, live: LiveOptions | None) -> bool:
-    policy = live.restart_services if live else getattr(request, "restart_services", RestartPolicy.NONE)
-    return policy is not RestartPolicy.NONE
+def _restarts(request: Request) -> RestartPolicy:
+    match request:
+        case DeployRequest(deploy=DeployOptions(live=LiveOptions() as live)):
+            return live.restart_services
+        case ApplyLive(live=live) | OverlayRequest(live=live):
+            return live.restart_services
+        case RollbackLive(restart_services=policy):
+            return policy
+    return RestartPolicy.NONE

@@ -78,7 +78,9 @@ class DeployOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DeployRequest(Request):
+class DeployRequest(Request):
+    """What verbs that make deployments share."""
+
     deploy: DeployOptions = DeployOptions()
 
     @property
@@ -88,7 +90,7 @@ class _DeployRequest(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Install(_DeployRequest):
+class Install(DeployRequest):
     """Layer packages.
 
     packages: NAME or NAME=VERSION of each.
@@ -107,7 +109,7 @@ class Install(_DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Uninstall(_DeployRequest):
+class Uninstall(DeployRequest):
     """Drop requested packages.
 
     install, files: packages to layer.
@@ -124,7 +126,7 @@ class Uninstall(_DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade(_DeployRequest):
+class Upgrade(DeployRequest):
     """Upgrade the base from its remote and packages from the archives.
 
     check: only show the upgrades.
@@ -137,7 +139,7 @@ class Upgrade(_DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run(_DeployRequest):
+class Run(DeployRequest):
     """Run a program in the next deployment.
 
     forget: do not run it, but build the deployment without it.
@@ -278,14 +280,16 @@ class Recover(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _OverlayRequest(Request):
+class OverlayRequest(Request):
+    """What verbs that change overlays share."""
+
     command: ClassVar[str] = "usroverlay"
     live: LiveOptions = LiveOptions()
     dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EditOverlay(_OverlayRequest):
+class EditOverlay(OverlayRequest):
     """Create, edit, enable, disable or remove one overlay, in one step.
 
     name: the overlay; None is the one that was edited last.
@@ -313,7 +317,7 @@ class EditOverlay(_OverlayRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlock(_OverlayRequest):
+class Unlock(OverlayRequest):
     """Make /usr writable."""
 
     verb: ClassVar[str] = "unlock"
@@ -321,7 +325,7 @@ class Unlock(_OverlayRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnlockSave(_OverlayRequest):
+class UnlockSave(OverlayRequest):
     """Make an overlay of the changes in an unlocked /usr, and lock /usr."""
 
     verb: ClassVar[str] = "unlock-save"
@@ -334,7 +338,7 @@ class UnlockSave(_OverlayRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UnlockDiscard(_OverlayRequest):
+class UnlockDiscard(OverlayRequest):
     """Lock /usr and discard its changes."""
 
     verb: ClassVar[str] = "unlock-discard"
@@ -352,7 +356,7 @@ class OverlayBackup(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayRestore(_OverlayRequest):
+class OverlayRestore(OverlayRequest):
     """Restore overlays from a backup, or one from an earlier commit.
 
     allow: rules of content that are switched off.
@@ -377,7 +381,7 @@ class OverlayRestore(_OverlayRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayCheck(_OverlayRequest):
+class OverlayCheck(OverlayRequest):
     """Check overlays for damage, and repair it."""
 
     verb: ClassVar[str] = "overlay-check"

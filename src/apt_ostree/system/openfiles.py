@@ -1,10 +1,13 @@
-"""Files and directories that a client has opened with its own privileges, used by their descriptors."""
+"""Files and directories that a client has opened with its own privileges, used by their descriptors.
+
+A worker of the service cannot inherit them, and opens them again as the service has them open.
+"""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,9 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.system import files
 from apt_ostree.system.files import Entry
 
+#: How a file was opened, as far as it is opened again in that way; the kernel adds others.
+_MODES = os.O_ACCMODE | os.O_PATH | os.O_APPEND
+
 
 @contextmanager
 def opened(path: str | Path) -> Iterator[OpenFile]:
@@ -21,8 +27,7 @@ def opened(path: str | Path) -> Iterator[OpenFile]:
     name = os.fspath(path)
     try:
         fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
-        mode = os.fstat(fd).st_mode
-        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # opening a pipe or a device has side effects
+        if _can_be_opened(os.fstat(fd).st_mode):
             path_fd = fd
             try:
                 fd = os.open(f"/proc/self/fd/{path_fd}", os.O_RDONLY | os.O_CLOEXEC)
@@ -97,3 +102,35 @@ def is_same(file: OpenFile, path: Path) -> bool:
         return os.path.samestat(os.fstat(file.fd), path.stat())
     except FileNotFoundError:
         return False
+
+
+# --- files that another process has open
+
+
+def passed(descriptors: Iterable[int]) -> list[tuple[int, int, int]]:
+    """Return how another process finds what is open here: descriptor, device and inode of each."""
+    return [(fd, info.st_dev, info.st_ino) for fd in descriptors if (info := os.fstat(fd))]
+
+
+def open_passed(pid: int, rows: Iterable[tuple[int, int, int]]) -> list[int]:
+    """Open what another process has open, in the same way; raise UsageError if it is not there any more."""
+    return [_open_again(Path(f"/proc/{pid}"), *row) for row in rows]
+
+
+def _open_again(process: Path, fd: int, device: int, inode: int) -> int:
+    try:
+        info = dict(line.split(":", 1) for line in (process / f"fdinfo/{fd}").read_text().splitlines())
+        link = process / f"fd/{fd}"
+        flags = int(info["flags"], 8) & _MODES if _can_be_opened(link.stat().st_mode) else os.O_PATH
+        again = os.open(link, flags | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"a file that was passed cannot be opened: {error.strerror}") from error
+    if (os.fstat(again).st_dev, os.fstat(again).st_ino) != (device, inode):
+        os.close(again)
+        raise UsageError("a file that was passed is not there any more")
+    return again
+
+
+def _can_be_opened(mode: int) -> bool:
+    """Return whether opening a file has no side effects, unlike that of a pipe or a device."""
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)

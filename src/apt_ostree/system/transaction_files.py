@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -24,8 +23,6 @@ from apt_ostree.system import files
 DIRECTORY = Path("/run/apt-ostree/transactions")
 #: Bytes that a pipe holds at most (pipe-max-size in proc(5)): so long may a request be.
 _LONGEST = 2**20
-#: How a file was opened, as far as it is opened again in that way; the kernel adds others.
-_MODES = os.O_ACCMODE | os.O_PATH | os.O_APPEND
 
 
 def new_id() -> int:
@@ -152,36 +149,3 @@ def answer(number: int, obj: Mapping[str, Any]) -> None:
         os.write(pipe, json.dumps(obj).encode() + b"\n")
     finally:
         os.close(pipe)
-
-
-# --- files of the client
-
-
-def passed(descriptors: Iterable[int]) -> list[tuple[int, int, int]]:
-    """Return how another process finds what is open here: descriptor, device and inode of each."""
-    return [(fd, info.st_dev, info.st_ino) for fd in descriptors if (info := os.fstat(fd))]
-
-
-def open_passed(pid: int, rows: Iterable[tuple[int, int, int]]) -> list[int]:
-    """Open what another process has open, in the same way; raise UsageError if it is not there any more.
-
-    Only regular files and directories are opened: opening others has side effects.
-    """
-    return [_open_again(Path(f"/proc/{pid}"), *row) for row in rows]
-
-
-def _open_again(process: Path, fd: int, device: int, inode: int) -> int:
-    try:
-        info = dict(line.split(":", 1) for line in (process / f"fdinfo/{fd}").read_text().splitlines())
-        link = process / f"fd/{fd}"
-        status = link.stat()
-        flags = int(info["flags"], 8) & _MODES
-        if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            flags = os.O_PATH
-        again = os.open(link, flags | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(f"a file that was passed cannot be opened: {error.strerror}") from error
-    if (os.fstat(again).st_dev, os.fstat(again).st_ino) != (device, inode):
-        os.close(again)
-        raise UsageError("a file that was passed is not there any more")
-    return again

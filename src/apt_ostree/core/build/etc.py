@@ -112,7 +112,7 @@ def delta_of(
 
 def _accounts_left(tx: Transaction, given: EtcView, start: str, commit: str) -> dict[str, FileState]:
     """Return the file that makes accounts of removed packages again, if the next boot would not have them."""
-    lines = account_files.left_by(tx.sysroot.repo, (start, commit), tx.live.booted.checksum)
+    lines = account_files.only_live(tx.sysroot.repo, start, commit, tx.live.booted.checksum)
     if not lines:
         return {}
     path = layout.REMOVED_ACCOUNTS

@@ -49,18 +49,18 @@ def described(repo: Repo, commit: str) -> str:
     return repo.file_state(checksum).content.decode() if checksum else ""
 
 
-def left_by(repo: Repo, trees: tuple[str, str], booted: str) -> list[str]:
-    """Return the sysusers.d(5) lines of accounts that this machine would lose with a change of its tree.
+def only_live(repo: Repo, shown: str, deployed: str, booted: str) -> list[str]:
+    """Return the sysusers.d(5) lines of accounts that this machine would lose with the next boot.
 
     They are those of packages that were only live: what they made in /var stays, and their ids must not
     become another account's.
 
-    trees: the commit with the accounts, and the one to deploy.
+    shown: the commit that describes them. deployed: the commit that the next boot starts.
     """
-    texts = [described(repo, commit) for commit in (*trees, booted)]
-    with_them, without, persistent = map(accounts.described_names, texts)
+    text = described(repo, shown)
     here = frozenset[str]().union(*(accounts.names(files.text_of(_ETC / name)) for name in _NAMES))
-    return accounts.lines_about(texts[0], (with_them & here) - without - persistent)
+    stay = (accounts.described_names(described(repo, commit)) for commit in (deployed, booted))
+    return accounts.lines_about(text, (accounts.described_names(text) & here).difference(*stay))
 
 
 def _ids_of(repo: Repo, commit: str) -> Ids:
