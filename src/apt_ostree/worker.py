@@ -5,7 +5,8 @@ a crash is then an ordinary signal (docs/architecture.md). The worker contains n
 runs the function of the verb, and reports how it ended.
 
 Line 1 of stdin:  {"verb": NAME, "request": {...}, "ask": BOOL, "wait": BOOL}; see model.requests
-further lines:    {"proceed": BOOL}, each the answer to a plan that asked for confirmation (with "ask")
+further lines:    {"proceed": BOOL}, each the answer to a plan that asked for confirmation (with "ask");
+                  "question": N says which one it answers, counted from 1, where one may be given twice
 stdout:           events (model.events), then one {"event": "end", ...} line.
 
 Files that the request names are passed as open descriptors. A worker in a unit of the service cannot inherit
@@ -15,6 +16,7 @@ them: `files` in the first line says where the service has them, and the request
 from __future__ import annotations
 
 import importlib
+import itertools
 import json
 import os
 import signal
@@ -131,8 +133,10 @@ def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _CANCELS)
     request, call = _read_call(requests.readline())
 
+    questions = itertools.count(1)
+
     def ask() -> bool:
-        return _read_answer(requests.readline())
+        return _read_answer(requests, next(questions))
 
     transaction = Transaction(
         lambda event: _send(wire, events.to_wire(event)),
@@ -165,10 +169,16 @@ def _read_call(line: str) -> tuple[Request, _Call]:
     return request, options
 
 
-def _read_answer(line: str) -> bool:
-    """Read the answer to a question; anything but an explicit agreement, or end of file, means no."""
+def _read_answer(requests: IO[str], question: int) -> bool:
+    """Read the answer to a question; anything but an explicit agreement, or end of file, means no.
+
+    Further answers to earlier questions are skipped.
+    """
     try:
-        return _read_object(line, "the answer").get("proceed") is True
+        while True:
+            answer = _read_object(requests.readline(), "the answer")
+            if answer.get("question", question) == question:
+                return answer.get("proceed") is True
     except UsageError:
         return False
 

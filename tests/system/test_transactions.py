@@ -7,6 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 from apt_ostree.model.authorization import ACTIONS
 from tests.system.livehost import NOBODY, Host, program, same
 
@@ -234,10 +236,11 @@ def test_transactions_queue_and_join(own: Host):
         wait_until(own, has_ended(own))
 
 
-def test_a_question_is_answered_through_the_service(own: Host):
+@pytest.mark.parametrize("script", ["true", f"systemctl kill -s KILL {UNIT}"])
+def test_a_question_is_answered_through_the_service(own: Host, script: str):
     with allowed(own):
         done = own.run_program(
-            "leave_prompt_open.py", "true", *NOBODY, "apt-ostree", "install", "-A", "fx-hello"
+            "leave_prompt_open.py", script, *NOBODY, "apt-ostree", "install", "-A", "fx-hello"
         )
         answer = json.loads(done.stdout)
         assert "Proceed? [y/N]" in answer["output"] and answer["code"] == 0

@@ -217,7 +217,9 @@ def test_any_request_is_read_or_refused(verb: str, text: str, files: int):
 
 @given(st.text() | JSON.map(json.dumps))
 def test_any_line_of_a_worker_is_borne(line: str):
-    assert transactions._phase_after(line, Phase.RUNNING) in Phase
+    item = Item(record(1), Phase.RUNNING)
+    item.take(line)
+    assert item.phase in Phase and item.count == 1
 
 
 @pytest.mark.parametrize(
@@ -231,7 +233,9 @@ def test_any_line_of_a_worker_is_borne(line: str):
     ],
 )
 def test_the_phase_after_an_event(line: str, phase: Phase):
-    assert transactions._phase_after(line, Phase.RUNNING) is phase
+    item = Item(record(1), Phase.RUNNING)
+    item.take(line)
+    assert (item.phase, item.questions) == (phase, int(phase is Phase.ASKING))
 
 
 # --- the caller

@@ -150,6 +150,21 @@ def test_who_cannot_be_asked_goes_ahead(serve):
     assert [event.get("confirm") for event in told] == [False, None, False, None]
 
 
+@pytest.mark.parametrize(
+    ("lines", "agrees"),
+    [
+        ('{"proceed": true}', True),
+        ('{"proceed": false, "question": 1}\n{"proceed": true, "question": 2}', True),
+        ('{"proceed": true, "question": 1}', False),
+        ("no JSON", False),
+        ("", False),
+    ],
+)
+def test_an_answer_to_an_earlier_question_is_none(lines: str, agrees: bool):
+    """The service may give one twice, when it was ended within it."""
+    assert worker._read_answer(io.StringIO(lines), 2) is agrees
+
+
 def test_a_plan_is_carried_out_after_a_yes(serve):
     code, told, _end = serve("ask", line(ask=True) + answers(True, True))
     assert code == 0

@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from apt_ostree.errors import AptOstreeError
@@ -37,7 +35,9 @@ def start(request: Request, *, ask: bool, wait: bool) -> Transaction:
     from dasbus.typing import Bool, get_variant
     from dasbus.unix import GLibClientUnix
 
-    with _translated(), _agent():
+    from apt_ostree.system import polkit
+
+    with _translated(), polkit.agent():
         bus = _bus()
         proxy = bus.get_proxy(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS, client=GLibClientUnix)
         path = proxy.Start(
@@ -91,8 +91,17 @@ class Transaction:
             self._loop.run()
 
     def answer(self, *, proceed: bool) -> None:
-        """Answer the question that is open. If the service has just ended, the answer becomes a no."""
-        self._proxy.Answer(proceed, callback=lambda _finish: None)
+        """Answer the question that is open; again, if the service ends before it has replied."""
+        from dasbus.error import DBusError
+
+        def replied(finish: Callable[[], Any]) -> None:
+            try:
+                finish()
+            except DBusError as error:
+                if error.dbus_name.endswith(_ENDED):
+                    self.answer(proceed=proceed)
+
+        self._proxy.Answer(proceed, callback=replied)
 
     def cancel(self) -> None:
         """Cancel the transaction; its end is told as an event."""
@@ -141,32 +150,6 @@ def _translated() -> Iterator[None]:
         raise ours or Unavailable(str(error)) from error
     except RuntimeError as error:  # GLib.Error, if there is no bus
         raise Unavailable(str(error)) from error
-
-
-@contextlib.contextmanager
-def _agent() -> Iterator[None]:
-    """Have polkit ask on this terminal (pkttyagent(1)), if it is one."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        yield
-        return
-    ready, notify = os.pipe()
-    # Not --fallback: polkit 126 ignores such an agent where there is no session, as after su(1).
-    command = ["pkttyagent", "--process", str(os.getpid()), "--notify-fd", str(notify)]
-    try:
-        agent = subprocess.Popen(command, pass_fds=[notify])
-    except FileNotFoundError:  # polkit is not installed
-        os.close(notify)
-        os.close(ready)
-        yield
-        return
-    os.close(notify)
-    with os.fdopen(ready, "rb") as stream:
-        stream.read()  # until it is registered, or has ended
-    try:
-        yield
-    finally:
-        agent.terminate()
-        agent.wait()
 
 
 def _dialog_flags() -> Any:

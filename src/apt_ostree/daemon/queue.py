@@ -5,6 +5,7 @@ While one asks its user, it has no lock, and the next one runs.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,6 +22,7 @@ class Item:
 
     offset: how far its events were read, in bytes.
     count: how many that were.
+    questions: how many of them asked the user.
     client: the bus name of who follows it and answers its question; "" if nobody does.
     files: descriptors that were passed with it.
     watches: what ends each watch that was begun for it.
@@ -30,9 +32,29 @@ class Item:
     phase: Phase = Phase.QUEUED
     offset: int = 0
     count: int = 0
+    questions: int = 0
     client: str = ""
     files: list[int] = field(default_factory=list)
     watches: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def has_ended(self) -> bool:
+        """Return whether the end was told."""
+        return self.phase is Phase.ENDED
+
+    def take(self, line: str) -> None:
+        """Follow the worker by one of its events; a line that is none was cut short, as the worker was."""
+        self.count += 1
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return
+        if not isinstance(event, dict):
+            return
+        asks = bool(event.get("confirm"))
+        self.questions += asks
+        is_end = event.get("event") == "end"
+        self.phase = Phase.ENDED if is_end else Phase.ASKING if asks else Phase.RUNNING
 
 
 class Queue:
@@ -58,7 +80,7 @@ class Queue:
     @property
     def is_busy(self) -> bool:
         """Return whether there is a transaction that has not ended."""
-        return any(item.phase is not Phase.ENDED for item in self)
+        return any(not item.has_ended for item in self)
 
     @property
     def running(self) -> Item | None:
@@ -80,7 +102,7 @@ class Queue:
 
     def refuse(self, record: Record) -> None:
         """Raise Refused for a transaction that would have to wait and may not, or one too many."""
-        own = [i for i in self if i.phase is not Phase.ENDED and i.record.caller.uid == record.caller.uid]
+        own = [i for i in self if not i.has_ended and i.record.caller.uid == record.caller.uid]
         if len(own) >= _MOST and record.caller.uid != 0:
             raise Refused(f"{len(own)} transactions of yours have not ended", hint="wait for them to end")
         running = self.running

@@ -18,10 +18,8 @@ from dasbus.server.interface import accepts_additional_arguments, dbus_interface
 from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, UInt32, UInt64, UnixFD, get_native
 from systemd import journal
 
-from apt_ostree.daemon.polkit import Check
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, Later, read_json
-from apt_ostree.daemon.units import Units
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, jsonvalue
 from apt_ostree.model import bus as names
@@ -32,6 +30,8 @@ from apt_ostree.model.transaction import Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, transaction_files
 from apt_ostree.system.caller import caller_of
 from apt_ostree.system.mainloop import MainLoop
+from apt_ostree.system.polkit import Check
+from apt_ostree.system.systemd_units import Units
 
 #: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
 #: for a client that comes again.
@@ -235,7 +235,7 @@ class Transactions:
             if transaction_files.was_started(record.id):
                 item.phase = Phase.RUNNING
                 self._follow(item)
-                if item.phase is not Phase.ENDED and not self._units.exists(record.unit):
+                if not item.has_ended and not self._units.exists(record.unit):
                     self._end_without_answer(item)
             elif record.files:  # they were open in the service that has ended
                 self._end_with(item, "the service was ended before it began")
@@ -287,15 +287,14 @@ class Transactions:
 
     def _relay(self, item: Item) -> None:
         """Tell of the events that the worker has written since."""
-        if item.phase is Phase.ENDED:
+        if item.has_ended:
             return
         lines, item.offset = transaction_files.read_events(item.record.id, item.offset)
         for line in lines:
             self._loop.touch()
-            item.phase = _phase_after(line, item.phase)
             self._objects[item.record.id].Event.emit(item.count, line)
-            item.count += 1
-        if item.phase is Phase.ENDED:
+            item.take(line)
+        if item.has_ended:
             self._forget(item)
         elif item.phase is Phase.ASKING and not item.client:
             self._loop.later(_PATIENCE, partial(self._decline_if_abandoned, item))
@@ -308,7 +307,7 @@ class Transactions:
             if item.record.id != number or self._units.exists(name):  # systemd was only reloaded
                 continue
             self._relay(item)
-            if item.phase is not Phase.ENDED:
+            if not item.has_ended:
                 self._end_without_answer(item)
 
     def _end_without_answer(self, item: Item) -> None:
@@ -344,7 +343,7 @@ class Transactions:
     def close(self) -> None:
         """Remove what is left of transactions that have ended."""
         for item in self._queue:
-            if item.phase is Phase.ENDED:
+            if item.has_ended:
                 self._drop(item.record.id)
 
     # --- methods of a transaction
@@ -352,11 +351,7 @@ class Transactions:
     def events(self, item: Item, first: int, sender: str) -> list[str]:
         """Return the events from a number on; who made the request can answer the question from now on."""
         self._loop.touch()
-        if (
-            not item.client
-            and item.phase is not Phase.ENDED
-            and self._caller(sender).uid == item.record.caller.uid
-        ):
+        if not item.client and not item.has_ended and self._caller(sender).uid == item.record.caller.uid:
             item.client = sender
             self._watch_client(item)
         return transaction_files.read_events(item.record.id)[0][first:]
@@ -372,7 +367,8 @@ class Transactions:
 
     def _answer(self, item: Item, *, proceed: bool) -> None:
         item.phase = Phase.RUNNING
-        transaction_files.answer(item.record.id, {"proceed": proceed})
+        answer = {"proceed": proceed, "question": item.questions}
+        transaction_files.answer(item.record.id, answer)
 
     def cancel(self, item: Item, call: Mapping[str, Any]) -> Any:
         """Cancel a transaction for its user, root, or whom polkit allows it."""
@@ -385,7 +381,7 @@ class Transactions:
     def _cancel(self, item: Item) -> None:
         if item.phase is Phase.QUEUED:
             self._end(item, Cancelled("cancelled before anything was done"))
-        elif item.phase is not Phase.ENDED:
+        elif not item.has_ended:
             self._units.terminate(item.record.unit)
 
     def _watch_client(self, item: Item) -> None:
@@ -416,19 +412,6 @@ def _refuse_others_than_files(request: Request, files: list[int]) -> None:
             raise UsageError(
                 f"{file.name} is no regular file", hint="only root can pass a directory; use sudo"
             )
-
-
-def _phase_after(line: str, phase: Phase) -> Phase:
-    """Return the phase of a transaction after an event."""
-    try:
-        event = json.loads(line)
-    except ValueError:  # the worker was killed within it
-        return phase
-    if not isinstance(event, dict):
-        return phase
-    if event.get("event") == "end":
-        return Phase.ENDED
-    return Phase.ASKING if event.get("confirm") else Phase.RUNNING
 
 
 def _close(files: list[int]) -> None:

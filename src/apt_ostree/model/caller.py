@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Caller:
     """A caller.
 
-    uid: of the worker.
+    uid: of the worker, or of the client of the service.
     login_uid: of the user who logged in, unchanged by sudo (pam_loginuid(8)); None without a login.
     user: name, or else number, of login_uid or uid.
-    unit: the systemd unit that the worker runs in.
+    unit: the systemd unit that this process runs in.
     """
 
     uid: int

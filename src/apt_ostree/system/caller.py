@@ -1,4 +1,4 @@
-"""Identifies the caller by the properties of the worker's own process, never by the request."""
+"""Identifies the caller by the properties of a process, never by the request."""
 
 from __future__ import annotations
 

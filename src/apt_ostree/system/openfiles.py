@@ -56,7 +56,7 @@ def created(path: Path) -> Iterator[OpenFile]:
 
 
 def put(file: OpenFile) -> None:
-    """Link a file that `created` opened to its path; an existing file is replaced."""
+    """Give a file that `created` opened its name; an existing file is replaced."""
     place = Path(file.name)
     _beside(place).rename(place)
 

@@ -50,7 +50,7 @@ def described(repo: Repo, commit: str) -> str:
 
 
 def only_live(repo: Repo, shown: str, deployed: str, booted: str) -> list[str]:
-    """Return the sysusers.d(5) lines of accounts that this machine would lose with the next boot.
+    """Return the lines of layout.REMOVED_ACCOUNTS: accounts that this machine would lose with the next boot.
 
     They are those of packages that were only live: what they made in /var stays, and their ids must not
     become another account's.
