@@ -11,14 +11,14 @@ import pytest
 from apt_ostree.core import apply_live
 from apt_ostree.core.boot import moments, overlays_at_boot
 from apt_ostree.core.live import confirmation, undo
-from apt_ostree.core.overlays import usroverlay
-from apt_ostree.core.state import overlay_store
+from apt_ostree.core.overlays import stack, usroverlay
+from apt_ostree.core.state import generations, overlay_store
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.overlay import EditAction, Persistence
+from apt_ostree.model.overlay import EditAction, Persistence, Transition
 from apt_ostree.model.requests import (
     ApplyLive,
     DefinitionEdit,
@@ -328,9 +328,30 @@ def test_an_overlay_that_cannot_be_shown_does_not_keep_the_others(system: System
     add(system, tmp_path, "/usr/share/ut/bad", "another text", name="bad", create=True)
     nodes = overlay_repo.read(system.repo, system.overlay_states()["system/bad"].commit)
     damage.discard(system.repo, [f"{nodes['share/ut/bad'].checksum}.file"])
+    with system.transaction() as tx:  # else it is shown from its checkout
+        generations.remove_layers_but(tx.sysroot, ())
     boot(system, monkeypatch)
+    assert any("cannot be shown again" in text for text in system.told("warning"))
     assert system.visible_overlays() == ["system/good"]
     assert any("system/bad is disabled:" in text for text in system.told("warning"))
+
+
+def test_what_the_last_boot_showed_is_not_checked_again(system: System, tmp_path, monkeypatch):
+    for name in ("one", "two"):
+        add(system, tmp_path, f"/usr/share/ut/{name}", name=name, create=True)
+    boot(system, monkeypatch)
+    checked: list[str] = []
+    check = stack.refuse_breaches
+    monkeypatch.setattr(
+        stack, "refuse_breaches", lambda *given: (checked.append(given[1].name), check(*given))
+    )
+    boot(system, monkeypatch)
+    assert system.visible_overlays() == ["system/one", "system/two"]
+    assert checked == []
+    with system.transaction() as tx:
+        tx.records.move([Transition("system/one", system.overlay_states()["system/one"], None)])
+    boot(system, monkeypatch)
+    assert (system.visible_overlays(), checked) == (["system/two"], [])
 
 
 def test_success_is_noted_with_what_was_shown(system: System, tmp_path):

@@ -130,7 +130,7 @@ def test_refs_hold_what_a_generation_shows(system: System):
         assert repo.has_commit(system.two)
         assert repo.has_commit(layer)
         assert repo.refs("apt-ostree/live")["apt-ostree/live/1/target"] == system.two
-        generations.unpin_all_but(tx.sysroot, frozenset({2}))
+        generations.unpin_all_but(tx.sysroot, {2}, {system.one})
         tx.sysroot.cleanup()
         assert not repo.has_commit(system.two)
         assert list(repo.refs("apt-ostree/live").values()) == [system.one]

@@ -58,10 +58,11 @@ def _at_boot(tx: Transaction) -> bool:
     reserve.release(tx.sysroot)
     # Before the refs of generations are removed, which may be the only refs of a commit.
     overlay_store.sync_refs(tx.sysroot, tx.records)
+    last_shown = overlays_at_boot.last_shown(tx)
     _end_before_soft_reboot(tx)
     _remove_earlier_boots(tx)
-    overlays_at_boot.show_overlays(tx)
-    generations.remove_layers_but(tx.sysroot, tx.records.generations())
+    overlays_at_boot.show_overlays(tx, last_shown)
+    generations.reclaim(tx.sysroot, tx.records)
     if not tx.records.generations() and not tx.records.overlays():
         statedb.MARKER.unlink(missing_ok=True)
     return True

@@ -16,11 +16,13 @@ from apt_ostree.core.state import overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import overlay_choice
+from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import Goal, Overlay, Persistence, Transition
 from apt_ostree.model.overlay_edit import Content, lasting
 from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.statedb import StateDb, boot_id
 
 #: The key of a note that exists until a boot has succeeded: the boot's id, and how many failed before it.
@@ -31,8 +33,28 @@ _PROVEN = "boot-proven"
 _TRIES = 3
 
 
-def show_overlays(tx: Transaction) -> None:
-    """Show the enabled overlays. One with an error is disabled, so that the boot continues without it."""
+def last_shown(tx: Transaction) -> Goal | None:
+    """Return what the last boot showed at its end, if it is still there and the same on every boot."""
+    repo, earlier = tx.sysroot.repo, [g for g in tx.records.generations() if g.boot_id != boot_id()]
+    live = [generation for generation in earlier if generation.phase is Phase.LIVE]
+    if not live:
+        return None
+    last = Goal(live[-1].base, live[-1].target, live[-1].overlays)
+    commits = [last.commit, *(layer for a in last.overlays for layer in (a.commit, a.layer))]
+    is_there = all(map(repo.has_commit, commits))
+    # What templates become depends on the machine, whose name or memory may be another one now.
+    return (
+        last
+        if is_there and not any(overlay_repo.has_templates(repo, a.commit) for a in last.overlays)
+        else None
+    )
+
+
+def show_overlays(tx: Transaction, last: Goal | None = None) -> None:
+    """Show the enabled overlays. One with an error is disabled, so that the boot continues without it.
+
+    last: what the last boot showed; its overlays are not checked again, and their layers are used.
+    """
     _remove_temporary(tx)
     _disable_suspected(tx)
     _update_image_overlays(tx)
@@ -41,7 +63,18 @@ def show_overlays(tx: Transaction) -> None:
     if not enabled:
         tx.records.set_note(_TRYING, None)
         return
-    goal = _goal(tx, overlays, enabled)
+    if last:
+        try:
+            _show(tx, _goal(tx, overlays, enabled, last))
+        except AptOstreeError as error:  # then the slow way finds which overlay it is
+            tx.warning(f"what the last boot showed cannot be shown again: {error.message}")
+            tx.reread()
+        else:
+            return
+    _show(tx, _goal(tx, overlays, enabled))
+
+
+def _show(tx: Transaction, goal: Goal) -> None:
     if goal.commit == tx.live.commit:
         return
     for note in goal.notes:
@@ -111,12 +144,14 @@ def note_success(records: StateDb) -> None:
     records.set_note(_PROVEN, json.dumps([[s.id, s.commit] for s in records.overlays() if s.enabled]))
 
 
-def _goal(tx: Transaction, overlays: Mapping[str, Overlay], enabled: Sequence[Overlay]) -> Goal:
+def _goal(
+    tx: Transaction, overlays: Mapping[str, Overlay], enabled: Sequence[Overlay], last: Goal | None = None
+) -> Goal:
     """Return the goal of the boot; an overlay that cannot be shown is disabled, with the reason."""
     allowed = tx.safe_settings.overlay_allow
     repo, base = tx.sysroot.repo, tx.live.base
     try:
-        return stack.goal(repo, base, enabled, overlays=overlays, allowed=allowed)
+        return stack.goal(repo, base, enabled, overlays=overlays, shown_now=last, allowed=allowed)
     except AptOstreeError:
         usable = list(enabled)
     for overlay in enabled:

@@ -63,11 +63,14 @@ def goal(
     Raises Refused for an overlay that breaks a rule or whose inheritance cannot be resolved, and UsageError
     for a template or a condition with an error.
     """
-    by_definition = {o.definition.id: o for o in enabled}
-    ordered = [by_definition[d.id] for d in in_order(o.definition for o in by_definition.values())]
+    ordered = _ordered(enabled)
     # An overlay may hide paths of the overlays below it. Then its layer depends on these.
     independent = not any(overlay.definition.hides for overlay in overlays.values())
-    reusable = _reusable(repo, shown_now) if independent and shown_now and shown_now.base == base else {}
+    if not (independent and shown_now and shown_now.base == base):
+        shown_now = None
+    if shown_now and _shows(shown_now, ordered):
+        return Goal(base, shown_now.commit, shown_now.overlays, _expected(ordered))
+    reusable = _reusable(repo, shown_now) if shown_now else {}
     pieces: list[Piece] = []
     notes: list[str] = []
     expected: dict[str, str] = {}
@@ -85,13 +88,33 @@ def goal(
             pieces.append(Piece(overlay.id, overlay.state.commit, effect.nodes, effect.base))
     pieces = settle(pieces)
     root = overlay_repo.root_metadata(repo, base)
-    layers = (
-        p.layer or overlay_repo.write_layer(repo, p.nodes, root, subject=_mark(p.id, p.commit))
-        for p in pieces
-    )
-    applied = tuple(Applied(p.id, p.commit, layer) for p, layer in zip(pieces, layers, strict=True))
+    applied = tuple(Applied(p.id, p.commit, p.layer or _write_layer(repo, p, root)) for p in pieces)
     commit = _composed(repo, base, applied, [piece.nodes for piece in pieces]) if applied else base
     return Goal(base, commit, applied, expected, tuple(notes))
+
+
+def _write_layer(repo: Repo, piece: Piece, root: str) -> str:
+    return overlay_repo.write_layer(repo, piece.nodes, root, subject=_mark(piece.id, piece.commit))
+
+
+def _ordered(enabled: Iterable[Overlay]) -> list[Overlay]:
+    """Return overlays, the topmost first."""
+    by_definition = {o.definition.id: o for o in enabled}
+    return [by_definition[d.id] for d in in_order(o.definition for o in by_definition.values())]
+
+
+def _shows(shown_now: Goal, ordered: Sequence[Overlay]) -> bool:
+    """Return whether these overlays are shown, and are the same on every machine."""
+    same = [(o.id, o.state.commit) for o in ordered] == [(a.id, a.commit) for a in shown_now.overlays]
+    return same and all(is_plain(overlay.definition) for overlay in ordered)
+
+
+def _expected(ordered: Sequence[Overlay]) -> dict[str, str]:
+    """Return the states of /etc that plain overlays were made against; the topmost has precedence."""
+    expected: dict[str, str] = {}
+    for overlay in ordered:
+        expected = etc_states(overlay.definition.against) | expected
+    return expected
 
 
 def goal_on(tx: Transaction, base: str) -> Goal:

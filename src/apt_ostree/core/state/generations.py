@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,8 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
 _REFS = "apt-ostree/live"
+#: Refs of layers and overlays, each named by its commit: most are in many generations.
+_PARTS = f"{_REFS}/parts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +54,11 @@ def pin(sysroot: Sysroot, number: int, shown: Sequence[str], further: Sequence[s
     shown: the base, the target and the overlays that it shows, in this order.
     further: other commits to keep, such as layers.
     """
-    prefix = f"{_REFS}/{number}"
-    layers_and_overlays = [name for name in dict.fromkeys((*further, *shown[1:])) if name != shown[0]]
-    refs = {f"{prefix}/layer{i}": name for i, name in enumerate(layers_and_overlays)}
-    sysroot.repo.sync_refs(prefix, {f"{prefix}/target": shown[0], **refs})
+    repo = sysroot.repo
+    repo.sync_refs(f"{_REFS}/{number}", {f"{_REFS}/{number}/target": shown[0]})
+    present = repo.refs(_PARTS).values()
+    for commit in sorted({*further, *shown[1:]} - {shown[0], *present}):
+        repo.set_ref(f"{_PARTS}/{commit}", commit)
 
 
 def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -> None:
@@ -64,10 +67,6 @@ def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -
     A step back cannot lead to what they showed any more. Nothing that is shown changes.
     """
     for older, newer in folding.to_fold(live.generations, live.first, keep):
-        transitions = (*records.transitions(older.id), *records.transitions(newer.id))
-        commits = [state.commit for t in transitions for state in (t.before, t.after) if state]
-        shown = [newer.base, newer.target, *(applied.commit for applied in newer.overlays)]
-        pin(sysroot, newer.id, shown, (*newer.layers, *commits))
         failpoint("generations.before-fold")
         records.fold(older, newer)
         failpoint("generations.folded")
@@ -77,18 +76,26 @@ def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -
 def reclaim(sysroot: Sysroot, records: StateDb) -> None:
     """Remove refs, layers and upper directories of generations that are over and that no mount shows."""
     recorded = records.generations()
-    unpin_all_but(sysroot, frozenset({generation.id for generation in recorded} | set(usrview.stacked())))
     in_use = frozenset(path for view in usrview.in_use() for path in view.directories)
+    layers_in_use = {path.name for path in in_use if path.parent == layers_dir(sysroot)}
+    parts = layers_in_use.union(*(_parts(records, generation) for generation in recorded))
+    unpin_all_but(sysroot, frozenset({g.id for g in recorded} | {*usrview.stacked()}), parts)
     remove_layers_but(sysroot, recorded, in_use)
     remove_uppers_but(sysroot, recorded, in_use)
 
 
-def unpin_all_but(sysroot: Sysroot, numbers: frozenset[int]) -> None:
-    """Remove the refs of all generations except those with these numbers."""
-    for ref in sysroot.repo.refs(_REFS):
-        number = ref.removeprefix(f"{_REFS}/").partition("/")[0]
-        if not (number.isdecimal() and int(number) in numbers):
-            sysroot.repo.set_ref(ref, None)
+def _parts(records: StateDb, generation: Generation) -> set[str]:
+    """Return the commits that a generation, and going back from it, needs."""
+    applied = {commit for one in generation.overlays for commit in (one.commit, one.layer)}
+    states = (s for t in records.transitions(generation.id) for s in (t.before, t.after) if s)
+    return {generation.target, *generation.layers, *applied, *(state.commit for state in states)}
+
+
+def unpin_all_but(sysroot: Sysroot, numbers: Collection[int], parts: Collection[str]) -> None:
+    """Remove the refs of generations, except those with these numbers, and of parts, except these commits."""
+    kept = {f"{_REFS}/{number}/target" for number in numbers} | {f"{_PARTS}/{commit}" for commit in parts}
+    for ref in sysroot.repo.refs(_REFS).keys() - kept:
+        sysroot.repo.set_ref(ref, None)
 
 
 def remove_generation(sysroot: Sysroot, records: StateDb, number: int, ending: Ending) -> None:

@@ -47,6 +47,11 @@ def _read(repo: Repo, contents: str, prefix: str, nodes: dict[str, Node]) -> Non
         _read(repo, below, f"{prefix}{name}/", nodes)
 
 
+def has_templates(repo: Repo, commit: str) -> bool:
+    """Return whether an overlay's commit has templates."""
+    return bool(read(repo, commit, "templates"))
+
+
 def definition_text(repo: Repo, commit: str) -> str:
     """Return the text of the definition in an overlay's commit, or an empty string."""
     return str(repo.metadata(commit).get(META_DEFINITION, ""))
