@@ -27,6 +27,8 @@ _ERRORS = ("ENOSPC", "EIO", "EINVAL")
 #: Of each call, the first ones and as many of the others, by lot.
 _FIRST = _OTHERS = 8
 _LOG = "/run/testbed-strace"
+#: Without a bus, the worker is a child of the command line.
+_OPTIONS = ("-f", "-qq", "-y", "-o", _LOG, "-E", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
 #: What SQLite says instead of the kernel's words; a flush that fails is always the second.
 _OF_SQLITE = ("database or disk is full", "disk I/O error", "unable to open database file")
 
@@ -52,7 +54,7 @@ class Fault:
 def record(host: Host, words: tuple[str, ...]) -> list[str]:
     """Run a command undisturbed and return the lines of strace: pid, call, arguments, with paths."""
     calls = ",".join(f"?{name}" for name in (*_PLAIN, *_WRITES, "openat"))
-    host.run("strace", "-f", "-qq", "-y", "-o", _LOG, f"--trace={calls}", "apt-ostree", *words)
+    host.run("strace", *_OPTIONS, f"--trace={calls}", "apt-ostree", *words)
     return host.sh(f"cat {_LOG}").splitlines()
 
 
@@ -95,6 +97,6 @@ def run(
     """Run a command with a fault; return how it ended, and the calls that failed."""
     inject = f"--inject={fault.call}:error={fault.error}:when={fault.number}"
     paths = [f"--trace-path={path}" for path in fault.paths]
-    options = ["-f", "-qq", "-y", "-o", _LOG, *paths, f"--trace={fault.call}", inject]
+    options = [*_OPTIONS, *paths, f"--trace={fault.call}", inject]
     done = host.run("strace", *options, "apt-ostree", *words, check=False)
     return done, host.sh(f"grep INJECTED {_LOG} || true").splitlines()

@@ -489,7 +489,7 @@ def test_a_second_caller_waits(host: Host):
     same(during.everything(), host.look().everything())
     with concurrent.futures.ThreadPoolExecutor() as pool:
         second = pool.submit(host.ao, "install", "-A", "-y", "fx-conf")
-        wait_for(host, "test $(pgrep -fc apt_ostree.worker) = 2; sleep 1")
+        wait_for(host, "grep -q waiting /run/apt-ostree/transactions/*/events")
         host.sh(f"kill -CONT {worker}")
         assert "waiting" in second.result().stderr
     assert _exit_code(host, "first") == 0

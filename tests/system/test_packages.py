@@ -149,10 +149,10 @@ def test_an_error_speaks_of_packages_and_scripts(host: Host):
             assert told in event["message"]
             text = "\n".join([event["message"], *event["details"], event["hint"]])
             assert not re.search("apt-ostree/work|bwrap|[0-9a-f]{32}", text), text
-            assert [line for line in event["internals"] if line.startswith("command: bwrap ")]
+            assert [line for line in event["internals"] if re.match("command: .*bwrap ", line)]
         short, long = (host.ao("install", "fx-preinst", *more, code=1).stderr for more in ([], ["-v"]))
     assert "(more with -v)" in short and "bwrap" not in short
-    assert "(more with -v)" not in long and "command: bwrap" in long
+    assert "(more with -v)" not in long and re.search("command: .*bwrap", long)
 
 
 LOGS = "/var/log/apt-ostree"
@@ -397,7 +397,7 @@ def test_worker_killed(host: Host):
 
 def test_worker_killed_while_a_script_runs(host: Host):
     before = host.look().everything()
-    install_and(host, "fx-hang", HANGS, "pkill -KILL -P $!")
+    install_and(host, "fx-hang", HANGS, "pkill -KILL -f [a]pt_ostree.worker")
     livehost.wait_for(host, "! pgrep -f [f]x-hang.postinst")
     livehost.same(before, host.look().everything())
     host.ao("install", "fx-hello")

@@ -245,3 +245,35 @@ def test_a_question_is_answered_through_the_service(own: Host, script: str):
         answer = json.loads(done.stdout)
         assert "Proceed? [y/N]" in answer["output"] and answer["code"] == 0
     assert own.exists("/usr/bin/fx-hello")
+
+
+LIMITS = "[Limits]\nMemoryMax=1G\nTasksMax=77\nCPUWeight=20\nIOWeight=30\nCPUQuota=150%\n"
+NO_BUS = ("env", "DBUS_SYSTEM_BUS_ADDRESS=unix:path=/nonexistent")
+
+
+def test_limits_of_a_change(own: Host):
+    before = own.look()
+    own.run("tee", "/etc/apt-ostree/apt-ostree.conf", input=LIMITS)
+    meanwhile(own, "apt-ostree run -- sleep 5")
+    wait_until(own, f"{_UNITS} | grep -q running")
+    names = "MemoryMax TasksMax CPUWeight IOWeight CPUQuotaPerSecUSec"
+    show = f"systemctl show 'apt-ostree-transaction-*' -P {names.replace(' ', ' -P ')}"
+    assert sorted(own.sh(show).split()) == ["1.500000s", "1000000000", "20", "30", "77"]
+    assert own.json("status")["transaction"][:2] == ["run sleep 5", "root"]
+    wait_until(own, has_ended(own))
+    own.sh("rm /etc/apt-ostree/apt-ostree.conf")
+    own.ao("cleanup", "-p")
+    same(before.system(), own.look().system())
+
+
+def test_root_without_the_service(own: Host):
+    write = ("run", "-A", "-y", "--", "sh", "-c", "echo $http_proxy >/etc/proxy")
+    own.run("env", "http_proxy=http://one.example", "apt-ostree", *write)
+    assert own.sh("cat /etc/proxy") == "http://one.example\n"
+    assert own.is_active(UNIT)
+    own.run(*NO_BUS, "apt-ostree", "install", "-A", "-y", "fx-hello")
+    own.sh(f"systemctl mask --runtime --now {UNIT}")
+    own.ao("uninstall", "-A", "-y", "fx-hello")
+    assert own.run(*NOBODY, "apt-ostree", "refresh-md", check=False).returncode == 4
+    assert not own.is_active(UNIT)
+    own.sh(f"systemctl unmask --runtime {UNIT}")

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from apt_ostree.cli import bus, options
 from apt_ostree.core import queries
+from apt_ostree.daemon import live, sysroot, transactions
 from apt_ostree.daemon import queries as queries_of_daemon
-from apt_ostree.daemon import transactions
 from apt_ostree.errors import AptOstreeError, NotAuthorized, Refused, UsageError
 from apt_ostree.model import authorization
 from apt_ostree.model import bus as names
@@ -44,6 +44,11 @@ def interface(text: str, name: str) -> dict[tuple[str, str], list[tuple[str, ...
         (names.QUERIES, queries_of_daemon.Queries),
         (names.TRANSACTIONS, transactions.Transactions),
         (names.TRANSACTION, transactions.Transaction),
+        (names.SYSROOT, sysroot.Sysroot),
+        (names.OS, sysroot.OS),
+        (names.LIVE, live.Live),
+        (names.OVERLAYS, live.Overlays),
+        (names.HISTORY, live.History),
     ],
 )
 def test_the_described_interface_is_the_codes(name: str, code: Any):

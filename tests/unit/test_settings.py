@@ -27,9 +27,29 @@ def test_later_files_win_and_keys_are_kept_apart():
     )
 
 
+def test_limits_are_properties_of_a_unit():
+    first = "[Limits]\nMemoryMax=500M\nCPUQuota=150%\nCPUWeight=20\n"
+    second = "[Limits]\nMemoryMax=1G\nIOWeight=10000\nTasksMax=64\nMemoryHigh=400M\n"
+    assert parse_settings([("one", first), ("two", second)]).limits == {
+        "MemoryMax": 10**9,
+        "MemoryHigh": 400 * 10**6,
+        "CPUQuotaPerSecUSec": 1_500_000,
+        "CPUWeight": 20,
+        "IOWeight": 10_000,
+        "TasksMax": 64,
+    }
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[Limits]\nMemoryMax=0",
+        "[Limits]\nMemory=1G",
+        "[Limits]\nCPUQuota=50",
+        "[Limits]\nCPUQuota=-5%",
+        "[Limits]\nCPUWeight=0",
+        "[Limits]\nIOWeight=10001",
+        "[Limits]\nTasksMax=many",
         "[Live]\nSettleSeconds=soon",
         "[Live]\nSettleSeconds=0",
         "[Live]\nSettleSeconds=inf",

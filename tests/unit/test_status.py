@@ -58,7 +58,7 @@ def pending():
 
 def rows(*entries, **options):
     """Return the table's rows of the first deployment; the value by the key."""
-    text = list(statusview.lines(Status(entries), **options))[3:]
+    text = list(statusview.lines(Status(entries).to_json(), **options))[3:]
     table = text[: text.index("")] if "" in text else text
     return {key.strip(): value for key, _, value in (line.partition(": ") for line in table)}
 
@@ -97,10 +97,10 @@ def test_json_of_live_state():
 
 
 def test_text_marks_the_booted_deployment():
-    lines = list(statusview.lines(Status((pending(), booted()))))
+    lines = list(statusview.lines(Status((pending(), booted())).to_json()))
     assert lines[:2] == ["State: idle", "Deployments:"]
     assert [line for line in lines if line.startswith("●")] == ["● deb:debian/13/amd64"]
-    assert next(statusview.lines(Status((), busy=True))) == "State: busy"
+    assert next(statusview.lines(Status((), busy=True).to_json())) == "State: busy"
 
 
 def test_newer_versions_of_what_is_pinned():
@@ -148,7 +148,7 @@ def test_text_of_live_state():
 
 
 def test_brief_is_one_line_for_each():
-    assert list(statusview.brief(Status((pending(), booted())), bullet="*")) == [
+    assert list(statusview.brief(Status((pending(), booted())).to_json(), bullet="*")) == [
         f"  deb:debian/13/amd64 13.1 {LAYERED[:12]}",
         f"* deb:debian/13/amd64 13.1 {BASE[:12]}",
     ]
@@ -218,7 +218,7 @@ def test_a_deployment_that_no_shutdown_completed():
         "reason": GONE.reason,
     }
     assert Status(()).to_json()["uncompleted-deployment"] is None
-    warning = list(statusview.lines(state))[1]
+    warning = list(statusview.lines(state.to_json()))[1]
     assert warning.startswith("Warning: ") and LAYERED[:12] in warning and GONE.reason in warning
-    unknown = list(statusview.lines(Status((), uncompleted=replace(GONE, reason=""))))[1]
+    unknown = list(statusview.lines(Status((), uncompleted=replace(GONE, reason="")).to_json()))[1]
     assert "journalctl -u ostree-finalize-staged.service" in unknown

@@ -5,76 +5,69 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import bus as names
 from apt_ostree.model.request import Request
+from apt_ostree.system import busclient
+from apt_ostree.system.busclient import Bus, BusError, NoBus, variant
+from apt_ostree.system.mainloop import MainLoop
 
-#: The errors of a call whose service ends before it has replied.
-_ENDED = (".NoReply", ".Disconnected")
+_QUERIES = busclient.Object(names.NAME, names.PATH, names.QUERIES)
+_TRANSACTIONS = busclient.Object(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS)
+#: Seconds for a call, which may start the service, and for one in which polkit may ask the user.
+_CALL, _DIALOG = 60.0, 600.0
 
 
 class Unavailable(Exception):
-    """There is no bus, or no service on it."""
+    """There is no bus, or no service on it: nothing was asked for."""
 
 
 def ask(query: Request) -> Any:
     """Return the service's answer to a query, as JSON; raise its error, or Unavailable."""
     with _translated():
-        service = _bus().get_proxy(names.NAME, names.PATH, names.QUERIES)
-        return json.loads(service.Query(query.verb, json.dumps(query.to_json())))
+        (text,) = Bus().call(
+            _QUERIES, "Query", "(ss)", (query.verb, json.dumps(query.to_json())), seconds=_CALL
+        )
+    return json.loads(text)
 
 
-def start(request: Request, *, ask: bool, wait: bool) -> Transaction:
+def start(request: Request, *, ask: bool, wait: bool, environment: Mapping[str, str]) -> Transaction:
     """Have the service carry out a request; return its transaction, or raise its error, or Unavailable.
 
-    On a terminal, polkit may ask the user for a password.
+    A user may be asked for a password on a terminal.
     """
-    from dasbus.typing import Bool, get_variant
-    from dasbus.unix import GLibClientUnix
-
-    from apt_ostree.system import polkit
-
-    with _translated(), polkit.agent():
-        bus = _bus()
-        proxy = bus.get_proxy(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS, client=GLibClientUnix)
-        path = proxy.Start(
-            request.verb,
-            json.dumps(request.with_indexes().to_json()),
-            [os.dup(file.fd) for file in request.open_files],  # Gio closes what it sends
-            {"ask": get_variant(Bool, ask), "wait": get_variant(Bool, wait)},
-            flags=_dialog_flags(),
+    options = {"ask": variant("b", ask), "wait": variant("b", wait)}
+    if environment:
+        options["environment"] = variant("a{ss}", environment)
+    files = [file.fd for file in request.open_files]
+    text = json.dumps(request.with_indexes().to_json())
+    arguments = (request.verb, text, range(len(files)), options)
+    is_root = os.geteuid() == 0
+    with _translated(), contextlib.nullcontext() if is_root else _agent():
+        bus = Bus()
+        seconds = _CALL if is_root else _DIALOG
+        (path,) = bus.call(
+            _TRANSACTIONS, "Start", "(ssaha{sv})", arguments, files=files, dialog=not is_root, seconds=seconds
         )
-        return Transaction(bus, path)
+    return Transaction(bus, path)
 
 
 class Transaction:
     """A transaction of the service. The service may be ended and started again meanwhile."""
 
-    def __init__(self, bus: Any, path: str) -> None:
-        from dasbus.client.handler import GLibClient
-        from dasbus.client.observer import GLibMonitoring
-
-        from apt_ostree.system.mainloop import MainLoop
-
+    def __init__(self, bus: Bus, path: str) -> None:
+        self._bus = bus
         self._loop = MainLoop()
-        self._proxy = bus.get_proxy(names.NAME, path, names.TRANSACTION)
+        self._object = busclient.Object(names.NAME, path, names.TRANSACTION)
         self._events: dict[int, str] = {}
         self._next = 0
-        self._failure: Exception | None = None
-        connection = bus.connection
-        GLibClient.subscribe_signal(
-            connection,
-            names.NAME,
-            path,
-            names.TRANSACTION,
-            "Event",
-            lambda event: self._take(*event.unpack()),
-        )
-        # Now, and whenever the service comes again.
-        GLibMonitoring.watch_name(connection, names.NAME, name_vanished=self._call, name_appeared=self._call)
+        self._failure: BusError | None = None
+        bus.on_signal(self._object, "Event", self._take)
+        bus.on_owner(names.NAME, self._get_missed)
+        bus.on_closed(lambda: self._fail(BusError("", "the bus has closed the connection")))
 
     def lines(self) -> Iterator[str]:
         """Yield the events as JSON, in their order; raise AptOstreeError if the transaction is lost."""
@@ -83,48 +76,48 @@ class Transaction:
                 self._next += 1
                 yield event
             if self._failure:
-                raise AptOstreeError(
-                    "the service does not know the transaction any more",
-                    details=(str(self._failure),),
-                    hint="see 'apt-ostree history'",
-                ) from self._failure
+                raise _lost("the transaction cannot be followed any more", self._failure)
             self._loop.run()
 
     def answer(self, *, proceed: bool) -> None:
         """Answer the question that is open; again, if the service ends before it has replied."""
-        from dasbus.error import DBusError
 
         def replied(finish: Callable[[], Any]) -> None:
             try:
                 finish()
-            except DBusError as error:
-                if error.dbus_name.endswith(_ENDED):
+            except BusError as error:
+                if error.is_lost:
                     self.answer(proceed=proceed)
 
-        self._proxy.Answer(proceed, callback=replied)
+        self._bus.send(self._object, "Answer", "(b)", (proceed,), replied)
 
     def cancel(self) -> None:
         """Cancel the transaction; its end is told as an event."""
-        self._proxy.Cancel(callback=lambda _finish: None)
+        self._bus.send(self._object, "Cancel", "()", (), lambda _finish: None)
 
     def close(self) -> None:
         """Release what was acquired: nothing, since the connection ends with this process."""
 
-    def _call(self, *_: Any) -> None:
+    def _get_missed(self) -> None:
         """Get the events that were missed; this starts the service if it has ended."""
         first = self._next
-        self._proxy.Events(first, callback=lambda finish: self._on_events(first, finish))
 
-    def _on_events(self, first: int, finish: Any) -> None:
-        from dasbus.error import DBusError
-
-        try:
-            for number, event in enumerate(finish(), first):
+        def replied(finish: Callable[[], Any]) -> None:
+            try:
+                (events,) = finish()
+            except BusError as error:
+                if not error.is_lost:  # else it is asked again, when the service comes or goes
+                    self._fail(error)
+                return
+            for number, event in enumerate(events, first):
                 self._take(number, event)
-        except DBusError as error:
-            if not error.dbus_name.endswith(_ENDED):  # else it is asked again
-                self._failure = error  # raised by `lines`
-                self._loop.quit()
+
+        self._bus.send(self._object, "Events", "(t)", (first,), replied)
+
+    def _fail(self, error: BusError) -> None:
+        """Have `lines` raise an error."""
+        self._failure = error
+        self._loop.quit()
 
     def _take(self, number: int, event: str) -> None:
         if number >= self._next:
@@ -132,27 +125,30 @@ class Transaction:
         self._loop.quit()
 
 
-def _bus() -> Any:
-    from dasbus.connection import SystemMessageBus
+def _agent() -> contextlib.AbstractContextManager[None]:
+    from apt_ostree.system import polkit_agent
 
-    return SystemMessageBus()
+    return polkit_agent.agent()
 
 
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
-    """Raise the service's errors as ours, and those of the bus as Unavailable."""
-    from dasbus.error import DBusError
-
+    """Raise the service's errors as ours; any other one as Unavailable if the service has heard nothing."""
     try:
         yield
-    except DBusError as error:
-        ours = AptOstreeError.from_dbus(error.dbus_name, str(error))
-        raise ours or Unavailable(str(error)) from error
-    except RuntimeError as error:  # GLib.Error, if there is no bus
+    except NoBus as error:
+        raise Unavailable(str(error)) from error
+    except BusError as error:
+        if ours := AptOstreeError.from_dbus(error.name, str(error)):
+            raise ours from error
+        if error.is_lost:
+            raise _lost("the service did not reply", error) from error
         raise Unavailable(str(error)) from error
 
 
-def _dialog_flags() -> Any:
-    from gi.repository import Gio
-
-    return Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION
+def _lost(message: str, error: BusError) -> AptOstreeError:
+    return AptOstreeError(
+        message,
+        details=(str(error),),
+        hint="it may be at work all the same; see 'apt-ostree status' and 'history'",
+    )

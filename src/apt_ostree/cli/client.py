@@ -1,6 +1,6 @@
 """Has a request carried out, shows its events, answers its questions, and returns its answer.
 
-A user's request goes to the service. Root's, and those without a bus, go to a worker of this process.
+It goes to the service on the bus. Without a bus, or if no user may make it, a worker of this process does it.
 
 This module does not print. The caller passes a view (cli.render) that does.
 """
@@ -22,6 +22,8 @@ import apt_ostree
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized
 from apt_ostree.model import events
 from apt_ostree.model.request import Request
+from apt_ostree.model.transaction import PASSED_ON
+from apt_ostree.system import failpoints
 
 _CANCELS = (signal.SIGINT, signal.SIGTERM)
 
@@ -101,15 +103,23 @@ def call(request: Request, view: View, *, ask: bool = False, wait: bool = True) 
 
 
 def _carrier(request: Request, *, ask: bool, wait: bool) -> Carrier:
-    """Return what carries out the request: the service, if the caller is not root and there is one."""
-    if os.geteuid() != 0:
+    """Return what carries out the request: the service, or else a worker of this process.
+
+    A failpoint, which only tests set, is one for a worker of this process.
+    """
+    from apt_ostree.model.authorization import is_for_users
+
+    if is_for_users(request) and not failpoints.are_set():
         from apt_ostree.cli import bus
-        from apt_ostree.model.authorization import ACTIONS
 
         with contextlib.suppress(bus.Unavailable):
-            if request.verb in ACTIONS:
-                return bus.start(request, ask=ask, wait=wait)
+            return bus.start(request, ask=ask, wait=wait, environment=_passed_on())
     return _Worker(request, ask=ask, wait=wait)
+
+
+def _passed_on() -> dict[str, str]:
+    """Return the variables that root's programs have from the command line, such as those of a proxy."""
+    return {k: v for k, v in os.environ.items() if k in PASSED_ON} if os.geteuid() == 0 else {}
 
 
 def _follow(carrier: Carrier, view: View) -> Answer:

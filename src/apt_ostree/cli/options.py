@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from apt_ostree.cli import render
 from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, NotAuthorized, from_os_error
@@ -19,6 +21,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.sizes import read_size
 
 if TYPE_CHECKING:  # what reads, such as `status`, is not to wait for all requests to be imported
+    from apt_ostree.model.queries import Status
     from apt_ostree.model.requests import DeployOptions, LiveOptions
 
 Command = Callable[..., Any]
@@ -242,12 +245,34 @@ def answer_json(query: Request) -> Any:
         raise
 
 
+def whole_status(query: Status) -> Any:
+    """Return the status as JSON. The service gives it to users, who themselves can read only a part of it."""
+    if os.geteuid() != 0 and query.sysroot == "/":
+        from apt_ostree.cli import bus
+
+        with suppress(bus.Unavailable):
+            return bus.ask(query)
+    return answer(query).to_json()
+
+
 def completions(query: Request, incomplete: str) -> list[str]:
     """Return the names of a query's answer with this prefix; none if the query fails."""
     try:
-        return [name for name in answer(query) if name.startswith(incomplete)]
+        return [name for name in answer_json(query) if name.startswith(incomplete)]
     except AptOstreeError:
         return []
+
+
+def complete_operation(_context: object, _parameter: object, incomplete: str) -> list[CompletionItem]:
+    """Complete the number of an operation of the history; shells that can show what it was."""
+    from apt_ostree.model.queries import History
+
+    try:
+        entries = answer_json(History())
+    except AptOstreeError:
+        return []
+    numbers = {str(entry["number"]): f"{entry['verb']} ({entry['outcome']})" for entry in entries}
+    return [CompletionItem(n, help=text) for n, text in numbers.items() if n.startswith(incomplete)]
 
 
 @contextmanager

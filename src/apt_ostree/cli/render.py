@@ -204,6 +204,11 @@ def lines(text: str) -> None:
     print(text)
 
 
+def redraw(text: str) -> None:
+    """Print a text in place of the one before, or, without a terminal, after it."""
+    print(f"\033[H\033[J{text}" if sys.stdout.isatty() else f"{text}\n", flush=True)
+
+
 def warning(text: str) -> None:
     """Print a warning on stderr."""
     print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -1,15 +1,13 @@
-"""Turns a status into lines of text, as rpm-ostree does, without side effects. `render` prints them."""
+"""Makes lines of text of the JSON of a status, as rpm-ostree does. `render` prints them."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from apt_ostree.model.deployment import Uncompleted
-from apt_ostree.model.newer import Newer
-from apt_ostree.model.package import PackageDiff
-from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
+from apt_ostree.model.status import package_name
 
 #: The number of names that a line lists; further names are counted.
 _NAMES = 8
@@ -17,119 +15,127 @@ _NAMES = 8
 Row = tuple[str, str]
 
 
-def lines(status: Status, *, verbose: bool = False, bullet: str = "●") -> Iterator[str]:
-    """Yield the lines of `status`."""
-    yield f"State: {'busy' if status.busy else 'idle'}"
-    if status.uncompleted:
-        yield _warning(status.uncompleted)
+def lines(status: Mapping[str, Any], *, verbose: bool = False, bullet: str = "●") -> Iterator[str]:
+    """Yield the lines of `status`. status: the JSON object (model.status)."""
+    yield f"State: {'busy' if status['busy'] else 'idle'}"
+    if status["transaction"]:
+        title, user, _path = status["transaction"]
+        yield f"Transaction: {title} (of {user})"
+    if status["uncompleted-deployment"]:
+        yield _warning(status["uncompleted-deployment"])
     yield "Deployments:"
-    for number, entry in enumerate(status.deployments):
+    for number, entry in enumerate(status["deployments"]):
         if number:
             yield ""
-        yield f"{bullet if entry.deployment.booted else ' '} {_origin(entry)}"
-        yield from _table(_rows(entry, busy=status.busy, verbose=verbose))
+        yield f"{bullet if entry['booted'] else ' '} {_origin(entry)}"
+        yield from _table(_rows(entry, busy=status["busy"], verbose=verbose))
 
 
-def _warning(uncompleted: Uncompleted) -> str:
+def _warning(uncompleted: Mapping[str, Any]) -> str:
     """Return a line about a staged deployment that no shutdown completed."""
-    reason = uncompleted.reason or "see 'journalctl -u ostree-finalize-staged.service'"
+    reason = uncompleted["reason"] or "see 'journalctl -u ostree-finalize-staged.service'"
     return (
-        f"Warning: deployment {uncompleted.checksum[:12]} was staged, but the shutdown did not complete it "
-        f"({reason}); stage it again"
+        f"Warning: deployment {uncompleted['checksum'][:12]} was staged, but the shutdown did not complete "
+        f"it ({reason}); stage it again"
     )
 
 
-def brief(status: Status, *, bullet: str = "●") -> Iterator[str]:
+def brief(status: Mapping[str, Any], *, bullet: str = "●") -> Iterator[str]:
     """Yield one line for each deployment."""
-    for entry in status.deployments:
+    for entry in status["deployments"]:
         fields = (
-            bullet if entry.deployment.booted else " ",
+            bullet if entry["booted"] else " ",
             _origin(entry),
-            entry.commit.version,
-            entry.commit.checksum[:12],
+            entry["version"],
+            entry["checksum"][:12],
         )
         yield " ".join(filter(None, fields))
 
 
-def _rows(entry: DeploymentStatus, *, busy: bool, verbose: bool) -> Iterator[Row]:
-    deployment, live = entry.deployment, entry.live
-    booted = "Booted" if live and live.commit else ""
-    yield from _version(entry.commit)
-    if entry.base:
-        yield f"{booted}BaseCommit", entry.base.checksum
-    if verbose or not entry.base:
-        yield (f"{booted}Commit" if not entry.base else "Commit"), entry.commit.checksum
-    if live:
-        yield from _live(live, busy=busy, verbose=verbose)
+def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Row]:
+    booted = "Booted" if "live-replaced" in entry else ""
+    base = entry.get("base-checksum")
+    if entry["version"]:
+        yield "Version", f"{entry['version']} ({_time(entry['timestamp'])})"
+    else:
+        yield "Timestamp", _time(entry["timestamp"])
+    if base:
+        yield f"{booted}BaseCommit", base
+    if verbose or not base:
+        yield (f"{booted}Commit" if not base else "Commit"), entry["checksum"]
+    yield from _live(entry, busy=busy, verbose=verbose)
     if verbose:
-        yield "StateRoot", deployment.osname
-        yield "Index", str(deployment.index)
-    if entry.diff is not None:
-        yield "Diff", _diff(entry.diff, verbose=verbose)
+        yield "StateRoot", entry["osname"]
+        yield "Index", str(entry["index"])
+    if "diff" in entry:
+        yield "Diff", _diff(entry["diff"], verbose=verbose)
     yield from _packages(entry, verbose=verbose)
-    if deployment.unlocked != "none":
-        yield "Unlocked", deployment.unlocked
-    if deployment.pinned:
+    if entry["unlocked"] != "none":
+        yield "Unlocked", entry["unlocked"]
+    if entry["pinned"]:
         yield "Pinned", "yes"
-    if deployment.staged:
+    if entry["staged"]:
         yield "Staged", "yes"
 
 
-def _packages(entry: DeploymentStatus, *, verbose: bool) -> Iterator[Row]:
-    if entry.layered:
-        yield "LayeredPackages", " ".join(entry.layered)
-    if entry.deployment.origin.local:
-        yield "LocalPackages", " ".join(package.label for package in entry.deployment.origin.local)
-    if entry.inactive:
-        yield "InactiveRequests", " ".join(entry.inactive)
-    if commands := entry.deployment.origin.commands:
-        yield "Commands", "; ".join(map(shlex.join, commands))
-    if entry.newer:
-        yield "NewerVersions", ", ".join(map(_newer, entry.newer))
-    if entry.etc_beside:
-        yield "ToMerge", " ".join(entry.etc_beside)
-    if entry.upgraded:
-        changes = [f"{c.name} {c.old} -> {c.new}" for c in entry.upgraded]
-        names = _shortened([change.name for change in entry.upgraded])
+def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
+    layered = entry["packages"]
+    if layered:
+        yield "LayeredPackages", " ".join(layered)
+    if entry["requested-local-packages"]:
+        yield "LocalPackages", " ".join(entry["requested-local-packages"])
+    if inactive := [r for r in entry["requested-packages"] if package_name(r) not in layered]:
+        yield "InactiveRequests", " ".join(inactive)  # the base has them already
+    if entry["commands"]:
+        yield "Commands", "; ".join(map(shlex.join, entry["commands"]))
+    if entry["newer-versions"]:
+        yield "NewerVersions", ", ".join(map(_newer, entry["newer-versions"]))
+    if entry["etc-beside"]:
+        yield "ToMerge", " ".join(entry["etc-beside"])
+    if upgraded := entry["upgraded-packages"]:
+        changes = [f"{c['name']} {c['old']} -> {c['new']}" for c in upgraded]
+        names = _shortened([change["name"] for change in upgraded])
         yield "UpgradedPackages", ", ".join(changes if verbose else names)
 
 
-def _newer(newer: Newer) -> str:
-    return f"{newer.request}: {newer.version}{' (security)' if newer.security else ''}"
+def _newer(newer: Mapping[str, Any]) -> str:
+    return f"{newer['request']}: {newer['version']}{' (security)' if newer['security'] else ''}"
 
 
-def _version(commit: Commit) -> Iterator[Row]:
-    if commit.version:
-        yield "Version", f"{commit.version} ({_time(commit)})"
-    else:
-        yield "Timestamp", _time(commit)
-
-
-def _live(live: Live, *, busy: bool, verbose: bool) -> Iterator[Row]:
-    if live.commit:
-        yield "LiveCommit", f"{live.commit} (generation {live.generation})"
-        yield "LiveDiff", _diff(live.diff, verbose=verbose)
-        if live.overlays:
-            yield "Overlays", ", ".join(live.overlays)
-        if live.failed:
-            yield "FailedUnits", ", ".join(live.failed)
-        if not live.shown:
+def _live(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Row]:
+    if "live-replaced" in entry:
+        live = entry["live-generation"]
+        yield "LiveCommit", f"{entry['live-replaced']} (generation {live['number']})"
+        yield "LiveDiff", _diff(entry["live-diff"], verbose=verbose)
+        if entry["live-overlays"]:
+            yield "Overlays", ", ".join(entry["live-overlays"])
+        if entry["live-failed-units"]:
+            yield "FailedUnits", ", ".join(entry["live-failed-units"])
+        if not live["shown"]:
             yield "LiveState", "not visible: something else is mounted over /usr"
-    if live.confirm_by:
-        when = datetime.fromtimestamp(live.confirm_by).astimezone().strftime("%H:%M:%S")
-        yield "Unconfirmed", f"undone at {when} unless 'apt-ostree confirm' is run"
-    if live.unfinished and busy:
-        yield "ApplyingLiveCommit", live.unfinished
-    elif live.unfinished:
-        yield "InterruptedLiveCommit", f"{live.unfinished} (run 'apt-ostree recover')"
+        if live["confirm-by"]:
+            when = datetime.fromtimestamp(live["confirm-by"]).astimezone().strftime("%H:%M:%S")
+            yield "Unconfirmed", f"undone at {when} unless 'apt-ostree confirm' is run"
+    if unfinished := entry.get("live-inprogress"):
+        if busy:
+            yield "ApplyingLiveCommit", unfinished
+        else:
+            yield "InterruptedLiveCommit", f"{unfinished} (run 'apt-ostree recover')"
 
 
-def _diff(diff: PackageDiff, *, verbose: bool) -> str:
+def _diff(diff: Mapping[str, Any], *, verbose: bool) -> str:
     """Return counts with names: "1 added (htop), 2 changed (bash, dash)"."""
+
+    def of(package: Mapping[str, Any]) -> str:
+        return f"{package['name']} {package['version']}" if verbose else str(package["name"])
+
     groups = (
-        ("added", [p.label if verbose else p.name for p in diff.added]),
-        ("removed", [p.label if verbose else p.name for p in diff.removed]),
-        ("changed", [f"{c.name} {c.old} -> {c.new}" if verbose else c.name for c in diff.changed]),
+        ("added", [of(package) for package in diff["added"]]),
+        ("removed", [of(package) for package in diff["removed"]]),
+        (
+            "changed",
+            [f"{c['name']} {c['old']} -> {c['new']}" if verbose else c["name"] for c in diff["changed"]],
+        ),
     )
     counts = (
         f"{len(names)} {what} ({', '.join(names if verbose else _shortened(names))})"
@@ -144,12 +150,12 @@ def _shortened(names: Sequence[str]) -> list[str]:
     return [*names[:_NAMES], f"{more} more"] if more > 0 else list(names)
 
 
-def _origin(entry: DeploymentStatus) -> str:
-    return entry.deployment.origin.refspec or entry.commit.checksum
+def _origin(entry: Mapping[str, Any]) -> str:
+    return str(entry["origin"] or entry["checksum"])
 
 
-def _time(commit: Commit) -> str:
-    return datetime.fromtimestamp(commit.timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+def _time(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _table(rows: Iterable[Row]) -> Iterator[str]:

@@ -10,7 +10,7 @@ from apt_ostree.core.state import reading
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import pinned_requests
-from apt_ostree.model.queries import Search
+from apt_ostree.model.queries import OfferedPackages, Search
 from apt_ostree.model.requests import RefreshMd
 from apt_ostree.model.result import Result
 from apt_ostree.model.search import find
@@ -47,6 +47,14 @@ def _pinned() -> tuple[str, ...]:
     with reading.opened() as sysroot:
         pinned = [pinned_requests(deployment.origin) for deployment in sysroot.deployments().all]
         return tuple(dict.fromkeys(request for requests in pinned for request in requests))
+
+
+def offered_packages(query: OfferedPackages) -> list[str]:
+    """Return the names of packages of the archives, for shell completion."""
+    from apt_ostree.system.apt import catalogue, config
+
+    config.use_host()
+    return catalogue.names(query.prefix)
 
 
 def search(query: Search) -> Mapping[str, Any]:

@@ -20,11 +20,11 @@ from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.sysroot import Sysroot
 
 
-def history(_query: History) -> tuple[Entry, ...]:
-    """Return all operations on the running system, the oldest first; raise NotAuthorized without root."""
+def history(query: History) -> tuple[Entry, ...]:
+    """Return operations on the running system, the oldest first; raise NotAuthorized without root."""
     require_root("read the history")
     with statedb.read_only() as records:
-        return records.history() if records else ()
+        return records.history(query.most) if records else ()
 
 
 def show_operation(query: ShowOperation) -> Entry:

@@ -9,10 +9,11 @@ import os
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
-from apt_ostree.model import layout
+from apt_ostree.model import bus, layout
 from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.newer import Newer, of_origin
 from apt_ostree.model.package import diff_packages
@@ -26,10 +27,11 @@ from apt_ostree.model.status import (
     live_records,
     package_name,
 )
-from apt_ostree.system import files, newer_versions, statedb, usrview
+from apt_ostree.system import files, newer_versions, statedb, transaction_files, usrview
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
+_DEPLOY = Path("/ostree/deploy")
 #: The unit of ostree that completes a staged deployment when it stops.
 _FINALIZING = "ostree-finalize-staged.service"
 
@@ -49,7 +51,29 @@ def status(query: StatusQuery) -> Status:
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
+            transaction=_transaction() if query.sysroot == "/" else None,
         )
+
+
+def stateroots() -> frozenset[str]:
+    """Return the names of the running system's stateroots; none if it was not made by OSTree."""
+    return frozenset(path.name for path in _DEPLOY.glob("*"))
+
+
+def watched() -> tuple[Path, ...]:
+    """Return the directories that change when a deployment does, or the live state."""
+    return (_DEPLOY, statedb.DIRECTORY)
+
+
+def stamp() -> tuple[float, ...]:
+    """Return what differs when the status of the running system may have changed."""
+    paths = (*watched(), statedb.path(), transaction_files.DIRECTORY, Path("/run/ostree"))
+    return tuple(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
+
+
+def _transaction() -> tuple[str, str, str] | None:
+    running = transaction_files.running()
+    return (running.title, running.caller.user, bus.path_of(running.id)) if running else None
 
 
 def _uncompleted(sysroot: Sysroot) -> Uncompleted | None:

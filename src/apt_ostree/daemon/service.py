@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dasbus.connection import SystemMessageBus
 
+from apt_ostree.daemon import live
 from apt_ostree.daemon.queries import Queries
 from apt_ostree.daemon.replies import Handler
-from apt_ostree.daemon.transactions import Transactions
+from apt_ostree.daemon.state import State
+from apt_ostree.daemon.sysroot import Sysroot
+from apt_ostree.daemon.transactions import NOT_ACTIVE, Transactions
 from apt_ostree.model import bus as names
 from apt_ostree.system.mainloop import MainLoop
 
@@ -18,12 +21,17 @@ _DO_NOT_QUEUE = 4
 
 def serve() -> None:
     """Serve until nobody has called for a minute, and no transaction runs."""
-    loop = MainLoop(_IDLE, lambda: transactions.is_busy)
+    loop = MainLoop(_IDLE, lambda: transactions.is_busy or sysroot.has_clients)
     bus = SystemMessageBus()
     bus.connection.set_exit_on_close(False)  # else Gio ends this process with the bus, in an upgrade of that
     transactions = Transactions(bus, loop)
     bus.publish_object(names.PATH, Queries(loop.touch), server_factory=Handler)
     bus.publish_object(names.TRANSACTIONS_PATH, transactions, server_factory=Handler)
+    state = State(loop, lambda: transactions.active != NOT_ACTIVE)
+    live.publish(bus, state, transactions)
+    sysroot = Sysroot(bus, state, transactions)
+    sysroot.publish()
+    transactions.on_active(state.notice)
     transactions.resume()
     bus.register_service(names.NAME, flags=_DO_NOT_QUEUE)
     loop.run()

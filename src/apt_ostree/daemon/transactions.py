@@ -9,25 +9,26 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from dasbus.client.observer import GLibMonitoring
-from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
-from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, UInt32, UInt64, UnixFD, get_native
+from dasbus.server.interface import accepts_additional_arguments, dbus_interface
+from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, get_native
 from systemd import journal
 
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, Later, read_json
+from apt_ostree.daemon.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
-from apt_ostree.model import authorization, jsonvalue
+from apt_ostree.model import authorization, calls, jsonvalue
 from apt_ostree.model import bus as names
 from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
-from apt_ostree.model.transaction import Phase, Record, id_of_unit
-from apt_ostree.system import openfiles, transaction_files
+from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
+from apt_ostree.system import openfiles, settings, transaction_files
 from apt_ostree.system.caller import caller_of
 from apt_ostree.system.mainloop import MainLoop
 from apt_ostree.system.polkit import Check
@@ -36,6 +37,7 @@ from apt_ostree.system.systemd_units import Units
 #: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
 #: for a client that comes again.
 _PATIENCE = 30.0
+NOT_ACTIVE = ("", "", "")
 _WORKER = (sys.executable, "-I", "-m", "apt_ostree.worker")
 
 
@@ -45,49 +47,7 @@ class _Options:
 
     ask: bool = False
     wait: bool = True
-
-
-@dbus_interface(names.TRANSACTION)
-class Transaction:
-    """One transaction on the bus."""
-
-    def __init__(self, service: "Transactions", item: Item) -> None:
-        self._service = service
-        self._item = item
-
-    @property
-    def Title(self) -> Str:  # noqa: N802  # the name of the D-Bus property, as all that follow
-        """The command as the history shows it."""
-        return self._item.record.title
-
-    @property
-    def Uid(self) -> UInt32:  # noqa: N802
-        """The user who made the request."""
-        return self._item.record.caller.uid
-
-    @property
-    def Phase(self) -> Str:  # noqa: N802
-        """One of queued, running, asking, ended."""
-        return str(self._item.phase)
-
-    @dbus_signal
-    def Event(self, number: UInt64, event: Str) -> None:  # noqa: N802
-        """Tell of an event, by its number."""
-
-    @accepts_additional_arguments
-    def Events(self, first: UInt64, *, call_info: Mapping[str, Any]) -> List[Str]:  # noqa: N802
-        """Return the events from a number on."""
-        return self._service.events(self._item, first, call_info["sender"])
-
-    @accepts_additional_arguments
-    def Answer(self, proceed: Bool, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
-        """Answer the question that is open."""
-        self._service.answer(self._item, call_info["sender"], proceed=proceed)
-
-    @accepts_additional_arguments
-    def Cancel(self, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
-        """Cancel the transaction; the reply comes when the client was allowed to."""
-        return self._service.cancel(self._item, call_info)  # type: ignore[no-any-return]  # a Later
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dbus_interface(names.TRANSACTIONS)
@@ -104,11 +64,30 @@ class Transactions:
         self._objects: dict[int, Transaction] = {}
         self._checks = 0
         self._units = Units(bus, self._on_unit_removed)
+        self._on_active: list[Callable[[], None]] = []
+        self._active = NOT_ACTIVE
 
     @property
     def is_busy(self) -> bool:
         """Return whether a transaction has not ended, or polkit is asked about one."""
         return self._queue.is_busy or bool(self._checks)
+
+    @property
+    def active(self) -> tuple[str, str, str]:
+        """Return title, user and object of the transaction that is at work; three empty ones without one."""
+        running = self._queue.running
+        record = running.record if running else None
+        return (record.title, record.caller.user, names.path_of(record.id)) if record else NOT_ACTIVE
+
+    def on_active(self, act: Callable[[], None]) -> None:
+        """Have a function called when another transaction is at work, or none."""
+        self._on_active.append(act)
+
+    def _tell_active(self) -> None:
+        before, self._active = self._active, self.active
+        if before != self._active:
+            for act in self._on_active:
+                act()
 
     # --- methods of the interface
 
@@ -123,11 +102,10 @@ class Transactions:
         call_info: Mapping[str, Any],
     ) -> ObjPath:
         """Make a transaction of a request, if the caller may, and return its object."""
-        self._loop.touch()
         try:
-            return self._start(_read(verb, request, len(files)), files, get_native(options), call_info)
+            return self.begin(_read(verb, request, len(files)), files, get_native(options), call_info)
         except BaseException:
-            _close(files)
+            close(files)
             raise
 
     def List(self) -> List[Tuple[ObjPath, Str, UInt32, Str]]:  # noqa: N802
@@ -138,15 +116,35 @@ class Transactions:
 
     # --- making
 
-    def _start(
+    def begin_typed(
+        self,
+        make: Callable[[Mapping[str, Any]], Request],
+        options: Structure,
+        call: Mapping[str, Any],
+        files: list[int] | None = None,
+    ) -> Any:
+        """Make a transaction of the request that a typed call makes of its options; see `begin`."""
+        own, others = calls.of_transaction(get_native(options))
+        return self.begin(make(others), files or [], own, call)
+
+    def begin(
         self, request: Request, files: list[int], options: Mapping[str, Any], call: Mapping[str, Any]
     ) -> Any:
+        """Make a transaction of a request, if the caller may; return its object, or a Later that has it.
+
+        files: are closed when the transaction has ended; if this raises, they are the caller's.
+        """
+        self._loop.touch()
         actions = authorization.actions_of(request)
         given = jsonvalue.read(_Options, options, name="the options")
         sender = call["sender"]
         caller = self._caller(sender)
         if caller.uid != 0:
             _refuse_others_than_files(request, files)
+            if given.environment:
+                raise UsageError("environment: only root can set it")
+        if others := given.environment.keys() - {*PASSED_ON}:
+            raise UsageError(f"environment: {min(others)} is none of {', '.join(PASSED_ON)}")
         record = Record(
             id=transaction_files.new_id(),
             verb=request.verb,
@@ -156,12 +154,13 @@ class Transactions:
             ask=given.ask,
             wait=given.wait,
             files=len(files),
+            environment=given.environment,
         )
         item = Item(record, client=sender, files=files)
         act = partial(self._add, item)
         if caller.uid == 0:
             return act()
-        return self._if_allowed(actions, call, act, otherwise=partial(_close, files))
+        return self._if_allowed(actions, call, act, otherwise=partial(close, files))
 
     def _if_allowed(
         self,
@@ -249,6 +248,7 @@ class Transactions:
             return
         item.phase = Phase.RUNNING
         self._loop.later(0, partial(self._launch, item))  # after the reply, so that no event is missed
+        self._tell_active()
 
     def _launch(self, item: Item) -> None:
         record = item.record
@@ -269,6 +269,8 @@ class Transactions:
                     record.unit,
                     _WORKER,
                     description=f"apt-ostree {record.title}",
+                    environment=record.environment,
+                    limits=_limits(),
                     descriptors=descriptors,
                     failed=partial(self._end_with, item),
                 )
@@ -292,7 +294,7 @@ class Transactions:
         lines, item.offset = transaction_files.read_events(item.record.id, item.offset)
         for line in lines:
             self._loop.touch()
-            self._objects[item.record.id].Event.emit(item.count, line)
+            self._objects[item.record.id].tell(item.count, line)
             item.take(line)
         if item.has_ended:
             self._forget(item)
@@ -300,6 +302,7 @@ class Transactions:
             self._loop.later(_PATIENCE, partial(self._decline_if_abandoned, item))
         if lines:
             self._launch_next()
+            self._tell_active()
 
     def _on_unit_removed(self, name: str) -> None:
         number = id_of_unit(name)
@@ -311,7 +314,7 @@ class Transactions:
                 self._end_without_answer(item)
 
     def _end_without_answer(self, item: Item) -> None:
-        self._end_with(item, "it was ended from outside; see 'journalctl -t apt-ostree'")
+        self._end_with(item, f"it was ended from outside; see 'journalctl --unit={item.record.unit}'")
 
     def _end_with(self, item: Item, reason: str) -> None:
         self._end(
@@ -329,7 +332,7 @@ class Transactions:
 
     def _forget(self, item: Item) -> None:
         """Forget a transaction that has ended, after a while."""
-        _close(item.files)
+        close(item.files)
         while item.watches:
             item.watches.pop()()
         self._loop.later(_PATIENCE, partial(self._drop, item.record.id))
@@ -414,6 +417,15 @@ def _refuse_others_than_files(request: Request, files: list[int]) -> None:
             )
 
 
-def _close(files: list[int]) -> None:
+def _limits() -> Mapping[str, int]:
+    """Return the limits of workers; none if a file of settings has an error, which the worker tells of."""
+    try:
+        return settings.load().limits
+    except (UsageError, OSError):
+        return {}
+
+
+def close(files: list[int]) -> None:
+    """Close descriptors, and forget them."""
     while files:
         os.close(files.pop())

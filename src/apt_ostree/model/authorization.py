@@ -51,14 +51,18 @@ ACTIONS: Mapping[str, str] = {
 }
 
 
+def is_for_users(request: Request) -> bool:
+    """Return whether a user may make a request, if polkit allows it, and so the service."""
+    return request.verb in ACTIONS and not (isinstance(request, Recover) and request.at is not Moment.CALL)
+
+
 def actions_of(request: Request) -> tuple[str, ...]:
     """Return the actions that a user needs; raise NotAuthorized for a request that no user may make."""
-    action = ACTIONS.get(request.verb)
-    if action is None or (isinstance(request, Recover) and request.at is not Moment.CALL):
+    if not is_for_users(request):
         raise NotAuthorized(
             f"{request.title} is not possible through the service", hint="run the command with sudo"
         )
-    actions = [action]
+    actions = [ACTIONS[request.verb]]
     if isinstance(request, Install | Uninstall) and request.files:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, ApplyLive) and (request.selection or request.target):

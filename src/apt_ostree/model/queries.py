@@ -31,9 +31,10 @@ class RequestedPackages(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class History(Request):
-    """All operations on the running system."""
+    """The operations on the running system. most: the number of the newest ones to tell; None: all."""
 
     verb: ClassVar[str] = "history"
+    most: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,14 @@ class CompareOperations(Request):
     verb: ClassVar[str] = "history-diff"
     one: int
     two: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfferedPackages(Request):
+    """The names of the archives' packages that begin with a prefix."""
+
+    verb: ClassVar[str] = "offered-packages"
+    prefix: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +113,7 @@ QUERIES: Mapping[str, type[Request]] = {
     for request in (
         CompareOperations,
         History,
+        OfferedPackages,
         OverlayContents,
         OverlayHistory,
         OverlayNames,

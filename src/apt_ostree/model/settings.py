@@ -32,6 +32,8 @@ class Settings:
     overlay_sign_key: [Overlays] SignKey=KEY, key of root's GnuPG keyring that signs backups of overlays.
     overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
+    limits: [Limits], property -> value of the unit in which the service's worker runs
+        (systemd.resource-control(5), org.freedesktop.systemd1(5)).
     """
 
     strict_archives: bool = False
@@ -47,8 +49,10 @@ class Settings:
     scan_timeout: float = 600.0
     overlay_scanner: tuple[str, ...] = ()
     overlay_quota: int = 0
+    limits: Mapping[str, int] = field(default_factory=dict)
 
 
+_LIMITS = "Limits"
 _UNITS = "Units"
 _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
@@ -75,12 +79,21 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
 def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
+    if section == _LIMITS and key in _OF_UNITS:
+        target, read = _OF_UNITS[key]
+        return replace(settings, limits={**settings.limits, target: _value(name, key, value, read)})
     if (section, key) not in _KEYS:
-        keys = ", ".join(f"[{valid_section}] {valid_key}" for valid_section, valid_key in _KEYS)
-        raise UsageError(f"{name}: unknown setting [{section}] {key}", hint=f"known: {keys}, [Units] UNIT")
+        keys = [f"[{one}] {other}" for one, other in (*_KEYS, *((_LIMITS, limit) for limit in _OF_UNITS))]
+        raise UsageError(
+            f"{name}: unknown setting [{section}] {key}", hint=f"known: {', '.join(keys)}, [Units] UNIT"
+        )
     field_name, read = _KEYS[section, key]
+    return replace(settings, **{field_name: _value(name, key, value, read)})
+
+
+def _value(name: str, key: str, value: str, read: Callable[[str], Any]) -> Any:
     try:
-        return replace(settings, **{field_name: read(value)})
+        return read(value)
     except ValueError as error:
         raise UsageError(f"{name}: {key} cannot be read: {error}") from error
 
@@ -118,6 +131,27 @@ def _count(value: str) -> int:
     raise ValueError(f"{value!r} is not a positive number")
 
 
+def _size(value: str) -> int:
+    if size := read_size(value):
+        return size
+    raise ValueError(f"{value!r} is no size above 0")
+
+
+def _weight(value: str) -> int:
+    with suppress(ValueError):
+        if 1 <= (number := int(value)) <= 10_000:
+            return number
+    raise ValueError(f"{value!r} is not a number from 1 to 10000")
+
+
+def _share_of_cpu(value: str) -> int:
+    """Return the microseconds of processor time in a second that a percentage is; 200% are two processors."""
+    percent = value.removesuffix("%")
+    if percent == value:
+        raise ValueError(f"{value!r} is not a percentage such as 50%")
+    return _count(percent) * 10_000
+
+
 def _seconds(value: str) -> float:
     with suppress(ValueError):
         if 0 < (number := float(value)) < math.inf:
@@ -139,4 +173,14 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Overlays", "ScanTimeout"): ("scan_timeout", _seconds),
     ("Overlays", "SignKey"): ("overlay_sign_key", str),
     ("Overlays", "Quota"): ("overlay_quota", read_size),
+}
+
+#: Key of [Limits] -> property of the unit, and the function that parses the value.
+_OF_UNITS: Mapping[str, tuple[str, Callable[[str], int]]] = {
+    "CPUQuota": ("CPUQuotaPerSecUSec", _share_of_cpu),
+    "CPUWeight": ("CPUWeight", _weight),
+    "IOWeight": ("IOWeight", _weight),
+    "MemoryHigh": ("MemoryHigh", _size),
+    "MemoryMax": ("MemoryMax", _size),
+    "TasksMax": ("TasksMax", _count),
 }

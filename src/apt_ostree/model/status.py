@@ -1,8 +1,8 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
-The JSON keys are rpm-ostree's. Our own are `uncompleted-deployment`, and of a deployment `commands`, `diff`,
-`live-diff`, `live-failed-units`, `live-generation`, `live-overlays`, `newer-versions`, and
-`upgraded-packages`.
+The JSON keys are rpm-ostree's. Our own are `busy`, `pending` and `uncompleted-deployment`, and of a
+deployment `commands`, `diff`, `etc-beside`, `index`, `live-diff`, `live-failed-units`, `live-generation`,
+`live-overlays`, `newer-versions`, and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -109,11 +109,6 @@ class DeploymentStatus:
     etc_beside: tuple[str, ...] = ()
     gpg_enabled: bool = False
 
-    @property
-    def inactive(self) -> tuple[str, ...]:
-        """Return the requests for packages that the base has already."""
-        return tuple(r for r in self.deployment.origin.requested if package_name(r) not in self.layered)
-
     def to_json(self) -> dict[str, Any]:
         """Return the object of the deployment in `status --json`."""
         deployment, origin = self.deployment, self.deployment.origin
@@ -123,6 +118,7 @@ class DeploymentStatus:
             "osname": deployment.osname,
             "checksum": deployment.checksum,
             "serial": deployment.serial,
+            "index": deployment.index,
             "booted": deployment.booted,
             "staged": deployment.staged,
             "pinned": deployment.pinned,
@@ -169,18 +165,22 @@ class Status:
     pending: the next boot starts another than the booted one.
     uncompleted: a staged deployment that is gone, as no shutdown completed it.
     busy: another program holds the lock for changes.
+    transaction: of the service, which is at work: its title, its user and its object.
     """
 
     deployments: tuple[DeploymentStatus, ...]
     pending: bool = False
     busy: bool = False
     uncompleted: Uncompleted | None = None
+    transaction: tuple[str, str, str] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `status --json`."""
         return {
             "deployments": [entry.to_json() for entry in self.deployments],
-            "transaction": None,
+            "busy": self.busy,
+            "pending": self.pending,
+            "transaction": list(self.transaction) if self.transaction else None,
             "cached-update": None,
             "update-driver": None,
             "uncompleted-deployment": asdict(self.uncompleted) if self.uncompleted else None,

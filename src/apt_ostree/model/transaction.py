@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from apt_ostree.model.caller import Caller
 
+#: Variables of a client's environment that the worker's children inherit.
+PASSED_ON = ("SOURCE_DATE_EPOCH", "TMPDIR", "http_proxy", "https_proxy", "no_proxy")
 _UNIT = re.compile(r"apt-ostree-transaction-([0-9]+)\.service")
 
 
@@ -32,6 +34,7 @@ class Record:
     ask: the client answers questions.
     wait: whether to wait for another program that changes the system.
     files: how many files were passed.
+    environment: of PASSED_ON, what the worker is started with.
     """
 
     id: int
@@ -42,6 +45,7 @@ class Record:
     ask: bool = False
     wait: bool = True
     files: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
@@ -51,7 +55,7 @@ class Record:
     @property
     def what(self) -> tuple[Any, ...]:
         """Return what two transactions have in common of which one is enough."""
-        return (self.caller.uid, self.verb, self.request, self.wait)
+        return (self.caller.uid, self.verb, self.request, self.wait, self.environment)
 
 
 def id_of_unit(name: str) -> int | None:

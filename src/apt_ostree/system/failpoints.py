@@ -12,12 +12,18 @@ import errno
 import os
 import signal
 
+_VARIABLE = "APT_OSTREE_FAILPOINT"
 _passed: dict[str, int] = {}
+
+
+def are_set() -> bool:
+    """Return whether a test has set a failpoint."""
+    return _VARIABLE in os.environ
 
 
 def failpoint(name: str) -> None:
     """Fail here if APT_OSTREE_FAILPOINT names this failpoint; otherwise do nothing."""
-    setting = os.environ.get("APT_OSTREE_FAILPOINT")
+    setting = os.environ.get(_VARIABLE)
     if not setting:
         return
     target, _, action = setting.partition("=")

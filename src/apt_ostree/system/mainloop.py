@@ -40,8 +40,8 @@ class MainLoop:
         GLib.timeout_add(int(seconds * 1000), call)
 
     def watch(self, path: Path, changed: Callable[[], object]) -> Callable[[], None]:
-        """Call a function whenever a file was written to; return how to end that."""
-        monitor = Gio.File.new_for_path(str(path)).monitor_file(Gio.FileMonitorFlags.NONE, None)
+        """Call a function whenever a file, or what is in a directory, has changed; return how to end that."""
+        monitor = Gio.File.new_for_path(str(path)).monitor(Gio.FileMonitorFlags.NONE, None)
         monitor.set_rate_limit(_RATE)
         monitor.connect("changed", lambda *_: changed())
 

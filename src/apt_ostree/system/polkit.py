@@ -1,13 +1,9 @@
-"""polkit: asks it whether a client may do something, and has it ask the user."""
+"""polkit: asks it whether a client of the service may do something."""
 
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from dasbus.client.handler import GLibClient
@@ -104,29 +100,3 @@ def _refusal(action: str, *, can_ask: bool) -> NotAuthorized:
         details=(f"polkit refused {action}",),
         hint=f"{hint}, or run it with sudo",
     )
-
-
-@contextmanager
-def agent() -> Iterator[None]:
-    """Have polkit ask on this terminal (pkttyagent(1)), if it is one."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        yield
-        return
-    ready, notify = os.pipe()
-    # Not --fallback: polkit 126 ignores such an agent where there is no session, as after su(1).
-    command = ["pkttyagent", "--process", str(os.getpid()), "--notify-fd", str(notify)]
-    try:
-        process = subprocess.Popen(command, pass_fds=[notify])
-    except FileNotFoundError:  # polkit is not installed
-        os.close(notify)
-        os.close(ready)
-        yield
-        return
-    os.close(notify)
-    with os.fdopen(ready, "rb") as stream:
-        stream.read()  # until it is registered, or has ended
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait()

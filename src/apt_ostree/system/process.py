@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from apt_ostree.errors import ExternalFailure
+from apt_ostree.model.transaction import PASSED_ON
 
 #: The environment of every child, independent of the caller's: reproducible and without a locale.
 BASE_ENVIRONMENT: Mapping[str, str] = {
@@ -27,8 +28,6 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "HOME": "/root",
     "TERM": "dumb",
 }
-#: Variables of the caller that children inherit.
-PASSED_ON = ("SOURCE_DATE_EPOCH", "http_proxy", "https_proxy", "no_proxy", "TMPDIR")
 
 _TAIL_LINES = 25
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

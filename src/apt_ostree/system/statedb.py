@@ -120,8 +120,8 @@ class StateDb:
         if self._provisional:
             self._db.close()
             # Readable by root only: it holds pre-images of /etc/shadow. SQLite's journal gets the same mode.
-            os.close(os.open(_path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db, self._provisional = sqlite.connect(f"file:{_path()}?mode=rw"), False
+            os.close(os.open(path(), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db, self._provisional = sqlite.connect(f"file:{path()}?mode=rw"), False
             _prepare(self._db)
 
     def log(self, intent: Intent) -> int:
@@ -223,11 +223,12 @@ class StateDb:
         with self._db:
             self._db.execute("UPDATE history SET steps = ? WHERE number = ?", (json.dumps(steps), number))
 
-    def history(self) -> tuple[Entry, ...]:
-        """Return all operations, the oldest first."""
+    def history(self, most: int | None = None) -> tuple[Entry, ...]:
+        """Return all operations, or so many of the newest, the oldest first."""
         rows = self._db.execute(
             "SELECT number, boot_id, verb, caller, began, source, target,"
-            " plan, steps, ended, outcome, message FROM history ORDER BY number"
+            " plan, steps, ended, outcome, message FROM history ORDER BY number DESC LIMIT ?",
+            (-1 if most is None else max(most, 0),),
         )
         return tuple(
             Entry(
@@ -244,7 +245,7 @@ class StateDb:
                 outcome=Outcome(row[10]),
                 message=row[11],
             )
-            for row in rows
+            for row in reversed(list(rows))
         )
 
     def set_confirm_by(self, generation: int, when: float | None) -> None:
@@ -396,9 +397,9 @@ def mark() -> None:
 @contextlib.contextmanager
 def opened() -> Iterator[StateDb]:
     """Open the database for a change; Refused if a newer version wrote it."""
-    with sqlite.explained(str(_path())):
-        exists = _path().exists()
-        connection = sqlite.connect(f"file:{_path()}?mode=rw" if exists else ":memory:")
+    with sqlite.explained(str(path())):
+        exists = path().exists()
+        connection = sqlite.connect(f"file:{path()}?mode=rw" if exists else ":memory:")
         db = StateDb(connection, provisional=not exists)
         try:
             _prepare(connection)
@@ -410,12 +411,12 @@ def opened() -> Iterator[StateDb]:
 @contextlib.contextmanager
 def read_only() -> Iterator[StateDb | None]:
     """Open the database for reading; None if there is no database."""
-    if not _path().exists():
+    if not path().exists():
         yield None
         return
     with (
-        sqlite.explained(str(_path())),
-        contextlib.closing(sqlite.connect(f"file:{_path()}?mode=ro")) as connection,
+        sqlite.explained(str(path())),
+        contextlib.closing(sqlite.connect(f"file:{path()}?mode=ro")) as connection,
     ):
         if _version(connection) >= state_tables.VERSION:
             yield StateDb(connection)
@@ -428,7 +429,7 @@ def read_only() -> Iterator[StateDb | None]:
 
 def is_readable() -> bool:
     """Return whether the caller may read the database, which belongs to root."""
-    return not _path().exists() or os.access(_path(), os.R_OK)
+    return not path().exists() or os.access(path(), os.R_OK)
 
 
 def boot_id() -> str:
@@ -436,7 +437,8 @@ def boot_id() -> str:
     return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
-def _path() -> Path:
+def path() -> Path:
+    """Return the file of the database."""
     return DIRECTORY / "state.db"
 
 
@@ -445,7 +447,7 @@ def _prepare(connection: sqlite.Database) -> None:
     version = _version(connection)
     if version > state_tables.VERSION:
         raise Refused(
-            f"{_path()} was written by a newer apt-ostree (its tables have version {version})",
+            f"{path()} was written by a newer apt-ostree (its tables have version {version})",
             hint="reboot, which ends the live state, and move the file away",
         )
     if version < state_tables.VERSION:

@@ -54,11 +54,14 @@ class Units:
         command: Sequence[str],
         *,
         description: str,
+        environment: Mapping[str, str],
+        limits: Mapping[str, int],
         descriptors: Mapping[str, int],
         failed: Callable[[str], None],
     ) -> None:
         """Start a program in a unit of its own, which is forgotten when it has ended.
 
+        limits: further properties of the unit, which are numbers.
         descriptors: for StandardInput, StandardOutput and StandardError.
         failed: is called with the reason if it cannot be started.
         """
@@ -66,12 +69,14 @@ class Units:
             ("Description", get_variant(Str, description)),
             ("Type", get_variant(Str, "exec")),
             ("ExecStart", get_variant(_COMMAND, [(command[0], list(command), False)])),
+            ("Environment", get_variant(List[Str], [f"{k}={v}" for k, v in environment.items()])),
             ("CollectMode", get_variant(Str, "inactive-or-failed")),
             # At shutdown only the worker is told, which undoes; then what is left of it is killed.
             ("KillMode", get_variant(Str, "mixed")),
             ("TimeoutStopUSec", get_variant(UInt64, _STOP)),
             # So that the kernel does not take the worker for one of its children.
             ("OOMPolicy", get_variant(Str, "continue")),
+            *((name, get_variant(UInt64, value)) for name, value in limits.items()),
             # Gio closes what it sends.
             *((f"{key}FileDescriptor", get_variant(UnixFD, os.dup(fd))) for key, fd in descriptors.items()),
         ]

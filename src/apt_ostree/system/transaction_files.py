@@ -70,6 +70,23 @@ def records() -> list[Record]:
     return sorted(left, key=lambda record: record.id)
 
 
+def running() -> Record | None:
+    """Return the transaction that is at work; None without one, and for users who cannot read it."""
+    for directory in sorted(DIRECTORY.glob("[0-9]*")):
+        try:
+            if (directory / "started").exists() and not _has_ended(directory):
+                return _read(directory)
+        except (FileNotFoundError, PermissionError):  # it has just ended
+            pass
+    return None
+
+
+def _has_ended(directory: Path) -> bool:
+    with (directory / "events").open("rb") as stream:
+        last = stream.read().rstrip(b"\n").rpartition(b"\n")[2]
+    return last.startswith(b'{"event": "end"')
+
+
 def caller(number: int) -> Caller:
     """Return who made the request of a transaction."""
     return _read(_directory(number)).caller

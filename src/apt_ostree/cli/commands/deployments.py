@@ -25,7 +25,7 @@ from apt_ostree.model.sizes import show_size
 @click.option(
     "--packages", multiple=True, metavar="NAME,...", help="With --live: go back with only these packages."
 )
-@click.argument("generation", type=int, required=False)
+@click.argument("generation", type=int, required=False, shell_complete=options.complete_operation)
 def rollback(live: bool, generation: int | None, **given: Any) -> int:
     """Boot the previous deployment next, or go back on the running system.
 

@@ -33,7 +33,7 @@ def history(context: click.Context, as_json: bool) -> None:
 @history.command()
 @options.json_document
 @options.verbose
-@click.argument("number", type=int)
+@click.argument("number", type=int, shell_complete=options.complete_operation)
 @click.pass_obj
 def show(json_before: bool, number: int, as_json: bool, verbose: bool) -> None:
     """Show one operation: its plan, its outcome, and the duration of its steps."""
@@ -46,8 +46,8 @@ def show(json_before: bool, number: int, as_json: bool, verbose: bool) -> None:
 
 @history.command()
 @options.json_document
-@click.argument("one", type=int)
-@click.argument("two", type=int)
+@click.argument("one", type=int, shell_complete=options.complete_operation)
+@click.argument("two", type=int, shell_complete=options.complete_operation)
 @click.pass_obj
 def diff(json_before: bool, one: int, two: int, as_json: bool) -> None:
     """Compare what the system showed after two operations; 0 is the booted tree."""

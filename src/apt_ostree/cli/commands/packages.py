@@ -5,16 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from apt_ostree.cli import options
-from apt_ostree.model.queries import RequestedPackages
+from apt_ostree.model.queries import OfferedPackages, RequestedPackages
 from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
+
+
+def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a package of the archives, or the path of a file."""
+    if "/" in incomplete or not incomplete:
+        return [CompletionItem(incomplete, type="file")]
+    names = options.completions(OfferedPackages(prefix=incomplete), incomplete)
+    return [CompletionItem(name) for name in names]
 
 
 @click.command(
     epilog="Examples: apt-ostree install nginx; apt-ostree install -A -y htop; apt-ostree install ./tool.deb"
 )
-@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
+@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...", shell_complete=_offered)
 @options.deploy
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")

@@ -47,6 +47,17 @@ def offered() -> Iterator[Offer]:
         yield Offer(package.name, version.ver_str, records.short_desc, installed)
 
 
+def names(prefix: str) -> list[str]:
+    """Return the names of the packages of the native architecture that an archive has, with this prefix."""
+    cache, _depcache = _read()
+    native = apt_pkg.config.find("APT::Architecture")
+    return sorted(
+        package.name
+        for package in cache.packages
+        if package.name.startswith(prefix) and package.has_versions and package.architecture == native
+    )
+
+
 def newer(requests: Collection[str]) -> tuple[Newer, ...]:
     """Return the newer versions of packages that stay at theirs (NAME=VERSION)."""
     return versions.newer(*_read(), requests) if requests else ()

@@ -1,0 +1,217 @@
+"""The deployments on the bus, shaped as rpm-ostree's: Sysroot, and an object for each stateroot.
+
+data/dbus/org.debian.aptostree1.xml describes the interfaces.
+"""
+
+# No `from __future__ import annotations`: dasbus makes the interfaces of the hints, which have to be types.
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from dasbus.client.observer import GLibMonitoring
+from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
+from dasbus.server.property import PropertiesInterface
+from dasbus.typing import List, ObjPath, Str, Structure, Tuple, get_native
+
+from apt_ostree.daemon import variants
+from apt_ostree.daemon.replies import Handler
+from apt_ostree.daemon.state import State
+from apt_ostree.daemon.transactions import Transactions, close
+from apt_ostree.errors import UsageError
+from apt_ostree.model import bus as names
+from apt_ostree.model import calls
+
+
+@dbus_interface(names.SYSROOT)
+class Sysroot(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
+    """The system's deployments."""
+
+    def __init__(self, bus: Any, state: State, transactions: Transactions) -> None:
+        super().__init__()
+        self._bus = bus
+        self._state = state
+        self._transactions = transactions
+        self._objects: dict[str, OS] = {}
+        self._clients: dict[str, Callable[[], None]] = {}
+        self._staged = ""
+
+    @property
+    def Path(self) -> Str:  # noqa: N802  # the name of the D-Bus property, as all that follow
+        """The root directory."""
+        return "/"
+
+    @property
+    def Booted(self) -> ObjPath:  # noqa: N802
+        """The object of the booted stateroot."""
+        booted = self._state.booted
+        return names.path_of_stateroot(booted["osname"]) if booted else "/"
+
+    @property
+    def Deployments(self) -> List[Structure]:  # noqa: N802
+        """All deployments, the next one to boot first."""
+        return variants.dictionaries(self._state.deployments)
+
+    @property
+    def ActiveTransaction(self) -> Tuple[Str, Str, Str]:  # noqa: N802
+        """Title, user and object of the transaction that is at work."""
+        return self._transactions.active
+
+    @dbus_signal
+    def Staged(self, checksum: Str) -> None:  # noqa: N802
+        """Tell that a deployment was staged for the next boot."""
+
+    def GetOS(self, name: Str) -> ObjPath:  # noqa: N802
+        """Return the object of a stateroot; of the booted one for an empty name."""
+        if not name and self._state.booted:
+            return self.Booted
+        self._publish_stateroots()
+        if name not in self._objects:
+            raise UsageError(f"there is no stateroot {name!r}")
+        return names.path_of_stateroot(name)
+
+    def Reload(self) -> None:  # noqa: N802
+        """Return when the properties are up to date."""
+        self._state.refresh()
+
+    @accepts_additional_arguments
+    def RegisterClient(self, _options: Structure, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
+        """Keep the service, and have it tell what has changed, until the client leaves the bus."""
+        sender = call_info["sender"]
+        if sender not in self._clients:
+            self._state.watch()
+            self._clients[sender] = GLibMonitoring.watch_name(
+                self._bus.connection, sender, name_vanished=lambda *_: self._forget(sender)
+            )
+
+    @accepts_additional_arguments
+    def UnregisterClient(self, _options: Structure, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
+        """End that."""
+        self._forget(call_info["sender"])
+
+    @property
+    def has_clients(self) -> bool:
+        """Return whether a client wants to be told of changes."""
+        return bool(self._clients)
+
+    def _forget(self, sender: str) -> None:
+        if unwatch := self._clients.pop(sender, None):
+            unwatch()
+        if not self._clients:
+            self._state.unwatch()
+
+    def publish(self) -> None:
+        """Put this object and those of all stateroots on the bus, and have changes announced."""
+        self._bus.publish_object(names.SYSROOT_PATH, self, server_factory=Handler)
+        self._publish_stateroots()
+        self._state.on_change(self._announce)
+        self._transactions.on_active(self._announce_transaction)
+
+    def _publish_stateroots(self) -> None:
+        for name in self._state.stateroots - self._objects.keys():
+            self._objects[name] = OS(name, self._state, self._transactions)
+            path = names.path_of_stateroot(name)
+            self._bus.publish_object(path, self._objects[name], server_factory=Handler)
+
+    def _announce(self) -> None:
+        for name in ("Booted", "Deployments"):
+            self.report_changed_property(name)
+        self.flush_changes()
+        self._publish_stateroots()
+        for one in self._objects.values():
+            one.announce()
+        staged, self._staged = self._staged, self._state.staged
+        if self._staged not in ("", staged):
+            self.Staged.emit(self._staged)
+
+    def _announce_transaction(self) -> None:
+        self.report_changed_property("ActiveTransaction")
+        self.flush_changes()
+
+
+@dbus_interface(names.OS)
+class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
+    """The deployments of one stateroot, and what makes new ones."""
+
+    def __init__(self, name: str, state: State, transactions: Transactions) -> None:
+        super().__init__()
+        self._name = name
+        self._state = state
+        self._transactions = transactions
+
+    @property
+    def Name(self) -> Str:  # noqa: N802
+        """The name of the stateroot."""
+        return self._name
+
+    @property
+    def BootedDeployment(self) -> Structure:  # noqa: N802
+        """The booted deployment, or nothing."""
+        return variants.dictionary(self._state.booted or {})
+
+    @property
+    def DefaultDeployment(self) -> Structure:  # noqa: N802
+        """The deployment that the next boot starts."""
+        return variants.dictionary(next(iter(self._deployments), {}))
+
+    @property
+    def RollbackDeployment(self) -> Structure:  # noqa: N802
+        """The deployment after the booted one, or nothing."""
+        rows = self._deployments
+        after = [row for one, row in itertools.pairwise(rows) if one["booted"]]
+        return variants.dictionary(after[0] if after else {})
+
+    @property
+    def _deployments(self) -> list[Mapping[str, Any]]:
+        return [row for row in self._state.deployments if row["osname"] == self._name]
+
+    @accepts_additional_arguments
+    def Upgrade(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Upgrade base and packages."""
+        return self._transactions.begin_typed(calls.upgrade, options, call_info)
+
+    @accepts_additional_arguments
+    def UpdateDeployment(  # noqa: N802
+        self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
+    ) -> ObjPath:
+        """Change the layered packages."""
+        native, files = _with_indexes(modifiers)
+        try:
+            labels = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files]
+            make = partial(calls.update_deployment, native, files=labels)
+            return self._transactions.begin_typed(make, options, call_info, files)
+        except BaseException:
+            close(files)
+            raise
+
+    @accepts_additional_arguments
+    def Rollback(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Boot the previous deployment next."""
+        return self._transactions.begin_typed(calls.rollback, options, call_info)
+
+    @accepts_additional_arguments
+    def Cleanup(self, what: List[Str], *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Remove what is named."""
+        return self._transactions.begin(calls.cleanup(what, self._name), [], {}, call_info)
+
+    @accepts_additional_arguments
+    def RefreshMd(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Download the package lists."""
+        return self._transactions.begin_typed(calls.refresh_md, options, call_info)
+
+    def announce(self) -> None:
+        """Announce the properties, which may have changed."""
+        for name in ("BootedDeployment", "DefaultDeployment", "RollbackDeployment"):
+            self.report_changed_property(name)
+        self.flush_changes()
+
+
+def _with_indexes(modifiers: Structure) -> tuple[dict[str, Any], list[int]]:
+    """Return modifiers with indexes in place of passed files, and these, which the caller has to close."""
+    native = get_native(modifiers)
+    packages = modifiers.get("install-local-packages")
+    if packages is None or packages.get_type_string() != "ah":
+        return native, []
+    files = list(native["install-local-packages"])
+    return native | {"install-local-packages": list(range(len(files)))}, files

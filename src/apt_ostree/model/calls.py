@@ -1,0 +1,222 @@
+"""The typed calls of the service: the options of each, and the request that it makes.
+
+The names of options are rpm-ostree's where it has them. All have a default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model import jsonvalue
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests import (
+    ApplyLive,
+    Cleanup,
+    Confirm,
+    DeployOptions,
+    EditOverlay,
+    Install,
+    LiveOptions,
+    RefreshMd,
+    Rollback,
+    RollbackLive,
+    Uninstall,
+    Upgrade,
+)
+from apt_ostree.model.selection import Selection
+
+T = TypeVar("T")
+Options = Mapping[str, Any]
+#: Options of every call that are not the request's (the daemon's transactions have them).
+OF_TRANSACTIONS = ("ask", "environment", "wait")
+_CLEANUP = ("base", "pending-deploy", "repomd", "rollback-deploy")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Live:
+    """Options of a call that changes the running system."""
+
+    restart_services: RestartPolicy = RestartPolicy.NONE
+    confirm_within: float | None = None
+    allow_replacement: bool = False
+    force: bool = False
+
+    def live(self) -> LiveOptions:
+        return LiveOptions(self.restart_services, self.confirm_within, self.allow_replacement, self.force)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deploy(_Live):
+    """Options of a call that makes a deployment. apply_live: the four of _Live need it."""
+
+    dry_run: bool = False
+    cache_only: bool = False
+    download_only: bool = False
+    apply_live: bool = False
+
+    def deploy(self) -> DeployOptions:
+        live = self.live()
+        if not self.apply_live and replace(live, allow_replacement=False) != LiveOptions():
+            raise UsageError("restart-services, confirm-within and force need apply-live")
+        return DeployOptions(
+            self.dry_run, self.cache_only, self.download_only, live if self.apply_live else None
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upgrade(_Deploy):
+    no_pull_base: bool = False
+    no_packages: bool = False
+    check: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Update(_Deploy):
+    idempotent_layering: bool = False
+    allow_inactive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Modifiers:
+    """What UpdateDeployment changes. The local packages are indexes of open files."""
+
+    install_packages: tuple[str, ...] = ()
+    install_local_packages: tuple[int, ...] = ()
+    uninstall_packages: tuple[str, ...] = ()
+    no_layering: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _ApplyLive(_Live):
+    target: str | None = None
+    reset: bool = False
+    packages: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RollbackLive:
+    generation: int | None = None
+    packages: tuple[str, ...] = ()
+    restart_services: RestartPolicy = RestartPolicy.NONE
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DryRun:
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _RefreshMd:
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _EditOverlay(_Live):
+    create: bool = False
+    remove: bool = False
+    enable: bool | None = None
+    rename: str | None = None
+    dry_run: bool = False
+
+
+def upgrade(options: Options) -> Request:
+    """Return the request of OS.Upgrade."""
+    o = _read(_Upgrade, options)
+    return Upgrade(deploy=o.deploy(), base=not o.no_pull_base, packages=not o.no_packages, check=o.check)
+
+
+def update_deployment(modifiers: Options, options: Options, files: Sequence[str]) -> Request:
+    """Return the request of OS.UpdateDeployment. files: the names of the files that were passed."""
+    m, o = _read(_Modifiers, modifiers), _read(_Update, options)
+    if any(not 0 <= index < len(files) for index in m.install_local_packages):
+        raise UsageError("install-local-packages: a file was not passed")
+    local = tuple(OpenFile(index, files[index]) for index in m.install_local_packages)
+    if m.no_layering and m.uninstall_packages:
+        raise UsageError("no-layering and uninstall-packages exclude each other")
+    if m.no_layering or (m.uninstall_packages and not m.install_packages and not local):
+        return Uninstall(
+            deploy=o.deploy(), packages=m.uninstall_packages, everything=m.no_layering,
+            install=m.install_packages, files=local, idempotent=o.idempotent_layering,
+        )  # fmt: skip
+    return Install(
+        deploy=o.deploy(), packages=m.install_packages, files=local, uninstall=m.uninstall_packages,
+        idempotent=o.idempotent_layering, allow_inactive=o.allow_inactive,
+    )  # fmt: skip
+
+
+def rollback(options: Options) -> Request:
+    """Return the request of OS.Rollback."""
+    return Rollback(dry_run=_read(_DryRun, options).dry_run)
+
+
+def cleanup(what: Sequence[str], stateroot: str) -> Request:
+    """Return the request of OS.Cleanup; what: any of base, pending-deploy, repomd and rollback-deploy."""
+    if unknown := sorted({*what} - {*_CLEANUP}):
+        raise UsageError(
+            f"nothing to clean up is named {unknown[0]!r}", hint=f"there are: {', '.join(_CLEANUP)}"
+        )
+    return Cleanup(
+        base="base" in what, pending="pending-deploy" in what, rollback="rollback-deploy" in what,
+        repomd="repomd" in what, stateroot=stateroot,
+    )  # fmt: skip
+
+
+def refresh_md(options: Options) -> Request:
+    """Return the request of OS.RefreshMd."""
+    return RefreshMd(force=_read(_RefreshMd, options).force)
+
+
+def apply_live(options: Options) -> Request:
+    """Return the request of Live.Apply."""
+    o = _read(_ApplyLive, options)
+    return ApplyLive(
+        target=o.target,
+        reset=o.reset,
+        selection=Selection(packages=o.packages),
+        live=o.live(),
+        dry_run=o.dry_run,
+    )
+
+
+def rollback_live(options: Options) -> Request:
+    """Return the request of Live.Rollback."""
+    o = _read(_RollbackLive, options)
+    return RollbackLive(
+        generation=o.generation, packages=o.packages, restart_services=o.restart_services, dry_run=o.dry_run
+    )
+
+
+def confirm() -> Request:
+    """Return the request of Live.Confirm."""
+    return Confirm()
+
+
+def edit_overlay(name: str, options: Options) -> Request:
+    """Return the request of Overlays.Edit, which changes an overlay but not its paths."""
+    o = _read(_EditOverlay, options)
+    return EditOverlay(
+        name=name, create=o.create, remove=o.remove, enable=o.enable, rename=o.rename, live=o.live(),
+        dry_run=o.dry_run,
+    )  # fmt: skip
+
+
+def of_transaction(options: Options) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the options of a call that are its transaction's, and the others."""
+    return (
+        {key: value for key, value in options.items() if key in OF_TRANSACTIONS},
+        {key: value for key, value in options.items() if key not in OF_TRANSACTIONS},
+    )
+
+
+def _read(kind: type[T], options: Options) -> T:
+    """Return options by their names on the bus, which have dashes; UsageError names a wrong one."""
+    return jsonvalue.read(
+        kind, {key.replace("-", "_"): value for key, value in options.items()}, name="options"
+    )

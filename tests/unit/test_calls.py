@@ -1,0 +1,123 @@
+"""The typed calls of the service: the requests that they make, and JSON as values of D-Bus."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from typing import Any
+
+import pytest
+from dasbus.typing import get_native
+from hypothesis import given
+from hypothesis import strategies as st
+
+from apt_ostree.daemon import variants
+from apt_ostree.errors import UsageError
+from apt_ostree.model import bus as names
+from apt_ostree.model import calls
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.requests import (
+    ApplyLive,
+    Cleanup,
+    DeployOptions,
+    EditOverlay,
+    Install,
+    LiveOptions,
+    RefreshMd,
+    Rollback,
+    RollbackLive,
+    Uninstall,
+    Upgrade,
+)
+from apt_ostree.model.selection import Selection
+
+update = partial(calls.update_deployment, files=())
+LIVE = DeployOptions(live=LiveOptions(RestartPolicy.NEEDED, 60.0))
+AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("made", "request_"),
+    [
+        (calls.upgrade({}), Upgrade()),
+        (calls.upgrade({"no-pull-base": True, "check": True}), Upgrade(base=False, check=True)),
+        (calls.upgrade({"no-packages": True, "dry-run": True}),
+         Upgrade(packages=False, deploy=DeployOptions(dry_run=True))),
+        (update({"install-packages": ["a", "b=1"]}, AS_LIVE), Install(packages=("a", "b=1"), deploy=LIVE)),
+        (update({"install-packages": ["a"], "uninstall-packages": ["b"]}, {"allow-inactive": True}),
+         Install(packages=("a",), uninstall=("b",), allow_inactive=True)),
+        (update({"uninstall-packages": ["b"]}, {"idempotent-layering": True}),
+         Uninstall(packages=("b",), idempotent=True)),
+        (update({"no-layering": True}, {}), Uninstall(everything=True)),
+        (update({"no-layering": True, "install-packages": ["a"]}, {}),
+         Uninstall(everything=True, install=("a",))),
+        (calls.update_deployment({"install-local-packages": [0]}, {}, ["/x.deb"]),
+         Install(files=(OpenFile(0, "/x.deb"),))),
+        (calls.rollback({"dry-run": True}), Rollback(dry_run=True)),
+        (calls.cleanup(["base", "pending-deploy"], "debian"),
+         Cleanup(base=True, pending=True, stateroot="debian")),
+        (calls.refresh_md({"force": True}), RefreshMd(force=True)),
+        (calls.apply_live({"packages": ["a"], "dry-run": True}),
+         ApplyLive(selection=Selection(packages=("a",)), dry_run=True)),
+        (calls.apply_live({"reset": True, "force": True}),
+         ApplyLive(reset=True, live=LiveOptions(force=True))),
+        (calls.rollback_live({"generation": 3}), RollbackLive(generation=3)),
+        (calls.edit_overlay("x", {"create": True, "enable": False}),
+         EditOverlay(name="x", create=True, enable=False)),
+    ],
+)  # fmt: skip
+def test_the_request_of_a_call(made: object, request_: object):
+    assert made == request_
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (lambda: calls.upgrade({"reboot": True}), "unknown field 'reboot'"),
+        (lambda: calls.upgrade({"dry-run": 1}), "dry_run: expected true or false"),
+        (lambda: calls.upgrade({"force": True}), "need apply-live"),
+        (lambda: calls.cleanup(["all"], "debian"), "named 'all'"),
+        (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
+        (lambda: update({"no-layering": True, "uninstall-packages": ["a"]}, {}), "exclude each other"),
+        (lambda: calls.apply_live({"restart-services": "some"}), "one of none, needed, all"),
+        (lambda: calls.rollback_live({"generation": "1"}), "expected a whole number"),
+    ],
+)
+def test_wrong_options(call, text: str):
+    with pytest.raises(UsageError, match=text):
+        call()
+
+
+def test_options_of_the_transaction_are_separate():
+    assert calls.of_transaction({"ask": True, "dry-run": True}) == ({"ask": True}, {"dry-run": True})
+
+
+def test_an_object_of_json():
+    value = variants.dictionary(
+        {"timestamp": 5, "number": 5, "x": None, "names": [], "added": [], "on": True}
+    )
+    assert {key: one.get_type_string() for key, one in value.items()} == {
+        "timestamp": "t", "number": "x", "names": "as", "added": "aa{sv}", "on": "b",
+    }  # fmt: skip
+
+
+_TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))
+_NUMBERS = st.integers(-(2**31), 2**31)
+_PLAIN = st.booleans() | _NUMBERS | _TEXT | st.floats(allow_nan=False, allow_infinity=False)
+_JSON = st.recursive(
+    _PLAIN, lambda inner: st.lists(inner, min_size=1) | st.dictionaries(_TEXT, inner), max_leaves=20
+)
+
+
+@given(st.dictionaries(_TEXT.filter(lambda key: key not in variants._NUMBERS), _JSON))
+def test_any_object_passes_as_it_is(value: dict[str, Any]):
+    assert json.dumps(get_native(variants.dictionary(value))) == json.dumps(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("debian", "debian"), ("my-os/2", "my_os_2"), ("a_b", "a_b"), ("ü.x", "_C3_BC_2Ex")],
+)
+def test_the_object_of_a_stateroot(name: str, path: str):
+    assert names.path_of_stateroot(name) == f"/org/debian/aptostree1/os/{path}"
