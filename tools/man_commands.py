@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Writes the generated parts of man/apt-ostree.8: the commands with their options, and the exit codes.
+"""Writes the generated parts of man/apt-ostree.8, and a page for each command.
 
-They come from what the command line itself says, so that the page cannot differ from it.
+They come from what the command line itself says, so that the pages cannot differ from it.
 
-    tools/man_commands.py            rewrite the page
-    tools/man_commands.py --check    exit 1 if the page is not up to date
+    tools/man_commands.py                      rewrite the page: the list of commands, and the exit codes
+    tools/man_commands.py --check              exit 1 if the page is not up to date
+    tools/man_commands.py --verbs DIRECTORY    write the pages of the commands
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ sys.dont_write_bytecode = True
 
 import click  # noqa: E402
 
-from apt_ostree import errors  # noqa: E402
-from apt_ostree.cli.main import apt_ostree  # noqa: E402
+from apt_ostree import __version__, errors  # noqa: E402
+from apt_ostree.cli.main import COMMANDS, apt_ostree  # noqa: E402
 
 
 def escape(text: str) -> str:
@@ -53,21 +54,67 @@ def options(command: click.Command, context: click.Context) -> Iterator[str]:
             yield escape(" ".join(record[1].split())) or "\\&"
 
 
-def commands(group: click.Group, context: click.Context) -> Iterator[str]:
-    """Yield the description of each command of a group, and of theirs."""
-    for name in group.list_commands(context):
-        command = group.get_command(context, name)
+def top_commands() -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Yield the name of each command that help lists, the command and its context."""
+    context = click.Context(apt_ostree, info_name="apt-ostree")
+    for name in apt_ostree.list_commands(context):
+        command = apt_ostree.get_command(context, name)
         assert command is not None, name
-        if command.hidden:
-            continue
-        inner = click.Context(command, info_name=name, parent=context)
-        if isinstance(command, click.Group):
-            yield from commands(command, inner)
-            continue
-        usage = " ".join(command.collect_usage_pieces(inner))
-        yield f".SS {escape(inner.command_path.removeprefix('apt-ostree '))} {escape(usage)}"
-        yield from paragraphs(command.help or "")
-        yield from options(command, inner)
+        yield name, command, click.Context(command, info_name=name, parent=context)
+
+
+def commands() -> Iterator[str]:
+    """Yield a tagged paragraph for each command: its page, and its line in --help."""
+    for name, _command, _context in top_commands():
+        yield from (".TP", f".BR apt\\-ostree\\-{escape(name)} (8)", f"{escape(COMMANDS[name][2])}.")
+
+
+def leaves(command: click.Command, context: click.Context) -> Iterator[tuple[click.Command, click.Context]]:
+    """Yield a command, or those of a group; a group that does something itself, too."""
+    if not isinstance(command, click.Group) or command.invoke_without_command:
+        yield command, context
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None, name
+            if not inner.hidden:
+                yield from leaves(inner, click.Context(inner, info_name=name, parent=context))
+
+
+def verb_page(name: str, command: click.Command, context: click.Context) -> str:
+    """Return the manual page of a command."""
+    page = [
+        f'.TH APT\\-OSTREE\\-{escape(name.upper())} 8 "" "apt\\-ostree {__version__}" "System Administration"'
+    ]
+    page += [
+        ".SH NAME",
+        f"apt\\-ostree\\-{escape(name)} \\- {escape(lowered(COMMANDS[name][2]))}",
+        ".SH SYNOPSIS",
+    ]
+    parts = list(leaves(command, context))
+    for number, (inner, place) in enumerate(parts):
+        usage = " ".join(inner.collect_usage_pieces(place))
+        page += [*([".br"] if number else []), f".B {escape(place.command_path)}", escape(usage)]
+    page.append(".SH DESCRIPTION")
+    for inner, place in parts:
+        page += [f".SS {escape(place.command_path)}"] if len(parts) > 1 else []
+        page += [*paragraphs(inner.help or ""), *options(inner, place)]
+    examples = command.epilog or ""
+    if examples:
+        page += [".SH EXAMPLES", ".nf", *map(escape, examples.removeprefix("Examples: ").split("; ")), ".fi"]
+    page += [
+        ".SH EXIT STATUS",
+        *exit_codes(),
+        ".SH SEE ALSO",
+        ".BR apt\\-ostree (8),",
+        ".BR apt\\-ostree.conf (5)",
+    ]
+    return "\n".join(page) + "\n"
+
+
+def lowered(text: str) -> str:
+    """Return a text that begins with a small letter."""
+    return text[:1].lower() + text[1:]
 
 
 def exit_codes() -> Iterator[str]:
@@ -86,7 +133,7 @@ def exit_codes() -> Iterator[str]:
 def generated(page: str) -> str:
     """Return the page with the text between its markers made anew."""
     parts = {
-        "COMMANDS": commands(apt_ostree, click.Context(apt_ostree, info_name="apt-ostree")),
+        "COMMANDS": commands(),
         "EXIT CODES": exit_codes(),
     }
     for name, lines in parts.items():
@@ -100,7 +147,11 @@ def generated(page: str) -> str:
 
 
 def main() -> int:
-    """Rewrite or check the page."""
+    """Rewrite or check the page, or write those of the commands."""
+    if sys.argv[1:2] == ["--verbs"]:
+        for name, command, context in top_commands():
+            Path(sys.argv[2], f"apt-ostree-{name}.8").write_text(verb_page(name, command, context))
+        return 0
     old = PAGE.read_text()
     new = generated(old)
     if sys.argv[1:] == ["--check"]:

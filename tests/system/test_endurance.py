@@ -114,6 +114,7 @@ def test_many_changes_leave_nothing(disk: Path):
         after = footprint(host)
         print(f"before: {json.dumps(before)}\nafter: {json.dumps(after)}", flush=True)
         same(shown.system(), host.look().system())
+        print(f"new in the state directory: {sorted({*host.look().state} - {*shown.state})}")
         _compare(before, after)
         host.check_clean()
 

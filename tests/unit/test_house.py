@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
 from apt_ostree import errors
+from apt_ostree.cli.main import COMMANDS, apt_ostree
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "apt_ostree"
@@ -398,6 +400,20 @@ def test_program_is_installed_whole(installed: Path):
     }
     assert not list(installed.rglob("__pycache__"))
     assert (installed / "usr/share/bash-completion/completions/apt-ostree").stat().st_size > 100
+
+
+def test_each_command_has_a_manual_page(installed: Path):
+    pages = {path.name: path.read_text() for path in (installed / "usr/share/man/man8").glob("*")}
+    assert pages.keys() == {"apt-ostree.8", *(f"apt-ostree-{name}.8" for name in COMMANDS)}
+    for name in COMMANDS:
+        page = pages[f"apt-ostree-{name}.8"]
+        context = click.Context(apt_ostree, info_name="apt-ostree")
+        command = apt_ostree.get_command(context, name)
+        assert command
+        listed = (param for param in command.params if not getattr(param, "hidden", False))
+        options = [option for param in listed for option in param.opts if option.startswith("--")]
+        plain = page.replace("\\-", "-")
+        assert [option for option in options if option not in plain] == [], name
 
 
 def test_manual_page_is_up_to_date():

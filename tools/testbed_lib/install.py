@@ -21,7 +21,16 @@ from testbed_lib.store import SCRATCH, make_scratch
 
 OVERLAY = Path(__file__).parent / "overlay"
 #: What the package is made of, see tools/build-deb.
-_INPUTS = ("data", "debian", "examples", "man", "src", "tools/build-deb", "tools/install-files")
+_INPUTS = (
+    "data",
+    "debian",
+    "examples",
+    "man",
+    "src",
+    "tools/build-deb",
+    "tools/install-files",
+    "tools/man_commands.py",
+)
 #: ostree gives every file the time stamp 0. Compiled Python has to agree, or each start would compile again.
 _COMPILE = """
 cd /usr/lib/python3/dist-packages/apt_ostree

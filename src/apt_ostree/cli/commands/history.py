@@ -17,13 +17,14 @@ from apt_ostree.model.queries import CompareOperations, History, ShowOperation
     epilog="Examples: apt-ostree history; apt-ostree history show 3; apt-ostree history diff 0 3",
 )
 @options.json_document
+@click.option("--limit", metavar="N", type=click.IntRange(1), help="List only the newest N.")
 @click.pass_context
-def history(context: click.Context, as_json: bool) -> None:
+def history(context: click.Context, as_json: bool, limit: int | None) -> None:
     """List the operations on the running system, and how they ended."""
     context.obj = as_json
     if context.invoked_subcommand:
         return
-    entries = options.answer_json(History())
+    entries = options.answer_json(History(most=limit))
     if as_json:
         render.result_json(entries)
     else:
