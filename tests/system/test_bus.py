@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.system.livehost import Host
+from tests.system.livehost import NOBODY, Host
 
 UNITS = "usr/lib/systemd/system"
 
@@ -96,3 +96,16 @@ def test_the_bus_does_not_go_with_a_unit_that_it_needs_for_a_while(host: Host, t
     host.ao("rollback", "--live")
     assert not host.is_active("fx-needed.service")
     assert host.unit_property("dbus.service", "MainPID") == pid
+
+
+def test_the_service_is_restarted_by_the_change_that_it_makes(host: Host, tree):
+    host.run(*NOBODY, "apt-ostree", "history")  # starts it
+    pid = host.unit_property("apt-ostreed.service", "MainPID")
+    ref = tree(
+        f"sed s/^Description=.*/Description=new/ /{UNITS}/apt-ostreed.service >{UNITS}/apt-ostreed.service"
+    )
+    done = host.ao("apply-live", f"--target={ref}", "--restart-services")
+    assert "Restarting apt-ostreed.service" in done.stderr and "Verifying" in done.stderr
+    assert host.unit_property("apt-ostreed.service", "MainPID") != pid
+    assert host.unit_property("apt-ostreed.service", "Description") == "new"
+    host.ao("rollback", "--live", "--restart-services")

@@ -11,6 +11,7 @@ import pytest
 
 from apt_ostree.model.authorization import ACTIONS
 from tests.system.livehost import NOBODY, Host, program, same
+from tests.system.sweep import TORTURE
 
 UNIT = "apt-ostreed.service"
 RULES = "/etc/polkit-1/rules.d/10-test.rules"
@@ -277,3 +278,49 @@ def test_root_without_the_service(own: Host):
     assert own.run(*NOBODY, "apt-ostree", "refresh-md", check=False).returncode == 4
     assert not own.is_active(UNIT)
     own.sh(f"systemctl unmask --runtime {UNIT}")
+
+
+def test_the_service_is_killed_at_random(own: Host):
+    """Each transaction ends right all the same, and its client sees it whole."""
+    count = 50 if TORTURE else 4
+    kill = f"while sleep 0.$(shuf -i 1-9 -n 1); do systemctl kill -s KILL {UNIT} 2>/dev/null; done"
+    with allowed(own):
+        own.run("systemd-run", "--unit=killer", "sh", "-c", kill)
+        for number in range(count):
+            words = ("uninstall" if number % 2 else "install", "-A", "-y", "fx-hello")
+            assert f"generation {number + 1}" in ao(own, *words)
+            assert own.exists("/usr/bin/fx-hello") == (number % 2 == 0)
+        own.run("systemctl", "stop", "killer")
+    kills = own.sh(f"journalctl --unit={UNIT} --output=cat --grep='status=9/KILL'").splitlines()
+    assert len(kills) >= count
+    own.sh("systemctl reset-failed")
+    rows = own.json("history")
+    assert [row["verb"] for row in rows] == ["install -A", "uninstall -A"] * (count // 2)
+    assert {row["outcome"] for row in rows} <= {"live", "forgotten"}
+    own.check_clean()
+
+
+def test_many_transactions_leave_nothing(own: Host):
+    """Of the service's memory, descriptors, units and files."""
+    count = 1000 if TORTURE else 20
+
+    def footprint() -> list[int]:
+        pid = own.unit_property(UNIT, "MainPID")
+        numbers = own.sh(
+            f"awk '/VmRSS/ {{print $2}}' /proc/{pid}/status; ls /proc/{pid}/fd | wc -l;"
+            "wc -l </proc/1/mountinfo; systemctl list-units --all --no-legend | wc -l; ostree refs | wc -l"
+        )
+        return [int(number) for number in numbers.split()]
+
+    def make(number: int) -> None:
+        for _ in range(number):
+            own.ao("cleanup", "-b")
+
+    make(5)
+    memory, *before = footprint()
+    make(count)
+    own.sh("sleep 32")  # as long as those that have ended stay
+    assert own.sh("ls /run/apt-ostree/transactions") == ""
+    memory_now, *after = footprint()
+    assert after == before
+    assert memory_now < memory + 3000, (memory, memory_now)  # kB
