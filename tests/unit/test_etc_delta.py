@@ -202,6 +202,7 @@ def test_deltas_go_with_their_deployments(system: System):
         etc_deltas.set_due(commit)
     etc_deltas.drop_others(deployments(system.two, system.one, booted=1))
     assert etc_deltas.due() == {system.two}
+    etc_deltas.write(system.one, {"key": Entry(digest(ABSENT), "", ONE)})
     etc_deltas.set_due(system.one, system.two)  # one is staged in place of the other
     assert etc_deltas.due() == {system.one, system.two}
     etc_deltas.drop_others(deployments(system.one, system.one, booted=1))
@@ -219,6 +220,17 @@ def test_the_delta_of_a_staged_deployment_goes_with_it_although_another_has_its_
     etc_deltas.drop_others(deployments(system.one, system.two, booted=0))
     assert not etc_deltas.due() and not etc_deltas.read(system.one)
     assert etc_deltas.read(system.two)
+
+
+def test_the_delta_of_a_removal_is_over_when_another_deployment_is_staged(system: System):
+    """Removing the last package stages the booted commit again."""
+    etc_deltas.write(system.one, {"key": Entry(digest(ABSENT), "", ONE)})
+    etc_deltas.set_due(system.one)
+    etc_deltas.drop_others(deployments(system.one, system.one, booted=1))
+    assert etc_deltas.read(system.one)
+    etc_deltas.set_due(system.two)
+    etc_deltas.drop_others(deployments(system.two, system.one, booted=1))
+    assert not etc_deltas.read(system.one) and etc_deltas.due() == {system.two}
 
 
 # --- of a build

@@ -93,12 +93,13 @@ def play(commit: str, etc: Path, removed: Collection[str] = ()) -> tuple[str, ..
 def drop_others(deployments: Deployments) -> None:
     """Remove the deltas of commits that are not deployed, and that of a staged deployment that was dropped.
 
-    Only the pending deployment can be due; another one may have the commit of one that was dropped.
+    Only the pending deployment can be due; another one may have the commit of one that was dropped. The
+    booted deployment's was played.
     """
-    deployed = {deployment.checksum for deployment in deployments.all}
+    needed = {deployment.checksum for deployment in deployments.all if not deployment.booted}
     dropped = due() - {deployments.pending.checksum if deployments.pending else ""}
     for path in (statedb.DIRECTORY / "etc").glob("*.json"):
-        if path.stem not in deployed or path.stem in dropped:
+        if path.stem not in needed or path.stem in dropped:
             write(path.stem, {})
     if dropped:
         set_due(*due() - dropped)
