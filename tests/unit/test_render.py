@@ -58,7 +58,8 @@ def test_a_terminal_shows_progress_in_place(capsys, monkeypatch):
     view.show(Progress("Pulling", 7, 0))  # of nobody knows how many
     view.show(Message("done"))
     err = capsys.readouterr().err
-    assert err == "\r\033[KPulling  25%\r\033[KPulling 7\r\033[Kdone\n"
+    bar = f"[{'#' * 5}{' ' * 15}]"
+    assert err == f"\r\033[KPulling {bar}  25%\r\033[KPulling 7\r\033[Kdone\n"
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,16 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from apt_ostree.errors import AptOstreeError, UsageError
 from apt_ostree.model import events
+
+#: Characters of a progress bar.
+_BAR = 20
 
 
 class TextView:
@@ -77,8 +81,8 @@ class TextView:
     def _draw(self, title: str, done: int, total: int) -> None:
         if not self._live:
             return
-        share = f"{100 * done // total:3d}%" if total else f"{done}"
-        print(f"\r\033[K{title} {share}", end="", file=sys.stderr, flush=True)
+        text = f"{title} {_bar(done, total)}"[: shutil.get_terminal_size().columns - 1]
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
         self._drawn = True
 
     def _line(self, text: str) -> None:
@@ -89,6 +93,14 @@ class TextView:
         if self._drawn:
             print("\r\033[K", end="", file=sys.stderr)
             self._drawn = False
+
+
+def _bar(done: int, total: int) -> str:
+    """Return a bar with a percentage, or the number alone if the total is not known."""
+    if not total:
+        return str(done)
+    done = min(done, total)
+    return f"[{'#' * (_BAR * done // total):{_BAR}}] {100 * done // total:3d}%"
 
 
 class JsonView:
