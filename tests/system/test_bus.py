@@ -102,10 +102,10 @@ def test_the_service_is_restarted_by_the_change_that_it_makes(host: Host, tree):
     host.run(*NOBODY, "apt-ostree", "history")  # starts it
     pid = host.unit_property("apt-ostreed.service", "MainPID")
     ref = tree(
-        f"sed s/^Description=.*/Description=new/ /{UNITS}/apt-ostreed.service >{UNITS}/apt-ostreed.service"
+        f"sed 's/^Type=.*/&\\nEnvironment=NEW=1/' /{UNITS}/apt-ostreed.service >{UNITS}/apt-ostreed.service"
     )
     done = host.ao("apply-live", f"--target={ref}", "--restart-services")
     assert "Restarting apt-ostreed.service" in done.stderr and "Verifying" in done.stderr
     assert host.unit_property("apt-ostreed.service", "MainPID") != pid
-    assert host.unit_property("apt-ostreed.service", "Description") == "new"
+    assert host.unit_property("apt-ostreed.service", "Environment") == "NEW=1"
     host.ao("rollback", "--live", "--restart-services")

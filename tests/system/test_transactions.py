@@ -209,6 +209,20 @@ def test_a_cancel_undoes(own: Host):
     assert own.json("history") == []
 
 
+def test_the_command_that_cancels(own: Host):
+    assert "No active transaction." in own.ao("cancel").stdout
+    before = own.look()
+    meanwhile(own, "apt-ostree run -- sleep 60; echo $? >/run/code")
+    wait_until(own, f"{_UNITS} | grep -q running && grep -q Run /run/apt-ostree/transactions/*/events")
+    ao(own, "cancel", code=4)
+    assert own.json("status")["transaction"][0] == "run sleep 60"
+    with allowed(own, 'action.id == "org.debian.aptostree1.cancel"'):
+        assert ao(own, "cancel") == "Cancelled: run sleep 60\n"
+    wait_until(own, "test -e /run/code")
+    assert own.sh("cat /run/code") == "130\n"
+    same(before.everything(), own.look().everything())
+
+
 def test_a_client_that_is_gone_ends_nothing(own: Host):
     with allowed(own):
         meanwhile(own, f"{RUNNING}; pkill -KILL -u nobody")

@@ -73,6 +73,13 @@ def test_what_is_done_already_is_not_done_twice(queue: Queue, changes: dict[str,
     assert queue.same(record(2, **changes)) is None
 
 
+def test_a_call_that_is_made_again_has_the_same_transaction(queue: Queue):
+    item = add(queue, 1, Phase.ENDED, key="k", ask=True)
+    assert queue.same(record(2, key="k", ask=True)) is item
+    assert queue.same(record(2, key="other", ask=True)) is None
+    assert queue.same(record(2, key="k", caller=replace(CALLER, uid=1001))) is None
+
+
 def test_who_does_not_wait_is_told_what_runs(queue: Queue):
     add(queue, 1, Phase.RUNNING)
     queue.refuse(record(2))

@@ -5,12 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from apt_ostree.errors import AptOstreeError
+from apt_ostree.errors import AptOstreeError, Cancelled
 from apt_ostree.model import bus as names
 from apt_ostree.model.request import Request
+from apt_ostree.model.transaction import Phase
 from apt_ostree.system import busclient
 from apt_ostree.system.busclient import Bus, BusError, NoBus, variant
 from apt_ostree.system.mainloop import MainLoop
@@ -19,6 +24,10 @@ _QUERIES = busclient.Object(names.NAME, names.PATH, names.QUERIES)
 _TRANSACTIONS = busclient.Object(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS)
 #: Seconds for a call, which may start the service, and for one in which polkit may ask the user.
 _CALL, _DIALOG = 60.0, 600.0
+#: How often a call is made again, and after how many seconds.
+_TRIES, _PAUSE = 3, 0.3
+#: How often in a row a transaction's events can be asked for in vain.
+_MOST_FAILURES = 20
 
 
 class Unavailable(Exception):
@@ -39,20 +48,61 @@ def start(request: Request, *, ask: bool, wait: bool, environment: Mapping[str, 
 
     A user may be asked for a password on a terminal.
     """
-    options = {"ask": variant("b", ask), "wait": variant("b", wait)}
+    options = {"ask": variant("b", ask), "wait": variant("b", wait), "key": variant("s", uuid.uuid4().hex)}
     if environment:
         options["environment"] = variant("a{ss}", environment)
     files = [file.fd for file in request.open_files]
     text = json.dumps(request.with_indexes().to_json())
     arguments = (request.verb, text, range(len(files)), options)
     is_root = os.geteuid() == 0
-    with _translated(), contextlib.nullcontext() if is_root else _agent():
+    with _translated(), _agent():
         bus = Bus()
         seconds = _CALL if is_root else _DIALOG
-        (path,) = bus.call(
-            _TRANSACTIONS, "Start", "(ssaha{sv})", arguments, files=files, dialog=not is_root, seconds=seconds
-        )
+        (path,) = _persistently(
+            partial(
+                bus.call, _TRANSACTIONS, "Start", "(ssaha{sv})", arguments,
+                files=files, dialog=not is_root, seconds=seconds,
+            )
+        )  # fmt: skip
     return Transaction(bus, path)
+
+
+def _persistently(call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    """Make a call again if the service ends while it starts, or before it has replied."""
+    for _try in range(_TRIES):
+        try:
+            return call()
+        except BusError as error:
+            if not error.name or not (error.is_lost or error.is_absent):
+                raise
+            time.sleep(_PAUSE)
+    return call()
+
+
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The transaction that is at work. title: the command as the history shows it."""
+
+    title: str
+    _bus: Bus
+    _path: str
+
+    def cancel_and_wait(self) -> bool:
+        """Cancel it, and return whether that was in time; raise NotAuthorized if it is another user's."""
+        target = busclient.Object(names.NAME, self._path, names.TRANSACTION)
+        with _translated(), _agent():
+            self._bus.call(target, "Cancel", "()", (), dialog=os.geteuid() != 0, seconds=_DIALOG)
+        *_events, end = Transaction(self._bus, self._path).lines_to_end()
+        return bool(json.loads(end).get("error") == Cancelled.__name__)
+
+
+def active() -> Active | None:
+    """Return the transaction that is at work, if any; raise Unavailable."""
+    with _translated():
+        bus = Bus()
+        (rows,) = bus.call(_TRANSACTIONS, "List", "()", (), seconds=_CALL)
+    at_work = (Phase.RUNNING, Phase.ASKING)
+    return next((Active(title, bus, path) for path, title, _uid, phase in rows if phase in at_work), None)
 
 
 class Transaction:
@@ -65,6 +115,7 @@ class Transaction:
         self._events: dict[int, str] = {}
         self._next = 0
         self._failure: BusError | None = None
+        self._failures = 0  # of asking for events, in a row
         bus.on_signal(self._object, "Event", self._take)
         bus.on_owner(names.NAME, self._get_missed)
         bus.on_closed(lambda: self._fail(BusError("", "the bus has closed the connection")))
@@ -78,6 +129,13 @@ class Transaction:
             if self._failure:
                 raise _lost("the transaction cannot be followed any more", self._failure)
             self._loop.run()
+
+    def lines_to_end(self) -> Iterator[str]:
+        """Yield the events up to the end."""
+        for line in self.lines():
+            yield line
+            if json.loads(line)["event"] == "end":
+                return
 
     def answer(self, *, proceed: bool) -> None:
         """Answer the question that is open; again, if the service ends before it has replied."""
@@ -106,9 +164,13 @@ class Transaction:
             try:
                 (events,) = finish()
             except BusError as error:
-                if not error.is_lost:  # else it is asked again, when the service comes or goes
+                self._failures += 1
+                if self._failures > _MOST_FAILURES or not (error.is_lost or error.is_absent):
                     self._fail(error)
+                else:
+                    self._loop.later(_PAUSE, self._get_missed)
                 return
+            self._failures = 0
             for number, event in enumerate(events, first):
                 self._take(number, event)
 
@@ -126,6 +188,9 @@ class Transaction:
 
 
 def _agent() -> contextlib.AbstractContextManager[None]:
+    """Have polkit ask a user on the terminal."""
+    if os.geteuid() == 0:
+        return contextlib.nullcontext()
     from apt_ostree.system import polkit_agent
 
     return polkit_agent.agent()

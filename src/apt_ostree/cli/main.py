@@ -34,6 +34,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "cleanup",
         "Remove deployments and downloads",
     ),
+    "cancel": ("apt_ostree.cli.commands.transactions", "cancel", "Cancel the transaction that is at work"),
     "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
     "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
     "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Manage named overlays of files"),

@@ -94,9 +94,14 @@ class Queue:
         return next((item for item in self if item.phase is Phase.QUEUED), None)
 
     def same(self, record: Record) -> Item | None:
-        """Return a transaction that does what another one would do: nobody has to wait for it twice."""
-        if record.ask or record.files:
-            return None
+        """Return a transaction that does what another one would do: nobody has to wait for it twice.
+
+        That of a call that is made again, because its reply was lost, may have ended.
+        """
+        calls = (item for item in self if item.record.key == record.key != "")
+        again = next((item for item in calls if item.record.caller.uid == record.caller.uid), None)
+        if again or record.ask or record.files:
+            return again
         others = (item for item in self if item.phase in (Phase.QUEUED, Phase.RUNNING))
         return next((item for item in others if item.record.what == record.what), None)
 

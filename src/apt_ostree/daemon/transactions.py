@@ -48,6 +48,7 @@ class _Options:
     ask: bool = False
     wait: bool = True
     environment: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
 
 @dbus_interface(names.TRANSACTIONS)
@@ -155,6 +156,7 @@ class Transactions:
             wait=given.wait,
             files=len(files),
             environment=given.environment,
+            key=given.key,
         )
         item = Item(record, client=sender, files=files)
         act = partial(self._add, item)

@@ -33,7 +33,7 @@ from apt_ostree.model.selection import Selection
 T = TypeVar("T")
 Options = Mapping[str, Any]
 #: Options of every call that are not the request's (the daemon's transactions have them).
-OF_TRANSACTIONS = ("ask", "environment", "wait")
+OF_TRANSACTIONS = ("ask", "environment", "key", "wait")
 _CLEANUP = ("base", "pending-deploy", "repomd", "rollback-deploy")
 
 

@@ -35,6 +35,7 @@ class Record:
     wait: whether to wait for another program that changes the system.
     files: how many files were passed.
     environment: of PASSED_ON, what the worker is started with.
+    key: the client's own for the call; a call that is made again has the same one. "" is none.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Record:
     wait: bool = True
     files: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
+    key: str = ""
 
     @property
     def unit(self) -> str:

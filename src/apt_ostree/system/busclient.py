@@ -17,6 +17,8 @@ _LOST = (
     "org.freedesktop.DBus.Error.NoReply",
     "org.freedesktop.DBus.Error.Disconnected",
 )
+#: The errors of a call to a service that cannot be started, or that ends while it starts.
+_NO_OWNER, _SPAWN = "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.Spawn."
 
 
 class BusError(Exception):
@@ -33,6 +35,11 @@ class BusError(Exception):
     def is_lost(self) -> bool:
         """Return whether the call may have been carried out, although there is no reply."""
         return not self.name or self.name in _LOST
+
+    @property
+    def is_absent(self) -> bool:
+        """Return whether the service could not be started."""
+        return self.name == _NO_OWNER or self.name.startswith(_SPAWN)
 
 
 class NoBus(Exception):
