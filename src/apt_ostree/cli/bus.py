@@ -25,7 +25,7 @@ _TRANSACTIONS = busclient.Object(names.NAME, names.TRANSACTIONS_PATH, names.TRAN
 #: Seconds for a call, which may start the service, and for one in which polkit may ask the user.
 _CALL, _DIALOG = 60.0, 600.0
 #: How often a call is made again, and after how many seconds.
-_TRIES, _PAUSE = 3, 0.3
+_TRIES, _PAUSE = 5, 0.3
 #: How often in a row a transaction's events can be asked for in vain.
 _MOST_FAILURES = 20
 

@@ -112,8 +112,15 @@ def _carrier(request: Request, *, ask: bool, wait: bool) -> Carrier:
     if is_for_users(request) and not failpoints.are_set():
         from apt_ostree.cli import bus
 
-        with contextlib.suppress(bus.Unavailable):
+        try:
             return bus.start(request, ask=ask, wait=wait, environment=_passed_on())
+        except bus.Unavailable as error:
+            if os.geteuid() != 0:
+                raise NotAuthorized(
+                    f"cannot {request.command or request.verb} without root's rights, or the service for it",
+                    details=(str(error),),
+                    hint="run the command with sudo",
+                ) from error
     return _Worker(request, ask=ask, wait=wait)
 
 

@@ -76,9 +76,11 @@ def forget_old(sysroot: Sysroot, records: StateDb, live: LiveState, keep: int) -
 def reclaim(sysroot: Sysroot, records: StateDb) -> None:
     """Remove refs, layers and upper directories of generations that are over and that no mount shows."""
     recorded = records.generations()
-    in_use = frozenset(path for view in usrview.in_use() for path in view.directories)
-    layers_in_use = {path.name for path in in_use if path.parent == layers_dir(sysroot)}
-    parts = layers_in_use.union(*(_parts(records, generation) for generation in recorded))
+    views = usrview.in_use()
+    in_use = frozenset(path for view in views for path in view.directories)
+    # A view of PID 1's that is over can be on top again (Linux before 6.5).
+    stacked = {path.name for view in views if view.pid == usrview.PID1 for path in view.directories}
+    parts = stacked.union(*(_parts(records, generation) for generation in recorded))
     unpin_all_but(sysroot, frozenset({g.id for g in recorded} | {*usrview.stacked()}), parts)
     remove_layers_but(sysroot, recorded, in_use)
     remove_uppers_but(sysroot, recorded, in_use)
