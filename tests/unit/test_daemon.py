@@ -19,6 +19,7 @@ from apt_ostree.errors import AptOstreeError, NotAuthorized, Refused, UsageError
 from apt_ostree.model import authorization
 from apt_ostree.model import bus as names
 from apt_ostree.model.queries import QUERIES, History
+from apt_ostree.system.busclient import BusError
 
 XML = Path(__file__).resolve().parents[2] / "data/dbus/org.debian.aptostree1.xml"
 #: A line of an error's text.
@@ -129,3 +130,32 @@ def test_without_a_bus_there_is_no_service(monkeypatch):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
     with pytest.raises(bus.Unavailable):
         bus.ask(History())
+
+
+NO_REPLY, NO_OWNER = (f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "NameHasNoOwner"))
+
+
+@pytest.mark.parametrize(
+    ("errors", "succeeds"),
+    [
+        ([NO_REPLY, NO_OWNER], True),
+        (["org.freedesktop.DBus.Error.Spawn.ChildExited"], True),
+        ([NO_OWNER] * 9, False),
+        ([UsageError.dbus_name], False),
+        ([""], False),  # of this side, such as a time that is over: it may be at work
+    ],
+)
+def test_a_call_is_made_again_if_the_service_ends(monkeypatch, errors: list[str], succeeds: bool):
+    monkeypatch.setattr(bus, "_PAUSE", 0.0)
+    left = list(errors)
+
+    def call() -> tuple[str, ...]:
+        if left:
+            raise BusError(left.pop(0), "why")
+        return ("/path",)
+
+    if succeeds:
+        assert bus._persistently(call) == ("/path",)
+    else:
+        with pytest.raises(BusError):
+            bus._persistently(call)
