@@ -105,6 +105,28 @@ def test_files_pass_with_the_rights_of_the_user(own: Host):
     own.ao("usroverlay", "--remove", "--name=one")
 
 
+def test_a_user_edits_overlays_of_his_own(own: Host):
+    own.ao("usroverlay", "--create", "--name=systems", "--add=/usr/share/fx1", "--from=/etc/issue")
+    mine = ("--create", "--scope=user", "--user=nobody")
+    file = ("--add=/usr/share/fx2", "--from=/etc/issue")
+    with allowed(own, 'action.id == "org.debian.aptostree1.overlays-own"'):
+        ao(own, "usroverlay", *mine, "--name=mine", *file)
+        assert own.exists("/usr/share/fx2")
+        ao(own, "usroverlay", "--disable=mine")
+        for words in (
+            ("--create", "--name=other", *file),
+            ("--create", "--scope=user", "--user=root", "--name=other", *file),
+            ("--disable=systems",),
+            ("--name=mine", "--scope=system"),
+            (*mine, "--name=other", "--allow=setuid", *file),
+        ):
+            assert "org.debian.aptostree1.overlays" in ao(own, "usroverlay", *words, code=4), words
+        unit = ("--add=/usr/lib/systemd/system/fx.service", "--from=/etc/issue")
+        assert "user-root-code" in ao(own, "usroverlay", "--name=mine", *unit, code=3)
+        ao(own, "usroverlay", "--remove", "--name=mine")
+    assert [row["name"] for row in own.json("usroverlay", "--list")] == ["systems"]
+
+
 def test_who_is_not_allowed_changes_nothing(own: Host):
     before = own.look()
     for verb in ACTIONS:

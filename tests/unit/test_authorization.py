@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model import authorization
 from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay import Scope
+from apt_ostree.model.overlay_edit import DefinitionEdit
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import (
@@ -38,7 +41,8 @@ def test_each_verb_has_an_action():
 
 def test_each_action_is_described():
     described = {node.attrib["id"].rpartition(".")[2] for node in ET.parse(POLICY).getroot().iter("action")}
-    used = {*authorization.ACTIONS.values(), "install-local-packages", "restart-services", "cancel"}
+    others = {"install-local-packages", "overlays-own", "restart-services", "cancel"}
+    used = {*authorization.ACTIONS.values(), *others}
     assert described == used
 
 
@@ -75,3 +79,28 @@ def test_what_a_request_needs(request_: Request, names: list[str]):
 def test_what_only_root_may_do_without_the_service(request_: Request):
     with pytest.raises(NotAuthorized, match="not possible through the service"):
         authorization.actions_of(request_)
+
+
+MINE = DefinitionEdit(scope=Scope.USER, user="jo")
+
+
+@pytest.mark.parametrize(
+    ("request_", "own"),
+    [
+        (EditOverlay(name="x", create=True, definition=MINE), True),
+        (EditOverlay(name="x", create=True), False),  # of the system
+        (EditOverlay(name="x", create=True, definition=DefinitionEdit(scope=Scope.USER, user="eve")), False),
+        (EditOverlay(name="x", create=True, definition=replace(MINE, allow=("setuid",))), False),
+        (EditOverlay(name="mine", remove=True), True),
+        (EditOverlay(name="mine", definition=DefinitionEdit(scope=Scope.SYSTEM)), False),
+        (EditOverlay(name="mine", definition=DefinitionEdit(user="eve")), False),
+        (EditOverlay(name="eves", remove=True), False),
+        (EditOverlay(name="systems", enable=False), False),
+        (EditOverlay(enable=False), False),  # the one that was edited last may be anybody's
+        (Install(packages=("x",)), False),
+    ],
+)
+def test_an_overlay_of_ones_own(request_: Request, own: bool):
+    owners = {"mine": "jo", "eves": "eve"}
+    assert authorization.is_own(request_, "jo", lambda name: owners.get(name, "")) == own
+    assert ("org.debian.aptostree1.overlays-own" in authorization.actions_of(request_, own=own)) == own

@@ -18,6 +18,7 @@ from dasbus.server.interface import accepts_additional_arguments, dbus_interface
 from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, get_native
 from systemd import journal
 
+from apt_ostree.core import queries
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, Later, read_json
 from apt_ostree.daemon.transaction import Transaction
@@ -29,7 +30,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, settings, transaction_files
-from apt_ostree.system.caller import caller_of
+from apt_ostree.system.caller import caller_of, user_name
 from apt_ostree.system.mainloop import MainLoop
 from apt_ostree.system.polkit import Check
 from apt_ostree.system.systemd_units import Units
@@ -136,7 +137,6 @@ class Transactions:
         files: are closed when the transaction has ended; if this raises, they are the caller's.
         """
         self._loop.touch()
-        actions = authorization.actions_of(request)
         given = jsonvalue.read(_Options, options, name="the options")
         sender = call["sender"]
         caller = self._caller(sender)
@@ -160,6 +160,8 @@ class Transactions:
         )
         item = Item(record, client=sender, files=files)
         act = partial(self._add, item)
+        own = authorization.is_own(request, user_name(caller.uid), _owner_of)
+        actions = authorization.actions_of(request, own=own)
         if caller.uid == 0:
             return act()
         return self._if_allowed(actions, call, act, otherwise=partial(close, files))
@@ -417,6 +419,12 @@ def _refuse_others_than_files(request: Request, files: list[int]) -> None:
             raise UsageError(
                 f"{file.name} is no regular file", hint="only root can pass a directory; use sudo"
             )
+
+
+def _owner_of(name: str) -> str:
+    """Return whom an overlay of scope user is for, or ""."""
+    rows = [row for row in queries.answer_json("overlays", {}) if name in (row["id"], row["name"])]
+    return str(rows[0]["user"]) if len(rows) == 1 and rows[0]["scope"] == "user" else ""
 
 
 def _limits() -> Mapping[str, int]:

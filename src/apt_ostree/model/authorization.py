@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from apt_ostree.errors import NotAuthorized
+from apt_ostree.model.overlay import Scope
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import (
     ApplyLive,
     DeployOptions,
     DeployRequest,
+    EditOverlay,
     Install,
     LiveOptions,
     Moment,
@@ -24,6 +26,7 @@ _PREFIX = "org.debian.aptostree1."
 CANCEL = f"{_PREFIX}cancel"
 _PACKAGES = "install-uninstall-packages"
 _LOCAL_PACKAGES = "install-local-packages"
+_OWN_OVERLAYS = "overlays-own"
 _APPLY_LIVE = "apply-live"
 _RESTART_SERVICES = "restart-services"
 
@@ -56,13 +59,31 @@ def is_for_users(request: Request) -> bool:
     return request.verb in ACTIONS and not (isinstance(request, Recover) and request.at is not Moment.CALL)
 
 
-def actions_of(request: Request) -> tuple[str, ...]:
-    """Return the actions that a user needs; raise NotAuthorized for a request that no user may make."""
+def is_own(request: Request, user: str, owner_of: Callable[[str], str]) -> bool:
+    """Return whether a request changes only an overlay of scope user that is for this user.
+
+    owner_of: returns whom the overlay of a name is for, "" if it has another scope or is not there.
+    """
+    if not isinstance(request, EditOverlay) or not request.name:
+        return False
+    changes = request.definition
+    if changes.allow or changes.scope not in (None, Scope.USER) or changes.user not in (None, user):
+        return False
+    if request.create:
+        return (changes.scope, changes.user) == (Scope.USER, user)
+    return owner_of(request.name) == user
+
+
+def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
+    """Return the actions that a user needs; raise NotAuthorized for a request that no user may make.
+
+    own: it changes only an overlay of the user's own (`is_own`).
+    """
     if not is_for_users(request):
         raise NotAuthorized(
             f"{request.title} is not possible through the service", hint="run the command with sudo"
         )
-    actions = [ACTIONS[request.verb]]
+    actions = [_OWN_OVERLAYS if own else ACTIONS[request.verb]]
     if isinstance(request, Install | Uninstall) and request.files:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, ApplyLive) and (request.selection or request.target):

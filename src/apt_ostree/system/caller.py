@@ -35,7 +35,7 @@ def _caller(uid: int, process: Path) -> Caller:
         unit = running.unit_of_cgroup((process / "cgroup").read_text())
     except OSError:
         unit = ""
-    return Caller(uid, login_uid, _user_name(uid if login_uid is None else login_uid), unit)
+    return Caller(uid, login_uid, user_name(uid if login_uid is None else login_uid), unit)
 
 
 def require_root(what: str) -> None:
@@ -61,7 +61,8 @@ def _login_uid(process: Path) -> int | None:
     return None if number == _UNSET else number
 
 
-def _user_name(number: int) -> str:
+def user_name(number: int) -> str:
+    """Return the name of a user, or the number if there is none."""
     try:
         return pwd.getpwuid(number).pw_name
     except KeyError:
