@@ -111,9 +111,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
-    """Measure updates in two machines of their own, in turns: one as it is, one made a plain Debian."""
+    """Measure updates and installs in two machines, in turns: one as it is, one made a plain Debian."""
     options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
-    found: dict[str, list[Any]] = {"ours": [], "peer": []}
+    found: dict[str, list[Any]] = {"ours": [], "peer": [], "install": [], "install-peer": []}
     with (
         machine.booted(f"{arguments.machine}-update", **options) as ours,
         machine.booted(f"{arguments.machine}-plain", **options) as plain,
@@ -125,6 +125,12 @@ def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any
             rounds,
             lambda: found["ours"].append(machine.measure(ours, "update")),
             lambda: found["peer"].append(machine.measure(plain, "update-plain")),
+        ):
+            pass
+        for _number in interleaved(
+            rounds,
+            lambda: found["install"].append(machine.measure(ours, "update-install")),
+            lambda: found["install-peer"].append(machine.measure(plain, "update-plain-install")),
         ):
             pass
     return found

@@ -17,6 +17,8 @@ _TOPICS = {
     "update": "bench_lib.update:measure",
     "update-plain-prepare": "bench_lib.update:prepare_plain",
     "update-plain": "bench_lib.update:measure_plain",
+    "update-install": "bench_lib.update:measure_install",
+    "update-plain-install": "bench_lib.update:measure_plain_install",
     "overlays-prepare": "bench_lib.overlays:prepare",
     "overlays-create": "bench_lib.overlays:create",
     "overlays": "bench_lib.overlays:measure",

@@ -1,4 +1,4 @@
-"""Updating a service that runs: apt-ostree on one machine, apt-get and needrestart on a plain Debian.
+"""Updating a service and installing a package: apt-ostree on one machine, apt-get on a plain Debian.
 
 The plain Debian is a second machine with a writable /usr: the same tree on the same file system, of which
 OSTree knows nothing any more. Both run the daemon of fx-service 1.0, and are offered 2.0.
@@ -13,6 +13,8 @@ from bench_lib import product
 from bench_lib.measure import BenchError, flush, run
 
 _SERVICE = "fx-service"
+#: A small package without dependencies that the base lacks.
+_PACKAGE = "hello"
 _SOCKET = f"/run/{_SERVICE}/socket"
 _ASK = ("curl", "--silent", "--unix-socket", _SOCKET, "http://x/")
 _NONINTERACTIVE = {
@@ -26,6 +28,7 @@ def prepare() -> None:
     """Layer the service's old version, and what the archive has had since the tree was composed."""
     product.install((_SERVICE,))
     run("apt-ostree", "upgrade", "--packages-only", "--quiet")
+    run("apt-ostree", "install", "--download-only", "--quiet", _PACKAGE)
 
 
 def measure() -> float:
@@ -45,12 +48,36 @@ def measure() -> float:
     return seconds
 
 
+def measure_install() -> float:
+    """Return the seconds of installing a package of which the archive is cached, live; go back."""
+    flush()
+    began = time.perf_counter()
+    run("apt-ostree", "install", "-A", "-y", "-q", _PACKAGE)
+    seconds = time.perf_counter() - began
+    run(_PACKAGE)
+    product.undo_live()
+    product.drop_pending()
+    return seconds
+
+
+def measure_plain_install() -> float:
+    """Return the seconds of the same on a plain Debian; go back."""
+    flush()
+    began = time.perf_counter()
+    _apt_get("install", _PACKAGE)
+    seconds = time.perf_counter() - began
+    run(_PACKAGE)
+    _apt_get("purge", _PACKAGE)
+    return seconds
+
+
 def prepare_plain() -> None:
     """Make this machine a plain Debian, with the same content and with needrestart."""
     run("mount", "-o", "remount,rw", "/usr")
     _apt_get("update")
     _apt_get("upgrade")  # what the archive has had since the tree was composed is not to be measured
     _apt_get("install", _SERVICE, "needrestart")
+    _apt_get("install", "--download-only", _PACKAGE)
 
 
 def measure_plain() -> dict[str, float]:
