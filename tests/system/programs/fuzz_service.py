@@ -30,6 +30,30 @@ VERBS = (
 FIELDS = ("packages", "deploy", "live", "files", "program", "dry_run", "name", "edits", "at", "x")
 LEAVES = (None, True, 0, -1, 2**70, 1.5, "", "x", "\ud800", "../..", [], {}, [[]], {"fd": 0, "name": "x"})
 
+#: Object below the service's, interface, method, and the types of its arguments.
+TYPED = (
+    ("Sysroot", "Sysroot", "GetOS", ["s"]),
+    ("Sysroot", "Sysroot", "RegisterClient", ["a{sv}"]),
+    ("Sysroot", "Sysroot", "UnregisterClient", ["a{sv}"]),
+    ("os/debian", "OS", "Upgrade", ["a{sv}"]),
+    ("os/debian", "OS", "UpdateDeployment", ["a{sv}", "a{sv}"]),
+    ("os/debian", "OS", "Rollback", ["a{sv}"]),
+    ("os/debian", "OS", "Cleanup", ["as"]),
+    ("os/debian", "OS", "RefreshMd", ["a{sv}"]),
+    ("Live", "Live", "Apply", ["a{sv}"]),
+    ("Live", "Live", "Rollback", ["a{sv}"]),
+    ("Live", "Live", "Confirm", []),
+    ("Overlays", "Overlays", "Show", ["s"]),
+    ("Overlays", "Overlays", "Edit", ["s", "a{sv}"]),
+    ("History", "History", "List", ["u"]),
+    ("History", "History", "Show", ["t"]),
+)
+OPTIONS = (
+    "install-packages", "install-local-packages", "uninstall-packages", "no-layering", "apply-live", "force",
+    "restart-services", "confirm-within", "generation", "packages", "reset", "create", "remove", "ask", "key",
+    "environment", "x",
+)  # fmt: skip
+
 dice = random.Random(int(sys.argv[2]))
 bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
 names: Counter[str] = Counter()
@@ -51,9 +75,39 @@ def text() -> str:
     return whole if dice.random() < 0.8 else whole[: dice.randrange(len(whole))]
 
 
+def variants() -> dict[str, GLib.Variant]:
+    """Return options of a typed call."""
+    values = (
+        ("b", True), ("s", "x"), ("as", ["x", ""]), ("ah", [0]), ("d", -1.0), ("x", -1), ("t", 2**63),
+        ("a{sv}", {}), ("ay", b"\xff"), ("s", "needed"), ("v", GLib.Variant("b", False)),
+    )  # fmt: skip
+    chosen = dice.sample(OPTIONS, dice.randrange(4))
+    return {key: GLib.Variant(*dice.choice(values)) for key in chosen}
+
+
+def typed() -> tuple[str, str, str, GLib.Variant]:
+    """Return a call of one of the typed interfaces, mostly with arguments of the right types."""
+    place, interface, method, kind = dice.choice(TYPED)
+    if dice.random() < 0.1:
+        return f"{PATH}/{place}", f"{NAME}.{interface}", method, GLib.Variant("(s)", ("x",))
+    made = {
+        "s": lambda: dice.choice(VERBS),
+        "t": lambda: dice.randrange(2**64),
+        "u": lambda: dice.randrange(9),
+        "as": lambda: dice.sample(OPTIONS, 2),
+        "a{sv}": variants,
+    }
+    return (
+        f"{PATH}/{place}", f"{NAME}.{interface}", method,
+        GLib.Variant(f"({''.join(kind)})", tuple(made[one]() for one in kind)),
+    )  # fmt: skip
+
+
 def one() -> tuple[str, str, str, GLib.Variant]:
     """Return object, interface, method and arguments of a call."""
-    kind = dice.randrange(4)
+    kind = dice.randrange(7)
+    if kind > 3:
+        return typed()
     if kind == 0:
         return PATH, f"{NAME}.Queries", "Query", GLib.Variant("(ss)", (dice.choice(VERBS), text()))
     if kind == 1:
