@@ -150,7 +150,9 @@ def test_senseless_calls_are_errors_and_nothing_more(own: Host):
     before = own.look()
     own.run(*NOBODY, "apt-ostree", "history")
     pid = own.unit_property(UNIT, "MainPID")
+    descriptors = own.sh(f"ls /proc/{pid}/fd")
     done = own.run(*NOBODY, *program("fuzz_service.py", "400", "1"))
+    assert own.sh(f"ls /proc/{pid}/fd") == descriptors
     names = json.loads(done.stdout)
     ours = {f"org.debian.aptostree1.Error.{name}" for name in ("Usage", "NotAuthorized")}
     bus = {f"org.freedesktop.DBus.Error.{name}" for name in ("InvalidArgs", "UnknownMethod")}

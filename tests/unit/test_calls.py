@@ -81,6 +81,8 @@ def test_the_request_of_a_call(made: object, request_: object):
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
         (lambda: update({"no-layering": True, "uninstall-packages": ["a"]}, {}), "exclude each other"),
         (lambda: calls.apply_live({"restart-services": "some"}), "one of none, needed, all"),
+        (lambda: calls.apply_live({"confirm-within": -1.0}), "expected a time above 0"),
+        (lambda: calls.upgrade({"apply-live": True, "confirm-within": 0.0}), "expected a time above 0"),
         (lambda: calls.rollback_live({"generation": "1"}), "expected a whole number"),
     ],
 )

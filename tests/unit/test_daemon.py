@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from apt_ostree.cli import bus, options
 from apt_ostree.core import queries
 from apt_ostree.daemon import live, sysroot, transactions
 from apt_ostree.daemon import queries as queries_of_daemon
+from apt_ostree.daemon.replies import Passed
 from apt_ostree.errors import AptOstreeError, NotAuthorized, Refused, UsageError
 from apt_ostree.model import authorization
 from apt_ostree.model import bus as names
@@ -159,3 +161,18 @@ def test_a_call_is_made_again_if_the_service_ends(monkeypatch, errors: list[str]
     else:
         with pytest.raises(BusError):
             bus._persistently(call)
+
+
+def test_files_that_were_not_passed_are_none_of_ours():
+    inner, outer = os.pipe()
+    passed = Passed([inner, outer])
+    for wrong in ([2], [-1], [0, 0], [0, 2]):
+        with pytest.raises(UsageError, match="not passed"):
+            passed.take(wrong)
+    assert passed.take([1]) == [outer]
+    with pytest.raises(UsageError):
+        passed.take([1])
+    passed.close()
+    with pytest.raises(OSError):
+        os.fstat(inner)
+    os.close(outer)

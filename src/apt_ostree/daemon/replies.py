@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from dasbus.server.handler import ServerObjectHandler
-from dasbus.unix import GLibServerUnix
+from dasbus.server.handler import GLibServer, ServerObjectHandler
 
 from apt_ostree.errors import AptOstreeError, UsageError, from_os_error
 
@@ -36,14 +36,42 @@ class Later:
         self.fail: Callable[[Exception], None]
 
 
-class Server(GLibServerUnix):  # type: ignore[misc]  # dasbus has no types
-    """dasbus' server, which also tells whether the caller agrees to a dialog."""
+class Passed:
+    """The files that were passed with a call, which names them by their indexes."""
+
+    def __init__(self, descriptors: Iterable[int]) -> None:
+        self._left = dict(enumerate(descriptors))
+
+    def take(self, indexes: Iterable[int]) -> list[int]:
+        """Return descriptors, which are the caller's from now on; raise UsageError if one was not passed."""
+        chosen = list(indexes)
+        if len({*chosen}) < len(chosen) or not {*chosen} <= self._left.keys():
+            raise UsageError("the call names a file that was not passed with it")
+        return [self._left.pop(index) for index in chosen]
+
+    def close(self) -> None:
+        """Close what was not taken."""
+        while self._left:
+            os.close(self._left.popitem()[1])
+
+
+class Server(GLibServer):  # type: ignore[misc]  # dasbus has no types
+    """dasbus' server, which also tells whether the caller agrees to a dialog, and what was passed.
+
+    Not GLibServerUnix: in a call without files it takes the numbers of a client for descriptors of this
+    process, and it never closes a file that no argument names.
+    """
 
     @classmethod
     def get_call_info(cls, invocation: Any) -> dict[str, Any]:
-        """Return `sender` and `interactive` of a call."""
-        interactive = int(invocation.get_message().get_flags()) & _INTERACTIVE
-        return {"sender": invocation.get_sender(), "interactive": bool(interactive)}
+        """Return `sender`, `interactive` and `files` of a call; the handler closes the latter."""
+        message = invocation.get_message()
+        passed = message.get_unix_fd_list()
+        return {
+            "sender": invocation.get_sender(),
+            "interactive": bool(int(message.get_flags()) & _INTERACTIVE),
+            "files": Passed(passed.steal_fds() if passed else ()),
+        }
 
 
 class Handler(ServerObjectHandler):  # type: ignore[misc]  # dasbus has no types
@@ -51,6 +79,18 @@ class Handler(ServerObjectHandler):  # type: ignore[misc]  # dasbus has no types
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, server=Server, **options)
+        self._passed = Passed(())
+
+    def _get_additional_arguments(self, *arguments: Any) -> dict[str, Any]:
+        additional: dict[str, Any] = super()._get_additional_arguments(*arguments)
+        self._passed = additional["call_info"]["files"]
+        return additional
+
+    def _method_callback(self, *arguments: Any) -> None:
+        try:
+            super()._method_callback(*arguments)
+        finally:
+            self._passed.close()
 
     def _handle_method_result(self, invocation: Any, method_spec: Any, method_reply: Any) -> None:
         answer = partial(super()._handle_method_result, invocation, method_spec)

@@ -176,7 +176,8 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
     ) -> ObjPath:
         """Change the layered packages."""
-        native, files = _with_indexes(modifiers)
+        native, indexes = _with_indexes(modifiers)
+        files = call_info["files"].take(indexes)
         try:
             labels = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files]
             make = partial(calls.update_deployment, native, files=labels)
@@ -208,10 +209,10 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
 
 
 def _with_indexes(modifiers: Structure) -> tuple[dict[str, Any], list[int]]:
-    """Return modifiers with indexes in place of passed files, and these, which the caller has to close."""
+    """Return modifiers whose local packages are counted from 0, and the indexes of their files."""
     native = get_native(modifiers)
     packages = modifiers.get("install-local-packages")
     if packages is None or packages.get_type_string() != "ah":
         return native, []
-    files = list(native["install-local-packages"])
-    return native | {"install-local-packages": list(range(len(files)))}, files
+    indexes = list(native["install-local-packages"])
+    return native | {"install-local-packages": list(range(len(indexes)))}, indexes

@@ -104,10 +104,11 @@ class Transactions:
         call_info: Mapping[str, Any],
     ) -> ObjPath:
         """Make a transaction of a request, if the caller may, and return its object."""
+        taken = call_info["files"].take(files)
         try:
-            return self.begin(_read(verb, request, len(files)), files, get_native(options), call_info)
+            return self.begin(_read(verb, request, len(taken)), taken, get_native(options), call_info)
         except BaseException:
-            close(files)
+            close(taken)
             raise
 
     def List(self) -> List[Tuple[ObjPath, Str, UInt32, Str]]:  # noqa: N802

@@ -46,6 +46,9 @@ class _Live:
     allow_replacement: bool = False
     force: bool = False
 
+    def __post_init__(self) -> None:
+        self.live()  # which may refuse a value
+
     def live(self) -> LiveOptions:
         return LiveOptions(self.restart_services, self.confirm_within, self.allow_replacement, self.force)
 

@@ -121,7 +121,9 @@ def one() -> tuple[str, str, str, GLib.Variant]:
     options = {key: GLib.Variant("b", True) for key in dice.sample(["ask", "wait", "x"], dice.randrange(3))}
     if dice.random() < 0.2:
         options["wait"] = GLib.Variant("s", "yes")
-    arguments = GLib.Variant("(ssaha{sv})", (dice.choice(VERBS), text(), [], options))
+    # There are no files with the call: these are not to be taken for the service's own.
+    files = dice.sample(range(-1, 20), dice.randrange(3))
+    arguments = GLib.Variant("(ssaha{sv})", (dice.choice(VERBS), text(), files, options))
     return f"{PATH}/transactions", f"{NAME}.Transactions", "Start", arguments
 
 

@@ -29,6 +29,8 @@ from apt_ostree.system.statedb import StateDb, boot_id
 _TRYING = "boot-trying"
 #: The key of a note: the overlays with which the last successful boot was made.
 _PROVEN = "boot-proven"
+#: Entries of the history in which the last generation is looked for.
+_NEWEST = 20
 #: Overlays with which a boot has succeeded are disabled only after so many failed boots.
 _TRIES = 3
 
@@ -39,7 +41,7 @@ def last_shown(tx: Transaction) -> Goal | None:
     live = [generation for generation in earlier if generation.phase is Phase.LIVE]
     if not live:
         return None
-    last = Goal(live[-1].base, live[-1].target, live[-1].overlays)
+    last = Goal(live[-1].base, live[-1].target, live[-1].overlays, notes=_notes(tx, live[-1].id))
     commits = [last.commit, *(layer for a in last.overlays for layer in (a.commit, a.layer))]
     is_there = all(map(repo.has_commit, commits))
     # What templates become depends on the machine, whose name or memory may be another one now.
@@ -48,6 +50,12 @@ def last_shown(tx: Transaction) -> Goal | None:
         if is_there and not any(overlay_repo.has_templates(repo, a.commit) for a in last.overlays)
         else None
     )
+
+
+def _notes(tx: Transaction, number: int) -> tuple[str, ...]:
+    """Return the messages about overlays of the plan of a generation."""
+    plans = (entry.plan for entry in tx.records.history(_NEWEST) if entry.number == number)
+    return tuple(next(plans, {}).get("overlays", ()))
 
 
 def show_overlays(tx: Transaction, last: Goal | None = None) -> None:

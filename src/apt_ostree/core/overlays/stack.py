@@ -69,7 +69,7 @@ def goal(
     if not (independent and shown_now and shown_now.base == base):
         shown_now = None
     if shown_now and _shows(shown_now, ordered):
-        return Goal(base, shown_now.commit, shown_now.overlays, _expected(ordered))
+        return replace(shown_now, expected=_expected(ordered))
     reusable = _reusable(repo, shown_now) if shown_now else {}
     pieces: list[Piece] = []
     notes: list[str] = []
