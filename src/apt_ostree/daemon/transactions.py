@@ -209,6 +209,7 @@ class Transactions:
     def _add(self, item: Item) -> str:
         """Add a transaction, and return its object; that of another one which does the same."""
         if same := self._queue.same(item.record):
+            close(item.files)
             return names.path_of(same.record.id)
         self._queue.refuse(item.record)
         transaction_files.create(item.record)
