@@ -29,19 +29,20 @@ from apt_ostree.system.statedb import StateDb, boot_id
 _TRYING = "boot-trying"
 #: The key of a note: the overlays with which the last successful boot was made.
 _PROVEN = "boot-proven"
-#: Entries of the history in which the last generation is looked for.
-_NEWEST = 20
 #: Overlays with which a boot has succeeded are disabled only after so many failed boots.
 _TRIES = 3
 
 
 def last_shown(tx: Transaction) -> Goal | None:
-    """Return what the last boot showed at its end, if it is still there and the same on every boot."""
+    """Return what the last boot showed at its end, if it is still there and the same on every boot.
+
+    Not at the first boot of a deployment, which tells where its base and overlays differ.
+    """
     repo, earlier = tx.sysroot.repo, [g for g in tx.records.generations() if g.boot_id != boot_id()]
     live = [generation for generation in earlier if generation.phase is Phase.LIVE]
-    if not live:
+    if not live or live[-1].deployment != tx.live.booted.id:
         return None
-    last = Goal(live[-1].base, live[-1].target, live[-1].overlays, notes=_notes(tx, live[-1].id))
+    last = Goal(live[-1].base, live[-1].target, live[-1].overlays)
     commits = [last.commit, *(layer for a in last.overlays for layer in (a.commit, a.layer))]
     is_there = all(map(repo.has_commit, commits))
     # What templates become depends on the machine, whose name or memory may be another one now.
@@ -50,12 +51,6 @@ def last_shown(tx: Transaction) -> Goal | None:
         if is_there and not any(overlay_repo.has_templates(repo, a.commit) for a in last.overlays)
         else None
     )
-
-
-def _notes(tx: Transaction, number: int) -> tuple[str, ...]:
-    """Return the messages about overlays of the plan of a generation."""
-    plans = (entry.plan for entry in tx.records.history(_NEWEST) if entry.number == number)
-    return tuple(next(plans, {}).get("overlays", ()))
 
 
 def show_overlays(tx: Transaction, last: Goal | None = None) -> None:
