@@ -44,13 +44,10 @@ def last_shown(tx: Transaction) -> Goal | None:
         return None
     last = Goal(live[-1].base, live[-1].target, live[-1].overlays)
     commits = [last.commit, *(layer for a in last.overlays for layer in (a.commit, a.layer))]
-    is_there = all(map(repo.has_commit, commits))
+    if not all(map(repo.has_commit, commits)):
+        return None
     # What templates become depends on the machine, whose name or memory may be another one now.
-    return (
-        last
-        if is_there and not any(overlay_repo.has_templates(repo, a.commit) for a in last.overlays)
-        else None
-    )
+    return None if any(overlay_repo.has_templates(repo, a.commit) for a in last.overlays) else last
 
 
 def show_overlays(tx: Transaction, last: Goal | None = None) -> None:
