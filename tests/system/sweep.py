@@ -248,6 +248,7 @@ class Sweep:
 def _comparable(look: Look) -> dict[str, Any]:
     records = [row[1] for row in look.records]
     mounts = [[*row[:3], row[3].partition(":")[0]] for row in look.mounts]
-    refs = sorted(ref.split("/", 3)[3] for ref in look.live_refs)
+    # The names of parts are commits, which are others in each run.
+    refs = sorted("part" if "/parts/" in ref else ref.split("/", 3)[3] for ref in look.live_refs)
     etc = {path: row for path, row in look.etc.items() if path != _SOURCES}
     return look.system() | {"etc": etc, "records": records, "mounts": mounts, "live_refs": refs}
