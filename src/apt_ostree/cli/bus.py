@@ -165,7 +165,8 @@ class Transaction:
                 (events,) = finish()
             except BusError as error:
                 self._failures += 1
-                if self._failures > _MOST_FAILURES or not (error.is_lost or error.is_absent):
+                can_come = error.is_lost or error.is_absent or error.is_late
+                if self._failures > _MOST_FAILURES or not can_come:
                     self._fail(error)
                 else:
                     self._loop.later(_PAUSE, self._get_missed)

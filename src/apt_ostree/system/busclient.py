@@ -18,6 +18,7 @@ _LOST = (
     "org.freedesktop.DBus.Error.Disconnected",
 )
 #: The errors of a call to a service that cannot be started, or that ends while it starts.
+_TIMED_OUT = "org.freedesktop.DBus.Error.TimedOut"
 _NO_OWNER, _SPAWN = "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.Spawn."
 
 
@@ -40,6 +41,11 @@ class BusError(Exception):
     def is_absent(self) -> bool:
         """Return whether the service could not be started."""
         return self.name == _NO_OWNER or self.name.startswith(_SPAWN)
+
+    @property
+    def is_late(self) -> bool:
+        """Return whether the service did not start in the time that the bus gives it (25 seconds)."""
+        return self.name == _TIMED_OUT
 
 
 class NoBus(Exception):
