@@ -92,7 +92,7 @@ class Active:
         target = busclient.Object(names.NAME, self._path, names.TRANSACTION)
         with _translated(), _agent():
             self._bus.call(target, "Cancel", "()", (), dialog=os.geteuid() != 0, seconds=_DIALOG)
-        *_events, end = Transaction(self._bus, self._path).lines_to_end()
+        *_events, end = Transaction(self._bus, self._path).lines()
         return bool(json.loads(end).get("error") == Cancelled.__name__)
 
 
@@ -121,21 +121,20 @@ class Transaction:
         bus.on_closed(lambda: self._fail(BusError("", "the bus has closed the connection")))
 
     def lines(self) -> Iterator[str]:
-        """Yield the events as JSON, in their order; raise AptOstreeError if the transaction is lost."""
+        """Yield the events as JSON, the end as the last; raise AptOstreeError if the transaction is lost."""
         while True:
             while (event := self._events.pop(self._next, None)) is not None:
                 self._next += 1
+                try:
+                    is_end = json.loads(event)["event"] == "end"
+                except ValueError:  # cut short, as the worker was killed
+                    continue
                 yield event
+                if is_end:
+                    return
             if self._failure:
                 raise _lost("the transaction cannot be followed any more", self._failure)
             self._loop.run()
-
-    def lines_to_end(self) -> Iterator[str]:
-        """Yield the events up to the end."""
-        for line in self.lines():
-            yield line
-            if json.loads(line)["event"] == "end":
-                return
 
     def answer(self, *, proceed: bool) -> None:
         """Answer the question that is open; again, if the service ends before it has replied."""

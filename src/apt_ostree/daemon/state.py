@@ -81,7 +81,7 @@ class State:
         if not self._watches:
             self._watches = [self._loop.watch(path, self.notice) for path in core_status.watched()]
             self._update()
-            self._last = max((e["number"] for e in self.history(1)), default=0)
+            self._note(self.history(_NEWEST))
 
     def unwatch(self) -> None:
         """Tell nothing any more."""
@@ -118,9 +118,13 @@ class State:
     def _tell_ends(self) -> None:
         entries = self.history(_NEWEST)
         ended = [e for e in entries if e["number"] > self._last or e["number"] in self._acting]
-        self._acting = {e["number"] for e in entries if e["outcome"] == Outcome.ACTING}
-        self._last = max((e["number"] for e in entries), default=0)
+        self._note(entries)
         for entry in ended:
             if entry["number"] not in self._acting:
                 for act in self._ended:
                     act(entry)
+
+    def _note(self, entries: Sequence[Entry]) -> None:
+        """Remember which operations there are, and which of them have not ended."""
+        self._acting = {e["number"] for e in entries if e["outcome"] == Outcome.ACTING}
+        self._last = max((e["number"] for e in entries), default=0)

@@ -161,7 +161,7 @@ class Transactions:
         )
         item = Item(record, client=sender, files=files)
         act = partial(self._add, item)
-        own = authorization.is_own(request, user_name(caller.uid), _owner_of)
+        own = caller.uid != 0 and authorization.is_own(request, user_name(caller.uid), _owner_of)
         actions = authorization.actions_of(request, own=own)
         if caller.uid == 0:
             return act()
