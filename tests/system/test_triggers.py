@@ -10,13 +10,15 @@ from tests.system.livehost import Host
 
 #: A network namespace, whose keys of sysctl are not those of the machine that the tests run on.
 _NETWORK = ("nsenter", "--net=/run/fx-net")
+#: Has a worker of the command itself do it, in the command's namespaces. The service's are those of PID 1.
+_DIRECTLY = {"APT_OSTREE_FAILPOINT": ""}
 TTL, MSF = "/proc/sys/net/ipv4/ip_default_ttl", "/proc/sys/net/ipv4/igmp_max_msf"
 REPLACE = ("apply-live", "--allow-replacement")
 
 
 def triggers(host: Host, *words: str) -> dict[str, dict]:
     """Run apt-ostree in the network namespace; return the triggers of its plan."""
-    done = host.run(*_NETWORK, "apt-ostree", *words, "--json")
+    done = host.run(*_NETWORK, "apt-ostree", *words, "--json", env=_DIRECTLY)
     return {step["trigger"]: step for step in json.loads(done.stdout)["plan"]["triggers"]}
 
 

@@ -116,7 +116,8 @@ def _stale_processes(repo: Repo, change: UnitChange) -> dict[str, dict[Process, 
     stale: dict[str, dict[Process, tuple[str, ...]]] = {}
     if not change.files:
         return stale
-    ourselves = {os.getpid(), os.getppid()}
+    # The parent is the command that waits, or PID 1, which runs a worker of the service.
+    ourselves = {os.getpid(), os.getppid()} - {1}
     inodes: dict[str, int] = {}
     for process in running.processes():
         if process.pid in ourselves or not process.unit:
