@@ -66,7 +66,7 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     options = request.deploy
     with tx.changing("upgrade the system"):
         origin = tx.merge_deployment.origin
-        newer = _newer_base(tx, origin, pull=not options.cache_only) if request.base else None
+        newer = _newer_base(tx, origin, request) if request.base else None
         target = _upgraded(tx, newer, packages=request.packages)
         if request.check:
             options = replace(options, dry_run=True, live=None)
@@ -85,7 +85,9 @@ def run(tx: Transaction, request: Run) -> Result:
         merge, base = tx.merge_deployment, _base(tx)
         if request.forget:
             origin = without_command(merge.origin, request.command_line)
-            target = _rebuilt(tx, origin, base) if origin.layered else Target(origin, base)
+            target = (
+                rebuilt(origin, base, keep=_versions_in_use(tx)) if origin.layered else Target(origin, base)
+            )
         else:
             origin = add_command(merge.origin, request.command_line)
             target = Target(origin, merge.checksum, Recipe(base, commands=(request.command_line,)))
@@ -109,7 +111,7 @@ def _changed(tx: Transaction, origin: Origin) -> Target:
         recipe = Recipe(base, drop=drop, needed=_names_in_base(tx), only_scripts=True)
         return Target(origin, merge.checksum, recipe if merge.checksum != base else None)
     if drop and not _only_adds(tx, base, drop):
-        return _rebuilt(tx, origin, base)
+        return rebuilt(origin, base, keep=_versions_in_use(tx))
     requests, local = added_requests(merge.origin, origin)
     if not (requests or local or drop):
         return Target(origin, merge.checksum)
@@ -128,9 +130,8 @@ def _only_adds(tx: Transaction, base: str, drop: Sequence[str]) -> bool:
     return names <= {package.name for package in present} and not names & set(drop)
 
 
-def _rebuilt(tx: Transaction, origin: Origin, base: str) -> Target:
-    """Return a target that is built from the base."""
-    keep = _versions_in_use(tx)
+def rebuilt(origin: Origin, base: str, *, keep: tuple[tuple[str, str], ...]) -> Target:
+    """Return a target that is built from a base. keep: see Recipe."""
     return Target(
         origin, base, Recipe(base, origin.requested, origin.local, keep=keep, commands=origin.commands)
     )
@@ -147,7 +148,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
         return Target(origin, merge.checksum, recipe)
     if not (packages or origin.layered):
         return Target(origin, newer)
-    keep = _held(tx) if packages else _versions_in_use(tx)
+    keep = held(tx) if packages else _versions_in_use(tx)
     recipe = Recipe(
         newer,
         origin.requested,
@@ -160,14 +161,16 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
     return Target(origin, newer, recipe)
 
 
-def _newer_base(tx: Transaction, origin: Origin, *, pull: bool) -> str | None:
+def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None:
     """Pull the base's ref from its remote; return its commit, or None for a base without a ref."""
     if not origin.refspec:
         return None
-    if origin.remote and pull:
+    repo = tx.sysroot.repo
+    if origin.remote and not request.deploy.cache_only:
         with tx.task(f"Pulling {origin.refspec}"):
-            tx.sysroot.repo.pull(origin.refspec, tx.report)
-    return tx.sysroot.repo.resolve_or_none(origin.refspec)
+            repo.pull(origin.refspec, tx.report, allow_older=request.allow_downgrade)
+    newest = repo.resolve_or_none(origin.refspec)
+    return newest if newest and repo.has_commit(newest) else None
 
 
 # --- present state
@@ -188,7 +191,14 @@ def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
     return tuple((package.qualified, package.version) for package in sorted(layered))
 
 
-def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
+def versions_of_layered(tx: Transaction) -> tuple[tuple[str, str], ...]:
+    """Return names and versions of the packages that the base does not have."""
+    base = _names_in_base(tx)
+    layered = layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum)
+    return tuple((p.qualified, p.version) for p in sorted(layered) if p.name not in base)
+
+
+def held(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return names and versions of the packages on hold; a tree on a new base has no holds at first."""
     admindir = tx.sysroot.directory(tx.merge_deployment) / layout.DPKG_ADMINDIR
     return tuple((package.qualified, package.version) for package in dpkg_query.held(admindir))
@@ -197,7 +207,7 @@ def _held(tx: Transaction) -> tuple[tuple[str, str], ...]:
 def _yielding(tx: Transaction, origin: Origin) -> frozenset[str]:
     """Return the requests with a version whose packages are not on hold."""
     pinned = any("=" in request for request in origin.requested)
-    return yielding_requests(origin, [name for name, _version in _held(tx)]) if pinned else frozenset()
+    return yielding_requests(origin, [name for name, _version in held(tx)]) if pinned else frozenset()
 
 
 def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:

@@ -172,6 +172,16 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         return self._transactions.begin_typed(calls.upgrade, options, call_info)
 
     @accepts_additional_arguments
+    def Deploy(self, revision: Str, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Deploy a commit of the branch."""
+        return self._transactions.begin_typed(partial(calls.deploy, revision), options, call_info)
+
+    @accepts_additional_arguments
+    def Rebase(self, refspec: Str, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Follow another branch."""
+        return self._transactions.begin_typed(partial(calls.rebase, refspec), options, call_info)
+
+    @accepts_additional_arguments
     def UpdateDeployment(  # noqa: N802
         self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
     ) -> ObjPath:

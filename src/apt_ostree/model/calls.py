@@ -18,10 +18,12 @@ from apt_ostree.model.requests import (
     ApplyLive,
     Cleanup,
     Confirm,
+    Deploy,
     DeployOptions,
     EditOverlay,
     Install,
     LiveOptions,
+    Rebase,
     RefreshMd,
     Rollback,
     RollbackLive,
@@ -76,6 +78,20 @@ class _Upgrade(_Deploy):
     no_pull_base: bool = False
     no_packages: bool = False
     check: bool = False
+    allow_downgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _DeployRevision(_Deploy):
+    skip_branch_check: bool = False
+    disallow_downgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebase(_Deploy):
+    revision: str | None = None
+    skip_purge: bool = False
+    disallow_downgrade: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +148,28 @@ class _EditOverlay(_Live):
 def upgrade(options: Options) -> Request:
     """Return the request of OS.Upgrade."""
     o = _read(_Upgrade, options)
-    return Upgrade(deploy=o.deploy(), base=not o.no_pull_base, packages=not o.no_packages, check=o.check)
+    return Upgrade(
+        deploy=o.deploy(), base=not o.no_pull_base, packages=not o.no_packages, check=o.check,
+        allow_downgrade=o.allow_downgrade,
+    )  # fmt: skip
+
+
+def deploy(revision: str, options: Options) -> Request:
+    """Return the request of OS.Deploy."""
+    o = _read(_DeployRevision, options)
+    return Deploy(
+        revision=revision, deploy=o.deploy(), skip_branch_check=o.skip_branch_check,
+        disallow_downgrade=o.disallow_downgrade,
+    )  # fmt: skip
+
+
+def rebase(refspec: str, options: Options) -> Request:
+    """Return the request of OS.Rebase."""
+    o = _read(_Rebase, options)
+    return Rebase(
+        refspec=refspec, revision=o.revision, deploy=o.deploy(), skip_purge=o.skip_purge,
+        disallow_downgrade=o.disallow_downgrade,
+    )  # fmt: skip
 
 
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str]) -> Request:

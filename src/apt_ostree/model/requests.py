@@ -86,7 +86,13 @@ class DeployRequest(Request):
     @property
     def title(self) -> str:
         """Return the command as the history shows it."""
-        return f"{self.verb} -A" if self.deploy.live else self.verb
+        words = [self.verb, *(["-A"] if self.deploy.live else []), *self._operands]
+        return " ".join(words)[:_LONGEST_TITLE]
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        """Return the arguments that the title has."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,12 +136,54 @@ class Upgrade(DeployRequest):
     """Upgrade the base from its remote and packages from the archives.
 
     check: only show the upgrades.
+    allow_downgrade: take the remote's commit even if it is older than the present one.
     """
 
     verb: ClassVar[str] = "upgrade"
     base: bool = True
     packages: bool = True
     check: bool = False
+    allow_downgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy(DeployRequest):
+    """Deploy a commit of the base's branch.
+
+    revision: the commit, see model.refspec.Revision.
+    skip_branch_check: it need not be of the branch.
+    disallow_downgrade: refuse a commit that is older than the present base.
+    """
+
+    verb: ClassVar[str] = "deploy"
+    revision: str
+    skip_branch_check: bool = False
+    disallow_downgrade: bool = False
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (self.revision,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase(DeployRequest):
+    """Follow another branch.
+
+    refspec: the branch, see model.refspec.Refspec.parse_partial, or a commit.
+    revision: a commit of the branch; None is its newest one.
+    skip_purge: keep what was pulled of the branch that is left.
+    disallow_downgrade: refuse a commit that is older than the present base.
+    """
+
+    verb: ClassVar[str] = "rebase"
+    refspec: str
+    revision: str | None = None
+    skip_purge: bool = False
+    disallow_downgrade: bool = False
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (self.refspec, self.revision) if self.revision else (self.refspec,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,11 +204,8 @@ class Run(DeployRequest):
         return (self.program, *self.arguments)
 
     @property
-    def title(self) -> str:
-        """Return the command as the history shows it."""
-        options = ["-A"] if self.deploy.live else []
-        options += ["--forget"] if self.forget else []
-        return " ".join([self.verb, *options, shlex.join(self.command_line)])[:_LONGEST_TITLE]
+    def _operands(self) -> tuple[str, ...]:
+        return (*(["--forget"] if self.forget else []), shlex.join(self.command_line))
 
 
 # --- verbs on deployments and archives
@@ -411,9 +456,9 @@ class OverlayCleanup(Request):
 VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
-        ApplyLive, Cleanup, ComposeTree, Confirm, EditOverlay, Install, OverlayBackup, OverlayCheck,
-        OverlayCleanup, OverlayRestore, Recover, RefreshMd, Rollback, RollbackLive, Run, Uninstall, Unlock,
-        UnlockDiscard, UnlockSave, Upgrade,
+        ApplyLive, Cleanup, ComposeTree, Confirm, Deploy, EditOverlay, Install, OverlayBackup, OverlayCheck,
+        OverlayCleanup, OverlayRestore, Rebase, Recover, RefreshMd, Rollback, RollbackLive, Run, Uninstall,
+        Unlock, UnlockDiscard, UnlockSave, Upgrade,
     )
 }  # fmt: skip
 

@@ -45,10 +45,10 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
             allow_inactive=given["allow_inactive"],
             deploy=deploy,
         )
-        return options.run_verb(request, given, ask=_asks(given))
+        return options.run_verb(request, given, ask=asks(given))
 
 
-def _asks(given: dict[str, Any]) -> bool:
+def asks(given: dict[str, Any]) -> bool:
     """Return whether to ask for confirmation: only changes of the running system need it."""
     return bool(given["apply_live"]) and options.can_ask(given)
 
@@ -79,7 +79,7 @@ def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
             idempotent=given["idempotent"],
             deploy=deploy,
         )
-        return options.run_verb(request, given, ask=_asks(given))
+        return options.run_verb(request, given, ask=asks(given))
 
 
 @click.command(
@@ -99,7 +99,7 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
     """
     deploy = options.deploy_options(given, allow_replacement=True)
     request = Run(program=program, arguments=arguments, forget=forget, deploy=deploy)
-    return options.run_verb(request, given, ask=_asks(given))
+    return options.run_verb(request, given, ask=asks(given))
 
 
 @click.command(
@@ -108,6 +108,11 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 @options.deploy
 @click.option("--check", is_flag=True, help="Only show available upgrades; exit with 77 if there are none.")
 @click.option("--preview", is_flag=True, hidden=True)
+@click.option(
+    "--allow-downgrade",
+    is_flag=True,
+    help="Take the remote's commit even if it is older than the present one.",
+)
 @click.option(
     "--base-only", is_flag=True, help="Upgrade the base, and keep the versions of layered packages."
 )
@@ -129,6 +134,7 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
         base=not packages_only,
         packages=not base_only,
         check=only_check,
+        allow_downgrade=given["allow_downgrade"],
         deploy=options.deploy_options(given, allow_replacement=True),
     )
-    return options.run_verb(request, given, ask=_asks(given))
+    return options.run_verb(request, given, ask=asks(given))

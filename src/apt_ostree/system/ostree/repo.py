@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -88,23 +88,60 @@ class Repo:
             _ok, checksum = self.handle.resolve_rev(rev, True)
         return checksum or None
 
-    def pull(self, refspec: str, report: Report) -> None:
-        """Fetch the newest commit of REMOTE:REF; signatures are checked as the remote is configured."""
+    def local_ref(self, ref: str) -> str | None:
+        """Return the commit of a local ref, or None if there is none; `resolve` looks at remotes, too."""
+        with explained(f"look the ref {ref!r} up"):
+            flags = OSTree.RepoResolveRevExtFlags.LOCAL_ONLY
+            _ok, checksum = self.handle.resolve_rev_ext(ref, True, flags)
+        return checksum or None
+
+    def pull(self, refspec: str, report: Report, *, allow_older: bool = False) -> None:
+        """Fetch the newest commit of REMOTE:REF; signatures are checked as the remote is configured.
+
+        allow_older: also if it is older than the one that the repository has. Otherwise that is no update,
+            even if it is signed: a mirror must not be able to downgrade us.
+        """
         remote, _, ref = refspec.rpartition(":")
+        settings = {
+            "refs": GLib.Variant("as", [ref]),
+            "timestamp-check": GLib.Variant("b", not allow_older),
+        }
+        self._pull(remote, settings, f"Pulling {refspec}", report)
+
+    def pull_commit(self, remote: str, checksum: str, report: Report) -> None:
+        """Fetch a commit, whatever refs it has; its signature is checked as the remote is configured."""
+        settings = {"refs": GLib.Variant("as", [checksum])}
+        self._pull(remote, settings, f"Pulling commit {checksum[:12]}", report)
+
+    def pull_history(self, refspec: str, report: Report) -> list[str]:
+        """Fetch the commits of REMOTE:REF without their trees; return them, the newest first."""
+        remote, _, ref = refspec.rpartition(":")
+        present = self.resolve_or_none(refspec)
+        settings = {
+            "refs": GLib.Variant("as", [ref]),
+            "flags": GLib.Variant("i", int(OSTree.RepoPullFlags.COMMIT_ONLY)),
+            "depth": GLib.Variant("i", -1),
+        }
+        try:
+            self._pull(remote, settings, f"Pulling the history of {refspec}", report)
+            newest = self.resolve_or_none(refspec)
+            failpoint("repo.after-history")
+        finally:  # the pull has pointed the ref at a commit whose tree is not there
+            with explained(f"write the ref {refspec}"):
+                self.handle.set_ref_immediate(remote, ref, present, None)
+        return self._ancestry(newest, self._has_metadata)
+
+    def _pull(self, remote: str, settings: Mapping[str, Any], title: str, report: Report) -> None:
         progress = OSTree.AsyncProgress.new()
-        title = f"Pulling {refspec}"
         progress.connect(
             "changed",
             lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
         )
-        # An older commit is no update, even if it is signed: a mirror must not be able to downgrade us.
-        settings = {"refs": GLib.Variant("as", [ref]), "timestamp-check": GLib.Variant("b", True)}
-        options = GLib.Variant("a{sv}", settings)
         hint = f"check the remote with 'ostree remote show-url {remote}'"
         stop = Gio.Cancellable()
         try:
-            with explained(f"pull {refspec}", hint=hint), signals.held(stop.cancel):
-                self.handle.pull_with_options(remote, options, progress, stop)
+            with explained(title[0].lower() + title[1:], hint=hint), signals.held(stop.cancel):
+                self.handle.pull_with_options(remote, GLib.Variant("a{sv}", settings), progress, stop)
         finally:
             progress.finish()
 
@@ -158,12 +195,19 @@ class Repo:
 
     def ancestry(self, checksum: str) -> list[str]:
         """Return a commit and those of its ancestors that the repository has, the newest first."""
+        return self._ancestry(checksum, self.has_commit)
+
+    def _ancestry(self, checksum: str | None, has: Callable[[str], bool]) -> list[str]:
         commits = []
-        current: str | None = checksum
-        while current and self.has_commit(current):
-            commits.append(current)
-            current = OSTree.commit_get_parent(self.load_commit(current))
+        while checksum and has(checksum):
+            commits.append(checksum)
+            checksum = OSTree.commit_get_parent(self.load_commit(checksum))
         return commits
+
+    def _has_metadata(self, checksum: str) -> bool:
+        """Return whether the repository has a commit, if not its tree."""
+        with explained(f"look commit {checksum[:12]} up"):
+            return bool(self.handle.has_object(OSTree.ObjectType.COMMIT, checksum, None)[1])
 
     def tree_checksums(self, checksum: str) -> tuple[str, str]:
         """Return the checksums of a commit's root directory: (contents, metadata)."""
@@ -232,6 +276,21 @@ class Repo:
             for i in range(3)
         )
         return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
+
+    def remotes(self) -> frozenset[str]:
+        """Return the names of the configured remotes."""
+        return frozenset(self.handle.remote_list() or ())
+
+    def version(self, checksum: str) -> str | None:
+        """Return the version that the commit's metadata gives, if any."""
+        value = self._value(checksum, layout.META_VERSION)
+        return None if value is None else str(value)
+
+    def remove_remote_ref(self, refspec: str) -> None:
+        """Forget the newest commit of REMOTE:REF."""
+        remote, _, ref = refspec.rpartition(":")
+        with explained(f"remove the ref {refspec}"):
+            self.handle.set_ref_immediate(remote, ref, None, None)
 
     def verifies(self, remote: str) -> bool:
         """Return whether commits of a remote must be signed with GnuPG; false for an unknown remote."""

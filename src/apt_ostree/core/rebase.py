@@ -1,0 +1,186 @@
+"""deploy and rebase: builds the next deployment on another commit of its branch, or on another branch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from apt_ostree.core.deploy import Target, deploy
+from apt_ostree.core.packages import held, rebuilt, versions_of_layered
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.refspec import Refspec, Revision, is_checksum
+from apt_ostree.model.requests import Deploy, Rebase
+from apt_ostree.model.result import Result
+from apt_ostree.system.failpoints import failpoint
+
+
+def deploy_revision(tx: Transaction, request: Deploy) -> Result:
+    """Build the next deployment on a commit of the branch that the present one follows.
+
+    The layered packages keep their versions. Those of the base become the commit's, also if they were
+    upgraded from the archives.
+
+    Returns the result of `deploy`. Raises UsageError for a commit that the branch does not have, Refused for
+    an older one if that is not wanted, and what `deploy` and the pull raise.
+    """
+    with tx.changing("deploy a commit"):
+        origin = tx.merge_deployment.origin
+        branch = Refspec.parse(origin.refspec)
+        revision = Revision.parse(request.revision)
+        pull = not request.deploy.cache_only
+        commit = _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
+        if request.disallow_downgrade:
+            _refuse_older(tx, commit)
+        target = _target(tx, origin, commit, keep=versions_of_layered(tx))
+        return deploy(tx, target, request.deploy)
+
+
+def rebase(tx: Transaction, request: Rebase) -> Result:
+    """Build the next deployment on another branch, which it follows from then on.
+
+    The layered packages get the versions that the archives offer for the new base.
+
+    Returns the result of `deploy`. Raises UsageError for the present branch, a remote or a commit that does
+    not exist, Refused for an older commit if that is not wanted, and what `deploy` and the pull raise.
+    """
+    with tx.changing("rebase the system"):
+        old = tx.merge_deployment.origin
+        branch = _new_branch(tx, Refspec.parse(old.refspec), request.refspec)
+        if str(branch) == old.refspec and request.revision is None:
+            raise UsageError(
+                f"Old and new refs are equal: {branch}",
+                hint="'apt-ostree upgrade' follows the present branch",
+            )
+        commit = _newest(tx, branch, request)
+        if request.disallow_downgrade:
+            _refuse_older(tx, commit)
+        target = _target(tx, replace(old, refspec=str(branch)), commit, keep=held(tx))
+        result = deploy(tx, target, request.deploy)
+        if result.next_boot and not request.skip_purge:
+            _forget(tx, Refspec.parse(old.refspec), branch)
+        return result
+
+
+# --- the commit
+
+
+def _newest(tx: Transaction, branch: Refspec, request: Rebase) -> str:
+    """Return the commit of a branch that is asked for, or its newest one."""
+    repo, pull = tx.sysroot.repo, not request.deploy.cache_only
+    if request.revision is not None:
+        return _commit_of(tx, branch, Revision.parse(request.revision), pull=pull)
+    if branch.remote and pull:
+        with tx.task(f"Pulling {branch}"):
+            repo.pull(str(branch), tx.report)
+    return _complete(tx, _head(tx, branch))
+
+
+def _commit_of(
+    tx: Transaction, branch: Refspec, revision: Revision, *, pull: bool, anywhere: bool = False
+) -> str:
+    """Return the commit of a branch's history that is asked for, with its tree.
+
+    anywhere: a commit need not be of the branch.
+    """
+    repo = tx.sysroot.repo
+    if revision.commit and (anywhere or not branch):
+        commit = revision.commit
+    else:
+        commit = _in_history(tx, branch, revision, pull=pull)
+    if branch.remote and pull and not repo.has_commit(commit):
+        with tx.task(f"Pulling commit {commit[:12]}"):
+            repo.pull_commit(branch.remote, commit, tx.report)
+    return _complete(tx, commit)
+
+
+def _complete(tx: Transaction, commit: str) -> str:
+    """Return a commit that is here with its tree; raise UsageError for one that is not."""
+    if not tx.sysroot.repo.has_commit(commit):
+        raise UsageError(
+            f"commit {commit[:12]} is not in the repository", hint="leave --cache-only out to pull it"
+        )
+    return commit
+
+
+def _in_history(tx: Transaction, branch: Refspec, revision: Revision, *, pull: bool) -> str:
+    """Return the newest commit of a branch that a revision names; raise UsageError if there is none."""
+    repo = tx.sysroot.repo
+    if not branch:
+        raise UsageError(
+            "the deployment follows no branch, in which a version could be found", hint="name a commit"
+        )
+    if branch.remote and pull:
+        with tx.task(f"Pulling the history of {branch}"):
+            history = repo.pull_history(str(branch), tx.report)
+    else:
+        history = repo.ancestry(_head(tx, branch))
+    for commit in history:
+        if commit == revision.commit or (revision.version and repo.version(commit) == revision.version):
+            return commit
+    listed = "the newest commits of the branch are listed"
+    raise UsageError(
+        f"{branch} has no {revision}",
+        details=[f"{commit[:12]} {repo.version(commit) or ''}".rstrip() for commit in history[:_SHOWN]],
+        hint=f"{listed}; --skip-branch-check takes another one" if revision.commit else listed,
+    )
+
+
+def _head(tx: Transaction, branch: Refspec) -> str:
+    """Return the newest commit of a branch that the repository has, or a commit that stands for a branch."""
+    repo = tx.sysroot.repo
+    is_local = branch and not branch.remote
+    if is_local and repo.local_ref(branch.ref) is None:
+        raise UsageError(f"there is no local branch {branch.ref!r}", hint="'ostree refs' lists the branches")
+    return repo.resolve(str(branch))
+
+
+#: The number of commits that a message lists.
+_SHOWN = 10
+
+
+def _refuse_older(tx: Transaction, commit: str) -> None:
+    """Raise Refused if a commit is older than the present base."""
+    repo = tx.sysroot.repo
+    base = repo.base_of(tx.merge_deployment.checksum)
+    if repo.timestamp(commit) < repo.timestamp(base):
+        raise Refused(
+            f"commit {commit[:12]} is older than the present one, {base[:12]}",
+            hint="leave --disallow-downgrade out to deploy it",
+        )
+
+
+# --- the branch
+
+
+def _new_branch(tx: Transaction, present: Refspec, given: str) -> Refspec:
+    """Return the branch that is asked for; parts that are not given are the present one's."""
+    repo = tx.sysroot.repo
+    if is_checksum(given):
+        return Refspec(ref=given)
+    wanted = Refspec.parse_partial(given, present)
+    remotes = repo.remotes()
+    if wanted.remote and wanted.remote not in remotes:
+        raise UsageError(f"there is no remote {wanted.remote!r}", hint=_hint_on_remotes(remotes))
+    return wanted
+
+
+def _hint_on_remotes(remotes: Sequence[str] | frozenset[str]) -> str:
+    if remotes:
+        return f"there are: {', '.join(sorted(remotes))}; 'ostree remote add' adds one"
+    return "'ostree remote add' adds one"
+
+
+def _forget(tx: Transaction, old: Refspec, new: Refspec) -> None:
+    """Forget what was pulled of the branch that the system has left; a local branch stays its owner's."""
+    repo = tx.sysroot.repo
+    if old.remote and old != new and repo.resolve_or_none(str(old)):
+        failpoint("rebase.before-forget")
+        repo.remove_remote_ref(str(old))
+
+
+def _target(tx: Transaction, origin: Origin, commit: str, *, keep: Sequence[tuple[str, str]]) -> Target:
+    """Return the target for the requests of an origin on another base, whose own packages stay its own."""
+    origin = replace(origin, upgraded=False)
+    return rebuilt(origin, commit, keep=tuple(keep)) if origin.layered else Target(origin, commit)

@@ -1,0 +1,103 @@
+"""deploy and rebase on a booted machine that follows a remote: live, by reboot, killed at each step."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.system import livehost
+from tests.system.livehost import WRITABLE_SYSROOT, Host, program
+
+MINIMAL, OTHER = "debian/13/amd64/minimal", "debian/13/amd64/other"
+#: A branch of the remote with one commit, of the version o1.
+ADD_OTHER = (
+    "cd /var/tmp && mkdir -p other/usr/share && echo other >other/usr/share/other &&"
+    f" ostree commit --repo=base --branch={OTHER} --owner-uid=0 --owner-gid=0"
+    f" --add-metadata-string=version=o1 --tree=ref={MINIMAL}^ --tree=dir=other"
+)
+
+
+@pytest.fixture
+def follower(own: Host) -> Host:
+    """The machine follows a branch of a remote with one newer commit, of the version 14."""
+    own.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
+    own.sh(ADD_OTHER)
+    return own
+
+
+def versions(host: Host) -> list[str]:
+    """Return the versions of the deployments' bases, the next boot's first."""
+    return [entry["version"] for entry in host.deployments()]
+
+
+def test_to_a_newer_commit_and_another_branch_and_back(follower: Host):
+    first = versions(follower)[0]
+    follower.ao("install", "-A", "-y", "fx-service", "fx-user")
+    follower.sh("echo mine >>/etc/fx-service.conf; id -u fx-user >/var/uid")
+    result = follower.json("deploy", "-A", "-y", "14")
+    assert result["live"] and follower.sh("cat /usr/share/new-base") == "new\n"
+    result = follower.json("rebase", "-A", "-y", OTHER)
+    assert follower.sh("cat /usr/share/other") == "other\n"
+    assert not follower.exists("/usr/share/new-base")
+    assert follower.is_active("fx-service.service")
+    titles = [entry["verb"] for entry in follower.json("history")]
+    assert titles[-2:] == ["deploy -A 14", f"rebase -A {OTHER}"]
+    follower.reboot()
+
+    booted = follower.deployments()[0]
+    assert (booted["booted"], booted["origin"], booted["version"]) == (True, f"base:{OTHER}", "o1")
+    assert booted["requested-packages"] == ["fx-service", "fx-user"]
+    assert follower.is_active("fx-service.service")
+    kept = "id -u fx-user | cmp - /var/uid && tail -n 1 /etc/fx-service.conf"
+    assert follower.sh(kept) == "mine\n"
+    follower.ao("upgrade", "--base-only", "--unchanged-exit-77", code=77)
+    follower.ao("rebase", MINIMAL, first)
+    follower.ao("upgrade", "--check")  # goes on with the newest commit of the branch
+    follower.reboot()
+    assert versions(follower)[0] == first and follower.sh(kept) == "mine\n"
+    follower.check_clean()
+
+
+def test_refusals_touch_nothing(follower: Host):
+    before = follower.look()
+    for words, code in (
+        (("deploy", "15"), 2),
+        (("deploy", "-C", "revision=" + "0" * 64, "--skip-branch-check"), 2),
+        (("rebase", MINIMAL), 2),
+        (("rebase", "nosuch:x"), 2),
+        (("rebase", "base:nosuch"), 1),
+        (("rebase", "a", "-b", "b"), 2),
+    ):
+        error = follower.json(*words, code=code)
+        assert error["message"] and error["hint"], error
+    livehost.same(before.everything(), follower.look().everything())
+
+
+#: Each is passed once by a rebase to a commit.
+POINTS = ("repo.after-history", "stage.before", "stage.after", "rebase.before-forget")
+
+
+def test_killed_or_failed_at_each_step(follower: Host):
+    first = versions(follower)
+    for point in POINTS:
+        for action in ("kill", "error"):
+            follower.run(*WRITABLE_SYSROOT, "ostree", "pull", f"base:{MINIMAL}")
+            failed = follower.run(
+                "apt-ostree",
+                "rebase",
+                OTHER,
+                "o1",
+                env={"APT_OSTREE_FAILPOINT": f"{point}={action}"},
+                check=False,
+            )
+            assert failed.returncode != 0, point
+            assert versions(follower) in (first, ["o1", *first]), point
+            follower.undeploy()
+            follower.ao("upgrade", "-C", "--base-only")
+            assert versions(follower) == ["14", *first], point
+            follower.undeploy()
+            if (point, action) == ("repo.after-history", "kill"):  # of the branch, only the commit is there
+                follower.ao("rebase", "-C", OTHER, code=2)
+            follower.ao("rebase", OTHER, "o1")
+            assert versions(follower) == ["o1", *first], point
+            follower.undeploy()
+    follower.check_clean()

@@ -1,0 +1,207 @@
+"""deploy and rebase, on real deployments that follow a branch of a real remote."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.core import packages, rebase
+from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.requests import Deploy, DeployOptions, Rebase, Upgrade
+from apt_ostree.system.ostree.gi_ostree import GLib, OSTree
+from apt_ostree.system.ostree.repo import Repo, text
+from tests.unit import repos
+from tests.unit.repos import System
+
+BRANCH = "debian/server"
+FOLLOWED = f"vendor:{BRANCH}"
+
+
+class Vendor:
+    """A remote with four commits of one branch, of which the system has the second, and another branch."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.repo = repos.make_repo(path)
+        self.commits: list[str] = []
+        for number in range(4):
+            self.commits.append(self.add(BRANCH, number, parent=self.commits[-1] if self.commits else None))
+        self.other = self.add("debian/desktop", 9, parent=None)
+
+    def add(self, ref: str, number: int, *, parent: str | None) -> str:
+        """Add a commit of a version to a branch; return it."""
+        tree = {**repos.ONE, "usr/share/number": f"{number}\n"}
+        written = repos.write_commit(self.repo, tree, ref="scratch")
+        _ok, root, _commit = self.repo.handle.read_commit(written)
+        with self.repo.transaction():
+            commit = self.repo.write_commit(
+                root, parent=parent, subject=ref, metadata={"version": text(f"13.{number}")},
+                timestamp=1_700_000_000 + number,
+            )  # fmt: skip
+            self.repo.handle.transaction_set_ref(None, ref, commit)
+        return commit
+
+
+@pytest.fixture
+def vendor(system: System, tmp_path: Path) -> Iterator[Vendor]:
+    """The booted deployment follows a branch, and has its second commit."""
+    made = Vendor(tmp_path / "vendor")
+    add_remote(system.repo, "vendor", made.path)
+    system.repo.pull_commit("vendor", made.commits[1], print)
+    with system.open() as machine:
+        machine.stage(made.commits[1], Origin(FOLLOWED), machine.deployments().all[0])
+        machine.repo.handle.set_ref_immediate("vendor", BRANCH, made.commits[1], None)
+    system.booted = made.commits[1]
+    yield made
+
+
+def add_remote(repo: Repo, name: str, path: Path) -> None:
+    options = GLib.Variant("a{sv}", {"gpg-verify": GLib.Variant("b", False)})
+    repo.handle.remote_add(name, f"file://{path}", options, None)
+
+
+def deploy(system: System, revision: str, *, cache_only: bool = False, **options):
+    request = Deploy(revision=revision, deploy=DeployOptions(cache_only=cache_only), **options)
+    return system.run(rebase.deploy_revision, request)
+
+
+def rebase_to(system: System, refspec: str, revision: str | None = None, **options):
+    return system.run(rebase.rebase, Rebase(refspec=refspec, revision=revision, **options))
+
+
+def pending(system: System) -> tuple[str, str]:
+    """Return commit and branch of the next boot's deployment."""
+    with system.open(writable=False) as machine:
+        first = machine.deployments().all[0]
+    return first.checksum, first.origin.refspec
+
+
+# --- deploy
+
+
+@pytest.mark.parametrize("revision", ["13.3", "version=13.3", "newest", "revision=newest"])
+def test_a_commit_of_the_branch_by_version_or_checksum(system: System, vendor: Vendor, revision: str):
+    result = deploy(system, revision.replace("newest", vendor.commits[3]))
+    assert (result.changed, result.next_boot) == (True, True)
+    assert pending(system) == (vendor.commits[3], FOLLOWED)
+    # The ref is not what was deployed, nor a commit without its tree.
+    assert system.repo.resolve_or_none(FOLLOWED) == vendor.commits[1]
+
+
+def test_an_older_one_is_a_downgrade_that_the_next_upgrade_ends(system: System, vendor: Vendor):
+    with pytest.raises(Refused, match="is older than the present one") as caught:
+        deploy(system, "13.0", disallow_downgrade=True)
+    assert "--disallow-downgrade" in str(caught.value.hint)
+    deploy(system, "13.0")
+    assert pending(system) == (vendor.commits[0], FOLLOWED)
+    system.run(packages.upgrade, Upgrade(packages=False))
+    assert pending(system) == (vendor.commits[3], FOLLOWED)
+
+
+def test_the_present_one_changes_nothing(system: System, vendor: Vendor):
+    assert not deploy(system, "13.1", disallow_downgrade=True).changed
+
+
+def test_what_the_branch_does_not_have(system: System, vendor: Vendor):
+    with pytest.raises(UsageError, match=r"vendor:debian/server has no version '13\.7'") as caught:
+        deploy(system, "13.7")
+    assert [line.split()[1] for line in caught.value.details] == ["13.3", "13.2", "13.1", "13.0"]
+    with pytest.raises(UsageError, match=f"has no commit {vendor.other[:12]}"):
+        deploy(system, vendor.other)
+    assert pending(system) == (vendor.commits[1], FOLLOWED)
+    deploy(system, vendor.other, skip_branch_check=True)
+    assert pending(system) == (vendor.other, FOLLOWED)
+
+
+def test_a_commit_that_is_nowhere(system: System, vendor: Vendor):
+    with pytest.raises(ExternalFailure, match="pulling commit 000000000000"):
+        deploy(system, "0" * 64, skip_branch_check=True)
+    assert pending(system) == (vendor.commits[1], FOLLOWED)
+
+
+def test_without_network_only_what_is_there(system: System, vendor: Vendor):
+    system.repo.pull(FOLLOWED, print)
+    system.repo.handle.remote_delete("vendor", None)
+    add_remote(system.repo, "vendor", vendor.path.with_name("gone"))
+    with pytest.raises(ExternalFailure, match="pulling the history of vendor:debian/server"):
+        deploy(system, "13.3")
+    with pytest.raises(UsageError, match="is not in the repository") as caught:
+        deploy(system, "0" * 64, skip_branch_check=True, cache_only=True)
+    assert "--cache-only" in str(caught.value.hint)
+    deploy(system, "13.3", cache_only=True)
+    assert pending(system) == (vendor.commits[3], FOLLOWED)
+
+
+def test_a_dry_run_deploys_nothing(system: System, vendor: Vendor):
+    request = Deploy(revision="13.3", deploy=DeployOptions(dry_run=True))
+    assert system.run(rebase.deploy_revision, request).changed
+    assert pending(system) == (vendor.commits[1], FOLLOWED)
+
+
+def test_a_deployment_without_a_branch_has_no_versions(system: System):
+    with system.open() as machine:
+        present = machine.deployments().all[0]
+        machine.stage(system.two, replace(present.origin, refspec=system.two), present)
+    with pytest.raises(UsageError, match="follows no branch"):
+        deploy(system, "13.3")
+    deploy(system, system.one)
+    assert pending(system)[0] == system.one
+
+
+def test_commits_without_their_trees_do_not_stay(system: System, vendor: Vendor):
+    deploy(system, "13.3")
+    repo = system.repo
+    has = {n: repo.handle.has_object(OSTree.ObjectType.COMMIT, vendor.commits[n], None)[1] for n in range(4)}
+    assert has == {0: False, 1: True, 2: False, 3: True}
+    assert not list(Path(system.place, "ostree/repo/state").glob("*.commitpartial"))
+
+
+# --- rebase
+
+
+def test_another_branch_of_the_same_remote(system: System, vendor: Vendor):
+    rebase_to(system, "debian/desktop")
+    assert pending(system) == (vendor.other, "vendor:debian/desktop")
+    assert system.repo.resolve_or_none(FOLLOWED) is None  # forgotten
+    assert system.repo.has_commit(vendor.commits[1])  # but deployed
+
+
+def test_the_branch_that_is_left_may_be_kept(system: System, vendor: Vendor):
+    rebase_to(system, "debian/desktop", skip_purge=True)
+    assert system.repo.resolve_or_none(FOLLOWED) == vendor.commits[1]
+
+
+def test_a_commit_of_another_branch(system: System, vendor: Vendor):
+    add_remote(system.repo, "mirror", vendor.path)
+    with pytest.raises(Refused, match="older"):
+        rebase_to(system, "mirror:", "13.0", disallow_downgrade=True)
+    rebase_to(system, "mirror:", "13.0")
+    assert pending(system) == (vendor.commits[0], f"mirror:{BRANCH}")
+
+
+def test_a_local_branch_and_a_commit(system: System, vendor: Vendor):
+    rebase_to(system, ":two")
+    assert pending(system) == (system.two, "two")
+    rebase_to(system, system.one)
+    assert pending(system) == (system.one, system.one)
+    assert not system.run(packages.upgrade, Upgrade(packages=False)).changed  # it stays there
+    rebase_to(system, "two")
+    assert system.repo.resolve_or_none("two") == system.two  # what is local is not ours
+
+
+def test_branches_that_are_not_there(system: System, vendor: Vendor):
+    with pytest.raises(UsageError, match="Old and new refs are equal"):
+        rebase_to(system, BRANCH)
+    with pytest.raises(UsageError, match="there is no remote 'nosuch'") as caught:
+        rebase_to(system, "nosuch:x")
+    assert "vendor" in str(caught.value.hint)
+    with pytest.raises(ExternalFailure, match="pulling vendor:debian/nosuch"):
+        rebase_to(system, "debian/nosuch")
+    with pytest.raises(UsageError, match="nosuch"):
+        rebase_to(system, ":nosuch")
+    assert pending(system) == (vendor.commits[1], FOLLOWED)
+    assert system.repo.resolve_or_none(FOLLOWED) == vendor.commits[1]
