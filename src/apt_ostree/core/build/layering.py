@@ -23,6 +23,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import etc_delta, layout
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.origin import Command, LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
@@ -171,6 +172,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
     for a file that is not a package.
     """
     from apt_ostree.system.apt import config, local
+    from apt_ostree.system.apt import sources as source_files
 
     beside = diff.directories_beside_usr(tx.sysroot.repo, start)
     timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
@@ -183,6 +185,8 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
         if sources.archives:
+            if others := _other_sources(tx, start):
+                mounted.enter_context(source_files.of_deployment(others, root))
             _refresh_lists(tx, sources)
         local.offer(tx.report, list(filter(local_debs.is_stored, sources.local)), scratch)
         resolver, left_out = _read_lists(tx, scratch, sources)
@@ -196,6 +200,14 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         yield Session(
             tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, mounted
         )
+
+
+def _other_sources(tx: Transaction, start: str) -> Mapping[str, FileState]:
+    """Return the states of /etc/apt that the deployment will have, where another base gives it others."""
+    repo = tx.sysroot.repo
+    if repo.base_of(start) == repo.base_of(tx.live.base):
+        return {}
+    return {path: state for path, state in etc.view(tx, start).states.items() if path.startswith("apt/")}
 
 
 def _refresh_lists(tx: Transaction, sources: Sources) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import time
 import warnings
@@ -86,19 +87,15 @@ class _Progress:
 
 
 def lists_are_current(max_age: float = _DAY) -> bool:
-    """Return whether the package lists exist, newer than the sources and at most `max_age` seconds old."""
+    """Return whether the package lists are those of the sources, and at most `max_age` seconds old."""
     try:
         refreshed = _STAMP.stat().st_mtime
     except FileNotFoundError:
         return False
-    config = apt_pkg.config
-    sources = [Path(config.find_file("Dir::Etc::sourcelist")), Path(config.find_dir("Dir::Etc::sourceparts"))]
-    files = [p for s in sources if s.exists() for p in (s, *(s.iterdir() if s.is_dir() else ()))]
-    newest = max((p.stat().st_mtime for p in files if p.exists()), default=0.0)
-    lists = Path(config.find_dir("Dir::State::lists"))
-    if not any(lists.glob("*Packages*")) or _STAMP.read_text().splitlines()[:1] != [_architectures()]:
+    lists = Path(apt_pkg.config.find_dir("Dir::State::lists"))
+    if not any(lists.glob("*Packages*")) or _STAMP.read_text().splitlines()[:1] != [_inputs()]:
         return False
-    return newest < refreshed and time.time() - refreshed < max_age
+    return time.time() - refreshed < max_age
 
 
 def failed_archives() -> tuple[str, ...]:
@@ -114,8 +111,13 @@ def failed_text(archives: Sequence[str]) -> str:
     )
 
 
-def _architectures() -> str:
-    return " ".join(apt_pkg.get_architectures())
+def _inputs() -> str:
+    """Return what the lists depend on: the architectures, and a checksum of the sources."""
+    config, sources = apt_pkg.config, hashlib.sha256()
+    parts = Path(config.find_dir("Dir::Etc::sourceparts"))
+    for path in (Path(config.find_file("Dir::Etc::sourcelist")), *sorted(parts.glob("*"))):
+        sources.update(f"{path.name}\n{files.text_of(path) if path.is_file() else ''}\n".encode())
+    return " ".join((*apt_pkg.get_architectures(), sources.hexdigest()))
 
 
 def refresh_lists(report: Report, *, everything: bool = True, strict: bool = True) -> None:
@@ -153,7 +155,7 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
         report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
         _STAMP.parent.mkdir(parents=True, exist_ok=True)
-        _STAMP.write_text("\n".join((_architectures(), *failed)))
+        _STAMP.write_text("\n".join((_inputs(), *failed)))
 
 
 def _empty_cache() -> apt_pkg.Cache:

@@ -120,13 +120,13 @@ def kept_directory(scratch: Path) -> Path:
 @contextlib.contextmanager
 def only_source(source_list: Path) -> Iterator[None]:
     """Make libapt use only one source list inside the block, and keep the package lists of the others."""
-    changed = {
+    settings = {
         "Dir::Etc::sourcelist": str(source_list),
         "Dir::Etc::sourceparts": "/dev/null",
         "APT::Get::List-Cleanup": "false",
         "APT::Sandbox::User": "root",  # only root can read the scratch directory
     }
-    with _changed(changed):
+    with changed(settings):
         yield
 
 
@@ -134,14 +134,15 @@ def only_source(source_list: Path) -> Iterator[None]:
 def no_source() -> Iterator[None]:
     """Make libapt use no source inside the block, and leave its caches unchanged."""
     nowhere = dict.fromkeys(("Dir::Etc::sourcelist", "Dir::Etc::sourceparts"), "/dev/null")
-    with _changed({**nowhere, "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):
+    with changed({**nowhere, "Dir::Cache::pkgcache": "", "Dir::Cache::srcpkgcache": ""}):
         yield
 
 
 @contextlib.contextmanager
-def _changed(changed: Mapping[str, str]) -> Iterator[None]:
-    saved = {key: apt_pkg.config.find(key) for key in changed}
-    for key, value in changed.items():
+def changed(settings: Mapping[str, str]) -> Iterator[None]:
+    """Change settings of libapt inside the block."""
+    saved = {key: apt_pkg.config.find(key) for key in settings}
+    for key, value in settings.items():
         apt_pkg.config.set(key, value)
     try:
         yield
