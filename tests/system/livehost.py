@@ -266,11 +266,14 @@ def same(before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def booted(disk: Path, *, shared_peer_group: bool = False) -> Iterator[Host]:
-    """Give a machine with a copy of a disk; it is removed afterwards."""
+def booted(
+    disk: Path, *, shared_peer_group: bool = False, change: Callable[[Path], object] = lambda _disk: None
+) -> Iterator[Host]:
+    """Give a machine with a copy of a disk, which may be changed before; it is removed afterwards."""
     machine = Machine(f"run-{os.getpid()}-live{next(_numbers)}")
     machine.create_disk(disk)
     try:
+        change(machine._disk())
         machine.boot(shared_peer_group=shared_peer_group)
         yield Host(machine, shared_peer_group=shared_peer_group)
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +26,7 @@ def of_deployment(states: Mapping[str, FileState], root: Path) -> Iterator[None]
     states: path below /etc -> state, where it differs from the running one.
     root: the build root.
     """
-    _PLACE.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=_PLACE) as directory:  # nobody reads passwords while they are copied
-        top = Path(directory)
+    with _directory() as top:
         etc = Path(apt_pkg.config.find_dir("Dir::Etc"))
         shutil.copytree(etc, top / etc.name, symlinks=True)
         gone = [path for path in states if states[path].type == "absent"]
@@ -37,9 +34,22 @@ def of_deployment(states: Mapping[str, FileState], root: Path) -> Iterator[None]
         files.write_states([(top / path, states[path]) for path in order])
         for source in _source_files(top / etc.name):
             source.write_text(_KEY.sub(lambda key: _copied(key[0], root, top), source.read_text()))
-        top.chmod(0o755)  # libapt checks signatures as another user
+        for directory in (top.parent, top):  # libapt checks signatures as another user
+            directory.chmod(0o755)
         with changed({"Dir::Etc": f"{top / etc.name}/"}):
             yield
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """Make the directory, which nobody else can read while passwords are copied, and remove it."""
+    _PLACE.parent.mkdir(exist_ok=True)
+    shutil.rmtree(_PLACE, ignore_errors=True)  # of a call that was killed; there is one at a time
+    _PLACE.mkdir(mode=0o700)
+    try:
+        yield _PLACE
+    finally:
+        shutil.rmtree(_PLACE)
 
 
 def _source_files(etc: Path) -> list[Path]:
