@@ -47,6 +47,7 @@ VERBS: Mapping[str, str] = {
     "overlay-check": "overlays.repair:check",
     "overlay-cleanup": "overlays.keeping:cleanup",
     "overlay-restore": "overlays.keeping:restore",
+    "override": "override:override",
     "rebase": "rebase:rebase",
     "recover": "boot.moments:recover",
     "refresh-md": "archives:refresh_md",

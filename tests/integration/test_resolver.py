@@ -245,3 +245,40 @@ def test_a_dropped_request_stays_only_if_another_package_depends_on_it(
     present = [installed("base", "1.0", **{relation: "foo"}), installed("foo", "1.0")]
     plan = resolve(tmp_path, present, {"main": []}, drop=("foo",), needed=["base"])
     assert removed(plan) == ({} if stays else {"foo": "requested"})
+
+
+CLOCK = (
+    installed("old-clock", "1.0", Provides="clock", Conflicts="clock"),
+    installed("base", "1.0", Recommends="clock"),
+)
+NEW_CLOCK = {"main": [package("new-clock", "1.0", Provides="clock", Conflicts="clock", Replaces="clock")]}
+
+
+def test_a_package_is_exchanged_for_one_that_conflicts_with_it(tmp_path: Path):
+    goal = {"install": ("new-clock",), "requested": ["new-clock"]}
+    refused = resolve(tmp_path, CLOCK, NEW_CLOCK, **goal)
+    assert "not requested to be removed: old-clock" in refused["refused"]
+    plan = resolve(tmp_path / "two", CLOCK, NEW_CLOCK, remove=("old-clock",), **goal)
+    assert removed(plan) == {"old-clock": "requested"}
+    assert changes(plan)["new-clock"] == ("", "1.0")
+
+
+def test_what_needs_a_removed_package_has_to_be_named(tmp_path: Path):
+    present = [installed("foo", "1.0"), installed("bar", "1.0", Depends="foo")]
+    refused = resolve(tmp_path, present, {"main": []}, remove=("foo",))
+    assert "1 packages that are not requested to be removed: bar" in refused["refused"]
+    plan = resolve(tmp_path / "two", present, {"main": []}, remove=("foo", "bar", "absent"))
+    assert removed(plan) == {"foo": "requested", "bar": "requested"}
+
+
+@pytest.mark.parametrize("field", ["Essential", "Protected", "Important"])
+def test_what_no_system_can_lack_is_not_removed(tmp_path: Path, field: str):
+    present = [installed("foo", "1.0", **{field: "yes"})]
+    refused = resolve(tmp_path, present, {"main": []}, remove=("foo",))
+    assert "foo cannot be removed" in refused["refused"]
+
+
+def test_an_upgrade_brings_no_removed_package_back(tmp_path: Path):
+    present = [installed("foo", "1.0", Recommends="gone")]
+    archives = {"main": [package("foo", "2.0", Recommends="gone"), package("gone", "1.0")]}
+    assert changes(resolve(tmp_path, present, archives, upgrade=True)) == {"foo": ("1.0", "2.0")}

@@ -13,16 +13,15 @@ from apt_ostree.model import authorization
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.overlay_edit import DefinitionEdit
+from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     VERBS,
     ApplyLive,
     ComposeTree,
-    DeployOptions,
-    EditOverlay,
     Install,
-    LiveOptions,
     Moment,
     Recover,
     RollbackLive,

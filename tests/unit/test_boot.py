@@ -19,15 +19,10 @@ from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Persistence, Transition
-from apt_ostree.model.requests import (
-    ApplyLive,
-    DefinitionEdit,
-    EditOverlay,
-    LiveOptions,
-    Moment,
-    PathEdit,
-    Recover,
-)
+from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
+from apt_ostree.model.overlay_requests import EditOverlay
+from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests import ApplyLive, Moment, Recover
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos

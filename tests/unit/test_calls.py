@@ -16,15 +16,15 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 from apt_ostree.model import calls
 from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     ApplyLive,
     Cleanup,
     Deploy,
-    DeployOptions,
-    EditOverlay,
     Install,
-    LiveOptions,
+    Override,
     Rebase,
     RefreshMd,
     Rollback,
@@ -59,6 +59,10 @@ AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 6
         (calls.deploy("13.2", {"skip-branch-check": True}), Deploy(revision="13.2", skip_branch_check=True)),
         (calls.rebase("a:b", {"revision": "13.2", "skip-purge": True}),
          Rebase(refspec="a:b", revision="13.2", skip_purge=True)),
+        (update({"override-remove-packages": ["a"], "install-packages": ["b"]}, {}),
+         Override(remove=("a",), install=("b",))),
+        (update({"no-overrides": True}, {"dry-run": True}),
+         Override(reset_all=True, deploy=DeployOptions(dry_run=True))),
         (calls.rollback({"dry-run": True}), Rollback(dry_run=True)),
         (calls.cleanup(["base", "pending-deploy"], "debian"),
          Cleanup(base=True, pending=True, stateroot="debian")),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import deploy, packages, status
+from apt_ostree.core import deploy, override, packages, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.deploy import Recipe, Target
@@ -25,7 +25,8 @@ from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
-from apt_ostree.model.requests import DeployOptions, Install, LiveOptions, Uninstall, Upgrade
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
+from apt_ostree.model.requests import Install, Override, Uninstall, Upgrade
 from apt_ostree.system import local_debs, newer_versions, openfiles
 from apt_ostree.system.apt.resolver import PackageGoal
 from tests.unit import repos
@@ -370,7 +371,89 @@ def test_packages_of_the_base_come_back_from_the_base(system: System, builder: B
     run(system, packages.uninstall, Uninstall(packages=(dropped,)))
     assert builder.opened[0][0] == system.one
     assert builder.wanted[0][0].install == ("more",)
-    assert builder.wanted[0][0].keep == {"extra": "1", "tool": "3"}  # a rebuild upgrades nothing
+    kept = {"extra": "1"} if dropped == "tool" else {"extra": "1", "tool": "3"}
+    assert builder.wanted[0][0].keep == kept  # a rebuild upgrades nothing
+
+
+# --- overrides of the base
+
+
+def change(system: System, **options: Any) -> Any:
+    return run(system, override.override, Override(**options))
+
+
+def removed(system: System) -> tuple[str, ...]:
+    with system.open(writable=False) as machine:
+        return machine.deployments().all[0].origin.removed
+
+
+def _without_tool(system: System, base: str) -> str:
+    words = {layout.META_BASE.replace("-", "_"): base}
+    return repos.write_commit(
+        system.repo,
+        repos.KERNEL | {"usr/etc/x": ""},
+        ref="without",
+        packages=repos.PACKAGES["one"][:1],
+        **words,
+    )
+
+
+def test_packages_of_the_base_are_removed_and_come_back(system: System, builder: Builder):
+    commit = _without_tool(system, system.one)
+    builder.commits = [commit]
+    change(system, remove=("tool",), install=("extra",))
+    ((start, _sources),) = builder.opened
+    goal = builder.wanted[0][0]
+    assert (start, goal.remove, goal.install, goal.drop) == (system.one, ("tool",), ("extra",), ())
+    assert (removed(system), origins(system)[0]) == (("tool",), ("extra",))
+    entry = status.status(StatusQuery()).to_json()["deployments"][0]
+    assert (entry["requested-base-removals"], entry["base-removals"]) == (["tool"], ["tool 1.0"])
+
+    builder.commits = [_with_base(system, system.one, file="again")]
+    change(system, reset=("tool",))
+    assert builder.opened[1][0] == system.one  # from the base, which has it
+    assert (removed(system), builder.wanted[1][0].remove) == ((), ())
+
+
+def test_a_removal_goes_along_to_a_newer_base(system: System, builder: Builder):
+    stage(system, _without_tool(system, system.one), Origin("two", removed=("tool",)))
+    builder.commits = [_with_base(system, system.two, file="newer")]
+    run(system, packages.upgrade, Upgrade(packages=False))
+    assert builder.opened[0][0] == system.two
+    assert builder.wanted[0][0].remove == ("tool",)
+    assert removed(system) == ("tool",)
+
+
+def test_the_last_override_reset_is_the_base(system: System, builder: Builder):
+    stage(system, _without_tool(system, system.one), Origin("one", removed=("tool",)))
+    result = change(system, reset_all=True)
+    assert (result.details["commit"], builder.opened) == (system.one, [])
+
+
+def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, builder: Builder):
+    builder.commits = [_with_base(system, system.one, packages="two")]
+    change(system, replace=("tool=2.0",))
+    entry = status.status(StatusQuery()).to_json()["deployments"][0]
+    assert entry["base-local-replacements"] == [["tool 2.0", "tool 1.0"]]
+    builder.commits = [None]  # there is nothing to remove
+    result = change(system, reset=("tool",))
+    assert result.details["commit"] == system.one
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"remove": ("extra",)}, "extra is no package of the base"),
+        ({"replace": ("extra=1",)}, "extra is no package of the base"),
+        ({"replace": ("tool",)}, "a replacement needs a version"),
+        ({"reset": ("tool",)}, "tool has no override"),
+        ({"uninstall": ("more",)}, "'more' is not requested"),
+    ],
+)
+def test_overrides_that_make_no_sense(system: System, builder: Builder, options, reason):
+    with pytest.raises(UsageError, match=reason):
+        change(system, **options)
+    assert builder.opened == []
 
 
 def test_uninstalling_everything_is_the_base(system: System, builder: Builder, layered):

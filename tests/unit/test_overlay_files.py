@@ -24,8 +24,7 @@ from apt_ostree.model.overlay import (
     State,
 )
 from apt_ostree.model.overlay_content import WHITEOUT, Node
-from apt_ostree.model.overlay_edit import Content, EditBase
-from apt_ostree.model.requests import PathEdit
+from apt_ostree.model.overlay_edit import Content, EditBase, PathEdit
 from apt_ostree.system import openfiles
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo

@@ -16,6 +16,17 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Scope, UnlockMode
+from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
+from apt_ostree.model.overlay_requests import (
+    EditOverlay,
+    OverlayBackup,
+    OverlayCheck,
+    OverlayCleanup,
+    OverlayRestore,
+    Unlock,
+    UnlockDiscard,
+    UnlockSave,
+)
 from apt_ostree.model.queries import (
     OverlayContents,
     OverlayHistory,
@@ -23,21 +34,8 @@ from apt_ostree.model.queries import (
     OverlayPaths,
     Overlays,
 )
-from apt_ostree.model.requests import (
-    ApplyLive,
-    DefinitionEdit,
-    EditOverlay,
-    LiveOptions,
-    OverlayBackup,
-    OverlayCheck,
-    OverlayCleanup,
-    OverlayRestore,
-    PathEdit,
-    RollbackLive,
-    Unlock,
-    UnlockDiscard,
-    UnlockSave,
-)
+from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests import ApplyLive, RollbackLive
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos

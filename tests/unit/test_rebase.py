@@ -11,7 +11,8 @@ import pytest
 from apt_ostree.core import packages, rebase
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.requests import Deploy, DeployOptions, Rebase, Upgrade
+from apt_ostree.model.request_options import DeployOptions
+from apt_ostree.model.requests import Deploy, Rebase, Upgrade
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree
 from apt_ostree.system.ostree.repo import Repo, text
 from tests.unit import repos

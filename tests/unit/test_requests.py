@@ -14,6 +14,18 @@ from apt_ostree import worker
 from apt_ostree.errors import UsageError
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction
+from apt_ostree.model.overlay_edit import PathEdit
+from apt_ostree.model.overlay_requests import (
+    EditOverlay,
+    OverlayBackup,
+    OverlayCheck,
+    OverlayCleanup,
+    OverlayRestore,
+    Unlock,
+    UnlockDiscard,
+    UnlockSave,
+)
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     VERBS,
     ApplyLive,
@@ -21,16 +33,9 @@ from apt_ostree.model.requests import (
     ComposeTree,
     Confirm,
     Deploy,
-    DeployOptions,
-    EditOverlay,
     Install,
-    LiveOptions,
     Moment,
-    OverlayBackup,
-    OverlayCheck,
-    OverlayCleanup,
-    OverlayRestore,
-    PathEdit,
+    Override,
     Rebase,
     Recover,
     RefreshMd,
@@ -38,9 +43,6 @@ from apt_ostree.model.requests import (
     RollbackLive,
     Run,
     Uninstall,
-    Unlock,
-    UnlockDiscard,
-    UnlockSave,
     Upgrade,
     read_request,
 )
@@ -270,6 +272,9 @@ TITLES = [
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),
     (Deploy(revision="13.2", deploy=DeployOptions(live=LiveOptions())), "deploy -A 13.2"),
+    (Override(remove=("a",), reset=("b", "c")), "override remove a reset b c"),
+    (Override(replace=("a=1",), deploy=DeployOptions(live=LiveOptions())), "override -A replace a=1"),
+    (Override(reset_all=True), "override reset --all"),
     (Rebase(refspec="vendor:a/b"), "rebase vendor:a/b"),
     (Rebase(refspec="vendor:a/b", revision="13.2"), "rebase vendor:a/b 13.2"),
     (EditOverlay(), "usroverlay"),

@@ -21,6 +21,7 @@ from apt_ostree.model.plan import RestartPolicy
 COMMANDS: dict[str, tuple[str, str, str]] = {
     "install": ("apt_ostree.cli.commands.packages", "install", "Layer packages on the next deployment"),
     "uninstall": ("apt_ostree.cli.commands.packages", "uninstall", "Remove layered packages"),
+    "override": ("apt_ostree.cli.commands.override", "override", "Remove or replace packages of the base"),
     "run": ("apt_ostree.cli.commands.packages", "run", "Run a program in the next deployment"),
     "upgrade": ("apt_ostree.cli.commands.packages", "upgrade", "Upgrade the base and the packages"),
     "deploy": ("apt_ostree.cli.commands.rebase", "deploy", "Deploy a commit of the branch"),

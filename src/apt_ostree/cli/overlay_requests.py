@@ -14,11 +14,12 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.errors import UsageError
-from apt_ostree.model import requests
+from apt_ostree.model import overlay_requests as requests
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction, OnConflict, Persistence, Scope, UnlockMode
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.request import Request
+from apt_ostree.model.request_options import LiveOptions
 from apt_ostree.system import openfiles
 
 #: Options that create, edit or remove an overlay.
@@ -74,7 +75,7 @@ def _verb_of_its_own(name: str | None, given: Mapping[str, Any]) -> str | None:
 
 @contextmanager
 def _restore(
-    name: str | None, given: Mapping[str, Any], live: requests.LiveOptions
+    name: str | None, given: Mapping[str, Any], live: LiveOptions
 ) -> Iterator[requests.OverlayRestore]:
     """Yield the request to restore overlays: from a backup, which is opened, or from a commit."""
     source = given["restore"]
@@ -118,7 +119,7 @@ def _edit_overlay(
     name: str | None,
     given: Mapping[str, Any],
     edits: tuple[PathEdit, ...],
-    live: requests.LiveOptions,
+    live: LiveOptions,
 ) -> requests.EditOverlay:
     """Return the request to make, edit, switch or remove one overlay."""
     if given["enable"] is not None and given["disable"] is not None:

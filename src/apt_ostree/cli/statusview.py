@@ -84,7 +84,16 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
         yield "LayeredPackages", " ".join(layered)
     if entry["requested-local-packages"]:
         yield "LocalPackages", " ".join(entry["requested-local-packages"])
-    if inactive := [r for r in entry["requested-packages"] if package_name(r) not in layered]:
+    replaced = [new for new, _old in entry["base-local-replacements"]]
+    if replaced:
+        yield "ReplacedBasePackages", ", ".join(replaced)
+    if entry["base-removals"]:
+        yield "RemovedBasePackages", ", ".join(entry["base-removals"])
+    removed = {label.partition(" ")[0] for label in entry["base-removals"]}
+    if others := [name for name in entry["requested-base-removals"] if name not in removed]:
+        yield "InactiveBaseRemovals", " ".join(others)
+    active = {*layered, *(label.partition(" ")[0] for label in replaced)}
+    if inactive := [r for r in entry["requested-packages"] if package_name(r) not in active]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
     if entry["commands"]:
         yield "Commands", "; ".join(map(shlex.join, entry["commands"]))

@@ -25,7 +25,7 @@ from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.requests import DeployOptions, LiveOptions
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import bootfs
@@ -41,7 +41,7 @@ class Recipe:
     upgrade: whether all other packages are upgraded, too.
     yielding: requests with a version that give way to a security update.
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
-    drop, needed: names of packages, see system.apt.resolver.PackageGoal.
+    drop, remove, needed: names of packages, see system.apt.resolver.PackageGoal.
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
     commands: commands that are run after the packages were changed.
     """
@@ -53,6 +53,7 @@ class Recipe:
     yielding: frozenset[str] = frozenset()
     keep: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     only_scripts: bool = False
     commands: tuple[Command, ...] = ()
@@ -60,12 +61,17 @@ class Recipe:
     @property
     def is_local(self) -> bool:
         """Return whether nothing is needed from the archives."""
-        return bool(self.drop or self.commands) and not (self.install or self.local or self.upgrade)
+        return bool(self.removes or self.commands) and not (self.install or self.local or self.upgrade)
+
+    @property
+    def removes(self) -> bool:
+        """Return whether packages are removed."""
+        return bool(self.drop or self.remove)
 
     @property
     def only_runs(self) -> bool:
         """Return whether only commands are run."""
-        return self.is_local and not self.drop
+        return self.is_local and not self.removes
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +132,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         return None
     from apt_ostree.system.apt.resolver import PackageGoal
 
-    if recipe.drop and recipe.is_local:
+    if recipe.removes and recipe.is_local:
         reserve.release(tx.sysroot, for_removal=True)
     anew = target.commit != tx.merge_deployment.checksum
     sources = Sources(
@@ -145,6 +151,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             dict(recipe.keep),
             session.kept,
             drop=recipe.drop,
+            remove=recipe.remove,
             needed=recipe.needed,
             pinned=pinned_requests(target.origin),
             yielding=recipe.yielding,

@@ -34,14 +34,14 @@ def install(tx: Transaction, request: Install) -> Result:
     a package, and what `deploy` raises.
     """
     with tx.changing("install packages"):
-        local = _local_packages(tx, request.files)
+        local = local_packages(tx, request.files)
         merge = tx.merge_deployment
-        base = frozenset() if request.allow_inactive else _names_in_base(tx)
+        base = frozenset() if request.allow_inactive else names_in_base(tx) - frozenset(merge.origin.removed)
         requests = new_requests(merge.origin, request.packages, base, idempotent=request.idempotent)
         origin = add_requests(merge.origin, requests, local)
         if request.uninstall:
             origin = without_requests(origin, request.uninstall, idempotent=request.idempotent)
-        return deploy(tx, _changed(tx, origin), request.deploy)
+        return deploy(tx, changed(tx, origin), request.deploy)
 
 
 def uninstall(tx: Transaction, request: Uninstall) -> Result:
@@ -51,11 +51,11 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
     raises.
     """
     with tx.changing("drop packages"):
-        local = _local_packages(tx, request.files)
+        local = local_packages(tx, request.files)
         origin = tx.merge_deployment.origin
         dropped = tuple(sorted(origin.names)) if request.everything else request.packages
         origin = without_requests(origin, dropped, idempotent=request.idempotent)
-        return deploy(tx, _changed(tx, add_requests(origin, request.install, local)), request.deploy)
+        return deploy(tx, changed(tx, add_requests(origin, request.install, local)), request.deploy)
 
 
 def upgrade(tx: Transaction, request: Upgrade) -> Result:
@@ -86,7 +86,9 @@ def run(tx: Transaction, request: Run) -> Result:
         if request.forget:
             origin = without_command(merge.origin, request.command_line)
             target = (
-                rebuilt(origin, base, keep=_versions_in_use(tx)) if origin.layered else Target(origin, base)
+                rebuilt(origin, base, keep=_versions_in_use(tx, origin))
+                if origin.layered
+                else Target(origin, base)
             )
         else:
             origin = add_command(merge.origin, request.command_line)
@@ -97,7 +99,7 @@ def run(tx: Transaction, request: Run) -> Result:
 # --- targets
 
 
-def _changed(tx: Transaction, origin: Origin) -> Target:
+def changed(tx: Transaction, origin: Origin) -> Target:
     """Return the target for other requests: packages are added to the present tree and removed from it.
 
     The scripts of the packages that stay do not run again, so that keys and accounts that they made stay.
@@ -108,33 +110,48 @@ def _changed(tx: Transaction, origin: Origin) -> Target:
     drop = tuple(sorted(merge.origin.names - origin.names))
     if not origin.layered:
         # The base has none of them, but what they made of /etc is taken back by their own scripts.
-        recipe = Recipe(base, drop=drop, needed=_names_in_base(tx), only_scripts=True)
-        return Target(origin, merge.checksum, recipe if merge.checksum != base else None)
-    if drop and not _only_adds(tx, base, drop):
-        return rebuilt(origin, base, keep=_versions_in_use(tx))
+        recipe = Recipe(base, drop=drop, needed=names_in_base(tx), only_scripts=True)
+        if merge.checksum == base or not drop:
+            return Target(origin, base)
+        return Target(origin, merge.checksum, recipe)
+    if not _only_adds(tx, base, origin, drop):
+        return rebuilt(origin, base, keep=_versions_in_use(tx, origin))
     requests, local = added_requests(merge.origin, origin)
-    if not (requests or local or drop):
+    remove = tuple(name for name in origin.removed if name not in merge.origin.removed)
+    if not (requests or local or drop or remove):
         return Target(origin, merge.checksum)
-    needed = _names_in_base(tx) | origin.names
-    return Target(origin, merge.checksum, Recipe(base, requests, local, drop=drop, needed=needed))
+    needed = names_in_base(tx) | origin.names
+    return Target(
+        origin, merge.checksum, Recipe(base, requests, local, drop=drop, remove=remove, needed=needed)
+    )
 
 
-def _only_adds(tx: Transaction, base: str, drop: Sequence[str]) -> bool:
-    """Return whether the present tree has all packages of the base, and none of them is to be dropped.
+def _only_adds(tx: Transaction, base: str, origin: Origin, drop: Sequence[str]) -> bool:
+    """Return whether the present tree has all that the base is to have, and nothing of that is dropped.
 
-    Otherwise the base's own packages have to come back, such as a kernel that another one has superseded.
+    Otherwise the base's own packages have to come back: one that was removed or replaced, or a kernel that
+    another one has superseded.
     """
+    returns = set(tx.merge_deployment.origin.removed) - set(origin.removed)
+    if not (drop or returns):
+        return True
     repo = tx.sysroot.repo
     present, shipped = (packages_of(repo, commit) for commit in (tx.merge_deployment.checksum, base))
-    names = {package.name for package in shipped}
+    names = {package.name for package in shipped} - set(origin.removed)
     return names <= {package.name for package in present} and not names & set(drop)
 
 
 def rebuilt(origin: Origin, base: str, *, keep: tuple[tuple[str, str], ...]) -> Target:
     """Return a target that is built from a base. keep: see Recipe."""
-    return Target(
-        origin, base, Recipe(base, origin.requested, origin.local, keep=keep, commands=origin.commands)
+    recipe = Recipe(
+        base,
+        origin.requested,
+        origin.local,
+        keep=keep,
+        remove=origin.removed,
+        commands=origin.commands,
     )
+    return Target(origin, base, recipe)
 
 
 def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
@@ -148,7 +165,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
         return Target(origin, merge.checksum, recipe)
     if not (packages or origin.layered):
         return Target(origin, newer)
-    keep = held(tx) if packages else _versions_in_use(tx)
+    keep = held(tx) if packages else _versions_in_use(tx, origin)
     recipe = Recipe(
         newer,
         origin.requested,
@@ -156,6 +173,7 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
         packages,
         yielding=_yielding(tx, origin) if packages else frozenset(),
         keep=keep,
+        remove=origin.removed,
         commands=origin.commands,
     )
     return Target(origin, newer, recipe)
@@ -181,19 +199,24 @@ def _base(tx: Transaction) -> str:
     return tx.sysroot.repo.base_of(tx.merge_deployment.checksum)
 
 
-def _names_in_base(tx: Transaction) -> frozenset[str]:
+def names_in_base(tx: Transaction) -> frozenset[str]:
+    """Return the names of the base's packages."""
     return frozenset(package.name for package in packages_of(tx.sysroot.repo, _base(tx)))
 
 
-def _versions_in_use(tx: Transaction) -> tuple[tuple[str, str], ...]:
-    """Return the packages that differ from the base's, whose versions a rebuild is to keep."""
+def _versions_in_use(tx: Transaction, origin: Origin) -> tuple[tuple[str, str], ...]:
+    """Return the packages that differ from the base's, whose versions a rebuild for an origin is to keep.
+
+    Those of the base whose requests are dropped become its own again.
+    """
     layered = layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum)
-    return tuple((package.qualified, package.version) for package in sorted(layered))
+    reset = (tx.merge_deployment.origin.names - origin.names) & names_in_base(tx)
+    return tuple((p.qualified, p.version) for p in sorted(layered) if p.name not in reset)
 
 
 def versions_of_layered(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return names and versions of the packages that the base does not have."""
-    base = _names_in_base(tx)
+    base = names_in_base(tx)
     layered = layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum)
     return tuple((p.qualified, p.version) for p in sorted(layered) if p.name not in base)
 
@@ -210,7 +233,7 @@ def _yielding(tx: Transaction, origin: Origin) -> frozenset[str]:
     return yielding_requests(origin, [name for name, _version in held(tx)]) if pinned else frozenset()
 
 
-def _local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:
+def local_packages(tx: Transaction, files: Sequence[OpenFile]) -> tuple[LocalPackage, ...]:
     """Copy .deb files to our directory; those that no deployment needs are removed at the end."""
     if not files:
         return ()

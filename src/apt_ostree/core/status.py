@@ -16,7 +16,7 @@ from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.model import bus, layout
 from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.newer import Newer, of_origin
-from apt_ostree.model.package import diff_packages
+from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.queries import RequestedPackages
 from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.status import (
@@ -99,12 +99,11 @@ def _describe(
     repo, checksum, origin = sysroot.repo, deployment.checksum, deployment.origin
     base = repo.base_of(checksum)
     layered: tuple[str, ...] = ()
-    upgraded = diff = None
+    changes, diff = PackageDiff(), None
     if base != checksum:
         changes = diff_packages(packages_of(repo, base), packages_of(repo, checksum))
         added = {package.name for package in changes.added}
         layered = tuple(sorted({package_name(r) for r in origin.requested} & added))
-        upgraded = changes.changed
     if booted and deployment.index < booted.index:
         diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, checksum))
     return DeploymentStatus(
@@ -112,7 +111,8 @@ def _describe(
         commit=_commit(repo, checksum),
         base=_commit(repo, base) if base != checksum else None,
         layered=layered,
-        upgraded=upgraded or (),
+        upgraded=changes.changed,
+        removed=tuple(package for package in changes.removed if package.name in origin.removed),
         diff=diff,
         live=_live(repo, deployment) if deployment.booted and sysroot.path == "/" else None,
         newer=of_origin(newer, origin),

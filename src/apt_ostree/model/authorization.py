@@ -6,17 +6,16 @@ from collections.abc import Callable, Mapping
 
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model.overlay import Scope
+from apt_ostree.model.overlay_requests import EditOverlay, OverlayRequest
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     ApplyLive,
-    DeployOptions,
     DeployRequest,
-    EditOverlay,
     Install,
-    LiveOptions,
     Moment,
-    OverlayRequest,
+    Override,
     Recover,
     RollbackLive,
     Uninstall,
@@ -41,6 +40,7 @@ ACTIONS: Mapping[str, str] = {
     "overlay-check": "overlays",
     "overlay-cleanup": "overlays",
     "overlay-restore": "overlays",
+    "override": "override",
     "rebase": "rebase",
     "recover": _APPLY_LIVE,
     "refresh-md": "refresh-md",
@@ -86,7 +86,7 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
             f"{request.title} is not possible through the service", hint="run the command with sudo"
         )
     actions = [_OWN_OVERLAYS if own else ACTIONS[request.verb]]
-    if isinstance(request, Install | Uninstall) and request.files:
+    if isinstance(request, Install | Override | Uninstall) and request.files:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, ApplyLive) and (request.selection or request.target):
         actions.append(_PACKAGES)  # not what is deployed: these may come from the archives

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     ApplyLive,
     Cleanup,
     Confirm,
     Deploy,
-    DeployOptions,
-    EditOverlay,
     Install,
-    LiveOptions,
+    Override,
     Rebase,
     RefreshMd,
     Rollback,
@@ -108,6 +108,17 @@ class _Modifiers:
     install_local_packages: tuple[int, ...] = ()
     uninstall_packages: tuple[str, ...] = ()
     no_layering: bool = False
+    override_remove_packages: tuple[str, ...] = ()
+    override_replace_packages: tuple[str, ...] = ()
+    override_reset_packages: tuple[str, ...] = ()
+    no_overrides: bool = False
+
+    @property
+    def is_override(self) -> bool:
+        changes = (
+            self.override_remove_packages, self.override_replace_packages, self.override_reset_packages,
+        )  # fmt: skip
+        return any(changes) or self.no_overrides
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +191,14 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     local = tuple(OpenFile(index, files[index]) for index in m.install_local_packages)
     if m.no_layering and m.uninstall_packages:
         raise UsageError("no-layering and uninstall-packages exclude each other")
+    if m.is_override:
+        if m.no_layering or local:
+            raise UsageError("no-layering and install-local-packages exclude overrides")
+        return Override(
+            deploy=o.deploy(), remove=m.override_remove_packages, replace=m.override_replace_packages,
+            reset=m.override_reset_packages, reset_all=m.no_overrides, install=m.install_packages,
+            uninstall=m.uninstall_packages,
+        )  # fmt: skip
     if m.no_layering or (m.uninstall_packages and not m.install_packages and not local):
         return Uninstall(
             deploy=o.deploy(), packages=m.uninstall_packages, everything=m.no_layering,

@@ -48,6 +48,7 @@ class Origin:
     local: local packages.
     upgraded: the packages of the base are upgraded to the archives' newest versions.
     commands: commands that are run in each tree that is built on a base, in their order.
+    removed: names of packages of the base that the deployment is not to have, sorted.
     rest: the other groups of the file, unchanged.
     """
 
@@ -56,12 +57,13 @@ class Origin:
     local: tuple[LocalPackage, ...] = ()
     upgraded: bool = False
     commands: tuple[Command, ...] = ()
+    removed: tuple[str, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
     @property
     def layered(self) -> bool:
         """Return whether the deployment's commit differs from its base commit."""
-        return bool(self.requested or self.local or self.upgraded or self.commands)
+        return bool(self.requested or self.local or self.upgraded or self.commands or self.removed)
 
     @property
     def remote(self) -> str | None:
@@ -155,6 +157,40 @@ def added_requests(old: Origin, new: Origin) -> tuple[tuple[str, ...], tuple[Loc
     )
 
 
+def with_overrides(origin: Origin, remove: Sequence[str], base: Collection[str]) -> Origin:
+    """Return the origin with packages of the base removed, whose requests are dropped.
+
+    base: the names of the base's packages. UsageError names packages that it does not have.
+    """
+    others = [name for name in remove if name not in base]
+    if others:
+        raise UsageError(
+            f"{', '.join(others)} is no package of the base",
+            hint="'apt-ostree uninstall' removes layered packages",
+        )
+    dropped = drop_requests(origin, frozenset(remove))
+    return replace(dropped, removed=tuple(sorted({*origin.removed, *remove})))
+
+
+def without_overrides(origin: Origin, names: Sequence[str], base: Collection[str]) -> Origin:
+    """Return the origin with the base's own versions of packages, which were removed or replaced.
+
+    base: the names of the base's packages. UsageError names packages without an override.
+    """
+    overridden = overridden_names(origin, base)
+    others = [name for name in names if name not in overridden]
+    if others:
+        listed = ", ".join(sorted(overridden)) or "none"
+        raise UsageError(f"{', '.join(others)} has no override", hint=f"packages with one: {listed}")
+    dropped = drop_requests(origin, frozenset(names) & overridden)
+    return replace(dropped, removed=tuple(name for name in origin.removed if name not in names))
+
+
+def overridden_names(origin: Origin, base: Collection[str]) -> frozenset[str]:
+    """Return the names of the base's packages that the deployment lacks or has in a requested version."""
+    return frozenset(origin.removed) | (origin.names & frozenset(base))
+
+
 def add_command(origin: Origin, command: Command) -> Origin:
     """Return the origin with a command as its last one; it is there once."""
     return replace(origin, commands=(*(c for c in origin.commands if c != command), command))
@@ -218,6 +254,7 @@ def parse_origin(text: str) -> Origin:
         ),
         upgraded=packages.get("upgraded", "") == "true",
         commands=_read_commands(packages.get("commands", "[]")),
+        removed=_split(packages.get("removed", "")),
         rest=rest,
     )
 
@@ -235,6 +272,8 @@ def format_origin(origin: Origin) -> str:
         }
     if origin.commands:
         parser[_GROUP]["commands"] = json.dumps(origin.commands)
+    if origin.removed:
+        parser[_GROUP]["removed"] = _join(origin.removed)
     for name, items in origin.rest:
         parser[name] = dict(items)
     out = io.StringIO()

@@ -11,6 +11,9 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
 
+#: Characters of a title; arguments may be long.
+LONGEST_TITLE = 300
+
 
 class Request:
     """What all requests share."""

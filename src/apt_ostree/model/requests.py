@@ -14,13 +14,20 @@ from enum import StrEnum
 from typing import Any, ClassVar
 
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.overlay import UnlockMode
-from apt_ostree.model.overlay_edit import NO_CHANGES, DefinitionEdit, PathEdit
+from apt_ostree.model.overlay_requests import (
+    EditOverlay,
+    OverlayBackup,
+    OverlayCheck,
+    OverlayCleanup,
+    OverlayRestore,
+    Unlock,
+    UnlockDiscard,
+    UnlockSave,
+)
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.request import Request, find
+from apt_ostree.model.request import LONGEST_TITLE, Request, find
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.selection import EVERYTHING, Selection
-
-_LONGEST_TITLE = 300
 
 
 class Moment(StrEnum):
@@ -36,44 +43,6 @@ class Moment(StrEnum):
     FINALIZED = "finalized"  # after that
 
 
-# --- options that requests share
-
-
-@dataclass(frozen=True, slots=True)
-class LiveOptions:
-    """Options of a live change.
-
-    restart_services: the units that it acts on.
-    confirm_within: seconds after which it is undone unless it is confirmed.
-    allow_replacement: running packages may be replaced or removed.
-    force: refuse only changes that could not be made or undone.
-    """
-
-    restart_services: RestartPolicy = RestartPolicy.NONE
-    confirm_within: float | None = None
-    allow_replacement: bool = False
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if self.confirm_within is not None and self.confirm_within <= 0:
-            raise ValueError(f"confirm_within: expected a time above 0, got {self.confirm_within:g}")
-
-
-@dataclass(frozen=True, slots=True)
-class DeployOptions:
-    """Options of verbs that make a deployment.
-
-    cache_only: download no package lists and archives.
-    download_only: only download the archives.
-    live: also apply the deployment to the running system.
-    """
-
-    dry_run: bool = False
-    cache_only: bool = False
-    download_only: bool = False
-    live: LiveOptions | None = None
-
-
 # --- verbs that make deployments
 
 
@@ -87,7 +56,7 @@ class DeployRequest(Request):
     def title(self) -> str:
         """Return the command as the history shows it."""
         words = [self.verb, *(["-A"] if self.deploy.live else []), *self._operands]
-        return " ".join(words)[:_LONGEST_TITLE]
+        return " ".join(words)[:LONGEST_TITLE]
 
     @property
     def _operands(self) -> tuple[str, ...]:
@@ -184,6 +153,35 @@ class Rebase(DeployRequest):
     @property
     def _operands(self) -> tuple[str, ...]:
         return (self.refspec, self.revision) if self.revision else (self.refspec,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override(DeployRequest):
+    """Remove or replace packages of the base.
+
+    remove: their names.
+    replace: NAME=VERSION of each that is replaced.
+    files: .deb files that replace packages of the base.
+    reset: names of packages that become the base's own again.
+    reset_all: reset all of them.
+    install, uninstall: packages to layer, and requests to drop, in the same transaction.
+    """
+
+    verb: ClassVar[str] = "override"
+    remove: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    reset: tuple[str, ...] = ()
+    reset_all: bool = False
+    install: tuple[str, ...] = ()
+    uninstall: tuple[str, ...] = ()
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        replaced = (*self.replace, *(file.name for file in self.files))
+        actions = {"remove": self.remove, "replace": replaced, "reset": self.reset}
+        words = [(name, *rest) for name, rest in actions.items() if rest]
+        return (*(word for group in words for word in group), *(["reset --all"] if self.reset_all else []))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -321,144 +319,13 @@ class Recover(Request):
         return "boot" if self.at is Moment.BOOT else self.verb
 
 
-# --- verbs on overlays
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayRequest(Request):
-    """What verbs that change overlays share."""
-
-    command: ClassVar[str] = "usroverlay"
-    live: LiveOptions = LiveOptions()
-    dry_run: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditOverlay(OverlayRequest):
-    """Create, edit, enable, disable or remove one overlay, in one step.
-
-    name: the overlay; None is the one that was edited last.
-    enable: None keeps the state.
-    """
-
-    verb: ClassVar[str] = "usroverlay"
-    name: str | None = None
-    create: bool = False
-    remove: bool = False
-    enable: bool | None = None
-    rename: str | None = None
-    definition: DefinitionEdit = NO_CHANGES
-    edits: tuple[PathEdit, ...] = ()
-
-    @property
-    def title(self) -> str:
-        """Return the command as the history shows it."""
-        switches = {"create": self.create, "remove": self.remove, "enable": self.enable is True}
-        switches |= {"disable": self.enable is False}
-        options = [f"--name={self.name}"] if self.name else []
-        options += [f"--{name}" for name, given in switches.items() if given]
-        options += [f"--{edit.action}={edit.path}" for edit in self.edits]
-        return " ".join(["usroverlay", *options])[:_LONGEST_TITLE]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unlock(OverlayRequest):
-    """Make /usr writable."""
-
-    verb: ClassVar[str] = "unlock"
-    mode: UnlockMode = UnlockMode.DEVELOPMENT
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnlockSave(OverlayRequest):
-    """Make an overlay of the changes in an unlocked /usr, and lock /usr."""
-
-    verb: ClassVar[str] = "unlock-save"
-    name: str
-
-    @property
-    def title(self) -> str:
-        """Return the command as the history shows it."""
-        return f"usroverlay --save={self.name}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnlockDiscard(OverlayRequest):
-    """Lock /usr and discard its changes."""
-
-    verb: ClassVar[str] = "unlock-discard"
-    command: ClassVar[str] = "usroverlay --discard"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayBackup(Request):
-    """Write one overlay or all (None) to a backup: a directory, or a file that is open for writing."""
-
-    verb: ClassVar[str] = "overlay-backup"
-    command: ClassVar[str] = "usroverlay --backup"
-    name: str | None = None
-    destination: OpenFile | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayRestore(OverlayRequest):
-    """Restore overlays from a backup, or one from an earlier commit.
-
-    allow: rules of content that are switched off.
-    """
-
-    verb: ClassVar[str] = "overlay-restore"
-    backup: OpenFile | None = None
-    commit: str | None = None
-    name: str | None = None
-    allow: tuple[str, ...] = ()
-    allow_unsigned: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.backup is None) == (self.commit is None):
-            raise ValueError("expected either a backup or a commit")
-
-    @property
-    def title(self) -> str:
-        """Return the command as the history shows it."""
-        source = self.backup.name if self.backup else self.commit
-        return f"usroverlay --restore={source}"[:_LONGEST_TITLE]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayCheck(OverlayRequest):
-    """Check overlays for damage, and repair it."""
-
-    verb: ClassVar[str] = "overlay-check"
-    command: ClassVar[str] = "usroverlay --check"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverlayCleanup(Request):
-    """Remove disabled overlays.
-
-    older_than: maximum time since the last change, in seconds.
-    keep: maximum number of overlays.
-    larger_than: maximum total size, in bytes.
-    archive: back them up first.
-    """
-
-    verb: ClassVar[str] = "overlay-cleanup"
-    command: ClassVar[str] = "usroverlay --cleanup"
-    older_than: float | None = None
-    keep: int | None = None
-    larger_than: int | None = None
-    archive: bool = False
-    dry_run: bool = False
-
-
 #: Verb -> its request.
 VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
         ApplyLive, Cleanup, ComposeTree, Confirm, Deploy, EditOverlay, Install, OverlayBackup, OverlayCheck,
-        OverlayCleanup, OverlayRestore, Rebase, Recover, RefreshMd, Rollback, RollbackLive, Run, Uninstall,
-        Unlock, UnlockDiscard, UnlockSave, Upgrade,
+        OverlayCleanup, OverlayRestore, Override, Rebase, Recover, RefreshMd, Rollback, RollbackLive, Run,
+        Uninstall, Unlock, UnlockDiscard, UnlockSave, Upgrade,
     )
 }  # fmt: skip
 

@@ -15,7 +15,7 @@ from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import request_name
-from apt_ostree.model.package import PackageChange, PackageDiff
+from apt_ostree.model.package import Package, PackageChange, PackageDiff
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class DeploymentStatus:
     base: the base commit of a layered deployment.
     layered: requested packages that are installed on top of the base.
     upgraded: packages of the base with another version.
+    removed: packages of the base that are absent, as the origin wants it.
     diff: packages against those of the booted deployment.
     newer: newer versions, in the archives, of packages that stay at theirs.
     etc_beside: paths of /etc with what packages' scripts made of files that were edited.
@@ -103,6 +104,7 @@ class DeploymentStatus:
     base: Commit | None = None
     layered: tuple[str, ...] = ()
     upgraded: tuple[PackageChange, ...] = ()
+    removed: tuple[Package, ...] = ()
     diff: PackageDiff | None = None
     live: Live | None = None
     newer: tuple[Newer, ...] = ()
@@ -113,6 +115,7 @@ class DeploymentStatus:
         """Return the object of the deployment in `status --json`."""
         deployment, origin = self.deployment, self.deployment.origin
         base = self.base or self.commit
+        replaced = {change.name for change in self.upgraded} & origin.names
         result: dict[str, Any] = {
             "id": deployment.id,
             "osname": deployment.osname,
@@ -133,10 +136,14 @@ class DeploymentStatus:
             "requested-local-packages": [package.label for package in origin.local],
             "requested-local-fileoverride-packages": [],
             "commands": [list(command) for command in origin.commands],
-            "requested-base-removals": [],
-            "requested-base-local-replacements": [],
-            "base-removals": [],
-            "base-local-replacements": [],
+            "requested-base-removals": list(origin.removed),
+            "requested-base-local-replacements": [p.label for p in origin.local if p.name in replaced],
+            "base-removals": [package.label for package in self.removed],
+            "base-local-replacements": [
+                [f"{change.name} {change.new}", f"{change.name} {change.old}"]
+                for change in self.upgraded
+                if change.name in replaced
+            ],
             "base-remote-replacements": {},
             "upgraded-packages": [asdict(change) for change in self.upgraded],
             "newer-versions": [asdict(newer) for newer in self.newer],

@@ -205,10 +205,10 @@ def usroverlay(**given: Any) -> int:
         return _read(name, given)
 
     from apt_ostree.cli.overlay_requests import put_backup, request_of  # what reads does not wait for it
-    from apt_ostree.model import requests
+    from apt_ostree.model.overlay_requests import OverlayBackup
 
     with request_of(name, given) as request:
-        then = partial(put_backup, request) if isinstance(request, requests.OverlayBackup) else None
+        then = partial(put_backup, request) if isinstance(request, OverlayBackup) else None
         return options.run_verb(request, given, ask=options.can_ask(given), then=then)
 
 

@@ -53,13 +53,13 @@ def asks(given: dict[str, Any]) -> bool:
     return bool(given["apply_live"]) and options.can_ask(given)
 
 
-def _requested(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+def complete_requested(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Complete the name of a requested package."""
     return options.completions(RequestedPackages(), incomplete)
 
 
 @click.command(epilog="Examples: apt-ostree uninstall nginx; apt-ostree uninstall --all -A -y")
-@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=_requested)
+@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=complete_requested)
 @options.deploy
 @options.idempotent
 @click.option("--all", "everything", is_flag=True, help="Remove all layered packages.")

@@ -42,6 +42,7 @@ class PackageGoal:
     along: further requests. If not None, only these and `install` may change: dependencies are not added, and
         unmet ones are refused.
     drop: names of packages whose requests were dropped; they go, with what only they needed.
+    remove: names of packages that are not to be there, whatever needs them.
     pinned: requests with a version (NAME=VERSION) that stay; the plan names newer versions of these.
     yielding: those of them that give way to a security update.
     requested: names of all requested packages, those that are there already included.
@@ -54,6 +55,7 @@ class PackageGoal:
     kept: Mapping[str, str] = field(default_factory=dict)
     along: tuple[str, ...] | None = None
     drop: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     pinned: tuple[str, ...] = ()
     yielding: frozenset[str] = frozenset()
@@ -73,6 +75,7 @@ class Resolver:
         self._kept = f"file:{config.kept_directory(scratch)}/"
         self._requested: frozenset[str] = frozenset()
         self._dropped: frozenset[int] = frozenset()  # ids
+        self._removed: frozenset[int] = frozenset()  # ids
         self._unneeded: frozenset[int] = frozenset()  # ids
         self._superseded: frozenset[int] = frozenset()  # ids
         self._chosen: dict[int, Any] = {}  # package id -> requested version
@@ -128,6 +131,7 @@ class Resolver:
             for pkg in targets:
                 solver.clear(pkg)
                 solver.protect(pkg)
+            self._remove(goal.remove, solver)
             marking: Any = apt_pkg.ActionGroup(self.depcache)  # else each mark checks all packages: 8 ms
             with marking:
                 for pkg in targets:
@@ -239,6 +243,18 @@ class Resolver:
         for pkg in upgrades:
             self.depcache.mark_install(pkg, True, not self.depcache.is_auto_installed(pkg))
 
+    def _remove(self, names: Sequence[str], solver: apt_pkg.ProblemResolver) -> None:
+        """Mark packages for removal, so that the solver keeps none; refuse those that no system can lack."""
+        present: list[Any] = [pkg for pkg in self._named(names) if pkg.current_ver]
+        if vital := [pkg.name for pkg in present if pkg.essential or pkg.important]:
+            raise Refused(f"{', '.join(vital)} cannot be removed: no Debian system works without")
+        self._removed = frozenset(pkg.id for pkg in present)
+        for pkg in present:
+            solver.clear(pkg)
+            solver.remove(pkg)
+            solver.protect(pkg)
+            self.depcache.mark_delete(pkg, False)
+
     def _drop(self, goal: PackageGoal) -> None:
         dropped, needed = (list(self._named(names)) for names in (goal.drop, (*goal.install, *goal.needed)))
         ids = {pkg.id for pkg in needed}
@@ -314,7 +330,8 @@ class Resolver:
             raise Refused(
                 f"this would remove {len(removed)} packages that are not requested to be removed: {names}",
                 details=[reasons.removal(self.depcache, pkg, changed) for pkg in removed],
-                hint="choose packages that do not conflict with the base; nothing was changed",
+                hint="'apt-ostree override remove' removes packages of the base if all of them are named; "
+                "nothing was changed",
             )
 
     def _transaction(self, changed: Sequence[apt_pkg.Package]) -> PackagePlan:
@@ -338,7 +355,7 @@ class Resolver:
         return Step(pkg.name, pkg.architecture, pkg.current_ver.ver_str, "", self._removal_reason(pkg))
 
     def _removal_reason(self, pkg: apt_pkg.Package) -> str:
-        if pkg.id in self._dropped:
+        if pkg.id in self._dropped | self._removed:
             return "requested"
         if pkg.id in self._unneeded:
             return "no longer needed"

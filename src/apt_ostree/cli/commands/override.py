@@ -1,0 +1,83 @@
+"""`apt-ostree override`: other packages in place of the base's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options
+from apt_ostree.cli.commands.packages import asks, complete_requested
+from apt_ostree.model.requests import Override
+
+_install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
+_uninstall = click.option(
+    "--uninstall", multiple=True, metavar="PACKAGE", help="Also remove a layered package."
+)
+
+
+@click.group()
+def override() -> None:
+    """Remove or replace packages of the base.
+
+    An override is kept through upgrades and rebases until it is reset.
+    """
+
+
+@override.command(
+    epilog="Examples: apt-ostree override remove nano; "
+    "apt-ostree override remove systemd-timesyncd --install=chrony -A"
+)
+@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
+@options.deploy
+@click.option("--replace", "replacements", multiple=True, metavar="PACKAGE", help="Also replace a package.")
+@_install
+@_uninstall
+def remove(packages: tuple[str, ...], replacements: tuple[str, ...], **given: Any) -> int:
+    """Remove packages of the base from the next deployment.
+
+    All packages that need them have to be named, too.
+    """
+    return _run(given, replacements, remove=packages)
+
+
+@override.command(epilog="Examples: apt-ostree override replace ./bash_5.3-1_amd64.deb")
+@click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
+@options.deploy
+@click.option("--remove", "removals", multiple=True, metavar="PACKAGE", help="Also remove a package.")
+@_install
+@_uninstall
+def replace(packages: tuple[str, ...], removals: tuple[str, ...], **given: Any) -> int:
+    """Replace packages of the base in the next deployment.
+
+    A PACKAGE is NAME=VERSION, or the path of a .deb file.
+    """
+    return _run(given, packages, remove=removals)
+
+
+@override.command(epilog="Examples: apt-ostree override reset nano; apt-ostree override reset --all")
+@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=complete_requested)
+@options.deploy
+@click.option("-a", "--all", "everything", is_flag=True, help="Reset all overrides.")
+@_install
+@_uninstall
+def reset(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
+    """Give the next deployment the base's own packages again, in the version that the base has."""
+    if bool(packages) == everything:
+        raise click.UsageError("name packages, or give --all")
+    return _run(given, (), reset=packages, reset_all=everything)
+
+
+def _run(given: dict[str, Any], replacements: tuple[str, ...], **changes: Any) -> int:
+    names, paths = options.split_packages(replacements)
+    deploy = options.deploy_options(given, allow_replacement=True)  # the user has asked for that
+    with options.open_files(paths) as files:
+        request = Override(
+            replace=names,
+            files=files,
+            install=given["install"],
+            uninstall=given["uninstall"],
+            deploy=deploy,
+            **changes,
+        )
+        return options.run_verb(request, given, ask=asks(given))

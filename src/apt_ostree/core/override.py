@@ -1,0 +1,54 @@
+"""override: removes and replaces packages of the base, and gives the base's own back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apt_ostree.core.deploy import deploy
+from apt_ostree.core.packages import changed, local_packages, names_in_base
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import UsageError
+from apt_ostree.model.origin import (
+    LocalPackage,
+    add_requests,
+    overridden_names,
+    request_name,
+    with_overrides,
+    without_overrides,
+    without_requests,
+)
+from apt_ostree.model.requests import Override
+from apt_ostree.model.result import Result
+
+
+def override(tx: Transaction, request: Override) -> Result:
+    """Build the next deployment with other packages of the base, or without them.
+
+    Returns the result of `deploy`. Raises UsageError for a package that the base does not have or that has no
+    override, and what `deploy` raises.
+    """
+    with tx.changing("override packages of the base"):
+        base, origin = names_in_base(tx), tx.merge_deployment.origin
+        reset = tuple(overridden_names(origin, base)) if request.reset_all else request.reset
+        origin = without_overrides(origin, reset, base)
+        local = local_packages(tx, request.files)
+        _refuse_others(request.replace, local, base)
+        origin = with_overrides(origin, request.remove, base)
+        origin = add_requests(origin, (*request.replace, *request.install), local)
+        origin = without_requests(origin, request.uninstall)
+        return deploy(tx, changed(tx, origin), request.deploy)
+
+
+def _refuse_others(requests: Sequence[str], local: Sequence[LocalPackage], base: frozenset[str]) -> None:
+    """Raise UsageError for replacements of packages that the base does not have, or without a version."""
+    names = [*map(request_name, requests), *(package.name for package in local)]
+    if others := [name for name in names if name not in base]:
+        raise UsageError(
+            f"{', '.join(others)} is no package of the base",
+            hint="'apt-ostree install' adds packages to it",
+        )
+    if plain := [request for request in requests if "=" not in request]:
+        raise UsageError(
+            f"{', '.join(plain)}: a replacement needs a version",
+            hint="give NAME=VERSION or a .deb file; 'apt-ostree upgrade --packages-only' takes the newest",
+        )

@@ -1,0 +1,42 @@
+"""Options that requests share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from apt_ostree.model.plan import RestartPolicy
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """Options of a live change.
+
+    restart_services: the units that it acts on.
+    confirm_within: seconds after which it is undone unless it is confirmed.
+    allow_replacement: running packages may be replaced or removed.
+    force: refuse only changes that could not be made or undone.
+    """
+
+    restart_services: RestartPolicy = RestartPolicy.NONE
+    confirm_within: float | None = None
+    allow_replacement: bool = False
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if self.confirm_within is not None and self.confirm_within <= 0:
+            raise ValueError(f"confirm_within: expected a time above 0, got {self.confirm_within:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """Options of verbs that make a deployment.
+
+    cache_only: download no package lists and archives.
+    download_only: only download the archives.
+    live: also apply the deployment to the running system.
+    """
+
+    dry_run: bool = False
+    cache_only: bool = False
+    download_only: bool = False
+    live: LiveOptions | None = None
