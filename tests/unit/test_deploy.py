@@ -426,8 +426,11 @@ def test_a_removal_goes_along_to_a_newer_base(system: System, builder: Builder):
 
 def test_the_last_override_reset_is_the_base(system: System, builder: Builder):
     stage(system, _without_tool(system, system.one), Origin("one", removed=("tool",)))
+    builder.commits = [system.one]
     result = change(system, reset_all=True)
-    assert (result.details["commit"], builder.opened) == (system.one, [])
+    assert result.details["commit"] == system.one
+    # What the package's scripts had made of the machine is made again.
+    assert (builder.wanted[0][1].deployed, builder.options[0]["configure"]) == (system.one, ("tool",))
 
 
 def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, builder: Builder):

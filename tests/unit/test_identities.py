@@ -69,10 +69,12 @@ def test_dpkg_is_to_configure_only_the_named_packages():
         f"Package: {name}\nStatus: install ok {state}\nVersion: 1\n\n"
         for name, state in (("munge", "installed"), ("libmunge2", "installed"), ("old", "config-files"))
     )
-    changed = identities.half_configured(status, ["munge", "old"])
+    changed = identities.half_configured(status, {"munge": "", "old": ""})
     assert changed == status.replace("installed", "half-configured", 1)
     held = status.replace("Status: install", "Status: hold")
-    assert identities.half_configured(held, ["munge"]) == held.replace("installed", "half-configured", 1)
+    once = identities.half_configured(status, {"munge": "0.9"})
+    assert once == status.replace("installed", "half-configured\nConfig-Version: 0.9", 1)
+    assert identities.half_configured(held, {"munge": ""}) == held.replace("installed", "half-configured", 1)
 
 
 # --- what is not in the table

@@ -43,6 +43,7 @@ class Recipe:
     keep: names and versions in use, see system.apt.resolver.PackageGoal.
     drop, remove, needed: names of packages, see system.apt.resolver.PackageGoal.
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
+    configure: packages of the base whose scripts run as if they were installed: they come back.
     commands: commands that are run after the packages were changed.
     """
 
@@ -56,12 +57,14 @@ class Recipe:
     remove: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
     only_scripts: bool = False
+    configure: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
 
     @property
     def is_local(self) -> bool:
         """Return whether nothing is needed from the archives."""
-        return bool(self.removes or self.commands) and not (self.install or self.local or self.upgrade)
+        changes = self.removes or self.commands or self.configure
+        return bool(changes) and not (self.install or self.local or self.upgrade)
 
     @property
     def removes(self) -> bool:
@@ -71,7 +74,7 @@ class Recipe:
     @property
     def only_runs(self) -> bool:
         """Return whether only commands are run."""
-        return self.is_local and not self.removes
+        return self.is_local and not (self.removes or self.configure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             requests,
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
             commands=recipe.commands,
+            configure=recipe.configure,
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,

@@ -108,13 +108,17 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     if origin == merge.origin:
         return Target(origin, merge.checksum)
     drop = tuple(sorted(merge.origin.names - origin.names))
+    returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
+    if returns:
+        # Their scripts run again: what they had made of the machine went with them.
+        if origin.layered:
+            return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)
+        return Target(origin, base, Recipe(base, only_scripts=True, configure=returns))
     if not origin.layered:
         # The base has none of them, but what they made of /etc is taken back by their own scripts.
         recipe = Recipe(base, drop=drop, needed=names_in_base(tx), only_scripts=True)
-        if merge.checksum == base or not drop:
-            return Target(origin, base)
-        return Target(origin, merge.checksum, recipe)
-    if not _only_adds(tx, base, origin, drop):
+        return Target(origin, merge.checksum, recipe if merge.checksum != base else None)
+    if drop and not _only_adds(tx, base, origin, drop):
         return rebuilt(origin, base, keep=_versions_in_use(tx, origin))
     requests, local = added_requests(merge.origin, origin)
     remove = tuple(name for name in origin.removed if name not in merge.origin.removed)
@@ -129,26 +133,26 @@ def changed(tx: Transaction, origin: Origin) -> Target:
 def _only_adds(tx: Transaction, base: str, origin: Origin, drop: Sequence[str]) -> bool:
     """Return whether the present tree has all that the base is to have, and nothing of that is dropped.
 
-    Otherwise the base's own packages have to come back: one that was removed or replaced, or a kernel that
-    another one has superseded.
+    Otherwise the base's own packages have to come back: one that was replaced, or a kernel that another one
+    has superseded.
     """
-    returns = set(tx.merge_deployment.origin.removed) - set(origin.removed)
-    if not (drop or returns):
-        return True
     repo = tx.sysroot.repo
     present, shipped = (packages_of(repo, commit) for commit in (tx.merge_deployment.checksum, base))
     names = {package.name for package in shipped} - set(origin.removed)
     return names <= {package.name for package in present} and not names & set(drop)
 
 
-def rebuilt(origin: Origin, base: str, *, keep: tuple[tuple[str, str], ...]) -> Target:
-    """Return a target that is built from a base. keep: see Recipe."""
+def rebuilt(
+    origin: Origin, base: str, *, keep: tuple[tuple[str, str], ...], configure: tuple[str, ...] = ()
+) -> Target:
+    """Return a target that is built from a base. keep, configure: see Recipe."""
     recipe = Recipe(
         base,
         origin.requested,
         origin.local,
         keep=keep,
         remove=origin.removed,
+        configure=configure,
         commands=origin.commands,
     )
     return Target(origin, base, recipe)

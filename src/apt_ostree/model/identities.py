@@ -111,16 +111,20 @@ def due(deferred: Deferred, done: Iterable[str], exists: Callable[[str], bool]) 
 _STATUS = re.compile(r"^(Status: \S+ \S+) installed$", re.MULTILINE)
 
 
-def half_configured(status: str, names: Iterable[str]) -> str:
-    """Return dpkg's status file (deb-status of dpkg(1)) with packages as before their first configuration."""
-    chosen = {f"Package: {name}" for name in names}
-    stanzas = status.split("\n\n")
-    return "\n\n".join(
-        _STATUS.sub(r"\g<1> half-configured", stanza, count=1)
-        if stanza.lstrip("\n").partition("\n")[0] in chosen
-        else stanza
-        for stanza in stanzas
-    )
+def half_configured(status: str, names: Mapping[str, str]) -> str:
+    """Return dpkg's status file (deb-status of dpkg(1)) with packages as before their configuration.
+
+    names: name -> the version that was configured last, or empty before the first configuration.
+    """
+
+    def changed(stanza: str) -> str:
+        name = stanza.lstrip("\n").partition("\n")[0].removeprefix("Package: ")
+        if name not in names:
+            return stanza
+        version = f"\nConfig-Version: {names[name]}" if names[name] else ""
+        return _STATUS.sub(rf"\g<1> half-configured{version}", stanza, count=1)
+
+    return "\n\n".join(map(changed, status.split("\n\n")))
 
 
 # --- what is not in the table

@@ -253,8 +253,9 @@ def reload_bus() -> None:
 
 def reload_polkit() -> None:
     """Have polkit read its actions and rules, if it runs: its watches are on the /usr of before."""
-    command = ["try-reload-or-restart", "--", "polkit.service"]  # polkit 122 cannot reload
-    _systemctl(command, "reload polkit", timeout=_PATIENCE)
+    if active(["polkit.service"]):  # the change may have removed it
+        command = ["try-reload-or-restart", "--", "polkit.service"]  # polkit 122 cannot reload
+        _systemctl(command, "reload polkit", timeout=_PATIENCE)
 
 
 def update_catalog() -> None:

@@ -68,7 +68,7 @@ def _configure(tx: Transaction, root: Path, due: Sequence[str]) -> None:
     if not names:
         return
     status = admindir / "status"
-    files.write_text(status, identities.half_configured(files.text_of(status), names))
+    files.write_text(status, identities.half_configured(files.text_of(status), dict.fromkeys(names, "")))
     policy = root / _POLICY
     policy.unlink(missing_ok=True)
     policy.write_text("#!/bin/sh\nexit 101\n")  # units start when all is there (policy-rc.d(8))

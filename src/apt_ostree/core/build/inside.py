@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apt_ostree.core.build import finish
+from apt_ostree.core.build import configured, finish
 from apt_ostree.core.build.earlier import Earlier
 from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, build_accounts, dpkg_lists, initramfs, layout, seeds
@@ -35,8 +35,6 @@ _ROOT = Path("/")
 _EXTENDED_STATES = Path("/", layout.SYSIMAGE_LINKS["var/lib/apt/extended_states"])
 _ADMINDIR = Path("/", layout.DPKG_ADMINDIR)
 _ARCHITECTURES = _ADMINDIR / "arch"
-#: Packages that were removed and not purged, as in dpkg's status file. The tree's dpkg forgets them.
-_REMOVED = ETC / "apt-ostree/removed-packages"
 _POLICY = Path("/usr/sbin/policy-rc.d")
 _ANSWERS = Path("/", layout.ANSWERS)
 _POLICY_ASIDE = Path("/usr/sbin/policy-rc.d.apt-ostree")
@@ -145,11 +143,16 @@ def prepare(root: Path, earlier: Earlier | None = None, installed: Sequence[str]
         if earlier:
             _copy(str(earlier.directory), earlier.files, run)
             _add_lines(earlier.lines)
-        _remember_configured({**_removed(), **(earlier.configured if earlier else {})}, installed)
+        configured.remember({**configured.removed(), **(earlier.configured if earlier else {})}, installed)
         taken = _answer(answers)
         return asdict(_prepare(earlier.names if earlier else frozenset(), taken))
 
     return Prepared(**confined.call(root, work, run_in_root))
+
+
+def unconfigure(root: Path, names: Sequence[str]) -> None:
+    """Have dpkg configure packages of the tree again, see `configured.unconfigure`."""
+    confined.call(root, lambda _run: configured.unconfigure(names), _nothing_runs)
 
 
 def leave_etc(
@@ -166,7 +169,7 @@ def leave_etc(
     """
 
     def work(_run: confined.RunInRoot) -> Mapping[str, str]:
-        _record_removed(gone, installed)
+        configured.record(gone, installed)
         return _read_accounts(purged)
 
     result: Mapping[str, str] = confined.call(root, work, _nothing_runs)
@@ -253,21 +256,6 @@ def _place_seeds(earlier: Earlier | None, run_in_root: confined.RunInRoot) -> No
         files.write_text(manifest, seeds.format_seeds({**own, **carried}))
 
 
-def _remember_configured(configured: Mapping[str, str], installed: Sequence[str]) -> None:
-    """Have dpkg install packages as after a removal, so that their scripts know the version of before.
-
-    Without it they would do what belongs to a first installation: slapd makes another directory.
-
-    configured: name -> paragraphs, as dpkg has them after a removal.
-    """
-    status = _ADMINDIR / "status"
-    text = files.text_of(status)
-    described = {line.removeprefix("Package: ") for line in text.splitlines() if line.startswith("Package: ")}
-    names = [name for name in installed if name in configured and name not in described]
-    if names:
-        files.write_text(status, "\n".join([text, *(configured[name] for name in names)]))
-
-
 def _add_lines(lists: Mapping[str, Sequence[str]]) -> None:
     """Add lines to lists that have one for each path, which comes last."""
     for path, lines in lists.items():
@@ -275,25 +263,6 @@ def _add_lines(lists: Mapping[str, Sequence[str]]) -> None:
         taken = {line.split()[-1] for line in present}
         if added := [line for line in lines if line.split()[-1] not in taken]:
             files.write_text(_ROOT / path, "".join(f"{line}\n" for line in (*present, *added)))
-
-
-def _removed() -> dict[str, str]:
-    """Return name -> paragraphs of packages that were removed and of which the machine has a state."""
-    removed: dict[str, str] = {}
-    for text in files.text_of(_REMOVED).split("\n\n"):
-        name = text.partition("\n")[0].removeprefix("Package: ")
-        removed[name] = "\n".join(filter(None, (removed.get(name), f"{text.strip()}\n")))
-    removed.pop("", None)
-    return removed
-
-
-def _record_removed(gone: Mapping[str, str], installed: Sequence[str]) -> None:
-    before = _removed()
-    after = {name: text for name, text in {**before, **gone}.items() if name not in installed}
-    if after:
-        files.write_text(_REMOVED, "\n".join(after[name] for name in sorted(after)))
-    else:
-        _REMOVED.unlink(missing_ok=True)
 
 
 def _tops(given: Seeds) -> list[str]:

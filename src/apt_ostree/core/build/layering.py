@@ -139,15 +139,18 @@ class _Work:
     plan: PackagePlan
     archives: Archives | None
     commands: Sequence[Command]
+    configure: Sequence[str]
 
     @property
     def title(self) -> str:
         if not self.plan:
-            return "Running the command"
+            return "Running the command" if self.commands else "Configuring packages"
         return "Removing packages" if self.plan.only_removes else "Installing packages"
 
     def summary(self) -> list[str]:
-        return [*self.plan.summary(), *(f"run: {shlex.join(command)}" for command in self.commands)]
+        configured = [f"configure: {' '.join(self.configure)}"] if self.configure else []
+        commands = [f"run: {shlex.join(command)}" for command in self.commands]
+        return [*self.plan.summary(), *configured, *commands]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,7 @@ def install(
     label: Label,
     *,
     commands: Sequence[Command] = (),
+    configure: Sequence[str] = (),
     dry_run: bool = False,
     download_only: bool = False,
     ask: bool = True,
@@ -249,6 +253,7 @@ def install(
 
     requests: the packages to install.
     commands: commands to run afterwards in the build root.
+    configure: packages that are there and whose scripts run as if they were installed.
     ask: whether to ask the user to confirm the plan.
 
     Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
@@ -258,7 +263,7 @@ def install(
     plan = _resolve(session, requests)
     if not plan and (plan.taken or plan.newer):
         tx.report(PlanShown("transaction", plan.to_json()))
-    if not (plan or commands):
+    if not (plan or commands or configure):
         return Built(plan)
     if plan:
         _show(session, plan, label, ask=ask and not dry_run)
@@ -267,7 +272,12 @@ def install(
     archives = _download(session, plan) if plan else None
     if download_only:
         return Built(plan)
-    work = _Work(plan, archives, commands)
+    return _build(session, label, _Work(plan, archives, commands, configure))
+
+
+def _build(session: Session, label: Label, work: _Work) -> Built:
+    """Change the build root and write its commit; no commit if nothing but commands ran, without effect."""
+    tx, plan = session.tx, work.plan
     log = sandbox.output_log(session.root)
     with tx.task(work.title), outputlog.kept(tx.report, log, "packages", work.summary()):
         tree = _install(session, work)
@@ -328,7 +338,7 @@ def _install(session: Session, work: _Work) -> _Tree:
     if given.states:
         lowers = (buildroot.write_layer(scratch / "etc-merged", given.states, ETC), ETC)
     with buildroot.machine_etc(scratch, root, _ETC_UPPER, lowers) as upper:
-        installed = tuple(step.name for step in work.plan.install)
+        installed = (*(step.name for step in work.plan.install), *work.configure)
         prepared = inside.prepare(root, earlier.read(tx, session.start), installed)
         failpoint("layering.before-install")
         if work.archives:
@@ -336,6 +346,8 @@ def _install(session: Session, work: _Work) -> _Tree:
                 tx.report, work.archives, work.title, root=root, scratch=scratch, script_timeout=timeout
             )
             inside.write_extended_states(root, config.extended_states(scratch).read_text())
+        if work.configure:
+            _configure(session, work.configure)
         failpoint("layering.after-install")
         for command in work.commands:
             _run(session, command)
@@ -354,6 +366,13 @@ def _install(session: Session, work: _Work) -> _Tree:
         timeout=max(timeout, _LONGEST_STEP),
     )
     return _Tree(frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), beside, given)
+
+
+def _configure(session: Session, names: Sequence[str]) -> None:
+    inside.unconfigure(session.root, names)
+    command = ["dpkg", "--force-confold", "--configure", *names]
+    what = f"configure {', '.join(names)}"
+    sandbox.run(session.root, command, what=what, timeout=session.script_timeout, hostname=platform.node())
 
 
 def _run(session: Session, command: Command) -> None:
@@ -438,4 +457,5 @@ def _subject(work: _Work) -> str:
         ("removed", plan.remove),
     )
     changes = [f"{len(steps)} packages {done}" for done, steps in counts if steps]
+    changes += [f"{len(work.configure)} packages configured"] if work.configure else []
     return ", ".join([*changes, *(f"run {shlex.join(command)}" for command in work.commands)])
