@@ -43,6 +43,7 @@ VERBS: Mapping[str, str] = {
     "confirm": "live.confirmation:confirm",
     "deploy": "rebase:deploy_revision",
     "install": "packages:install",
+    "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",
     "overlay-check": "overlays.repair:check",
     "overlay-cleanup": "overlays.keeping:cleanup",

@@ -111,3 +111,27 @@ def test_an_initramfs_follows_what_dracut_finds(own: Host):
     assert later != image
     assert [path for path in holds if path.endswith("bin/biosdevname")]
     assert {path for path in held if path.startswith("usr/lib/systemd/")} <= set(holds)
+
+
+def test_kernel_arguments_of_the_next_boot(own: Host):
+    shown = own.ao("kargs").stdout.strip()
+    before = own.look()
+    own.ao("kargs", "--delete=nosuch", code=2)
+    own.ao("kargs", "--append=a b", code=2)
+    assert own.json("kargs", "--append=x=1", "--dry-run")["kernel-arguments"]["after"][-1] == "x=1"
+    livehost.same(before.everything(), own.look().everything())
+
+    own.ao("kargs", "--append=quiet", "--append=x=1", '--append=dyndbg="file a.c +p"')
+    own.ao("kargs", "--replace=x=1=2", "--append-if-missing=quiet")
+    wanted = f'{shown} quiet x=2 dyndbg="file a.c +p"'
+    assert own.ao("kargs").stdout.strip() == own.run(*NOBODY, "apt-ostree", "kargs").stdout.strip() == wanted
+    assert own.ao("kargs", "--deploy-index=1").stdout.strip() == shown
+    own.ao("kargs", "--append-if-missing=quiet", "--unchanged-exit-77", code=77)
+    own.ao("install", "fx-hello")  # keeps them
+    own.reboot()
+    entries = own.sh("grep -h ^options /boot/loader/entries/*")
+    assert sum(wanted in line for line in entries.splitlines()) == 1
+    assert own.ao("kargs").stdout.strip() == wanted and own.run("fx-hello").stdout == "hello 1.0\n"
+    own.run("env", "EDITOR=sed -i s/quiet/verbose/", "apt-ostree", "kargs", "--editor")
+    assert own.ao("kargs").stdout.strip() == wanted.replace("quiet", "verbose")
+    own.check_clean()

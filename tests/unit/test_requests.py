@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from apt_ostree import worker
 from apt_ostree.errors import UsageError
+from apt_ostree.model.kargs import Changes
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
@@ -34,6 +35,7 @@ from apt_ostree.model.requests import (
     Confirm,
     Deploy,
     Install,
+    Kargs,
     Moment,
     Override,
     Rebase,
@@ -272,6 +274,7 @@ TITLES = [
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),
     (Deploy(revision="13.2", deploy=DeployOptions(live=LiveOptions())), "deploy -A 13.2"),
+    (Kargs(changes=Changes(append=("quiet",))), "kargs"),
     (Override(remove=("a",), reset=("b", "c")), "override remove a reset b c"),
     (Override(replace=("a=1",), deploy=DeployOptions(live=LiveOptions())), "override -A replace a=1"),
     (Override(reset_all=True), "override reset --all"),

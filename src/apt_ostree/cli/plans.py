@@ -185,7 +185,17 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
+def _kernel_arguments(plan: Mapping[str, Any]) -> Iterator[str]:
+    before, after = Counter(plan["before"]), Counter(plan["after"])
+    yield "Kernel arguments:"
+    yield from (f"  - {argument}" for argument in (before - after).elements())
+    yield from (f"  + {argument}" for argument in (after - before).elements())
+    if before == after:
+        yield f"  in another order: {' '.join(plan['after'])}"
+
+
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "deployments": _deployments,
+    "kernel-arguments": _kernel_arguments,
 }

@@ -18,6 +18,7 @@ QUERIES: Mapping[str, str] = {
     "history": "history:history",
     "history-diff": "history:compare_operations",
     "history-show": "history:show_operation",
+    "kernel-arguments": "kargs:kernel_arguments",
     "offered-packages": "archives:offered_packages",
     "overlay-contents": "overlays.listing:overlay_contents",
     "overlay-history": "overlays.listing:overlay_history",

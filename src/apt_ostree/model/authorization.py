@@ -36,6 +36,7 @@ ACTIONS: Mapping[str, str] = {
     "confirm": "confirm",
     "deploy": "deploy",
     "install": _PACKAGES,
+    "kargs": "bootconfig",
     "overlay-backup": "overlays",
     "overlay-check": "overlays",
     "overlay-cleanup": "overlays",

@@ -23,6 +23,19 @@ class Status(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelArguments(Request):
+    """The kernel arguments of a deployment.
+
+    deploy_index: its index; None is the next boot's.
+    running: those of the running kernel instead.
+    """
+
+    verb: ClassVar[str] = "kernel-arguments"
+    deploy_index: int | None = None
+    running: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class RequestedPackages(Request):
     """The names of the packages that the next deployment requests."""
 
@@ -113,6 +126,7 @@ QUERIES: Mapping[str, type[Request]] = {
     for request in (
         CompareOperations,
         History,
+        KernelArguments,
         OfferedPackages,
         OverlayContents,
         OverlayHistory,

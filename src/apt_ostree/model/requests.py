@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, ClassVar
 
+from apt_ostree.model.kargs import Changes
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay_requests import (
     EditOverlay,
@@ -185,6 +186,29 @@ class Override(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kargs(DeployRequest):
+    """Change the kernel arguments.
+
+    changes: of the present ones.
+    whole: all arguments instead.
+    seen: the present ones as the caller knows them; others are refused.
+    import_running: start from those of the running kernel.
+    deploy_index: start from those of this deployment; None is the next boot's.
+    """
+
+    verb: ClassVar[str] = "kargs"
+    changes: Changes = Changes()
+    whole: tuple[str, ...] | None = None
+    seen: tuple[str, ...] | None = None
+    import_running: bool = False
+    deploy_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.deploy.live or self.deploy.download_only:
+            raise ValueError("deploy: kernel arguments change with the next boot, and nothing is downloaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Run(DeployRequest):
     """Run a program in the next deployment.
 
@@ -323,9 +347,9 @@ class Recover(Request):
 VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
-        ApplyLive, Cleanup, ComposeTree, Confirm, Deploy, EditOverlay, Install, OverlayBackup, OverlayCheck,
-        OverlayCleanup, OverlayRestore, Override, Rebase, Recover, RefreshMd, Rollback, RollbackLive, Run,
-        Uninstall, Unlock, UnlockDiscard, UnlockSave, Upgrade,
+        ApplyLive, Cleanup, ComposeTree, Confirm, Deploy, EditOverlay, Install, Kargs, OverlayBackup,
+        OverlayCheck, OverlayCleanup, OverlayRestore, Override, Rebase, Recover, RefreshMd, Rollback,
+        RollbackLive, Run, Uninstall, Unlock, UnlockDiscard, UnlockSave, Upgrade,
     )
 }  # fmt: skip
 

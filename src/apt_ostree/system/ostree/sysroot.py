@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
-from apt_ostree.model import layout
+from apt_ostree.model import kargs, layout
 from apt_ostree.model.deployment import Deployment, Deployments, Uncompleted
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
 from apt_ostree.system import signals
@@ -297,7 +297,7 @@ class Sysroot:
             staged=d.is_staged(),
             pinned=d.is_pinned(),
             unlocked=_UNLOCKED.get(d.get_unlocked(), "none"),
-            kernel_arguments=tuple(word for word in options.split() if not word.startswith("ostree=")),
+            kernel_arguments=kargs.own(kargs.split(options)),
             boot_checksum=d.get_bootcsum(),
         )
 

@@ -1,0 +1,93 @@
+"""kargs."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options, render
+from apt_ostree.model import kargs as arguments
+from apt_ostree.model.queries import KernelArguments
+from apt_ostree.model.request_options import DeployOptions
+from apt_ostree.model.requests import Kargs
+
+
+def _changes(command: options.Command) -> options.Command:
+    rows = (
+        ("append", "KEY[=VALUE]", "Add an argument."),
+        ("append-if-missing", "KEY[=VALUE]", "Add an argument unless it is there."),
+        ("replace", "KEY=[OLD=]NEW", "Give an argument another value."),
+        ("delete", "KEY[=VALUE]", "Remove an argument."),
+        ("delete-if-present", "KEY[=VALUE]", "Remove an argument if it is there."),
+    )
+    for name, metavar, text in reversed(rows):
+        command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
+    return command
+
+
+@click.command(
+    epilog="Examples: apt-ostree kargs; apt-ostree kargs --append=quiet --delete-if-present=debug; "
+    "apt-ostree kargs --replace=console=ttyS0 -r"
+)
+@_changes
+@options.output
+@options.dry_run
+@options.no_wait
+@options.reboot
+@options.unchanged_exit_77
+@click.option("--editor", is_flag=True, help="Edit the arguments in an editor.")
+@click.option("--import-proc-cmdline", is_flag=True, help="Start from the arguments of the running kernel.")
+@click.option(
+    "--deploy-index", type=int, metavar="INDEX", help="Show or start from those of this deployment."
+)
+def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **given: Any) -> int:
+    """Show the kernel arguments of the next boot, or change them in a new deployment.
+
+    Each of the options may be given several times. Arguments are removed first, then replaced, then added.
+    """
+    if import_proc_cmdline and deploy_index is not None:
+        raise click.UsageError("--import-proc-cmdline and --deploy-index exclude each other")
+    names = ("append", "append_if_missing", "replace", "delete", "delete_if_present")
+    changes = {name: given[name] for name in names if given[name]}
+    query = KernelArguments(deploy_index=deploy_index, running=import_proc_cmdline)
+    whole = seen = None
+    if editor:
+        if changes:
+            raise click.UsageError("--editor and changes of single arguments exclude each other")
+        seen = tuple(options.answer_json(query))
+        whole = _edited(seen)
+    elif not changes and not import_proc_cmdline:
+        shown = options.answer_json(query)
+        if given["as_json"]:
+            render.result_json({"kernel-arguments": shown})
+        else:
+            render.lines(" ".join(shown))
+        return 0
+    request = Kargs(
+        changes=_read(changes),
+        whole=whole,
+        seen=seen,
+        import_running=import_proc_cmdline,
+        deploy_index=deploy_index,
+        deploy=DeployOptions(dry_run=given["dry_run"]),
+    )
+    return options.run_verb(request, given)
+
+
+def _read(changes: dict[str, tuple[str, ...]]) -> arguments.Changes:
+    try:
+        return arguments.Changes(**changes)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _edited(before: arguments.Arguments) -> arguments.Arguments:
+    """Return what the user makes of the arguments in an editor, one in each line."""
+    header = "# The kernel arguments, one in each line. A line that begins with # is left out.\n"
+    text = click.edit("\n".join((header.rstrip(), *before, "")), editor=os.environ.get("SUDO_EDITOR"))
+    if text is None:
+        return before
+    lines = (line.strip() for line in text.splitlines())
+    return tuple(one for line in lines if not line.startswith("#") for one in arguments.split(line))

@@ -1,0 +1,94 @@
+"""Kernel arguments: how a command line is split, and how it is changed.
+
+A kernel argument is KEY or KEY=VALUE; a value in double quotes may contain spaces, see
+Documentation/admin-guide/kernel-parameters.rst of Linux.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from apt_ostree.errors import UsageError
+
+Arguments = tuple[str, ...]
+_ARGUMENT = re.compile(r'(?:[^\s"]|"[^"]*")+')
+#: What the boot loader adds, or ostree for each deployment.
+_OF_THE_BOOT = ("BOOT_IMAGE", "initrd", "ostree")
+
+
+def split(line: str) -> Arguments:
+    """Return the arguments of a command line; a quote that is not closed is an ordinary character."""
+    closed = line if line.count('"') % 2 == 0 else line.replace('"', "")
+    return tuple(_ARGUMENT.findall(closed))
+
+
+def own(arguments: Iterable[str]) -> Arguments:
+    """Return the arguments without those of one boot."""
+    return tuple(argument for argument in arguments if key_of(argument) not in _OF_THE_BOOT)
+
+
+def key_of(argument: str) -> str:
+    """Return the key of an argument."""
+    return argument.partition("=")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Changes of kernel arguments, in the order in which they are made.
+
+    delete: KEY, if there is only one such argument, or KEY=VALUE; it has to be there.
+    delete_if_present: the same, if it is there.
+    replace: KEY=VALUE, if there is only one argument of the key, or KEY=OLD=NEW.
+    append: arguments to add.
+    append_if_missing: the same, unless they are there.
+    """
+
+    delete: Arguments = ()
+    delete_if_present: Arguments = ()
+    replace: Arguments = ()
+    append: Arguments = ()
+    append_if_missing: Arguments = ()
+
+    def __post_init__(self) -> None:
+        wrong = [
+            one for one in (*self.replace, *self.append, *self.append_if_missing) if split(one) != (one,)
+        ]
+        if wrong:
+            raise ValueError(f"expected one kernel argument, got {wrong[0]!r}; put quotes around spaces")
+
+    def apply(self, arguments: Sequence[str]) -> Arguments:
+        """Return the changed arguments; UsageError names an argument that is not there, or not alone."""
+        result = list(arguments)
+        for argument in self.delete:
+            del result[_place(result, argument)]
+        for argument in self.delete_if_present:
+            if any(argument in (one, key_of(one)) for one in result):
+                del result[_place(result, argument)]
+        for change in self.replace:
+            key = key_of(change)
+            old = next((one for one in result if key_of(one) == key and change.startswith(f"{one}=")), "")
+            exact = old if "=" in old else ""
+            new = f"{key}={change.removeprefix(f'{exact}=')}" if exact else change
+            result[_place(result, exact or key)] = new
+        result += self.append
+        result += [one for one in dict.fromkeys(self.append_if_missing) if one not in result]
+        return tuple(result)
+
+
+def _place(arguments: Sequence[str], wanted: str) -> int:
+    """Return the index of an argument, which is named by its key if it is the only one of the key."""
+    if wanted in arguments:
+        return arguments.index(wanted)
+    same = [one for one in arguments if key_of(one) == wanted]
+    if len(same) > 1:
+        raise UsageError(
+            f"there are {len(same)} kernel arguments {wanted!r}: {' '.join(same)}",
+            hint="name one with its value",
+        )
+    if not same:
+        raise UsageError(
+            f"there is no kernel argument {wanted!r}", hint=f"there are: {' '.join(arguments) or 'none'}"
+        )
+    return arguments.index(same[0])
