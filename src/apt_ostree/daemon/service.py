@@ -5,6 +5,7 @@ from __future__ import annotations
 from dasbus.connection import SystemMessageBus
 
 from apt_ostree.daemon import live
+from apt_ostree.daemon.clients import Clients
 from apt_ostree.daemon.queries import Queries
 from apt_ostree.daemon.replies import Handler
 from apt_ostree.daemon.state import State
@@ -21,7 +22,7 @@ _DO_NOT_QUEUE = 4
 
 def serve() -> None:
     """Serve until nobody has called for a minute, and no transaction runs."""
-    loop = MainLoop(_IDLE, lambda: transactions.is_busy or sysroot.has_clients)
+    loop = MainLoop(_IDLE, lambda: transactions.is_busy or bool(clients))
     bus = SystemMessageBus()
     bus.connection.set_exit_on_close(False)  # else Gio ends this process with the bus, in an upgrade of that
     transactions = Transactions(bus, loop)
@@ -29,8 +30,8 @@ def serve() -> None:
     bus.publish_object(names.TRANSACTIONS_PATH, transactions, server_factory=Handler)
     state = State(loop, lambda: transactions.active != NOT_ACTIVE)
     live.publish(bus, state, transactions)
-    sysroot = Sysroot(bus, state, transactions)
-    sysroot.publish()
+    clients = Clients(bus, state)
+    Sysroot(bus, state, transactions, clients).publish()
     transactions.on_active(state.notice)
     transactions.resume()
     bus.register_service(names.NAME, flags=_DO_NOT_QUEUE)
