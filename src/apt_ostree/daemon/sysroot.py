@@ -5,7 +5,7 @@ data/dbus/org.debian.aptostree1.xml describes the interfaces.
 
 # No `from __future__ import annotations`: dasbus makes the interfaces of the hints, which have to be types.
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -170,15 +170,12 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
     ) -> ObjPath:
         """Change the layered packages."""
-        native, indexes = _with_indexes(modifiers)
-        files = call_info["files"].take(indexes)
-        try:
-            labels = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files]
+
+        def begin(native: Mapping[str, Any], files: list[int], labels: list[str]) -> Any:
             make = partial(calls.update_deployment, native, files=labels)
             return self._transactions.begin_typed(make, options, call_info, files)
-        except BaseException:
-            close(files)
-            raise
+
+        return with_files(modifiers, call_info, begin)
 
     @accepts_additional_arguments
     def Rollback(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
@@ -200,6 +197,21 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         for name in ("BootedDeployment", "DefaultDeployment", "RollbackDeployment"):
             self.report_changed_property(name)
         self.flush_changes()
+
+
+def with_files(
+    modifiers: Structure,
+    call_info: Mapping[str, Any],
+    begin: Callable[[Mapping[str, Any], list[int], list[str]], Any],
+) -> Any:
+    """Begin a change of packages with the files that were passed as local packages, and their paths."""
+    native, indexes = _with_indexes(modifiers)
+    files = call_info["files"].take(indexes)
+    try:
+        return begin(native, files, [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files])
+    except BaseException:
+        close(files)
+        raise
 
 
 def _with_indexes(modifiers: Structure) -> tuple[dict[str, Any], list[int]]:
