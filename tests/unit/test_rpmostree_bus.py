@@ -145,9 +145,9 @@ class Follower:
 
 
 @contextmanager
-def running(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def running(process: subprocess.Popen[bytes]) -> Iterator[None]:
     try:
-        yield process
+        yield
     finally:
         process.terminate()
         process.wait(10)
@@ -276,6 +276,25 @@ def test_a_transaction_of_another_interface_can_be_followed(service: Service):
     assert not success and "the transaction goes on" in text
     service.process.wait(10)
     assert not list((service.place / "sockets").iterdir())
+
+
+def test_a_service_that_was_killed_takes_its_transaction_up_again(service: Service):
+    service.next_worker("work")
+    (address,) = service.os("Rollback", NONE)
+    Follower(address).call("Start")
+    wait((service.place / "place").exists)
+    service.process.kill()
+    service.process.wait(10)
+    wait(lambda: not service.has_owner(names.NAME))
+    service.heard.clear()
+    with running(service.run("tests.unit.rpmostree_service", str(service.place))):
+        wait(lambda: [v for path, name, v in service.heard if (path, name) == (OS, CHANGED)])
+        address = service.properties(names.SYSROOT_PATH, names.SYSROOT)["ActiveTransactionPath"]
+        follower = Follower(address)
+        assert follower.call("Start") == (False,)
+        follower.call("Cancel")
+        assert follower.end()[0] is False
+    assert (service.place / "place").read_text() == "put back"
 
 
 def test_another_user_can_only_look(service: Service):

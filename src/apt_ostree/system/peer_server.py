@@ -13,11 +13,20 @@ from typing import Any
 
 from gi.repository import Gio, GLib
 
+from apt_ostree.errors import ExternalFailure
+
+#: What is called when a connection has ended.
 Closed = Callable[[], None]
 
 
+def forget_all(directory: Path) -> None:
+    """Remove the sockets of servers that were killed."""
+    for path in directory.glob("*.sock"):
+        path.unlink()
+
+
 class PeerServer:
-    """A server on a new socket.
+    """A server on a new socket, NAME.sock; raises ExternalFailure if it cannot be made.
 
     connected: is called from the main loop with each connection and the uid of its client; it returns what is
         called when the connection ends.
@@ -30,7 +39,10 @@ class PeerServer:
         self._observer = Gio.DBusAuthObserver()
         self._observer.connect("allow-mechanism", lambda _observer, mechanism: mechanism == "EXTERNAL")
         guid, flags = Gio.dbus_generate_guid(), Gio.DBusServerFlags.NONE
-        self._server = Gio.DBusServer.new_sync(self.address, flags, guid, self._observer, None)
+        try:
+            self._server = Gio.DBusServer.new_sync(self.address, flags, guid, self._observer, None)
+        except GLib.Error as error:
+            raise ExternalFailure(f"cannot make the socket {socket}: {error.message}") from error
         socket.chmod(0o666)
         self._server.connect("new-connection", self._on_connection)
         self._server.start()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,13 +21,13 @@ from apt_ostree.daemon.queue import Item
 from apt_ostree.daemon.rpmostree.peer import Connection, end_of, read_event
 from apt_ostree.daemon.rpmostree.replies import Busy
 from apt_ostree.daemon.transactions import Transactions, close
-from apt_ostree.errors import Cancelled, NotAuthorized, Refused
+from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, Refused
 from apt_ostree.model import bus as own_names
 from apt_ostree.model.rpmostree.calls import Call
 from apt_ostree.model.transaction import Phase
 from apt_ostree.system import systemd_units, transaction_files
 from apt_ostree.system.mainloop import MainLoop
-from apt_ostree.system.peer_server import Closed, PeerServer
+from apt_ostree.system.peer_server import Closed, PeerServer, forget_all
 
 #: Seconds for which a transaction waits to be started, and for which one that has ended tells it once more.
 _TO_START, _AFTERWARDS = 60.0, 30.0
@@ -216,6 +217,7 @@ class Peers:
         self.later = loop.later
         self.add = transactions.add
         self.cancel = transactions.end_early
+        forget_all(directory)
         transactions.on_event(self._on_event)
         transactions.on_active(self.attach)
 
@@ -283,7 +285,8 @@ class Peers:
         running = self._transactions.running
         if running and self._active is None:
             user = running.record.caller.user
-            self._peers.append(Peer(self, running, None, method="", key=None, initiator=user))
+            with suppress(AptOstreeError):  # it can do without
+                self._peers.append(Peer(self, running, None, method="", key=None, initiator=user))
 
     def _on_event(self, item: Item, number: int, line: str) -> None:
         for peer in list(self._peers):
