@@ -32,18 +32,24 @@ BOOLEANS = (
     "reboot", "allow-downgrade", "cache-only", "download-only", "skip-purge", "no-pull-base", "dry-run",
     "no-overrides",
 )  # fmt: skip
+INSTALL: list[Any] = ["UpdateDeployment", [["a{sv}", {"install-packages": ["as", ["fx-hello"]]}], KEEP]]
+CLEAR: list[Any] = ["ClearRollbackTarget", [NONE]]
+REFRESH: list[Any] = ["RefreshMd", [["a{sv}", {"force": ["b", True]}]]]
+CHECK: list[Any] = ["AutomaticUpdateTrigger", [["a{sv}", {"mode": ["s", "check"]}]]]
 #: Methods that make a transaction, with the exact types of their arguments.
 CHANGES: list[list[Any]] = [
     ["Upgrade", [["a{sv}", {name: ["b", False] for name in BOOLEANS}]]],
-    ["UpdateDeployment", [["a{sv}", {"install-packages": ["as", ["fx-hello"]]}], KEEP]],
+    ["Deploy", [["s", "0" * 64], ["a{sv}", {"reboot": ["b", True]}]]],
+    ["Rebase", [["a{sv}", {"reboot": ["b", True], "revision": ["s", "1"]}], ["s", "r:b"], ["as", []]]],
+    INSTALL,
     ["UpdateDeployment", [NONE, ["a{sv}", {"no-layering": ["b", True], "no-overrides": ["b", True]}]]],
     ["PkgChange", [NONE, ["as", ["fx-hello"]], ["as", []]]],
     ["Rollback", [["a{sv}", {"reboot": ["b", True]}]]],
-    ["ClearRollbackTarget", [NONE]],
+    CLEAR,
     ["Cleanup", [["as", ["base", "repomd", "pending-deploy", "rollback-deploy"]]]],
-    ["RefreshMd", [["a{sv}", {"force": ["b", True]}]]],
+    REFRESH,
     ["DownloadUpdateRpmDiff", []],
-    ["AutomaticUpdateTrigger", [["a{sv}", {"mode": ["s", "check"]}]]],
+    CHECK,
 ]
 
 
@@ -77,7 +83,7 @@ def test_a_page_installs_a_package(own: Host):
     assert (
         own.run("rpm-ostree", "status", "--json").stdout == own.run("apt-ostree", "status", "--json").stdout
     )
-    said = client(own, CHANGES[1])
+    said = client(own, INSTALL)
     before = said["objects"][f"/{NAME.replace('.', '/')}/{own.deployments()[0]['osname']}"][f"{NAME}.OS"]
     assert before["BootedDeployment"] == before["DefaultDeployment"] and before["CachedUpdate"] == {}
     ((address, signals),) = said["results"]
@@ -96,13 +102,17 @@ def test_a_page_installs_a_package(own: Host):
         ["Cleanup", [["as", ["pending-deploy"]]]],
         ["Rollback", [NONE]],
         ["UpdateDeployment", [["a{sv}", {"install-packages": ["as", ["no-such-package"]]}], KEEP]],
+        ["Rebase", [NONE, ["s", booted["origin"]], ["as", []]]],
+        ["Deploy", [["s", booted["base-checksum"]], NONE]],
     )
-    diff, cached, cleaned, rolled_back, wrong = said["results"]
+    diff, cached, cleaned, rolled_back, wrong, rebased, deployed = said["results"]
     assert [row[:2] for row in diff[0]] == [["fx-hello", 0]] and cached[0] == diff[0]
     assert diff[0][0][2]["NewPackage"] == ["fx-hello", "1.0", "all"]
     assert cleaned[1][-1] == ["Finished", [True, ""]] and len(own.deployments()) == 2
     assert rolled_back[1][-1] == ["Finished", [True, ""]]
     assert wrong[1][-1][1][0] is False and "no-such-package" in wrong[1][-1][1][1]
+    assert "Old and new refs are equal" in rebased[1][-1][1][1]
+    assert deployed[1][-1] == ["Finished", [True, ""]]
 
 
 def test_programs_find_what_they_look_for_in_the_output(own: Host):
@@ -132,7 +142,7 @@ def test_programs_find_what_they_look_for_in_the_output(own: Host):
 def test_updates_and_what_archives_offer(own: Host):
     own.ao("install", "fx-service")
     own.suites("stable", "updates")
-    said = client(own, CHANGES[7], CHANGES[9], ["GetPackages", [["as", ["fx-hello", "none"]]]],
+    said = client(own, REFRESH, CHECK, ["GetPackages", [["as", ["fx-hello", "none"]]]],
                   ["Search", [["as", ["fx-hello"]]]], ["ListRepos", []],
                   ["WhatProvides", [["as", ["font(x)"]]]])  # fmt: skip
     refreshed, checked, packages, found, archives, provided = said["results"]
@@ -162,10 +172,10 @@ def test_users_need_an_authorization(own: Host):
     same(before.everything(), own.look().everything())
     own.run("tee", RULES, input=RULE)
     own.sh(f"chmod 644 {RULES}; systemctl restart polkit")
-    ((_address, signals),) = client(own, CHANGES[1], user=NOBODY)["results"]
+    ((_address, signals),) = client(own, INSTALL, user=NOBODY)["results"]
     assert signals[-1] == ["Finished", [True, ""]]
     assert own.deployments()[0]["requested-packages"] == ["fx-hello"]
-    (denied,) = client(own, CHANGES[5], user=NOBODY)["results"]
+    (denied,) = client(own, CLEAR, user=NOBODY)["results"]
     assert denied == DENIED
     own.check_clean()
 

@@ -17,7 +17,16 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import Cleanup, Install, RefreshMd, Rollback, Uninstall, Upgrade
+from apt_ostree.model.requests import (
+    Cleanup,
+    Deploy,
+    Install,
+    Rebase,
+    RefreshMd,
+    Rollback,
+    Uninstall,
+    Upgrade,
+)
 from apt_ostree.model.rpmostree import calls, deployments, names, packages
 from apt_ostree.model.status import Commit, DeploymentStatus
 from tests.unit.test_daemon import interface
@@ -58,6 +67,7 @@ def test_the_described_interface_is_the_codes(name: str, code: Any):
 def test_all_actions_are_registered():
     made = [
         calls.upgrade({}), calls.rollback({}), calls.cleanup(["base"], "x"), calls.refresh_md({}),
+        calls.deploy("x", {}), calls.rebase("x", {}, []),
         calls.download_update(), calls.pkg_change({}, [], []), calls.clear_rollback_target({}, "x"),
         update({"install-packages": ["a"]}, {"no-initramfs": True, "no-overrides": True, "apply-live": True}),
         calls.update_deployment({"install-local-packages": [0]}, {}, ["x"]),
@@ -146,6 +156,16 @@ def test_a_package_has_what_is_read_of_it():
         (update({"uninstall-packages": ["b"]}, KEEP), Uninstall(packages=("b",)), [PACKAGES]),
         (calls.update_deployment({"install-local-packages": [0]}, KEEP, ["/x.deb"]),
          Install(files=(OpenFile(0, "/x.deb"),)), [LOCAL]),
+        (calls.deploy("x", {"reboot": True}), Deploy(revision="x"), ["deploy"]),
+        (calls.deploy("x", {"allow-downgrade": False, "skip-branch-check": True}),
+         Deploy(revision="x", disallow_downgrade=True, skip_branch_check=True), ["deploy"]),
+        (calls.rebase("r:b", {"revision": "1", "skip-purge": True}, []),
+         Rebase(refspec="r:b", revision="1", skip_purge=True), ["rebase"]),
+        (calls.rebase("r:b", BOOLEANS, []), Rebase(refspec="r:b", disallow_downgrade=True), ["rebase"]),
+        (update({"set-refspec": "r:b", "set-revision": "1"}, {}), Rebase(refspec="r:b", revision="1"),
+         ["rebase"]),
+        (update({"set-revision": "1"}, {}), Deploy(revision="1"), ["deploy"]),
+        (calls.upgrade({"allow-downgrade": True}), Upgrade(allow_downgrade=True), [UPGRADE]),
         (calls.pkg_change({"dry-run": True}, ["a"], []),
          Install(packages=("a",), deploy=DeployOptions(dry_run=True)), [PACKAGES]),
         (calls.rollback({"reboot": False}), Rollback(), ["rollback"]),
@@ -181,7 +201,9 @@ def test_a_base_that_stays_is_told():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda: calls.upgrade({"allow-downgrade": True}), "allow-downgrade is not supported"),
+        (lambda: calls.upgrade({"register-driver": "x"}), "register-driver is not supported"),
+        (lambda: calls.rebase("x", {}, ["a"]), "packages are not supported"),
+        (lambda: update({"set-revision": "x", "install-packages": ["a"]}, {}), "one after the other"),
         (lambda: calls.upgrade({"dry-run": "yes"}), "dry_run: expected true or false"),
         (lambda: calls.upgrade({"cache-only": True, "download-only": True}), "exclude each other"),
         (lambda: update({"override-remove-packages": ["a"]}, {}), "not supported"),

@@ -319,8 +319,8 @@ for method in ("Start", "Cancel"):
 
 
 def test_errors_have_the_names_that_clients_know(service: Service):
-    down = GLib.Variant("a{sv}", {"allow-downgrade": GLib.Variant("b", True)})
-    assert service.error(lambda: service.os("Upgrade", down)).endswith("Code0")
+    lock = GLib.Variant("a{sv}", {"lock-finalization": GLib.Variant("b", True)})
+    assert service.error(lambda: service.os("Upgrade", lock)).endswith("Code0")
     assert service.error(lambda: service.os("GetCachedUpdateRpmDiff", GLib.Variant("s", ""))).endswith(
         "Code1"
     )

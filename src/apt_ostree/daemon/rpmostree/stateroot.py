@@ -126,6 +126,19 @@ class OS(Object):
         return self._peers.begin("Upgrade", calls.upgrade(get_native(options)), call_info)
 
     @accepts_additional_arguments
+    def Deploy(self, revision: Str, options: Structure, *, call_info: Mapping[str, Any]) -> Str:  # noqa: N802
+        """Deploy a commit of the branch."""
+        return self._peers.begin("Deploy", calls.deploy(revision, get_native(options)), call_info)
+
+    @accepts_additional_arguments
+    def Rebase(  # noqa: N802
+        self, options: Structure, refspec: Str, packages: List[Str], *, call_info: Mapping[str, Any]
+    ) -> Str:
+        """Follow another branch."""
+        call = calls.rebase(refspec, get_native(options), packages)
+        return self._peers.begin("Rebase", call, call_info)
+
+    @accepts_additional_arguments
     def UpdateDeployment(  # noqa: N802
         self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
     ) -> Str:

@@ -14,7 +14,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import calls, jsonvalue
 from apt_ostree.model.request import Request
 from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import Cleanup, RefreshMd, Rollback, Upgrade
+from apt_ostree.model.requests import Cleanup, Deploy, Rebase, RefreshMd, Rollback, Upgrade
 from apt_ostree.model.rpmostree.names import NAME
 
 T = TypeVar("T")
@@ -22,11 +22,8 @@ Options = Mapping[str, Any]
 
 #: Options and modifiers that are refused: what they ask for -> why.
 _UNSUPPORTED = {
-    "allow-downgrade": "an older base is not taken",
     "lock-finalization": "a staged deployment cannot be locked",
     "register-driver": "there are no update drivers",
-    "set-refspec": "another base is not deployed by this call",
-    "set-revision": "another base is not deployed by this call",
     "install-local-fileoverride-packages": "packages of the base are not replaced by files",
     "override-remove-packages": "packages of the base are not overridden",
     "override-reset-packages": "packages of the base are not overridden",
@@ -61,8 +58,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Deploy:
-    """Options of calls that make a deployment."""
+    """Options of calls that make a deployment. allow_downgrade: None is the default of the call."""
 
+    allow_downgrade: bool | None = None
+    skip_purge: bool = False
+    skip_branch_check: bool = False
     reboot: bool = False
     dry_run: bool = False
     cache_only: bool = False
@@ -92,6 +92,13 @@ class _Modifiers:
     install_packages: tuple[str, ...] = ()
     uninstall_packages: tuple[str, ...] = ()
     install_local_packages: tuple[int, ...] = ()
+    set_refspec: str | None = None
+    set_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebase(_Deploy):
+    revision: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +120,21 @@ class _Automatic:
 def upgrade(options: Options) -> Call:
     """Return what OS.Upgrade asks for."""
     o = _read(_Deploy, options)
-    return Call(Upgrade(deploy=o.deploy(), base=not o.no_pull_base), _actions("upgrade"), o.reboot)
+    return Call(_upgrade(o), _actions("upgrade"), o.reboot)
+
+
+def deploy(revision: str, options: Options) -> Call:
+    """Return what OS.Deploy asks for."""
+    o = _read(_Deploy, options)
+    return Call(_deploy(revision, o), _actions("deploy"), o.reboot)
+
+
+def rebase(refspec: str, options: Options, packages: Sequence[str]) -> Call:
+    """Return what OS.Rebase asks for."""
+    if packages:
+        raise UsageError("packages are not supported: a rebase keeps those that are layered")
+    o = _read(_Rebase, options)
+    return Call(_rebase(refspec, o.revision, o), _actions("rebase"), o.reboot)
 
 
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str] = ()) -> Call:
@@ -122,7 +143,9 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     has_packages = bool(m.install_packages or m.uninstall_packages or o.no_layering)
     needed = {
         "bootconfig": o.no_initramfs,
-        "upgrade": not o.no_pull_base,
+        "rebase": m.set_refspec is not None,
+        "deploy": m.set_refspec is None and m.set_revision is not None,
+        "upgrade": m.set_refspec is None and m.set_revision is None and not o.no_pull_base,
         "install-uninstall-packages": has_packages,
         "install-local-packages": bool(m.install_local_packages),
         "override": o.no_overrides,
@@ -130,8 +153,17 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     actions = _actions(*(name for name, is_needed in needed.items() if is_needed)) or _actions("override")
     if o.apply_live:  # rpm-ostree has no action of its own for it
         actions += (_APPLY_LIVE,)
-    if not (has_packages or m.install_local_packages):
-        return Call(Upgrade(deploy=o.deploy(), base=not o.no_pull_base), actions, o.reboot)
+    changes_packages = has_packages or m.install_local_packages
+    if m.set_refspec is not None or m.set_revision is not None:
+        if changes_packages:
+            raise UsageError("packages and another base are two changes: make one after the other")
+        is_rebase = m.set_refspec is not None
+        base = (
+            _rebase(m.set_refspec or "", m.set_revision, o) if is_rebase else _deploy(m.set_revision or "", o)
+        )
+        return Call(base, actions, o.reboot)
+    if not changes_packages:
+        return Call(_upgrade(o), actions, o.reboot)
     note = "" if o.no_pull_base else "The base stays; an upgrade takes a newer one."
     return Call(_change_of_packages(m, o, files), actions, o.reboot, note)
 
@@ -181,6 +213,28 @@ def automatic_update(options: Options, policy: str) -> Call | None:
     if mode == "none":
         return None
     return Call(Upgrade(check=True), _actions("upgrade"), quiet=o.output_to_self)
+
+
+def _upgrade(o: _Deploy) -> Request:
+    return Upgrade(deploy=o.deploy(), base=not o.no_pull_base, allow_downgrade=bool(o.allow_downgrade))
+
+
+def _deploy(revision: str, o: _Deploy) -> Request:
+    is_newer = o.allow_downgrade is False  # an older commit is fine unless that is said
+    return Deploy(
+        revision=revision,
+        deploy=o.deploy(),
+        skip_branch_check=o.skip_branch_check,
+        disallow_downgrade=is_newer,
+    )
+
+
+def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
+    is_newer = o.allow_downgrade is False
+    return Rebase(
+        refspec=refspec, revision=revision, deploy=o.deploy(), skip_purge=o.skip_purge,
+        disallow_downgrade=is_newer,
+    )  # fmt: skip
 
 
 def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) -> Request:
