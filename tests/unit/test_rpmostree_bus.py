@@ -278,6 +278,15 @@ def test_a_transaction_of_another_interface_can_be_followed(service: Service):
     assert not list((service.place / "sockets").iterdir())
 
 
+def test_the_clients_of_a_transaction_are_counted(service: Service):
+    (address,) = service.os("Rollback", NONE)
+    followers = [Follower(address) for _ in range(40)]
+    followers[0].properties()
+    wait(lambda: sum(one.connection.is_closed() for one in followers) == 8)
+    assert [one.connection.is_closed() for one in followers[:32]] == [False] * 32
+    assert followers[0].call("Start") == (True,) and followers[31].end() == (True, "")
+
+
 def test_a_service_that_was_killed_takes_its_transaction_up_again(service: Service):
     service.next_worker("work")
     (address,) = service.os("Rollback", NONE)

@@ -15,6 +15,8 @@ from gi.repository import Gio, GLib
 
 from apt_ostree.errors import ExternalFailure
 
+#: Connections that a server has.
+_MOST = 32
 #: What is called when a connection has ended.
 Closed = Callable[[], None]
 
@@ -53,6 +55,9 @@ class PeerServer:
         return f"unix:path={self._socket}"
 
     def _on_connection(self, _server: Any, connection: Any) -> bool:
+        if len(self._connections) >= _MOST:  # a user must not take all descriptors of the service
+            connection.close(None, None)
+            return False
         credentials = connection.get_peer_credentials()
         closed = self._connected(connection, credentials.get_unix_user())
         self._connections.append(connection)
