@@ -42,7 +42,7 @@ picture: setup ## run a short story on a booted machine, for the picture in the 
 pictures: ## draw the documentation's diagrams from docs/*.dot (graphviz)
 	@tools/picture drawings
 
-deb: setup ## build the Debian package into dist/
+deb: setup ## build the Debian packages into dist/
 	@tools/build-deb dist
 
 testbed: setup ## build the images that the system tests boot (root)

@@ -189,6 +189,23 @@ def test_rpm_ostree_names_work_too(alias, name):
     assert alias not in main.apt_ostree.list_commands(context)
 
 
+@pytest.mark.parametrize(
+    ("words", "answer", "text"),
+    [
+        (["upgrade"], client.Answer({"changed": False}, next_boot=False), "No upgrade available."),
+        (
+            ["uninstall", "--allow-inactive", "--idempotent", "--unchanged-exit-77", "x"],
+            client.Answer({"changed": True}, next_boot=True),
+            'Changes queued for next boot. Run "systemctl reboot" to start a reboot',
+        ),
+    ],
+)
+def test_programs_find_what_rpm_ostree_prints(monkeypatch, capsys, words, answer, text):
+    monkeypatch.setattr(client, "call", lambda *_request, **_how: answer)
+    assert main.run(words) == 0
+    assert text in capsys.readouterr().out.splitlines()
+
+
 def test_apply_live_is_found_where_rpm_ostree_has_it(capsys):
     assert main.run(["ex", "apply-live", "--help"]) == 0
     assert "--target" in capsys.readouterr().out

@@ -100,7 +100,7 @@ def test_an_error_has_its_hint():
     with pytest.raises(UsageError) as caught:
         queries_of_daemon.Queries(lambda: None).Query("install", "{}")
     again = AptOstreeError.from_dbus(UsageError.dbus_name, caught.value.to_text())
-    assert again and again.hint and again.hint.startswith("there are: history")
+    assert again and again.hint and again.hint.startswith("there are: archives")
 
 
 def test_an_answer_is_json(monkeypatch):

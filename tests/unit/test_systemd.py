@@ -60,14 +60,14 @@ def test_a_daemon_that_hangs_costs_a_second(programs: Programs, monkeypatch: pyt
         limits.append(timeout)
         return programs.run(argv, **how)
 
-    for unit in ("dbus.service", "systemd-udevd.service"):
+    for unit in ("dbus.service", "polkit.service", "systemd-udevd.service"):
         programs.add_unit(unit)
     monkeypatch.setattr(process, "run", run)
     function()
     assert limits[-1] == 1
 
 
-@pytest.mark.parametrize("function", [systemd.reload_bus, systemd.reload_udev])
+@pytest.mark.parametrize("function", [systemd.reload_bus, systemd.reload_udev, systemd.reload_polkit])
 def test_a_daemon_that_does_not_run_is_not_asked(programs: Programs, function):
     function()
     assert [call[0] for call in programs.calls] == ["systemctl"]

@@ -67,7 +67,8 @@ def install_into_image(base: Path, target: Path, ref: str, *, fixtures: Path | N
                 run(CHECKOUT / "tools/install-files", build)
                 _lay_over(Path(build), tree)
             else:
-                deb = Path(run(CHECKOUT / "tools/build-deb", build).split()[-1])
+                run(CHECKOUT / "tools/build-deb", build)
+                (deb,) = Path(build).glob("apt-ostree_*.deb")
                 _install_package(deb, work, tree)
         _lay_over(OVERLAY, tree)
         if fixtures:

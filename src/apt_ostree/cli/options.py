@@ -217,7 +217,8 @@ def run_verb(
     if given.get("reboot") and answer.next_boot:
         client.reboot()
     elif view.is_text and answer.next_boot and not answer.result.get("live"):
-        render.lines("The change takes effect at the next boot; run 'systemctl reboot' to boot into it.")
+        # rpm-ostree's words, which programs look for.
+        render.lines('Changes queued for next boot. Run "systemctl reboot" to start a reboot')
     return 0
 
 

@@ -10,10 +10,10 @@ from apt_ostree.core.state import reading
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import pinned_requests
-from apt_ostree.model.queries import OfferedPackages, Search
+from apt_ostree.model.queries import Archives, OfferedPackages, Packages, Search
 from apt_ostree.model.requests import RefreshMd
 from apt_ostree.model.result import Result
-from apt_ostree.model.search import find
+from apt_ostree.model.search import find, first_of_groups
 from apt_ostree.system import newer_versions
 from apt_ostree.system.caller import require_root
 from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
@@ -55,6 +55,26 @@ def offered_packages(query: OfferedPackages) -> list[str]:
 
     config.use_host()
     return catalogue.names(query.prefix)
+
+
+def packages(query: Packages) -> list[Mapping[str, Any]]:
+    """Return name, version, architecture, summary and archive of packages; with terms, also the group."""
+    from apt_ostree.system.apt import catalogue, config
+
+    config.use_host()
+    if not query.terms:
+        return [asdict(row) for row in catalogue.described(query.names)]
+    groups = {match.name: match.group for match in first_of_groups(find(catalogue.offered(), query.terms))}
+    rows = [{"group": groups[row.name], **asdict(row)} for row in catalogue.described(groups)]
+    return sorted(rows, key=lambda row: [*groups].index(row["name"]))
+
+
+def archives(_query: Archives) -> list[Mapping[str, Any]]:
+    """Return the configured archives, in the order of the configuration."""
+    from apt_ostree.system.apt import catalogue, config
+
+    config.use_host()
+    return [{"id": source.id, **asdict(source)} for source in catalogue.sources()]
 
 
 def search(query: Search) -> Mapping[str, Any]:

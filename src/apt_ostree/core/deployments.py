@@ -11,7 +11,7 @@ from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests import Cleanup, Rollback
 from apt_ostree.model.result import Result
-from apt_ostree.system import newer_versions, space
+from apt_ostree.system import available_update, newer_versions, space
 
 
 def boot_previous(tx: Transaction, request: Rollback) -> Result:
@@ -94,5 +94,6 @@ def _remove_downloads(tx: Transaction) -> int:
     with tx.task("Removing package lists and archives"):
         removed = acquire.remove_downloads()
         newer_versions.forget()
+        available_update.forget()
     tx.message(f"{removed} files of package lists and archives removed")
     return removed

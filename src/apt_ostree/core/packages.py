@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from apt_ostree.core import updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
@@ -68,9 +69,12 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
         origin = tx.merge_deployment.origin
         newer = _newer_base(tx, origin, request) if request.base else None
         target = _upgraded(tx, newer, packages=request.packages)
-        if request.check:
-            options = replace(options, dry_run=True, live=None)
-        return deploy(tx, target, options)
+        if not request.check:
+            return deploy(tx, target, options)
+        result = deploy(tx, target, replace(options, dry_run=True, live=None))
+        if request.base and request.packages:
+            updates.note(tx, target, result.details["transaction"])
+        return result
 
 
 def run(tx: Transaction, request: Run) -> Result:

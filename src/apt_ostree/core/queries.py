@@ -15,6 +15,9 @@ from apt_ostree.model.request import Request
 
 #: Query -> "module:function" in core; the function takes the query and returns a value.
 QUERIES: Mapping[str, str] = {
+    "archives": "archives:archives",
+    "available-update": "updates:available_update",
+    "deployment-diff": "updates:deployment_diff",
     "history": "history:history",
     "history-diff": "history:compare_operations",
     "history-show": "history:show_operation",
@@ -25,6 +28,7 @@ QUERIES: Mapping[str, str] = {
     "overlay-names": "overlays.listing:overlay_names",
     "overlay-paths": "overlays.listing:overlay_paths",
     "overlays": "overlays.listing:overlays",
+    "packages": "archives:packages",
     "requested-packages": "status:requested_packages",
     "search": "archives:search",
     "status": "status:status",

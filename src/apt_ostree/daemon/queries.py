@@ -14,7 +14,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 
 #: Queries for which libapt reads the archives' lists: 100 MB that a service does not give back.
-_HEAVY = frozenset({"offered-packages", "search"})
+_HEAVY = frozenset({"archives", "offered-packages", "packages", "search"})
 
 
 @dbus_interface(names.QUERIES)

@@ -35,6 +35,16 @@ class Later:
         self.give: Callable[[Any], None]
         self.fail: Callable[[Exception], None]
 
+    def then(self, shape: Callable[[Any], Any]) -> Later:
+        """Return the reply in another shape."""
+        shaped = Later()
+
+        def fail(error: Exception) -> None:
+            shaped.fail(error)
+
+        self.give, self.fail = lambda value: shaped.give(shape(value)), fail
+        return shaped
+
 
 class Passed:
     """The files that were passed with a call, which names them by their indexes."""

@@ -99,7 +99,8 @@ class State:
         self._is_due = False
         try:
             is_new = self._update()
-            self._tell_ends()
+            if self._watches:
+                self._tell_ends()
         except AptOstreeError:  # told to whoever asks
             return
         if is_new:

@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dasbus.client.observer import GLibMonitoring
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.server.property import PropertiesInterface
 from dasbus.typing import List, ObjPath, Str, Structure, Tuple, get_native
 
 from apt_ostree.daemon import variants
+from apt_ostree.daemon.clients import Clients
 from apt_ostree.daemon.replies import Handler
 from apt_ostree.daemon.state import State
 from apt_ostree.daemon.transactions import Transactions, close
@@ -28,13 +28,13 @@ from apt_ostree.model import calls
 class Sysroot(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
     """The system's deployments."""
 
-    def __init__(self, bus: Any, state: State, transactions: Transactions) -> None:
+    def __init__(self, bus: Any, state: State, transactions: Transactions, clients: Clients) -> None:
         super().__init__()
         self._bus = bus
         self._state = state
         self._transactions = transactions
+        self._clients = clients
         self._objects: dict[str, OS] = {}
-        self._clients: dict[str, Callable[[], None]] = {}
         self._staged = ""
 
     @property
@@ -78,28 +78,12 @@ class Sysroot(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
     @accepts_additional_arguments
     def RegisterClient(self, _options: Structure, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
         """Keep the service, and have it tell what has changed, until the client leaves the bus."""
-        sender = call_info["sender"]
-        if sender not in self._clients:
-            self._state.watch()
-            self._clients[sender] = GLibMonitoring.watch_name(
-                self._bus.connection, sender, name_vanished=lambda *_: self._forget(sender)
-            )
+        self._clients.add(call_info["sender"])
 
     @accepts_additional_arguments
     def UnregisterClient(self, _options: Structure, *, call_info: Mapping[str, Any]) -> None:  # noqa: N802
         """End that."""
-        self._forget(call_info["sender"])
-
-    @property
-    def has_clients(self) -> bool:
-        """Return whether a client wants to be told of changes."""
-        return bool(self._clients)
-
-    def _forget(self, sender: str) -> None:
-        if unwatch := self._clients.pop(sender, None):
-            unwatch()
-        if not self._clients:
-            self._state.unwatch()
+        self._clients.remove(call_info["sender"])
 
     def publish(self) -> None:
         """Put this object and those of all stateroots on the bus, and have changes announced."""
@@ -186,15 +170,12 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         self, modifiers: Structure, options: Structure, *, call_info: Mapping[str, Any]
     ) -> ObjPath:
         """Change the layered packages."""
-        native, indexes = _with_indexes(modifiers)
-        files = call_info["files"].take(indexes)
-        try:
-            labels = [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files]
+
+        def begin(native: Mapping[str, Any], files: list[int], labels: list[str]) -> Any:
             make = partial(calls.update_deployment, native, files=labels)
             return self._transactions.begin_typed(make, options, call_info, files)
-        except BaseException:
-            close(files)
-            raise
+
+        return with_files(modifiers, call_info, begin)
 
     @accepts_additional_arguments
     def Rollback(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
@@ -216,6 +197,21 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         for name in ("BootedDeployment", "DefaultDeployment", "RollbackDeployment"):
             self.report_changed_property(name)
         self.flush_changes()
+
+
+def with_files(
+    modifiers: Structure,
+    call_info: Mapping[str, Any],
+    begin: Callable[[Mapping[str, Any], list[int], list[str]], Any],
+) -> Any:
+    """Begin a change of packages with the files that were passed as local packages, and their paths."""
+    native, indexes = _with_indexes(modifiers)
+    files = call_info["files"].take(indexes)
+    try:
+        return begin(native, files, [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files])
+    except BaseException:
+        close(files)
+        raise
 
 
 def _with_indexes(modifiers: Structure) -> tuple[dict[str, Any], list[int]]:

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -19,8 +19,9 @@ from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, 
 from systemd import journal
 
 from apt_ostree.core import queries
+from apt_ostree.daemon.authority import Authority
 from apt_ostree.daemon.queue import Item, Queue
-from apt_ostree.daemon.replies import Handler, Later, read_json
+from apt_ostree.daemon.replies import Handler, read_json
 from apt_ostree.daemon.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, calls, jsonvalue
@@ -32,7 +33,6 @@ from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, settings, transaction_files
 from apt_ostree.system.caller import caller_of, user_name
 from apt_ostree.system.mainloop import MainLoop
-from apt_ostree.system.polkit import Check
 from apt_ostree.system.systemd_units import Units
 
 #: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
@@ -64,15 +64,21 @@ class Transactions:
         self._loop = loop
         self._queue = Queue()
         self._objects: dict[int, Transaction] = {}
-        self._checks = 0
+        self._authority = Authority(bus)
         self._units = Units(bus, self._on_unit_removed)
         self._on_active: list[Callable[[], None]] = []
+        self._on_event: list[Callable[[Item, int, str], None]] = []
         self._active = NOT_ACTIVE
 
     @property
     def is_busy(self) -> bool:
         """Return whether a transaction has not ended, or polkit is asked about one."""
-        return self._queue.is_busy or bool(self._checks)
+        return self._queue.is_busy or self._authority.is_busy
+
+    @property
+    def running(self) -> Item | None:
+        """Return the transaction that is at work."""
+        return self._queue.running
 
     @property
     def active(self) -> tuple[str, str, str]:
@@ -84,6 +90,10 @@ class Transactions:
     def on_active(self, act: Callable[[], None]) -> None:
         """Have a function called when another transaction is at work, or none."""
         self._on_active.append(act)
+
+    def on_event(self, act: Callable[[Item, int, str], None]) -> None:
+        """Have a function called with each event of a transaction, and its number, after it was told."""
+        self._on_event.append(act)
 
     def _tell_active(self) -> None:
         before, self._active = self._active, self.active
@@ -137,6 +147,20 @@ class Transactions:
 
         files: are closed when the transaction has ended; if this raises, they are the caller's.
         """
+        item = self.prepare(request, files, options, call)
+        uid = item.record.caller.uid
+        own = uid != 0 and authorization.is_own(request, user_name(uid), _owner_of)
+        actions = authorization.actions_of(request, own=own)
+
+        def add() -> str:
+            return names.path_of(self.add(item).record.id)
+
+        return self.if_allowed(item, actions, call, add)
+
+    def prepare(
+        self, request: Request, files: list[int], options: Mapping[str, Any], call: Mapping[str, Any]
+    ) -> Item:
+        """Return a transaction that can be added; raise UsageError if the caller may not make the request."""
         self._loop.touch()
         given = jsonvalue.read(_Options, options, name="the options")
         sender = call["sender"]
@@ -148,7 +172,7 @@ class Transactions:
         if others := given.environment.keys() - {*PASSED_ON}:
             raise UsageError(f"environment: {min(others)} is none of {', '.join(PASSED_ON)}")
         record = Record(
-            id=transaction_files.new_id(),
+            id=0,
             verb=request.verb,
             title=request.title,
             request=request.to_json(),
@@ -159,66 +183,33 @@ class Transactions:
             environment=given.environment,
             key=given.key,
         )
-        item = Item(record, client=sender, files=files)
-        act = partial(self._add, item)
-        own = caller.uid != 0 and authorization.is_own(request, user_name(caller.uid), _owner_of)
-        actions = authorization.actions_of(request, own=own)
-        if caller.uid == 0:
-            return act()
-        return self._if_allowed(actions, call, act, otherwise=partial(close, files))
+        return Item(record, client=sender, files=files)
 
-    def _if_allowed(
-        self,
-        actions: tuple[str, ...],
-        call: Mapping[str, Any],
-        act: Callable[[], Any],
-        *,
-        otherwise: Callable[[], None] = lambda: None,
-    ) -> Later:
-        """Act if polkit allows it to the caller; return the reply, which comes then.
+    def if_allowed(
+        self, item: Item, actions: tuple[str, ...], call: Mapping[str, Any], act: Callable[[], Any]
+    ) -> Any:
+        """Act on a transaction if its user may; return the reply, which can come later.
 
-        otherwise: releases what the action would have used.
+        If the user may not, its files are closed. If this raises, they are the caller's.
         """
-        later = Later()
-        self._checks += 1
+        if item.record.caller.uid == 0:
+            return act()
+        return self._authority.ask(actions, call, act, otherwise=partial(close, item.files))
 
-        def allowed() -> None:
-            try:
-                value = act()
-            except (AptOstreeError, OSError) as error:
-                refused(error)
-            else:
-                self._checks -= 1
-                later.give(value)
-
-        def refused(error: Exception) -> None:
-            self._checks -= 1
-            otherwise()
-            later.fail(error)
-
-        Check(
-            self._bus,
-            call["sender"],
-            actions,
-            interactive=call["interactive"],
-            allowed=allowed,
-            refused=refused,
-        )
-        return later
-
-    def _add(self, item: Item) -> str:
-        """Add a transaction, and return its object; that of another one which does the same."""
+    def add(self, item: Item) -> Item:
+        """Add a transaction, and return it, or another one that does the same."""
         if same := self._queue.same(item.record):
             close(item.files)
-            return names.path_of(same.record.id)
+            return same
         self._queue.refuse(item.record)
+        item.record = replace(item.record, id=transaction_files.new_id())
         transaction_files.create(item.record)
         if running := self._queue.running:
             text = f"Waiting for '{running.record.title}' of {running.record.caller.user} to end..."
             transaction_files.append_event(item.record.id, to_wire(Message(text)))
         self._publish(item)
         self._launch_next()
-        return names.path_of(item.record.id)
+        return item
 
     def _caller(self, sender: str) -> Any:
         uid = self._bus.proxy.GetConnectionUnixUser(sender)
@@ -300,8 +291,11 @@ class Transactions:
         lines, item.offset = transaction_files.read_events(item.record.id, item.offset)
         for line in lines:
             self._loop.touch()
-            self._objects[item.record.id].tell(item.count, line)
+            number = item.count
+            self._objects[item.record.id].tell(number, line)
             item.take(line)
+            for act in self._on_event:
+                act(item, number, line)
         if item.has_ended:
             self._forget(item)
         elif item.phase is Phase.ASKING and not item.client:
@@ -382,12 +376,13 @@ class Transactions:
     def cancel(self, item: Item, call: Mapping[str, Any]) -> Any:
         """Cancel a transaction for its user, root, or whom polkit allows it."""
         self._loop.touch()
-        act = partial(self._cancel, item)
+        act = partial(self.end_early, item)
         if self._caller(call["sender"]).uid in (0, item.record.caller.uid):
             return act()
-        return self._if_allowed((authorization.CANCEL,), call, act)
+        return self._authority.ask((authorization.CANCEL,), call, act)
 
-    def _cancel(self, item: Item) -> None:
+    def end_early(self, item: Item) -> None:
+        """Have everything undone that a transaction has done; one that waits is ended."""
         if item.phase is Phase.QUEUED:
             self._end(item, Cancelled("cancelled before anything was done"))
         elif not item.has_ended:

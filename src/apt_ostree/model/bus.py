@@ -24,7 +24,12 @@ def path_of(transaction: int) -> str:
 
 def path_of_stateroot(name: str) -> str:
     """Return the object of a stateroot, whose name is escaped as rpm-ostree does it."""
-    return f"{PATH}/os/{''.join(map(_escaped, name.encode()))}"
+    return f"{PATH}/os/{escaped(name)}"
+
+
+def escaped(name: str) -> str:
+    """Return a name as an element of a path, as rpm-ostree writes it."""
+    return "".join(map(_escaped, name.encode()))
 
 
 def _escaped(byte: int) -> str:

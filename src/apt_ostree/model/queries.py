@@ -84,6 +84,38 @@ class Search(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Packages(Request):
+    """The archives' packages of these names, or the first of each group that a search for terms finds."""
+
+    verb: ClassVar[str] = "packages"
+    names: tuple[str, ...] = ()
+    terms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Archives(Request):
+    """The configured archives."""
+
+    verb: ClassVar[str] = "archives"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AvailableUpdate(Request):
+    """What the last check for updates found, or else what the pending deployment changes."""
+
+    verb: ClassVar[str] = "available-update"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeploymentDiff(Request):
+    """The difference between the packages of two deployments, by their ids."""
+
+    verb: ClassVar[str] = "deployment-diff"
+    one: str
+    two: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overlays(Request):
     """All overlays."""
 
@@ -124,7 +156,10 @@ class OverlayHistory(Request):
 QUERIES: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
+        Archives,
+        AvailableUpdate,
         CompareOperations,
+        DeploymentDiff,
         History,
         KernelArguments,
         OfferedPackages,
@@ -133,6 +168,7 @@ QUERIES: Mapping[str, type[Request]] = {
         OverlayNames,
         OverlayPaths,
         Overlays,
+        Packages,
         RequestedPackages,
         Search,
         ShowOperation,

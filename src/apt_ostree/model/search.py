@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,6 +35,21 @@ class Match:
     version: str
     summary: str
     installed: str = ""
+
+
+#: Matches of each group that a short answer has.
+_FIRST = 50
+
+
+def first_of_groups(matches: Iterable[Match]) -> list[Match]:
+    """Return the first matches of each group."""
+    counts: Counter[Group] = Counter()
+    kept = []
+    for match in matches:
+        counts[match.group] += 1
+        if counts[match.group] <= _FIRST:
+            kept.append(match)
+    return kept
 
 
 def find(offers: Iterable[Offer], terms: Sequence[str]) -> tuple[Match, ...]:

@@ -36,6 +36,7 @@ class Record:
     files: how many files were passed.
     environment: of PASSED_ON, what the worker is started with.
     key: the client's own for the call; a call that is made again has the same one. "" is none.
+    reboot: whether the system is rebooted if there is something new to boot.
     """
 
     id: int
@@ -48,6 +49,7 @@ class Record:
     files: int = 0
     environment: Mapping[str, str] = field(default_factory=dict)
     key: str = ""
+    reboot: bool = False
 
     @property
     def unit(self) -> str:
@@ -57,7 +59,7 @@ class Record:
     @property
     def what(self) -> tuple[Any, ...]:
         """Return what two transactions have in common of which one is enough."""
-        return (self.caller.uid, self.verb, self.request, self.wait, self.environment)
+        return (self.caller.uid, self.verb, self.request, self.wait, self.environment, self.reboot)
 
 
 def id_of_unit(name: str) -> int | None:

@@ -16,6 +16,9 @@ from dasbus.unix import GLibClientUnix
 _SYSTEMD = "org.freedesktop.systemd1"
 _PATH = "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
+_REBOOT = ("reboot.target", "replace-irreversibly")
+_LOGIND = "org.freedesktop.login1"
+_LOGIND_PATH, _LOGIND_MANAGER = "/org/freedesktop/login1", "org.freedesktop.login1.Manager"
 _NO_SUCH_UNIT = "org.freedesktop.systemd1.NoSuchUnit"
 #: Microseconds that an undo may take when the system shuts down; the boot's recovery does the rest.
 _STOP = 180_000_000
@@ -94,6 +97,23 @@ class Units:
     def _call(self, method: str, parameters: Any) -> Any:
         connection = self._bus.connection
         return GLibClientUnix.sync_call(connection, _SYSTEMD, _PATH, _MANAGER, method, parameters, None)
+
+
+def reboot(bus: Any) -> None:
+    """Reboot as systemctl does: logind tells the users, and lets programs delay it; without it, at once."""
+
+    def replied(finish: Callable[[], Any]) -> None:
+        try:
+            finish()
+        except RuntimeError:  # GLib.Error
+            _call_async(bus, _SYSTEMD, _PATH, _MANAGER, "StartUnit", "(ss)", _REBOOT, lambda _finish: None)
+
+    _call_async(bus, _LOGIND, _LOGIND_PATH, _LOGIND_MANAGER, "Reboot", "(b)", (False,), replied)
+
+
+def _call_async(bus: Any, *where: Any) -> None:
+    *target, kind, arguments, then = where
+    GLibClientUnix.async_call(bus.connection, *target, get_variant(kind, arguments), None, then)
 
 
 def _on_reply(finish: Callable[[], Any], failed: Callable[[str], None]) -> None:

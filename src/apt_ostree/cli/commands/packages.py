@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
-from apt_ostree.cli import options
+from apt_ostree.cli import options, render
 from apt_ostree.model.queries import OfferedPackages, RequestedPackages
 from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
 
@@ -62,6 +63,8 @@ def complete_requested(_context: click.Context, _parameter: click.Parameter, inc
 @click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=complete_requested)
 @options.deploy
 @options.idempotent
+# Programs that call rpm-ostree pass it here, too; a request is dropped whether it is active or not.
+@click.option("--allow-inactive", is_flag=True, hidden=True)
 @click.option("--all", "everything", is_flag=True, help="Remove all layered packages.")
 @click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
 def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
@@ -137,4 +140,10 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
         allow_downgrade=given["allow_downgrade"],
         deploy=options.deploy_options(given, allow_replacement=True),
     )
-    return options.run_verb(request, given, ask=asks(given))
+    return options.run_verb(request, given, ask=asks(given), show=_show_unchanged)
+
+
+def _show_unchanged(result: Mapping[str, Any]) -> None:
+    """Print that there is nothing newer, in rpm-ostree's words, which programs look for."""
+    if not result["changed"]:
+        render.lines("No upgrade available.")

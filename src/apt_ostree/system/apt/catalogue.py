@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +27,22 @@ class Source:
     suite: str
     signed: bool
     downloaded: bool
+
+    @property
+    def id(self) -> str:
+        """Return "URI SUITE"."""
+        return f"{self.uri} {self.suite}"
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """A package that an archive offers. archive: the id of its source, or empty."""
+
+    name: str
+    version: str
+    architecture: str
+    summary: str
+    archive: str
 
 
 def offered() -> Iterator[Offer]:
@@ -58,6 +74,32 @@ def names(prefix: str) -> list[str]:
     )
 
 
+def described(names: Iterable[str]) -> Iterator[Described]:
+    """Yield the packages of the native architecture with these names, as far as an archive offers them."""
+    cache, depcache = _read()
+    records, places = apt_pkg.PackageRecords(cache), _places()
+    for name in dict.fromkeys(names):
+        version = depcache.get_candidate_ver(cache[name]) if name in cache else None
+        if version is None or not versions.is_in_archive(version):
+            continue
+        records.lookup(version.translated_description.file_list[0])
+        ids = (places(file) for file, _index in version.file_list)
+        archive = next(filter(None, ids), "")
+        yield Described(name, version.ver_str, version.arch, records.short_desc, archive)
+
+
+def _places() -> Callable[[Any], str]:
+    """Return a function that tells from which source a list of packages is, by its id."""
+    configured = _configured()
+    ids = {index.describe: _source(entry).id for entry in configured.list for index in entry.index_files}
+
+    def place(file: Any) -> str:
+        index = configured.find_index(file)
+        return ids.get(index.describe, "") if index else ""
+
+    return place
+
+
 def newer(requests: Collection[str]) -> tuple[Newer, ...]:
     """Return the newer versions of packages that stay at theirs (NAME=VERSION)."""
     return versions.newer(*_read(), requests) if requests else ()
@@ -71,15 +113,20 @@ def _read() -> tuple[apt_pkg.Cache, Any]:
 
 def sources() -> tuple[Source, ...]:
     """Return the configured archives in the order of the configuration."""
+    return tuple(map(_source, _configured().list))
+
+
+def _configured() -> Any:
     configured = apt_pkg.SourceList()
     with explained("read the package sources", hint="check the files in /etc/apt/sources.list.d"):
         configured.read_main_list()
-    return tuple(
-        Source(
-            public_uri(entry.uri),
-            entry.dist,
-            signed=entry.is_trusted,
-            downloaded=any(index.exists for index in entry.index_files),
-        )
-        for entry in configured.list
+    return configured
+
+
+def _source(entry: Any) -> Source:
+    return Source(
+        public_uri(entry.uri),
+        entry.dist,
+        signed=entry.is_trusted,
+        downloaded=any(index.exists for index in entry.index_files),
     )

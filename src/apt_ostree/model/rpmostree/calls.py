@@ -1,0 +1,270 @@
+"""The calls of rpm-ostree's clients that make transactions: the request of each, and the actions it needs.
+
+Unknown options are ignored, as rpm-ostree does. One that would change what is done, and that there is no
+request for, is refused unless it has its default.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model import calls, jsonvalue
+from apt_ostree.model.request import Request
+from apt_ostree.model.request_options import DeployOptions, LiveOptions
+from apt_ostree.model.requests import Cleanup, Deploy, Rebase, RefreshMd, Rollback, Upgrade
+from apt_ostree.model.rpmostree.names import NAME
+
+T = TypeVar("T")
+Options = Mapping[str, Any]
+
+#: Options and modifiers that are refused: what they ask for -> why.
+_UNSUPPORTED = {
+    "lock-finalization": "a staged deployment cannot be locked",
+    "register-driver": "there are no update drivers",
+    "install-local-fileoverride-packages": "packages of the base are not replaced by files",
+    "override-remove-packages": "packages of the base are not overridden",
+    "override-reset-packages": "packages of the base are not overridden",
+    "override-replace-packages": "packages of the base are not overridden",
+    "override-replace-local-packages": "packages of the base are not overridden",
+    "enable-modules": "Debian has no modules",
+    "disable-modules": "Debian has no modules",
+    "install-modules": "Debian has no modules",
+    "uninstall-modules": "Debian has no modules",
+    "custom-origin": "an origin is a ref of a repository",
+    "treefile": "a treefile is composed with 'apt-ostree compose'",
+}
+_APPLY_LIVE = "org.debian.aptostree1.apply-live"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a call asks for.
+
+    actions: of polkit, all of which a user needs.
+    reboot: whether the system is rebooted when there is something new to boot.
+    note: what the user is told at the beginning, or empty.
+    quiet: whether only the end is told.
+    """
+
+    request: Request
+    actions: tuple[str, ...]
+    reboot: bool = False
+    note: str = ""
+    quiet: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Deploy:
+    """Options of calls that make a deployment. allow_downgrade: None is the default of the call."""
+
+    allow_downgrade: bool | None = None
+    skip_purge: bool = False
+    skip_branch_check: bool = False
+    reboot: bool = False
+    dry_run: bool = False
+    cache_only: bool = False
+    download_only: bool = False
+    apply_live: bool = False
+    no_pull_base: bool = False
+    no_layering: bool = False
+    no_overrides: bool = False
+    no_initramfs: bool = False
+    idempotent_layering: bool = False
+    allow_inactive: bool = False
+    allow_inactive_requests: bool = False
+
+    def __post_init__(self) -> None:
+        if self.cache_only and self.download_only:
+            raise ValueError("cache-only and download-only exclude each other")
+
+    def deploy(self) -> DeployOptions:
+        live = LiveOptions() if self.apply_live else None
+        return DeployOptions(self.dry_run, self.cache_only, self.download_only, live)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Modifiers:
+    """What UpdateDeployment changes. The local packages are indexes of open files."""
+
+    install_packages: tuple[str, ...] = ()
+    uninstall_packages: tuple[str, ...] = ()
+    install_local_packages: tuple[int, ...] = ()
+    set_refspec: str | None = None
+    set_revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Rebase(_Deploy):
+    revision: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reboot:
+    reboot: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Refresh:
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Automatic:
+    mode: str = "auto"
+    output_to_self: bool = True
+
+
+def upgrade(options: Options) -> Call:
+    """Return what OS.Upgrade asks for."""
+    o = _read(_Deploy, options)
+    return Call(_upgrade(o), _actions("upgrade"), o.reboot)
+
+
+def deploy(revision: str, options: Options) -> Call:
+    """Return what OS.Deploy asks for."""
+    o = _read(_Deploy, options)
+    return Call(_deploy(revision, o), _actions("deploy"), o.reboot)
+
+
+def rebase(refspec: str, options: Options, packages: Sequence[str]) -> Call:
+    """Return what OS.Rebase asks for."""
+    if packages:
+        raise UsageError("packages are not supported: a rebase keeps those that are layered")
+    o = _read(_Rebase, options)
+    return Call(_rebase(refspec, o.revision, o), _actions("rebase"), o.reboot)
+
+
+def update_deployment(modifiers: Options, options: Options, files: Sequence[str] = ()) -> Call:
+    """Return what OS.UpdateDeployment asks for. files: the names of the files that were passed."""
+    m, o = _read(_Modifiers, modifiers), _read(_Deploy, options)
+    has_packages = bool(m.install_packages or m.uninstall_packages or o.no_layering)
+    needed = {
+        "bootconfig": o.no_initramfs,
+        "rebase": m.set_refspec is not None,
+        "deploy": m.set_refspec is None and m.set_revision is not None,
+        "upgrade": m.set_refspec is None and m.set_revision is None and not o.no_pull_base,
+        "install-uninstall-packages": has_packages,
+        "install-local-packages": bool(m.install_local_packages),
+        "override": o.no_overrides,
+    }
+    actions = _actions(*(name for name, is_needed in needed.items() if is_needed)) or _actions("override")
+    if o.apply_live:  # rpm-ostree has no action of its own for it
+        actions += (_APPLY_LIVE,)
+    changes_packages = has_packages or m.install_local_packages
+    if m.set_refspec is not None or m.set_revision is not None:
+        if changes_packages:
+            raise UsageError("packages and another base are two changes: make one after the other")
+        is_rebase = m.set_refspec is not None
+        base = (
+            _rebase(m.set_refspec or "", m.set_revision, o) if is_rebase else _deploy(m.set_revision or "", o)
+        )
+        return Call(base, actions, o.reboot)
+    if not changes_packages:
+        return Call(_upgrade(o), actions, o.reboot)
+    note = "" if o.no_pull_base else "The base stays; an upgrade takes a newer one."
+    return Call(_change_of_packages(m, o, files), actions, o.reboot, note)
+
+
+def pkg_change(options: Options, added: Sequence[str], removed: Sequence[str]) -> Call:
+    """Return what OS.PkgChange asks for."""
+    o = _read(_Deploy, options)
+    modifiers = _Modifiers(install_packages=tuple(added), uninstall_packages=tuple(removed))
+    return Call(_change_of_packages(modifiers, o), _actions("install-uninstall-packages"), o.reboot)
+
+
+def rollback(options: Options) -> Call:
+    """Return what OS.Rollback asks for."""
+    return Call(Rollback(), _actions("rollback"), _read(_Reboot, options).reboot)
+
+
+def cleanup(what: Sequence[str], stateroot: str) -> Call:
+    """Return what OS.Cleanup asks for."""
+    return Call(calls.cleanup(what, stateroot), _actions("cleanup"))
+
+
+def clear_rollback_target(options: Options, stateroot: str) -> Call:
+    """Return what OS.ClearRollbackTarget asks for."""
+    reboot = _read(_Reboot, options).reboot
+    return Call(Cleanup(rollback=True, stateroot=stateroot), _actions("rollback"), reboot)
+
+
+def refresh_md(options: Options) -> Call:
+    """Return what OS.RefreshMd asks for."""
+    return Call(RefreshMd(force=_read(_Refresh, options).force), _actions("repo-refresh"))
+
+
+def download_update() -> Call:
+    """Return what OS.DownloadUpdateRpmDiff asks for: nothing is changed, but the update is known then."""
+    return Call(Upgrade(check=True), _actions("repo-refresh"))
+
+
+def automatic_update(options: Options, policy: str) -> Call | None:
+    """Return what OS.AutomaticUpdateTrigger asks for; None if nothing is to be done.
+
+    policy: of automatic updates, which the mode "auto" follows.
+    """
+    o = _read(_Automatic, options)
+    mode = policy if o.mode == "auto" else o.mode
+    if mode not in ("none", "check"):
+        raise UsageError(f"mode: {o.mode!r} is none of auto, none and check")
+    if mode == "none":
+        return None
+    return Call(Upgrade(check=True), _actions("upgrade"), quiet=o.output_to_self)
+
+
+def _upgrade(o: _Deploy) -> Request:
+    return Upgrade(deploy=o.deploy(), base=not o.no_pull_base, allow_downgrade=bool(o.allow_downgrade))
+
+
+def _deploy(revision: str, o: _Deploy) -> Request:
+    is_newer = o.allow_downgrade is False  # an older commit is fine unless that is said
+    return Deploy(
+        revision=revision,
+        deploy=o.deploy(),
+        skip_branch_check=o.skip_branch_check,
+        disallow_downgrade=is_newer,
+    )
+
+
+def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
+    is_newer = o.allow_downgrade is False
+    return Rebase(
+        refspec=refspec, revision=revision, deploy=o.deploy(), skip_purge=o.skip_purge,
+        disallow_downgrade=is_newer,
+    )  # fmt: skip
+
+
+def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) -> Request:
+    """Return the request of a change of layered packages."""
+    modifiers = {
+        "install-packages": m.install_packages,
+        "uninstall-packages": m.uninstall_packages,
+        "install-local-packages": m.install_local_packages,
+        "no-layering": o.no_layering,
+    }
+    options = {
+        "dry-run": o.dry_run,
+        "cache-only": o.cache_only,
+        "download-only": o.download_only,
+        "apply-live": o.apply_live,
+        "idempotent-layering": o.idempotent_layering,
+        "allow-inactive": o.allow_inactive or o.allow_inactive_requests,
+    }
+    return calls.update_deployment(modifiers, options, files)
+
+
+def _actions(*names: str) -> tuple[str, ...]:
+    return tuple(f"{NAME}.{name}" for name in names)
+
+
+def _read(kind: type[T], options: Options) -> T:
+    """Return the known ones of the options; UsageError names one of another type, and one that is refused."""
+    for name, reason in _UNSUPPORTED.items():
+        if options.get(name):
+            raise UsageError(f"{name} is not supported: {reason}")
+    known = {field.name.replace("_", "-"): field.name for field in fields(kind)}  # type: ignore[arg-type]
+    given = {known[name]: value for name, value in options.items() if name in known}
+    return jsonvalue.read(kind, given, name="options")

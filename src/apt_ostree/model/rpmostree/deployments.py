@@ -1,0 +1,65 @@
+"""Deployments and updates as rpm-ostree's dictionaries: the keys, and the D-Bus type of each value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Key of a deployment -> its type. Keys of `status` that are not here are our own.
+DEPLOYMENT: Mapping[str, str] = {
+    "id": "s",
+    "osname": "s",
+    "checksum": "s",
+    "serial": "i",
+    "booted": "b",
+    "staged": "b",
+    "pinned": "b",
+    "unlocked": "s",
+    "origin": "s",
+    "version": "s",
+    "timestamp": "t",
+    "gpg-enabled": "b",
+    "base-checksum": "s",
+    "base-version": "s",
+    "base-timestamp": "t",
+    "base-commit-meta": "a{sv}",
+    "layered-commit-meta": "a{sv}",
+    "packages": "as",
+    "requested-packages": "as",
+    "requested-local-packages": "as",
+    "requested-local-fileoverride-packages": "as",
+    "requested-base-removals": "as",
+    "requested-base-local-replacements": "as",
+    "base-removals": "av",
+    "base-local-replacements": "a(vv)",
+    "base-remote-replacements": "a{sv}",
+    "regenerate-initramfs": "b",
+    "live-inprogress": "s",
+    "live-replaced": "s",
+}
+#: Key of an update -> its type, and the field of model.update.Update.
+_UPDATE: Mapping[str, tuple[str, str]] = {
+    "osname": ("s", "osname"),
+    "checksum": ("s", "commit"),
+    "version": ("s", "version"),
+    "timestamp": ("t", "timestamp"),
+    "origin": ("s", "origin"),
+    "gpg-enabled": ("b", "gpg_enabled"),
+    "ref-has-new-commit": ("b", "new_base"),
+    "update-sha256": ("s", "against"),
+    "deployment": ("s", "deployment"),
+}
+
+#: Key -> (type, value); D-Bus has no null, so that what is not known has no key.
+Typed = dict[str, tuple[str, Any]]
+
+
+def deployment(row: Mapping[str, Any]) -> Typed:
+    """Return a deployment of `status`."""
+    return {key: (kind, row[key]) for key, kind in DEPLOYMENT.items() if row.get(key) is not None}
+
+
+def update(found: Mapping[str, Any]) -> Typed:
+    """Return an update, without the packages. found: the JSON object of an Update."""
+    rows = {key: (kind, found[field]) for key, (kind, field) in _UPDATE.items()}
+    return {key: (kind, value) for key, (kind, value) in rows.items() if value not in (None, "")}
