@@ -52,6 +52,7 @@ VERBS: Mapping[str, str] = {
     "rebase": "rebase:rebase",
     "recover": "boot.moments:recover",
     "refresh-md": "archives:refresh_md",
+    "reset": "override:reset",
     "rollback": "deployments:boot_previous",
     "rollback-live": "apply_live:rollback_live",
     "run": "packages:run",

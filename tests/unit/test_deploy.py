@@ -26,7 +26,7 @@ from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import Install, Override, Uninstall, Upgrade
+from apt_ostree.model.requests import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.system import local_debs, newer_versions, openfiles
 from apt_ostree.system.apt.resolver import PackageGoal
 from tests.unit import repos
@@ -441,6 +441,22 @@ def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, build
     builder.commits = [None]  # there is nothing to remove
     result = change(system, reset=("tool",))
     assert result.details["commit"] == system.one
+
+
+def test_a_reset_deploys_the_base_or_drops_a_part(system: System, builder: Builder, layered):
+    origin = Origin("one", ("extra",), upgraded=True, commands=(("true",),), removed=("tool",))
+    stage(system, layered, origin)
+    builder.commits = [_with_base(system, system.one, file="a")]
+    run(system, override.reset, Reset(layers=True))
+    assert (origins(system)[0], removed(system), builder.wanted[0][0].drop) == ((), ("tool",), ("extra",))
+    builder.commits = [_with_base(system, system.one, file="b")]
+    run(system, override.reset, Reset(overrides=True, install=("more",)))
+    assert (origins(system)[0], removed(system)) == (("more",), ())
+    builder.commits = [system.one]
+    result = run(system, override.reset, Reset())
+    assert result.details["commit"] == system.one
+    with system.open(writable=False) as machine:
+        assert machine.deployments().all[0].origin == Origin("one")
 
 
 @pytest.mark.parametrize(

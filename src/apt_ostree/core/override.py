@@ -1,8 +1,9 @@
-"""override: removes and replaces packages of the base, and gives the base's own back."""
+"""override and reset: removes and replaces packages of the base, and gives the base's own back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from apt_ostree.core.deploy import deploy
 from apt_ostree.core.packages import changed, local_packages, names_in_base
@@ -11,13 +12,14 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import (
     LocalPackage,
     add_requests,
+    drop_requests,
     overridden_names,
     request_name,
     with_overrides,
     without_overrides,
     without_requests,
 )
-from apt_ostree.model.requests import Override
+from apt_ostree.model.requests import Override, Reset
 from apt_ostree.model.result import Result
 
 
@@ -36,6 +38,25 @@ def override(tx: Transaction, request: Override) -> Result:
         origin = with_overrides(origin, request.remove, base)
         origin = add_requests(origin, (*request.replace, *request.install), local)
         origin = without_requests(origin, request.uninstall)
+        return deploy(tx, changed(tx, origin), request.deploy)
+
+
+def reset(tx: Transaction, request: Reset) -> Result:
+    """Build the next deployment without what was layered and overridden, or deploy the base itself.
+
+    Returns the result of `deploy`, and raises what `deploy` raises.
+    """
+    with tx.changing("reset the deployment"):
+        base, origin = names_in_base(tx), tx.merge_deployment.origin
+        overridden = overridden_names(origin, base)
+        everything = not (request.layers or request.overrides)
+        if request.layers or everything:
+            origin = drop_requests(origin, origin.names - overridden)
+        if request.overrides or everything:
+            origin = without_overrides(origin, tuple(overridden), base)
+        if everything:
+            origin = replace(origin, commands=(), upgraded=False)
+        origin = add_requests(origin, request.install, ())
         return deploy(tx, changed(tx, origin), request.deploy)
 
 

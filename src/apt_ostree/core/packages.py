@@ -113,7 +113,7 @@ def changed(tx: Transaction, origin: Origin) -> Target:
         return Target(origin, merge.checksum)
     drop = tuple(sorted(merge.origin.names - origin.names))
     returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
-    if returns:
+    if returns or (origin.layered and merge.origin.commands != origin.commands):
         # Their scripts run again: what they had made of the machine went with them.
         if origin.layered:
             return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)
@@ -121,7 +121,11 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     if not origin.layered:
         # The base has none of them, but what they made of /etc is taken back by their own scripts.
         recipe = Recipe(base, drop=drop, needed=names_in_base(tx), only_scripts=True)
-        return Target(origin, merge.checksum, recipe if merge.checksum != base else None)
+        return (
+            Target(origin, merge.checksum, recipe)
+            if drop and merge.checksum != base
+            else Target(origin, base)
+        )
     if drop and not _only_adds(tx, base, origin, drop):
         return rebuilt(origin, base, keep=_versions_in_use(tx, origin))
     requests, local = added_requests(merge.origin, origin)

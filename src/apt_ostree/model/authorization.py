@@ -45,6 +45,7 @@ ACTIONS: Mapping[str, str] = {
     "rebase": "rebase",
     "recover": _APPLY_LIVE,
     "refresh-md": "refresh-md",
+    "reset": "override",
     "rollback": "rollback",
     "rollback-live": _APPLY_LIVE,
     "run": "run",

@@ -25,6 +25,7 @@ from apt_ostree.model.requests import (
     Override,
     Rebase,
     RefreshMd,
+    Reset,
     Rollback,
     RollbackLive,
     Uninstall,
@@ -192,8 +193,12 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     if m.no_layering and m.uninstall_packages:
         raise UsageError("no-layering and uninstall-packages exclude each other")
     if m.is_override:
-        if m.no_layering or local:
-            raise UsageError("no-layering and install-local-packages exclude overrides")
+        if local:
+            raise UsageError("install-local-packages and overrides exclude each other")
+        if m.no_layering:
+            if not m.no_overrides or m.uninstall_packages:
+                raise UsageError("no-layering excludes other changes, but for no-overrides")
+            return Reset(deploy=o.deploy(), layers=True, overrides=True, install=m.install_packages)
         return Override(
             deploy=o.deploy(), remove=m.override_remove_packages, replace=m.override_replace_packages,
             reset=m.override_reset_packages, reset_all=m.no_overrides, install=m.install_packages,

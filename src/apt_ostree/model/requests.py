@@ -186,6 +186,21 @@ class Override(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reset(DeployRequest):
+    """Deploy the base as it is, or give up a part of what the deployment has besides.
+
+    layers: drop the layered packages. overrides: reset the base's. Without one of them, drop all, with the
+        commands and upgrades from the archives.
+    install: packages to layer.
+    """
+
+    verb: ClassVar[str] = "reset"
+    layers: bool = False
+    overrides: bool = False
+    install: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Kargs(DeployRequest):
     """Change the kernel arguments.
 
@@ -348,8 +363,8 @@ VERBS: Mapping[str, type[Request]] = {
     request.verb: request
     for request in (
         ApplyLive, Cleanup, ComposeTree, Confirm, Deploy, EditOverlay, Install, Kargs, OverlayBackup,
-        OverlayCheck, OverlayCleanup, OverlayRestore, Override, Rebase, Recover, RefreshMd, Rollback,
-        RollbackLive, Run, Uninstall, Unlock, UnlockDiscard, UnlockSave, Upgrade,
+        OverlayCheck, OverlayCleanup, OverlayRestore, Override, Rebase, Recover, RefreshMd, Reset,
+        Rollback, RollbackLive, Run, Uninstall, Unlock, UnlockDiscard, UnlockSave, Upgrade,
     )
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""`apt-ostree override`: other packages in place of the base's."""
+"""override: other packages in place of the base's; and reset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.cli.commands.packages import asks, complete_requested
-from apt_ostree.model.requests import Override
+from apt_ostree.model.requests import Override, Reset
 
 _install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
 _uninstall = click.option(
@@ -66,6 +66,21 @@ def reset(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
     if bool(packages) == everything:
         raise click.UsageError("name packages, or give --all")
     return _run(given, (), reset=packages, reset_all=everything)
+
+
+@click.command(
+    "reset",
+    epilog="Examples: apt-ostree reset; apt-ostree reset --overrides; apt-ostree reset --install=htop -r",
+)
+@options.deploy
+@click.option("-l", "--overlays", "layers", is_flag=True, help="Only drop the layered packages.")
+@click.option("-o", "--overrides", is_flag=True, help="Only reset the packages of the base.")
+@_install
+def reset_all(layers: bool, overrides: bool, **given: Any) -> int:
+    """Deploy the base as it is, without layered packages, overrides, commands and upgraded packages."""
+    deploy = options.deploy_options(given, allow_replacement=True)
+    request = Reset(layers=layers, overrides=overrides, install=given["install"], deploy=deploy)
+    return options.run_verb(request, given, ask=asks(given))
 
 
 def _run(given: dict[str, Any], replacements: tuple[str, ...], **changes: Any) -> int:

@@ -25,10 +25,7 @@ _UNSUPPORTED = {
     "lock-finalization": "a staged deployment cannot be locked",
     "register-driver": "there are no update drivers",
     "install-local-fileoverride-packages": "packages of the base are not replaced by files",
-    "override-remove-packages": "packages of the base are not overridden",
-    "override-reset-packages": "packages of the base are not overridden",
-    "override-replace-packages": "packages of the base are not overridden",
-    "override-replace-local-packages": "packages of the base are not overridden",
+    "override-replace-local-packages": "packages of the base are replaced by name and version",
     "enable-modules": "Debian has no modules",
     "disable-modules": "Debian has no modules",
     "install-modules": "Debian has no modules",
@@ -92,8 +89,18 @@ class _Modifiers:
     install_packages: tuple[str, ...] = ()
     uninstall_packages: tuple[str, ...] = ()
     install_local_packages: tuple[int, ...] = ()
+    override_remove_packages: tuple[str, ...] = ()
+    override_replace_packages: tuple[str, ...] = ()
+    override_reset_packages: tuple[str, ...] = ()
     set_refspec: str | None = None
     set_revision: str | None = None
+
+    @property
+    def overrides(self) -> bool:
+        changes = (
+            self.override_remove_packages, self.override_replace_packages, self.override_reset_packages,
+        )  # fmt: skip
+        return any(changes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,12 +155,12 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
         "upgrade": m.set_refspec is None and m.set_revision is None and not o.no_pull_base,
         "install-uninstall-packages": has_packages,
         "install-local-packages": bool(m.install_local_packages),
-        "override": o.no_overrides,
+        "override": o.no_overrides or m.overrides,
     }
     actions = _actions(*(name for name, is_needed in needed.items() if is_needed)) or _actions("override")
     if o.apply_live:  # rpm-ostree has no action of its own for it
         actions += (_APPLY_LIVE,)
-    changes_packages = has_packages or m.install_local_packages
+    changes_packages = has_packages or m.install_local_packages or m.overrides or o.no_overrides
     if m.set_refspec is not None or m.set_revision is not None:
         if changes_packages:
             raise UsageError("packages and another base are two changes: make one after the other")
@@ -244,6 +251,10 @@ def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) ->
         "uninstall-packages": m.uninstall_packages,
         "install-local-packages": m.install_local_packages,
         "no-layering": o.no_layering,
+        "override-remove-packages": m.override_remove_packages,
+        "override-replace-packages": m.override_replace_packages,
+        "override-reset-packages": m.override_reset_packages,
+        "no-overrides": o.no_overrides,
     }
     options = {
         "dry-run": o.dry_run,
