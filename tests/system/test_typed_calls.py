@@ -47,6 +47,7 @@ def test_a_live_change_is_made_and_told(own: Host):
     assert "plan" not in entry
     names = {name for _object, name, _values in signals}
     assert {"Event", "TaskBegin", "TaskEnd", "Message", "Finished", "Staged", "PropertiesChanged"} <= names
+    assert "ForeignChange" not in names
     ended = [values[:3] for place, name, values in signals if (place, name) == ("History", "Ended")]
     assert ended == [[1, "install -A", "live"], [2, "usroverlay --name=one --create", "done"]]
     finished = [values for _object, name, values in signals if name == "Finished"]

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from gi.repository import Gio, GLib
 
+from apt_ostree.model import bus as own_names
 from apt_ostree.model.rpmostree import names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,6 +29,7 @@ CONFIGURATION = """<busconfig><type>session</type><listen>unix:path={}/bus</list
 BUSY = "org.gtk.GDBus.UnmappedGError.Quark._g_2dio_2derror_2dquark.Code26"
 NONE = GLib.Variant("a{sv}", {})
 OS = f"{names.PATH}/debian"
+UNCHANGED = {"origin": "x", "timestamp": 5, "new_base": True, "gpg_enabled": False, "layered": []}
 CHANGED = "PropertiesChanged"
 
 
@@ -335,6 +337,35 @@ def test_errors_have_the_names_that_clients_know(service: Service):
     )
     trigger = GLib.Variant("a{sv}", {"mode": GLib.Variant("s", "auto")})
     assert service.os("AutomaticUpdateTrigger", trigger) == (False, "")
+
+
+def test_the_services_own_clients_are_told_of_updates_and_of_foreign_changes(service: Service):
+    def native(method: str, *arguments: Any) -> None:
+        values = GLib.Variant.new_tuple(*arguments)
+        where = (own_names.NAME, own_names.SYSROOT_PATH, own_names.SYSROOT, method, values)
+        service.bus.call_sync(*where, None, Gio.DBusCallFlags.NONE, 10_000)
+
+    def told(name: str) -> list[Any]:
+        return [
+            values
+            for path, signal, values in service.heard
+            if (path, signal) == (own_names.SYSROOT_PATH, name)
+        ]
+
+    native("RegisterClient", NONE)
+    rows = {"deployments": [deployment(1, booted=True)]}
+    (service.place / "status.json").write_text(json.dumps(rows))
+    native("Reload")
+    wait(lambda: told("ForeignChange"))
+    assert told("UpdateAvailable") == []
+    offer = {"commit": "3" * 64, "version": "9", "deployment": "", "osname": "debian", "against": "1" * 64}
+    empty = {"added": [], "removed": [], "changed": []}
+    (service.place / "available-update.json").write_text(json.dumps(offer | UNCHANGED | {"diff": empty}))
+    native("Reload")
+    native("Reload")
+    wait(lambda: told("UpdateAvailable"))
+    assert told("UpdateAvailable") == [("3" * 64, "9")]
+    assert len(told("ForeignChange")) == 1
 
 
 def test_an_update_is_told_with_its_packages(service: Service):

@@ -38,7 +38,7 @@ def serve(sockets: Path | None = None) -> None:
     live.publish(bus, state, transactions)
     clients = Clients(bus, state)
     Sysroot(bus, state, transactions, clients).publish()
-    transactions.on_active(state.notice)
+    transactions.on_active(state.note_transaction)
     others = []
     if sockets:
         from apt_ostree.daemon.rpmostree.service import RpmOstree

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from apt_ostree.core import queries
@@ -32,10 +33,14 @@ class State:
         self._status: Mapping[str, Any] = {"deployments": []}
         self._changed: list[Callable[[], None]] = []
         self._ended: list[Callable[[Entry], None]] = []
+        self._offered: list[Callable[[Entry], None]] = []
+        self._foreign: list[Callable[[], None]] = []
         self._watches: list[Callable[[], None]] = []
         self._acting: set[int] = set()
         self._last = 0
         self._is_due = False
+        self._offer: Entry | None = None
+        self._had_transaction = False
 
     # --- what it is
 
@@ -76,12 +81,26 @@ class State:
         """Have a function called with each operation that has ended, in the way that it has."""
         self._ended.append(act)
 
+    def on_offer(self, act: Callable[[Entry], None]) -> None:
+        """Have a function called with each update that a check has found."""
+        self._offered.append(act)
+
+    def on_foreign_change(self, act: Callable[[], None]) -> None:
+        """Have a function called when another program has changed the deployments."""
+        self._foreign.append(act)
+
+    def note_transaction(self) -> None:
+        """Note that a transaction has begun or ended: what changes is its doing."""
+        self._had_transaction = True
+        self.notice()
+
     def watch(self) -> None:
         """Tell from now on what has changed, whoever changes it."""
         if not self._watches:
             self._watches = [self._loop.watch(path, self.notice) for path in core_status.watched()]
             self._update()
             self._note(self.history(_NEWEST))
+            self._offer = _offer()
 
     def unwatch(self) -> None:
         """Tell nothing any more."""
@@ -98,14 +117,19 @@ class State:
         """Look at the system, and tell what has changed since."""
         self._is_due = False
         try:
-            is_new = self._update()
+            is_new, before = self._update(), self._offer
             if self._watches:
-                self._tell_ends()
+                self._had_transaction |= self._tell_ends()
+                self._offer = _offer()
         except AptOstreeError:  # told to whoever asks
             return
+        is_own, self._had_transaction = self._had_transaction, self._is_busy()
         if is_new:
-            for act in self._changed:
-                act()
+            _call_all(self._changed)
+            if not is_own and self._watches:
+                _call_all(self._foreign)
+        if self._offer and self._offer != before:
+            _call_all(partial(act, self._offer) for act in self._offered)
 
     def _update(self) -> bool:
         """Read the status again if it may have changed; return whether it has."""
@@ -116,16 +140,28 @@ class State:
         self._stamp = stamp
         return before != self._status
 
-    def _tell_ends(self) -> None:
+    def _tell_ends(self) -> bool:
+        """Tell which operations have ended; return whether there are any."""
         entries = self.history(_NEWEST)
         ended = [e for e in entries if e["number"] > self._last or e["number"] in self._acting]
         self._note(entries)
         for entry in ended:
             if entry["number"] not in self._acting:
-                for act in self._ended:
-                    act(entry)
+                _call_all(partial(act, entry) for act in self._ended)
+        return bool(ended)
 
     def _note(self, entries: Sequence[Entry]) -> None:
         """Remember which operations there are, and which of them have not ended."""
         self._acting = {e["number"] for e in entries if e["outcome"] == Outcome.ACTING}
         self._last = max((e["number"] for e in entries), default=0)
+
+
+def _offer() -> Entry | None:
+    """Return the update that the last check has found, if it is still one."""
+    found: Entry | None = queries.answer_json("available-update", {})
+    return found if found and not found["deployment"] else None
+
+
+def _call_all(acts: Iterable[Callable[[], None]]) -> None:
+    for act in acts:
+        act()

@@ -62,6 +62,14 @@ class Sysroot(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
     def Staged(self, checksum: Str) -> None:  # noqa: N802
         """Tell that a deployment was staged for the next boot."""
 
+    @dbus_signal
+    def UpdateAvailable(self, checksum: Str, version: Str) -> None:  # noqa: N802
+        """Tell that a check has found an update: its base commit, and the version of that."""
+
+    @dbus_signal
+    def ForeignChange(self) -> None:  # noqa: N802
+        """Tell that another program has changed the deployments."""
+
     def GetOS(self, name: Str) -> ObjPath:  # noqa: N802
         """Return the object of a stateroot; of the booted one for an empty name."""
         if not name and self._state.booted:
@@ -90,6 +98,8 @@ class Sysroot(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         self._bus.publish_object(names.SYSROOT_PATH, self, server_factory=Handler)
         self._publish_stateroots()
         self._state.on_change(self._announce)
+        self._state.on_offer(lambda row: self.UpdateAvailable.emit(row["commit"], row["version"] or ""))
+        self._state.on_foreign_change(self.ForeignChange.emit)
         self._transactions.on_active(self._announce_transaction)
 
     def _publish_stateroots(self) -> None:
