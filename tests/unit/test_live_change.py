@@ -287,6 +287,28 @@ def test_units_are_left_alone_unless_asked(system: System, with_unit):
     assert not system.programs.ran("systemctl", "try-restart")
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_unit_with_a_job_is_waited_for_a_moment(system: System, with_unit, monkeypatch, ends: bool):
+    looks = []
+
+    def look(words: list[str]) -> tuple[int, str]:
+        looks.append(words)
+        system.programs.units[UNIT]["Job"] = "0" if ends and len(looks) > 20 else "7"
+        return system.programs._systemctl(words)
+
+    monkeypatch.setattr(planning, "_PATIENCE", 10.0 if ends else 0.05)
+    monkeypatch.setattr(planning, "_INTERVAL", 0.01)
+    system.programs.results["systemctl"] = look
+    live = LiveOptions(RestartPolicy.NEEDED, allow_replacement=True)
+    if ends:
+        apply(system, with_unit, live)
+    else:
+        with pytest.raises(Refused) as caught:
+            apply(system, with_unit, live)
+        assert f"{UNIT} is waiting for a job; try again later" in caught.value.details
+    assert "Waiting for units that are starting or stopping..." in system.told()
+
+
 def test_a_unit_that_does_not_start_undoes_it_and_runs_its_old_code(system: System, with_unit):
     live = LiveOptions(RestartPolicy.NEEDED, allow_replacement=True)
     system.programs.failing.add(UNIT)

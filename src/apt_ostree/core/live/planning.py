@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ from apt_ostree.model.unitsteps import busy_refusals
 from apt_ostree.system import space, systemd, usrview
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
+
+#: Seconds for which units that are starting or stopping are waited for, and between two looks at them.
+_PATIENCE, _INTERVAL = 5.0, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ def plan_change(
         units = unit_planning.plan_units(repo, affected, policy=policy, overrides=settings.units)
     replacing = options.allow_replacement or options.force
     replacements = () if replacing else rules.replacement_refusals(packages)
-    risks = () if options.force else (*_space_refusals(tx, changes, packages), *_unit_refusals(units))
+    risks = () if options.force else (*_space_refusals(tx, changes, packages), *_unit_refusals(tx, units))
     plan = LivePlan(
         source=live.commit,
         target=target,
@@ -229,6 +233,16 @@ def _space_refusals(
     return refusals.space_refusals(free, changes, removal=packages.only_removed)
 
 
-def _unit_refusals(units: tuple[UnitStep, ...]) -> tuple[str, ...]:
-    """Return a refusal for each unit that is to be acted on while it is starting or stopping."""
-    return busy_refusals(systemd.units(step.unit for step in units if step.acts))
+def _unit_refusals(tx: Transaction, units: tuple[UnitStep, ...]) -> tuple[str, ...]:
+    """Return a refusal for each unit that is to be acted on while it is starting or stopping.
+
+    Most have done so in a moment, and one that fails again and again waits for its next start then.
+    """
+    names = [step.unit for step in units if step.acts]
+    end, is_told = time.monotonic() + _PATIENCE, False
+    while (reasons := busy_refusals(systemd.units(names))) and time.monotonic() < end:
+        if not is_told:
+            tx.message("Waiting for units that are starting or stopping...")
+            is_told = True
+        time.sleep(_INTERVAL)
+    return reasons
