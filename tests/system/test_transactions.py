@@ -132,7 +132,7 @@ def test_who_is_not_allowed_changes_nothing(own: Host):
     before = own.look()
     for verb in ACTIONS:
         request = {"overlay-restore": {"commit": "x"}, "run": {"program": "true"}}
-        request |= {"unlock-save": {"name": "x"}}
+        request |= {"unlock-save": {"name": "x"}, "deploy": {"revision": "x"}, "rebase": {"refspec": "x"}}
         text = json.dumps(request.get(verb, {}))
         done = own.run(*NOBODY, *START, verb, text, "0", "0", check=False)
         assert done.returncode and "polkit refused org.debian.aptostree1" in done.stderr, verb
