@@ -93,6 +93,9 @@ def test_properties_and_refusals(own: Host):
     calls = [
         ["OS", "Upgrade", [EMPTY]],
         ["OS", "UpdateDeployment", [modifiers("install-packages", "fx-conf"), EMPTY]],
+        ["OS", "UpdateDeployment", [modifiers("override-remove-packages", "adduser"), EMPTY]],
+        ["OS", "Deploy", [["s", "13"], EMPTY]],
+        ["OS", "Rebase", [["s", "other"], EMPTY]],
         ["OS", "Rollback", [EMPTY]],
         ["OS", "Cleanup", [["as", ["base"]]]],
         ["OS", "RefreshMd", [EMPTY]],

@@ -407,7 +407,10 @@ def test_packages_of_the_base_are_removed_and_come_back(system: System, builder:
     assert (start, goal.remove, goal.install, goal.drop) == (system.one, ("tool",), ("extra",), ())
     assert (removed(system), origins(system)[0]) == (("tool",), ("extra",))
     entry = status.status(StatusQuery()).to_json()["deployments"][0]
-    assert (entry["requested-base-removals"], entry["base-removals"]) == (["tool"], ["tool 1.0"])
+    assert (entry["requested-base-removals"], entry["base-removals"]) == (
+        ["tool"],
+        [{"name": "tool", "version": "1.0", "architecture": "amd64"}],
+    )
 
     builder.commits = [_with_base(system, system.one, file="again")]
     change(system, reset=("tool",))
@@ -437,7 +440,8 @@ def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, build
     builder.commits = [_with_base(system, system.one, packages="two")]
     change(system, replace=("tool=2.0",))
     entry = status.status(StatusQuery()).to_json()["deployments"][0]
-    assert entry["base-local-replacements"] == [["tool 2.0", "tool 1.0"]]
+    change_of_tool = {"name": "tool", "architecture": "amd64", "old": "1.0", "new": "2.0"}
+    assert entry["base-local-replacements"] == [change_of_tool]
     builder.commits = [None]  # there is nothing to remove
     result = change(system, reset=("tool",))
     assert result.details["commit"] == system.one

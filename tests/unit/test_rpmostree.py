@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.package import Package, PackageChange
 from apt_ostree.model.request_options import DeployOptions, LiveOptions
 from apt_ostree.model.requests import (
     Cleanup,
@@ -89,6 +91,17 @@ def test_a_deployment_has_all_keys_with_their_types():
     assert kinds.items() >= NEEDED.items() and kinds.items() <= deployments.DEPLOYMENT.items()
     assert deployments.DEPLOYMENT.keys() - kinds.keys() == {"version", "live-inprogress", "live-replaced"}
     assert value["base-commit-meta"].unpack() == base.metadata
+    changed = PackageChange("up", "amd64", "1:1-2", "3")
+    removed = (Package("gone", "2.0-1", "all"),)
+    origin = replace(origin, requested=("up=3",), removed=("gone",))
+    over = DeploymentStatus(replace(one, origin=origin), base, upgraded=(changed,), removed=removed).to_json()
+    value = structure(deployments.deployment(over))
+    assert value["base-removals"].get_type_string() == "av"
+    assert value["base-removals"].unpack() == [("gone-2.0-1.all", "gone", 0, "2.0", "1", "all")]
+    assert value["base-local-replacements"].get_type_string() == "a(vv)"
+    assert value["base-local-replacements"].unpack() == [
+        (("up-3.amd64", "up", 0, "3", "", "amd64"), ("up-1:1-2.amd64", "up", 1, "1", "2", "amd64"))
+    ]
     without = DeploymentStatus(one, Commit("c" * 64, 6)).to_json()
     assert {"version", "base-version"}.isdisjoint(deployments.deployment(without | {"origin": None}))
 

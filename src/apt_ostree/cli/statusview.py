@@ -84,15 +84,18 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
         yield "LayeredPackages", " ".join(layered)
     if entry["requested-local-packages"]:
         yield "LocalPackages", " ".join(entry["requested-local-packages"])
-    replaced = [new for new, _old in entry["base-local-replacements"]]
+    replaced, removed = entry["base-local-replacements"], entry["base-removals"]
     if replaced:
-        yield "ReplacedBasePackages", ", ".join(replaced)
-    if entry["base-removals"]:
-        yield "RemovedBasePackages", ", ".join(entry["base-removals"])
-    removed = {label.partition(" ")[0] for label in entry["base-removals"]}
-    if others := [name for name in entry["requested-base-removals"] if name not in removed]:
+        yield (
+            "ReplacedBasePackages",
+            ", ".join(f"{row['name']} {row['old']} -> {row['new']}" for row in replaced),
+        )
+    if removed:
+        yield "RemovedBasePackages", ", ".join(f"{row['name']} {row['version']}" for row in removed)
+    gone = {row["name"] for row in removed}
+    if others := [name for name in entry["requested-base-removals"] if name not in gone]:
         yield "InactiveBaseRemovals", " ".join(others)
-    active = {*layered, *(label.partition(" ")[0] for label in replaced)}
+    active = {*layered, *(row["name"] for row in replaced)}
     if inactive := [r for r in entry["requested-packages"] if package_name(r) not in active]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
     if entry["commands"]:

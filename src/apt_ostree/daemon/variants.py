@@ -10,7 +10,10 @@ from dasbus.typing import get_variant
 #: Keys whose numbers have another type than x (64 bits), as in rpm-ostree.
 _NUMBERS = {"serial": "i", "index": "i", "timestamp": "t", "base-timestamp": "t"}
 #: Keys of lists of objects, which may be empty. All other empty lists are of strings.
-_OF_OBJECTS = frozenset({"added", "removed", "changed", "newer-versions", "upgraded-packages"})
+_OF_OBJECTS = frozenset(
+    {"added", "removed", "changed", "newer-versions", "upgraded-packages", "base-removals",
+     "base-local-replacements"}
+)  # fmt: skip
 
 
 def dictionary(obj: Mapping[str, Any]) -> dict[str, Any]:

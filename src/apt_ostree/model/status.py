@@ -138,12 +138,8 @@ class DeploymentStatus:
             "commands": [list(command) for command in origin.commands],
             "requested-base-removals": list(origin.removed),
             "requested-base-local-replacements": [p.label for p in origin.local if p.name in replaced],
-            "base-removals": [package.label for package in self.removed],
-            "base-local-replacements": [
-                [f"{change.name} {change.new}", f"{change.name} {change.old}"]
-                for change in self.upgraded
-                if change.name in replaced
-            ],
+            "base-removals": [asdict(package) for package in self.removed],
+            "base-local-replacements": [asdict(c) for c in self.upgraded if c.name in replaced],
             "base-remote-replacements": {},
             "upgraded-packages": [asdict(change) for change in self.upgraded],
             "newer-versions": [asdict(newer) for newer in self.newer],

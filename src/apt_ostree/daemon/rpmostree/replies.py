@@ -48,6 +48,10 @@ def structure(typed: Typed) -> dict[str, Any]:
 def _variant(kind: str, value: Any) -> Any:
     if kind == "a{sv}" and isinstance(value, Mapping):
         return get_variant(kind, variants.dictionary(value))
+    if kind == "av":
+        return get_variant(kind, [get_variant(*item) for item in value])
+    if kind == "a(vv)":
+        return get_variant(kind, [(get_variant(*one), get_variant(*two)) for one, two in value])
     return get_variant(kind, value)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from apt_ostree.model.versions import epoch_of
+
 #: Key of a deployment -> its type. Keys of `status` that are not here are our own.
 DEPLOYMENT: Mapping[str, str] = {
     "id": "s",
@@ -50,13 +52,30 @@ _UPDATE: Mapping[str, tuple[str, str]] = {
     "deployment": ("s", "deployment"),
 }
 
-#: Key -> (type, value); D-Bus has no null, so that what is not known has no key.
+#: The type of a package in a list, and its value there.
+NEVRA = "(sstsss)"
+Nested = tuple[str, Any]
+#: Key -> (type, value), Nested where the type has v; D-Bus has no null, so that what is not known has no key.
 Typed = dict[str, tuple[str, Any]]
 
 
 def deployment(row: Mapping[str, Any]) -> Typed:
     """Return a deployment of `status`."""
-    return {key: (kind, row[key]) for key, kind in DEPLOYMENT.items() if row.get(key) is not None}
+    removed, changes = row.get("base-removals", ()), row.get("base-local-replacements", ())
+    shaped = {
+        **row,
+        "base-removals": [_nevra(package, package["version"]) for package in removed],
+        "base-local-replacements": [(_nevra(one, one["new"]), _nevra(one, one["old"])) for one in changes],
+    }
+    return {key: (kind, shaped[key]) for key, kind in DEPLOYMENT.items() if shaped.get(key) is not None}
+
+
+def _nevra(package: Mapping[str, Any], version: str) -> Nested:
+    """Return a package as rpm-ostree has it: NAME-EVR.ARCH, name, epoch, version, release, architecture."""
+    name, architecture = package["name"], package["architecture"]
+    upstream, dash, revision = (version.partition(":")[2] or version).rpartition("-")
+    parts = (upstream, revision) if dash else (revision, "")
+    return NEVRA, (f"{name}-{version}.{architecture}", name, epoch_of(version), *parts, architecture)
 
 
 def update(found: Mapping[str, Any]) -> Typed:
