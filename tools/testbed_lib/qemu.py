@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 from contextlib import ExitStack
@@ -14,7 +15,8 @@ from testbed_lib.common import TestbedError, wait_until
 from testbed_lib.image import mounted_disk
 from testbed_lib.store import make_scratch
 
-_MEMORY = 2048
+#: In MiB.
+_MEMORY = os.environ.get("APT_OSTREE_TESTBED_MEMORY", "2048")
 #: Without the devices that the guest's udev would only load drivers for.
 _MACHINE = "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off"
 #: What makes an emulated boot shorter: no mitigations, little on the emulated serial port, no BPF programs to
@@ -63,7 +65,7 @@ class Qemu(Boot):
             # One thread for all processors, which boots as fast: with one each, the kernel now and then met
             # a breakpoint of its own patching (int3, in run_timer_softirq) when that was over, and panicked.
             "-accel", "tcg,thread=single", "-machine", _MACHINE, "-cpu", "max",
-            "-smp", "2", "-m", str(_MEMORY),
+            "-smp", "2", "-m", _MEMORY,
             "-kernel", f"{scratch}/kernel", "-initrd", f"{scratch}/initrd",
             "-append", f"{entry.options} {_ARGUMENTS}",
             "-serial", "stdio",
