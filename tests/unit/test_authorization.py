@@ -23,7 +23,9 @@ from apt_ostree.model.requests import (
     ComposeTree,
     Install,
     Moment,
+    Override,
     Recover,
+    Reset,
     RollbackLive,
     Upgrade,
 )
@@ -55,6 +57,8 @@ def test_nobody_is_allowed_without_a_password():
     ("request_", "names"),
     [
         (Install(packages=("x",)), ["install-uninstall-packages"]),
+        (Override(remove=("x",), install=("y",)), ["override", "install-uninstall-packages"]),
+        (Reset(), ["override"]),
         (Install(files=(OpenFile(3, "x.deb"),)), ["install-uninstall-packages", "install-local-packages"]),
         (Upgrade(deploy=DeployOptions(live=LiveOptions())), ["upgrade", "apply-live"]),
         (Upgrade(deploy=DeployOptions(live=NEEDED)), ["upgrade", "apply-live", "restart-services"]),

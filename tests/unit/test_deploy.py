@@ -418,6 +418,13 @@ def test_packages_of_the_base_are_removed_and_come_back(system: System, builder:
     assert (removed(system), builder.wanted[1][0].remove) == ((), ())
 
 
+def test_what_is_removed_from_the_base_is_no_package_to_install(system: System, builder: Builder):
+    stage(system, _without_tool(system, system.one), Origin("one", removed=("tool",)))
+    with pytest.raises(UsageError, match="tool is removed from the base") as caught:
+        run(system, packages.install, Install(packages=("tool=2.0",)))
+    assert "override reset tool" in str(caught.value.hint)
+
+
 def test_a_removal_goes_along_to_a_newer_base(system: System, builder: Builder):
     stage(system, _without_tool(system, system.one), Origin("two", removed=("tool",)))
     builder.commits = [_with_base(system, system.two, file="newer")]
@@ -471,6 +478,7 @@ def test_a_reset_deploys_the_base_or_drops_a_part(system: System, builder: Build
         ({"replace": ("tool",)}, "a replacement needs a version"),
         ({"reset": ("tool",)}, "tool has no override"),
         ({"uninstall": ("more",)}, "'more' is not requested"),
+        ({"remove": ("tool",), "install": ("tool",)}, "tool is removed from the base"),
     ],
 )
 def test_overrides_that_make_no_sense(system: System, builder: Builder, options, reason):

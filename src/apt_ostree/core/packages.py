@@ -114,7 +114,7 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     drop = tuple(sorted(merge.origin.names - origin.names))
     returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
     if returns or (origin.layered and merge.origin.commands != origin.commands):
-        # Their scripts run again: what they had made of the machine went with them.
+        # The scripts of what returns run again: what they had made of the machine went with it.
         if origin.layered:
             return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)
         return Target(origin, base, Recipe(base, only_scripts=True, configure=returns))

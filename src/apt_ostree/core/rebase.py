@@ -15,6 +15,9 @@ from apt_ostree.model.requests import Deploy, Rebase
 from apt_ostree.model.result import Result
 from apt_ostree.system.failpoints import failpoint
 
+#: The number of commits that a message lists.
+_SHOWN = 10
+
 
 def deploy_revision(tx: Transaction, request: Deploy) -> Result:
     """Build the next deployment on a commit of the branch that the present one follows.
@@ -134,10 +137,6 @@ def _head(tx: Transaction, branch: Refspec) -> str:
     if is_local and repo.local_ref(branch.ref) is None:
         raise UsageError(f"there is no local branch {branch.ref!r}", hint="'ostree refs' lists the branches")
     return repo.resolve(str(branch))
-
-
-#: The number of commits that a message lists.
-_SHOWN = 10
 
 
 def _refuse_older(tx: Transaction, commit: str) -> None:

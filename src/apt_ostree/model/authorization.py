@@ -17,6 +17,7 @@ from apt_ostree.model.requests import (
     Moment,
     Override,
     Recover,
+    Reset,
     RollbackLive,
     Uninstall,
 )
@@ -90,6 +91,8 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
     actions = [_OWN_OVERLAYS if own else ACTIONS[request.verb]]
     if isinstance(request, Install | Override | Uninstall) and request.files:
         actions.append(_LOCAL_PACKAGES)
+    if isinstance(request, Override | Reset) and request.install:
+        actions.append(_PACKAGES)
     if isinstance(request, ApplyLive) and (request.selection or request.target):
         actions.append(_PACKAGES)  # not what is deployed: these may come from the archives
     if isinstance(request, DeployRequest) and request.deploy.live:

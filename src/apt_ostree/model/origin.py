@@ -83,8 +83,16 @@ def request_name(request: str) -> str:
 
 
 def add_requests(origin: Origin, requests: tuple[str, ...], local: tuple[LocalPackage, ...]) -> Origin:
-    """Return the origin with further requests; a new request replaces that for the same package."""
+    """Return the origin with further requests; a new request replaces that for the same package.
+
+    UsageError names packages that are removed from the base, which a new base could not have and lack.
+    """
     names = {request_name(r) for r in requests} | {p.name for p in local}
+    if removed := sorted(names & {*origin.removed}):
+        raise UsageError(
+            f"{', '.join(removed)} is removed from the base",
+            hint=f"'apt-ostree override reset {' '.join(removed)}' brings it back",
+        )
     kept = tuple(r for r in origin.requested if request_name(r) not in names)
     kept_local = tuple(p for p in origin.local if p.name not in names)
     return replace(
