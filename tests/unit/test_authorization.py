@@ -13,22 +13,14 @@ from apt_ostree.model import authorization
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.overlay_edit import DefinitionEdit
-from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    VERBS,
-    ApplyLive,
-    ComposeTree,
-    Install,
-    Moment,
-    Override,
-    Recover,
-    Reset,
-    RollbackLive,
-    Upgrade,
-)
+from apt_ostree.model.requests import VERBS
+from apt_ostree.model.requests.archives import ComposeTree
+from apt_ostree.model.requests.live import ApplyLive, Moment, Recover, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay
+from apt_ostree.model.requests.packages import Install, Override, Reset, Upgrade
 from apt_ostree.model.selection import Selection
 
 POLICY = Path(__file__).resolve().parents[2] / "data/polkit/org.debian.aptostree1.policy"

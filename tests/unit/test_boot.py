@@ -20,9 +20,9 @@ from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Persistence, Transition
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
-from apt_ostree.model.overlay_requests import EditOverlay
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, Moment, Recover
+from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
+from apt_ostree.model.requests.options import LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos

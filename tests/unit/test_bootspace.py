@@ -12,7 +12,7 @@ from apt_ostree.errors import Refused
 from apt_ostree.model.bootspace import MARGIN, BootDirectory, BootSpace, by_directory
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.request_options import DeployOptions
+from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.sizes import Space
 from apt_ostree.system import space
 from apt_ostree.system.ostree import bootfs

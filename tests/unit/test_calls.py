@@ -16,22 +16,13 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 from apt_ostree.model import calls
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    ApplyLive,
-    Cleanup,
-    Deploy,
-    Install,
-    Override,
-    Rebase,
-    RefreshMd,
-    Rollback,
-    RollbackLive,
-    Uninstall,
-    Upgrade,
-)
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.live import ApplyLive, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay
+from apt_ostree.model.requests.packages import Install, Override, Uninstall, Upgrade
 from apt_ostree.model.selection import Selection
 
 update = partial(calls.update_deployment, files=())

@@ -124,7 +124,8 @@ def test_a_mistake_is_one_json_document_too(arguments, capsys):
 
 
 def test_status_does_not_wait_for_the_requests_of_all_verbs():
-    program = "import apt_ostree.cli.commands.status, sys; print('apt_ostree.model.requests' in sys.modules)"
+    module = "apt_ostree.model.requests.packages"
+    program = f"import apt_ostree.cli.commands.status, sys; print({module!r} in sys.modules)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True

@@ -12,7 +12,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import events, layout
 from apt_ostree.model.package import Package
-from apt_ostree.model.requests import ComposeTree
+from apt_ostree.model.requests.archives import ComposeTree
 from apt_ostree.model.treefile import Units
 from apt_ostree.system import mmdebstrap, process
 from apt_ostree.system.ostree import commit

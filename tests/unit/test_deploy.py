@@ -25,8 +25,8 @@ from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import Install, Override, Reset, Uninstall, Upgrade
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.system import local_debs, newer_versions, openfiles
 from apt_ostree.system.apt.resolver import PackageGoal
 from tests.unit import repos

@@ -10,8 +10,9 @@ from apt_ostree.core import apply_live, deployments
 from apt_ostree.core.state import generations
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, Cleanup, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, Rollback
+from apt_ostree.model.requests.live import ApplyLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.system import local_debs, usrview
 from apt_ostree.system.apt import acquire, config
 from apt_ostree.system.usrview import ViewInUse

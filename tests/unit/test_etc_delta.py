@@ -22,7 +22,7 @@ from apt_ostree.model.etc_rules import EtcPlan, digest
 from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.plan import EtcAction, EtcStep
-from apt_ostree.model.requests import Moment, Recover
+from apt_ostree.model.requests.live import Moment, Recover
 from apt_ostree.system import statedb
 from apt_ostree.system.files import read_state
 from tests.unit import repos

@@ -46,12 +46,12 @@ OWNERS = {
     "dasbus": ["daemon", "daemon.*", "system.polkit", "system.systemd_units"],
     "gi": [
         "system.background",
-        "system.busclient",
         "system.mainloop",
         "system.ostree",
         "system.ostree.*",
         "system.peer_server",
     ],
+    "jeepney": ["system.busclient"],
     "jinja2": ["system.templates"],
     "rich": ["cli", "cli.*"],
     "sqlite3": ["system.sqlite"],

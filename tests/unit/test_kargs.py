@@ -13,8 +13,8 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import kargs
 from apt_ostree.model.kargs import Changes
 from apt_ostree.model.queries import KernelArguments
-from apt_ostree.model.request_options import DeployOptions
-from apt_ostree.model.requests import Kargs
+from apt_ostree.model.requests.deployments import Kargs
+from apt_ostree.model.requests.options import DeployOptions
 from tests.unit.repos import System
 
 LINE = 'root=UUID=1 rw console=tty0 console=ttyS0 dyndbg="file a.c +p; file b.c +p" quiet'

@@ -19,8 +19,8 @@ from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import Goal
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, Confirm, RollbackLive
+from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.selection import Selection
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.sizes import Space

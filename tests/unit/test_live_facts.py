@@ -32,8 +32,8 @@ from apt_ostree.model.history import Intent
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import PackageChange, PackageDiff
 from apt_ostree.model.plan import EtcAction, RestartPolicy, UnitAction
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive
+from apt_ostree.model.requests.live import ApplyLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.selection import Selection
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import flatten

@@ -14,8 +14,8 @@ from apt_ostree.core import apply_live
 from apt_ostree.core.live import triggers as live_triggers
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import triggers
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, RollbackLive
+from apt_ostree.model.requests.live import ApplyLive, RollbackLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.triggers import Trigger
 from apt_ostree.system import kernel_settings, statedb

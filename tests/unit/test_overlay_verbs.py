@@ -17,7 +17,16 @@ from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageErro
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Scope, UnlockMode
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
-from apt_ostree.model.overlay_requests import (
+from apt_ostree.model.queries import (
+    OverlayContents,
+    OverlayHistory,
+    OverlayNames,
+    OverlayPaths,
+    Overlays,
+)
+from apt_ostree.model.requests.live import ApplyLive, RollbackLive
+from apt_ostree.model.requests.options import LiveOptions
+from apt_ostree.model.requests.overlays import (
     EditOverlay,
     OverlayBackup,
     OverlayCheck,
@@ -27,15 +36,6 @@ from apt_ostree.model.overlay_requests import (
     UnlockDiscard,
     UnlockSave,
 )
-from apt_ostree.model.queries import (
-    OverlayContents,
-    OverlayHistory,
-    OverlayNames,
-    OverlayPaths,
-    Overlays,
-)
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, RollbackLive
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos

@@ -22,8 +22,9 @@ from apt_ostree.model.queries import (
     ShowOperation,
     Status,
 )
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, Confirm, RefreshMd, RollbackLive
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.search import Offer
 from apt_ostree.system import statedb
 from apt_ostree.system.apt import acquire, catalogue, config

@@ -11,8 +11,9 @@ import pytest
 from apt_ostree.core import packages, rebase
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.request_options import DeployOptions
-from apt_ostree.model.requests import Deploy, Rebase, Upgrade
+from apt_ostree.model.requests.deployments import Deploy, Rebase
+from apt_ostree.model.requests.options import DeployOptions
+from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree
 from apt_ostree.system.ostree.repo import Repo, text
 from tests.unit import repos

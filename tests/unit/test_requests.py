@@ -16,7 +16,12 @@ from apt_ostree.model.kargs import Changes
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
-from apt_ostree.model.overlay_requests import (
+from apt_ostree.model.requests import VERBS, kind_of, read_request
+from apt_ostree.model.requests.archives import ComposeTree, RefreshMd
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, Kargs, Rebase, Rollback
+from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import (
     EditOverlay,
     OverlayBackup,
     OverlayCheck,
@@ -26,33 +31,12 @@ from apt_ostree.model.overlay_requests import (
     UnlockDiscard,
     UnlockSave,
 )
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    VERBS,
-    ApplyLive,
-    Cleanup,
-    ComposeTree,
-    Confirm,
-    Deploy,
-    Install,
-    Kargs,
-    Moment,
-    Override,
-    Rebase,
-    Recover,
-    RefreshMd,
-    Reset,
-    Rollback,
-    RollbackLive,
-    Run,
-    Uninstall,
-    Upgrade,
-    read_request,
-)
+from apt_ostree.model.requests.packages import Install, Override, Reset, Run, Uninstall, Upgrade
 from tests.unit import request_cases
 
 LIVE = DeployOptions(live=LiveOptions())
-CASES = [(kind, label, value) for kind in VERBS.values() for label, value in request_cases.malformed(kind)]
+KINDS = {verb: kind_of(verb) for verb in VERBS}
+CASES = [(kind, label, value) for kind in KINDS.values() for label, value in request_cases.malformed(kind)]
 NO_OBJECTS = [None, True, 0, 1.5, "text", [], ["packages"]]
 
 
@@ -78,7 +62,7 @@ def test_the_cases_cover_every_field():
     covered = {(kind, name) for kind, _label, value in CASES for name in value}
     missing = [
         (verb, name)
-        for verb, kind in VERBS.items()
+        for verb, kind in KINDS.items()
         for name in request_cases.hints(kind)
         if (kind, name) not in covered
     ]
@@ -97,25 +81,25 @@ def test_each_mistake_is_named_by_verb_and_field():
     assert not wrong
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", KINDS)
 def test_the_worker_answers_each_mistake_with_a_usage_error(verb):
-    kind = VERBS[verb]
+    kind = KINDS[verb]
     for label, value in request_cases.malformed(kind):
         message = refusal(json.dumps({"verb": verb, "request": value}))
         assert message.startswith(f"{verb}: "), value
         assert label in message, value
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", KINDS)
 def test_a_request_is_an_object(verb):
     for value in NO_OBJECTS:
         message = refusal(json.dumps({"verb": verb, "request": value}))
         assert message.startswith(f"{verb}: expected an object")
 
 
-@pytest.mark.parametrize("verb", [verb for verb, kind in VERBS.items() if request_cases.required(kind)])
+@pytest.mark.parametrize("verb", [verb for verb, kind in KINDS.items() if request_cases.required(kind)])
 def test_what_is_required_has_no_default(verb):
-    field = request_cases.required(VERBS[verb])[0]
+    field = request_cases.required(KINDS[verb])[0]
     assert refusal(json.dumps({"verb": verb})) == f"{verb}: the field {field!r} is missing"
 
 
@@ -205,10 +189,10 @@ def test_a_mistake_tells_what_was_there(value, told):
 # --- round trips
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", KINDS)
 def test_a_request_survives_the_wire(verb):
     @settings(max_examples=15)
-    @given(request_cases.instances(VERBS[verb]))
+    @given(request_cases.instances(KINDS[verb]))
     def survives(request):
         line = json.dumps(request.to_json())
         assert "\n" not in line
@@ -219,11 +203,11 @@ def test_a_request_survives_the_wire(verb):
     survives()
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", KINDS)
 def test_the_smallest_request_is_one(verb):
-    value = request_cases.smallest(VERBS[verb])
+    value = request_cases.smallest(KINDS[verb])
     request = read_request(verb, value)
-    assert isinstance(request, VERBS[verb])
+    assert isinstance(request, KINDS[verb])
     assert json.loads(json.dumps(request.to_json())).items() >= value.items()
 
 
@@ -234,7 +218,7 @@ def test_a_whole_number_is_a_time():
 def test_anything_at_all_is_a_request_or_a_usage_error():
     seed = random.randrange(2**32)
     rng = random.Random(seed)
-    right = {verb: request_cases.smallest(kind) for verb, kind in VERBS.items()}
+    right = {verb: request_cases.smallest(kind) for verb, kind in KINDS.items()}
     accepted = 0
     for number in range(2000):
         verb = rng.choice([*VERBS, *request_cases.NAMES])
@@ -248,7 +232,7 @@ def test_anything_at_all_is_a_request_or_a_usage_error():
             continue
         except Exception as error:
             raise AssertionError(f"seed {seed}: {verb!r} {value!r}") from error
-        assert isinstance(request, VERBS[verb])
+        assert isinstance(request, KINDS[verb])
         accepted += 1
     assert accepted > 100, f"seed {seed}: the fuzzing makes hardly any request"
 

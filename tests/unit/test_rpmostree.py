@@ -18,19 +18,10 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import Package, PackageChange
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    Cleanup,
-    Deploy,
-    Install,
-    Override,
-    Rebase,
-    RefreshMd,
-    Reset,
-    Rollback,
-    Uninstall,
-    Upgrade,
-)
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.model.rpmostree import calls, deployments, names, packages
 from apt_ostree.model.status import Commit, DeploymentStatus
 from tests.unit.test_daemon import interface

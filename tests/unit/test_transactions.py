@@ -17,8 +17,9 @@ from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.overlay_requests import EditOverlay, OverlayBackup
-from apt_ostree.model.requests import VERBS, Install
+from apt_ostree.model.requests import VERBS
+from apt_ostree.model.requests.overlays import EditOverlay, OverlayBackup
+from apt_ostree.model.requests.packages import Install
 from apt_ostree.model.transaction import Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, transaction_files
 from apt_ostree.system.caller import caller_of, read_caller

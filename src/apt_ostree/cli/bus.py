@@ -17,17 +17,14 @@ from apt_ostree.model import bus as names
 from apt_ostree.model.request import Request
 from apt_ostree.model.transaction import Phase
 from apt_ostree.system import busclient
-from apt_ostree.system.busclient import Bus, BusError, NoBus, variant
-from apt_ostree.system.mainloop import MainLoop
+from apt_ostree.system.busclient import Bus, BusError, NoBus
 
 _QUERIES = busclient.Object(names.NAME, names.PATH, names.QUERIES)
 _TRANSACTIONS = busclient.Object(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS)
 #: Seconds for a call, which may start the service, and for one in which polkit may ask the user.
 _CALL, _DIALOG = 60.0, 600.0
-#: How often a call is made again, and after how many seconds.
-_TRIES, _PAUSE = 5, 0.3
-#: How often in a row a transaction's events can be asked for in vain.
-_MOST_FAILURES = 20
+#: How often a call is made again, also if a transaction is at work, and after how many seconds.
+_TRIES, _MOST_TRIES, _PAUSE = 5, 20, 0.3
 
 
 class Unavailable(Exception):
@@ -38,7 +35,7 @@ def ask(query: Request) -> Any:
     """Return the service's answer to a query, as JSON; raise its error, or Unavailable."""
     with _translated():
         (text,) = Bus().call(
-            _QUERIES, "Query", "(ss)", (query.verb, json.dumps(query.to_json())), seconds=_CALL
+            _QUERIES, "Query", "ss", (query.verb, json.dumps(query.to_json())), seconds=_CALL
         )
     return json.loads(text)
 
@@ -48,32 +45,38 @@ def start(request: Request, *, ask: bool, wait: bool, environment: Mapping[str, 
 
     A user may be asked for a password on a terminal.
     """
-    options = {"ask": variant("b", ask), "wait": variant("b", wait), "key": variant("s", uuid.uuid4().hex)}
+    options: dict[str, tuple[str, Any]] = {
+        "ask": ("b", ask),
+        "wait": ("b", wait),
+        "key": ("s", uuid.uuid4().hex),
+    }
     if environment:
-        options["environment"] = variant("a{ss}", environment)
-    files = [file.fd for file in request.open_files]
+        options["environment"] = ("a{ss}", dict(environment))
     text = json.dumps(request.with_indexes().to_json())
-    arguments = (request.verb, text, range(len(files)), options)
+    arguments = (request.verb, text, [file.fd for file in request.open_files], options)
     is_root = os.geteuid() == 0
     with _translated(), _agent():
         bus = Bus()
         seconds = _CALL if is_root else _DIALOG
         (path,) = _persistently(
             partial(
-                bus.call, _TRANSACTIONS, "Start", "(ssaha{sv})", arguments,
-                files=files, dialog=not is_root, seconds=seconds,
+                bus.call, _TRANSACTIONS, "Start", "ssaha{sv}", arguments, dialog=not is_root, seconds=seconds
             )
         )  # fmt: skip
     return Transaction(bus, path)
 
 
-def _persistently(call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
-    """Make a call again if the service ends while it starts, or before it has replied."""
-    for _try in range(_TRIES):
+def _persistently(call: Callable[[], tuple[Any, ...]], *, patient: bool = False) -> tuple[Any, ...]:
+    """Make a call again if the service ends while it starts, or before it has replied.
+
+    patient: the service is there for sure, although it may take long to start.
+    """
+    for _try in range(_MOST_TRIES if patient else _TRIES):
         try:
             return call()
         except BusError as error:
-            if not error.name or not (error.is_lost or error.is_absent):
+            can_come = error.is_lost or error.is_absent or (patient and error.is_late)
+            if not error.name or not can_come:
                 raise
             time.sleep(_PAUSE)
     return call()
@@ -91,7 +94,7 @@ class Active:
         """Cancel it, and return whether that was in time; raise NotAuthorized if it is another user's."""
         target = busclient.Object(names.NAME, self._path, names.TRANSACTION)
         with _translated(), _agent():
-            self._bus.call(target, "Cancel", "()", (), dialog=os.geteuid() != 0, seconds=_DIALOG)
+            self._bus.call(target, "Cancel", "", (), dialog=os.geteuid() != 0, seconds=_DIALOG)
         *_events, end = Transaction(self._bus, self._path).lines()
         return bool(json.loads(end).get("error") == Cancelled.__name__)
 
@@ -100,7 +103,7 @@ def active() -> Active | None:
     """Return the transaction that is at work, if any; raise Unavailable."""
     with _translated():
         bus = Bus()
-        (rows,) = bus.call(_TRANSACTIONS, "List", "()", (), seconds=_CALL)
+        (rows,) = bus.call(_TRANSACTIONS, "List", "", (), seconds=_CALL)
     at_work = (Phase.RUNNING, Phase.ASKING)
     return next((Active(title, bus, path) for path, title, _uid, phase in rows if phase in at_work), None)
 
@@ -110,81 +113,62 @@ class Transaction:
 
     def __init__(self, bus: Bus, path: str) -> None:
         self._bus = bus
-        self._loop = MainLoop()
         self._object = busclient.Object(names.NAME, path, names.TRANSACTION)
         self._events: dict[int, str] = {}
         self._next = 0
-        self._failure: BusError | None = None
-        self._failures = 0  # of asking for events, in a row
-        bus.on_signal(self._object, "Event", self._take)
-        bus.on_owner(names.NAME, self._get_missed)
-        bus.on_closed(lambda: self._fail(BusError("", "the bus has closed the connection")))
 
     def lines(self) -> Iterator[str]:
         """Yield the events as JSON, the end as the last; raise AptOstreeError if the transaction is lost."""
-        while True:
-            while (event := self._events.pop(self._next, None)) is not None:
-                self._next += 1
-                try:
-                    is_end = json.loads(event)["event"] == "end"
-                except ValueError:  # cut short, as the worker was killed
-                    continue
-                yield event
-                if is_end:
-                    return
-            if self._failure:
-                raise _lost("the transaction cannot be followed any more", self._failure)
-            self._loop.run()
+        try:
+            self._bus.subscribe(self._object, "Event")
+            self._get_missed()
+            while True:
+                while (event := self._events.pop(self._next, None)) is not None:
+                    self._next += 1
+                    try:
+                        is_end = json.loads(event)["event"] == "end"
+                    except ValueError:  # cut short, as the worker was killed
+                        continue
+                    yield event
+                    if is_end:
+                        return
+                self._receive()
+        except BusError as error:
+            raise _lost("the transaction cannot be followed any more", error) from error
 
     def answer(self, *, proceed: bool) -> None:
         """Answer the question that is open; again, if the service ends before it has replied."""
-
-        def replied(finish: Callable[[], Any]) -> None:
-            try:
-                finish()
-            except BusError as error:
-                if error.is_lost:
-                    self.answer(proceed=proceed)
-
-        self._bus.send(self._object, "Answer", "(b)", (proceed,), replied)
+        with contextlib.suppress(BusError):  # such as: somebody else has answered, or it has ended
+            _persistently(partial(self._bus.call, self._object, "Answer", "b", (proceed,), seconds=_CALL))
 
     def cancel(self) -> None:
         """Cancel the transaction; its end is told as an event."""
-        self._bus.send(self._object, "Cancel", "()", (), lambda _finish: None)
+        with contextlib.suppress(BusError):  # it is told where the events are awaited
+            self._bus.send(self._object, "Cancel", "", ())
 
     def close(self) -> None:
         """Release what was acquired: nothing, since the connection ends with this process."""
 
+    def _receive(self) -> None:
+        """Wait for an event."""
+        values = self._bus.receive()
+        if values is None:
+            self._get_missed()
+        else:
+            self._take(*values)
+
     def _get_missed(self) -> None:
         """Get the events that were missed; this starts the service if it has ended."""
-        first = self._next
-
-        def replied(finish: Callable[[], Any]) -> None:
-            try:
-                (events,) = finish()
-            except BusError as error:
-                self._failures += 1
-                can_come = error.is_lost or error.is_absent or error.is_late
-                if self._failures > _MOST_FAILURES or not can_come:
-                    self._fail(error)
-                else:
-                    self._loop.later(_PAUSE, self._get_missed)
-                return
-            self._failures = 0
-            for number, event in enumerate(events, first):
-                self._take(number, event)
-
-        self._bus.send(self._object, "Events", "(t)", (first,), replied)
-
-    def _fail(self, error: BusError) -> None:
-        """Have `lines` raise an error."""
-        self._failure = error
-        self._loop.quit()
+        (events,) = _persistently(
+            partial(self._bus.call, self._object, "Events", "t", (self._next,), seconds=_CALL),
+            patient=True,
+        )
+        for number, event in enumerate(events, self._next):
+            self._take(number, event)
 
     def _take(self, number: int, event: str) -> None:
         if number >= self._next:
             self._events[number] = event
-        self._loop.quit()
 
 
 def _agent() -> contextlib.AbstractContextManager[None]:

@@ -107,9 +107,7 @@ def _carrier(request: Request, *, ask: bool, wait: bool) -> Carrier:
 
     A failpoint, which only tests set, is one for a worker of this process.
     """
-    from apt_ostree.model.authorization import is_for_users
-
-    if is_for_users(request) and not failpoints.are_set():
+    if request.is_for_users and not failpoints.are_set():
         from apt_ostree.cli import bus
 
         try:

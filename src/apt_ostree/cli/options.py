@@ -22,7 +22,7 @@ from apt_ostree.model.sizes import read_size
 
 if TYPE_CHECKING:  # what reads, such as `status`, is not to wait for all requests to be imported
     from apt_ostree.model.queries import Status
-    from apt_ostree.model.request_options import DeployOptions, LiveOptions
+    from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 
 Command = Callable[..., Any]
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
@@ -145,7 +145,7 @@ def deploy(command: Command) -> Command:
 
 def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> DeployOptions:
     """Return the options of a deployment; raise click.UsageError for options that exclude each other."""
-    from apt_ostree.model.request_options import DeployOptions, LiveOptions
+    from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
@@ -162,7 +162,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
 
 def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -> LiveOptions:
     """Return the options of a live change."""
-    from apt_ostree.model.request_options import LiveOptions
+    from apt_ostree.model.requests.options import LiveOptions
 
     return LiveOptions(
         restart_services=RestartPolicy(given["restart_services"]),

@@ -14,12 +14,12 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.errors import UsageError
-from apt_ostree.model import overlay_requests as requests
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction, OnConflict, Persistence, Scope, UnlockMode
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.request import Request
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests import overlays as requests
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.system import openfiles
 
 #: Options that create, edit or remove an overlay.

@@ -11,8 +11,8 @@ from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.etc_delta import Delta
-from apt_ostree.model.request_options import LiveOptions
-from apt_ostree.model.requests import ApplyLive, RollbackLive
+from apt_ostree.model.requests.live import ApplyLive, RollbackLive
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.selection import Selection
 

@@ -11,7 +11,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import pinned_requests
 from apt_ostree.model.queries import Archives, OfferedPackages, Packages, Search
-from apt_ostree.model.requests import RefreshMd
+from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.result import Result
 from apt_ostree.model.search import find, first_of_groups
 from apt_ostree.system import newer_versions

@@ -25,7 +25,7 @@ from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import bootfs

@@ -9,7 +9,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.requests import Cleanup, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, Rollback
 from apt_ostree.model.result import Result
 from apt_ostree.system import available_update, newer_versions, space
 

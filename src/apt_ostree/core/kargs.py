@@ -13,7 +13,7 @@ from apt_ostree.model import kargs
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.queries import KernelArguments
-from apt_ostree.model.requests import Kargs
+from apt_ostree.model.requests.deployments import Kargs
 from apt_ostree.model.result import Result
 
 _RUNNING = Path("/proc/cmdline")

@@ -19,7 +19,7 @@ from apt_ostree.model.origin import (
     without_overrides,
     without_requests,
 )
-from apt_ostree.model.requests import Override, Reset
+from apt_ostree.model.requests.packages import Override, Reset
 from apt_ostree.model.result import Result
 
 

@@ -23,7 +23,7 @@ from apt_ostree.model.origin import (
     without_requests,
     yielding_requests,
 )
-from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
+from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system import dpkg_query
 

@@ -11,7 +11,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.refspec import Refspec, Revision, is_checksum
-from apt_ostree.model.requests import Deploy, Rebase
+from apt_ostree.model.requests.deployments import Deploy, Rebase
 from apt_ostree.model.result import Result
 from apt_ostree.system.failpoints import failpoint
 

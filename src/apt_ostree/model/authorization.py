@@ -6,21 +6,12 @@ from collections.abc import Callable, Mapping
 
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model.overlay import Scope
-from apt_ostree.model.overlay_requests import EditOverlay, OverlayRequest
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    ApplyLive,
-    DeployRequest,
-    Install,
-    Moment,
-    Override,
-    Recover,
-    Reset,
-    RollbackLive,
-    Uninstall,
-)
+from apt_ostree.model.requests.live import ApplyLive, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay, OverlayRequest
+from apt_ostree.model.requests.packages import DeployRequest, Install, Override, Reset, Uninstall
 
 _PREFIX = "org.debian.aptostree1."
 CANCEL = f"{_PREFIX}cancel"
@@ -59,11 +50,6 @@ ACTIONS: Mapping[str, str] = {
 }
 
 
-def is_for_users(request: Request) -> bool:
-    """Return whether a user may make a request, if polkit allows it, and so the service."""
-    return request.verb in ACTIONS and not (isinstance(request, Recover) and request.at is not Moment.CALL)
-
-
 def is_own(request: Request, user: str, owner_of: Callable[[str], str]) -> bool:
     """Return whether a request changes only an overlay of scope user that is for this user.
 
@@ -84,7 +70,7 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
 
     own: it changes only an overlay of the user's own (`is_own`).
     """
-    if not is_for_users(request):
+    if not request.is_for_users:
         raise NotAuthorized(
             f"{request.title} is not possible through the service", hint="run the command with sudo"
         )

@@ -12,25 +12,14 @@ from typing import Any, TypeVar
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
-from apt_ostree.model.overlay_requests import EditOverlay
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import (
-    ApplyLive,
-    Cleanup,
-    Confirm,
-    Deploy,
-    Install,
-    Override,
-    Rebase,
-    RefreshMd,
-    Reset,
-    Rollback,
-    RollbackLive,
-    Uninstall,
-    Upgrade,
-)
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay
+from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.model.selection import Selection
 
 T = TypeVar("T")

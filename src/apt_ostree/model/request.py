@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
 
+_Kind = TypeVar("_Kind")
 #: Characters of a title; arguments may be long.
 LONGEST_TITLE = 300
 
@@ -26,6 +27,11 @@ class Request:
     def title(self) -> str:
         """Return the command as the history shows it."""
         return self.command or self.verb
+
+    @property
+    def is_for_users(self) -> bool:
+        """Return whether a user may make it, if polkit allows it, and so whether the service takes it."""
+        return True
 
     @classmethod
     def from_json(cls, value: Any) -> Self:
@@ -82,8 +88,8 @@ def _descriptor(file: OpenFile, descriptors: Sequence[int]) -> OpenFile:
     return OpenFile(descriptors[file.fd], file.name)
 
 
-def find(kinds: Mapping[str, type[Request]], what: str, name: Any) -> type[Request]:
-    """Return the request of that name; UsageError where there is none."""
+def find(kinds: Mapping[str, _Kind], what: str, name: Any) -> _Kind:
+    """Return what has that name; UsageError where there is none."""
     kind = kinds.get(name) if isinstance(name, str) else None
     if kind is None:
         raise UsageError(f"there is no {what} {name!r}", hint=f"there are: {', '.join(kinds)}")

@@ -1,17 +1,31 @@
-"""The client's side of the system bus. Owns Gio's types of D-Bus; its errors end here as BusError."""
+"""The client's side of the system bus. Owns jeepney, whose errors end here as BusError.
+
+It is not Gio: importing that takes longer than a call, and a command that the service carries out needs
+nothing else of it.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from gi.repository import Gio, GLib
+from jeepney import (
+    DBusAddress,
+    HeaderFields,
+    MatchRule,
+    Message,
+    MessageFlag,
+    MessageType,
+    new_method_call,
+)
+from jeepney.auth import AuthenticationError
+from jeepney.bus_messages import message_bus
+from jeepney.io.blocking import open_dbus_connection
 
 #: Seconds that connecting may take: a bus that hangs must not keep root from working without it.
 _CONNECT = 1.0
-_FLAGS = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT | Gio.DBusConnectionFlags.MESSAGE_BUS_CONNECTION
 #: The errors of a call whose service, or the bus, ends before it has replied.
 _LOST = (
     "org.freedesktop.DBus.Error.NoReply",
@@ -20,6 +34,9 @@ _LOST = (
 #: The errors of a call to a service that cannot be started, or that ends while it starts.
 _TIMED_OUT = "org.freedesktop.DBus.Error.TimedOut"
 _NO_OWNER, _SPAWN = "org.freedesktop.DBus.Error.NameHasNoOwner", "org.freedesktop.DBus.Error.Spawn."
+#: Seconds for a call of the bus itself.
+_BUS_CALL = 25.0
+_OWNER_CHANGED = "NameOwnerChanged"
 
 
 class BusError(Exception):
@@ -66,6 +83,8 @@ class Bus:
 
     def __init__(self) -> None:
         self._connection = _connect()
+        self._received: deque[Message] = deque()  # while a reply was waited for
+        self._owner = ""
 
     def call(
         self,
@@ -75,99 +94,94 @@ class Bus:
         arguments: Sequence[Any],
         *,
         seconds: float,
-        files: Sequence[int] = (),
         dialog: bool = False,
     ) -> tuple[Any, ...]:
         """Call a method and wait for its values.
 
-        kind: the type of the arguments (D-Bus specification); those of type h are indexes of `files`.
+        kind: the type of the arguments (D-Bus specification). Those of type h are descriptors, and those of
+            type v are pairs of a type and a value.
         dialog: whether the service may have the user asked.
         """
-        handles = Gio.UnixFDList.new_from_array([os.dup(fd) for fd in files])  # which it closes
-        flags = Gio.DBusCallFlags.ALLOW_INTERACTIVE_AUTHORIZATION if dialog else Gio.DBusCallFlags.NONE
+        message = _message(target, method, kind, arguments)
+        if dialog:
+            message.header.flags |= MessageFlag.allow_interactive_authorization
+        return self._call(message, seconds)
+
+    def send(self, target: Object, method: str, kind: str, arguments: Sequence[Any]) -> None:
+        """Call a method and wait for nothing; a handler of a signal can do that."""
+        message = _message(target, method, kind, arguments)
+        message.header.flags |= MessageFlag.no_reply_expected
         try:
-            reply, _files = self._connection.call_with_unix_fd_list_sync(
-                target.service, target.path, target.interface, method, GLib.Variant(kind, arguments), None,
-                flags, int(seconds * 1000), handles, None,
-            )  # fmt: skip
-        except GLib.Error as error:
-            raise _translated(error) from error
-        return tuple(reply.unpack())
+            self._connection.send(message)
+        except OSError as error:
+            raise _closed(error) from error
 
-    def send(
-        self,
-        target: Object,
-        method: str,
-        kind: str,
-        arguments: Sequence[Any],
-        then: Callable[[Callable[[], tuple[Any, ...]]], None],
-    ) -> None:
-        """Call a method, and `then` from the main loop with what returns its values or raises its error."""
-
-        def replied(connection: Any, result: Any) -> None:
-            def finish() -> tuple[Any, ...]:
-                try:
-                    return tuple(connection.call_finish(result).unpack())
-                except GLib.Error as error:
-                    raise _translated(error) from error
-
-            then(finish)
-
-        self._connection.call(
-            target.service, target.path, target.interface, method, GLib.Variant(kind, arguments), None,
-            Gio.DBusCallFlags.NONE, -1, None, replied,
-        )  # fmt: skip
-
-    def on_signal(self, target: Object, name: str, act: Callable[..., None]) -> None:
-        """Call a function from the main loop with the values of each signal of that name."""
-
-        def received(_bus: Any, _sender: str, _path: str, _interface: str, _name: str, values: Any) -> None:
-            act(*values.unpack())
-
-        self._connection.signal_subscribe(
-            target.service, target.interface, name, target.path, None, Gio.DBusSignalFlags.NONE, received
+    def subscribe(self, target: Object, signal: str) -> None:
+        """Have `receive` return a signal's values, and tell when the service begins or ends."""
+        rule = MatchRule(
+            type="signal", sender=target.service, interface=target.interface, member=signal, path=target.path
         )
-
-    def on_owner(self, service: str, act: Callable[[], None]) -> None:
-        """Call a function from the main loop now, and whenever the service begins or ends."""
-        Gio.bus_watch_name_on_connection(
-            self._connection, service, Gio.BusNameWatcherFlags.NONE, lambda *_: act(), lambda *_: act()
+        owner = MatchRule(
+            type="signal", sender=message_bus.bus_name, interface=message_bus.interface, member=_OWNER_CHANGED
         )
+        owner.add_arg_condition(0, target.service)
+        for one in (rule, owner):
+            self._call(message_bus.AddMatch(one), _BUS_CALL)
 
-    def on_closed(self, act: Callable[[], None]) -> None:
-        """Call a function from the main loop when the bus has closed the connection."""
-        self._connection.connect("closed", lambda *_: act())
+    def receive(self) -> tuple[Any, ...] | None:
+        """Wait for the next signal and return its values; None if the service has begun or ended."""
+        while True:
+            message = self._received.popleft() if self._received else self._next(None)
+            fields = message.header.fields
+            if message.header.message_type is not MessageType.signal:
+                continue
+            sender, member = fields.get(HeaderFields.sender), fields.get(HeaderFields.member)
+            if sender == message_bus.bus_name and member == _OWNER_CHANGED:
+                self._owner = message.body[2]
+                return None
+            if sender == self._owner:  # anybody can send a signal to this connection
+                return tuple(message.body)
+
+    def _call(self, message: Message, seconds: float) -> tuple[Any, ...]:
+        serial = next(self._connection.outgoing_serial)
+        try:
+            self._connection.send(message, serial=serial)
+        except OSError as error:
+            raise _closed(error) from error
+        while True:
+            reply = self._next(seconds)
+            fields = reply.header.fields
+            if fields.get(HeaderFields.reply_serial) == serial:
+                break
+            self._received.append(reply)
+        if reply.header.message_type is MessageType.error:
+            text = reply.body[0] if reply.body and isinstance(reply.body[0], str) else ""
+            raise BusError(fields[HeaderFields.error_name], text)
+        if fields[HeaderFields.sender] != message_bus.bus_name:
+            self._owner = fields[HeaderFields.sender]
+        return tuple(reply.body)
+
+    def _next(self, seconds: float | None) -> Message:
+        try:
+            return self._connection.receive(timeout=seconds)
+        except TimeoutError as error:
+            raise BusError("", f"no reply within {seconds:g} seconds") from error
+        except OSError as error:
+            raise _closed(error) from error
 
 
-def variant(kind: str, value: Any) -> Any:
-    """Return a value with its type, for an argument of type v."""
-    return GLib.Variant(kind, value)
+def _message(target: Object, method: str, kind: str, arguments: Sequence[Any]) -> Message:
+    address = DBusAddress(target.path, target.service, target.interface)
+    return new_method_call(address, method, kind, tuple(arguments))
 
 
 def _connect() -> Any:
-    loop, cancellable = GLib.MainLoop(), Gio.Cancellable()
-    results: list[Any] = []
-
-    def connected(_source: Any, result: Any) -> None:
-        results.append(result)
-        loop.quit()
-
-    def expire() -> bool:
-        cancellable.cancel()
-        return bool(GLib.SOURCE_CONTINUE)
-
     try:
-        address = Gio.dbus_address_get_for_bus_sync(Gio.BusType.SYSTEM, None)
-        Gio.DBusConnection.new_for_address(address, _FLAGS, None, cancellable, connected)
-        timer = GLib.timeout_add(int(_CONNECT * 1000), expire)
-        loop.run()
-        GLib.source_remove(timer)
-        return Gio.DBusConnection.new_for_address_finish(results[0])
-    except GLib.Error as error:
-        raise NoBus(error.message) from error
+        return open_dbus_connection("SYSTEM", enable_fds=True, auth_timeout=_CONNECT)
+    # RuntimeError: an address of another kind than unix:; ValueError: one that is none.
+    except (OSError, AuthenticationError, RuntimeError, ValueError) as error:
+        raise NoBus(str(error)) from error
 
 
-def _translated(error: Any) -> BusError:
-    name = Gio.DBusError.get_remote_error(error) or ""
-    # strip_remote_error changes a copy in PyGObject 3.50.
-    return BusError(name, error.message.removeprefix(f"GDBus.Error:{name}: "))
+def _closed(error: OSError) -> BusError:
+    return BusError("", f"the bus has closed the connection: {error.strerror or error}")

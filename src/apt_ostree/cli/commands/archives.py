@@ -8,7 +8,7 @@ import click
 
 from apt_ostree.cli import options, plans, render
 from apt_ostree.model.queries import Search
-from apt_ostree.model.requests import RefreshMd
+from apt_ostree.model.requests.archives import RefreshMd
 
 
 @click.command(name="refresh-md", epilog="Examples: apt-ostree refresh-md; apt-ostree refresh-md --force")

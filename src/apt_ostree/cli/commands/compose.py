@@ -11,7 +11,7 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.errors import UsageError
-from apt_ostree.model.requests import ComposeTree
+from apt_ostree.model.requests.archives import ComposeTree
 
 
 @click.group()

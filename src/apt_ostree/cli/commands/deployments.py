@@ -9,7 +9,8 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.requests import Cleanup, Rollback, RollbackLive
+from apt_ostree.model.requests.deployments import Cleanup, Rollback
+from apt_ostree.model.requests.live import RollbackLive
 from apt_ostree.model.sizes import show_size
 
 

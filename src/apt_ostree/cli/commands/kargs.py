@@ -10,8 +10,8 @@ import click
 from apt_ostree.cli import options, render
 from apt_ostree.model import kargs as arguments
 from apt_ostree.model.queries import KernelArguments
-from apt_ostree.model.request_options import DeployOptions
-from apt_ostree.model.requests import Kargs
+from apt_ostree.model.requests.deployments import Kargs
+from apt_ostree.model.requests.options import DeployOptions
 
 
 def _changes(command: options.Command) -> options.Command:

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options
-from apt_ostree.model.requests import ApplyLive, Confirm, Moment, Recover
+from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover
 from apt_ostree.model.selection import Selection
 
 

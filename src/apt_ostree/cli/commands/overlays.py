@@ -205,7 +205,7 @@ def usroverlay(**given: Any) -> int:
         return _read(name, given)
 
     from apt_ostree.cli.overlay_requests import put_backup, request_of  # what reads does not wait for it
-    from apt_ostree.model.overlay_requests import OverlayBackup
+    from apt_ostree.model.requests.overlays import OverlayBackup
 
     with request_of(name, given) as request:
         then = partial(put_backup, request) if isinstance(request, OverlayBackup) else None

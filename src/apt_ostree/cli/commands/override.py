@@ -8,7 +8,7 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.cli.commands.packages import asks, complete_requested
-from apt_ostree.model.requests import Override, Reset
+from apt_ostree.model.requests.packages import Override, Reset
 
 _install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
 _uninstall = click.option(

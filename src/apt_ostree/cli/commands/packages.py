@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 
 from apt_ostree.cli import options, render
 from apt_ostree.model.queries import OfferedPackages, RequestedPackages
-from apt_ostree.model.requests import Install, Run, Uninstall, Upgrade
+from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
 
 
 def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

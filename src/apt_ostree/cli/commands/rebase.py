@@ -8,7 +8,7 @@ import click
 
 from apt_ostree.cli import options
 from apt_ostree.cli.commands.packages import asks
-from apt_ostree.model.requests import Deploy, Rebase
+from apt_ostree.model.requests.deployments import Deploy, Rebase
 
 _disallow_downgrade = click.option(
     "--disallow-downgrade", is_flag=True, help="Refuse a commit that is older than the present one."

@@ -27,7 +27,7 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
-from apt_ostree.model.requests import Moment, Recover
+from apt_ostree.model.requests.live import Moment, Recover
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, statedb, systemd
 from apt_ostree.system.failpoints import failpoint

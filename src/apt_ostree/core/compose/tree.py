@@ -26,7 +26,7 @@ from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.events import Report, TaskBegin, TaskEnd
 from apt_ostree.model.package import Package
-from apt_ostree.model.requests import ComposeTree
+from apt_ostree.model.requests.archives import ComposeTree
 from apt_ostree.model.result import Result
 from apt_ostree.model.treefile import MachineState, Treefile
 from apt_ostree.system import (

@@ -20,7 +20,7 @@ from apt_ostree.model.generation import EtcRecord, UnitRecord, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.overlay import Transition
 from apt_ostree.model.plan import UnitAction
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.system import files, signals, systemd, usrview
 from apt_ostree.system.failpoints import failpoint
 

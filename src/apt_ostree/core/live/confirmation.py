@@ -9,7 +9,7 @@ from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model.history import Outcome
-from apt_ostree.model.requests import Confirm
+from apt_ostree.model.requests.live import Confirm
 from apt_ostree.model.result import Result
 from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint

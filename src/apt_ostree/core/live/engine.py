@@ -21,7 +21,7 @@ from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import touches
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import process, statedb, systemd, systemd_login
 from apt_ostree.system.failpoints import failpoint

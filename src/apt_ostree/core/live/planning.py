@@ -22,7 +22,7 @@ from apt_ostree.model.filestate import ABSENT, FileState
 from apt_ostree.model.overlay import Goal
 from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.plan import LivePlan, RestartPolicy, UnitStep
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
 from apt_ostree.model.treediff import DirDiff, Kind, PathChange, flatten, without
 from apt_ostree.model.triggers import Trigger, TriggerStep

@@ -16,8 +16,8 @@ from apt_ostree.model import overlay_choice, overlay_cleanup
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition, checked_name, from_text
 from apt_ostree.model.overlay_cleanup import Idle
-from apt_ostree.model.overlay_requests import OverlayBackup, OverlayCleanup, OverlayRestore
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
+from apt_ostree.model.requests.overlays import OverlayBackup, OverlayCleanup, OverlayRestore
 from apt_ostree.model.result import Result
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import backups, overlay_repo

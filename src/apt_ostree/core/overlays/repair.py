@@ -19,7 +19,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.overlay import Overlay, State, Transition, from_text
-from apt_ostree.model.overlay_requests import OverlayCheck
+from apt_ostree.model.requests.overlays import OverlayCheck
 from apt_ostree.model.result import Result
 from apt_ostree.system import scratch
 from apt_ostree.system.ostree import backups, damage, overlay_repo

@@ -19,7 +19,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.history import Intent
 from apt_ostree.model.overlay import Goal, Overlay, Transition
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
 

@@ -16,7 +16,7 @@ from apt_ostree.model import overlay_choice, upper
 from apt_ostree.model.overlay import Definition, State, UnlockMode, checked_name
 from apt_ostree.model.overlay_content import WHITEOUT, Node
 from apt_ostree.model.overlay_edit import Content, without_unused
-from apt_ostree.model.overlay_requests import Unlock, UnlockDiscard, UnlockSave
+from apt_ostree.model.requests.overlays import Unlock, UnlockDiscard, UnlockSave
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, usrview
 from apt_ostree.system.ostree import overlay_repo

@@ -14,7 +14,7 @@ from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition
 from apt_ostree.model.overlay_edit import Content, DefinitionEdit, EditBase, PathEdit
-from apt_ostree.model.overlay_requests import EditOverlay
+from apt_ostree.model.requests.overlays import EditOverlay
 from apt_ostree.model.result import Result
 from apt_ostree.system.caller import is_user
 from apt_ostree.system.statedb import boot_id

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from apt_ostree.errors import UsageError
 from apt_ostree.model import calls, jsonvalue
 from apt_ostree.model.request import Request
-from apt_ostree.model.request_options import DeployOptions, LiveOptions
-from apt_ostree.model.requests import Cleanup, Deploy, Rebase, RefreshMd, Rollback, Upgrade
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.rpmostree.names import NAME
 
 T = TypeVar("T")

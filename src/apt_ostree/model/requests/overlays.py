@@ -9,7 +9,7 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import UnlockMode
 from apt_ostree.model.overlay_edit import NO_CHANGES, DefinitionEdit, PathEdit
 from apt_ostree.model.request import LONGEST_TITLE, Request
-from apt_ostree.model.request_options import LiveOptions
+from apt_ostree.model.requests.options import LiveOptions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,98 @@
+"""The requests that choose, configure and remove deployments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apt_ostree.model.kargs import Changes
+from apt_ostree.model.request import Request
+from apt_ostree.model.requests.packages import DeployRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deploy(DeployRequest):
+    """Deploy a commit of the base's branch.
+
+    revision: the commit, see model.refspec.Revision.
+    skip_branch_check: it need not be of the branch.
+    disallow_downgrade: refuse a commit that is older than the present base.
+    """
+
+    verb: ClassVar[str] = "deploy"
+    revision: str
+    skip_branch_check: bool = False
+    disallow_downgrade: bool = False
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (self.revision,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rebase(DeployRequest):
+    """Follow another branch.
+
+    refspec: the branch, see model.refspec.Refspec.parse_partial, or a commit.
+    revision: a commit of the branch; None is its newest one.
+    skip_purge: keep what was pulled of the branch that is left.
+    disallow_downgrade: refuse a commit that is older than the present base.
+    """
+
+    verb: ClassVar[str] = "rebase"
+    refspec: str
+    revision: str | None = None
+    skip_purge: bool = False
+    disallow_downgrade: bool = False
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (self.refspec, self.revision) if self.revision else (self.refspec,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kargs(DeployRequest):
+    """Change the kernel arguments.
+
+    changes: of the present ones.
+    whole: all arguments instead.
+    seen: the present ones as the caller knows them; others are refused.
+    import_running: start from those of the running kernel.
+    deploy_index: start from those of this deployment; None is the next boot's.
+    """
+
+    verb: ClassVar[str] = "kargs"
+    changes: Changes = Changes()
+    whole: tuple[str, ...] | None = None
+    seen: tuple[str, ...] | None = None
+    import_running: bool = False
+    deploy_index: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.deploy.live or self.deploy.download_only:
+            raise ValueError("deploy: kernel arguments change with the next boot, and nothing is downloaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollback(Request):
+    """Boot the previous deployment next."""
+
+    verb: ClassVar[str] = "rollback"
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cleanup(Request):
+    """Remove unused files and deployments.
+
+    base: temporary files.
+    pending, rollback: the deployment.
+    repomd: downloads.
+    """
+
+    verb: ClassVar[str] = "cleanup"
+    base: bool = False
+    pending: bool = False
+    rollback: bool = False
+    repomd: bool = False
+    stateroot: str | None = None

@@ -1,0 +1,146 @@
+"""The requests that change the packages of a deployment."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import ClassVar
+
+from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.request import LONGEST_TITLE, Request
+from apt_ostree.model.requests.options import DeployOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployRequest(Request):
+    """What verbs that make deployments share."""
+
+    deploy: DeployOptions = DeployOptions()
+
+    @property
+    def title(self) -> str:
+        """Return the command as the history shows it."""
+        words = [self.verb, *(["-A"] if self.deploy.live else []), *self._operands]
+        return " ".join(words)[:LONGEST_TITLE]
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        """Return the arguments that the title has."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Install(DeployRequest):
+    """Layer packages.
+
+    packages: NAME or NAME=VERSION of each.
+    files: .deb files.
+    uninstall: requested packages to drop.
+    idempotent: accept packages that are requested already.
+    allow_inactive: accept packages of the base.
+    """
+
+    verb: ClassVar[str] = "install"
+    packages: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    uninstall: tuple[str, ...] = ()
+    idempotent: bool = False
+    allow_inactive: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Uninstall(DeployRequest):
+    """Drop requested packages.
+
+    install, files: packages to layer.
+    everything: drop all.
+    idempotent: accept packages that are not requested.
+    """
+
+    verb: ClassVar[str] = "uninstall"
+    packages: tuple[str, ...] = ()
+    install: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    everything: bool = False
+    idempotent: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade(DeployRequest):
+    """Upgrade the base from its remote and packages from the archives.
+
+    check: only show the upgrades.
+    allow_downgrade: take the remote's commit even if it is older than the present one.
+    """
+
+    verb: ClassVar[str] = "upgrade"
+    base: bool = True
+    packages: bool = True
+    check: bool = False
+    allow_downgrade: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Override(DeployRequest):
+    """Remove or replace packages of the base.
+
+    remove: their names.
+    replace: NAME=VERSION of each that is replaced.
+    files: .deb files that replace packages of the base.
+    reset: names of packages that become the base's own again.
+    reset_all: reset all of them.
+    install, uninstall: packages to layer, and requests to drop, in the same transaction.
+    """
+
+    verb: ClassVar[str] = "override"
+    remove: tuple[str, ...] = ()
+    replace: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    reset: tuple[str, ...] = ()
+    reset_all: bool = False
+    install: tuple[str, ...] = ()
+    uninstall: tuple[str, ...] = ()
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        replaced = (*self.replace, *(file.name for file in self.files))
+        actions = {"remove": self.remove, "replace": replaced, "reset": self.reset}
+        words = [(name, *rest) for name, rest in actions.items() if rest]
+        return (*(word for group in words for word in group), *(["reset --all"] if self.reset_all else []))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reset(DeployRequest):
+    """Deploy the base as it is, or give up a part of what the deployment has besides.
+
+    layers: drop the layered packages. overrides: reset the base's. Without one of them, drop all, with the
+        commands and upgrades from the archives.
+    install: packages to layer.
+    """
+
+    verb: ClassVar[str] = "reset"
+    layers: bool = False
+    overrides: bool = False
+    install: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run(DeployRequest):
+    """Run a program in the next deployment.
+
+    forget: do not run it, but build the deployment without it.
+    """
+
+    verb: ClassVar[str] = "run"
+    program: str
+    arguments: tuple[str, ...] = ()
+    forget: bool = False
+
+    @property
+    def command_line(self) -> tuple[str, ...]:
+        """Return the program and its arguments."""
+        return (self.program, *self.arguments)
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (*(["--forget"] if self.forget else []), shlex.join(self.command_line))
