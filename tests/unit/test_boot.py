@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from apt_ostree.core import apply_live
-from apt_ostree.core.boot import moments, overlays_at_boot
+from apt_ostree.core.boot import moments, overlays_at_boot, resume
 from apt_ostree.core.live import confirmation, undo
 from apt_ostree.core.overlays import stack, usroverlay
 from apt_ostree.core.state import generations, overlay_store
@@ -17,13 +17,14 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
+from apt_ostree.model.notes import Note
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Persistence, Transition
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
-from apt_ostree.system import openfiles, statedb
+from apt_ostree.system import openfiles, statedb, usrview
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos
 from tests.unit.repos import System
@@ -354,7 +355,7 @@ def test_success_is_noted_with_what_was_shown(system: System, tmp_path):
     with system.transaction() as tx:
         overlays_at_boot.note_success(tx.records)
         state = system.overlay_states()["system/x"]
-        assert json.loads(tx.records.note("boot-proven") or "") == [[state.id, state.commit]]
+        assert json.loads(tx.records.note(Note.PROVEN) or "") == [[state.id, state.commit]]
 
 
 # --- packages that the machine configures
@@ -369,3 +370,104 @@ def test_a_package_is_not_configured_where_it_was_or_where_its_files_are(system:
     assert recover(system, Moment.CONFIGURE) is False
     assert not system.programs.calls
     assert record.read_text() == manifest
+
+
+# --- a boot that begins as the last one did
+
+
+def shut_down(system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Shut down, and come to where the next boot shows overlays."""
+    recover(system, Moment.SHUTDOWN)
+    system.reboot(monkeypatch)
+    with system.open(writable=False) as machine:
+        (booted,) = [d for d in machine.deployments().all if d.checksum == system.booted]
+        monkeypatch.setattr(resume, "_ROOT", machine.directory(booted))
+    monkeypatch.setattr(resume, "_SCRATCH", tmp_path)
+
+
+def generations_of(system: System) -> list[tuple[int, Phase, bool]]:
+    with statedb.read_only() as records:
+        assert records
+        return [(g.id, g.phase, g.boot_id == statedb.boot_id()) for g in records.generations()]
+
+
+def test_the_next_boot_shows_the_same_again(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    add(system, tmp_path, path="/usr/share/ut/other", name="x")
+    before = system.kernel.usr[-1]
+    for count in range(3):  # nothing but the first one is prepared by a shutdown of its own
+        shut_down(system, monkeypatch, tmp_path)
+        assert resume.resumed(), count
+        assert system.kernel.usr[-1].lowers == before.lowers
+        (number, phase, is_new) = generations_of(system)[-1]
+        assert (phase, is_new, system.kernel.sources()) == (Phase.LIVE, True, [f"apt-ostree:{number}"])
+        assert len(generations_of(system)) == 1
+        recover(system, Moment.BOOTED)
+    assert outcomes(system)[-4:] == [Outcome.ENDED, Outcome.ENDED, Outcome.ENDED, Outcome.LIVE]
+    assert system.visible_overlays() == ["system/x"]
+    system.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))  # the engine knows it
+    assert system.visible_overlays() == []
+
+
+def _disable(system: System) -> None:
+    system.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
+
+
+def _make_temporary(system: System) -> None:
+    temporary = DefinitionEdit(persistence=Persistence.TEMPORARY)
+    system.run(usroverlay.usroverlay, EditOverlay(name="x", definition=temporary))
+
+
+@pytest.mark.parametrize("change", [apply, _disable, _make_temporary])
+@pytest.mark.parametrize("is_orderly", [True, False])
+def test_a_boot_that_is_another_one_is_looked_at(system: System, tmp_path, monkeypatch, change, is_orderly):
+    add(system, tmp_path, name="x", create=True)
+    shut_down(system, monkeypatch, tmp_path)
+    assert resume.resumed()
+    recover(system, Moment.BOOTED)
+    change(system)
+    if is_orderly:
+        shut_down(system, monkeypatch, tmp_path)
+    else:
+        system.reboot(monkeypatch)
+    assert not resume.resumed()
+    assert system.kernel.usr == []
+
+
+@pytest.mark.parametrize("path", ["/etc/ut/mine.conf", "/usr/lib/systemd/system/x.service"])
+def test_a_boot_with_more_to_do_than_to_mount_is_not_prepared(system: System, tmp_path, monkeypatch, path):
+    add(system, tmp_path, path=path, text="[Service]\nExecStart=/bin/true\n", name="x", create=True)
+    shut_down(system, monkeypatch, tmp_path)
+    assert not resume.resumed()
+
+
+def test_a_boot_after_one_that_failed_is_looked_at(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    shut_down(system, monkeypatch, tmp_path)
+    assert resume.resumed()
+    system.reboot(monkeypatch)
+    assert not resume.resumed()
+    recover(system, Moment.BOOT)
+    assert not system.overlay_states()["system/x"].enabled or system.visible_overlays() == ["system/x"]
+
+
+def test_another_deployment_is_looked_at(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    shut_down(system, monkeypatch, tmp_path)
+    monkeypatch.setattr(resume, "_ROOT", tmp_path)
+    assert not resume.resumed()
+
+
+def test_a_view_that_cannot_be_mounted_leaves_the_boot_to_the_others(system: System, tmp_path, monkeypatch):
+    add(system, tmp_path, name="x", create=True)
+    shut_down(system, monkeypatch, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(usrview, "show", failing)
+        assert not resume.resumed()
+    assert (generations_of(system), system.kernel.usr) == ([], [])
+    recover(system, Moment.BOOT)
+    assert system.visible_overlays() == ["system/x"]
+
+
+def failing(*_arguments: object, **_options: object) -> None:
+    raise OSError("no")

@@ -29,6 +29,7 @@ LAYERS = {
     "model": 1,
     "system": 2,
     "core": 3,
+    "boot": 4,
     "query": 4,
     "worker": 4,
     "daemon": 5,

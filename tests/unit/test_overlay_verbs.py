@@ -14,6 +14,7 @@ from apt_ostree.core.overlays import keeping, listing, repair, session, unlock, 
 from apt_ostree.core.state import overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
+from apt_ostree.model.notes import Note
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Scope, UnlockMode
 from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
@@ -253,10 +254,10 @@ def test_an_overlay_of_the_image_is_switched_and_not_changed(system: System, sou
 
 def test_the_last_overlay_is_remembered(one: System, source: Path):
     with one.transaction() as tx:
-        assert tx.records.note(overlay_store.LAST) == "system/x"
+        assert tx.records.note(Note.LAST_OVERLAY) == "system/x"
     edit(one, name="x", remove=True)
     with one.transaction() as tx:
-        assert tx.records.note(overlay_store.LAST) is None
+        assert tx.records.note(Note.LAST_OVERLAY) is None
 
 
 def test_refs_that_a_killed_call_did_not_write_are_written(one: System):
@@ -281,7 +282,7 @@ def test_a_backup_brings_an_overlay_back_with_its_history(one: System, source: P
     for ref in one.repo.refs("apt-ostree"):
         one.repo.set_ref(ref, None)
     with one.open() as machine:
-        machine.cleanup()
+        machine.cleanup(thorough=True)
     assert not one.repo.has_commit(history[0])
     with openfiles.opened(keeping.BACKUP_DIRECTORY) as place:
         one.run(keeping.restore, OverlayRestore(backup=place))  # our own place needs no signature

@@ -13,12 +13,13 @@ import pytest
 
 from apt_ostree.core.state import generations, inventory, live
 from apt_ostree.core.state.generations import Ending
-from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers, read_live_state
+from apt_ostree.core.state.live import frozen_uppers, read_live_state
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Phase, ViewRecord
 from apt_ostree.model.history import Intent, Outcome
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Applied, State, Transition
 from apt_ostree.model.package import Package
 from apt_ostree.system import statedb
@@ -89,9 +90,9 @@ def test_the_generation_that_the_boot_began_with_is_known(system: System):
     with system.transaction() as tx:
         number = begin(tx.records, system.one, system.two)
         for boot, first in (("another boot", 0), (statedb.boot_id(), number)):
-            tx.records.set_note(BOOT_NOTE, f"{number} {boot}")
+            tx.records.set_note(Note.BOOT, f"{number} {boot}")
             assert read_live_state(tx.deployments, tx.records).first == first
-        tx.records.set_note(BOOT_NOTE, f"{number + 1} {statedb.boot_id()}")  # undone meanwhile
+        tx.records.set_note(Note.BOOT, f"{number + 1} {statedb.boot_id()}")  # undone meanwhile
         assert read_live_state(tx.deployments, tx.records).first == 0
 
 

@@ -1,6 +1,13 @@
-"""The tables of the state database (system.statedb) and their versions, as SQL; it opens nothing."""
+"""The tables of the state database (system.statedb): their SQL, their versions, and the values of rows."""
 
 from __future__ import annotations
+
+import json
+from typing import Any
+
+from apt_ostree.model.generation import Generation, KernelRecord, Phase
+from apt_ostree.model.history import Entry, Outcome
+from apt_ostree.model.overlay import Applied
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
 VERSION = 5
@@ -67,3 +74,28 @@ def upgrade_script(version: int, booted: float) -> str:
     upgrades = "".join(_UPGRADES[old] for old in range(version, VERSION)) if version else ""
     upgrades = upgrades.replace(":booted", str(booted))
     return f"BEGIN;{_SCHEMA}{upgrades}PRAGMA user_version = {VERSION}; COMMIT;"
+
+
+#: The columns of an `entry`, which are its fields.
+HISTORY = "number, boot_id, verb, caller, began, source, target, plan, steps, ended, outcome, message"
+#: The columns of a `generation`, which are its fields.
+GENERATION = (
+    "id, boot_id, deployment, source, target, base, overlays, layers, uppers, phase, created, confirm_by, "
+    "kernel, began"
+)
+
+
+def entry(row: tuple[Any, ...]) -> Entry:
+    """Return an operation of the history from its row."""
+    values = dict(zip(HISTORY.split(", "), row, strict=True))
+    values |= {name: json.loads(values[name]) for name in ("plan", "steps")}
+    return Entry(**{**values, "outcome": Outcome(values["outcome"])})
+
+
+def generation(row: tuple[Any, ...]) -> Generation:
+    """Return a generation from its row."""
+    values = dict(zip(GENERATION.split(", "), row, strict=True))
+    values |= {name: tuple(json.loads(values[name])) for name in ("layers", "uppers")}
+    overlays = tuple(Applied(*names) for names in json.loads(values["overlays"]))
+    kernel = tuple(KernelRecord(*names) for names in json.loads(values["kernel"]))
+    return Generation(**{**values, "phase": Phase(values["phase"]), "overlays": overlays, "kernel": kernel})

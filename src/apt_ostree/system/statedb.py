@@ -14,11 +14,11 @@ from dataclasses import astuple
 from pathlib import Path
 
 from apt_ostree.errors import Refused
-from apt_ostree.model import folding
 from apt_ostree.model.filestate import FileState, pack, unpack
 from apt_ostree.model.generation import EtcRecord, Generation, KernelRecord, Phase, UnitRecord, ViewRecord
 from apt_ostree.model.history import Entry, Intent, Outcome
-from apt_ostree.model.overlay import Applied, State, Transition
+from apt_ostree.model.notes import Note
+from apt_ostree.model.overlay import State, Transition
 from apt_ostree.system import sqlite, state_tables
 
 DIRECTORY = Path("/var/lib/apt-ostree")
@@ -71,7 +71,31 @@ class StateDb:
                 ),
             )
             self._write_records(number, etc, units, transitions)
+            self._set_note(Note.PREPARED, None)
         return number
+
+    def take_over(self, number: int, intent: Intent, notes: Mapping[Note, str]) -> int:
+        """Make a generation of an earlier boot that of this one; return its new number.
+
+        It has no records and is not live yet. Whatever else earlier boots have left ends.
+        """
+        now = time.monotonic()
+        with self._db:
+            self._db.execute(
+                "UPDATE history SET outcome = ?, message = '', ended = ?"
+                " WHERE number IN (SELECT id FROM generation)",
+                (Outcome.ENDED, time.time()),
+            )
+            self._db.execute("DELETE FROM generation WHERE id != ?", (number,))
+            self._db.execute("DELETE FROM transition")
+            new = self._log(intent)
+            self._db.execute(
+                "UPDATE generation SET id = ?, boot_id = ?, source = ?, phase = ?, created = ?, began = ?",
+                (new, boot_id(), intent.source, Phase.ACTING, now, now),
+            )
+            for key, value in notes.items():
+                self._set_note(key, value)
+        return new
 
     def _write_records(
         self,
@@ -92,6 +116,8 @@ class StateDb:
 
     def fold(self, older: Generation, newer: Generation) -> None:
         """Make a generation part of the next one, which is then undone together with it (model.folding)."""
+        from apt_ostree.model import folding  # a boot does not wait for it
+
         parts = [
             (self.etc_records(g.id), self.unit_records(g.id), self.transitions(g.id)) for g in (older, newer)
         ]
@@ -162,19 +188,24 @@ class StateDb:
             if state:
                 row = (state.id, state.commit, state.enabled, state.boot_id)
                 self._db.execute("INSERT INTO overlay VALUES (?, ?, ?, ?)", row)
+        if states:
+            self._set_note(Note.PREPARED, None)
 
-    def note(self, key: str) -> str | None:
+    def note(self, key: Note) -> str | None:
         """Return the note of a key, or None if there is none."""
         row = self._db.execute("SELECT value FROM note WHERE key = ?", (key,)).fetchone()
         return str(row[0]) if row else None
 
-    def set_note(self, key: str, value: str | None) -> None:
+    def set_note(self, key: Note, value: str | None) -> None:
         """Set the note of a key; None removes it."""
         with self._db:
-            if value is None:
-                self._db.execute("DELETE FROM note WHERE key = ?", (key,))
-            else:
-                self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
+            self._set_note(key, value)
+
+    def _set_note(self, key: Note, value: str | None) -> None:
+        if value is None:
+            self._db.execute("DELETE FROM note WHERE key = ?", (key,))
+        else:
+            self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
 
     # -- operations ---------------------------------------------------------------------------------
 
@@ -226,27 +257,10 @@ class StateDb:
     def history(self, most: int | None = None) -> tuple[Entry, ...]:
         """Return all operations, or so many of the newest, the oldest first."""
         rows = self._db.execute(
-            "SELECT number, boot_id, verb, caller, began, source, target,"
-            " plan, steps, ended, outcome, message FROM history ORDER BY number DESC LIMIT ?",
+            f"SELECT {state_tables.HISTORY} FROM history ORDER BY number DESC LIMIT ?",
             (-1 if most is None else max(most, 0),),
         )
-        return tuple(
-            Entry(
-                number=row[0],
-                boot_id=row[1],
-                verb=row[2],
-                caller=row[3],
-                began=row[4],
-                source=row[5],
-                target=row[6],
-                plan=json.loads(row[7]),
-                steps=json.loads(row[8]),
-                ended=row[9],
-                outcome=Outcome(row[10]),
-                message=row[11],
-            )
-            for row in reversed(list(rows))
-        )
+        return tuple(state_tables.entry(row) for row in reversed(list(rows)))
 
     def set_confirm_by(self, generation: int, when: float | None) -> None:
         """Record when a generation is undone unless it is confirmed (CLOCK_MONOTONIC, s); None: never."""
@@ -291,29 +305,8 @@ class StateDb:
 
     def generations(self) -> tuple[Generation, ...]:
         """Return all generations, the oldest first."""
-        rows = self._db.execute(
-            "SELECT id, boot_id, deployment, source, target, layers, uppers, phase, created, confirm_by,"
-            " base, overlays, kernel, began FROM generation ORDER BY id"
-        )
-        return tuple(
-            Generation(
-                id=row[0],
-                boot_id=row[1],
-                deployment=row[2],
-                source=row[3],
-                target=row[4],
-                layers=tuple(json.loads(row[5])),
-                uppers=tuple(json.loads(row[6])),
-                phase=Phase(row[7]),
-                created=row[8],
-                confirm_by=row[9],
-                base=row[10],
-                overlays=tuple(Applied(*fields) for fields in json.loads(row[11])),
-                kernel=tuple(KernelRecord(*fields) for fields in json.loads(row[12])),
-                began=row[13],
-            )
-            for row in rows
-        )
+        rows = self._db.execute(f"SELECT {state_tables.GENERATION} FROM generation ORDER BY id")
+        return tuple(map(state_tables.generation, rows))
 
     def forgotten(self) -> frozenset[int]:
         """Return the numbers of the generations of this boot that became part of a later one."""
@@ -333,7 +326,7 @@ class StateDb:
         )
         return tuple(EtcRecord(path, _unpack(before), _unpack_or_none(after)) for path, before, after in rows)
 
-    def leave_etc(self, generations: Sequence[int], paths: Collection[str], note: tuple[str, str]) -> None:
+    def leave_etc(self, generations: Sequence[int], paths: Collection[str], note: tuple[Note, str]) -> None:
         """Delete the records of generations about some paths of /etc, and set a note (key, value)."""
         with self._db:
             rows = [(generation, path) for generation in generations for path in paths]

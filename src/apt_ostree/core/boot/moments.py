@@ -27,15 +27,13 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
+from apt_ostree.model.notes import Note
 from apt_ostree.model.requests.live import Moment, Recover
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, statedb, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
 from apt_ostree.system.statedb import StateDb, boot_id
-
-#: The key of a note: the id of the boot that restored /etc at its shutdown.
-_ETC_RESTORED = "etc-given-back"
 
 
 def recover(tx: Transaction, request: Recover) -> Result:
@@ -121,7 +119,8 @@ def _at_shutdown(tx: Transaction) -> bool:
     """Restore /etc, so that ostree merges only the administrator's changes into the next deployment."""
     reserve.release(tx.sysroot)
     _restore_etc(tx)
-    tx.records.set_note(_ETC_RESTORED, boot_id())
+    tx.records.set_note(Note.ETC_RESTORED, boot_id())
+    overlays_at_boot.prepare(tx)
     return True
 
 
@@ -223,7 +222,7 @@ def _restore_etc_after_crash(tx: Transaction, earlier: list[Generation]) -> None
 
     The booted deployment may be another one than the one that was changed.
     """
-    restored_boot = tx.records.note(_ETC_RESTORED)
+    restored_boot = tx.records.note(Note.ETC_RESTORED)
     unrestored = [generation for generation in earlier if generation.boot_id != restored_boot]
     etc_directories = {d.id: ETC if d.booted else tx.sysroot.directory(d) / "etc" for d in tx.deployments.all}
     for name, etc in etc_directories.items():

@@ -10,25 +10,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from apt_ostree.core.boot.resume import Prepared
 from apt_ostree.core.live import engine
+from apt_ostree.core.live.triggers import plan_triggers
 from apt_ostree.core.overlays import edit, image, stack
-from apt_ostree.core.state import overlay_store
+from apt_ostree.core.state import generations, overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import overlay_choice
-from apt_ostree.model.generation import Phase
+from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Intent
-from apt_ostree.model.overlay import Goal, Overlay, Persistence, Transition
+from apt_ostree.model.notes import Note
+from apt_ostree.model.overlay import Applied, Goal, Overlay, Persistence, Transition
 from apt_ostree.model.overlay_edit import Content, lasting
+from apt_ostree.model.overlay_stack import is_plain
+from apt_ostree.model.plan import touches
+from apt_ostree.model.treediff import flatten
 from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import overlay_repo
+from apt_ostree.system.ostree import diff, overlay_repo
 from apt_ostree.system.statedb import StateDb, boot_id
 
-#: The key of a note that exists until a boot has succeeded: the boot's id, and how many failed before it.
-_TRYING = "boot-trying"
-#: The key of a note: the overlays with which the last successful boot was made.
-_PROVEN = "boot-proven"
 #: Overlays with which a boot has succeeded are disabled only after so many failed boots.
 _TRIES = 3
 
@@ -61,7 +63,7 @@ def show_overlays(tx: Transaction, last: Goal | None = None) -> None:
     overlays = overlay_store.load(tx.sysroot.repo, tx.records.overlays())
     enabled = [overlay for overlay in overlays.values() if overlay.state.enabled]
     if not enabled:
-        tx.records.set_note(_TRYING, None)
+        tx.records.set_note(Note.TRYING, None)
         return
     if last:
         try:
@@ -72,6 +74,49 @@ def show_overlays(tx: Transaction, last: Goal | None = None) -> None:
         else:
             return
     _show(tx, _goal(tx, overlays, enabled))
+
+
+def prepare(tx: Transaction) -> None:
+    """Note how the next boot can show the same, if it has nothing else to do for that (`resume`)."""
+    try:
+        _prepare(tx, tx.live.current)
+    except (AptOstreeError, OSError) as error:  # then the next boot finds what is wrong, too
+        tx.warning(f"the next boot of these overlays is not prepared: {error}")
+
+
+def _prepare(tx: Transaction, current: Generation | None) -> None:
+    if current is None or not _is_all_in_usr(tx) or not _are_plain(tx, current.overlays):
+        return
+    repo, booted = tx.sysroot.repo, tx.live.booted
+    changes = tuple(flatten(diff.diff_commits(repo, booted.checksum, current.target)))
+    if touches(changes, "lib/systemd/", "etc/") or plan_triggers(repo, current.target, changes, {}):
+        return
+    lowers = tuple(map(str, generations.lowers(tx.sysroot, booted, current)))
+    tx.records.set_note(Note.PREPARED, Prepared(current.id, lowers).to_text())
+
+
+def _is_all_in_usr(tx: Transaction) -> bool:
+    """Return whether the live changes are confirmed overlays on the booted tree, and only in /usr."""
+    records, live = tx.records, tx.live
+    return (
+        live.commit != live.base == live.booted.checksum
+        and live.booted.unlocked == "none"
+        and not any(g.uppers or g.kernel or g.confirm_by for g in live.generations)
+        and all(g.phase is Phase.LIVE for g in records.generations())
+        and not any(records.etc_records(g.id) or records.unit_records(g.id) for g in live.generations)
+    )
+
+
+def _are_plain(tx: Transaction, applied: Sequence[Applied]) -> bool:
+    """Return whether all overlays persist, and the enabled ones are shown and the same at every boot."""
+    repo, overlays = tx.sysroot.repo, overlay_store.load(tx.sysroot.repo, tx.records.overlays()).values()
+    enabled = {(overlay.id, overlay.state.commit) for overlay in overlays if overlay.state.enabled}
+    return (
+        enabled == {(one.id, one.commit) for one in applied}
+        and all(overlay.definition.persistence is Persistence.PERSISTENT for overlay in overlays)
+        and all(is_plain(overlay.definition) for overlay in overlays if overlay.state.enabled)
+        and not any(overlay_repo.has_templates(repo, one.commit) for one in applied)
+    )
 
 
 def _show(tx: Transaction, goal: Goal) -> None:
@@ -120,10 +165,10 @@ def _remove_temporary(tx: Transaction) -> None:
 
 def _disable_suspected(tx: Transaction) -> None:
     """Disable overlays that may have kept the last boot from succeeding, first those that are new."""
-    text = tx.records.note(_TRYING)
+    text = tx.records.note(Note.TRYING)
     last: dict[str, Any] = json.loads(text) if text else {"boot": boot_id(), "failed": 0}
     failed = last["failed"] + (last["boot"] != boot_id())
-    proven = json.loads(tx.records.note(_PROVEN) or "[]")
+    proven = json.loads(tx.records.note(Note.PROVEN) or "[]")
     enabled = [s for s in tx.records.overlays() if s.enabled]
     new = [s for s in enabled if [s.id, s.commit] not in proven]
     suspected = new if failed else []
@@ -134,14 +179,14 @@ def _disable_suspected(tx: Transaction) -> None:
     for transition in transitions:
         tx.warning(f"Overlay {transition.id} is disabled: the last boot with it did not succeed.")
     _record(tx, transitions, "disabled, because the last boot with them did not succeed")
-    tx.records.set_note(_TRYING, json.dumps({"boot": boot_id(), "failed": 0 if transitions else failed}))
+    tx.records.set_note(Note.TRYING, json.dumps({"boot": boot_id(), "failed": 0 if transitions else failed}))
     failpoint("boot.overlays-chosen")
 
 
 def note_success(records: StateDb) -> None:
     """Record that the boot has succeeded with the overlays that it shows."""
-    records.set_note(_TRYING, None)
-    records.set_note(_PROVEN, json.dumps([[s.id, s.commit] for s in records.overlays() if s.enabled]))
+    records.set_note(Note.TRYING, None)
+    records.set_note(Note.PROVEN, json.dumps([[s.id, s.commit] for s in records.overlays() if s.enabled]))
 
 
 def _goal(

@@ -13,12 +13,13 @@ from typing import Any
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
 from apt_ostree.core.state import generations, overlay_store, reserve
-from apt_ostree.core.state.live import BOOT_NOTE, frozen_uppers
+from apt_ostree.core.state.live import frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import touches
 from apt_ostree.model.requests.options import LiveOptions
@@ -157,7 +158,7 @@ def show_at_boot(tx: Transaction, goal: Goal) -> bool:
     application = Application(tx, change, _prepare(tx, change), options)
     begin, end = Step("journal", application.begin, application.undo), Step("end", application.end)
     take([begin, *_visible_steps(application), end])
-    tx.records.set_note(BOOT_NOTE, f"{application.generation} {statedb.boot_id()}")
+    tx.records.set_note(Note.BOOT, f"{application.generation} {statedb.boot_id()}")
     tx.message(f"The running system shows {_named(goal)}.")
     return touches(change.changes, "lib/systemd/system/", "etc/systemd/system/")
 

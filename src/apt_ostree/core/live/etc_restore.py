@@ -12,11 +12,9 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import accounts, etc_undo
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import EtcRecord, Generation, Phase
+from apt_ostree.model.notes import Note
 from apt_ostree.model.plan import EtcStep
 from apt_ostree.system import accounts_lock, files
-
-#: The key of a note: the generations for whose undo the edited paths are recorded.
-_DECIDED = "etc-left"
 
 
 def leave_edited(tx: Transaction, generations: Sequence[Generation], *, etc: Path = ETC) -> None:
@@ -25,12 +23,12 @@ def leave_edited(tx: Transaction, generations: Sequence[Generation], *, etc: Pat
     This is done once, before the undo writes anything: after an interruption, an edit could not be detected.
     """
     numbers = [generation.id for generation in generations]
-    decided = json.loads(tx.records.note(_DECIDED) or "[]")
+    decided = json.loads(tx.records.note(Note.ETC_LEFT) or "[]")
     if set(numbers) <= set(decided) or any(g.phase is not Phase.LIVE for g in generations):
         return
     records = [record for number in numbers for record in tx.records.etc_records(number)]
     edited = etc_undo.edited_since(records, _states(etc, etc_undo.recorded_repeatedly(records)))
-    tx.records.leave_etc(numbers, edited, (_DECIDED, json.dumps(numbers)))
+    tx.records.leave_etc(numbers, edited, (Note.ETC_LEFT, json.dumps(numbers)))
     for path in edited:
         _kept(tx, path)
 

@@ -12,6 +12,7 @@ from apt_ostree.core.state import overlay_store, reading
 from apt_ostree.core.state.live import LiveState, frozen_uppers, read_live_state
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Overlay, in_order, shown
 from apt_ostree.model.overlay_content import Nodes
 from apt_ostree.model.queries import (
@@ -125,7 +126,7 @@ def _opened() -> Iterator[tuple[Repo, Mapping[str, Overlay], LiveState | None, s
             return
         present = overlay_store.load(sysroot.repo, records.overlays())
         live = read_live_state(sysroot.deployments(), records)
-        yield sysroot.repo, present, live, records.note(overlay_store.LAST)
+        yield sysroot.repo, present, live, records.note(Note.LAST_OVERLAY)
 
 
 def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
@@ -143,17 +144,10 @@ def _summary(repo: Repo, overlay: Overlay) -> dict[str, Any]:
 
 def _extent(repo: Repo, commit: str) -> tuple[int | None, int | None]:
     """Return the number of files of an overlay and their bytes; None for what cannot be read."""
-    count = None
     try:
-        nodes = [
-            *overlay_repo.read(repo, commit).values(),
-            *overlay_repo.read(repo, commit, "templates").values(),
-        ]
-        files = [node for node in nodes if node.kind != "directory"]
-        count = len(files)
-        return count, sum(overlay_store.files(repo, commit).values())
+        return overlay_repo.extent(repo, commit)
     except ExternalFailure:
-        return count, None
+        return None, None
 
 
 def _kind(kind: str, hides: bool) -> str:

@@ -18,6 +18,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.history import Intent
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal, Overlay, Transition
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
@@ -134,4 +135,4 @@ def _record(session: OverlaySession, transitions: Sequence[Transition]) -> None:
 def _remember(session: OverlaySession, transitions: Sequence[Transition]) -> None:
     """Record which overlay was worked on last."""
     present = [transition.id for transition in transitions if transition.after]
-    session.tx.records.set_note(overlay_store.LAST, present[-1] if present else None)
+    session.tx.records.set_note(Note.LAST_OVERLAY, present[-1] if present else None)

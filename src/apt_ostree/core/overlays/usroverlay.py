@@ -8,10 +8,10 @@ from dataclasses import replace
 from apt_ostree.core.live.planning import without_overlays
 from apt_ostree.core.overlays import edit, image
 from apt_ostree.core.overlays.session import OverlaySession, change, opened
-from apt_ostree.core.state import overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import overlay_choice
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Definition, Overlay, Scope, State, Transition
 from apt_ostree.model.overlay_edit import Content, DefinitionEdit, EditBase, PathEdit
 from apt_ostree.model.requests.overlays import EditOverlay
@@ -50,7 +50,7 @@ def _choose(session: OverlaySession, name: str | None) -> Overlay:
         sysroot, booted = tx.sysroot, tx.live.booted
         if name.removeprefix("global/") in image.names(sysroot, booted):
             return image.imported(sysroot, booted, name.removeprefix("global/"), None)
-    overlay = overlay_choice.choose(overlays, name, tx.records.note(overlay_store.LAST))
+    overlay = overlay_choice.choose(overlays, name, tx.records.note(Note.LAST_OVERLAY))
     if not name:
         tx.message(f"Working on overlay {overlay.id}.")
     return overlay

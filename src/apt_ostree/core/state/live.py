@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from apt_ostree.errors import Refused
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.generation import Generation
+from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal
 from apt_ostree.system import usrview
 from apt_ostree.system.statedb import StateDb, boot_id
-
-#: The key of a note: the number of the generation that was made during boot, and the boot's id.
-BOOT_NOTE = "boot-generation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ def read_live_state(deployments: Deployments, records: StateDb | None) -> LiveSt
         raise Refused("this system was not booted from an OSTree deployment")
     this_boot = boot_id()
     generations = records.generations() if records else ()
-    number, _, boot = (records.note(BOOT_NOTE) or "").partition(" ") if records else ("", "", "")
+    number, _, boot = (records.note(Note.BOOT) or "").partition(" ") if records else ("", "", "")
     first = int(number) if boot == this_boot and number in {str(g.id) for g in generations} else 0
     return LiveState(booted, tuple(g for g in generations if g.boot_id == this_boot), first)
 

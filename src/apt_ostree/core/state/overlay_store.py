@@ -19,8 +19,6 @@ UNDONE = "apt-ostree/undone"
 #: Earlier commits of overlays; `/1` is the previous one.
 PAST = "apt-ostree/past"
 _KEPT = 20
-#: The key of the note that names the overlay last worked on.
-LAST = "overlay"
 
 
 def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
