@@ -228,7 +228,7 @@ def test_a_removal_has_what_is_reserved_for_root(system: System, bench: Bench, a
 
 def test_what_nothing_points_at_is_removed(system: System):
     repo = system.repo
-    commit = repos.write_commit(repo, {"usr/x": "x"}, ref="vain")
+    commit = repos.write_commit(repo, {"usr/x": "x"}, ref="vain", packages=repos.PACKAGES["one"])
     repo.set_ref("vain", None)
     repo.set_ref(leftovers.PREVIOUS, commit)  # a killed program's
     with system.transaction():
@@ -239,6 +239,17 @@ def test_what_nothing_points_at_is_removed(system: System):
         assert repo.has_commit(commit)
     assert not repo.has_commit(commit)
     assert repo.has_commit(system.one)
+
+
+def test_what_overlays_leave_is_removed_with_more_of_it(system: System):
+    repo, commits = system.repo, []
+    while not commits or all(map(repo.has_commit, commits)):
+        commits.append(repos.write_commit(repo, {"usr/x": str(len(commits))}, ref="overlay"))
+        repo.set_ref("overlay", None)
+        with system.transaction() as tx:
+            tx.tidy_at_end()
+    assert 10 < len(commits) < 50
+    assert not any(map(repo.has_commit, commits))
 
 
 def test_objects_without_a_commit_are_left_to_a_thorough_clean_up(system: System):

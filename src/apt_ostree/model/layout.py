@@ -93,6 +93,7 @@ KERNEL_ARGUMENTS = "usr/lib/bootc/kargs.d/10-apt-ostree.toml"
 #: Metadata keys of a commit.
 META_PACKAGES = "apt-ostree.packages"  # a(sss): name, version, architecture, sorted
 META_BASE = "apt-ostree.base-checksum"  # s: the base commit of a layered one
+META_OVERLAID = "apt-ostree.overlaid"  # b: whether it is a tree with overlays, made for a view
 META_TREEFILE = "apt-ostree.treefile"  # s: canonical JSON of the treefile
 META_SOURCES = "apt-ostree.sources"  # as: "origin suite component version date" lines, sorted
 META_VERSION = "version"  # s: ostree's own key

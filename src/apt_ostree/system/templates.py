@@ -41,10 +41,10 @@ def render(text: str, values: Mapping[str, str], what: str) -> str:
 
 def holds(condition: str, values: Mapping[str, str], what: str) -> bool:
     """Return whether a condition is true, such as `os.VERSION_ID == "13"`; UsageError for an invalid one."""
-    from jinja2 import TemplateError
-
     if not condition:
         return True
+    from jinja2 import TemplateError
+
     try:
         return bool(
             _environment().compile_expression(condition, undefined_to_none=False)(**facts(), values=values)

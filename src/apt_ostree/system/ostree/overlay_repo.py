@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from apt_ostree.model import layout
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.overlay import parents
 from apt_ostree.model.overlay_content import WHITEOUT, Node, Nodes
@@ -23,6 +24,7 @@ from apt_ostree.system.ostree.objects import write as write_object
 from apt_ostree.system.ostree.repo import DirTree, Repo, text
 
 META_DEFINITION = "apt-ostree.overlay"
+_META_EXTENT = "apt-ostree.overlay-extent"  # (tt): number of files, and bytes of the different ones
 _ROOT = FileState("directory", 0o755)
 
 
@@ -57,6 +59,23 @@ def definition_text(repo: Repo, commit: str) -> str:
     return str(repo.metadata(commit).get(META_DEFINITION, ""))
 
 
+def extent(repo: Repo, commit: str) -> tuple[int, int]:
+    """Return the number of files of an overlay's commit, and the bytes of the different ones.
+
+    Raises ExternalFailure if the commit is damaged, or an object of one that does not say it itself.
+    """
+    noted = repo.metadata(commit).get(_META_EXTENT)
+    if noted is not None:
+        return int(noted[0]), int(noted[1])
+    return _extent(repo, [read(repo, commit, part) for part in ("usr", "templates")])
+
+
+def _extent(repo: Repo, parts: Iterable[Nodes]) -> tuple[int, int]:
+    nodes = [node for part in parts for node in part.values() if node.kind != "directory"]
+    checksums = {node.checksum for node in nodes if node.kind == "file"}
+    return len(nodes), sum(map(repo.size, checksums))
+
+
 def write(
     repo: Repo, nodes: Nodes, templates: Nodes, *, parent: str | None, subject: str, definition: str
 ) -> str:
@@ -70,7 +89,8 @@ def write(
             _fill(child, below, write_whiteout(repo))
         with explained("write an overlay"):
             _ok, root = repo.handle.write_mtree(mtree, None)
-        metadata = {META_DEFINITION: text(definition)}
+        extent = GLib.Variant("(tt)", _extent(repo, (nodes, templates)))
+        metadata = {META_DEFINITION: text(definition), _META_EXTENT: extent}
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata)
 
 
@@ -140,6 +160,7 @@ def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[st
     rows = repo.load_commit(base).get_child_value(0)
     metadata = {row.get_child_value(0).get_string(): row.get_child_value(1).get_variant()
                 for row in (rows.get_child_value(i) for i in range(rows.n_children()))}  # fmt: skip
+    metadata[layout.META_OVERLAID] = GLib.Variant("b", True)
     with repo.transaction():
         with explained(f"read the tree of commit {base[:12]}"):
             mtree = OSTree.MutableTree.new_from_commit(repo.handle, base)

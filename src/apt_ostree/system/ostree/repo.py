@@ -193,6 +193,13 @@ class Repo:
         rows = self._value(checksum, layout.META_PACKAGES)
         return None if rows is None else frozenset(Package(*row) for row in rows)
 
+    def is_for_deployments(self, checksum: str) -> bool:
+        """Return whether a commit has a whole tree, and not one that was made for a view with overlays."""
+        values = self.load_commit(checksum).get_child_value(0)
+        keys = (layout.META_PACKAGES, layout.META_OVERLAID)
+        has_packages, is_overlaid = (values.lookup_value(key, None) is not None for key in keys)
+        return has_packages and not is_overlaid
+
     def ancestry(self, checksum: str) -> list[str]:
         """Return a commit and those of its ancestors that the repository has, the newest first."""
         return self._ancestry(checksum, self.has_commit)
@@ -368,13 +375,13 @@ class Repo:
             if current.get(ref) != checksum:
                 self.set_ref(ref, checksum)
 
-    def has_unreferenced_commits(self) -> bool:
-        """Return whether there is a commit that no ref points to, so that `prune` removes something."""
+    def unreferenced_commits(self) -> frozenset[str]:
+        """Return the commits that no ref points to, so that `prune` removes them."""
         with explained("list the refs and commits"):
             _ok, refs = self.handle.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)
             _ok, names = self.handle.list_commit_objects_starting_with("", None)
         commits = {checksum for checksum, _type in map(GLib.Variant.unpack, names)}
-        return not commits <= {*refs.values()}
+        return frozenset(commits - {*refs.values()})
 
     def prune(self) -> None:
         """Remove the objects that no ref needs; raise ExternalFailure if one that is needed is missing."""

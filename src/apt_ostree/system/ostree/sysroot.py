@@ -23,6 +23,8 @@ from apt_ostree.system.ostree.repo import Repo
 
 _LOCK_INTERVAL = 0.1  # seconds
 _RUN_STATE = Path("/run/ostree/deployment-state")
+#: Commits of overlays and of views without a ref that are left for later, at most.
+_MOST_UNREFERENCED = 20
 _BASE_REF_PREFIX = "apt-ostree/base"
 _UNLOCKED = {
     OSTree.DeploymentUnlockedState.NONE: "none",
@@ -232,16 +234,24 @@ class Sysroot:
     def cleanup(self, *, thorough: bool = False) -> None:
         """Remove deployments' directories that no boot entry needs, then unreachable objects.
 
-        thorough: read all trees to find objects even if each commit has a ref, which takes long. There are
-            such objects if a program was killed while it wrote a commit.
+        To find these, all trees have to be read, which takes longer than most changes of an overlay. So what
+        such changes leave, which is little each time, is removed together with that of others.
+
+        thorough: remove the objects of all commits without a ref, and those of no commit, which a program
+            leaves that is killed while it writes one.
         """
         present = {deployment.checksum for deployment in self.deployments().all}
         for ref, checksum in self.repo.refs("ostree").items():
             if checksum not in present:  # libostree does not remove the ref of a dropped staged deployment
                 self.repo.set_ref(ref, None)
         self._give_refs()
-        if thorough or self.repo.has_unreferenced_commits():
+        if thorough or self._is_worth_pruning():
             self.repo.prune()
+
+    def _is_worth_pruning(self) -> bool:
+        """Return whether the commits without a ref are many, or one is of a deployment or of packages."""
+        commits = self.repo.unreferenced_commits()
+        return len(commits) > _MOST_UNREFERENCED or any(map(self.repo.is_for_deployments, commits))
 
     def _give_refs(self) -> None:
         """Remove boot files that no deployment needs, and give each deployment a ref.
