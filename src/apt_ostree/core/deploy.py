@@ -170,9 +170,21 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             download_only=options.download_only,
             ask=not options.dry_run,
         )
+    if built.commit and built.plan.download_bytes:
+        _prune_cache(tx, built.commit)
     if sources.archives and (not options.dry_run or target.origin == tx.merge_deployment.origin):
         newer_versions.write((*built.plan.taken, *built.plan.newer))
     return built
+
+
+def _prune_cache(tx: Transaction, commit: str) -> None:
+    """Keep the cache of archives to its size. commit: the new one, of which archives are kept, too."""
+    from apt_ostree.system.apt import cache
+
+    commits = {commit, *(deployment.checksum for deployment in tx.deployments.all)}
+    kept = {package for one in commits for package in layered_packages(tx.sysroot.repo, one)}
+    if removed := cache.prune(tx.settings.cache_size, kept):
+        tx.message(f"{len(removed)} archives were removed from the cache, so that it keeps to its size.")
 
 
 def _architectures(tx: Transaction) -> list[str]:

@@ -20,6 +20,7 @@ class Settings:
     """The settings of apt-ostree.conf.
 
     strict_archives: [Archives] Strict, whether an archive that cannot be refreshed fails a change.
+    cache_size: [Archives] CacheSize=SIZE, bytes of downloaded archives that no deployment has; 0: no limit.
     script_timeout: [Layering] ScriptTimeout, seconds that dpkg may run without progress.
     settle: [Live] SettleSeconds, seconds that a unit has to run without a failure after an action on it.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
@@ -37,6 +38,7 @@ class Settings:
     """
 
     strict_archives: bool = False
+    cache_size: int = 1_000_000_000
     script_timeout: float = 600.0
     settle: float = 2.0
     unit_timeout: float = 90.0
@@ -162,6 +164,7 @@ def _seconds(value: str) -> float:
 #: (section, key) -> field of Settings, and the function that parses the value.
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Archives", "Strict"): ("strict_archives", _switch),
+    ("Archives", "CacheSize"): ("cache_size", read_size),
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
