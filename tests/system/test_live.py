@@ -334,6 +334,7 @@ def test_foreign_mount_over_the_view_is_refused(host: Host):
     host.ao("install", "-A", "-y", "fx-hello")
     host.sh("mkdir /var/tmp/extension; mount -t overlay foreign -o lowerdir=/var/tmp/extension:/usr /usr")
     before = host.look()
+    assert "MountedOver: /usr, by another program: foreign" in host.ao("status").stdout
     host.ao("apply-live", "--reset", code=3)
     host.ao("install", "-A", "-y", "fx-service", code=3)
     same(before.everything(), host.look().everything())

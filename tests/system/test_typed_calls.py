@@ -70,6 +70,11 @@ def test_a_live_change_is_made_and_told(own: Host):
     assert not own.exists("/usr/bin/fx-hello") and len(own.deployments()) == 1
 
 
+def test_another_program_that_covers_usr_is_told(own: Host):
+    done = own.run(*program("foreign_change.py"))
+    assert done.stdout.splitlines() == ['["foreign"]', "uncovered"]
+
+
 def test_properties_and_refusals(own: Host):
     own.ao("install", "fx-hello")
     before = own.look()

@@ -222,3 +222,10 @@ def test_a_deployment_that_no_shutdown_completed():
     assert warning.startswith("Warning: ") and LAYERED[:12] in warning and GONE.reason in warning
     unknown = list(statusview.lines(Status((), uncompleted=replace(GONE, reason="")).to_json()))[1]
     assert "journalctl -u ostree-finalize-staged.service" in unknown
+
+
+def test_what_another_program_has_mounted_over_usr():
+    (entry,) = Status((booted(mounted_over="sysext"),)).to_json()["deployments"]
+    assert entry["mounted-over"] == "sysext"
+    assert rows(booted(mounted_over="sysext"))["MountedOver"] == "/usr, by another program: sysext"
+    assert "mounted-over" not in Status((booted(),)).to_json()["deployments"][0]

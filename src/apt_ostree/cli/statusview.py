@@ -72,6 +72,8 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
     yield from _packages(entry, verbose=verbose)
     if entry["unlocked"] != "none":
         yield "Unlocked", entry["unlocked"]
+    if "mounted-over" in entry:
+        yield "MountedOver", f"/usr, by another program: {entry['mounted-over']}"
     if entry["pinned"]:
         yield "Pinned", "yes"
     if entry["staged"]:

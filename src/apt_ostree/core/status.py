@@ -65,10 +65,10 @@ def watched() -> tuple[Path, ...]:
     return (_DEPLOY, statedb.DIRECTORY)
 
 
-def stamp() -> tuple[float, ...]:
+def stamp() -> tuple[object, ...]:
     """Return what differs when the status of the running system may have changed."""
     paths = (*watched(), statedb.path(), transaction_files.DIRECTORY, Path("/run/ostree"))
-    return tuple(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
+    return usrview.foreign(), *(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
 
 
 def _transaction() -> tuple[str, str, str] | None:
@@ -104,6 +104,7 @@ def _describe(
         changes = diff_packages(packages_of(repo, base), packages_of(repo, checksum))
         added = {package.name for package in changes.added}
         layered = tuple(sorted({package_name(r) for r in origin.requested} & added))
+    is_running = deployment.booted and sysroot.path == "/"
     if booted and deployment.index < booted.index:
         diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, checksum))
     return DeploymentStatus(
@@ -114,10 +115,11 @@ def _describe(
         upgraded=changes.changed,
         removed=tuple(package for package in changes.removed if package.name in origin.removed),
         diff=diff,
-        live=_live(repo, deployment) if deployment.booted and sysroot.path == "/" else None,
+        live=_live(repo, deployment) if is_running else None,
         newer=of_origin(newer, origin),
-        etc_beside=_etc_beside() if deployment.booted and sysroot.path == "/" else (),
+        etc_beside=_etc_beside() if is_running else (),
         gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
+        mounted_over=usrview.foreign() if is_running else None,
     )
 
 

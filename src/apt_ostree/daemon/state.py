@@ -86,7 +86,7 @@ class State:
         self._offered.append(act)
 
     def on_foreign_change(self, act: Callable[[], None]) -> None:
-        """Have a function called when another program has changed the deployments."""
+        """Have a function called when another program has changed the deployments or covered /usr."""
         self._foreign.append(act)
 
     def note_transaction(self) -> None:
@@ -98,6 +98,7 @@ class State:
         """Tell from now on what has changed, whoever changes it."""
         if not self._watches:
             self._watches = [self._loop.watch(path, self.notice) for path in core_status.watched()]
+            self._watches.append(self._loop.watch_mounts(self.notice))
             self._update()
             self._note(self.history(_NEWEST))
             self._offer = _offer()

@@ -2,7 +2,7 @@
 
 The JSON keys are rpm-ostree's. Our own are `busy`, `pending` and `uncompleted-deployment`, and of a
 deployment `commands`, `diff`, `etc-beside`, `index`, `live-diff`, `live-failed-units`, `live-generation`,
-`live-overlays`, `newer-versions`, and `upgraded-packages`.
+`live-overlays`, `mounted-over`, `newer-versions`, and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class DeploymentStatus:
     newer: newer versions, in the archives, of packages that stay at theirs.
     etc_beside: paths of /etc with what packages' scripts made of files that were edited.
     gpg_enabled: commits of its remote must be signed.
+    mounted_over: the source of another program's overlay over /usr, such as "sysext", if there is one.
     """
 
     deployment: Deployment
@@ -110,6 +111,7 @@ class DeploymentStatus:
     newer: tuple[Newer, ...] = ()
     etc_beside: tuple[str, ...] = ()
     gpg_enabled: bool = False
+    mounted_over: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of the deployment in `status --json`."""
@@ -151,6 +153,8 @@ class DeploymentStatus:
             result["base-version"] = self.base.version
             result["base-timestamp"] = self.base.timestamp
             result["layered-commit-meta"] = dict(self.commit.metadata)
+        if self.mounted_over is not None:
+            result["mounted-over"] = self.mounted_over
         if self.diff is not None:
             result["diff"] = asdict(self.diff)
         return result | (_live_json(self.live) if self.live else {})

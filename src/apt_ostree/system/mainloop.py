@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,23 @@ class MainLoop:
 
         def unwatch() -> None:
             monitor.cancel()
+
+        return unwatch
+
+    def watch_mounts(self, changed: Callable[[], object]) -> Callable[[], None]:
+        """Call a function whenever something was mounted or unmounted (proc(5)); return how to end that."""
+        fd = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+
+        def told(_fd: int, _condition: object) -> bool:
+            changed()
+            return bool(GLib.SOURCE_CONTINUE)
+
+        conditions = GLib.IOCondition.PRI | GLib.IOCondition.ERR
+        source = GLib.unix_fd_add_full(GLib.PRIORITY_DEFAULT, fd, conditions, told)
+
+        def unwatch() -> None:
+            GLib.source_remove(source)
+            os.close(fd)
 
         return unwatch
 

@@ -98,6 +98,14 @@ def _has_upper(mount: mountinfo.MountPoint) -> bool:
     return mount.fstype == "overlay" and ",upperdir=" in f",{mount.super_options}"
 
 
+def foreign() -> str | None:
+    """Return the source of an overlay of another program over /usr, such as "sysext", or None."""
+    stack = mountinfo.stack_at(mountinfo.read("self"), USR)
+    if not stack or stack[-1].fstype != "overlay" or _has_upper(stack[-1]):
+        return None
+    return stack[-1].source if _generation_of(stack[-1]) is None else None
+
+
 def refuse_foreign_mount() -> None:
     """Raise Refused if another mount covers our view."""
     stack = mountinfo.stack_at(mountinfo.read(PID1), USR)
