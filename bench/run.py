@@ -23,7 +23,18 @@ from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
 
 _PAGE = _CHECKOUT / "docs/benchmarks.md"
-_TOPICS = ("compose", "installs", "update", "switch", "startup", "memory", "changes", "tree", "overlays")
+_TOPICS = (
+    "compose",
+    "installs",
+    "update",
+    "switch",
+    "startup",
+    "service",
+    "memory",
+    "changes",
+    "tree",
+    "overlays",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +190,7 @@ def _measure_inside(booted: Machine, topics: set[str], amount: Amount, found: di
             "refreshes": amount.refreshes,
         },
         "startup": {"rounds": amount.startup},
+        "service": {"rounds": amount.startup},
         "memory": {},
         "changes": {"counts": amount.changes, "rounds": amount.rounds},
     }

@@ -13,6 +13,7 @@ _TOPICS = {
     "removal": "bench_lib.installs:measure_removal",
     "switch": "bench_lib.switch:measure",
     "startup": "bench_lib.startup:measure",
+    "service": "bench_lib.service:measure",
     "update-prepare": "bench_lib.update:prepare",
     "update": "bench_lib.update:measure",
     "update-plain-prepare": "bench_lib.update:prepare_plain",

@@ -9,6 +9,8 @@ from typing import Any
 
 #: Peak memory that no process of a verb may exceed (kB), but for those of the peers' own making.
 _MEMORY_LIMIT = 200_000
+#: What the service may add to a verb, and its status with a cold start may take (s), and its memory (kB).
+_ADDED, _COLD, _SERVICE_MEMORY = 0.06, 0.3, 60_000
 _MEMORY_EXEMPT = ("dpkg", "mmdebstrap")
 _LAYER = "Preparing the layer"
 _SWITCH = "Switching /usr"
@@ -59,6 +61,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("update", _update_rows),
         ("switch", _switch_rows),
         ("startup", _startup_rows),
+        ("service", _service_rows),
         ("compose", _compose_rows),
         ("overlays", _overlay_rows),
         ("memory", _memory_rows),
@@ -151,6 +154,25 @@ def _startup_rows(found: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+def _service_rows(found: Mapping[str, Any]) -> list[Row]:
+    added = statistics.median(found["with"]) - statistics.median(found["without"])
+    status, memory = statistics.median(found["status"]), found["memory"]
+    runs = len(found["with"])
+    return [
+        _compared("a verb through the service, against without it", found["with"], found["without"]),
+        Row("what the service adds to a verb", _seconds(added), "60 ms", added / _ADDED, 1, runs),
+        Row(
+            "status of the service, which it starts",
+            _spread(found["status"]),
+            "0.3 s",
+            status / _COLD,
+            1,
+            runs,
+        ),
+        Row("memory of the service", f"{memory / 1000:.0f} MB", "60 MB", memory / _SERVICE_MEMORY, 1),
+    ]
+
+
 def _compose_rows(found: Mapping[str, Any]) -> list[Row]:
     peer = sum(found["peer"].values())
     return [_compared("compose, against mmdebstrap + dracut + ostree commit", [found["compose"]], [peer])]
@@ -178,11 +200,11 @@ def _overlay_rows(found: Mapping[str, Any]) -> list[Row]:
     each = {side: seen[side] / sum(reader["switches"] for reader in sides[side]["readers"]) for side in sides}
     made = [
         _compared("overlays: create each of 50, against copying + refresh", create["ours"], create["peer"]),
-        _compared("overlays: --list, against sysext list", ours["list"], peer["list"]),
-        _compared("overlays: reorder one of 50, against refresh", ours["reorder"], peer["reorder"]),
-        _compared("overlays: switch one of 50 off, against refresh", ours["off"], peer["off"]),
-        _compared("overlays: switch one of 50 on, against refresh", ours["on"], peer["on"]),
-        _compared("overlays: boot with 50, against sysext's service", ours["boot"], peer["boot"]),
+        _compared("overlays: --list, against sysext list", ours["list"], peer["list"], 33),
+        _compared("overlays: reorder one of 50, against refresh", ours["reorder"], peer["reorder"], 19),
+        _compared("overlays: switch one of 50 off, against refresh", ours["off"], peer["off"], 18),
+        _compared("overlays: switch one of 50 on, against refresh", ours["on"], peer["on"], 18),
+        _compared("overlays: boot with 50, against sysext's service", ours["boot"], peer["boot"], 4),
         Row(
             "overlays: failed lookups, each reader and reordering",
             f"{each['ours']:g}",
