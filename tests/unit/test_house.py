@@ -45,6 +45,7 @@ OWNERS = {
     "click": ["cli", "cli.*"],
     "ctypes": ["system.mounts", "system.process"],
     "dasbus": ["daemon", "daemon.*", "system.polkit", "system.systemd_units"],
+    "debian": ["system.changelogs"],
     "gi": [
         "system.background",
         "system.mainloop",

@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
     "confirm": ("apt_ostree.cli.commands.live", "confirm", "Keep a change made with --confirm-within"),
+    "db": ("apt_ostree.cli.commands.db", "db", "Show and compare the packages of commits"),
     "history": ("apt_ostree.cli.commands.history", "history", "Show the history of live changes"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Undo an interrupted live change"),
     "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.queries import Status, read_query
+from apt_ostree.model.queries import read_query
 from apt_ostree.model.request import Request
 
 #: Query -> "module:function" in core; the function takes the query and returns a value.
 QUERIES: Mapping[str, str] = {
     "archives": "archives:archives",
     "available-update": "updates:available_update",
+    "db-diff": "db:commit_diff",
+    "db-list": "db:commit_packages",
     "deployment-diff": "updates:deployment_diff",
     "history": "history:history",
     "history-diff": "history:compare_operations",
@@ -46,8 +48,8 @@ def answer_json(name: Any, value: Any) -> Any:
     Raises UsageError for a malformed query, and for one about files that the caller may not be able to read.
     """
     query = read_query(name, value)
-    if isinstance(query, Status) and query.sysroot != "/":
-        raise UsageError("sysroot: only the command line can name another system")
+    if not query.is_for_users:
+        raise UsageError("sysroot: only the command line can name another system or a repository")
     return _to_json(answer(query))
 
 

@@ -13,8 +13,8 @@ from apt_ostree.daemon.replies import read_json
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 
-#: Queries for which libapt reads the archives' lists: 100 MB that a service does not give back.
-_HEAVY = frozenset({"archives", "offered-packages", "packages", "search"})
+#: Queries that read the archives' lists or many commits: up to 100 MB that a service does not give back.
+_HEAVY = frozenset({"archives", "db-diff", "db-list", "offered-packages", "packages", "search"})
 
 
 @dbus_interface(names.QUERIES)

@@ -29,6 +29,7 @@ from apt_ostree.model import bus as names
 from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
+from apt_ostree.model.sizes import show_size
 from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, settings, transaction_files
 from apt_ostree.system.caller import caller_of, user_name
@@ -314,7 +315,9 @@ class Transactions:
                 self._end_without_answer(item)
 
     def _end_without_answer(self, item: Item) -> None:
-        self._end_with(item, f"it was ended from outside; see 'journalctl --unit={item.record.unit}'")
+        memory = _limits().get("MemoryMax")
+        cause = f", as happens beyond MemoryMax= ({show_size(memory)})" if memory else ""
+        self._end_with(item, f"it was ended from outside{cause}; see 'journalctl --unit={item.record.unit}'")
 
     def _end_with(self, item: Item, reason: str) -> None:
         self._end(

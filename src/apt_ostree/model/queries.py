@@ -21,6 +21,11 @@ class Status(Request):
     sysroot: str = "/"
     booted: bool = False
 
+    @property
+    def is_for_users(self) -> bool:
+        """The service tells of the running system only."""
+        return self.sysroot == "/"
+
 
 @dataclass(frozen=True, kw_only=True)
 class KernelArguments(Request):
@@ -65,6 +70,51 @@ class CompareOperations(Request):
     verb: ClassVar[str] = "history-diff"
     one: int
     two: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitQuery(Request):
+    """What queries on commits share.
+
+    sysroot: the system whose commits they are.
+    repo: the repository that has them instead, a path.
+    """
+
+    sysroot: str = "/"
+    repo: str | None = None
+
+    @property
+    def is_for_users(self) -> bool:
+        """The service tells of the running system only: it would read another one with its own rights."""
+        return self.sysroot == "/" and self.repo is None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitPackages(CommitQuery):
+    """The packages of commits. names: of deployments, refs or commits, and patterns of packages."""
+
+    verb: ClassVar[str] = "db-list"
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommitDiff(CommitQuery):
+    """The difference between the packages of two commits.
+
+    names: at most two, of deployments, refs or commits.
+    base: compare the commits that packages are layered on.
+    changelogs, advisories: also what the changelogs of upgraded packages say.
+    """
+
+    verb: ClassVar[str] = "db-diff"
+    names: tuple[str, ...] = ()
+    base: bool = False
+    changelogs: bool = False
+    advisories: bool = False
+
+    def __post_init__(self) -> None:
+        if len(self.names) > 2:
+            raise ValueError("names: at most two commits can be compared")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +208,8 @@ QUERIES: Mapping[str, type[Request]] = {
     for request in (
         Archives,
         AvailableUpdate,
+        CommitDiff,
+        CommitPackages,
         CompareOperations,
         DeploymentDiff,
         History,

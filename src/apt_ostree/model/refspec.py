@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from apt_ostree.errors import UsageError
 
 _CHECKSUM = re.compile(r"[0-9a-f]{64}")
+#: An abbreviated checksum; a shorter one may be the name of a package, such as bc.
+_ABBREVIATED = re.compile(r"[0-9a-f]{7,64}")
 #: What libostree accepts (ostree_parse_refspec), without names that look like options or parent directories.
 _REF = re.compile(r"\w[\w.+-]*(/\w[\w.+-]*)*", re.ASCII)
 _REMOTE = re.compile(r"\w[\w.-]*", re.ASCII)
@@ -16,6 +19,11 @@ _REMOTE = re.compile(r"\w[\w.-]*", re.ASCII)
 def is_checksum(text: str) -> bool:
     """Return whether a text is the checksum of a commit."""
     return bool(_CHECKSUM.fullmatch(text))
+
+
+def is_revision(text: str, refs: Collection[str]) -> bool:
+    """Return whether a text names a commit, and not a package. refs: those that there are."""
+    return text in refs or bool(_ABBREVIATED.fullmatch(text)) or "/" in text or ":" in text
 
 
 @dataclass(frozen=True, slots=True)

@@ -361,9 +361,9 @@ class Repo:
                 os.rmdir(f"refs/heads/{parent}", dir_fd=self.handle.get_dfd())
 
     def refs(self, prefix: str) -> dict[str, str]:
-        """Return full name -> commit of the local refs below a prefix."""
+        """Return full name -> commit of the local refs below a prefix; of all, remotes' included, without."""
         with explained("list the refs"):
-            _ok, refs = self.handle.list_refs_ext(prefix, OSTree.RepoListRefsExtFlags.NONE, None)
+            _ok, refs = self.handle.list_refs_ext(prefix or None, OSTree.RepoListRefsExtFlags.NONE, None)
         return dict(refs)
 
     def sync_refs(self, prefix: str, refs: Mapping[str, str]) -> None:
