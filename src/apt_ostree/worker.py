@@ -42,6 +42,7 @@ VERBS: Mapping[str, str] = {
     "compose-tree": "compose.tree:compose_tree",
     "confirm": "live.confirmation:confirm",
     "deploy": "rebase:deploy_revision",
+    "finalize-deployment": "deployments:finalize",
     "install": "packages:install",
     "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",
@@ -49,6 +50,7 @@ VERBS: Mapping[str, str] = {
     "overlay-cleanup": "overlays.keeping:cleanup",
     "overlay-restore": "overlays.keeping:restore",
     "override": "override:override",
+    "pin": "deployments:pin",
     "rebase": "rebase:rebase",
     "recover": "boot.moments:recover",
     "refresh-md": "archives:refresh_md",
@@ -60,6 +62,7 @@ VERBS: Mapping[str, str] = {
     "unlock": "overlays.unlock:unlock",
     "unlock-discard": "overlays.unlock:discard",
     "unlock-save": "overlays.unlock:save",
+    "unpin": "deployments:unpin",
     "upgrade": "packages:upgrade",
     "usroverlay": "overlays.usroverlay:usroverlay",
 }

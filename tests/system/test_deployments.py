@@ -98,3 +98,48 @@ def test_cleanup_of_what_killed_programs_left(own: Host):
     own.ao("cleanup", "-b")
     assert own.sh(f"ls {WORK}/work") == ""
     assert ref not in own.look().refs
+
+
+def test_a_locked_deployment_waits_until_it_is_finalized(own: Host):
+    own.ao("install", "--lock-finalization", "fx-hello")
+    assert own.deployments()[0]["finalization-locked"] is True
+    assert "locked" in own.ao("status").stdout
+    own.reboot()
+    assert names(own) == [[]]
+    assert "was staged, but the shutdown did not complete it" in own.ao("status").stdout
+    own.ao("install", "--lock-finalization", "fx-hello")
+    staged = own.deployments()[0]["checksum"]
+    own.ao("finalize-deployment", code=2)
+    own.ao("finalize-deployment", "0" * 64, code=3)
+    own.ao("finalize-deployment", staged, code=1, failpoint="finalize.before-unlock=error")
+    assert own.deployments()[0]["finalization-locked"] is True
+    own.sh("mkdir -p /run/no-reboot; ln -s /bin/true /run/no-reboot/systemctl")  # the test bed reboots it
+    own.sh(f"PATH=/run/no-reboot:$PATH apt-ostree finalize-deployment {staged}")
+    own.reboot()
+    assert names(own) == [["fx-hello"], []]
+    own.ao("finalize-deployment", "--allow-missing-checksum", code=3)
+
+
+def test_a_locked_deployment_can_be_replaced_and_dropped(own: Host):
+    own.ao("install", "--lock-finalization", "fx-hello")
+    own.ao("install", "fx-conf")
+    assert "finalization-locked" not in own.deployments()[0]
+    own.ao("finalize-deployment", "--allow-missing-checksum", code=3)
+    own.ao("cleanup", "-p")
+    own.ao("install", "-A", "-y", "--lock-finalization", "fx-hello")
+    own.ao("cleanup", "-p")
+    assert not own.exists("/run/ostree/staged-deployment-locked")
+
+
+def test_pinned_deployments_stay(own: Host):
+    own.ao("install", "fx-hello")
+    own.ao("pin", "pending", code=3)
+    own.reboot()
+    own.ao("pin", "rollback", "booted")
+    assert [row["pinned"] for row in own.deployments()] == [True, True]
+    own.ao("install", "fx-conf")
+    own.reboot()
+    assert names(own) == [["fx-conf", "fx-hello"], ["fx-hello"], []]
+    own.ao("unpin", "1", "2")
+    own.ao("cleanup", "-r")
+    own.ao("pin", "nosuch", code=2)

@@ -10,11 +10,12 @@ from apt_ostree.core import apply_live, deployments
 from apt_ostree.core.state import generations
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.requests.deployments import Cleanup, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.requests.live import ApplyLive
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.system import local_debs, usrview
 from apt_ostree.system.apt import acquire, config
+from apt_ostree.system.ostree import sysroot
 from apt_ostree.system.usrview import ViewInUse
 from tests.unit import repos
 from tests.unit.repos import System
@@ -170,3 +171,58 @@ def test_downloads_go_and_are_counted(system: System, monkeypatch):
     assert result.details["downloads"] == 3
     assert system.told() == ["3 files of package lists and archives removed"]
     assert system.order() == [system.one]
+
+
+# --- pin and finalize
+
+
+def pinned(system: System) -> list[bool]:
+    with system.open(writable=False) as machine:
+        return [deployment.pinned for deployment in machine.deployments().all]
+
+
+def test_deployments_are_pinned_by_index_and_name(pending: System):
+    with pytest.raises(Refused, match="is staged, and cannot be pinned"):
+        pending.run(deployments.pin, Pin(deployments=("pending",)))
+    pending.booted = pending.two  # after a reboot
+    assert pinned(pending) == [False, True]  # the fixture has pinned the first one
+    result = pending.run(deployments.unpin, Unpin(deployments=("1", "rollback")))
+    assert (result.changed, len(result.details["deployments"])) == (True, 1)
+    assert pinned(pending) == [False, False]
+    assert not pending.run(deployments.unpin, Unpin(deployments=("1",))).changed
+    assert pending.run(deployments.pin, Pin(deployments=("1",))).changed
+    assert pinned(pending) == [False, True]
+    with pytest.raises(UsageError, match="no deployment '7'") as caught:
+        pending.run(deployments.unpin, Unpin(deployments=("1", "7")))
+    assert "there are: 0, 1, booted, rollback" in str(caught.value.hint)
+    assert pinned(pending) == [False, True]
+
+
+def finalize(system: System, **options):
+    return system.run(deployments.finalize, FinalizeDeployment(**options))
+
+
+def test_nothing_is_finalized_that_was_not_looked_at(system: System):
+    with pytest.raises(Refused, match="no deployment is staged"):
+        finalize(system, checksum=system.two)
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0])
+    with pytest.raises(Refused, match=f"{system.two[:12]} is staged, and not {system.one}"):
+        finalize(system, checksum=system.one)
+    with pytest.raises(Refused, match="not locked"):
+        finalize(system, checksum=system.two)
+    result = finalize(system, allow_missing_checksum=True, allow_unlocked=True)
+    assert (result.changed, result.next_boot, result.details["commit"]) == (False, True, system.two)
+    for wrong in ({}, {"checksum": "x", "allow_missing_checksum": True}):
+        with pytest.raises(ValueError, match="either a checksum"):
+            FinalizeDeployment(**wrong)
+
+
+def test_the_lock_goes_with_what_was_locked(system: System, monkeypatch, tmp_path):
+    lock = tmp_path / "run/locked"
+    monkeypatch.setattr(sysroot, "_LOCKED", lock)
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0], locked=True)
+        assert lock.exists()
+        machine.keep(lambda deployment: not deployment.staged)
+        assert not lock.exists()

@@ -18,7 +18,16 @@ from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
 from apt_ostree.model.requests import VERBS, kind_of, read_request
 from apt_ostree.model.requests.archives import ComposeTree, RefreshMd
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, Kargs, Rebase, Rollback
+from apt_ostree.model.requests.deployments import (
+    Cleanup,
+    Deploy,
+    FinalizeDeployment,
+    Kargs,
+    Pin,
+    Rebase,
+    Rollback,
+    Unpin,
+)
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import (
@@ -259,6 +268,9 @@ TITLES = [
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),
     (Deploy(revision="13.2", deploy=DeployOptions(live=LiveOptions())), "deploy -A 13.2"),
+    (FinalizeDeployment(checksum="0" * 64), "finalize-deployment"),
+    (Pin(deployments=("0", "rollback")), "pin 0 rollback"),
+    (Unpin(deployments=("booted",)), "unpin booted"),
     (Kargs(changes=Changes(append=("quiet",))), "kargs"),
     (Override(remove=("a",), reset=("b", "c")), "override remove a reset b c"),
     (Override(replace=("a=1",), deploy=DeployOptions(live=LiveOptions())), "override -A replace a=1"),

@@ -80,7 +80,12 @@ def test_a_deployment_has_all_keys_with_their_types():
     value = structure(deployments.deployment(row))
     kinds = {key: one.get_type_string() for key, one in value.items()}
     assert kinds.items() >= NEEDED.items() and kinds.items() <= deployments.DEPLOYMENT.items()
-    assert deployments.DEPLOYMENT.keys() - kinds.keys() == {"version", "live-inprogress", "live-replaced"}
+    assert deployments.DEPLOYMENT.keys() - kinds.keys() == {
+        "version",
+        "finalization-locked",
+        "live-inprogress",
+        "live-replaced",
+    }
     assert value["base-commit-meta"].unpack() == base.metadata
     changed = PackageChange("up", "amd64", "1:1-2", "3")
     removed = (Package("gone", "2.0-1", "all"),)
@@ -215,7 +220,7 @@ def test_a_base_that_stays_is_told():
         (lambda: update({"set-revision": "x", "install-packages": ["a"]}, {}), "one after the other"),
         (lambda: calls.upgrade({"dry-run": "yes"}), "dry_run: expected true or false"),
         (lambda: calls.upgrade({"cache-only": True, "download-only": True}), "exclude each other"),
-        (lambda: update({}, {"lock-finalization": True}), "cannot be locked"),
+        (lambda: update({}, {"lock-finalization": True, "reboot": True}), "exclude each other"),
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
         (lambda: calls.cleanup(["all"], "x"), "named 'all'"),
         (lambda: calls.automatic_update({"mode": "stage"}, "none"), "none of auto"),

@@ -330,8 +330,8 @@ for method in ("Start", "Cancel"):
 
 
 def test_errors_have_the_names_that_clients_know(service: Service):
-    lock = GLib.Variant("a{sv}", {"lock-finalization": GLib.Variant("b", True)})
-    assert service.error(lambda: service.os("Upgrade", lock)).endswith("Code0")
+    driver = GLib.Variant("a{sv}", {"register-driver": GLib.Variant("s", "x")})
+    assert service.error(lambda: service.os("Upgrade", driver)).endswith("Code0")
     assert service.error(lambda: service.os("GetCachedUpdateRpmDiff", GLib.Variant("s", ""))).endswith(
         "Code1"
     )

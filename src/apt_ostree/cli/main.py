@@ -35,6 +35,13 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "history": ("apt_ostree.cli.commands.history", "history", "Show the history of live changes"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Undo an interrupted live change"),
     "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),
+    "finalize-deployment": (
+        "apt_ostree.cli.commands.deployments",
+        "finalize_deployment",
+        "Boot a deployment that was locked",
+    ),
+    "pin": ("apt_ostree.cli.commands.deployments", "pin", "Keep deployments"),
+    "unpin": ("apt_ostree.cli.commands.deployments", "unpin", "Keep deployments no longer"),
     "cleanup": (
         "apt_ostree.cli.commands.deployments",
         "cleanup",

@@ -120,6 +120,10 @@ confirm_within = click.option(
 
 no_wait = click.option("--no-wait", is_flag=True, help="Fail if another program is changing the system.")
 
+lock_finalization = click.option(
+    "--lock-finalization", is_flag=True, help="Boot it only after 'apt-ostree finalize-deployment'."
+)
+
 _DEPLOY = (
     no_wait,
     output,
@@ -133,6 +137,7 @@ _DEPLOY = (
     restart_services,
     confirm_within,
     force,
+    lock_finalization,
 )
 
 
@@ -152,11 +157,14 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
     live = live_options(given, allow_replacement=allow_replacement)
     if not given["apply_live"] and replace(live, allow_replacement=False) != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
+    if given["lock_finalization"] and given["reboot"]:
+        raise click.UsageError("--lock-finalization and --reboot exclude each other")
     return DeployOptions(
         dry_run=given["dry_run"],
         cache_only=given["cache_only"],
         download_only=given["download_only"],
         live=live if given["apply_live"] else None,
+        lock_finalization=given["lock_finalization"],
     )
 
 

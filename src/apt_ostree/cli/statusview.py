@@ -78,6 +78,8 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield "Pinned", "yes"
     if entry["staged"]:
         yield "Staged", "yes"
+    if entry.get("finalization-locked"):
+        yield "Finalization", "locked, until 'apt-ostree finalize-deployment' is run"
 
 
 def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:

@@ -118,11 +118,11 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:
             _warn_about_overlays(tx, target.commit)
-            take([_staging(tx, target, last=True)])
+            take([_staging(tx, target, options, last=True)])
             return _result(outcome, staged=True)
         if options.dry_run:
             return _plan_live(tx, outcome, target.commit, live)
-        return _deploy_live(tx, outcome, target, live, ask=built is None)
+        return _deploy_live(tx, outcome, target, options, ask=built is None)
 
 
 # --- build
@@ -272,7 +272,7 @@ def _warn_about_accounts(tx: Transaction, commit: str) -> None:
 # --- stage
 
 
-def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
+def _staging(tx: Transaction, target: Target, options: DeployOptions, *, last: bool = False) -> Step:
     """Return the step that stages the target; last: no step of the request follows it."""
     merge, before = tx.merge_deployment, tx.sysroot.deployments()
     pending = () if merge.booted else (merge.checksum,)
@@ -282,7 +282,12 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
         with tx.task("Staging the deployment"):
             etc_deltas.set_due(*pending, target.commit)
             tx.sysroot.stage(
-                target.commit, target.origin, merge, kernel_arguments=target.kernel_arguments, last=last
+                target.commit,
+                target.origin,
+                merge,
+                kernel_arguments=target.kernel_arguments,
+                locked=options.lock_finalization,
+                last=last,
             )
             etc_deltas.set_due(target.commit)
         tx.reread()
@@ -296,7 +301,7 @@ def _staging(tx: Transaction, target: Target, *, last: bool = False) -> Step:
         with tx.task("Dropping the staged deployment"):
             tx.sysroot.keep(lambda deployment: not deployment.staged)
             if not merge.booted:
-                tx.sysroot.stage(merge.checksum, merge.origin, merge)
+                tx.sysroot.stage(merge.checksum, merge.origin, merge, locked=merge.locked)
 
     return Step("stage", stage, unstage)
 
@@ -321,14 +326,16 @@ def _warn_about_overlays(tx: Transaction, commit: str) -> None:
 
 
 def _deploy_live(
-    tx: Transaction, outcome: dict[str, Any], target: Target, options: LiveOptions, *, ask: bool
+    tx: Transaction, outcome: dict[str, Any], target: Target, options: DeployOptions, *, ask: bool
 ) -> Result:
     """Apply the target live, and stage it while units settle; ask: the user was not asked before."""
+    assert options.live
     undo.recover_interrupted(tx)
     # Planned before anything is staged: a refused `-A` must leave no deployment behind.
-    change = _plan(tx, target.commit, options, ask=ask)
+    change = _plan(tx, target.commit, options.live, ask=ask)
     with _previous_pinned(tx):
-        live = engine.carry_out(tx, change, options, while_settling=[_staging(tx, target)])
+        staging = _staging(tx, target, options)
+        live = engine.carry_out(tx, change, options.live, while_settling=[staging])
     return _result({**outcome, **live, "changed": True}, staged=True)
 
 

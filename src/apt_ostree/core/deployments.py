@@ -1,17 +1,19 @@
-"""rollback and cleanup: reorders the deployments, and removes what is not needed any more."""
+"""Verbs on the deployments there are: reorders, pins, finalizes and removes them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.deployment import Deployments, plan_cleanup, plan_rollback
+from apt_ostree.model.deployment import Deployments, named, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.requests.deployments import Cleanup, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.result import Result
 from apt_ostree.system import available_update, newer_versions, space
+from apt_ostree.system.failpoints import failpoint
 
 
 def boot_previous(tx: Transaction, request: Rollback) -> Result:
@@ -34,6 +36,62 @@ def boot_previous(tx: Transaction, request: Rollback) -> Result:
                 tx.sysroot.write_order(plan.order)
         details = {**plan.to_json(), "next_boot": next_boot}
         return Result(changed=True, next_boot=next_boot, details=details)
+
+
+def pin(tx: Transaction, request: Pin) -> Result:
+    """Keep deployments until they are unpinned.
+
+    Returns `deployments`, the ids of those that were not pinned. Raises UsageError for one that there is not,
+    and Refused for a staged one, which ostree cannot pin.
+    """
+    with tx.changing("pin deployments"):
+        return _set_pinned(tx, request.deployments, pinned=True)
+
+
+def unpin(tx: Transaction, request: Unpin) -> Result:
+    """Keep deployments no longer than others; returns and raises what `pin` does."""
+    with tx.changing("unpin deployments"):
+        return _set_pinned(tx, request.deployments, pinned=False)
+
+
+def _set_pinned(tx: Transaction, names: Sequence[str], *, pinned: bool) -> Result:
+    chosen = [named(tx.deployments, name) for name in names]
+    staged = [deployment.id for deployment in chosen if deployment.staged]
+    if staged:
+        raise Refused(
+            f"{staged[0]} is staged, and cannot be pinned before it was booted",
+            hint="'apt-ostree status' lists the deployments",
+        )
+    changed = [deployment for deployment in dict.fromkeys(chosen) if deployment.pinned != pinned]
+    for deployment in changed:
+        tx.sysroot.pin(deployment, pinned=pinned)
+        tx.message(f"{deployment.id} is {'pinned' if pinned else 'not pinned any more'}.")
+    return Result(bool(changed), details={"deployments": [deployment.id for deployment in changed]})
+
+
+def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
+    """Let the next shutdown complete the staged deployment.
+
+    Returns `commit`. Raises Refused if there is none, if it is another one than the caller knows, or if it is
+    not locked.
+    """
+    with tx.changing("finalize the staged deployment"):
+        staged = next((deployment for deployment in tx.deployments.all if deployment.staged), None)
+        if staged is None:
+            raise Refused("no deployment is staged", hint="'apt-ostree status' lists the deployments")
+        if request.checksum not in (None, staged.checksum, tx.sysroot.repo.base_of(staged.checksum)):
+            raise Refused(
+                f"commit {staged.checksum[:12]} is staged, and not {request.checksum}",
+                hint="look at 'apt-ostree status', and name the commit that is to be booted",
+            )
+        if not (staged.locked or request.allow_unlocked):
+            raise Refused(
+                "the staged deployment is not locked", hint="the next shutdown completes it in any case"
+            )
+        failpoint("finalize.before-unlock")
+        tx.sysroot.set_locked(False)
+        tx.message(f"The next shutdown completes commit {staged.checksum[:12]}.")
+    return Result(changed=staged.locked, next_boot=True, details={"commit": staged.checksum})
 
 
 def cleanup(tx: Transaction, request: Cleanup) -> Result:

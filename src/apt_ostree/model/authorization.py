@@ -27,6 +27,7 @@ ACTIONS: Mapping[str, str] = {
     "cleanup": "cleanup",
     "confirm": "confirm",
     "deploy": "deploy",
+    "finalize-deployment": "finalize-deployment",
     "install": _PACKAGES,
     "kargs": "bootconfig",
     "overlay-backup": "overlays",
@@ -34,6 +35,7 @@ ACTIONS: Mapping[str, str] = {
     "overlay-cleanup": "overlays",
     "overlay-restore": "overlays",
     "override": "override",
+    "pin": "cleanup",
     "rebase": "rebase",
     "recover": _APPLY_LIVE,
     "refresh-md": "refresh-md",
@@ -45,6 +47,7 @@ ACTIONS: Mapping[str, str] = {
     "unlock": "unlock",
     "unlock-discard": "unlock",
     "unlock-save": "unlock",
+    "unpin": "cleanup",
     "upgrade": "upgrade",
     "usroverlay": "overlays",
 }

@@ -53,13 +53,18 @@ class _Deploy(_Live):
     cache_only: bool = False
     download_only: bool = False
     apply_live: bool = False
+    lock_finalization: bool = False
 
     def deploy(self) -> DeployOptions:
         live = self.live()
         if not self.apply_live and replace(live, allow_replacement=False) != LiveOptions():
             raise UsageError("restart-services, confirm-within and force need apply-live")
         return DeployOptions(
-            self.dry_run, self.cache_only, self.download_only, live if self.apply_live else None
+            self.dry_run,
+            self.cache_only,
+            self.download_only,
+            live if self.apply_live else None,
+            self.lock_finalization,
         )
 
 

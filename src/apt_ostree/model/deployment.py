@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import Origin
 
 
@@ -19,6 +20,7 @@ class Deployment:
     path: its directory below the sysroot, such as ostree/deploy/debian/deploy/CHECKSUM.0.
     unlocked: ostree's state: none, development, transient or hotfix.
     boot_checksum: ostree's checksum of its boot files, the end of the name of their directory on /boot.
+    locked: it is staged, and the shutdown does not complete it until it is finalized (finalize-deployment).
     """
 
     index: int
@@ -33,6 +35,7 @@ class Deployment:
     unlocked: str
     kernel_arguments: tuple[str, ...] = ()
     boot_checksum: str = ""
+    locked: bool = False
 
     @property
     def id(self) -> str:
@@ -138,3 +141,17 @@ def plan_cleanup(deployments: Deployments, osname: str, *, pending: bool, rollba
             kept.append((deployment, "pinned"))
         order.append(deployment)
     return OrderPlan(tuple(order), tuple(dropped), tuple(kept))
+
+
+def named(deployments: Deployments, name: str) -> Deployment:
+    """Return the deployment of an index, or the booted, pending or rollback one; UsageError without it."""
+    special = {
+        "booted": deployments.booted,
+        "pending": deployments.pending,
+        "rollback": deployments.rollback,
+    }
+    by_name = {str(deployment.index): deployment for deployment in deployments.all}
+    by_name |= {key: deployment for key, deployment in special.items() if deployment}
+    if name not in by_name:
+        raise UsageError(f"there is no deployment {name!r}", hint=f"there are: {', '.join(by_name)}")
+    return by_name[name]

@@ -148,6 +148,8 @@ class DeploymentStatus:
             "etc-beside": list(self.etc_beside),
             "regenerate-initramfs": False,
         }
+        if deployment.locked:
+            result["finalization-locked"] = True
         if self.base:
             result["base-checksum"] = self.base.checksum
             result["base-version"] = self.base.version

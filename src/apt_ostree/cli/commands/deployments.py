@@ -1,4 +1,4 @@
-"""rollback and cleanup."""
+"""rollback, pin, unpin, finalize-deployment and cleanup."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.model.plan import RestartPolicy
-from apt_ostree.model.requests.deployments import Cleanup, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.requests.live import RollbackLive
 from apt_ostree.model.sizes import show_size
 
@@ -50,6 +50,51 @@ def rollback(live: bool, generation: int | None, **given: Any) -> int:
     if generation is not None or packages or given["restart_services"] != "none":
         raise click.UsageError("a generation, --packages and --restart-services need --live")
     return options.run_verb(Rollback(dry_run=given["dry_run"]), given)
+
+
+@click.command(epilog="Examples: apt-ostree pin booted; apt-ostree pin 0 1")
+@options.output
+@options.no_wait
+@click.argument("deployments", nargs=-1, required=True, metavar="DEPLOYMENT...")
+def pin(deployments: tuple[str, ...], **given: Any) -> int:
+    """Keep deployments until they are unpinned: no new one takes their place, and cleanup leaves them.
+
+    A DEPLOYMENT is its index, which 'apt-ostree status -v' shows, or booted, pending or rollback.
+    """
+    return options.run_verb(Pin(deployments=deployments), given)
+
+
+@click.command(epilog="Examples: apt-ostree unpin 2; apt-ostree unpin rollback")
+@options.output
+@options.no_wait
+@click.argument("deployments", nargs=-1, required=True, metavar="DEPLOYMENT...")
+def unpin(deployments: tuple[str, ...], **given: Any) -> int:
+    """Keep deployments no longer than others. Each is named as for 'apt-ostree pin'."""
+    return options.run_verb(Unpin(deployments=deployments), given)
+
+
+@click.command(
+    epilog="Examples: apt-ostree finalize-deployment 0123...; "
+    "apt-ostree finalize-deployment --allow-missing-checksum"
+)
+@options.output
+@options.no_wait
+@click.option("--allow-missing-checksum", is_flag=True, help="Accept whatever is staged.")
+@click.option("--allow-unlocked", is_flag=True, help="Accept a deployment that is not locked.")
+@click.argument("checksum", required=False)
+def finalize_deployment(checksum: str | None, **given: Any) -> int:
+    """Let the shutdown complete the staged deployment, which --lock-finalization has locked, and reboot.
+
+    CHECKSUM is its commit, or that of its base: the one that was looked at, and no other, is booted.
+    """
+    if (checksum is None) != given["allow_missing_checksum"]:
+        raise click.UsageError("either a CHECKSUM or --allow-missing-checksum is needed")
+    request = FinalizeDeployment(
+        checksum=checksum,
+        allow_missing_checksum=given["allow_missing_checksum"],
+        allow_unlocked=given["allow_unlocked"],
+    )
+    return options.run_verb(request, {**given, "reboot": True})
 
 
 @click.command(epilog="Examples: apt-ostree cleanup -b; apt-ostree cleanup -p -r; apt-ostree cleanup -m")

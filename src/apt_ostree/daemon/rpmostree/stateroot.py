@@ -175,6 +175,11 @@ class OS(Object):
         return self._peers.begin("ClearRollbackTarget", call, call_info)
 
     @accepts_additional_arguments
+    def FinalizeDeployment(self, options: Structure, *, call_info: Mapping[str, Any]) -> Str:  # noqa: N802
+        """Boot the staged deployment, which was locked."""
+        return self._peers.begin("FinalizeDeployment", calls.finalize(get_native(options)), call_info)
+
+    @accepts_additional_arguments
     def Cleanup(self, elements: List[Str], *, call_info: Mapping[str, Any]) -> Str:  # noqa: N802
         """Remove what is named."""
         return self._peers.begin("Cleanup", calls.cleanup(elements, self._name), call_info)

@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "compose-tree": "archives:ComposeTree",
     "confirm": "live:Confirm",
     "deploy": "deployments:Deploy",
+    "finalize-deployment": "deployments:FinalizeDeployment",
     "install": "packages:Install",
     "kargs": "deployments:Kargs",
     "overlay-backup": "overlays:OverlayBackup",
@@ -27,6 +28,7 @@ VERBS: Mapping[str, str] = {
     "overlay-cleanup": "overlays:OverlayCleanup",
     "overlay-restore": "overlays:OverlayRestore",
     "override": "packages:Override",
+    "pin": "deployments:Pin",
     "rebase": "deployments:Rebase",
     "recover": "live:Recover",
     "refresh-md": "archives:RefreshMd",
@@ -38,6 +40,7 @@ VERBS: Mapping[str, str] = {
     "unlock": "overlays:Unlock",
     "unlock-discard": "overlays:UnlockDiscard",
     "unlock-save": "overlays:UnlockSave",
+    "unpin": "deployments:Unpin",
     "upgrade": "packages:Upgrade",
     "usroverlay": "overlays:EditOverlay",
 }

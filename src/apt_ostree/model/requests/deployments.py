@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apt_ostree.model.kargs import Changes
-from apt_ostree.model.request import Request
+from apt_ostree.model.request import LONGEST_TITLE, Request
 from apt_ostree.model.requests.packages import DeployRequest
 
 
@@ -96,3 +96,42 @@ class Cleanup(Request):
     rollback: bool = False
     repomd: bool = False
     stateroot: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin(Request):
+    """Keep deployments until they are unpinned. deployments: index, "booted", "pending" or "rollback"."""
+
+    verb: ClassVar[str] = "pin"
+    deployments: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """Return the command as the history shows it."""
+        return " ".join((self.verb, *self.deployments))[:LONGEST_TITLE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unpin(Pin):
+    """Keep deployments no longer than others. deployments: see Pin."""
+
+    verb: ClassVar[str] = "unpin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalizeDeployment(Request):
+    """Let the next shutdown complete the staged deployment, which was locked.
+
+    checksum: its commit or base as the caller knows it; another one is refused.
+    allow_missing_checksum: accept any.
+    allow_unlocked: accept one that is not locked.
+    """
+
+    verb: ClassVar[str] = "finalize-deployment"
+    checksum: str | None = None
+    allow_missing_checksum: bool = False
+    allow_unlocked: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.checksum is None) != self.allow_missing_checksum:
+            raise ValueError("checksum: either a checksum or allow_missing_checksum is needed")

@@ -34,9 +34,11 @@ class DeployOptions:
     cache_only: download no package lists and archives.
     download_only: only download the archives.
     live: also apply the deployment to the running system.
+    lock_finalization: no shutdown completes it before it is finalized.
     """
 
     dry_run: bool = False
     cache_only: bool = False
     download_only: bool = False
     live: LiveOptions | None = None
+    lock_finalization: bool = False

@@ -14,7 +14,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import calls, jsonvalue
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.rpmostree.names import NAME
@@ -24,7 +24,6 @@ Options = Mapping[str, Any]
 
 #: Options and modifiers that are refused: what they ask for -> why.
 _UNSUPPORTED = {
-    "lock-finalization": "a staged deployment cannot be locked",
     "register-driver": "there are no update drivers",
     "install-local-fileoverride-packages": "packages of the base are not replaced by files",
     "override-replace-local-packages": "packages of the base are replaced by name and version",
@@ -67,6 +66,7 @@ class _Deploy:
     cache_only: bool = False
     download_only: bool = False
     apply_live: bool = False
+    lock_finalization: bool = False
     no_pull_base: bool = False
     no_layering: bool = False
     no_overrides: bool = False
@@ -78,10 +78,25 @@ class _Deploy:
     def __post_init__(self) -> None:
         if self.cache_only and self.download_only:
             raise ValueError("cache-only and download-only exclude each other")
+        if self.reboot and self.lock_finalization:
+            raise ValueError("reboot and lock-finalization exclude each other")
 
     def deploy(self) -> DeployOptions:
         live = LiveOptions() if self.apply_live else None
-        return DeployOptions(self.dry_run, self.cache_only, self.download_only, live)
+        return DeployOptions(self.dry_run, self.cache_only, self.download_only, live, self.lock_finalization)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Finalize:
+    """Options of FinalizeDeployment; see the request."""
+
+    checksum: str | None = None
+    allow_missing_checksum: bool = False
+    allow_unlocked: bool = False
+
+    def __post_init__(self) -> None:
+        if (self.checksum is None) != self.allow_missing_checksum:
+            raise ValueError("either checksum or allow-missing-checksum is needed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +204,17 @@ def rollback(options: Options) -> Call:
     return Call(Rollback(), _actions("rollback"), _read(_Reboot, options).reboot)
 
 
+def finalize(options: Options) -> Call:
+    """Return what OS.FinalizeDeployment asks for, which ends with a reboot."""
+    o = _read(_Finalize, options)
+    request = FinalizeDeployment(
+        checksum=o.checksum,
+        allow_missing_checksum=o.allow_missing_checksum,
+        allow_unlocked=o.allow_unlocked,
+    )
+    return Call(request, _actions("finalize-deployment"), reboot=True)
+
+
 def cleanup(what: Sequence[str], stateroot: str) -> Call:
     """Return what OS.Cleanup asks for."""
     return Call(calls.cleanup(what, stateroot), _actions("cleanup"))
@@ -263,6 +289,7 @@ def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) ->
         "cache-only": o.cache_only,
         "download-only": o.download_only,
         "apply-live": o.apply_live,
+        "lock-finalization": o.lock_finalization,
         "idempotent-layering": o.idempotent_layering,
         "allow-inactive": o.allow_inactive or o.allow_inactive_requests,
     }

@@ -16,6 +16,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "booted": "b",
     "staged": "b",
     "pinned": "b",
+    "finalization-locked": "b",
     "unlocked": "s",
     "origin": "s",
     "version": "s",

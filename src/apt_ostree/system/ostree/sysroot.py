@@ -22,6 +22,8 @@ from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explai
 from apt_ostree.system.ostree.repo import Repo
 
 _LOCK_INTERVAL = 0.1  # seconds
+#: Exists while the staged deployment is locked (ostree's OSTREE_SYSROOT_RUNSTATE_STAGED_LOCKED).
+_LOCKED = Path("/run/ostree/staged-deployment-locked")
 _RUN_STATE = Path("/run/ostree/deployment-state")
 #: Commits of overlays and of views without a ref that are left for later, at most.
 _MOST_UNREFERENCED = 20
@@ -141,6 +143,7 @@ class Sysroot:
         merge: Deployment,
         *,
         kernel_arguments: Sequence[str] | None = None,
+        locked: bool = False,
         last: bool = False,
     ) -> None:
         """Make `commit` the next boot's deployment.
@@ -148,6 +151,7 @@ class Sysroot:
         On the booted system it is staged (ostree finalises it at shutdown); elsewhere it is deployed at once.
 
         kernel_arguments: None keeps those of `merge`.
+        locked: the shutdown does not finalise it, see `set_locked`.
         last: this is the last step of the request, so that a later cancel has no effect.
         """
         keyfile = _keyfile(format_origin(origin))
@@ -164,6 +168,7 @@ class Sysroot:
                     self._sysroot.stage_tree(merge.osname, commit, keyfile, handle, arguments, stop)
                 else:
                     self._deploy_now(merge.osname, commit, keyfile, handle, arguments)
+                self.set_locked(locked)
             failpoint("stage.after")
             self._reload()
             self.sync_base_refs()
@@ -189,6 +194,20 @@ class Sysroot:
         self._sysroot.simple_write_deployment(
             osname, new, handle, OSTree.SysrootSimpleWriteDeploymentFlags.NONE, None
         )
+
+    def set_locked(self, locked: bool) -> None:
+        """Have the shutdown not finalise the staged deployment, or finalise it (ostree's own file)."""
+        if locked:
+            _LOCKED.parent.mkdir(exist_ok=True)
+            _LOCKED.touch()
+        else:
+            _LOCKED.unlink(missing_ok=True)
+
+    def pin(self, deployment: Deployment, *, pinned: bool) -> None:
+        """Keep a deployment until it is unpinned, or no longer than others; a staged one cannot be."""
+        with explained(f"{'pin' if pinned else 'unpin'} the deployment {deployment.id}"):
+            self._sysroot.deployment_set_pinned(self._handle(deployment), pinned)
+        self._reload()
 
     def mark_unlocked(self, deployment: Deployment, how: str) -> None:
         """Record how the booted deployment is unlocked: "development", "transient" or "none".
@@ -229,6 +248,8 @@ class Sysroot:
             self._sysroot.write_deployments(handles, None)
         failpoint("deployments.after-write")
         self._reload()
+        if not any(deployment.staged for deployment in self.deployments().all):
+            self.set_locked(False)
         self.sync_base_refs()
 
     def cleanup(self, *, thorough: bool = False) -> None:
@@ -309,6 +330,7 @@ class Sysroot:
             unlocked=_UNLOCKED.get(d.get_unlocked(), "none"),
             kernel_arguments=kargs.own(kargs.split(options)),
             boot_checksum=d.get_bootcsum(),
+            locked=d.is_staged() and _LOCKED.exists(),
         )
 
 
