@@ -72,7 +72,7 @@ class Transaction:
         self._wait = wait
         self._sysroot: Sysroot | None = None
         self._opened = ExitStack()
-        self._untidy = False
+        self._untidy = self._thorough = False
 
     # --- events
 
@@ -110,18 +110,21 @@ class Transaction:
                 if self._untidy:
                     self._tidy()
 
-    def tidy_at_end(self) -> None:
+    def tidy_at_end(self, *, thorough: bool = False) -> None:
         """Have what nothing needs any more removed when the change has ended, with or without an error.
 
         It is called before anything is written that may become superfluous.
+
+        thorough: see Sysroot.cleanup.
         """
         self._untidy = True
+        self._thorough |= thorough
 
     def _tidy(self) -> None:
         self.reread()
         with signals.held(lambda: None) as too_late:
             try:
-                leftovers.remove(self.sysroot, self.records, self.deployments)
+                leftovers.remove(self.sysroot, self.records, self.deployments, thorough=self._thorough)
                 reserve.keep(self.sysroot)
             except (AptOstreeError, OSError) as error:  # the change itself has ended by now
                 self.warning(f"not everything that nothing needs any more was removed: {error}")

@@ -169,7 +169,7 @@ def _remove(session: OverlaySession, overlays: Sequence[Overlay], refs: Iterable
         change(session, [Transition(o.id, o.state, None) for o in overlays], LiveOptions())
     for ref in (*refs, *(f"{overlay_store.UNDONE}/{overlay.id}" for overlay in overlays)):
         tx.sysroot.repo.set_ref(ref, None)
-    tx.tidy_at_end()
+    tx.tidy_at_end(thorough=True)
 
 
 def _over_limits(session: OverlaySession, request: OverlayCleanup) -> list[Overlay]:
