@@ -24,7 +24,7 @@ from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
-from apt_ostree.system import openfiles, statedb, usrview
+from apt_ostree.system import failpoints, openfiles, statedb, usrview
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos
 from tests.unit.repos import System
@@ -471,3 +471,35 @@ def test_a_view_that_cannot_be_mounted_leaves_the_boot_to_the_others(system: Sys
 
 def failing(*_arguments: object, **_options: object) -> None:
     raise OSError("no")
+
+
+class Killed(BaseException):
+    """A process that ends at once."""
+
+
+@pytest.mark.parametrize("place", ["resume.recorded", "switch.before", "switch.after", "resume.shown"])
+@pytest.mark.parametrize("is_same_boot", [True, False])
+def test_a_boot_that_is_killed_while_it_shows_the_same_again(
+    system: System, tmp_path, monkeypatch, place, is_same_boot
+):
+    def kill(name: str) -> None:
+        if name == place:
+            raise Killed
+
+    add(system, tmp_path, name="x", create=True)
+    recover(system, Moment.BOOTED)  # else it is suspected
+    shut_down(system, monkeypatch, tmp_path)
+    with monkeypatch.context() as patch:
+        repos.patch_everywhere(patch, failpoints.failpoint, kill)
+        with pytest.raises(Killed):
+            resume.resumed()
+    if is_same_boot:  # systemd was told to start the unit again
+        recover(system, Moment.BOOT)
+    else:
+        system.reboot(monkeypatch)
+        assert not resume.resumed()
+        recover(system, Moment.BOOT)
+    assert system.visible_overlays() == ["system/x"]
+    assert len(system.kernel.usr) == 1
+    assert {phase for _number, phase, _is_new in generations_of(system)} == {Phase.LIVE}
+    assert not [outcome for outcome in outcomes(system) if outcome is Outcome.ACTING]
