@@ -76,6 +76,7 @@ def test_another_program_that_covers_usr_is_told(own: Host):
 
 
 def test_properties_and_refusals(own: Host):
+    own.run(*NOBODY, "apt-ostree", "reload")
     own.ao("install", "fx-hello")
     before = own.look()
     sysroot = properties(own, "Sysroot", "Sysroot")

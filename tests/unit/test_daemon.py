@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apt_ostree.cli import bus, options
+from apt_ostree.cli import bus, main, options
 from apt_ostree.core import queries
 from apt_ostree.daemon import live, sysroot, transactions
 from apt_ostree.daemon import queries as queries_of_daemon
@@ -132,6 +132,12 @@ def test_without_a_bus_there_is_no_service(monkeypatch):
     monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
     with pytest.raises(bus.Unavailable):
         bus.ask(History())
+
+
+def test_without_a_service_there_is_nothing_to_reload(monkeypatch, capsys):
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:path=/nowhere")
+    assert main.run(["reload"]) == 0
+    assert "no service to reload" in capsys.readouterr().out
 
 
 NO_REPLY, NO_OWNER = (f"org.freedesktop.DBus.Error.{name}" for name in ("NoReply", "NameHasNoOwner"))

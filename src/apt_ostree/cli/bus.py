@@ -20,6 +20,7 @@ from apt_ostree.system import busclient
 from apt_ostree.system.busclient import Bus, BusError, NoBus
 
 _QUERIES = busclient.Object(names.NAME, names.PATH, names.QUERIES)
+_SYSROOT = busclient.Object(names.NAME, names.SYSROOT_PATH, names.SYSROOT)
 _TRANSACTIONS = busclient.Object(names.NAME, names.TRANSACTIONS_PATH, names.TRANSACTIONS)
 #: Seconds for a call, which may start the service, and for one in which polkit may ask the user.
 _CALL, _DIALOG = 60.0, 600.0
@@ -80,6 +81,12 @@ def _persistently(call: Callable[[], tuple[Any, ...]], *, patient: bool = False)
                 raise
             time.sleep(_PAUSE)
     return call()
+
+
+def reload() -> None:
+    """Have the service look at the system again; raise its error, or Unavailable."""
+    with _translated():
+        Bus().call(_SYSROOT, "Reload", "", (), seconds=_CALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Remove deployments and downloads",
     ),
     "cancel": ("apt_ostree.cli.commands.transactions", "cancel", "Cancel the transaction that is at work"),
+    "reload": ("apt_ostree.cli.commands.transactions", "reload", "Have the service look at the system again"),
     "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
     "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
     "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Manage named overlays of files"),

@@ -1,4 +1,4 @@
-"""cancel."""
+"""cancel and reload: what the service alone can do."""
 
 from __future__ import annotations
 
@@ -35,3 +35,20 @@ def cancel(**given: bool) -> None:
         )
     if not given["quiet"]:
         render.lines(text)
+
+
+@click.command(epilog="Examples: apt-ostree reload")
+@quiet
+def reload(**given: bool) -> None:
+    """Have the service look at the deployments again.
+
+    It notices what is changed, and each command reads the configuration when it begins, so that this is
+    seldom needed.
+    """
+    from apt_ostree.cli import bus
+
+    try:
+        bus.reload()
+    except bus.Unavailable as error:
+        if not given["quiet"]:
+            render.lines(f"There is no service to reload: {error}")
