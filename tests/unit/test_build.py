@@ -252,6 +252,19 @@ def test_what_overlays_leave_is_removed_with_more_of_it(system: System):
     assert not any(map(repo.has_commit, commits))
 
 
+def test_a_damaged_commit_goes_at_once(system: System):
+    repo = system.repo
+    commit = repos.write_commit(repo, {"usr/x": "x"}, ref="overlay")
+    repo.set_ref("overlay", None)
+    place = system.place / f"ostree/repo/objects/{commit[:2]}/{commit[2:]}.commit"
+    place.unlink()
+    place.touch()
+    with system.transaction() as tx:
+        tx.tidy_at_end()
+    assert not place.exists()
+    assert system.told("warning") == []
+
+
 def test_objects_without_a_commit_are_left_to_a_thorough_clean_up(system: System):
     repo = system.repo
     with repo.transaction():

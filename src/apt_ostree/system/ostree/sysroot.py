@@ -270,9 +270,15 @@ class Sysroot:
             self.repo.prune()
 
     def _is_worth_pruning(self) -> bool:
-        """Return whether the commits without a ref are many, or one is of a deployment or of packages."""
+        """Return whether the commits without a ref are many, or one is a deployment's or is damaged."""
         commits = self.repo.unreferenced_commits()
-        return len(commits) > _MOST_UNREFERENCED or any(map(self.repo.is_for_deployments, commits))
+        return len(commits) > _MOST_UNREFERENCED or any(map(self._is_to_go_at_once, commits))
+
+    def _is_to_go_at_once(self, commit: str) -> bool:
+        try:
+            return self.repo.is_for_deployments(commit)
+        except ExternalFailure:
+            return True
 
     def _give_refs(self) -> None:
         """Remove boot files that no deployment needs, and give each deployment a ref.
