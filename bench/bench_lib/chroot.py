@@ -106,6 +106,8 @@ def _copy_tree() -> None:
     (_ROOT / "tmp").chmod(0o1777)
     for name in _MOUNTS:
         run("mount", "--rbind", f"/{name}", _ROOT / name)
+        # Else unmounting what is below it would unmount it in the machine, too: /sys/fs/cgroup, for one.
+        run("mount", "--make-rprivate", _ROOT / name)
     run("chroot", _ROOT, "systemd-tmpfiles", "--create", "--prefix=/var")
     for path, target in layout.SYSIMAGE_LINKS.items():
         (_ROOT / path).unlink()
