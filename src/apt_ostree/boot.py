@@ -18,7 +18,7 @@ def main() -> None:
     try:
         if resume.resumed():
             return
-    except (AptOstreeError, OSError) as error:
+    except (AptOstreeError, OSError, ValueError, TypeError) as error:  # the last two: another version's note
         from apt_ostree.system import journal
 
         journal.send((f"what the last boot showed cannot be shown at once: {error}",))

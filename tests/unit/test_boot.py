@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
 import pytest
 
+from apt_ostree import boot as program
 from apt_ostree.core import apply_live
 from apt_ostree.core.boot import moments, overlays_at_boot, resume
 from apt_ostree.core.live import confirmation, undo
@@ -16,7 +18,7 @@ from apt_ostree.core.state import generations, overlay_store
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
 from apt_ostree.model.generation import Phase
-from apt_ostree.model.history import Outcome
+from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.notes import Note
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction, Persistence, Transition
@@ -449,6 +451,17 @@ def test_a_boot_after_one_that_failed_is_looked_at(system: System, tmp_path, mon
     assert not resume.resumed()
     recover(system, Moment.BOOT)
     assert not system.overlay_states()["system/x"].enabled or system.visible_overlays() == ["system/x"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "[1]", '["x", []]', "[1, null]"])
+def test_a_note_of_another_version_leaves_the_boot_to_the_others(system: System, monkeypatch, text):
+    became: list[tuple[str, ...]] = []
+    with system.transaction() as tx:
+        tx.records.log(Intent("test", "root", system.one, system.one))
+        tx.records.set_note(Note.PREPARED, text)
+    monkeypatch.setattr(os, "execv", lambda _path, words: became.append(words))
+    program.main()
+    assert became == [("/usr/bin/apt-ostree", "recover", "--at=boot")]
 
 
 def test_another_deployment_is_looked_at(system: System, tmp_path, monkeypatch):

@@ -41,11 +41,18 @@ class Prepared:
         """Return it as the text of a note."""
         return json.dumps([self.generation, self.lowers])
 
+    @classmethod
+    def from_text(cls, text: str) -> Prepared:
+        """Read the text of a note; ValueError or TypeError if it is none."""
+        number, lowers = json.loads(text)
+        return cls(int(number), tuple(map(str, lowers)))
+
 
 def resumed() -> bool:
     """Show what the last boot showed, if it is prepared and nothing has changed since; return whether."""
     with statedb.opened() as records:
-        prepared = _prepared(records)
+        text = records.note(Note.PREPARED)
+        prepared = Prepared.from_text(text) if text else None
         shown = _shown(records, prepared) if prepared else None
         if not (prepared and shown):
             return False
@@ -65,14 +72,6 @@ def resumed() -> bool:
         records.set_note(Note.BOOT, f"{number} {boot_id()}")
         records.set_note(Note.PREPARED, Prepared(number, prepared.lowers).to_text())
         return True
-
-
-def _prepared(records: StateDb) -> Prepared | None:
-    text = records.note(Note.PREPARED)
-    if text is None:
-        return None
-    number, lowers = json.loads(text)
-    return Prepared(number, tuple(lowers))
 
 
 def _shown(records: StateDb, prepared: Prepared) -> Generation | None:
