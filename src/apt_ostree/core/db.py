@@ -48,13 +48,10 @@ def commit_packages(query: CommitPackages) -> list[dict[str, Any]]:
     UsageError for an unknown revision, and for a pattern that no package matches.
     """
     with _opened(query) as place:
-        names = [name for name in query.names if name in place.deployments or is_revision(name, _refs(place))]
+        refs = {*place.deployments, *place.repo.refs("")}
+        names = [name for name in query.names if is_revision(name, refs)]
         patterns = [name for name in query.names if name not in names]
         return [_listed(place, name, patterns) for name in names or _default(place)]
-
-
-def _refs(place: _Place) -> frozenset[str]:
-    return frozenset(place.repo.refs(""))
 
 
 def _default(place: _Place) -> list[str]:

@@ -114,16 +114,16 @@ def _named(what: str, commit: Mapping[str, Any]) -> str:
 
 def _blocks(answer: Mapping[str, Any]) -> Iterator[str]:
     """Yield the packages by what becomes of them."""
-    packages, changes = answer["packages"], _changes(answer)
-    for title, rows in (
-        ("Upgraded", [f"{c['name']} {c['old']} -> {c['new']}" for c in changes["upgraded"]]),
-        ("Downgraded", [f"{c['name']} {c['old']} -> {c['new']}" for c in changes["downgraded"]]),
-        ("Removed", [f"{p['name']} {p['version']}" for p in packages["removed"]]),
-        ("Added", [f"{p['name']} {p['version']}" for p in packages["added"]]),
-    ):
-        if rows:
-            yield f"{title}:"
-            yield from (f"  {row}" for row in rows)
+    from apt_ostree.model.rpmostree.packages import Kind, differences
+
+    rows = differences(answer["packages"])
+    for kind in (Kind.UPGRADED, Kind.DOWNGRADED, Kind.REMOVED, Kind.ADDED):
+        chosen = [two for _name, of, two in rows if of == kind]
+        if chosen:
+            yield f"{kind.name.capitalize()}:"
+        for two in chosen:  # the previous package, the new one, or both
+            names, versions, _architectures = zip(*two.values(), strict=True)
+            yield f"  {names[0]} {' -> '.join(versions)}"
 
 
 def _signs(answer: Mapping[str, Any]) -> Iterator[str]:
@@ -151,16 +151,6 @@ def _said(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 # --- values
-
-
-def _changes(answer: Mapping[str, Any]) -> Mapping[str, list[Mapping[str, Any]]]:
-    from apt_ostree.model.versions import version_key
-
-    found: dict[str, list[Mapping[str, Any]]] = {"upgraded": [], "downgraded": []}
-    for change in answer["packages"]["changed"]:
-        newer = version_key(change["new"]) > version_key(change["old"])
-        found["upgraded" if newer else "downgraded"].append(change)
-    return found
 
 
 def _as_rpm_ostree(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,19 +87,6 @@ class _Deploy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Finalize:
-    """Options of FinalizeDeployment; see the request."""
-
-    checksum: str | None = None
-    allow_missing_checksum: bool = False
-    allow_unlocked: bool = False
-
-    def __post_init__(self) -> None:
-        if (self.checksum is None) != self.allow_missing_checksum:
-            raise ValueError("either checksum or allow-missing-checksum is needed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class _Modifiers:
     """What UpdateDeployment changes. The local packages are indexes of open files."""
 
@@ -206,12 +193,7 @@ def rollback(options: Options) -> Call:
 
 def finalize(options: Options) -> Call:
     """Return what OS.FinalizeDeployment asks for, which ends with a reboot."""
-    o = _read(_Finalize, options)
-    request = FinalizeDeployment(
-        checksum=o.checksum,
-        allow_missing_checksum=o.allow_missing_checksum,
-        allow_unlocked=o.allow_unlocked,
-    )
+    request = _read(FinalizeDeployment, options)
     return Call(request, _actions("finalize-deployment"), reboot=True)
 
 
