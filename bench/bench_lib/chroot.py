@@ -74,10 +74,12 @@ def deploy(ref: str, *options: str) -> float:
 def remove() -> None:
     """Unmount and remove the chroot and its copy."""
     for path in (*_SHARED, *_MOUNTS):
-        # One that is not there, for the copy was not finished, is no reason to leave the others.
-        run("sh", "-c", 'umount --recursive --lazy "$1" || true', "sh", _ROOT / path)
-    if f" {_ROOT}/" in Path("/proc/self/mountinfo").read_text():
-        raise BenchError(f"something is still mounted below {_ROOT}")
+        # With what is below it. One that is not there, for the copy was not finished, is no reason to leave
+        # the others.
+        run("sh", "-c", 'umount --lazy "$1" || true', "sh", _ROOT / path)
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    if left := [line for line in mounts if f" {_ROOT}/" in line]:
+        raise BenchError(f"something is still mounted below {_ROOT}: {left}")
     for directory in (_ROOT, _PRISTINE, _HOME / "tree"):
         shutil.rmtree(directory, ignore_errors=True)
 
