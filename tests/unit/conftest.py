@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.unit import repos
+from tests.unit import vendor as vendors
 from tests.unit.repos import System
 
 # The unit tests take less than 30 seconds together. Limits of time would fail on a machine that is busy, and
@@ -34,3 +35,9 @@ def system(template: tuple[Path, dict[str, str]], monkeypatch: pytest.MonkeyPatc
     """A system that runs its only deployment, `system.one`; the commit `system.two` is in its repository."""
     with repos.running_system(*template, monkeypatch) as running:
         yield running
+
+
+@pytest.fixture
+def vendor(system: System, tmp_path: Path) -> vendors.Vendor:
+    """A remote whose branch the system follows."""
+    return vendors.followed_by(system, tmp_path / "vendor")

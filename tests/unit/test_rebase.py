@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,77 +9,13 @@ import pytest
 
 from apt_ostree.core import packages, rebase
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
-from apt_ostree.model.origin import Origin
-from apt_ostree.model.requests.deployments import Deploy, Rebase
+from apt_ostree.model.requests.deployments import Deploy
 from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
-from apt_ostree.system.ostree.gi_ostree import GLib, OSTree
-from apt_ostree.system.ostree.repo import Repo, text
-from tests.unit import repos
+from apt_ostree.system.ostree import remotes
+from apt_ostree.system.ostree.gi_ostree import OSTree
 from tests.unit.repos import System
-
-BRANCH = "debian/server"
-FOLLOWED = f"vendor:{BRANCH}"
-
-
-class Vendor:
-    """A remote with four commits of one branch, of which the system has the second, and another branch."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.repo = repos.make_repo(path)
-        self.commits: list[str] = []
-        for number in range(4):
-            self.commits.append(self.add(BRANCH, number, parent=self.commits[-1] if self.commits else None))
-        self.other = self.add("debian/desktop", 9, parent=None)
-
-    def add(self, ref: str, number: int, *, parent: str | None) -> str:
-        """Add a commit of a version to a branch; return it."""
-        tree = {**repos.ONE, "usr/share/number": f"{number}\n"}
-        written = repos.write_commit(self.repo, tree, ref="scratch")
-        _ok, root, _commit = self.repo.handle.read_commit(written)
-        with self.repo.transaction():
-            commit = self.repo.write_commit(
-                root, parent=parent, subject=ref, metadata={"version": text(f"13.{number}")},
-                timestamp=1_700_000_000 + number,
-            )  # fmt: skip
-            self.repo.handle.transaction_set_ref(None, ref, commit)
-        return commit
-
-
-@pytest.fixture
-def vendor(system: System, tmp_path: Path) -> Iterator[Vendor]:
-    """The booted deployment follows a branch, and has its second commit."""
-    made = Vendor(tmp_path / "vendor")
-    add_remote(system.repo, "vendor", made.path)
-    system.repo.pull_commit("vendor", made.commits[1], print)
-    with system.open() as machine:
-        machine.stage(made.commits[1], Origin(FOLLOWED), machine.deployments().all[0])
-        machine.repo.handle.set_ref_immediate("vendor", BRANCH, made.commits[1], None)
-    system.booted = made.commits[1]
-    yield made
-
-
-def add_remote(repo: Repo, name: str, path: Path) -> None:
-    options = GLib.Variant("a{sv}", {"gpg-verify": GLib.Variant("b", False)})
-    repo.handle.remote_add(name, f"file://{path}", options, None)
-
-
-def deploy(system: System, revision: str, *, cache_only: bool = False, **options):
-    request = Deploy(revision=revision, deploy=DeployOptions(cache_only=cache_only), **options)
-    return system.run(rebase.deploy_revision, request)
-
-
-def rebase_to(system: System, refspec: str, revision: str | None = None, **options):
-    return system.run(rebase.rebase, Rebase(refspec=refspec, revision=revision, **options))
-
-
-def pending(system: System) -> tuple[str, str]:
-    """Return commit and branch of the next boot's deployment."""
-    with system.open(writable=False) as machine:
-        first = machine.deployments().all[0]
-    return first.checksum, first.origin.refspec
-
+from tests.unit.vendor import BRANCH, FOLLOWED, Vendor, add_remote, deploy, pending, rebase_to
 
 # --- deploy
 
@@ -126,7 +61,7 @@ def test_a_commit_that_is_nowhere(system: System, vendor: Vendor):
 
 
 def test_without_network_only_what_is_there(system: System, vendor: Vendor):
-    system.repo.pull(FOLLOWED, print)
+    remotes.pull(system.repo, FOLLOWED, print)
     system.repo.handle.remote_delete("vendor", None)
     add_remote(system.repo, "vendor", vendor.path.with_name("gone"))
     with pytest.raises(ExternalFailure, match="pulling the history of vendor:debian/server"):

@@ -23,6 +23,7 @@ from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollb
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.model.rpmostree import calls, deployments, names, packages
+from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import Commit, DeploymentStatus
 from tests.unit.test_daemon import interface
 
@@ -49,6 +50,8 @@ BOOLEANS = dict.fromkeys(
 )  # fmt: skip
 KEEP = {"no-pull-base": True}
 update = partial(calls.update_deployment, files=())
+
+SIGNATURE = Signature(True, False, False, False, False, "AB", 1, 0, "EdDSA", "SHA512", "OS", "os@example.com")
 
 
 @pytest.mark.parametrize(
@@ -87,6 +90,15 @@ def test_a_deployment_has_all_keys_with_their_types():
         "live-replaced",
     }
     assert value["base-commit-meta"].unpack() == base.metadata
+    assert value["signatures"].unpack() == []
+    signed = DeploymentStatus(one, base, gpg_enabled=True, signatures=(SIGNATURE,)).to_json()
+    (signature,) = structure(deployments.deployment(signed))["signatures"].unpack()
+    assert (signature[0], signature[5], signature[8], signature[11]) == (
+        True,
+        "AB",
+        "EdDSA",
+        "os@example.com",
+    )
     changed = PackageChange("up", "amd64", "1:1-2", "3")
     removed = (Package("gone", "2.0-1", "all"),)
     origin = replace(origin, requested=("up=3",), removed=("gone",))

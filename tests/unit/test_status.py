@@ -13,6 +13,7 @@ from apt_ostree.model.jsonpath import query
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
+from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records
 
 BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
@@ -229,3 +230,42 @@ def test_what_another_program_has_mounted_over_usr():
     assert entry["mounted-over"] == "sysext"
     assert rows(booted(mounted_over="sysext"))["MountedOver"] == "/usr, by another program: sysext"
     assert "mounted-over" not in Status((booted(),)).to_json()["deployments"][0]
+
+
+GOOD = Signature(True, False, False, False, False, "AB" * 20, 1, 0, "EdDSA", "SHA512", "OS", "os@example.com")
+EXPIRED = replace(GOOD, valid=False, expired=True, expires=86400, fingerprint="CD" * 20)
+
+
+@pytest.mark.parametrize(
+    ("signatures", "told"),
+    [
+        ((EXPIRED, GOOD), [f"Valid signature by {'AB' * 20}"]),
+        ((EXPIRED,), [f"Signature by {'CD' * 20}: it has expired at 1970-01-02T00:00:00Z"]),
+        ((), ["none, but the remote's configuration requires one"]),
+    ],
+)
+def test_signatures(signatures, told):
+    status = Status((booted(gpg_enabled=True, signatures=signatures),)).to_json()
+    lines = [line.strip() for line in statusview.lines(status)]
+    assert [line.removeprefix("GPGSignature: ") for line in lines if "GPGSignature" in line] == told
+    verbose = [line for line in statusview.lines(status, verbose=True) if "GPGSignature" in line]
+    assert len(verbose) == max(1, len(signatures))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"key_missing": True}, "the remote's keyring does not have the key"),
+        ({"key_revoked": True}, "the key was revoked"),
+        ({"key_expired": True, "expired": True}, "the key has expired"),
+        ({}, "it is not of this commit, or damaged"),
+    ],
+)
+def test_what_is_wrong_with_a_signature(changes, reason):
+    assert replace(GOOD, valid=False, **changes).describe().endswith(f": {reason}")
+
+
+def test_what_needs_no_signature():
+    assert rows(booted())["GPGSignature"] == "not required (gpg-verify=false of the remote deb)"
+    local = DeploymentStatus(deployment(booted=True, origin=Origin("debian/13")), Commit(BASE, 0, "13.1"))
+    assert "GPGSignature" not in rows(local)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import package_name
 
 #: The number of names that a line lists; further names are counted.
@@ -70,6 +71,7 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
     if "diff" in entry:
         yield "Diff", _diff(entry["diff"], verbose=verbose)
     yield from _packages(entry, verbose=verbose)
+    yield from _signatures(entry, verbose=verbose)
     if entry["unlocked"] != "none":
         yield "Unlocked", entry["unlocked"]
     if "mounted-over" in entry:
@@ -80,6 +82,21 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield "Staged", "yes"
     if entry.get("finalization-locked"):
         yield "Finalization", "locked, until 'apt-ostree finalize-deployment' is run"
+
+
+def _signatures(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
+    """Yield what is to be said of the signatures of the base: a valid one, or else what is wrong with all."""
+    remote = (entry["origin"] or "").rpartition(":")[0]
+    if remote and not entry["gpg-enabled"]:
+        yield "GPGSignature", f"not required (gpg-verify=false of the remote {remote})"
+    if not entry["gpg-enabled"]:
+        return
+    signatures = [Signature(**row) for row in entry["signatures"]]
+    valid = [signature for signature in signatures if signature.valid]
+    for signature in signatures if verbose or not valid else valid[:1]:
+        yield "GPGSignature", signature.describe()
+    if not signatures:
+        yield "GPGSignature", "none, but the remote's configuration requires one"
 
 
 def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:

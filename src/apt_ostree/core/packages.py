@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apt_ostree.core import updates
+from apt_ostree.core import trust, updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
@@ -23,9 +23,11 @@ from apt_ostree.model.origin import (
     without_requests,
     yielding_requests,
 )
+from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system import dpkg_query
+from apt_ostree.system.ostree import remotes
 
 
 def install(tx: Transaction, request: Install) -> Result:
@@ -198,9 +200,14 @@ def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None
     repo = tx.sysroot.repo
     if origin.remote and not request.deploy.cache_only:
         with tx.task(f"Pulling {origin.refspec}"):
-            repo.pull(origin.refspec, tx.report, allow_older=request.allow_downgrade)
+            allow_older = request.allow_downgrade
+            remotes.pull(repo, origin.refspec, tx.report, allow_older=allow_older, newer_than=_base(tx))
     newest = repo.resolve_or_none(origin.refspec)
-    return newest if newest and repo.has_commit(newest) else None
+    if newest is None or not repo.has_commit(newest):
+        return None
+    if newest != _base(tx):
+        trust.require_signed(tx, Refspec.parse(origin.refspec), newest)
+    return newest
 
 
 # --- present state

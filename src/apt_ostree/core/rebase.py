@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from apt_ostree.core import trust
 from apt_ostree.core.deploy import Target, deploy
 from apt_ostree.core.packages import held, rebuilt, versions_of_layered
 from apt_ostree.core.transaction import Transaction
@@ -14,6 +15,7 @@ from apt_ostree.model.refspec import Refspec, Revision, is_checksum
 from apt_ostree.model.requests.deployments import Deploy, Rebase
 from apt_ostree.model.result import Result
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import remotes
 
 #: The number of commits that a message lists.
 _SHOWN = 10
@@ -76,8 +78,8 @@ def _newest(tx: Transaction, branch: Refspec, request: Rebase) -> str:
         return _commit_of(tx, branch, Revision.parse(request.revision), pull=pull)
     if branch.remote and pull:
         with tx.task(f"Pulling {branch}"):
-            repo.pull(str(branch), tx.report)
-    return _complete(tx, _head(tx, branch))
+            remotes.pull(repo, str(branch), tx.report)
+    return _acceptable(tx, branch, _head(tx, branch))
 
 
 def _commit_of(
@@ -94,16 +96,20 @@ def _commit_of(
         commit = _in_history(tx, branch, revision, pull=pull)
     if branch.remote and pull and not repo.has_commit(commit):
         with tx.task(f"Pulling commit {commit[:12]}"):
-            repo.pull_commit(branch.remote, commit, tx.report)
-    return _complete(tx, commit)
+            remotes.pull_commit(repo, branch.remote, commit, tx.report)
+    return _acceptable(tx, branch, commit)
 
 
-def _complete(tx: Transaction, commit: str) -> str:
-    """Return a commit that is here with its tree; raise UsageError for one that is not."""
+def _acceptable(tx: Transaction, branch: Refspec, commit: str) -> str:
+    """Return a commit that is here with its tree, and signed as it has to be.
+
+    Raises UsageError for one that is not here, and Refused for one without a signature.
+    """
     if not tx.sysroot.repo.has_commit(commit):
         raise UsageError(
             f"commit {commit[:12]} is not in the repository", hint="leave --cache-only out to pull it"
         )
+    trust.require_signed(tx, branch, commit)
     return commit
 
 
@@ -116,7 +122,7 @@ def _in_history(tx: Transaction, branch: Refspec, revision: Revision, *, pull: b
         )
     if branch.remote and pull:
         with tx.task(f"Pulling the history of {branch}"):
-            history = repo.pull_history(str(branch), tx.report)
+            history = remotes.pull_history(repo, str(branch), tx.report)
     else:
         history = repo.ancestry(_head(tx, branch))
     for commit in history:
@@ -159,15 +165,15 @@ def _new_branch(tx: Transaction, present: Refspec, given: str) -> Refspec:
     if is_checksum(given):
         return Refspec(ref=given)
     wanted = Refspec.parse_partial(given, present)
-    remotes = repo.remotes()
-    if wanted.remote and wanted.remote not in remotes:
-        raise UsageError(f"there is no remote {wanted.remote!r}", hint=_hint_on_remotes(remotes))
+    configured = remotes.names(repo)
+    if wanted.remote and wanted.remote not in configured:
+        raise UsageError(f"there is no remote {wanted.remote!r}", hint=_hint_on_remotes(configured))
     return wanted
 
 
-def _hint_on_remotes(remotes: Sequence[str] | frozenset[str]) -> str:
-    if remotes:
-        return f"there are: {', '.join(sorted(remotes))}; 'ostree remote add' adds one"
+def _hint_on_remotes(configured: Collection[str]) -> str:
+    if configured:
+        return f"there are: {', '.join(sorted(configured))}; 'ostree remote add' adds one"
     return "'ostree remote add' adds one"
 
 
@@ -176,7 +182,7 @@ def _forget(tx: Transaction, old: Refspec, new: Refspec) -> None:
     repo = tx.sysroot.repo
     if old.remote and old != new and repo.resolve_or_none(str(old)):
         failpoint("rebase.before-forget")
-        repo.remove_remote_ref(str(old))
+        remotes.forget(repo, str(old))
 
 
 def _target(tx: Transaction, origin: Origin, commit: str, *, keep: Sequence[tuple[str, str]]) -> Target:

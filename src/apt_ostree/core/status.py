@@ -19,6 +19,7 @@ from apt_ostree.model.newer import Newer, of_origin
 from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.queries import RequestedPackages
 from apt_ostree.model.queries import Status as StatusQuery
+from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import (
     Commit,
     DeploymentStatus,
@@ -28,6 +29,7 @@ from apt_ostree.model.status import (
     package_name,
 )
 from apt_ostree.system import files, newer_versions, statedb, transaction_files, usrview
+from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -105,6 +107,7 @@ def _describe(
         added = {package.name for package in changes.added}
         layered = tuple(sorted({package_name(r) for r in origin.requested} & added))
     is_running = deployment.booted and sysroot.path == "/"
+    verified = bool(origin.remote) and remotes.verifies(repo, origin.remote or "")
     if booted and deployment.index < booted.index:
         diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, checksum))
     return DeploymentStatus(
@@ -118,9 +121,16 @@ def _describe(
         live=_live(repo, deployment) if is_running else None,
         newer=of_origin(newer, origin),
         etc_beside=_etc_beside() if is_running else (),
-        gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
+        gpg_enabled=verified,
+        signatures=_signatures(repo, base, origin.remote) if verified and origin.remote else (),
         mounted_over=usrview.foreign() if is_running else None,
     )
+
+
+def _signatures(repo: Repo, commit: str, remote: str) -> tuple[Signature, ...]:
+    from apt_ostree.system.ostree import signatures
+
+    return signatures.of_remote(repo, commit, remote)
 
 
 def _etc_beside() -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from apt_ostree.model.package import PackageDiff, diff_packages
 from apt_ostree.model.queries import AvailableUpdate, DeploymentDiff
 from apt_ostree.model.update import Update, packages_after
 from apt_ostree.system import available_update as record
+from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.repo import Repo
 
 if TYPE_CHECKING:  # the service, which asks, has no use for what makes deployments
@@ -77,7 +78,7 @@ def _update(
         version=repo.metadata(commit).get(layout.META_VERSION),
         timestamp=repo.timestamp(commit),
         new_base=bases[0] != bases[1],
-        gpg_enabled=bool(origin.remote) and repo.verifies(origin.remote or ""),
+        gpg_enabled=bool(origin.remote) and remotes.verifies(repo, origin.remote or ""),
         diff=diff,
         layered=tuple(sorted(diff.names - of_bases)),
         **more,

@@ -16,6 +16,7 @@ from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
+from apt_ostree.model.signature import Signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,7 @@ class DeploymentStatus:
     newer: newer versions, in the archives, of packages that stay at theirs.
     etc_beside: paths of /etc with what packages' scripts made of files that were edited.
     gpg_enabled: commits of its remote must be signed.
+    signatures: of its base, if they are checked.
     mounted_over: the source of another program's overlay over /usr, such as "sysext", if there is one.
     """
 
@@ -111,6 +113,7 @@ class DeploymentStatus:
     newer: tuple[Newer, ...] = ()
     etc_beside: tuple[str, ...] = ()
     gpg_enabled: bool = False
+    signatures: tuple[Signature, ...] = ()
     mounted_over: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -132,6 +135,7 @@ class DeploymentStatus:
             "version": self.commit.version,
             "timestamp": self.commit.timestamp,
             "gpg-enabled": self.gpg_enabled,
+            "signatures": [asdict(signature) for signature in self.signatures],
             "base-commit-meta": dict(base.metadata),
             "packages": list(self.layered),
             "requested-packages": list(origin.requested),

@@ -20,7 +20,7 @@ from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.requests.overlays import OverlayBackup, OverlayCleanup, OverlayRestore
 from apt_ostree.model.result import Result
 from apt_ostree.system import openfiles, statedb
-from apt_ostree.system.ostree import backups, overlay_repo
+from apt_ostree.system.ostree import backups, overlay_repo, signatures
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.statedb import boot_id
 
@@ -43,7 +43,7 @@ def backup(tx: Transaction, request: OverlayBackup) -> Result:
         if not chosen:
             raise Refused("there are no overlays")
         for overlay in chosen if sign_key else ():
-            backups.sign(repo, overlay.state.commit, sign_key)
+            signatures.sign(repo, overlay.state.commit, sign_key)
         _write_backup(repo, chosen, destination)
         path = destination.name if destination else str(BACKUP_DIRECTORY)
         tx.message(f"Wrote {', '.join(overlay.id for overlay in chosen)} to {path}.")
@@ -117,7 +117,7 @@ def _from_backup(
     # Only root can write to the default directory.
     trusted = request.allow_unsigned or openfiles.is_same(backup_file, BACKUP_DIRECTORY)
     for ref, commit in chosen.items():
-        if not (trusted or backups.is_signed(repo, commit, KEYRINGS)):
+        if not (trusted or signatures.is_signed(repo, commit, KEYRINGS)):
             raise Refused(
                 f"{names[ref]} has no valid signature by a key of {KEYRINGS}",
                 hint="put the signer's keyring there, or restore it with --allow-unsigned",

@@ -22,6 +22,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "version": "s",
     "timestamp": "t",
     "gpg-enabled": "b",
+    "signatures": "av",
     "base-checksum": "s",
     "base-version": "s",
     "base-timestamp": "t",
@@ -55,6 +56,8 @@ _UPDATE: Mapping[str, tuple[str, str]] = {
 
 #: The type of a package in a list, and its value there.
 NEVRA = "(sstsss)"
+#: The type of a signature: the values of OSTree.GpgSignatureAttr.
+SIGNATURE = "(bbbbbsxxsssssxx)"
 Nested = tuple[str, Any]
 #: Key -> (type, value), Nested where the type has v; D-Bus has no null, so that what is not known has no key.
 Typed = dict[str, tuple[str, Any]]
@@ -65,6 +68,7 @@ def deployment(row: Mapping[str, Any]) -> Typed:
     removed, changes = row.get("base-removals", ()), row.get("base-local-replacements", ())
     shaped = {
         **row,
+        "signatures": [(SIGNATURE, tuple(one.values())) for one in row.get("signatures", ())],
         "base-removals": [_nevra(package, package["version"]) for package in removed],
         "base-local-replacements": [(_nevra(one, one["new"]), _nevra(one, one["old"])) for one in changes],
     }

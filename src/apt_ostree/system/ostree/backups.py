@@ -104,27 +104,6 @@ def fetch(repo: Repo, backup: Repo, commit: str) -> None:
     _pull(repo, _location(backup), commit, hint="the backup is damaged, or not whole")
 
 
-def sign(repo: Repo, commit: str, key: str) -> None:
-    """Sign a commit with a key of root's GnuPG keyring, unless that key has signed it."""
-    with explained(f"sign commit {commit[:12]} with {key}", hint="is the key in root's keyring (gpg -K)?"):
-        try:
-            repo.handle.sign_commit(commit, key, None, None)
-        except GLib.Error as error:
-            if not error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.EXISTS):
-                raise
-
-
-def is_signed(repo: Repo, commit: str, keyrings: Path) -> bool:
-    """Return whether a commit has a good signature by a key of the *.gpg keyrings in a directory."""
-    if not keyrings.is_dir():
-        return False
-    try:
-        result = repo.handle.verify_commit_ext(commit, Gio.File.new_for_path(str(keyrings)), None, None)
-    except GLib.Error:
-        return False  # not signed at all
-    return bool(result.count_valid())
-
-
 def _location(repo: Repo) -> str:
     return str(repo.handle.get_path().get_uri())
 

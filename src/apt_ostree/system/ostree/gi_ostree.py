@@ -12,7 +12,7 @@ from gi.repository import Gio, GLib, OSTree  # noqa: E402
 
 from apt_ostree.errors import ExternalFailure  # noqa: E402
 
-__all__ = ["DAMAGE", "Gio", "GLib", "OSTree", "explained"]
+__all__ = ["DAMAGE", "Gio", "GLib", "OSTree", "explained", "is_about_signatures"]
 
 #: The hint of errors about an object that cannot be read.
 DAMAGE = "'ostree fsck' finds damage; 'apt-ostree usroverlay --check' repairs that of overlays"
@@ -25,3 +25,9 @@ def explained(what: str, *, hint: str | None = None) -> Iterator[None]:
         yield
     except GLib.Error as error:
         raise ExternalFailure(f"cannot {what}: {error.message}", hint=hint) from error
+
+
+def is_about_signatures(error: BaseException | None) -> bool:
+    """Return whether an error is libostree's about a commit's signatures (OSTree.GpgError)."""
+    domain = GLib.quark_to_string(OSTree.gpg_error_quark())
+    return isinstance(error, GLib.Error) and error.domain == domain

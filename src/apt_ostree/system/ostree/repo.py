@@ -15,10 +15,8 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import layout
-from apt_ostree.model.events import Progress, Report
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import Package
-from apt_ostree.system import signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 
@@ -70,6 +68,11 @@ class Repo:
             repo.create(OSTree.RepoMode.BARE, None)
         return cls(repo, writable=True)
 
+    @property
+    def is_archive(self) -> bool:
+        """Return whether it is of the mode `archive`, from which machines pull."""
+        return bool(self.handle.get_mode() == OSTree.RepoMode.ARCHIVE)
+
     # -- commits ----------------------------------------------------------------------------------
 
     def resolve(self, rev: str) -> str:
@@ -94,56 +97,6 @@ class Repo:
             flags = OSTree.RepoResolveRevExtFlags.LOCAL_ONLY
             _ok, checksum = self.handle.resolve_rev_ext(ref, True, flags)
         return checksum or None
-
-    def pull(self, refspec: str, report: Report, *, allow_older: bool = False) -> None:
-        """Fetch the newest commit of REMOTE:REF; signatures are checked as the remote is configured.
-
-        allow_older: also if it is older than the one that the repository has. Otherwise that is no update,
-            even if it is signed: a mirror must not be able to downgrade us.
-        """
-        remote, _, ref = refspec.rpartition(":")
-        settings = {
-            "refs": GLib.Variant("as", [ref]),
-            "timestamp-check": GLib.Variant("b", not allow_older),
-        }
-        self._pull(remote, settings, f"Pulling {refspec}", report)
-
-    def pull_commit(self, remote: str, checksum: str, report: Report) -> None:
-        """Fetch a commit, whatever refs it has; its signature is checked as the remote is configured."""
-        settings = {"refs": GLib.Variant("as", [checksum])}
-        self._pull(remote, settings, f"Pulling commit {checksum[:12]}", report)
-
-    def pull_history(self, refspec: str, report: Report) -> list[str]:
-        """Fetch the commits of REMOTE:REF without their trees; return them, the newest first."""
-        remote, _, ref = refspec.rpartition(":")
-        present = self.resolve_or_none(refspec)
-        settings = {
-            "refs": GLib.Variant("as", [ref]),
-            "flags": GLib.Variant("i", int(OSTree.RepoPullFlags.COMMIT_ONLY)),
-            "depth": GLib.Variant("i", -1),
-        }
-        try:
-            self._pull(remote, settings, f"Pulling the history of {refspec}", report)
-            newest = self.resolve_or_none(refspec)
-            failpoint("repo.after-history")
-        finally:  # the pull has pointed the ref at a commit whose tree is not there
-            with explained(f"write the ref {refspec}"):
-                self.handle.set_ref_immediate(remote, ref, present, None)
-        return self._ancestry(newest, self._has_metadata)
-
-    def _pull(self, remote: str, settings: Mapping[str, Any], title: str, report: Report) -> None:
-        progress = OSTree.AsyncProgress.new()
-        progress.connect(
-            "changed",
-            lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
-        )
-        hint = f"check the remote with 'ostree remote show-url {remote}'"
-        stop = Gio.Cancellable()
-        try:
-            with explained(title[0].lower() + title[1:], hint=hint), signals.held(stop.cancel):
-                self.handle.pull_with_options(remote, GLib.Variant("a{sv}", settings), progress, stop)
-        finally:
-            progress.finish()
 
     def has_commit(self, checksum: str) -> bool:
         """Return whether the repository has the commit and, unless it is partial, all of its tree."""
@@ -203,6 +156,10 @@ class Repo:
     def ancestry(self, checksum: str) -> list[str]:
         """Return a commit and those of its ancestors that the repository has, the newest first."""
         return self._ancestry(checksum, self.has_commit)
+
+    def history(self, checksum: str | None) -> list[str]:
+        """Return a commit and those of its ancestors that are here, with or without their trees."""
+        return self._ancestry(checksum, self._has_metadata)
 
     def _ancestry(self, checksum: str | None, has: Callable[[str], bool]) -> list[str]:
         commits = []
@@ -284,28 +241,10 @@ class Repo:
         )
         return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
 
-    def remotes(self) -> frozenset[str]:
-        """Return the names of the configured remotes."""
-        return frozenset(self.handle.remote_list() or ())
-
     def version(self, checksum: str) -> str | None:
         """Return the version that the commit's metadata gives, if any."""
         value = self._value(checksum, layout.META_VERSION)
         return None if value is None else str(value)
-
-    def remove_remote_ref(self, refspec: str) -> None:
-        """Forget the newest commit of REMOTE:REF."""
-        remote, _, ref = refspec.rpartition(":")
-        with explained(f"remove the ref {refspec}"):
-            self.handle.set_ref_immediate(remote, ref, None, None)
-
-    def verifies(self, remote: str) -> bool:
-        """Return whether commits of a remote must be signed with GnuPG; false for an unknown remote."""
-        try:
-            _ok, enabled = self.handle.remote_get_gpg_verify(remote)
-        except GLib.Error:
-            return False
-        return bool(enabled)
 
     # -- changes ----------------------------------------------------------------------------------
 

@@ -1,0 +1,123 @@
+"""Remotes: pulls from them, and what their configuration wants of signatures (ostree.repo-config(5))."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model.events import Message, Progress, Report
+from apt_ostree.model.sizes import show_size
+from apt_ostree.system import signals
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained, is_about_signatures
+from apt_ostree.system.ostree.repo import Repo
+
+#: How libostree says that a branch went back, for which it has no code.
+_WENT_BACK = "is chronologically older than"
+
+
+def names(repo: Repo) -> frozenset[str]:
+    """Return the names of the configured remotes."""
+    return frozenset(repo.handle.remote_list() or ())
+
+
+def verifies(repo: Repo, remote: str) -> bool:
+    """Return whether commits of a remote must be signed with GnuPG; false for an unknown remote."""
+    try:
+        _ok, enabled = repo.handle.remote_get_gpg_verify(remote)
+    except GLib.Error:
+        return False
+    return bool(enabled)
+
+
+def forget(repo: Repo, refspec: str) -> None:
+    """Forget the newest commit of REMOTE:REF."""
+    remote, _, ref = refspec.rpartition(":")
+    with explained(f"remove the ref {refspec}"):
+        repo.handle.set_ref_immediate(remote, ref, None, None)
+
+
+def pull(
+    repo: Repo, refspec: str, report: Report, *, allow_older: bool = False, newer_than: str | None = None
+) -> None:
+    """Fetch the newest commit of REMOTE:REF; its signatures are checked as the remote is configured.
+
+    allow_older: also if it is older than the one that the repository has. Otherwise that is no update, even
+        if it is signed: a mirror must not be able to downgrade us.
+    newer_than: a commit that is here, than which it must not be older, either.
+
+    Raises Refused for an older commit, and for one that is not signed as it has to be.
+    """
+    remote, _, ref = refspec.rpartition(":")
+    settings = {
+        "refs": GLib.Variant("as", [ref]),
+        "timestamp-check": GLib.Variant("b", not allow_older),
+    }
+    if newer_than and not allow_older:
+        settings["timestamp-check-from-rev"] = GLib.Variant("s", newer_than)
+    _pull(repo, remote, settings, f"Pulling {refspec}", report)
+
+
+def pull_commit(repo: Repo, remote: str, checksum: str, report: Report) -> None:
+    """Fetch a commit, whatever refs it has; its signatures are checked as the remote is configured."""
+    settings = {"refs": GLib.Variant("as", [checksum])}
+    _pull(repo, remote, settings, f"Pulling commit {checksum[:12]}", report)
+
+
+def pull_history(repo: Repo, refspec: str, report: Report) -> list[str]:
+    """Fetch the commits of REMOTE:REF without their trees; return them, the newest first."""
+    remote, _, ref = refspec.rpartition(":")
+    present = repo.resolve_or_none(refspec)
+    settings = {
+        "refs": GLib.Variant("as", [ref]),
+        "flags": GLib.Variant("i", int(OSTree.RepoPullFlags.COMMIT_ONLY)),
+        "depth": GLib.Variant("i", -1),
+    }
+    try:
+        _pull(repo, remote, settings, f"Pulling the history of {refspec}", report)
+        newest = repo.resolve_or_none(refspec)
+        failpoint("repo.after-history")
+    finally:  # the pull has pointed the ref at a commit whose tree is not there
+        with explained(f"write the ref {refspec}"):
+            repo.handle.set_ref_immediate(remote, ref, present, None)
+    return repo.history(newest)
+
+
+def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], title: str, report: Report) -> None:
+    progress = OSTree.AsyncProgress.new()
+    progress.connect(
+        "changed",
+        lambda p: report(Progress(title, p.get_uint("fetched"), p.get_uint("requested"))),
+    )
+    stop = Gio.Cancellable()
+    try:
+        with _refusing(title[0].lower() + title[1:], remote), signals.held(stop.cancel):
+            repo.handle.pull_with_options(remote, GLib.Variant("a{sv}", settings), progress, stop)
+    finally:
+        progress.finish()
+    if parts := progress.get_uint("total-delta-parts"):
+        size = show_size(progress.get_uint64("total-delta-part-size"))
+        report(Message(f"Received a static delta of {size} ({parts} parts)."))
+
+
+@contextmanager
+def _refusing(what: str, remote: str) -> Iterator[None]:
+    """Raise Refused for a commit that must not be taken, and ExternalFailure for what else fails."""
+    try:
+        with explained(what, hint=f"check the remote with 'ostree remote show-url {remote}'"):
+            yield
+    except ExternalFailure as failure:
+        cause = failure.__cause__
+        if is_about_signatures(cause):
+            raise Refused(
+                failure.message,
+                hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
+            ) from cause
+        if _WENT_BACK in failure.message:
+            raise Refused(
+                failure.message,
+                hint="nothing was changed; 'upgrade --allow-downgrade', or a commit that is named, takes it",
+            ) from cause
+        raise
