@@ -39,6 +39,7 @@ from apt_ostree.system import journal
 VERBS: Mapping[str, str] = {
     "apply-live": "apply_live:apply_live",
     "cleanup": "deployments:cleanup",
+    "compose-sign": "compose.publish:sign",
     "compose-tree": "compose.tree:compose_tree",
     "confirm": "live.confirmation:confirm",
     "deploy": "rebase:deploy_revision",

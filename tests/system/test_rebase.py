@@ -101,3 +101,34 @@ def test_killed_or_failed_at_each_step(follower: Host):
             assert versions(follower) == ["o1", *first], point
             follower.undeploy()
     follower.check_clean()
+
+
+def test_commits_of_a_remote_have_to_be_signed(own: Host):
+    own.sh(
+        "gpg --batch --quiet --passphrase '' --quick-generate-key os@example.com ed25519 sign never &&"
+        " gpg --export >/var/tmp/os.gpg"
+    )
+    own.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--gpg-import=/var/tmp/os.gpg"))
+    assert own.deployments()[0]["signatures"] == []
+    before = own.look()
+    for words in (("upgrade", "--base-only"), ("deploy", "14"), ("upgrade", "-A", "-y")):
+        assert "list-gpg-keys base" in own.failure(*words, code=3)
+    livehost.same(before.everything(), own.look().everything())
+
+    signing = ("compose", "sign", "--repo=/var/tmp/base", f"--rev={MINIMAL}", "--key=os@example.com")
+    assert own.json(*signing)["changed"] and not own.json(*signing)["changed"]
+    own.ao("upgrade", "-A", "-y", "--base-only")
+    assert own.sh("cat /usr/share/new-base") == "new\n"
+    (signature,) = own.deployments()[0]["signatures"]
+    assert signature["valid"] and signature["mail"] == "os@example.com"
+    assert f"GPGSignature: Valid signature by {signature['fingerprint']}" in own.ao("status").stdout
+
+    own.ao("rollback", "--live")
+    own.undeploy()
+    own.sh("echo gpg-verify=false >>/etc/ostree/remotes.d/base.conf")
+    own.ao("rebase", MINIMAL, "14")
+    noted = own.sh(
+        "journalctl -o cat -t apt-ostree APT_OSTREE_UNVERIFIED=$(ostree rev-parse base:" + MINIMAL + ")"
+    )
+    assert "gpg-verify=false is set for the remote base" in noted
+    assert "not required" in own.ao("status").stdout

@@ -28,7 +28,7 @@ NEEDED = LiveOptions(restart_services=RestartPolicy.NEEDED)
 
 
 def test_each_verb_has_an_action():
-    assert set(VERBS) - set(authorization.ACTIONS) == {"compose-tree"}
+    assert set(VERBS) - set(authorization.ACTIONS) == {"compose-sign", "compose-tree"}
     assert set(authorization.ACTIONS) <= set(VERBS)
 
 

@@ -17,7 +17,7 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
 from apt_ostree.model.requests import VERBS, kind_of, read_request
-from apt_ostree.model.requests.archives import ComposeTree, RefreshMd
+from apt_ostree.model.requests.archives import ComposeSign, ComposeTree, RefreshMd
 from apt_ostree.model.requests.deployments import (
     Cleanup,
     Deploy,
@@ -265,6 +265,7 @@ TITLES = [
     (ApplyLive(reset=True), "apply-live --reset"),
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
+    (ComposeSign(repo="r", revs=("x",), keys=("k",)), "compose-sign"),
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),
     (Deploy(revision="13.2", deploy=DeployOptions(live=LiveOptions())), "deploy -A 13.2"),

@@ -11,7 +11,11 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.errors import UsageError
-from apt_ostree.model.requests.archives import ComposeTree
+from apt_ostree.model.requests.archives import ComposeSign, ComposeTree
+
+_homedir = click.option(
+    "--gpg-homedir", metavar="DIR", help="Directory of the GnuPG keyring; the default is your own."
+)
 
 
 @click.group()
@@ -38,6 +42,15 @@ def compose() -> None:
 @click.option("--no-parent", is_flag=True, help="Make a commit without a parent.")
 @click.option("--print-only", is_flag=True, help="Only print the treefile as JSON, with its includes merged.")
 @click.option("--dry-run", "-n", is_flag=True, help="Only list the packages that would be installed.")
+@click.option(
+    "--gpg-sign",
+    "sign",
+    multiple=True,
+    metavar="KEY-ID",
+    help="Sign the commit with this key of the GnuPG keyring; may be repeated.",
+)
+@_homedir
+@click.option("--static-delta", is_flag=True, help="Make a static delta from the ref's last commit.")
 @click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing has changed.")
 @click.option(
     "--touch-if-changed",
@@ -65,12 +78,41 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
         dry_run=given["dry_run"],
         force=given["force_nocache"],
         keep_parent=not given["no_parent"],
+        sign=given["sign"],
+        gpg_homedir=given["gpg_homedir"],
+        static_delta=given["static_delta"],
     )
     if request.print_only:
         return options.run_verb(request, given, show=_show_treefile)
     if request.dry_run:
         return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
     return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))
+
+
+@compose.command(
+    epilog="Example: apt-ostree compose sign --repo=/srv/repo --rev=debian/13/server --key=os@example.org"
+)
+@click.option("--repo", metavar="REPO", required=True, help="Repository of the commits.")
+@click.option(
+    "--rev", "revs", metavar="REV", multiple=True, required=True, help="Ref or commit; may be repeated."
+)
+@click.option(
+    "--key", "keys", metavar="KEY-ID", multiple=True, required=True, help="Key that signs; may be repeated."
+)
+@_homedir
+@options.output
+def sign(revs: tuple[str, ...], keys: tuple[str, ...], **given: Any) -> int:
+    """Sign commits of a repository with GnuPG.
+
+    Machines whose remote has the public key verify it when they pull a commit, and before they deploy it. A
+    key that has signed a commit already does not sign it again.
+    """
+    request = ComposeSign(repo=given["repo"], revs=revs, keys=keys, gpg_homedir=given["gpg_homedir"])
+    return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_signed)
+
+
+def _show_signed(result: Mapping[str, Any]) -> None:
+    render.lines("\n".join(result["commits"]))
 
 
 def _show_treefile(result: Mapping[str, Any]) -> None:

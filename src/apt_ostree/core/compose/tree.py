@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,7 +18,7 @@ from typing import Any
 
 from apt_ostree import __version__
 from apt_ostree.core.build.finish import finish_tree, reset_bytecode
-from apt_ostree.core.compose import account_ids, machine_state, rootfs
+from apt_ostree.core.compose import account_ids, machine_state, publish, rootfs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, release
@@ -60,6 +60,7 @@ class Job:
     timestamp: the time of the commit, in seconds since 1970.
     keep_parent: whether the commit of the ref becomes the parent.
     ids: the ids that accounts have to keep.
+    sign: signs the commit.
     """
 
     tree: Treefile
@@ -69,6 +70,7 @@ class Job:
     timestamp: int
     keep_parent: bool = True
     ids: Ids = field(default_factory=Ids)
+    sign: Callable[[Repo, str], None] | None = None
 
 
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
@@ -82,6 +84,9 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     if request.print_only:
         return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
     repo = _repository(request.repo)
+    sign = publish.signing(request.sign, request.gpg_homedir)
+    if request.static_delta:
+        publish.require_archive(repo)
     ref = treefiles.expand(tree.ref or "", {"arch": mmdebstrap.native_architecture()})
     with tx.task("Resolving packages"):
         bootstrap = _plan_bootstrap(tree)
@@ -93,16 +98,23 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     inputs = inputs_digest(tree, packages)
     repeated = head if head and _inputs_of(repo, head) == inputs else None
     job = _prepare_job(tree, repo, ref, repeated)
-    job = replace(job, keep_parent=request.keep_parent, ids=account_ids.kept(tree, repo, head))
+    ids = account_ids.kept(tree, repo, head)
+    job = replace(job, keep_parent=request.keep_parent, ids=ids, sign=sign)
     if repeated and not request.force:
         tx.message(f"No change: {job.ref} has these packages and this treefile already")
+        if sign:
+            sign(Repo.open(repo), repeated)
         return _result(job, repeated, len(packages), changed=False)
     heading = [f"compose {job.ref} from {request.treefile}"]
     with (
         _work_directory(job.repo, request.workdir) as work,
         outputlog.kept(tx.report, sandbox.output_log(work / "root"), "compose", heading),
     ):
-        return _compose(tx, job, bootstrap, work, inputs)
+        result = _compose(tx, job, bootstrap, work, inputs)
+    if request.static_delta and head and result.changed:
+        delta = publish.static_delta(tx, repo, head, result.details["commit"])
+        return replace(result, details={**result.details, "static-delta": delta})
+    return result
 
 
 def _compose(tx: Transaction, job: Job, bootstrap: Bootstrap, work: Path, inputs: str) -> Result:
@@ -121,6 +133,7 @@ def _compose(tx: Transaction, job: Job, bootstrap: Bootstrap, work: Path, inputs
             timestamp=job.timestamp,
             metadata=_metadata(job, root, packages, sources, inputs),
             keep_parent=job.keep_parent,
+            sign=job.sign,
         )
     return _result(job, written.checksum, len(packages), changed=written.changed)
 

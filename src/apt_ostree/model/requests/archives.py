@@ -23,6 +23,9 @@ class ComposeTree(Request):
 
     treefile, repo and workdir are paths of the caller, who must be root: a treefile refers to other files, so
     that it cannot be passed as a descriptor.
+
+    sign: keys of the GnuPG keyring in `gpg_homedir`, or the caller's own, that sign the commit.
+    static_delta: make one from the commit that the ref had before.
     """
 
     verb: ClassVar[str] = "compose-tree"
@@ -36,8 +39,31 @@ class ComposeTree(Request):
     dry_run: bool = False
     force: bool = False
     keep_parent: bool = True
+    sign: tuple[str, ...] = ()
+    gpg_homedir: str | None = None
+    static_delta: bool = False
 
     @property
     def is_for_users(self) -> bool:
         """It is for root alone, because it names files by their paths."""
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeSign(Request):
+    """Sign commits of a repository, of which the caller has the path.
+
+    revs: refs or commits.
+    keys, gpg_homedir: as in ComposeTree.
+    """
+
+    verb: ClassVar[str] = "compose-sign"
+    repo: str
+    revs: tuple[str, ...]
+    keys: tuple[str, ...]
+    gpg_homedir: str | None = None
+
+    @property
+    def is_for_users(self) -> bool:
+        """It needs the secret keys of its caller, without the service."""
         return False

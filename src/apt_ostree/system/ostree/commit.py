@@ -63,6 +63,7 @@ def commit_directory(
     timestamp: int,
     metadata: Mapping[str, Any],
     keep_parent: bool = True,
+    sign: Callable[[Repo, str], None] | None = None,
 ) -> Written:
     """Commit a directory, which is consumed, to a ref; a missing repository is created (bare).
 
@@ -70,6 +71,7 @@ def commit_directory(
 
     timestamp: of the commit, in seconds since 1970.
     metadata: of the commit, as variants.
+    sign: signs the commit of the repository; nobody sees the ref name it before.
     """
     created = not exists(path)
     repo = _create(path) if created else Repo.open(path)
@@ -78,7 +80,7 @@ def commit_directory(
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata, timestamp=timestamp)
 
     try:
-        return _write(repo, directory, ref, write, keep_parent=keep_parent)
+        return _write(repo, directory, ref, write, keep_parent=keep_parent, sign=sign)
     except BaseException:
         if created:
             shutil.rmtree(path, ignore_errors=True)
@@ -110,6 +112,7 @@ def _write(
     write: Callable[[OSTree.RepoFile, str | None], str],
     *,
     keep_parent: bool,
+    sign: Callable[[Repo, str], None] | None,
 ) -> Written:
     before = _head(repo, ref)
     with repo.transaction():
@@ -121,6 +124,9 @@ def _write(
             if write(root, same_parent) == before:
                 return Written(before, changed=False)
         checksum = write(root, before if keep_parent else None)
+        if sign:
+            sign(repo, checksum)
+            failpoint("commit.signed")
         repo.handle.transaction_set_ref(None, ref, checksum)
     return Written(checksum, changed=checksum != before)
 

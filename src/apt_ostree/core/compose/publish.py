@@ -1,0 +1,78 @@
+"""What is made of a commit before machines pull it: signatures, and a static delta."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import UsageError
+from apt_ostree.model.requests.archives import ComposeSign
+from apt_ostree.model.result import Result
+from apt_ostree.model.sizes import show_size
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import commit, deltas, signatures
+from apt_ostree.system.ostree.repo import Repo
+
+
+def sign(tx: Transaction, request: ComposeSign) -> Result:
+    """Sign commits with each of the keys that has not signed them.
+
+    Returns `commits`. Raises UsageError for a repository or a commit that is not there, and ExternalFailure
+    for a key that is not there, or for one that cannot be used.
+    """
+    if not (request.revs and request.keys):
+        raise UsageError("there is nothing to sign, or no key", hint="name commits with --rev, and a --key")
+    path = Path(request.repo)
+    if not commit.exists(path):
+        raise UsageError(f"{path} is not an OSTree repository")
+    repo = Repo.open(path)
+    commits, home = [repo.resolve(rev) for rev in request.revs], _homedir(request.gpg_homedir)
+    changed = False
+    for checksum in commits:
+        for key in request.keys:
+            with tx.task(f"Signing {checksum[:12]} with {key}"):
+                changed |= signatures.sign(repo, checksum, key, home)
+            failpoint("compose.signed")
+    return Result(changed, details={"commits": commits})
+
+
+def signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str], None] | None:
+    """Return a function that signs a commit with all keys, or None without one.
+
+    Raises UsageError for a directory that is none.
+    """
+    if not keys:
+        return None
+    home = _homedir(gpg_homedir)
+
+    def sign_commit(repo: Repo, checksum: str) -> None:
+        for key in keys:
+            signatures.sign(repo, checksum, key, home)
+
+    return sign_commit
+
+
+def _homedir(path: str | None) -> Path | None:
+    if path is not None and not Path(path).is_dir():
+        raise UsageError(f"{path} is not the directory of a GnuPG keyring")
+    return Path(path).absolute() if path is not None else None
+
+
+def require_archive(path: Path) -> None:
+    """Raise UsageError unless a repository can have static deltas."""
+    if not (commit.exists(path) and Repo.open(path).is_archive):
+        raise UsageError(
+            f"static deltas are for a repository of the mode archive, which {path} is not",
+            hint=f"make one with 'ostree init --mode=archive --repo={path}'",
+        )
+
+
+def static_delta(tx: Transaction, path: Path, old: str, new: str) -> dict[str, Any]:
+    """Make the static delta between two commits; return `from`, its `bytes`, and those of new `objects`."""
+    with tx.task(f"Making the static delta from {old[:12]}"):
+        made = deltas.make(Repo.open(path), old, new)
+    sizes = show_size(made.bytes), show_size(made.objects)
+    tx.message(f"The static delta from {old[:12]} has {sizes[0]}; the new objects alone have {sizes[1]}.")
+    return {"from": old, "bytes": made.bytes, "objects": made.objects}
