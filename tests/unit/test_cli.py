@@ -207,8 +207,9 @@ def test_programs_find_what_rpm_ostree_prints(monkeypatch, capsys, words, answer
     assert text in capsys.readouterr().out.splitlines()
 
 
-def test_apply_live_is_found_where_rpm_ostree_has_it(capsys):
-    assert main.run(["ex", "apply-live", "--help"]) == 0
+@pytest.mark.parametrize("name", ["apply-live", "livefs"])
+def test_apply_live_is_found_where_rpm_ostree_has_it(capsys, name):
+    assert main.run(["ex", name, "--help"]) == 0
     assert "--target" in capsys.readouterr().out
 
 

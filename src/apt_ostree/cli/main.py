@@ -62,6 +62,7 @@ ALIASES = {
     "pkg-add": "install",
     "pkg-remove": "uninstall",
     "makecache": "refresh-md",
+    "rpm": "db",
     "unlock": "usroverlay",
 }
 #: Commands that help and completion do not list.

@@ -13,3 +13,4 @@ def ex() -> None:
 
 
 ex.add_command(apply_live)
+ex.add_command(apply_live, "livefs")  # its first name
