@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "confirm": "live.confirmation:confirm",
     "deploy": "rebase:deploy_revision",
     "finalize-deployment": "deployments:finalize",
+    "initramfs": "initramfs:change",
     "install": "packages:install",
     "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",

@@ -86,6 +86,7 @@ def test_a_deployment_has_all_keys_with_their_types():
     assert deployments.DEPLOYMENT.keys() - kinds.keys() == {
         "version",
         "finalization-locked",
+        "initramfs-args",
         "live-inprogress",
         "live-replaced",
     }

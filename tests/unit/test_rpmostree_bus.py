@@ -221,9 +221,13 @@ def test_a_transaction_is_followed(service: Service):
     assert follower.heard[1] == ("PercentProgress", ("one", 50))
     assert follower.names[2:] == ["ProgressEnd", "TaskEnd", "Message", "Finished"]
     wait(follower.connection.is_closed)
-    told = [v[1] for path, name, v in service.heard if (path, name) == (names.SYSROOT_PATH, CHANGED)]
-    paths = [one["ActiveTransactionPath"] for one in told if "ActiveTransactionPath" in one]
-    assert paths[:2] == [address, ""]
+
+    def paths() -> list[str]:
+        told = [v[1] for path, name, v in service.heard if (path, name) == (names.SYSROOT_PATH, CHANGED)]
+        return [one["ActiveTransactionPath"] for one in told if "ActiveTransactionPath" in one]
+
+    wait(lambda: len(paths()) > 1)
+    assert paths()[:2] == [address, ""]
     late = Follower(address)
     assert late.call("Start") == (False,) and late.end() == (True, "")
     assert not (service.place / "started").exists()

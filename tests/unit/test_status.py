@@ -265,6 +265,18 @@ def test_what_is_wrong_with_a_signature(changes, reason):
     assert replace(GOOD, valid=False, **changes).describe().endswith(f": {reason}")
 
 
+def test_an_initramfs_of_the_machines_own():
+    assert "Initramfs" not in rows(booted())
+    for arguments, text in (((), "regenerate"), (("-I", "/etc/a b"), "regenerate -I '/etc/a b'")):
+        one = DeploymentStatus(
+            deployment(booted=True, origin=replace(PLAIN, initramfs=arguments)), Commit(BASE, 0)
+        )
+        assert rows(one)["Initramfs"] == text
+        assert one.to_json()["regenerate-initramfs"] and one.to_json().get("initramfs-args", []) == [
+            *arguments
+        ]
+
+
 def test_what_needs_no_signature():
     assert rows(booted())["GPGSignature"] == "not required (gpg-verify=false of the remote deb)"
     local = DeploymentStatus(deployment(booted=True, origin=Origin("debian/13")), Commit(BASE, 0, "13.1"))

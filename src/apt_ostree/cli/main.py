@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "deploy": ("apt_ostree.cli.commands.rebase", "deploy", "Deploy a commit of the branch"),
     "rebase": ("apt_ostree.cli.commands.rebase", "rebase", "Follow another branch"),
     "reset": ("apt_ostree.cli.commands.override", "reset_all", "Deploy the base without layered packages"),
+    "initramfs": ("apt_ostree.cli.commands.initramfs", "initramfs", "Show and change the initramfs"),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),

@@ -119,6 +119,8 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     active = {*layered, *(row["name"] for row in replaced)}
     if inactive := [r for r in entry["requested-packages"] if package_name(r) not in active]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
+    if entry["regenerate-initramfs"]:
+        yield "Initramfs", shlex.join(["regenerate", *entry.get("initramfs-args", ())])
     if entry["commands"]:
         yield "Commands", "; ".join(map(shlex.join, entry["commands"]))
     if entry["newer-versions"]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
+from apt_ostree.core.build.work import OwnInitramfs
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.live.planning import Change
 from apt_ostree.core.overlays import stack
@@ -45,6 +46,7 @@ class Recipe:
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
     configure: packages of the base whose scripts run as if they were installed: they come back.
     commands: commands that are run after the packages were changed.
+    initramfs: make the machine's own initramfs, though nothing else changes.
     """
 
     base: str
@@ -59,11 +61,12 @@ class Recipe:
     only_scripts: bool = False
     configure: tuple[str, ...] = ()
     commands: tuple[Command, ...] = ()
+    initramfs: bool = False
 
     @property
     def is_local(self) -> bool:
         """Return whether nothing is needed from the archives."""
-        changes = self.removes or self.commands or self.configure
+        changes = self.removes or self.commands or self.configure or self.initramfs
         return bool(changes) and not (self.install or self.local or self.upgrade)
 
     @property
@@ -74,7 +77,7 @@ class Recipe:
     @property
     def only_runs(self) -> bool:
         """Return whether only commands are run."""
-        return self.is_local and not (self.removes or self.configure)
+        return self.is_local and not (self.removes or self.configure or self.initramfs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +169,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
             commands=recipe.commands,
             configure=recipe.configure,
+            initramfs=_own_initramfs(target.origin, anew=anew or recipe.initramfs),
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,
@@ -175,6 +179,10 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     if sources.archives and (not options.dry_run or target.origin == tx.merge_deployment.origin):
         newer_versions.write((*built.plan.taken, *built.plan.newer))
     return built
+
+
+def _own_initramfs(origin: Origin, *, anew: bool) -> OwnInitramfs | None:
+    return OwnInitramfs(origin.initramfs, anew) if origin.initramfs is not None else None
 
 
 def _prune_cache(tx: Transaction, commit: str) -> None:

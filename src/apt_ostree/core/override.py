@@ -49,11 +49,13 @@ def reset(tx: Transaction, request: Reset) -> Result:
     with tx.changing("reset the deployment"):
         base, origin = names_in_base(tx), tx.merge_deployment.origin
         overridden = overridden_names(origin, base)
-        everything = not (request.layers or request.overrides)
+        everything = not (request.layers or request.overrides or request.initramfs)
         if request.layers or everything:
             origin = drop_requests(origin, origin.names - overridden)
         if request.overrides or everything:
             origin = without_overrides(origin, tuple(overridden), base)
+        if request.initramfs or everything:
+            origin = replace(origin, initramfs=None)
         if everything:
             origin = replace(origin, commands=(), upgraded=False)
         origin = add_requests(origin, request.install, ())

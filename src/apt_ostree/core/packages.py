@@ -115,7 +115,8 @@ def changed(tx: Transaction, origin: Origin) -> Target:
         return Target(origin, merge.checksum)
     drop = tuple(sorted(merge.origin.names - origin.names))
     returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
-    if returns or (origin.layered and merge.origin.commands != origin.commands):
+    kept = merge.origin.commands == origin.commands and merge.origin.initramfs == origin.initramfs
+    if returns or (origin.layered and not kept):
         # The scripts of what returns run again: what they had made of the machine went with it.
         if origin.layered:
             return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)

@@ -28,6 +28,7 @@ ACTIONS: Mapping[str, str] = {
     "confirm": "confirm",
     "deploy": "deploy",
     "finalize-deployment": "finalize-deployment",
+    "initramfs": "bootconfig",
     "install": _PACKAGES,
     "kargs": "bootconfig",
     "overlay-backup": "overlays",

@@ -12,6 +12,7 @@ import json
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from apt_ostree.errors import AptOstreeError, UsageError
 
@@ -49,6 +50,8 @@ class Origin:
     upgraded: the packages of the base are upgraded to the archives' newest versions.
     commands: commands that are run in each tree that is built on a base, in their order.
     removed: names of packages of the base that the deployment is not to have, sorted.
+    initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
+        of the base.
     rest: the other groups of the file, unchanged.
     """
 
@@ -58,12 +61,14 @@ class Origin:
     upgraded: bool = False
     commands: tuple[Command, ...] = ()
     removed: tuple[str, ...] = ()
+    initramfs: tuple[str, ...] | None = None
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
     @property
     def layered(self) -> bool:
         """Return whether the deployment's commit differs from its base commit."""
-        return bool(self.requested or self.local or self.upgraded or self.commands or self.removed)
+        changes = self.requested or self.local or self.upgraded or self.commands or self.removed
+        return bool(changes) or self.initramfs is not None
 
     @property
     def remote(self) -> str | None:
@@ -263,6 +268,7 @@ def parse_origin(text: str) -> Origin:
         upgraded=packages.get("upgraded", "") == "true",
         commands=_read_commands(packages.get("commands", "[]")),
         removed=_split(packages.get("removed", "")),
+        initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
         rest=rest,
     )
 
@@ -282,6 +288,8 @@ def format_origin(origin: Origin) -> str:
         parser[_GROUP]["commands"] = json.dumps(origin.commands)
     if origin.removed:
         parser[_GROUP]["removed"] = _join(origin.removed)
+    if origin.initramfs is not None:
+        parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:
         parser[name] = dict(items)
     out = io.StringIO()
@@ -298,11 +306,19 @@ def _parser() -> configparser.ConfigParser:
 
 
 def _read_commands(text: str) -> tuple[Command, ...]:
+    return tuple(tuple(map(str, command)) for command in _read_json(text, "commands"))
+
+
+def _read_arguments(text: str) -> tuple[str, ...]:
+    return tuple(map(str, _read_json(text, "initramfs arguments")))
+
+
+def _read_json(text: str, what: str) -> list[Any]:
     try:
-        value = json.loads(text)
+        value: list[Any] = json.loads(text)
     except ValueError as error:
-        raise AptOstreeError(f"the commands in a deployment's origin file cannot be read: {error}") from error
-    return tuple(tuple(map(str, command)) for command in value)
+        raise AptOstreeError(f"the {what} in a deployment's origin file cannot be read: {error}") from error
+    return value
 
 
 def _split(text: str) -> tuple[str, ...]:

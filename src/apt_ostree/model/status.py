@@ -150,8 +150,10 @@ class DeploymentStatus:
             "upgraded-packages": [asdict(change) for change in self.upgraded],
             "newer-versions": [asdict(newer) for newer in self.newer],
             "etc-beside": list(self.etc_beside),
-            "regenerate-initramfs": False,
+            "regenerate-initramfs": origin.initramfs is not None,
         }
+        if origin.initramfs:
+            result["initramfs-args"] = list(origin.initramfs)
         if deployment.locked:
             result["finalization-locked"] = True
         if self.base:

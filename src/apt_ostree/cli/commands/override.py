@@ -75,11 +75,13 @@ def reset(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
 @options.deploy
 @click.option("-l", "--overlays", "layers", is_flag=True, help="Only drop the layered packages.")
 @click.option("-o", "--overrides", is_flag=True, help="Only reset the packages of the base.")
+@click.option("-i", "--initramfs", is_flag=True, help="Only take the initramfs of the base.")
 @_install
-def reset_all(layers: bool, overrides: bool, **given: Any) -> int:
+def reset_all(layers: bool, overrides: bool, initramfs: bool, **given: Any) -> int:
     """Deploy the base as it is, without layered packages, overrides, commands and upgraded packages."""
     deploy = options.deploy_options(given, allow_replacement=True)
-    request = Reset(layers=layers, overrides=overrides, install=given["install"], deploy=deploy)
+    parts = {"layers": layers, "overrides": overrides, "initramfs": initramfs}
+    request = Reset(**parts, install=given["install"], deploy=deploy)
     return options.run_verb(request, given, ask=asks(given))
 
 

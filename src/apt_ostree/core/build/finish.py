@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from apt_ostree.core.build import var
@@ -104,10 +104,18 @@ def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
         if modules not in kernels:
             _remove_kernel_files(root, modules, run_in_root)
         elif not (modules / layout.INITRAMFS).exists():
-            with task(report, f"Making the initramfs of {modules.name}"):
-                _make_initramfs(root, modules.name, run_in_root)
+            _make_initramfs(root, modules.name, run_in_root, report)
     for entry in (root / "boot").iterdir():
         files.remove_all(entry)
+
+
+def make_initramfs_images(
+    root: Path, run_in_root: RunInRoot, report: Report, arguments: Sequence[str]
+) -> None:
+    """Make the initramfs of each kernel with further arguments of dracut; ExternalFailure if it fails."""
+    for modules in _directories(root / layout.KERNEL_MODULES):
+        if (modules / "kernel").exists():
+            _make_initramfs(root, modules.name, run_in_root, report, arguments)
 
 
 def _place_boot_files(root: Path, modules: Path, run_in_root: RunInRoot) -> bool:
@@ -149,19 +157,18 @@ def _remove_kernel_files(root: Path, modules: Path, run_in_root: RunInRoot) -> N
     shutil.rmtree(modules)
 
 
-def _make_initramfs(root: Path, kernel: str, run_in_root: RunInRoot) -> None:
-    arguments = root / layout.DRACUT_ARGUMENTS
+def _make_initramfs(
+    root: Path, kernel: str, run_in_root: RunInRoot, report: Report, own: Sequence[str] = ()
+) -> None:
+    """Make an initramfs image and the list of what it holds. own: further arguments of dracut."""
+    arguments = (*files.text_of(root / layout.DRACUT_ARGUMENTS).splitlines(), *own)
     image = f"/{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS}"
     scratch = "/var/tmp" if (root / "var/tmp").is_dir() else "/tmp"
-    command = dracut.argv(
-        kernel,
-        image,
-        scratch=scratch,
-        arguments=arguments.read_text().splitlines() if arguments.exists() else (),
-    )
-    run_in_root(command, f"make the initramfs of {kernel}")
     listing = f"{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS_LIST}"
-    run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
+    with task(report, f"Making the initramfs of {kernel}"):
+        command = dracut.argv(kernel, image, scratch=scratch, arguments=arguments)
+        run_in_root(command, f"make the initramfs of {kernel}")
+        run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
     held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
     files.write_text(root / listing, "".join(f"{path}\n" for path in sorted(held)))
 

@@ -155,6 +155,22 @@ def unconfigure(root: Path, names: Sequence[str]) -> None:
     confined.call(root, lambda _run: configured.unconfigure(names), _nothing_runs)
 
 
+def make_initramfs(report: Report, root: Path, arguments: Sequence[str], *, timeout: float) -> None:
+    """Make the initramfs of each kernel with the machine's /etc; ExternalFailure if dracut fails.
+
+    arguments: of dracut(8), besides those of the tree.
+    timeout: seconds that dracut may take.
+    """
+
+    def run_in_root(command: Sequence[str], what: str) -> None:
+        sandbox.run(root, command, what=what, timeout=timeout)
+
+    def work(run: confined.RunInRoot) -> None:
+        finish.make_initramfs_images(_ROOT, run, report, arguments)
+
+    confined.call(root, work, run_in_root)
+
+
 def leave_etc(
     root: Path, purged: Sequence[str], gone: Mapping[str, str], installed: Sequence[str]
 ) -> Mapping[str, str]:
@@ -191,12 +207,14 @@ def finish_root(
     *,
     machine: Mapping[str, str],
     shipped: Sequence[Shipped],
+    initramfs_is_made: bool,
     timeout: float,
 ) -> Mapping[str, int]:
     """Turn the root, with the tree's /etc, into a tree again: accounts added, state described, kernels moved.
 
     machine: as `leave_etc` returns it.
     shipped: what the new packages ship below /etc.
+    initramfs_is_made: it is of no concern here what changes in it.
     timeout: seconds that each program may take.
 
     Returns the tree's empty directories beside /usr. Raises ExternalFailure if a program fails, and Refused
@@ -208,6 +226,8 @@ def finish_root(
 
     def work(run: confined.RunInRoot) -> Mapping[str, int]:
         _update_etc(prepared, shipped)
+        if not initramfs_is_made:
+            _remove_outdated_initramfs(prepared.lacking, changed, report)
         _finish_root(report, prepared, changed, machine, run)
         return buildroot.directories_beside_usr(_ROOT)
 
@@ -356,7 +376,6 @@ def _finish_root(
     for name, own in prepared.own.items():
         text = build_accounts.harvest(name, own, prepared.machine[name], machine[name], used=used)
         files.write_text(ETC / name, text)
-    _remove_outdated_initramfs(prepared.lacking, changed, report)
     finish.finish_tree(
         _ROOT,
         run_in_root=run_in_root,

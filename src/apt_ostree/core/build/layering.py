@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from apt_ostree.core.build import earlier, etc, inside, kept, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
+from apt_ostree.core.build.work import OwnInitramfs, Work
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import etc_delta, layout
@@ -130,30 +131,6 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """What is done in the build root.
-
-    archives: of the packages; None if the plan is empty.
-    """
-
-    plan: PackagePlan
-    archives: Archives | None
-    commands: Sequence[Command]
-    configure: Sequence[str]
-
-    @property
-    def title(self) -> str:
-        if not self.plan:
-            return "Running the command" if self.commands else "Configuring packages"
-        return "Removing packages" if self.plan.only_removes else "Installing packages"
-
-    def summary(self) -> list[str]:
-        configured = [f"configure: {' '.join(self.configure)}"] if self.configure else []
-        commands = [f"run: {shlex.join(command)}" for command in self.commands]
-        return [*self.plan.summary(), *configured, *commands]
-
-
-@dataclass(frozen=True, slots=True)
 class _Tree:
     """The finished build root.
 
@@ -245,6 +222,7 @@ def install(
     *,
     commands: Sequence[Command] = (),
     configure: Sequence[str] = (),
+    initramfs: OwnInitramfs | None = None,
     dry_run: bool = False,
     download_only: bool = False,
     ask: bool = True,
@@ -254,6 +232,7 @@ def install(
     requests: the packages to install.
     commands: commands to run afterwards in the build root.
     configure: packages that are there and whose scripts run as if they were installed.
+    initramfs: the machine's own, if it has one.
     ask: whether to ask the user to confirm the plan.
 
     Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
@@ -263,7 +242,7 @@ def install(
     plan = _resolve(session, requests)
     if not plan and (plan.taken or plan.newer):
         tx.report(PlanShown("transaction", plan.to_json()))
-    if not (plan or commands or configure):
+    if not (plan or commands or configure or (initramfs and initramfs.anew)):
         return Built(plan)
     if plan:
         _show(session, plan, label, ask=ask and not dry_run)
@@ -272,10 +251,10 @@ def install(
     archives = _download(session, plan) if plan else None
     if download_only:
         return Built(plan)
-    return _build(session, label, _Work(plan, archives, commands, configure))
+    return _build(session, label, Work(plan, archives, commands, configure, initramfs))
 
 
-def _build(session: Session, label: Label, work: _Work) -> Built:
+def _build(session: Session, label: Label, work: Work) -> Built:
     """Change the build root and write its commit; no commit if nothing but commands ran, without effect."""
     tx, plan = session.tx, work.plan
     log = sandbox.output_log(session.root)
@@ -328,7 +307,7 @@ def _download(session: Session, plan: PackagePlan) -> Archives:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
 
 
-def _install(session: Session, work: _Work) -> _Tree:
+def _install(session: Session, work: Work) -> _Tree:
     """Run dpkg and commands with the machine's /etc, and turn the root into a tree again."""
     from apt_ostree.system.apt import config, install, shipped
 
@@ -351,6 +330,11 @@ def _install(session: Session, work: _Work) -> _Tree:
         failpoint("layering.after-install")
         for command in work.commands:
             _run(session, command)
+        if work.initramfs:
+            inside.make_initramfs(
+                tx.report, root, work.initramfs.arguments, timeout=max(timeout, _LONGEST_STEP)
+            )
+            failpoint("layering.after-initramfs")
         removed = _removed(session, work.plan)
         before = earlier.configured(tx.sysroot.repo, session.start) if removed else {}
         gone = {package.name: before[package.name] for package in removed if package.name in before}
@@ -363,6 +347,7 @@ def _install(session: Session, work: _Work) -> _Tree:
         inside.read_changes(scratch / "upper"),
         machine=machine,
         shipped=shipped.etc(archives, root / layout.DPKG_ADMINDIR / "info"),
+        initramfs_is_made=work.initramfs is not None,
         timeout=max(timeout, _LONGEST_STEP),
     )
     return _Tree(frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), beside, given)
@@ -423,7 +408,7 @@ def _purge(session: Session, removed: Sequence[Package], lowers: tuple[Path, ...
         return buildroot.removed_from(discarded)
 
 
-def _commit(session: Session, label: Label, work: _Work, tree: _Tree) -> str:
+def _commit(session: Session, label: Label, work: Work, tree: _Tree) -> str:
     repo = session.tx.sysroot.repo
     metadata = {
         layout.META_BASE: text(label.base),
@@ -440,22 +425,9 @@ def _commit(session: Session, label: Label, work: _Work, tree: _Tree) -> str:
             repo,
             session.start,
             session.scratch / "upper",
-            subject=": ".join(filter(None, (label.title, _subject(work)))),
+            subject=": ".join(filter(None, (label.title, work.subject))),
             metadata=metadata,
             beside=tree.beside,
         )
     failpoint("layering.after-commit")
     return commit
-
-
-def _subject(work: _Work) -> str:
-    plan = work.plan
-    counts: Sequence[tuple[str, Sequence[object]]] = (
-        ("installed", plan.install),
-        ("upgraded", plan.upgrade),
-        ("downgraded", plan.downgrade),
-        ("removed", plan.remove),
-    )
-    changes = [f"{len(steps)} packages {done}" for done, steps in counts if steps]
-    changes += [f"{len(work.configure)} packages configured"] if work.configure else []
-    return ", ".join([*changes, *(f"run {shlex.join(command)}" for command in work.commands)])

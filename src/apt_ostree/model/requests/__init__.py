@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "confirm": "live:Confirm",
     "deploy": "deployments:Deploy",
     "finalize-deployment": "deployments:FinalizeDeployment",
+    "initramfs": "deployments:Initramfs",
     "install": "packages:Install",
     "kargs": "deployments:Kargs",
     "overlay-backup": "overlays:OverlayBackup",

@@ -74,6 +74,25 @@ class Kargs(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Initramfs(DeployRequest):
+    """Have the machine make its own initramfs, or have that of the base again.
+
+    enable: make it, now and in each later deployment.
+    arguments: further arguments of dracut(8).
+    """
+
+    verb: ClassVar[str] = "initramfs"
+    enable: bool
+    arguments: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.arguments and not self.enable:
+            raise ValueError("arguments: they are for an initramfs that the machine makes")
+        if self.deploy.live or self.deploy.download_only:
+            raise ValueError("deploy: an initramfs changes with the next boot, and nothing is downloaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback(Request):
     """Boot the previous deployment next."""
 

@@ -113,14 +113,15 @@ class Override(DeployRequest):
 class Reset(DeployRequest):
     """Deploy the base as it is, or give up a part of what the deployment has besides.
 
-    layers: drop the layered packages. overrides: reset the base's. Without one of them, drop all, with the
-        commands and upgrades from the archives.
+    layers: drop the layered packages. overrides: reset the base's. initramfs: have that of the base. Without
+        one of them, drop all, with the commands and upgrades from the archives.
     install: packages to layer.
     """
 
     verb: ClassVar[str] = "reset"
     layers: bool = False
     overrides: bool = False
+    initramfs: bool = False
     install: tuple[str, ...] = ()
 
 

@@ -38,6 +38,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "base-local-replacements": "a(vv)",
     "base-remote-replacements": "a{sv}",
     "regenerate-initramfs": "b",
+    "initramfs-args": "as",
     "live-inprogress": "s",
     "live-replaced": "s",
 }
