@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
 sys.dont_write_bytecode = True
 
-from bench_lib import compose, document, machine, report  # noqa: E402
+from bench_lib import compose, document, machine, pull, report  # noqa: E402
 from bench_lib.measure import BenchError, interleaved, say  # noqa: E402
 from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
@@ -34,6 +35,7 @@ _TOPICS = (
     "changes",
     "tree",
     "overlays",
+    "pull",
 )
 
 
@@ -54,6 +56,7 @@ class Amount:
     overlay_boots: int = 4
     overlay_rounds: int = 3
     overlay_sizes: int = 9
+    pulls: int = 5
 
 
 _QUICK = Amount(
@@ -70,6 +73,7 @@ _QUICK = Amount(
     overlay_boots=2,
     overlay_rounds=2,
     overlay_sizes=5,
+    pulls=2,
 )
 
 
@@ -98,7 +102,7 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     amount = _QUICK if arguments.quick else Amount()
     topics = set(arguments.only or _TOPICS)
     if arguments.quick and not arguments.only:
-        topics.discard("compose")
+        topics -= {"compose", "pull"}
     found: dict[str, Any] = {"machine": document.describe_machine(time.strftime("%Y-%m-%d"))}
     if "compose" in topics:
         found["compose"] = compose.measure()
@@ -109,6 +113,9 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     if "overlays" in topics:
         found["overlays"] = _measure_overlays(arguments, amount)
         topics.remove("overlays")
+    if "pull" in topics:
+        found["pull"] = _measure_pull(arguments, amount.pulls)
+        topics.remove("pull")
     if topics:
         with machine.booted(
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
@@ -155,6 +162,29 @@ def _measure_removal(arguments: argparse.Namespace, rounds: int) -> list[float]:
         booted.reboot()
         seconds: list[float] = machine.measure(booted, "removal", rounds=rounds)
         return seconds
+
+
+def _measure_pull(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
+    """Measure pulls of the updates of a base into a machine, from a server on the host."""
+    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
+    sides: dict[str, list[str]] = {"delta": [], "objects": ["--disable-static-deltas"]}
+    found: dict[str, Any] = {side: [] for side in sides} | {"bytes": {}}
+    with (
+        pull.served(compose.COMMAND, compose.PRODUCT, compose.TREEFILE) as served,
+        machine.booted(f"{arguments.machine}-pull", **options) as booted,
+    ):
+        machine.measure(booted, "pull-prepare", url=served.url, old=served.commits[0])
+
+        def measure(side: str) -> None:
+            before = served.sent[0]
+            found[side].append(machine.measure(booted, "pull", options=sides[side]))
+            found["bytes"][side] = served.sent[0] - before
+
+        for _number in interleaved(rounds, *(partial(measure, side) for side in sides)):
+            pass
+        found["packages"] = len(served.packages)
+        found["bytes"]["archives"] = machine.measure(booted, "pull-archives", packages=served.packages)
+    return found
 
 
 def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 from bench_lib.measure import run, run_watched, say
 
 _CHECKOUT = Path(__file__).resolve().parents[2]
-_TREEFILE = _CHECKOUT / "examples/debian-13-minimal.yaml"
-_PRODUCT = {"PYTHONPATH": str(_CHECKOUT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-_COMMAND = ("/usr/bin/python3", "-m", "apt_ostree", "compose", "tree", _TREEFILE)
+TREEFILE = _CHECKOUT / "examples/debian-13-minimal.yaml"
+PRODUCT = {"PYTHONPATH": str(_CHECKOUT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+COMMAND = ("/usr/bin/python3", "-m", "apt_ostree", "compose", "tree")
 #: Alone in mount and process namespaces, as the product runs it.
 _CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 
@@ -24,13 +24,13 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="apt-ostree-bench-", dir="/var/tmp") as name:
         directory = Path(name)
         say("measuring: compose")
-        ours, memory = run_watched(*_COMMAND, f"--repo={directory / 'ours'}", "--quiet", env=_PRODUCT)
+        ours, memory = run_watched(*COMMAND, TREEFILE, f"--repo={directory / 'ours'}", "--quiet", env=PRODUCT)
         say("measuring: mmdebstrap, dracut, ostree commit")
         return {"compose": ours, "memory": memory, "peer": _peer(directory)}
 
 
 def _peer(directory: Path) -> dict[str, float]:
-    treefile = json.loads(run(*_COMMAND, "--print-only", env=_PRODUCT))
+    treefile = json.loads(run(*COMMAND, TREEFILE, "--print-only", env=PRODUCT))
     root, repo = directory / "root", directory / "peer"
     seconds = {}
     words = ["--mode=root", f"--variant={treefile.get('variant') or 'minbase'}"]

@@ -64,6 +64,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("service", _service_rows),
         ("compose", _compose_rows),
         ("overlays", _overlay_rows),
+        ("pull", _pull_rows),
         ("memory", _memory_rows),
         ("changes", _growth_rows),
     ):
@@ -109,6 +110,19 @@ def _install_rows(found: Mapping[str, Any]) -> list[Row]:
     small = found["small"]
     what = f"uninstall {small['packages']} packages, against installing them"
     return [*made, _compared(what, found["removal"], small["install"], 1)]
+
+
+def _pull_rows(found: Mapping[str, Any]) -> list[Row]:
+    sizes = {side: found["bytes"][side] / 1e6 for side in ("delta", "objects", "archives")}
+    count = f"{found['packages']} updated packages of a base"
+    megabytes = {side: f"{size:.1f} MB" for side, size in sizes.items()}
+    made = [_compared(f"pull {count} by static delta, against without", found["delta"], found["objects"])]
+    for side, what in (("objects", "without"), ("archives", "their archives")):
+        ratio = sizes["delta"] / sizes[side]
+        made.append(
+            Row(f"bytes of the static delta, against {what}", megabytes["delta"], megabytes[side], ratio)
+        )
+    return made
 
 
 def _update_rows(found: Mapping[str, Any]) -> list[Row]:

@@ -55,6 +55,8 @@ def test_security_upgrade(host: Host):
         deferred = "\n".join(result["plan"]["deferred"])
         assert f"kernel {old_kernel}" in deferred and f"kernel {new_kernel}" in deferred
         assert f"initramfs of {new_kernel}" in deferred
+    advisories = host.json("status", "--advisories")["deployments"][0]["advisories"]
+    assert any(name.startswith("CVE-") for row in advisories for name in row["cves"])
     host.check_clean()
 
     host.reboot()

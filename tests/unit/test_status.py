@@ -265,6 +265,13 @@ def test_what_is_wrong_with_a_signature(changes, reason):
     assert replace(GOOD, valid=False, **changes).describe().endswith(f": {reason}")
 
 
+def test_advisories():
+    assert "SecAdvisories" not in rows(pending(), booted())
+    status = Status((pending(), booted())).to_json()
+    status["deployments"][0]["advisories"] = [{"package": "dash", "version": "2", "cves": ["CVE-1", "CVE-2"]}]
+    assert any("SecAdvisories: dash 2: CVE-1 CVE-2" in line for line in statusview.lines(status))
+
+
 def test_an_initramfs_of_the_machines_own():
     assert "Initramfs" not in rows(booted())
     for arguments, text in (((), "regenerate"), (("-I", "/etc/a b"), "regenerate -I '/etc/a b'")):

@@ -70,6 +70,9 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield "Index", str(entry["index"])
     if "diff" in entry:
         yield "Diff", _diff(entry["diff"], verbose=verbose)
+    if "advisories" in entry:
+        told = (f"{row['package']} {row['version']}: {' '.join(row['cves'])}" for row in entry["advisories"])
+        yield "SecAdvisories", "; ".join(told) or "none"
     yield from _packages(entry, verbose=verbose)
     yield from _signatures(entry, verbose=verbose)
     if entry["unlocked"] != "none":

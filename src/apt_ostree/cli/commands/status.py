@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from apt_ostree.cli import render
-from apt_ostree.cli.options import quiet, whole_status
+from apt_ostree.cli.options import answer_here, quiet, whole_status
 from apt_ostree.errors import EXIT_UNCHANGED
-from apt_ostree.model.queries import Status
+from apt_ostree.model.queries import CommitDiff, Status
 
 #: Seconds between two looks at what has changed.
 _PAUSE = 0.5
@@ -25,6 +25,7 @@ _PAUSE = 0.5
     "-J", "--jsonpath", metavar="EXPRESSION", help="Print what a JSONPath selects from that object."
 )
 @click.option("-b", "--booted", is_flag=True, help="Show the booted deployment only.")
+@click.option("-a", "--advisories", is_flag=True, help="Show the vulnerabilities that deployments mend.")
 @click.option("-w", "--watch", is_flag=True, help="Show it again whenever something has changed.")
 @click.option("--pending-exit-77", is_flag=True, help="Exit with 77 if there is a pending deployment.")
 @click.option("--sysroot", default="/", metavar="PATH", help="Show the system below PATH.")
@@ -36,9 +37,9 @@ def status(as_json: bool, jsonpath: str | None, sysroot: str, booted: bool, **gi
     query = Status(sysroot=sysroot, booted=booted)
     if given["watch"]:
         for _change in _changes():
-            render.redraw(_text(whole_status(query), given))
+            render.redraw(_text(_state(query, given), given))
         return 0
-    state = whole_status(query)
+    state = _state(query, given)
     if as_json:
         render.result_json(state)
     elif jsonpath:
@@ -48,6 +49,17 @@ def status(as_json: bool, jsonpath: str | None, sysroot: str, booted: bool, **gi
     else:
         render.lines(_text(state, given))
     return EXIT_UNCHANGED if given["pending_exit_77"] and state["pending"] else 0
+
+
+def _state(query: Status, given: Mapping[str, bool]) -> Mapping[str, Any]:
+    """Return the status; with --advisories, deployments that differ from the booted one have theirs."""
+    state: Mapping[str, Any] = whole_status(query)
+    if given["advisories"]:
+        for entry in (entry for entry in state["deployments"] if "diff" in entry):
+            names = ("booted", entry["checksum"])
+            answer = answer_here(CommitDiff(names=names, sysroot=query.sysroot, advisories=True))
+            entry["advisories"] = answer["advisories"]
+    return state
 
 
 def _text(state: Mapping[str, Any], given: Mapping[str, bool]) -> str:
