@@ -361,3 +361,32 @@ def test_the_output_of_a_failed_compose_survives(tmp_path):
     assert {"I: installing essential packages...", "1", "1000"} <= set(lines)
     assert not list(tmp_path.rglob("*.log"))
     place.unlink()
+
+
+def test_a_lockfile_keeps_versions_that_the_archives_have_surpassed(tmp_path):
+    """There are newer versions among the updates of the release, which the lockfile does not let in."""
+    few = FEW.format(packages="openssh-client, munge")
+    release, everything = write_treefile(tmp_path, few), tmp_path / "everything.yaml"
+    everything.write_text(few.replace("archives: [{suite: trixie}]", ""))
+    repo, lock = f"--repo={tmp_path / 'repo'}", tmp_path / "lock.json"
+    done = apt_ostree(release, repo, "--dry-run", f"--write-lockfile-to={lock}")
+    assert done.returncode == 0, done.stderr
+    assert apt_ostree(everything, repo, "--dry-run").stdout != done.stdout
+    done = apt_ostree(
+        everything, repo, f"--lockfile={lock}", "--lockfile-strict", f"--write-lockfile-to={lock}2"
+    )
+    assert done.returncode == 0, done.stderr
+    locked = json.loads(lock.read_text())["packages"]
+    assert json.loads(Path(f"{lock}2").read_text())["packages"] == locked
+    opened = Repo.open(tmp_path / "repo")
+    made = opened.packages(opened.resolve(REF))
+    assert {package.name: f"{package.version}.{package.architecture}" for package in made} == {
+        name: row["evra"] for name, row in locked.items()
+    }
+    conf = ostree("cat", repo, REF, "/usr/etc/apt/apt.conf.d/99mmdebstrap")
+    assert "Preferences" not in conf
+
+    locked["munge"]["evra"] = "0.1-1.amd64"
+    lock.write_text(json.dumps({"packages": locked}))
+    done = apt_ostree(everything, repo, "--dry-run", f"--lockfile={lock}")
+    assert done.returncode == 3 and "munge 0.1-1 is locked" in done.stderr

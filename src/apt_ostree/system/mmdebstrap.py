@@ -6,8 +6,10 @@ It runs in its own mount and process namespaces, so that a cancel or a crash lea
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure
@@ -38,6 +40,7 @@ class Bootstrap:
     packages: names of further packages, as mmdebstrap's --include.
     recommends: install recommended packages, too.
     check_valid_until: refuse outdated Release files.
+    locked: NAME -> the version of a package that is taken if an archive has it.
     """
 
     suite: str
@@ -46,6 +49,7 @@ class Bootstrap:
     packages: tuple[str, ...]
     recommends: bool = False
     check_valid_until: bool = True
+    locked: Mapping[str, str] = field(default_factory=dict)
 
 
 def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
@@ -77,25 +81,47 @@ def make_root(bootstrap: Bootstrap, root: Path, *, log: Path) -> None:
     """
     # dpkg runs inside the root, where a local archive is not visible: apt has to copy its packages.
     sources = [_LOCAL.sub(r"\1copy:", line) for line in bootstrap.sources]
-    options = [*_options(bootstrap), f"--skip={_SKIP}", _NAMELESS]
-    process.run(
-        [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *sources],
-        what=f"make a root directory of {bootstrap.suite}",
-        env={"INITRD": "No"},  # the kernel packages' hooks make no initramfs: ours needs the ostree module
-        log=log,
-    )
+    with _preferences(bootstrap.locked) as preferences:
+        options = [*_options(bootstrap), *preferences, f"--skip={_SKIP}", _NAMELESS]
+        process.run(
+            [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *sources],
+            what=f"make a root directory of {bootstrap.suite}",
+            env={
+                "INITRD": "No"
+            },  # the kernel packages' hooks make no initramfs: ours needs the ostree module
+            log=log,
+        )
     (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in bootstrap.sources))
 
 
 def simulate(bootstrap: Bootstrap) -> tuple[Package, ...]:
     """Return the packages that `make_root` would install, sorted."""
     command = ("mmdebstrap", "--simulate", "--verbose", "--format=null")
-    done = process.run(
-        [*_CONTAINED, *command, *_options(bootstrap), bootstrap.suite, "/dev/null", *bootstrap.sources],
-        what=f"resolve the packages of {bootstrap.suite}",
-        merge_stderr=True,
-    )
+    with _preferences(bootstrap.locked) as preferences:
+        options = [*_options(bootstrap), *preferences]
+        done = process.run(
+            [*_CONTAINED, *command, *options, bootstrap.suite, "/dev/null", *bootstrap.sources],
+            what=f"resolve the packages of {bootstrap.suite}",
+            merge_stderr=True,
+        )
     return parse_simulation(done.stdout.splitlines())
+
+
+@contextmanager
+def _preferences(locked: Mapping[str, str]) -> Iterator[list[str]]:
+    """Yield the option that has apt take these versions, also older ones (apt_preferences(5))."""
+    if not locked:
+        yield []
+        return
+    rows = (
+        f"Package: {name}\nPin: version {version}\nPin-Priority: 1001\n" for name, version in locked.items()
+    )
+    with tempfile.NamedTemporaryFile("w", prefix="apt-ostree-", suffix=".pref") as file:
+        file.write("\n".join(rows))
+        file.flush()
+        # What mmdebstrap writes of it into the root is no configuration of the tree.
+        drop = '--customize-hook=sed -i "/^Dir::Etc::Preferences/d" "$1/etc/apt/apt.conf.d/99mmdebstrap"'
+        yield [f'--aptopt=Dir::Etc::Preferences "{file.name}"', drop]
 
 
 def parse_simulation(lines: Iterable[str]) -> tuple[Package, ...]:

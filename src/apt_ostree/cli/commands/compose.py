@@ -25,7 +25,9 @@ def compose() -> None:
 
 @compose.command()
 @click.argument("treefile", type=click.Path(path_type=Path))
-@click.option("--repo", metavar="REPO", help="Repository to commit to; created (bare) if it does not exist.")
+@click.option(
+    "-r", "--repo", metavar="REPO", help="Repository to commit to; created (bare) if it does not exist."
+)
 @click.option("--ref", metavar="REF", help="Commit to this ref instead of that of the treefile.")
 @click.option("--version", metavar="VERSION", help="Use this version instead of that of the treefile.")
 @click.option(
@@ -51,6 +53,28 @@ def compose() -> None:
 )
 @_homedir
 @click.option("--static-delta", is_flag=True, help="Make a static delta from the ref's last commit.")
+@click.option(
+    "--lockfile",
+    "--ex-lockfile",
+    "lockfiles",
+    multiple=True,
+    metavar="FILE",
+    help="Take the versions of this lockfile; may be repeated.",
+)
+@click.option(
+    "--lockfile-strict",
+    "--ex-lockfile-strict",
+    "lock_strictly",
+    is_flag=True,
+    help="Refuse packages that no lockfile has.",
+)
+@click.option(
+    "--write-lockfile-to",
+    "--ex-write-lockfile-to",
+    "write_lockfile",
+    metavar="FILE",
+    help="Write the versions to this lockfile.",
+)
 @click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing has changed.")
 @click.option(
     "--touch-if-changed",
@@ -81,6 +105,9 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
         sign=given["sign"],
         gpg_homedir=given["gpg_homedir"],
         static_delta=given["static_delta"],
+        lockfiles=given["lockfiles"],
+        write_lockfile=given["write_lockfile"],
+        lock_strictly=given["lock_strictly"],
     )
     if request.print_only:
         return options.run_verb(request, given, show=_show_treefile)

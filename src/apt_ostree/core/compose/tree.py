@@ -18,10 +18,10 @@ from typing import Any
 
 from apt_ostree import __version__
 from apt_ostree.core.build.finish import finish_tree, reset_bytecode
-from apt_ostree.core.compose import account_ids, machine_state, publish, rootfs
+from apt_ostree.core.compose import account_ids, lockfiles, machine_state, publish, rootfs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model import layout, release
+from apt_ostree.model import layout, lockfile, release
 from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.account_ids import Ids
 from apt_ostree.model.events import Report, TaskBegin, TaskEnd
@@ -89,9 +89,12 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
         publish.require_archive(repo)
     ref = treefiles.expand(tree.ref or "", {"arch": mmdebstrap.native_architecture()})
     with tx.task("Resolving packages"):
-        bootstrap = _plan_bootstrap(tree)
+        locked = lockfiles.read(request.lockfiles)
+        bootstrap = replace(_plan_bootstrap(tree), locked=locked)
         head = commit.head(repo, ref)
         packages = mmdebstrap.simulate(bootstrap)
+        lockfile.check(packages, locked, strict=request.lock_strictly)
+    lockfiles.write(request.write_lockfile, packages)
     if request.dry_run:
         rows = [[item.name, item.version, item.architecture] for item in packages]
         return Result(changed=False, details={"packages": rows})

@@ -26,6 +26,7 @@ class ComposeTree(Request):
 
     sign: keys of the GnuPG keyring in `gpg_homedir`, or the caller's own, that sign the commit.
     static_delta: make one from the commit that the ref had before.
+    lockfiles, write_lockfile: paths of the caller (model.lockfile). lock_strictly: refuse what is not locked.
     """
 
     verb: ClassVar[str] = "compose-tree"
@@ -42,6 +43,9 @@ class ComposeTree(Request):
     sign: tuple[str, ...] = ()
     gpg_homedir: str | None = None
     static_delta: bool = False
+    lockfiles: tuple[str, ...] = ()
+    write_lockfile: str | None = None
+    lock_strictly: bool = False
 
     @property
     def is_for_users(self) -> bool:

@@ -6,7 +6,8 @@ from base64 import b64encode
 from dataclasses import dataclass
 from pathlib import Path
 
-from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
+from apt_ostree.system import signals
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
 
@@ -28,9 +29,10 @@ def make(repo: Repo, old: str, new: str) -> Delta:
     What GnuPG has signed is the commit, which the delta has as it is.
     """
     options = GLib.Variant("a{sv}", {"inline-parts": GLib.Variant("b", False)})
-    with explained(f"make the static delta from {old[:12]} to {new[:12]}"):
+    stop = Gio.Cancellable()
+    with explained(f"make the static delta from {old[:12]} to {new[:12]}"), signals.held(stop.cancel):
         flag = OSTree.StaticDeltaGenerateOpt.MAJOR
-        repo.handle.static_delta_generate(flag, old, new, None, options, None)
+        repo.handle.static_delta_generate(flag, old, new, None, options, stop)
         objects = sum(repo.handle.query_object_storage_size(*one, None)[1] for one in _added(repo, old, new))
     return Delta(sum(file.stat().st_size for file in _directory(repo, old, new).iterdir()), objects)
 
