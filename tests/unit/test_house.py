@@ -25,6 +25,7 @@ PACKAGE = "apt_ostree"
 #: Imports go from a higher number to a lower one, or stay within one part.
 LAYERS = {
     "": 0,
+    "wrappers": 0,
     "errors": 0,
     "model": 1,
     "system": 2,

@@ -1,0 +1,133 @@
+"""What apt-ostree does instead of a change that a tool was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from apt_ostree.wrappers.words import Option, word_set
+
+
+class Asked(NamedTuple):
+    """A change that a tool was asked for.
+
+    tool: such as apt-get.
+    arguments: all of the command line.
+    options: without the action, if this is an option.
+    words: without the action, if this is a word.
+    """
+
+    tool: str
+    arguments: tuple[str, ...]
+    options: tuple[Option, ...]
+    words: tuple[str, ...]
+
+
+class Equivalent(NamedTuple):
+    """What to do instead.
+
+    command: the arguments of apt-ostree; empty: there is no such command.
+    note: a sentence for the user, beside or instead of the command.
+    quietly: further arguments, with which it takes for a success what apt and dpkg do.
+    exact: whether the command does what was asked for, so that it may be run without asking.
+    holds: whether there is nothing to do, because what was asked for holds already.
+    """
+
+    command: tuple[str, ...] = ()
+    note: str = ""
+    quietly: tuple[str, ...] = ()
+    exact: bool = True
+    holds: bool = False
+
+
+Change = Callable[[Asked], Equivalent]
+
+#: Options that apt-ostree has, too.
+_SAME = {"-y": "-y", "--yes": "-y", "--assume-yes": "-y", "-q": "-q", "--quiet": "-q"}
+#: Options that ask for what apt-ostree does anyway, or for another look of the output.
+_ALREADY = word_set(
+    "-V --verbose-versions -u --show-upgraded --show-progress --list-columns -f --fix-broken "
+    "--purge --autoremove --auto-remove --new-pkgs --with-new-pkgs "
+    "-B --auto-deconfigure -E --skip-same-version --force-confold --force-confdef --no-debsig --no-pager"
+)
+#: NAME[:ARCHITECTURE][=VERSION] (deb-control(5)).
+_NAME = r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[^\s=]+)?"
+
+
+def install(asked: Asked) -> Equivalent:
+    """Return the command for packages and .deb files; NAME- is one to remove, as for apt."""
+    if not asked.words:
+        return _nothing(asked, "a deployment is built whole")
+    removed = [word for word in asked.words if word.endswith("-") and "/" not in word]
+    added = [word for word in asked.words if word not in removed]
+    if not added:
+        return _packages("uninstall", [word[:-1] for word in removed], asked)
+    instead = _packages("install", added, asked)
+    if removed:
+        together = [f"--uninstall={word[:-1]}" for word in removed]
+        return instead._replace(command=(*instead.command, *together))
+    # A removal is not idempotent: a package of the base would stay, and that would be a success.
+    return instead._replace(quietly=("--idempotent",))
+
+
+def uninstall(asked: Asked) -> Equivalent:
+    """Return the command that removes packages."""
+    if not asked.words:
+        return _nothing(asked, "'apt-ostree uninstall' also removes what nothing needs any more")
+    return _packages("uninstall", asked.words, asked)
+
+
+def upgrade(asked: Asked) -> Equivalent:
+    """Return the command for all packages; for some there is none."""
+    if asked.words:
+        return Equivalent(("upgrade",), "It upgrades the base and all packages, not some.", exact=False)
+    return _packages("upgrade", (), asked)
+
+
+def run(asked: Asked) -> Equivalent:
+    """Return the command that runs the tool itself in the next deployment."""
+    return Equivalent(("run", asked.tool, *asked.arguments))
+
+
+def reconfigure(asked: Asked) -> Equivalent:
+    """Return the command that runs the scripts in the next deployment, with the answers that debconf has."""
+    return run(asked)._replace(note="There it asks nothing, and takes the answers that debconf has.")
+
+
+def none(note: str) -> Change:
+    """Return a change for which apt-ostree has no command, with what to say."""
+    return lambda _asked: Equivalent(note=note)
+
+
+def choose_alternative(asked: Asked) -> Equivalent:
+    """Return how to choose an alternative without the question, which a build cannot ask."""
+    name = asked.words[0] if asked.words else "NAME"
+    command = ("run", asked.tool, "--set", name, "PATH")
+    return Equivalent(command, f"'{asked.tool} --list {name}' shows the paths.", exact=False)
+
+
+def _nothing(asked: Asked, reason: str) -> Equivalent:
+    """Return that there is nothing to do; dpkg needs packages, and would complain."""
+    return Equivalent(note=f"There is nothing to do: {reason}.", holds=asked.tool != "dpkg")
+
+
+def _packages(verb: str, words: Sequence[str], asked: Asked) -> Equivalent:
+    """Return a command for packages; it is not exact if a word or an option means nothing to apt-ostree."""
+    options = dict.fromkeys(_SAME[option.name] for option in asked.options if _is_same(option))
+    strange = [o.name for o in asked.options if not _is_same(o) and (o.name not in _ALREADY or o.value)]
+    strange += [word for word in words if not _is_package(word, verb, asked.tool)]
+    note = f"apt-ostree knows nothing like {', '.join(strange)}." if strange else ""
+    return Equivalent((verb, *options, *words), note, exact=not strange)
+
+
+def _is_package(word: str, verb: str, tool: str) -> bool:
+    """Return whether a word means the same to apt-ostree; dpkg takes names as those of files, too."""
+    if verb == "install" and word.endswith(".deb"):
+        return not word.startswith("-")
+    import re  # not at the top: a query needs none of it
+
+    return bool(re.fullmatch(_NAME, word)) and not (verb == "install" and tool == "dpkg")
+
+
+def _is_same(option: Option) -> bool:
+    return option.name in _SAME and (option.value is None or option.name in {"-q", "--quiet"})

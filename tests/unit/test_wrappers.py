@@ -1,0 +1,244 @@
+"""Debian's tools on a booted deployment: what they are run for, and what apt-ostree does instead."""
+
+from __future__ import annotations
+
+import shlex
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from apt_ostree.wrappers import main, words
+from apt_ostree.wrappers.table import TOOLS, decide
+
+#: Command lines that the tools themselves carry out.
+RUN = """
+apt
+apt --version
+apt list --upgradable
+apt show -a nginx
+apt search -n nginx
+apt policy nginx
+apt depends nginx
+apt-get update
+apt-get clean
+apt edit-sources
+apt-get download nginx
+apt-get source nginx
+apt-get changelog nginx
+apt-get indextargets --format $(URI)
+apt-get -s install nginx
+apt-get install --dry-run nginx
+apt-get -qy -s -t sid full-upgrade
+apt-get --print-uris install nginx
+apt-get install -d nginx
+apt install --help
+apt-get -o Dir=/mnt install nginx
+apt-get -oRootDir=/mnt dist-upgrade
+apt-get -c other.conf install nginx
+apt-mark showhold
+apt-mark -s hold nginx
+dpkg
+dpkg -l
+dpkg -l fx*
+dpkg -L nginx
+dpkg -S /usr/bin/xz
+dpkg -s nginx
+dpkg -V
+dpkg --audit
+dpkg --print-architecture
+dpkg --print-foreign-architectures
+dpkg --compare-versions 1 lt 2
+dpkg --validate-version 1
+dpkg --assert-multi-arch
+dpkg --get-selections
+dpkg -b tree x.deb
+dpkg -x x.deb /tmp/x
+dpkg -I x.deb
+dpkg -c x.deb
+dpkg -W -f=${Package}
+dpkg --no-act -i x.deb
+dpkg --root=/mnt -i x.deb
+dpkg --root /mnt --purge nginx
+dpkg --admindir=/mnt/var/lib/dpkg --configure -a
+dpkg-divert --list
+dpkg-divert --truename /usr/bin/xz
+dpkg-divert --test /usr/bin/xz
+dpkg-divert --root /mnt --add /usr/bin/xz
+dpkg-reconfigure --help
+dpkg-statoverride --list
+update-alternatives --display editor
+update-alternatives --query editor
+update-alternatives --list editor
+update-alternatives --get-selections
+update-alternatives --altdir /mnt/a --admindir /mnt/b --set editor /usr/bin/vim
+"""
+
+#: Command lines, and what is run instead of them.
+DONE = """
+apt install nginx                              | install nginx
+apt-get -qq -y install nginx:amd64=1.0 g++     | install -q -y nginx:amd64=1.0 g++
+apt install nginx apache2- ./tool.deb          | install nginx ./tool.deb --uninstall=apache2
+apt install apache2-                           | uninstall apache2
+apt-get --purge remove nginx                   | uninstall nginx
+apt purge -y nginx                             | uninstall -y nginx
+apt autoremove nginx                           | uninstall nginx
+apt upgrade                                    | upgrade
+apt-get -y dist-upgrade                        | upgrade -y
+apt full-upgrade                               | upgrade
+apt-mark hold nginx                            | run apt-mark hold nginx
+dpkg -i x.deb ./y.deb                          | install x.deb ./y.deb
+dpkg --force-confold -i x.deb                  | install x.deb
+dpkg -r nginx                                  | uninstall nginx
+dpkg --purge nginx                             | uninstall nginx
+dpkg --add-architecture i386                   | run dpkg --add-architecture i386
+dpkg-divert /usr/bin/xz                        | run dpkg-divert /usr/bin/xz
+dpkg-divert --rename --add /usr/bin/xz         | run dpkg-divert --rename --add /usr/bin/xz
+dpkg-reconfigure -f teletype tzdata            | run dpkg-reconfigure -f teletype tzdata
+dpkg-statoverride --add root root 0700 /bin/xz | run dpkg-statoverride --add root root 0700 /bin/xz
+update-alternatives --set editor /usr/bin/vim  | run update-alternatives --set editor /usr/bin/vim
+update-alternatives --auto editor              | run update-alternatives --auto editor
+"""
+
+#: Command lines that are only explained, and the nearest command, if there is one.
+EXPLAINED = """
+apt install --no-install-recommends nginx | install nginx
+apt install -t sid nginx                  | install nginx
+apt install nginx/sid                     | install nginx/sid
+apt install ~nginx                        | install ~nginx
+apt-get install --yes=no nginx            | install nginx
+apt upgrade nginx                         | upgrade
+apt reinstall nginx                       |
+apt build-dep nginx                       |
+apt frobnicate nginx                      |
+apt-get -s --no-simulate install nginx    | install nginx
+apt-get --simulate=no install nginx       | install nginx
+apt-get install -s nginx no               | install nginx no
+apt-get -s -o APT::Get::Simulate=0 install nginx | install nginx
+apt-get -o Dir=/ install nginx            | install nginx
+apt-get -o APT::Foo=list install nginx    | install nginx
+dpkg -i                                   |
+dpkg -iR tree                             | install tree
+dpkg -i tool                              | install tool
+dpkg -i -- -A.deb                         | install -A.deb
+dpkg -i x.deb --no-act                    | install x.deb --no-act
+dpkg --root=// -i x.deb                   | install x.deb
+dpkg --admindir /var/lib/dpkg/ -r nginx   | uninstall nginx
+dpkg --unpack x.deb                       |
+dpkg --configure -a                       |
+dpkg --set-selections                     |
+dpkg --frobnicate                         |
+dpkg -i -l                                |
+dpkg-divert --frobnicate                  |
+update-alternatives --config editor       | run update-alternatives --set editor PATH
+update-alternatives --all                 | run update-alternatives --set NAME PATH
+"""
+
+
+def lines(text: str) -> list[list[str]]:
+    return [[part.strip() for part in line.split("|")] for line in text.strip().splitlines()]
+
+
+def decided(line: str, **environment: str):
+    name, *arguments = line.split()
+    return decide(name, arguments, environment)
+
+
+@pytest.mark.parametrize(("line",), lines(RUN))
+def test_what_changes_no_deployment_is_run(line: str):
+    assert decided(line) is None
+
+
+@pytest.mark.parametrize(("line", "command"), lines(DONE))
+def test_a_change_has_a_command(line: str, command: str):
+    instead = decided(line)
+    assert instead and instead.exact
+    assert shlex.join(instead.command) == command
+    assert f"apt-ostree {command}\n" in main.explanation(line.split()[0], instead)
+
+
+@pytest.mark.parametrize(("line", "command"), lines(EXPLAINED))
+def test_what_has_no_such_command_is_only_explained(line: str, command: str):
+    instead = decided(line)
+    assert instead and not instead.holds and instead.note
+    assert not (instead.command and instead.exact)
+    assert " ".join(instead.command) == command
+
+
+@pytest.mark.parametrize("line", ["apt autoremove", "apt-get -y -f install"])
+def test_what_holds_already_is_no_failure(line: str):
+    instead = decided(line)
+    assert instead and instead.holds and not instead.command
+
+
+def test_the_environment_names_another_system():
+    assert decided("apt-get install nginx", APT_CONFIG="/tmp/other.conf") is None
+    assert decided("dpkg -i x.deb", DPKG_ROOT="/mnt") is None
+    assert decided("dpkg-divert --add /x", DPKG_ADMINDIR="/mnt/var/lib/dpkg") is None
+    assert decided("dpkg -i x.deb", DPKG_ROOT="/", DPKG_ADMINDIR="/var/lib/dpkg")
+
+
+# --- rules
+
+TEXTS = st.text("abcnyo=:-/.", max_size=6)
+ARGUMENTS = st.lists(
+    st.one_of(
+        TEXTS, st.sampled_from(["-y", "-qq", "--", "-t", "-o", "APT::X=list", "--force-all", "list", "-l"])
+    )
+)
+
+
+def changes() -> list[tuple[str, str]]:
+    return [(name, action) for name, tool in TOOLS.items() for action in tool.changes if not tool.tried]
+
+
+@given(st.sampled_from(changes()), ARGUMENTS)
+def test_no_argument_after_it_makes_a_change_pass(change: tuple[str, str], arguments: list[str]):
+    """Unless it is one of those that say so."""
+    name, action = change
+    tool = TOOLS[name]
+    line = words.split(arguments, tool.valued, options_first=tool.by_option)
+    assume(not any(option.name in tool.trying | {"-c", "--config-file"} for option in line.options))
+    assert decide(name, [action, *arguments], {}) is not None
+
+
+@given(st.sampled_from(changes()), st.lists(st.sampled_from(["-y", "-q", "--quiet", "-qq", "--frob"])))
+def test_no_option_before_it_makes_a_change_pass(change: tuple[str, str], options: list[str]):
+    name, action = change
+    assert decide(name, [*options, action, "x"], {}) is not None
+
+
+@given(st.sampled_from(sorted(TOOLS)), st.text("abcdefghij", min_size=2), st.lists(TEXTS))
+def test_an_unknown_action_is_not_run(name: str, action: str, arguments: list[str]):
+    tool = TOOLS[name]
+    action = f"--{action}" if tool.by_option else action
+    assume(action not in tool.reads | tool.own | set(tool.changes) and not tool.tried)
+    assume(not tool.by_option or not any(argument.startswith("-") for argument in arguments))
+    assume("-h" not in arguments)
+    instead = decide(name, [action, *arguments], {})
+    assert instead and (tool.default or not instead.command)
+
+
+@given(st.lists(TEXTS), st.booleans())
+def test_splitting_keeps_the_order_of_words(arguments: list[str], first: bool):
+    line = words.split(arguments, {"-o"}, options_first=first)
+    rest = iter(arguments)
+    assert all(word in rest for word in line.words)  # a subsequence
+    if not any(argument.startswith("-") and len(argument) > 1 for argument in arguments):
+        assert list(line.words) == arguments
+    assert words.split(["--", *arguments], {"-o"}, options_first=first).words == tuple(arguments)
+
+
+def test_options_have_the_values_that_were_given():
+    line = words.split(["-yoA=b", "-o", "C", "-q2", "-f=x", "--a=b", "-t"], {"-o", "-t"}, options_first=False)
+    assert [tuple(option) for option in line.options] == [
+        ("-y", None), ("-o", "A=b"), ("-o", "C"), ("-q", "2"), ("-f", "x"), ("--a", "b"), ("-t", None),
+    ]  # fmt: skip
+    assert line.words == ()
+
+
+@pytest.mark.parametrize("tool", TOOLS.values())
+def test_an_action_is_of_one_kind(tool):
+    kinds = (tool.reads, tool.own, frozenset(tool.changes))
+    assert len(frozenset().union(*kinds)) == sum(map(len, kinds))
+    assert all(not tool.by_option or name.startswith("-") for name in tool.reads)
