@@ -1,22 +1,13 @@
-"""Programs that `apt-ostree run` runs in the next deployment, and what Debian's tools say about it."""
+"""Programs that `apt-ostree run` runs in the next deployment."""
 
 from __future__ import annotations
 
 import json
 from typing import Any
 
-import pytest
-
 from tests.system.livehost import WRITABLE_SYSROOT, Host, program
 
 ADD = ("dpkg", "--add-architecture", "i386")
-TOOLS = [
-    " ".join(ADD),
-    "apt-mark hold curl",
-    "apt-get install -y fx-hello",
-    "dpkg-divert --divert /usr/share/x --add /usr/share/y",
-    "dpkg-statoverride --add root root 0700 /usr/bin/xz",
-]
 
 
 def commands(host: Host) -> list[list[str]]:
@@ -80,22 +71,6 @@ def test_a_program_that_fails_or_does_nothing_changes_nothing(host: Host):
     assert (tried["changed"], tried["commit"]) == (True, None)
     assert host.look().everything() == before
     host.ao("cleanup", "--pending")
-
-
-@pytest.mark.parametrize("tool", TOOLS)
-def test_tools_that_cannot_change_a_deployment_name_the_way(host: Host, tool: str):
-    done = host.sh(f"{tool} 2>&1 </dev/null && echo done || true")
-    assert "done" not in done.splitlines()
-    assert f"apt-ostree run {tool}" in done
-    assert "Fetched" not in done
-
-
-def test_tools_that_only_read_are_as_ever(host: Host):
-    assert host.sh("dpkg -l no-such-package 2>&1 || true") == (
-        "dpkg-query: no packages found matching no-such-package\n"
-    )
-    assert host.sh("apt-mark showhold; update-alternatives --list pager; apt-get --version | head -n 1")
-    host.sh("dpkg-reconfigure --frontend=noninteractive tzdata")
 
 
 def test_usr_local_is_the_machines(own: Host):

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from apt_ostree.system import process
 from apt_ostree.wrappers import main, words
 from apt_ostree.wrappers.table import TOOLS, decide
+
+ROOT = Path(__file__).resolve().parents[2]
+WRAPPERS = ROOT / "data/wrappers"
 
 #: Command lines that the tools themselves carry out.
 RUN = """
@@ -242,3 +250,87 @@ def test_an_action_is_of_one_kind(tool):
     kinds = (tool.reads, tool.own, frozenset(tool.changes))
     assert len(frozenset().union(*kinds)) == sum(map(len, kinds))
     assert all(not tool.by_option or name.startswith("-") for name in tool.reads)
+
+
+# --- the program
+
+
+def test_each_tool_has_its_link():
+    links = {path.name for path in (WRAPPERS / "sbin").iterdir()}
+    assert links | {"dpkg-reconfigure"} == set(TOOLS)  # which is a file, see debian/rules
+
+
+def test_without_a_deployment_the_tool_itself_is_run(tmp_path: Path):
+    if Path("/run/ostree-booted").exists():
+        pytest.skip("this machine was booted from OSTree")
+    (tmp_path / "dpkg").symlink_to(WRAPPERS / "package-tool")
+    for command in (["--print-architecture"], ["--frobnicate"], ["-l", "a  b", ""]):
+        done = [
+            subprocess.run([program, *command], capture_output=True, check=False)
+            for program in (tmp_path / "dpkg", "/usr/bin/dpkg")
+        ]
+        assert len({(run.returncode, run.stdout, run.stderr) for run in done}) == 1
+
+
+def test_programs_of_ours_run_the_tools_themselves():
+    assert process.environment()["APT_OSTREE_WRAP"] == "off"
+
+
+def test_reading_imports_little():
+    code = "import sys; sys.path.append('src'); import apt_ostree.wrappers.main; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-IS", "-c", code], cwd=ROOT, capture_output=True, check=True)
+    loaded = done.stdout.decode().split()
+    assert {name.split(".")[1] for name in loaded if name.startswith("apt_ostree.")} == {"wrappers"}
+    assert not {"inspect", "subprocess", "pathlib", "shlex", "argparse"} & set(loaded)
+
+
+def run_main(monkeypatch, line: str, program: str, *, mode: str = "") -> tuple[int | None, list[list[str]]]:
+    """Return the exit code, and what was run in the place of the wrapper."""
+    run: list[list[str]] = []
+
+    def execute(path: str, command: list[str]) -> None:
+        run.append([path, *command[1:]])
+        raise SystemExit(None)
+
+    monkeypatch.setattr(os, "execv", execute)
+    monkeypatch.setattr(os, "spawnv", lambda _mode, path, _command: 0 if path == "/bin/true" else 1)
+    monkeypatch.setenv("APT_OSTREE_WRAP", mode)
+    name, *arguments = line.split()
+    monkeypatch.setattr(sys, "argv", ["-c", name, program, *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    code = ended.value.code
+    assert code is None or isinstance(code, int)
+    return code, run
+
+
+CALLS = [
+    ("apt list -a", "", None, ["/real", "list", "-a"]),
+    ("apt install -y fx-hello", "", 3, None),
+    ("apt install -y fx-hello", "explain", 3, None),
+    ("apt install -y fx-hello", "of", 3, None),
+    ("apt install -y x1", "do", None, ["/usr/bin/apt-ostree", "install", "-y", "x1", "--idempotent"]),
+    ("apt install -t sid fx-hello", "do", 3, None),
+    ("apt install x1 y1-", "do", None, ["/usr/bin/apt-ostree", "install", "x1", "--uninstall=y1"]),
+    ("apt remove x1", "do", None, ["/usr/bin/apt-ostree", "uninstall", "x1"]),
+    ("apt upgrade", "do", None, ["/usr/bin/apt-ostree", "upgrade"]),
+    ("dpkg --configure -a", "do", 3, None),
+    ("apt autoremove", "", 0, None),
+]
+
+
+@pytest.mark.parametrize(("line", "mode", "code", "command"), CALLS)
+def test_the_environment_decides(
+    monkeypatch, line: str, mode: str, code: int | None, command: list[str] | None
+):
+    assert run_main(monkeypatch, line, "/real", mode=mode) == (code, [command] if command else [])
+
+
+def test_a_configuration_is_tried_first(monkeypatch, capsys):
+    line = "dpkg-reconfigure tzdata"
+    assert run_main(monkeypatch, line, "/bin/true") == (0, [])
+    assert not capsys.readouterr().err
+    assert run_main(monkeypatch, line, "/bin/false") == (3, [])
+    assert "apt-ostree run dpkg-reconfigure tzdata" in capsys.readouterr().err
+    command = ["/usr/bin/apt-ostree", "run", "dpkg-reconfigure", "tzdata"]
+    assert run_main(monkeypatch, line, "/bin/false", mode="do") == (None, [command])

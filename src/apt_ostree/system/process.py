@@ -27,6 +27,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
     "HOME": "/root",
     "TERM": "dumb",
+    "APT_OSTREE_WRAP": "off",  # programs run Debian's tools themselves, not the wrappers
 }
 
 _TAIL_LINES = 25
