@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -82,12 +83,12 @@ def main() -> int:
     arguments = _parser().parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that `finally` runs
     try:
-        found = json.loads(arguments.load.read_text()) if arguments.load else _measure(arguments)
+        found = json.loads(arguments.load.read_text()) if arguments.load else {}
+        if arguments.only or not arguments.load:
+            _measure(arguments, found)
     except (BenchError, TestbedError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 125
-    if arguments.save:
-        arguments.save.write_text(json.dumps(found, indent=1))
     complete = not (arguments.quick or arguments.only or arguments.load)
     if output := arguments.output or (_PAGE if complete else None):
         document.write(output, found)
@@ -95,7 +96,8 @@ def main() -> int:
     return 1 if any("missed" in row.verdict for row in report.rows(found)) else 0
 
 
-def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
+def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+    """Measure topics and add them to the figures, which are kept after each: a failure loses no other."""
     if os.geteuid() != 0:
         raise BenchError("needs root: it mounts and boots")
     os.umask(0o022)
@@ -103,29 +105,31 @@ def _measure(arguments: argparse.Namespace) -> dict[str, Any]:
     topics = set(arguments.only or _TOPICS)
     if arguments.quick and not arguments.only:
         topics -= {"compose", "pull"}
-    found: dict[str, Any] = {"machine": document.describe_machine(time.strftime("%Y-%m-%d"))}
-    if "compose" in topics:
-        found["compose"] = compose.measure()
-        topics.remove("compose")
-    if "update" in topics:
-        found["update"] = _measure_update(arguments, amount.updates)
-        topics.remove("update")
-    if "overlays" in topics:
-        found["overlays"] = _measure_overlays(arguments, amount)
-        topics.remove("overlays")
-    if "pull" in topics:
-        found["pull"] = _measure_pull(arguments, amount.pulls)
-        topics.remove("pull")
-    if topics:
+    found["machine"] = document.describe_machine(time.strftime("%Y-%m-%d"))
+    alone: dict[str, Callable[[], Any]] = {
+        "compose": compose.measure,
+        "update": partial(_measure_update, arguments, amount.updates),
+        "overlays": partial(_measure_overlays, arguments, amount),
+        "pull": partial(_measure_pull, arguments, amount.pulls),
+    }
+    for topic in (name for name in alone if name in topics):
+        found[topic] = alone[topic]()
+        _keep(arguments, found)
+    if inside := topics - alone.keys():
         with machine.booted(
             arguments.machine, stale_base=arguments.stale_base, keep=arguments.keep
         ) as booted:
-            _measure_inside(booted, topics, amount, found)
-    if "installs" in found:
+            _measure_inside(booted, inside, amount, found, partial(_keep, arguments, found))
+    if "installs" in topics:
         found["installs"]["removal"] = _measure_removal(arguments, amount.installs)
     if "compose" in found:
         found.setdefault("memory", {})["compose"] = found["compose"]["memory"]
-    return found
+    _keep(arguments, found)
+
+
+def _keep(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
+    if arguments.save:
+        arguments.save.write_text(json.dumps(found, indent=1))
 
 
 def _measure_update(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
@@ -211,7 +215,9 @@ def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str
     return found
 
 
-def _measure_inside(booted: Machine, topics: set[str], amount: Amount, found: dict[str, Any]) -> None:
+def _measure_inside(
+    booted: Machine, topics: set[str], amount: Amount, found: dict[str, Any], keep: Callable[[], None]
+) -> None:
     settings: dict[str, dict[str, Any]] = {
         "installs": {"rounds": amount.installs},
         "switch": {
@@ -227,6 +233,7 @@ def _measure_inside(booted: Machine, topics: set[str], amount: Amount, found: di
     for topic, given in settings.items():
         if topic in topics:
             found[topic] = machine.measure(booted, topic, **given)
+            keep()
     if "tree" in topics:
         found["tree"] = {"0": machine.measure(booted, "tree", rounds=amount.tree_rounds)}
         there = 0
@@ -262,7 +269,9 @@ def _parser() -> argparse.ArgumentParser:
         help="write the page there (default: docs/benchmarks.md, if all was measured)",
     )
     parser.add_argument("--save", type=Path, metavar="FILE", help="keep the figures, as JSON")
-    parser.add_argument("--load", type=Path, metavar="FILE", help="measure nothing, report kept figures")
+    parser.add_argument(
+        "--load", type=Path, metavar="FILE", help="report kept figures; with --only, measure these anew"
+    )
     parser.add_argument(
         "--machine", default="bench", metavar="NAME", help="the machine of the test bed to use"
     )

@@ -107,6 +107,8 @@ def _install_rows(found: Mapping[str, Any]) -> list[Row]:
             _compared(f"install {count}, against apt-get + deploy --stage", one["install"], staged),
             _compared(f"apply-live of {count}, against apt-get", one["live"], one["apt"], live_target),
         ]
+    if "removal" not in found:  # measured after all else
+        return made
     small = found["small"]
     what = f"uninstall {small['packages']} packages, against installing them"
     return [*made, _compared(what, found["removal"], small["install"], 1)]
