@@ -264,3 +264,26 @@ def test_json_of_history_may_come_before_the_subcommand(monkeypatch, capsys, arg
     monkeypatch.setattr(options, "answer_json", lambda _query: {"number": 3})
     assert main.run(["history", *argv]) == 0
     assert json.loads(capsys.readouterr().out) == {"number": 3}
+
+
+# --- kargs
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Return the requests that were sent; each changes something that the next boot does not start."""
+    requests = []
+
+    def call(request, _view, **_how):
+        requests.append(request)
+        return client.Answer({"changed": True}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    return requests
+
+
+def test_kargs_can_lock_the_deployment(sent):
+    assert main.run(["kargs", "--append=quiet", "--lock-finalization"]) == 0
+    assert sent[0].deploy.lock_finalization
+    assert main.run(["kargs", "--append=quiet", "--lock-finalization", "-r"]) == 2
+    assert len(sent) == 1

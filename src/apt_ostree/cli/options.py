@@ -157,8 +157,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
     live = live_options(given, allow_replacement=allow_replacement)
     if not given["apply_live"] and replace(live, allow_replacement=False) != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
-    if given["lock_finalization"] and given["reboot"]:
-        raise click.UsageError("--lock-finalization and --reboot exclude each other")
+    refuse_lock_and_reboot(given)
     return DeployOptions(
         dry_run=given["dry_run"],
         cache_only=given["cache_only"],
@@ -166,6 +165,12 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
         live=live if given["apply_live"] else None,
         lock_finalization=given["lock_finalization"],
     )
+
+
+def refuse_lock_and_reboot(given: Mapping[str, Any]) -> None:
+    """Raise click.UsageError for a reboot that would not start the new deployment."""
+    if given["lock_finalization"] and given["reboot"]:
+        raise click.UsageError("--lock-finalization and --reboot exclude each other")
 
 
 def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -> LiveOptions:

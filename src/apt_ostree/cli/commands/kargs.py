@@ -37,6 +37,7 @@ def _changes(command: options.Command) -> options.Command:
 @options.no_wait
 @options.reboot
 @options.unchanged_exit_77
+@options.lock_finalization
 @click.option("--editor", is_flag=True, help="Edit the arguments in an editor.")
 @click.option("--import-proc-cmdline", is_flag=True, help="Start from the arguments of the running kernel.")
 @click.option(
@@ -49,6 +50,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
     """
     if import_proc_cmdline and deploy_index is not None:
         raise click.UsageError("--import-proc-cmdline and --deploy-index exclude each other")
+    options.refuse_lock_and_reboot(given)
     names = ("append", "append_if_missing", "replace", "delete", "delete_if_present")
     changes = {name: given[name] for name in names if given[name]}
     query = KernelArguments(deploy_index=deploy_index, running=import_proc_cmdline)
@@ -71,7 +73,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
         seen=seen,
         import_running=import_proc_cmdline,
         deploy_index=deploy_index,
-        deploy=DeployOptions(dry_run=given["dry_run"]),
+        deploy=DeployOptions(dry_run=given["dry_run"], lock_finalization=given["lock_finalization"]),
     )
     return options.run_verb(request, given)
 
