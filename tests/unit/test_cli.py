@@ -287,3 +287,13 @@ def test_kargs_can_lock_the_deployment(sent):
     assert sent[0].deploy.lock_finalization
     assert main.run(["kargs", "--append=quiet", "--lock-finalization", "-r"]) == 2
     assert len(sent) == 1
+
+
+def test_kargs_without_a_change_only_shows(monkeypatch, capsys, sent):
+    asked = []
+    monkeypatch.setattr(options, "answer_json", lambda query: asked.append(query) or ["rw", "quiet"])
+    assert main.run(["kargs", "--import-proc-cmdline"]) == 0
+    assert (asked[0].running, capsys.readouterr().out) == (True, "rw quiet\n")
+    assert sent == []
+    assert main.run(["kargs", "--import-proc-cmdline", "--append=debug"]) == 0
+    assert sent[0].import_running

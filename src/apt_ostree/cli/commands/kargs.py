@@ -47,6 +47,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
     """Show the kernel arguments of the next boot, or change them in a new deployment.
 
     Each of the options may be given several times. Arguments are removed first, then replaced, then added.
+    Without a change, --import-proc-cmdline shows those of the running kernel.
     """
     if import_proc_cmdline and deploy_index is not None:
         raise click.UsageError("--import-proc-cmdline and --deploy-index exclude each other")
@@ -60,7 +61,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
             raise click.UsageError("--editor and changes of single arguments exclude each other")
         seen = tuple(options.answer_json(query))
         whole = _edited(seen)
-    elif not changes and not import_proc_cmdline:
+    elif not changes:
         shown = options.answer_json(query)
         if given["as_json"]:
             render.result_json({"kernel-arguments": shown})
