@@ -60,12 +60,23 @@ def test_each_change():
     assert changed(replace=("quiet=1",)) == f"{LINE}=1"
 
 
+@pytest.mark.parametrize("argument", ["console", "root", "console=tty9", "quiet=1", "debug"])
+def test_only_exactly_what_is_given_is_removed_if_it_is_present(argument):
+    assert changed(delete_if_present=(argument,)) == LINE
+    given = (*ARGUMENTS, argument)
+    assert Changes(delete_if_present=(argument, argument)).apply(given) == ARGUMENTS
+
+
+def test_a_key_alone_names_its_only_value_to_delete():
+    assert changed(delete=("root",)) == LINE.removeprefix("root=UUID=1 ")
+    assert Changes(delete=("a",)).apply(("a=1", "a", "a=2")) == ("a=1", "a=2")
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
         ({"delete": ("debug",)}, "no kernel argument 'debug'"),
         ({"delete": ("console",)}, "2 kernel arguments 'console'"),
-        ({"delete_if_present": ("console",)}, "2 kernel arguments 'console'"),
         ({"replace": ("console=x",)}, "2 kernel arguments"),
         ({"replace": ("debug=1",)}, "no kernel argument 'debug'"),
     ],

@@ -39,7 +39,7 @@ class Changes:
     """Changes of kernel arguments, in the order in which they are made.
 
     delete: KEY, if there is only one such argument, or KEY=VALUE; it has to be there.
-    delete_if_present: the same, if it is there.
+    delete_if_present: arguments to remove as they are given, each if it is there.
     replace: KEY=VALUE, if there is only one argument of the key, or KEY=OLD=NEW.
     append: arguments to add.
     append_if_missing: the same, unless they are there.
@@ -64,8 +64,8 @@ class Changes:
         for argument in self.delete:
             del result[_place(result, argument)]
         for argument in self.delete_if_present:
-            if any(argument in (one, key_of(one)) for one in result):
-                del result[_place(result, argument)]
+            if argument in result:
+                result.remove(argument)
         for change in self.replace:
             key = key_of(change)
             old = next((one for one in result if key_of(one) == key and change.startswith(f"{one}=")), "")

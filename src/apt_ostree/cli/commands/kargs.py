@@ -20,7 +20,7 @@ def _changes(command: options.Command) -> options.Command:
         ("append-if-missing", "KEY[=VALUE]", "Add an argument unless it is there."),
         ("replace", "KEY=[OLD=]NEW", "Give an argument another value."),
         ("delete", "KEY[=VALUE]", "Remove an argument."),
-        ("delete-if-present", "KEY[=VALUE]", "Remove an argument if it is there."),
+        ("delete-if-present", "KEY[=VALUE]", "Remove exactly this argument, if it is there."),
     )
     for name, metavar, text in reversed(rows):
         command = click.option(f"--{name}", multiple=True, metavar=metavar, help=text)(command)
