@@ -297,3 +297,11 @@ def test_kargs_without_a_change_only_shows(monkeypatch, capsys, sent):
     assert sent == []
     assert main.run(["kargs", "--import-proc-cmdline", "--append=debug"]) == 0
     assert sent[0].import_running
+
+
+@pytest.mark.parametrize(("text", "code"), [("", 2), ("rw\nostree=/x\n", 2), ("rw\ndebug\n", 0)])
+def test_kargs_takes_no_text_without_arguments_or_with_ostrees(monkeypatch, sent, text, code):
+    monkeypatch.setattr(options, "answer_json", lambda _query: ["rw"])
+    monkeypatch.setattr(click, "edit", lambda *_text, **_how: text)
+    assert main.run(["kargs", "--editor"]) == code
+    assert [request.whole for request in sent] == ([("rw", "debug")] if code == 0 else [])

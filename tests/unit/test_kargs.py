@@ -92,6 +92,19 @@ def test_an_argument_is_one(text):
         Changes(append=(text,))
 
 
+def test_a_text_from_an_editor():
+    assert kargs.read_edited('# a\n  rw\n\nx="a b" quiet\n #b\n') == ("rw", 'x="a b"', "quiet")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [("", "no kernel arguments"), ("# rw\n \n", "no kernel arguments"), ("rw ostree=/x", "ostree=")],
+)
+def test_a_text_from_an_editor_is_refused(text, reason):
+    with pytest.raises(UsageError, match=reason):
+        kargs.read_edited(text)
+
+
 def test_those_of_one_boot_are_left_out():
     line = "BOOT_IMAGE=(hd0)/vmlinuz rw ostree=/ostree/boot.1/debian/x/0 initrd=a"
     assert kargs.own(kargs.split(line)) == ("rw",)

@@ -14,14 +14,32 @@ from apt_ostree.errors import UsageError
 
 Arguments = tuple[str, ...]
 _ARGUMENT = re.compile(r'(?:[^\s"]|"[^"]*")+')
-#: What the boot loader adds, or ostree for each deployment.
-_OF_THE_BOOT = ("BOOT_IMAGE", "initrd", "ostree")
+#: What ostree adds for each deployment.
+_OF_OSTREE = "ostree"
+#: That, and what the boot loader adds.
+_OF_THE_BOOT = ("BOOT_IMAGE", "initrd", _OF_OSTREE)
 
 
 def split(line: str) -> Arguments:
     """Return the arguments of a command line; a quote that is not closed is an ordinary character."""
     closed = line if line.count('"') % 2 == 0 else line.replace('"', "")
     return tuple(_ARGUMENT.findall(closed))
+
+
+def read_edited(text: str) -> Arguments:
+    """Return the arguments of a text from an editor, in which lines that begin with # are comments.
+
+    Raises UsageError if there are none, and if one is ostree's own.
+    """
+    lines = (line.strip() for line in text.splitlines())
+    arguments = tuple(one for line in lines if not line.startswith("#") for one in split(line))
+    if not arguments:
+        raise UsageError("the text has no kernel arguments", hint="the kernel needs some, such as root=")
+    if _OF_OSTREE in map(key_of, arguments):
+        raise UsageError(
+            f"the argument {_OF_OSTREE}= is not changed", hint="ostree sets it for each deployment"
+        )
+    return arguments
 
 
 def own(arguments: Iterable[str]) -> Arguments:

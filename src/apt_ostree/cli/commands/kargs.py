@@ -90,7 +90,4 @@ def _edited(before: arguments.Arguments) -> arguments.Arguments:
     """Return what the user makes of the arguments in an editor, one in each line."""
     header = "# The kernel arguments, one in each line. A line that begins with # is left out.\n"
     text = click.edit("\n".join((header.rstrip(), *before, "")), editor=os.environ.get("SUDO_EDITOR"))
-    if text is None:
-        return before
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(one for line in lines if not line.startswith("#") for one in arguments.split(line))
+    return before if text is None else arguments.read_edited(text)
