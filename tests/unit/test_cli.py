@@ -305,3 +305,10 @@ def test_kargs_takes_no_text_without_arguments_or_with_ostrees(monkeypatch, sent
     monkeypatch.setattr(click, "edit", lambda *_text, **_how: text)
     assert main.run(["kargs", "--editor"]) == code
     assert [request.whole for request in sent] == ([("rw", "debug")] if code == 0 else [])
+
+
+@pytest.mark.parametrize("words", [["-r"], ["--reboot", "--import-proc-cmdline"]])
+def test_kargs_does_not_reboot_without_a_change(monkeypatch, sent, words):
+    monkeypatch.setattr(options, "answer_json", lambda _query: pytest.fail("the arguments were read"))
+    assert main.run(["kargs", *words]) == 2
+    assert sent == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -49,34 +50,38 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
     Each of the options may be given several times. Arguments are removed first, then replaced, then added.
     Without a change, --import-proc-cmdline shows those of the running kernel.
     """
-    if import_proc_cmdline and deploy_index is not None:
-        raise click.UsageError("--import-proc-cmdline and --deploy-index exclude each other")
-    options.refuse_lock_and_reboot(given)
     names = ("append", "append_if_missing", "replace", "delete", "delete_if_present")
     changes = {name: given[name] for name in names if given[name]}
+    if import_proc_cmdline and deploy_index is not None:
+        raise click.UsageError("--import-proc-cmdline and --deploy-index exclude each other")
+    if editor and changes:
+        raise click.UsageError("--editor and changes of single arguments exclude each other")
     query = KernelArguments(deploy_index=deploy_index, running=import_proc_cmdline)
-    whole = seen = None
-    if editor:
-        if changes:
-            raise click.UsageError("--editor and changes of single arguments exclude each other")
-        seen = tuple(options.answer_json(query))
-        whole = _edited(seen)
-    elif not changes:
-        shown = options.answer_json(query)
-        if given["as_json"]:
-            render.result_json({"kernel-arguments": shown})
-        else:
-            render.lines(" ".join(shown))
-        return 0
+    if not (editor or changes):
+        return _show(query, given)
+    options.refuse_lock_and_reboot(given)
+    seen = tuple(options.answer_json(query)) if editor else None
     request = Kargs(
         changes=_read(changes),
-        whole=whole,
+        whole=None if seen is None else _edited(seen),
         seen=seen,
         import_running=import_proc_cmdline,
         deploy_index=deploy_index,
         deploy=DeployOptions(dry_run=given["dry_run"], lock_finalization=given["lock_finalization"]),
     )
     return options.run_verb(request, given)
+
+
+def _show(query: KernelArguments, given: Mapping[str, Any]) -> int:
+    """Print the arguments that a query asks for."""
+    if given["reboot"]:
+        raise click.UsageError("--reboot needs a change of the kernel arguments")
+    shown = options.answer_json(query)
+    if given["as_json"]:
+        render.result_json({"kernel-arguments": shown})
+    else:
+        render.lines(" ".join(shown))
+    return 0
 
 
 def _read(changes: dict[str, tuple[str, ...]]) -> arguments.Changes:
