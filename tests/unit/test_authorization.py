@@ -52,6 +52,11 @@ def test_nobody_is_allowed_without_a_password():
         (Override(remove=("x",), install=("y",)), ["override", "install-uninstall-packages"]),
         (Reset(), ["override"]),
         (Install(files=(OpenFile(3, "x.deb"),)), ["install-uninstall-packages", "install-local-packages"]),
+        (
+            Override(remove=("x",), install_files=(OpenFile(3, "y.deb"),)),
+            ["override", "install-local-packages"],
+        ),
+        (Reset(files=(OpenFile(3, "x.deb"),)), ["override", "install-local-packages"]),
         (Upgrade(deploy=DeployOptions(live=LiveOptions())), ["upgrade", "apply-live"]),
         (Upgrade(deploy=DeployOptions(live=NEEDED)), ["upgrade", "apply-live", "restart-services"]),
         (ApplyLive(), ["apply-live"]),

@@ -52,6 +52,9 @@ AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 6
          Rebase(refspec="a:b", revision="13.2", skip_purge=True)),
         (update({"override-remove-packages": ["a"], "install-packages": ["b"]}, {}),
          Override(remove=("a",), install=("b",))),
+        (calls.update_deployment(
+            {"override-remove-packages": ["a"], "install-local-packages": [0]}, {}, ["/x.deb"]),
+         Override(remove=("a",), install_files=(OpenFile(0, "/x.deb"),))),
         (update({"no-overrides": True}, {"dry-run": True}),
          Override(reset_all=True, deploy=DeployOptions(dry_run=True))),
         (calls.rollback({"dry-run": True}), Rollback(dry_run=True)),

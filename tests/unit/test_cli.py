@@ -312,3 +312,27 @@ def test_kargs_does_not_reboot_without_a_change(monkeypatch, sent, words):
     monkeypatch.setattr(options, "answer_json", lambda _query: pytest.fail("the arguments were read"))
     assert main.run(["kargs", *words]) == 2
     assert sent == []
+
+
+# --- packages
+
+
+@pytest.mark.parametrize(
+    ("words", "field"),
+    [
+        (["install", "{}", "name"], "files"),
+        (["uninstall", "x", "--install={}"], "files"),
+        (["override", "remove", "x", "--install={}"], "install_files"),
+        (["override", "remove", "x", "--replace={}"], "files"),
+        (["override", "replace", "{}"], "files"),
+        (["override", "replace", "x=1", "--install={}"], "install_files"),
+        (["override", "reset", "x", "--install={}"], "install_files"),
+        (["reset", "--install={}", "--install=name"], "files"),
+    ],
+)
+def test_a_package_in_a_file_is_opened_wherever_one_is_taken(sent, tmp_path, words, field):
+    path = tmp_path / "tool.deb"
+    path.touch()
+    assert main.run([word.format(path) for word in words]) == 0
+    assert [file.name for file in getattr(sent[0], field)] == [str(path)]
+    assert sent[0].open_files == getattr(sent[0], field)

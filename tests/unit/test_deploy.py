@@ -603,6 +603,10 @@ def test_a_file_that_is_no_package_is_a_mistake(system: System, builder: Builder
         run(system, packages.install, Install(files=(file,)))
     with openfiles.opened(tmp_path) as file, pytest.raises(UsageError, match="is not a file"):
         run(system, packages.install, Install(files=(file,)))
+    with openfiles.opened(tmp_path) as file, pytest.raises(UsageError, match="is not a file"):
+        change(system, install_files=(file,))
+    with openfiles.opened(tmp_path) as file, pytest.raises(UsageError, match="is not a file"):
+        run(system, override.reset, Reset(files=(file,)))
     assert not local_debs.STORE.exists()
 
 

@@ -303,10 +303,12 @@ def open_files(paths: Iterable[str]) -> Iterator[tuple[OpenFile, ...]]:
         yield tuple(stack.enter_context(openfiles.opened(path)) for path in paths)
 
 
-def split_packages(packages: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the names of packages, and the paths of .deb files."""
+@contextmanager
+def open_packages(packages: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[OpenFile, ...]]]:
+    """Yield the packages that are named, and those that are given as .deb files, opened by `open_files`."""
     names = tuple(package for package in packages if not package.endswith(".deb"))
-    return names, tuple(package for package in packages if package.endswith(".deb"))
+    with open_files(package for package in packages if package.endswith(".deb")) as files:
+        yield names, files
 
 
 def package_names(given: Iterable[str], option: str) -> tuple[str, ...]:

@@ -33,10 +33,10 @@ def override(tx: Transaction, request: Override) -> Result:
         base, origin = names_in_base(tx), tx.merge_deployment.origin
         reset = tuple(overridden_names(origin, base)) if request.reset_all else request.reset
         origin = without_overrides(origin, reset, base)
-        local = local_packages(tx, request.files)
+        local, layered = (local_packages(tx, files) for files in (request.files, request.install_files))
         _refuse_others(request.replace, local, base)
         origin = with_overrides(origin, request.remove, base)
-        origin = add_requests(origin, (*request.replace, *request.install), local)
+        origin = add_requests(origin, (*request.replace, *request.install), (*local, *layered))
         origin = without_requests(origin, request.uninstall)
         return deploy(tx, changed(tx, origin), request.deploy)
 
@@ -47,6 +47,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
     Returns the result of `deploy`, and raises what `deploy` raises.
     """
     with tx.changing("reset the deployment"):
+        local = local_packages(tx, request.files)
         base, origin = names_in_base(tx), tx.merge_deployment.origin
         overridden = overridden_names(origin, base)
         everything = not (request.layers or request.overrides or request.initramfs)
@@ -58,7 +59,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
             origin = replace(origin, initramfs=None)
         if everything:
             origin = replace(origin, commands=(), upgraded=False)
-        origin = add_requests(origin, request.install, ())
+        origin = add_requests(origin, request.install, local)
         return deploy(tx, changed(tx, origin), request.deploy)
 
 

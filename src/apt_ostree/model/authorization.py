@@ -11,7 +11,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, OverlayRequest
-from apt_ostree.model.requests.packages import DeployRequest, Install, Override, Reset, Uninstall
+from apt_ostree.model.requests.packages import DeployRequest, Override, Reset
 
 _PREFIX = "org.debian.aptostree1."
 CANCEL = f"{_PREFIX}cancel"
@@ -79,7 +79,7 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
             f"{request.title} is not possible through the service", hint="run the command with sudo"
         )
     actions = [_OWN_OVERLAYS if own else ACTIONS[request.verb]]
-    if isinstance(request, Install | Override | Uninstall) and request.files:
+    if isinstance(request, DeployRequest) and request.open_files:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, Override | Reset) and request.install:
         actions.append(_PACKAGES)

@@ -187,16 +187,16 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     if m.no_layering and m.uninstall_packages:
         raise UsageError("no-layering and uninstall-packages exclude each other")
     if m.is_override:
-        if local:
-            raise UsageError("install-local-packages and overrides exclude each other")
         if m.no_layering:
             if not m.no_overrides or m.uninstall_packages:
                 raise UsageError("no-layering excludes other changes, but for no-overrides")
-            return Reset(deploy=o.deploy(), layers=True, overrides=True, install=m.install_packages)
+            return Reset(
+                deploy=o.deploy(), layers=True, overrides=True, install=m.install_packages, files=local
+            )
         return Override(
             deploy=o.deploy(), remove=m.override_remove_packages, replace=m.override_replace_packages,
             reset=m.override_reset_packages, reset_all=m.no_overrides, install=m.install_packages,
-            uninstall=m.uninstall_packages,
+            install_files=local, uninstall=m.uninstall_packages,
         )  # fmt: skip
     if m.no_layering or (m.uninstall_packages and not m.install_packages and not local):
         return Uninstall(

@@ -81,18 +81,20 @@ def reset_all(layers: bool, overrides: bool, initramfs: bool, **given: Any) -> i
     """Deploy the base as it is, without layered packages, overrides, commands and upgraded packages."""
     deploy = options.deploy_options(given, allow_replacement=True)
     parts = {"layers": layers, "overrides": overrides, "initramfs": initramfs}
-    request = Reset(**parts, install=given["install"], deploy=deploy)
-    return options.run_verb(request, given, ask=asks(given))
+    with options.open_packages(given["install"]) as (names, files):
+        request = Reset(**parts, install=names, files=files, deploy=deploy)
+        return options.run_verb(request, given, ask=asks(given))
 
 
 def _run(given: dict[str, Any], replacements: tuple[str, ...], **changes: Any) -> int:
-    names, paths = options.split_packages(replacements)
     deploy = options.deploy_options(given, allow_replacement=True)  # the user has asked for that
-    with options.open_files(paths) as files:
+    opened = options.open_packages
+    with opened(replacements) as (names, files), opened(given["install"]) as (layers, layer_files):
         request = Override(
             replace=names,
             files=files,
-            install=given["install"],
+            install=layers,
+            install_files=layer_files,
             uninstall=given["uninstall"],
             deploy=deploy,
             **changes,

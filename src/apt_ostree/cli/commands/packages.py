@@ -36,9 +36,8 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
 
     A PACKAGE is a name, NAME=VERSION, or the path of a .deb file.
     """
-    names, paths = options.split_packages(packages)
     deploy = options.deploy_options(given, allow_replacement=allow_replacement)
-    with options.open_files(paths) as files:
+    with options.open_packages(packages) as (names, files):
         request = Install(
             packages=names,
             files=files,
@@ -73,9 +72,8 @@ def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
     """Remove layered packages from the next deployment."""
     if bool(packages) == everything:
         raise click.UsageError("name packages, or give --all")
-    names, paths = options.split_packages(given["install"])
     deploy = options.deploy_options(given, allow_replacement=True)  # the user has asked for removals
-    with options.open_files(paths) as files:
+    with options.open_packages(given["install"]) as (names, files):
         request = Uninstall(
             packages=packages,
             install=names,

@@ -91,7 +91,7 @@ class Override(DeployRequest):
     files: .deb files that replace packages of the base.
     reset: names of packages that become the base's own again.
     reset_all: reset all of them.
-    install, uninstall: packages to layer, and requests to drop, in the same transaction.
+    install, install_files, uninstall: packages to layer, and requests to drop, in the same transaction.
     """
 
     verb: ClassVar[str] = "override"
@@ -101,6 +101,7 @@ class Override(DeployRequest):
     reset: tuple[str, ...] = ()
     reset_all: bool = False
     install: tuple[str, ...] = ()
+    install_files: tuple[OpenFile, ...] = ()
     uninstall: tuple[str, ...] = ()
 
     @property
@@ -117,7 +118,7 @@ class Reset(DeployRequest):
 
     layers: drop the layered packages. overrides: reset the base's. initramfs: have that of the base. Without
         one of them, drop all, with the commands and upgrades from the archives.
-    install: packages to layer.
+    install, files: packages to layer.
     """
 
     verb: ClassVar[str] = "reset"
@@ -125,6 +126,7 @@ class Reset(DeployRequest):
     overrides: bool = False
     initramfs: bool = False
     install: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
