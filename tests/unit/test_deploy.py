@@ -497,6 +497,16 @@ def test_uninstalling_everything_is_the_base(system: System, builder: Builder, l
     assert (wanted.drop, label.deployed) == (("extra",), system.one)  # only its scripts are run
 
 
+def test_uninstalling_everything_keeps_overrides(system: System, builder: Builder, layered):
+    """A request without a version for a package of the base overrides nothing."""
+    stage(system, layered, Origin("one", ("base", "extra", "tool=2.0"), removed=("other",)))
+    builder.commits = [_with_base(system, system.one, file="a")]
+    run(system, packages.uninstall, Uninstall(everything=True))
+    assert (origins(system)[0], removed(system)) == (("tool=2.0",), ("other",))
+    assert builder.opened[0][0] == system.one
+    assert (builder.wanted[0][0].install, builder.wanted[0][0].remove) == (("tool=2.0",), ("other",))
+
+
 def test_uninstalling_what_is_not_requested(system: System, builder: Builder):
     with pytest.raises(UsageError, match="'nosuch' is not requested"):
         run(system, packages.uninstall, Uninstall(packages=("nosuch",)))

@@ -20,6 +20,7 @@ from apt_ostree.model.origin import (
     parse_origin,
     pinned_requests,
     without_command,
+    without_layers,
     without_requests,
     yielding_requests,
 )
@@ -157,3 +158,10 @@ def test_origin_round_trip(origin: Origin):
     assert parse_origin(text) == origin
     assert format_origin(parse_origin(text)) == text
     assert ("baserefspec" in text) == origin.layered
+
+
+def test_without_layers_only_overrides_of_the_base_are_left():
+    local = (LocalPackage("0" * 64, "tool", "1", "all"), LocalPackage("1" * 64, "mine", "1", "all"))
+    origin = Origin("x", ("bash=1", "dash", "htop=2"), local, removed=("nano",))
+    left = without_layers(origin, {"bash", "dash", "nano", "tool"})
+    assert (left.requested, left.local, left.removed) == (("bash=1",), local[:1], ("nano",))

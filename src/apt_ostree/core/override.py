@@ -12,10 +12,10 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import (
     LocalPackage,
     add_requests,
-    drop_requests,
     overridden_names,
     request_name,
     with_overrides,
+    without_layers,
     without_overrides,
     without_requests,
 )
@@ -52,7 +52,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
         overridden = overridden_names(origin, base)
         everything = not (request.layers or request.overrides or request.initramfs)
         if request.layers or everything:
-            origin = drop_requests(origin, origin.names - overridden)
+            origin = without_layers(origin, base)
         if request.overrides or everything:
             origin = without_overrides(origin, tuple(overridden), base)
         if request.initramfs or everything:

@@ -21,6 +21,7 @@ from apt_ostree.model.origin import (
     pinned_requests,
     with_overwriting,
     without_command,
+    without_layers,
     without_requests,
     yielding_requests,
 )
@@ -59,8 +60,9 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
     with tx.changing("drop packages"):
         local = local_packages(tx, request.files)
         origin = tx.merge_deployment.origin
-        dropped = tuple(sorted(origin.names)) if request.everything else request.packages
-        origin = without_requests(origin, dropped, idempotent=request.idempotent)
+        if request.everything:
+            origin = without_layers(origin, names_in_base(tx))
+        origin = without_requests(origin, request.packages, idempotent=request.idempotent)
         return deploy(tx, changed(tx, add_requests(origin, request.install, local)), request.deploy)
 
 

@@ -209,9 +209,19 @@ def without_overrides(origin: Origin, names: Sequence[str], base: Collection[str
     return replace(dropped, removed=tuple(name for name in origin.removed if name not in names))
 
 
+def without_layers(origin: Origin, base: Collection[str]) -> Origin:
+    """Return the origin without layered packages; overrides of the base's packages stay.
+
+    base: the names of the base's packages. A request without a version for one of them goes, too: it replaces
+    nothing.
+    """
+    return drop_requests(origin, origin.names - overridden_names(origin, base))
+
+
 def overridden_names(origin: Origin, base: Collection[str]) -> frozenset[str]:
     """Return the names of the base's packages that the deployment lacks or has in a requested version."""
-    return frozenset(origin.removed) | (origin.names & frozenset(base))
+    versions = {request_name(request) for request in pinned_requests(origin)}
+    return frozenset(origin.removed) | (versions & frozenset(base))
 
 
 def add_command(origin: Origin, command: Command) -> Origin:

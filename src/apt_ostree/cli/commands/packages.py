@@ -69,7 +69,10 @@ def complete_requested(_context: click.Context, _parameter: click.Parameter, inc
 @click.option("--all", "everything", is_flag=True, help="Remove all layered packages.")
 @click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
 def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
-    """Remove layered packages from the next deployment."""
+    """Remove layered packages from the next deployment.
+
+    --all keeps what 'apt-ostree override' has removed and replaced.
+    """
     if bool(packages) == everything:
         raise click.UsageError("name packages, or give --all")
     deploy = options.deploy_options(given, allow_replacement=True)  # the user has asked for removals

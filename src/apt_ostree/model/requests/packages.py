@@ -55,7 +55,7 @@ class Uninstall(DeployRequest):
     """Drop requested packages.
 
     install, files: packages to layer.
-    everything: drop all.
+    everything: drop all but those that override packages of the base.
     idempotent: accept packages that are not requested.
     """
 
