@@ -336,3 +336,15 @@ def test_a_package_in_a_file_is_opened_wherever_one_is_taken(sent, tmp_path, wor
     assert main.run([word.format(path) for word in words]) == 0
     assert [file.name for file in getattr(sent[0], field)] == [str(path)]
     assert sent[0].open_files == getattr(sent[0], field)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["install"], ["override", "replace"], ["override", "remove", "x", "--install"], ["reset", "--install"]],
+)
+@pytest.mark.parametrize("url", ["https://example.com/x.deb", "http://example.com/x", "file:///x.deb"])
+def test_a_url_is_no_package(capsys, sent, words, url):
+    assert main.run([*words, url]) == 2
+    captured = capsys.readouterr().err
+    assert url in captured and "hint: download it" in captured
+    assert sent == []

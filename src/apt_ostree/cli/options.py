@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from apt_ostree.cli import render
-from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, NotAuthorized, from_os_error
+from apt_ostree.errors import EXIT_UNCHANGED, AptOstreeError, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
@@ -304,8 +304,16 @@ def open_files(paths: Iterable[str]) -> Iterator[tuple[OpenFile, ...]]:
 
 
 @contextmanager
-def open_packages(packages: Iterable[str]) -> Iterator[tuple[tuple[str, ...], tuple[OpenFile, ...]]]:
-    """Yield the packages that are named, and those that are given as .deb files, opened by `open_files`."""
+def open_packages(packages: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tuple[OpenFile, ...]]]:
+    """Yield the packages that are named, and those that are given as .deb files, opened by `open_files`.
+
+    Raises UsageError for a URL.
+    """
+    if urls := [package for package in packages if "://" in package]:
+        raise UsageError(
+            f"{urls[0]} is a URL, and packages are taken from the archives or from files",
+            hint="download it, such as with curl(1) or 'apt download', and give the path: ./NAME.deb",
+        )
     names = tuple(package for package in packages if not package.endswith(".deb"))
     with open_files(package for package in packages if package.endswith(".deb")) as files:
         yield names, files
