@@ -110,8 +110,8 @@ def test_changelogs_and_vulnerabilities(system: System, name: str):
 
 
 def test_the_command_line(system: System, capsys):
-    write(system, "old", "2.0")
-    write(system, "new", "1.0", **{"usr/share/doc/tool/changelog": CHANGELOG})
+    write(system, "old", "2.0", **{"usr/share/doc/tool/changelog": CHANGELOG})
+    write(system, "new", "1.0")
 
     def said(*words: str) -> str:
         assert main.run(["db", *words]) == 0
@@ -123,6 +123,7 @@ def test_the_command_line(system: System, capsys):
     assert "Upgraded:\n  tool 1.0 -> 2.0\n" in text
     assert said("diff", "-F", "diff", "old", "new").splitlines()[2:] == ["!tool 2.0", "=tool 1.0"]
     document = json.loads(said("diff", "-F", "json", "old", "new"))
+    assert document["advisories"] == [] and "changelogs" not in document
     assert document["pkgdiff"] == [
         [
             "tool",
@@ -131,6 +132,8 @@ def test_the_command_line(system: System, capsys):
         ]
     ]
     assert document["ostree-commit-from"] == system.repo.resolve("old")
+    (advisory,) = json.loads(said("diff", "--json", "new", "old"))["advisories"]
+    assert advisory["cves"] == ["CVE-2025-10001", "CVE-2026-1234"]
     assert said("list", "old", "to*").splitlines()[1:] == [" tool 2.0 amd64"]
     (digest,) = json.loads(said("version", "old", "--json"))
     assert digest["digest"].startswith("2:") and "packages" not in digest

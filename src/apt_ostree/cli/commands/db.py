@@ -50,16 +50,17 @@ def db() -> None:
 @click.option("--base", is_flag=True, help="Compare the commits that packages are layered on.")
 @_place
 @click.argument("revisions", metavar="[FROM [TO]]", nargs=-1)
-def diff(layout: str, revisions: tuple[str, ...], as_json: bool, **given: Any) -> int:
+def diff(layout: str, revisions: tuple[str, ...], as_json: bool, advisories: bool, **given: Any) -> int:
     """Show which packages differ between two commits.
 
     By default the booted deployment is compared with the pending one, or else the rollback one with it.
-    With FROM alone, the booted one is compared with that.
+    With FROM alone, the booted one is compared with that. JSON always has the vulnerabilities.
     """
     if len(revisions) > 2:
         raise click.UsageError("at most two commits can be compared")
-    answer = options.answer_here(CommitDiff(names=revisions, **given))
-    if as_json or layout == "json":
+    is_json = as_json or layout == "json"
+    answer = options.answer_here(CommitDiff(names=revisions, advisories=advisories or is_json, **given))
+    if is_json:
         render.result_json(_as_rpm_ostree(answer))
         return 0
     show = _blocks if layout == "block" else _signs
@@ -154,12 +155,13 @@ def _said(answer: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_rpm_ostree(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the object that `rpm-ostree db diff --format=json` prints, and what changelogs say."""
+    """Return the object that `rpm-ostree db diff --format=json` prints, and changelogs if there are any."""
     from apt_ostree.model.rpmostree.packages import differences
 
     made: dict[str, Any] = {
         "ostree-commit-from": answer["from"]["checksum"],
         "ostree-commit-to": answer["to"]["checksum"],
         "pkgdiff": differences(answer["packages"]),
+        "advisories": answer["advisories"],
     }
-    return made | {key: answer[key] for key in ("advisories", "changelogs") if key in answer}
+    return made | ({"changelogs": answer["changelogs"]} if "changelogs" in answer else {})
