@@ -123,9 +123,10 @@ def test_a_mistake_is_one_json_document_too(arguments, capsys):
     assert json.loads(capsys.readouterr().out)["error"] == "UsageError"
 
 
-def test_status_does_not_wait_for_the_requests_of_all_verbs():
-    module = "apt_ostree.model.requests.packages"
-    program = f"import apt_ostree.cli.commands.status, sys; print({module!r} in sys.modules)"
+@pytest.mark.parametrize("module", ["apt_ostree.model.requests.packages", "apt_ostree.model.update"])
+def test_status_does_not_wait_for_what_it_mostly_has_no_use_for(module):
+    modules = "apt_ostree.cli.commands.status, apt_ostree.core.status"
+    program = f"import {modules}, sys; print({module!r} in sys.modules)"
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run(
         [sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True

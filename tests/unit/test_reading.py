@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from apt_ostree.model import events, layout
 from apt_ostree.model.generation import Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import LocalPackage, Origin
+from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.queries import (
     CompareOperations,
     History,
@@ -26,7 +28,8 @@ from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.search import Offer
-from apt_ostree.system import statedb
+from apt_ostree.model.update import Update
+from apt_ostree.system import available_update, statedb
 from apt_ostree.system.apt import acquire, catalogue, config
 from apt_ostree.system.apt.catalogue import Source
 from tests.unit import repos
@@ -135,6 +138,20 @@ def test_a_system_below_a_path_has_no_live_state(system: System):
     apply(system)
     found = status.status(Status(sysroot=str(system.place)))
     assert [d.live for d in found.deployments] == [None]
+
+
+def test_an_update_is_told_as_long_as_it_starts_from_the_next_deployment(running: System, monkeypatch):
+    monkeypatch.setattr(available_update, "RECORD", running.place / "update.json")
+    assert the_status().update is None
+    noted = Update(
+        against=running.one, osname=repos.OSNAME, origin="one", commit=running.two, version=None, timestamp=5,
+        new_base=True, gpg_enabled=False, diff=PackageDiff(),
+    )  # fmt: skip
+    available_update.write(noted)
+    assert the_status().update == noted
+    assert status.status(Status(sysroot=str(running.place))).update is None
+    available_update.write(replace(noted, against=running.two))
+    assert the_status().update is None
 
 
 def test_an_empty_system_has_no_requests(system: System):

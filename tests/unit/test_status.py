@@ -15,6 +15,7 @@ from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records
+from apt_ostree.model.update import Update
 
 BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
 HTOP = Package("htop", "3.4.1-5", "amd64")
@@ -75,6 +76,34 @@ def test_json_of_a_plain_deployment():
     assert entry["base-remote-replacements"] == {}
     assert entry["regenerate-initramfs"] is False
     assert not {"base-checksum", "layered-commit-meta", "live-replaced", "live-inprogress"} & entry.keys()
+
+
+def test_json_of_a_known_update():
+    diff = PackageDiff(added=(HTOP,), changed=(PackageChange("dash", "amd64", "1", "2"),))
+    known = Update(
+        against=BASE, osname="debian", origin=PLAIN.refspec, commit=LAYERED, version="13.2", timestamp=5,
+        new_base=True, gpg_enabled=True, diff=diff, layered=("htop",),
+    )  # fmt: skip
+    found = json.loads(json.dumps(Status((booted(),), update=known).to_json()))["cached-update"]
+    assert found == {
+        "osname": "debian",
+        "checksum": LAYERED,
+        "version": "13.2",
+        "timestamp": 5,
+        "origin": PLAIN.refspec,
+        "gpg-enabled": True,
+        "ref-has-new-commit": True,
+        "update-sha256": BASE,
+        "rpm-diff": {
+            "upgraded": [[0, "dash", ["1", "amd64"], ["2", "amd64"]]],
+            "downgraded": [],
+            "added": [[1, "htop", "3.4.1-5", "amd64"]],
+            "removed": [],
+        },
+    }
+    only_base = replace(known, diff=PackageDiff(), version=None)
+    found = Status((booted(),), update=only_base).to_json()["cached-update"]
+    assert not {"rpm-diff", "version", "deployment"} & found.keys()
 
 
 def test_json_of_a_layered_deployment():

@@ -61,4 +61,4 @@ def test_a_record_is_read_as_it_was_written(tmp_path, monkeypatch):
     assert available_update.read() is None and not (tmp_path / "x").exists()
     files.write_text(tmp_path / "x", '{"against": 1}')
     assert available_update.read() is None
-    assert parse_record("{") is None
+    assert parse_record("{") is None and parse_record("") is None

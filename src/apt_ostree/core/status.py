@@ -10,6 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
@@ -28,10 +29,13 @@ from apt_ostree.model.status import (
     live_records,
     package_name,
 )
-from apt_ostree.system import files, newer_versions, statedb, transaction_files, usrview
+from apt_ostree.system import available_update, files, newer_versions, statedb, transaction_files, usrview
 from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
+
+if TYPE_CHECKING:
+    from apt_ostree.model.update import Update
 
 _DEPLOY = Path("/ostree/deploy")
 #: The unit of ostree that completes a staged deployment when it stops.
@@ -54,6 +58,7 @@ def status(query: StatusQuery) -> Status:
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
             transaction=_transaction() if query.sysroot == "/" else None,
+            update=_noted_update(deployments.merge) if query.sysroot == "/" else None,
         )
 
 
@@ -76,6 +81,12 @@ def stamp() -> tuple[object, ...]:
 def _transaction() -> tuple[str, str, str] | None:
     running = transaction_files.running()
     return (running.title, running.caller.user, bus.path_of(running.id)) if running else None
+
+
+def _noted_update(merge: Deployment | None) -> Update | None:
+    """Return what the last check for upgrades found, if the next one starts from the same deployment."""
+    noted = available_update.read()
+    return noted if noted and merge and noted.against == merge.checksum else None
 
 
 def _uncompleted(sysroot: Sysroot) -> Uncompleted | None:

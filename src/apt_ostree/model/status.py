@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.generation import Generation, Phase
@@ -17,6 +17,9 @@ from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import request_name
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
+
+if TYPE_CHECKING:  # most systems know of none
+    from apt_ostree.model.update import Update
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,7 @@ class Status:
     uncompleted: a staged deployment that is gone, as no shutdown completed it.
     busy: another program holds the lock for changes.
     transaction: of the service, which is at work: its title, its user and its object.
+    update: what the last check for upgrades found, if that is still true.
     """
 
     deployments: tuple[DeploymentStatus, ...]
@@ -188,6 +192,7 @@ class Status:
     busy: bool = False
     uncompleted: Uncompleted | None = None
     transaction: tuple[str, str, str] | None = None
+    update: Update | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `status --json`."""
@@ -196,10 +201,22 @@ class Status:
             "busy": self.busy,
             "pending": self.pending,
             "transaction": list(self.transaction) if self.transaction else None,
-            "cached-update": None,
+            "cached-update": _update_json(self.update) if self.update else None,
             "update-driver": None,
             "uncompleted-deployment": asdict(self.uncompleted) if self.uncompleted else None,
         }
+
+
+def _update_json(update: Update) -> dict[str, Any]:
+    """Return an update with rpm-ostree's keys."""
+    from apt_ostree.model.rpmostree import deployments, packages
+
+    found = update.to_json()
+    result = {key: value for key, (_type, value) in deployments.update(found).items()}
+    if update.diff:
+        changes = packages.rpm_diff(found["diff"], update.layered)
+        result["rpm-diff"] = {key: rows for key, (_type, rows) in changes.items()}
+    return result
 
 
 def _live_json(live: Live) -> dict[str, Any]:

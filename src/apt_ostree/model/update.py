@@ -64,6 +64,6 @@ def format_record(update: Update) -> str:
 def parse_record(text: str) -> Update | None:
     """Return the update of a record; None for one that cannot be read, as it is a cache."""
     try:
-        return jsonvalue.read(Update, json.loads(text), name="update") if text else None
+        return jsonvalue.read(Update, json.loads(text), name="update")
     except (ValueError, UsageError):
         return None

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from apt_ostree.model.update import Update, format_record, parse_record
 from apt_ostree.system import files
+
+if TYPE_CHECKING:  # `status` looks for the record each time, and mostly there is none
+    from apt_ostree.model.update import Update
 
 RECORD = Path("/var/cache/apt-ostree/available-update.json")
 
 
 def read() -> Update | None:
     """Return the update as last recorded, if there was one."""
-    return parse_record(files.text_of(RECORD))
+    text = files.text_of(RECORD)
+    if not text:
+        return None
+    from apt_ostree.model.update import parse_record
+
+    return parse_record(text)
 
 
 def write(update: Update) -> None:
     """Record what a check found; nothing is recorded of one that would change nothing."""
+    from apt_ostree.model.update import format_record
+
     if update:
         files.write_text(RECORD, format_record(update))
     else:
