@@ -227,8 +227,8 @@ def keys_of_status() -> dict[str, set[str]]:
     deployment = Deployment(0, "debian", "c" * 64, 0, "deploy", origin, **flags)
     described = DeploymentStatus(
         deployment,
-        Commit("c" * 64, 0),
-        base=Commit("b" * 64, 0),
+        Commit("c" * 64, 0, "2"),
+        base=Commit("b" * 64, 0, "1"),
         diff=PackageDiff(),
         live=Live("d" * 64, 1, unfinished="e" * 64),
         mounted_over="sysext",

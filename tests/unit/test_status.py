@@ -116,6 +116,14 @@ def test_json_of_a_layered_deployment():
     assert [package["name"] for package in entry["diff"]["added"]] == ["htop"]
 
 
+def test_a_commit_without_a_version_has_none():
+    plain = DeploymentStatus(deployment(), Commit(LAYERED, 0), base=Commit(BASE, 0))
+    assert not {"version", "base-version"} & plain.to_json().keys()
+    assert "Timestamp" in rows(plain)
+    (line,) = statusview.brief(Status((plain,)).to_json())
+    assert "None" not in line
+
+
 def test_json_of_live_state():
     entry = booted(live=Live(LIVE, 3, PackageDiff(added=(HTOP,)), shown=False)).to_json()
     assert entry["live-replaced"] == LIVE

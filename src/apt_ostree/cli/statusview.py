@@ -47,7 +47,7 @@ def brief(status: Mapping[str, Any], *, bullet: str = "●") -> Iterator[str]:
         fields = (
             bullet if entry["booted"] else " ",
             _origin(entry),
-            entry["version"],
+            entry.get("version"),
             entry["checksum"][:12],
         )
         yield " ".join(filter(None, fields))
@@ -56,7 +56,7 @@ def brief(status: Mapping[str, Any], *, bullet: str = "●") -> Iterator[str]:
 def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Row]:
     booted = "Booted" if "live-replaced" in entry else ""
     base = entry.get("base-checksum")
-    if entry["version"]:
+    if entry.get("version"):
         yield "Version", f"{entry['version']} ({_time(entry['timestamp'])})"
     else:
         yield "Timestamp", _time(entry["timestamp"])

@@ -127,7 +127,7 @@ class DeploymentStatus:
         result: dict[str, Any] = {
             "id": deployment.id,
             "osname": deployment.osname,
-            "checksum": deployment.checksum,
+            **_commit_json("", self.commit),
             "serial": deployment.serial,
             "index": deployment.index,
             "booted": deployment.booted,
@@ -135,8 +135,6 @@ class DeploymentStatus:
             "pinned": deployment.pinned,
             "unlocked": deployment.unlocked,
             "origin": origin.refspec or None,
-            "version": self.commit.version,
-            "timestamp": self.commit.timestamp,
             "gpg-enabled": self.gpg_enabled,
             "signatures": [asdict(signature) for signature in self.signatures],
             "base-commit-meta": dict(base.metadata),
@@ -160,15 +158,21 @@ class DeploymentStatus:
         if deployment.locked:
             result["finalization-locked"] = True
         if self.base:
-            result["base-checksum"] = self.base.checksum
-            result["base-version"] = self.base.version
-            result["base-timestamp"] = self.base.timestamp
+            result |= _commit_json("base-", self.base)
             result["layered-commit-meta"] = dict(self.commit.metadata)
         if self.mounted_over is not None:
             result["mounted-over"] = self.mounted_over
         if self.diff is not None:
             result["diff"] = asdict(self.diff)
         return result | (_live_json(self.live) if self.live else {})
+
+
+def _commit_json(prefix: str, commit: Commit) -> dict[str, Any]:
+    """Return what tells which commit it is; prefix: of the keys. Without a version there is no such key."""
+    result: dict[str, Any] = {"checksum": commit.checksum, "timestamp": commit.timestamp}
+    if commit.version is not None:
+        result["version"] = commit.version
+    return {f"{prefix}{key}": value for key, value in result.items()}
 
 
 def package_name(request: str) -> str:
