@@ -260,6 +260,33 @@ def test_options_of_a_program_are_not_ours(argv, own):
     assert main._own_options(argv) == own
 
 
+@pytest.mark.parametrize(
+    ("argv", "read"),
+    [
+        (["-q", "--json", "upgrade", "-C"], ["upgrade", "-q", "--json", "-C"]),
+        (["-A", "run", "program", "--json"], ["run", "-A", "program", "--json"]),
+        (["--version", "upgrade"], ["--version", "upgrade"]),
+        (["-h", "upgrade"], ["-h", "upgrade"]),
+        (["--", "-q", "upgrade"], ["--", "-q", "upgrade"]),
+        (["--no-such-option"], ["--no-such-option"]),
+        ([], []),
+    ],
+)
+def test_options_before_the_verb_are_the_verbs(argv, read):
+    assert main._verb_first(argv) == read
+
+
+def test_options_may_stand_before_the_verb(monkeypatch, capsys):
+    def call(_request, view, **_how):
+        assert view.is_text is False
+        return client.Answer({"changed": False}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    assert main.run(["-q", "--json", "upgrade"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"changed": False}
+    assert main.run(["--no-such-option", "upgrade"]) == 2
+
+
 @pytest.mark.parametrize("argv", [["--json", "show", "3"], ["show", "--json", "3"]])
 def test_json_of_history_may_come_before_the_subcommand(monkeypatch, capsys, argv):
     monkeypatch.setattr(options, "answer_json", lambda _query: {"number": 3})

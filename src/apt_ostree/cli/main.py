@@ -135,6 +135,7 @@ def main() -> None:
 
 def run(argv: list[str]) -> int:
     """Run one command line; return the exit code. Raises BrokenPipeError if the reader has exited."""
+    argv = _verb_first(argv)
     own = _own_options(argv)
     as_json = "--json" in own
     view = render.view(as_json=as_json, events="--events" in own and not as_json, verbose=None)
@@ -154,6 +155,15 @@ def run(argv: list[str]) -> int:
     except OSError as error:
         return view.fail(from_os_error(error))
     return code if isinstance(code, int) else 0
+
+
+def _verb_first(argv: list[str]) -> list[str]:
+    """Return the command line with the options before the verb behind it: they are the verb's."""
+    before = list(takewhile(lambda arg: arg.startswith("-") and arg != "--", argv))
+    if {"-h", "--help", "--version"} & {*before}:
+        return argv  # the program's own
+    verb, rest = argv[len(before) :][:1], argv[len(before) + 1 :]
+    return [*verb, *before, *rest]
 
 
 def _own_options(argv: list[str]) -> list[str]:
