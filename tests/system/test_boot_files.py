@@ -127,6 +127,12 @@ def test_kernel_arguments_of_the_next_boot(own: Host):
     assert own.ao("kargs").stdout.strip() == own.run(*NOBODY, "apt-ostree", "kargs").stdout.strip() == wanted
     assert own.ao("kargs", "--deploy-index=1").stdout.strip() == shown
     own.ao("kargs", "--append-if-missing=quiet", "--unchanged-exit-77", code=77)
+    own.ao("kargs", "--delete-if-present=x", "--unchanged-exit-77", code=77)
+    own.ao("kargs", "--append=locked", "--lock-finalization")
+    assert own.deployments()[0]["finalization-locked"] is True
+    own.ao("kargs", "--delete-if-present=locked")
+    own.run("env", "EDITOR=truncate -s0", "apt-ostree", "kargs", "--editor", check=False)
+    assert own.ao("kargs").stdout.strip() == wanted
     own.ao("install", "fx-hello")  # keeps them
     own.reboot()
     entries = own.sh("grep -h ^options /boot/loader/entries/*")

@@ -7,6 +7,7 @@ from tests.system.livehost import Host
 
 #: What ca-certificates' scripts make of /etc, and polkitd's account.
 STATE = "find /etc/ssl/certs | sort | sha256sum; cat /etc/ca-certificates.conf; getent passwd polkitd"
+POOL = "/var/lib/testbed/repo/pool"
 
 
 def test_removed_live_kept_through_reboots_and_given_back(own: Host):
@@ -15,7 +16,8 @@ def test_removed_live_kept_through_reboots_and_given_back(own: Host):
     assert {step["name"] for step in result["transaction"]["remove"]} == {"ca-certificates", "polkitd"}
     assert not (own.exists("/etc/ssl/certs/ISRG_Root_X1.pem") or own.exists("/usr/bin/pkaction"))
     assert own.run("fx-hello").stdout == "hello 1.0\n"
-    own.ao("override", "remove", "ca-certificates", "--install=fx-user", "--unchanged-exit-77")
+    local = f"--install={POOL}/fx-user_1.0_all.deb"
+    own.ao("override", "remove", "ca-certificates", local, "--unchanged-exit-77")
     own.reboot()
     entry = own.deployments()[0]
     assert entry["requested-base-removals"] == ["ca-certificates", "polkitd"]
@@ -28,9 +30,15 @@ def test_removed_live_kept_through_reboots_and_given_back(own: Host):
         "fx-hello": "1.0",
         "fx-user": "1.0",
     }
+    assert entry["requested-local-packages"] == ["fx-user=1.0"]
     assert "RemovedBasePackages: ca-certificates" in own.ao("status").stdout
     own.check_clean()
 
+    own.ao("uninstall", "--all")
+    pending = own.deployments()[0]
+    assert pending["requested-base-removals"] == entry["requested-base-removals"]
+    assert pending["requested-packages"] == pending["requested-local-packages"] == []
+    own.ao("cleanup", "-p")
     own.ao("override", "reset", "--all", "-A", "-y")
     assert own.sh(STATE) == state and own.exists("/usr/bin/pkaction")
     own.ao("uninstall", "--all", "-A", "-y")
