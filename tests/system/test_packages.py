@@ -155,24 +155,6 @@ def test_an_error_speaks_of_packages_and_scripts(host: Host):
     assert "(more with -v)" not in long and re.search("command: .*bwrap", long)
 
 
-def test_files_of_other_packages_are_replaced_only_by_force(own: Host):
-    def greeting() -> str:
-        first = own.deployments()[0]
-        where = f"/ostree/deploy/debian/deploy/{first['checksum']}.{first['serial']}"
-        return own.sh(f"cat {where}/usr/share/fx-hello/greeting")
-
-    own.sh(f"cp {POOL}/fx-overwrite_1.0_all.deb /var/tmp")
-    own.ao("install", "fx-hello")
-    theirs = greeting()
-    assert "--force-replacefiles" in own.failure("install", "/var/tmp/fx-overwrite_1.0_all.deb", code=1)
-    own.ao("install", "--force-replacefiles", "/var/tmp/fx-overwrite_1.0_all.deb")
-    assert greeting() == "mine\n"
-    assert own.deployments()[0]["requested-local-fileoverride-packages"] == ["fx-overwrite"]
-    own.ao("uninstall", "fx-overwrite")
-    assert greeting() == theirs
-    own.check_clean()
-
-
 LOGS = "/var/log/apt-ostree"
 
 

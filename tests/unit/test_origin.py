@@ -145,7 +145,6 @@ _origins = st.builds(
     local=st.lists(_locals, max_size=2).map(tuple),
     upgraded=st.booleans(),
     removed=st.lists(_words, unique=True).map(lambda w: tuple(sorted(w))),
-    overwriting=st.lists(_words, unique=True).map(lambda w: tuple(sorted(w))),
     initramfs=st.none() | st.lists(st.text(), max_size=2).map(tuple),
     commands=st.lists(st.lists(st.text(), min_size=1, max_size=3).map(tuple), max_size=2).map(tuple),
     rest=_rest,

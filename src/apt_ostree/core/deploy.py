@@ -169,7 +169,6 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
             commands=recipe.commands,
             configure=recipe.configure,
-            overwriting=frozenset(target.origin.overwriting),
             initramfs=_own_initramfs(target.origin, anew=anew or recipe.initramfs),
             dry_run=dry_run,
             download_only=options.download_only,

@@ -19,7 +19,6 @@ from apt_ostree.model.origin import (
     added_requests,
     new_requests,
     pinned_requests,
-    with_overwriting,
     without_command,
     without_layers,
     without_requests,
@@ -44,8 +43,6 @@ def install(tx: Transaction, request: Install) -> Result:
         base = frozenset() if request.allow_inactive else names_in_base(tx) - frozenset(merge.origin.removed)
         requests = new_requests(merge.origin, request.packages, base, idempotent=request.idempotent)
         origin = add_requests(merge.origin, requests, local)
-        if request.force_replacefiles:
-            origin = with_overwriting(merge.origin, origin)
         if request.uninstall:
             origin = without_requests(origin, request.uninstall, idempotent=request.idempotent)
         return deploy(tx, changed(tx, origin), request.deploy)
@@ -134,8 +131,7 @@ def changed(tx: Transaction, origin: Origin) -> Target:
             if drop and merge.checksum != base
             else Target(origin, base)
         )
-    # dpkg does not bring back what a package has replaced of another one.
-    if drop and (set(drop) & set(merge.origin.overwriting) or not _only_adds(tx, base, origin, drop)):
+    if drop and not _only_adds(tx, base, origin, drop):
         return rebuilt(origin, base, keep=_versions_in_use(tx, origin))
     requests, local = added_requests(merge.origin, origin)
     remove = tuple(name for name in origin.removed if name not in merge.origin.removed)

@@ -50,7 +50,6 @@ class Origin:
     upgraded: the packages of the base are upgraded to the archives' newest versions.
     commands: commands that are run in each tree that is built on a base, in their order.
     removed: names of packages of the base that the deployment is not to have, sorted.
-    overwriting: names of requested packages that may replace files of other packages, sorted.
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     rest: the other groups of the file, unchanged.
@@ -62,7 +61,6 @@ class Origin:
     upgraded: bool = False
     commands: tuple[Command, ...] = ()
     removed: tuple[str, ...] = ()
-    overwriting: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
@@ -115,15 +113,7 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
         origin,
         requested=tuple(r for r in origin.requested if request_name(r) not in names),
         local=tuple(p for p in origin.local if p.name not in names),
-        overwriting=tuple(name for name in origin.overwriting if name not in names),
     )
-
-
-def with_overwriting(old: Origin, new: Origin) -> Origin:
-    """Return a new origin in which what is requested besides an old one may replace files of others."""
-    requests, local = added_requests(old, new)
-    names = {request_name(r) for r in requests} | {p.name for p in local}
-    return replace(new, overwriting=tuple(sorted({*new.overwriting, *names})))
 
 
 def without_requests(origin: Origin, names: Sequence[str], *, idempotent: bool = False) -> Origin:
@@ -288,7 +278,6 @@ def parse_origin(text: str) -> Origin:
         upgraded=packages.get("upgraded", "") == "true",
         commands=_read_commands(packages.get("commands", "[]")),
         removed=_split(packages.get("removed", "")),
-        overwriting=_split(packages.get("overwriting", "")),
         initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
         rest=rest,
     )
@@ -309,8 +298,6 @@ def format_origin(origin: Origin) -> str:
         parser[_GROUP]["commands"] = json.dumps(origin.commands)
     if origin.removed:
         parser[_GROUP]["removed"] = _join(origin.removed)
-    if origin.overwriting:
-        parser[_GROUP]["overwriting"] = _join(origin.overwriting)
     if origin.initramfs is not None:
         parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:

@@ -141,7 +141,7 @@ class DeploymentStatus:
             "packages": list(self.layered),
             "requested-packages": list(origin.requested),
             "requested-local-packages": [package.label for package in origin.local],
-            "requested-local-fileoverride-packages": list(origin.overwriting),
+            "requested-local-fileoverride-packages": [],
             "commands": [list(command) for command in origin.commands],
             "requested-base-removals": list(origin.removed),
             "requested-base-local-replacements": [p.label for p in origin.local if p.name in replaced],

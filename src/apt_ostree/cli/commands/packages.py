@@ -28,7 +28,6 @@ def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: s
 @options.deploy
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")
-@click.option("--force-replacefiles", is_flag=True, help="Let the packages replace files of other packages.")
 @options.allow_replacement
 @click.option("--uninstall", multiple=True, metavar="PACKAGE", help="Also remove a layered package.")
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
@@ -44,7 +43,6 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
             uninstall=given["uninstall"],
             idempotent=given["idempotent"],
             allow_inactive=given["allow_inactive"],
-            force_replacefiles=given["force_replacefiles"],
             deploy=deploy,
         )
         return options.run_verb(request, given, ask=asks(given))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -222,7 +222,6 @@ def install(
     *,
     commands: Sequence[Command] = (),
     configure: Sequence[str] = (),
-    overwriting: Collection[str] = (),
     initramfs: OwnInitramfs | None = None,
     dry_run: bool = False,
     download_only: bool = False,
@@ -233,7 +232,6 @@ def install(
     requests: the packages to install.
     commands: commands to run afterwards in the build root.
     configure: packages that are there and whose scripts run as if they were installed.
-    overwriting: names of packages that may replace files of others.
     initramfs: the machine's own, if it has one.
     ask: whether to ask the user to confirm the plan.
 
@@ -253,7 +251,7 @@ def install(
     archives = _download(session, plan) if plan else None
     if download_only:
         return Built(plan)
-    return _build(session, label, Work(plan, archives, commands, configure, overwriting, initramfs))
+    return _build(session, label, Work(plan, archives, commands, configure, initramfs))
 
 
 def _build(session: Session, label: Label, work: Work) -> Built:
@@ -324,13 +322,7 @@ def _install(session: Session, work: Work) -> _Tree:
         failpoint("layering.before-install")
         if work.archives:
             install.install(
-                tx.report,
-                work.archives,
-                work.title,
-                root=root,
-                scratch=scratch,
-                script_timeout=timeout,
-                overwrite=work.overwrites,
+                tx.report, work.archives, work.title, root=root, scratch=scratch, script_timeout=timeout
             )
             inside.write_extended_states(root, config.extended_states(scratch).read_text())
         if work.configure:

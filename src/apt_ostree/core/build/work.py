@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,6 @@ class Work:
     """What is done in the build root.
 
     archives: of the packages; None if the plan is empty.
-    overwriting: names of packages that may replace files of others.
     initramfs: the machine's own, if it has one.
     """
 
@@ -39,14 +38,7 @@ class Work:
     archives: Archives | None
     commands: Sequence[Command]
     configure: Sequence[str]
-    overwriting: Collection[str]
     initramfs: OwnInitramfs | None
-
-    @property
-    def overwrites(self) -> bool:
-        """Return whether a package that may replace files of others is unpacked."""
-        unpacked = (*self.plan.install, *self.plan.upgrade, *self.plan.downgrade)
-        return any(step.name in self.overwriting for step in unpacked)
 
     @property
     def title(self) -> str:

@@ -38,7 +38,6 @@ class Install(DeployRequest):
     uninstall: requested packages to drop.
     idempotent: accept packages that are requested already.
     allow_inactive: accept packages of the base.
-    force_replacefiles: they may replace files of other packages.
     """
 
     verb: ClassVar[str] = "install"
@@ -47,7 +46,6 @@ class Install(DeployRequest):
     uninstall: tuple[str, ...] = ()
     idempotent: bool = False
     allow_inactive: bool = False
-    force_replacefiles: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

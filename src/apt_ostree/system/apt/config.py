@@ -179,11 +179,6 @@ def dpkg_command(root: Path, scratch: Path, visible: frozenset[Path]) -> list[st
     return sandbox.argv(root, ["dpkg"], read_only=sorted({archives, local, *visible}), hostname=machine)
 
 
-def let_dpkg_overwrite() -> None:
-    """Have libapt tell dpkg that packages may replace files of others; it holds for this process."""
-    apt_pkg.config.set("DPkg::Options::", "--force-overwrite")
-
-
 def write_dpkg_wrapper(root: Path, scratch: Path, visible: frozenset[Path] = frozenset()) -> Path:
     """Write the program that libapt runs as dpkg: the build root's own dpkg, in the sandbox; return its path.
 

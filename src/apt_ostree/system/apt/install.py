@@ -12,7 +12,6 @@ import signal
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +24,6 @@ from apt_ostree.system.apt.acquire import Archives
 #: A package's archive in dpkg's messages; libapt prepends a number to the name if there are many archives.
 _ARCHIVE = re.compile(r"(?:\.\.\.)?/(?:[^\s:'\"]*/)?(?P<number>\d+-)?(?P<name>[^\s:'\"/]+\.deb)\b")
 _LIBAPT = "libapt: "
-#: How dpkg says that a package has a file of another one.
-_OVERWRITE = "trying to overwrite"
-_FORCED = "'install --force-replacefiles' lets a package replace files of others"
-_SCRIPTS = "the packages' own scripts printed the lines above"
 #: Heading of dpkg's output in the log of the root's programs.
 _PROGRAM = "install packages: dpkg"
 #: Bytes; with less free space, a full disk is the cause of dpkg's failure. ext4 keeps 16 MB to itself.
@@ -36,14 +31,7 @@ _FULL = 20_000_000
 
 
 def install(
-    report: Report,
-    archives: Archives,
-    title: str,
-    *,
-    root: Path,
-    scratch: Path,
-    script_timeout: float,
-    overwrite: bool = False,
+    report: Report, archives: Archives, title: str, *, root: Path, scratch: Path, script_timeout: float
 ) -> None:
     """Carry out the resolved transaction; ExternalFailure if dpkg fails or hangs.
 
@@ -52,21 +40,28 @@ def install(
     title: of the task, for its progress.
     root, scratch: as for `config.use_build_root`.
     script_timeout: seconds that dpkg may run without progress.
-    overwrite: packages may replace files of other packages (dpkg(1), --force-overwrite).
     """
-    if overwrite:
-        config.let_dpkg_overwrite()
     config.write_dpkg_wrapper(root, scratch, archives.directories)
     sandbox.announce(root, _PROGRAM)
-    explained = partial(_explained, archives=archives, root=root, scratch=scratch)
-    child, status_read = _start(archives.manager, root, scratch)
+    status_read, status_write = os.pipe()
+    worker = os.getpid()
+    child = os.fork()
+    if child == 0:
+        os.close(status_read)
+        process.end_with_parent(worker)  # the child would keep the sysroot's lock
+        _child(archives.manager, status_write, root, scratch)
+    os.close(status_write)
+    os.setpgid(child, child)  # in both processes: either may be first
     try:
         progress = _follow(status_read, report, title, script_timeout)
         if progress.silent:
             last = f"; dpkg's last step: {progress.last}" if progress.last else ""
-            raise explained(
+            raise _explained(
                 f"a maintainer script did nothing for {script_timeout:g} seconds and was ended{last}",
                 hint="raise ScriptTimeout in apt-ostree.conf if the script is only slow",
+                archives=archives,
+                root=root,
+                scratch=scratch,
             )
         _pid, status = os.waitpid(child, 0)
         child = 0
@@ -76,26 +71,14 @@ def install(
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
     if status != 0 or progress.errors:
-        reason = _reason(progress.errors, scratch)
-        raise explained(
-            f"dpkg could not change the packages: {reason}",
-            hint=f"nothing was changed; {_FORCED if _OVERWRITE in reason else _SCRIPTS}",
+        raise _explained(
+            f"dpkg could not change the packages: {_reason(progress.errors, scratch)}",
+            hint="nothing was changed; the packages' own scripts printed the lines above",
+            archives=archives,
+            root=root,
+            scratch=scratch,
             of_dpkg=bool(progress.errors),
         )
-
-
-def _start(manager: Any, root: Path, scratch: Path) -> tuple[int, int]:
-    """Start dpkg in a child process; return its id, and a descriptor to read its status from."""
-    status_read, status_write = os.pipe()
-    worker = os.getpid()
-    child = os.fork()
-    if child == 0:
-        os.close(status_read)
-        process.end_with_parent(worker)  # the child would keep the sysroot's lock
-        _child(manager, status_write, root, scratch)
-    os.close(status_write)
-    os.setpgid(child, child)  # in both processes: either may be first
-    return child, status_read
 
 
 def _reason(errors: Sequence[str], scratch: Path) -> str:
