@@ -37,6 +37,9 @@ def test_it_is_made_in_each_deployment_until_it_is_disabled(own: Host):
         "initramfs-args": ["-I", "/etc/fx-marker", "--modules", "base"],
     }
 
+    again = ("initramfs", "--enable", "--arg=-I", "--arg=/etc/fx-marker", *FAST)
+    assert own.json(*again, "--dry-run")["changed"]
+
     own.sh("echo two >/etc/fx-marker")
     own.ao("install", "fx-hello")  # on the pending deployment
     assert held(own) == "two\n" and own.deployments()[0]["requested-packages"] == ["fx-hello"]

@@ -55,7 +55,7 @@ def test_what_the_branch_does_not_have(system: System, vendor: Vendor):
 
 
 def test_a_commit_that_is_nowhere(system: System, vendor: Vendor):
-    with pytest.raises(ExternalFailure, match="pulling commit 000000000000"):
+    with pytest.raises(ExternalFailure, match="pull commit 000000000000"):
         deploy(system, "0" * 64, skip_branch_check=True)
     assert pending(system) == (vendor.commits[1], FOLLOWED)
 
@@ -64,7 +64,7 @@ def test_without_network_only_what_is_there(system: System, vendor: Vendor):
     remotes.pull(system.repo, FOLLOWED, print)
     system.repo.handle.remote_delete("vendor", None)
     add_remote(system.repo, "vendor", vendor.path.with_name("gone"))
-    with pytest.raises(ExternalFailure, match="pulling the history of vendor:debian/server"):
+    with pytest.raises(ExternalFailure, match="pull the history of vendor:debian/server"):
         deploy(system, "13.3")
     with pytest.raises(UsageError, match="is not in the repository") as caught:
         deploy(system, "0" * 64, skip_branch_check=True, cache_only=True)
@@ -136,7 +136,7 @@ def test_branches_that_are_not_there(system: System, vendor: Vendor):
     with pytest.raises(UsageError, match="there is no remote 'nosuch'") as caught:
         rebase_to(system, "nosuch:x")
     assert "vendor" in str(caught.value.hint)
-    with pytest.raises(ExternalFailure, match="pulling vendor:debian/nosuch"):
+    with pytest.raises(ExternalFailure, match="pull vendor:debian/nosuch"):
         rebase_to(system, "debian/nosuch")
     with pytest.raises(UsageError, match="nosuch"):
         rebase_to(system, ":nosuch")

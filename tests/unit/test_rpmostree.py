@@ -75,6 +75,18 @@ def test_all_actions_are_registered():
     assert needed <= {node.attrib["id"] for file in files for node in ET.parse(file).iter("action")}
 
 
+def test_the_initramfs_is_reset_and_nothing_is_upgraded():
+    keep = {"no-initramfs": True, "no-pull-base": True}
+    call = update({}, keep)
+    assert call.request == Reset(initramfs=True) and [a.rpartition(".")[2] for a in call.actions] == [
+        "bootconfig"
+    ]
+    whole = update({"install-packages": ["a"]}, keep | {"no-layering": True, "no-overrides": True})
+    assert whole.request == Reset(layers=True, overrides=True, initramfs=True, install=("a",))
+    with pytest.raises(UsageError, match="no-initramfs"):
+        update({"uninstall-packages": ["a"]}, keep)
+
+
 def test_a_deployment_has_all_keys_with_their_types():
     origin = Origin("r:debian/13", requested=("a",))
     one = Deployment(0, "debian", "c" * 64, 1, "x", origin, True, False, False, "none")
@@ -87,6 +99,7 @@ def test_a_deployment_has_all_keys_with_their_types():
         "version",
         "finalization-locked",
         "initramfs-args",
+        "remote-error",
         "live-inprogress",
         "live-replaced",
     }

@@ -232,6 +232,7 @@ def keys_of_status() -> dict[str, set[str]]:
         diff=PackageDiff(),
         live=Live("d" * 64, 1, unfinished="e" * 64),
         mounted_over="sysext",
+        remote_error="it is gone",
     )
     found = Status((described,)).to_json()
     return {"Keys of the document": set(found), "Keys of a deployment": set(found["deployments"][0])}

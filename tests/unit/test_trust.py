@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
-from apt_ostree.core import packages, status
+from apt_ostree.core import apply_live, packages, status
 from apt_ostree.errors import Refused
+from apt_ostree.model.origin import Origin
 from apt_ostree.model.queries import Status
+from apt_ostree.model.requests.live import ApplyLive
+from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.system.ostree import remotes
+from apt_ostree.system.ostree.gi_ostree import GLib
 from tests.unit.repos import System
 from tests.unit.vendor import (
     BRANCH,
@@ -58,7 +63,7 @@ def require_signatures(system: System, vendor: Vendor, *keys: Signer) -> None:
         one.trusted_by(system.repo, "vendor")
 
 
-def upgrade(system: System, **options: bool) -> bool:
+def upgrade(system: System, **options: Any) -> bool:
     return system.run(packages.upgrade, Upgrade(packages=False, **options)).changed
 
 
@@ -152,6 +157,60 @@ def test_without_signatures_only_by_configuration(system: System, vendor: Vendor
     assert not newest.gpg_enabled and newest.signatures == ()
 
 
+def test_a_commit_by_its_checksum_is_noted_unless_a_remote_has_signed_it(
+    system: System, verified: Vendor, key: Signer
+):
+    newest = verified.commits[3]
+    with system.open() as machine:
+        machine.repo.handle.pull_with_options(
+            f"file://{verified.path}",
+            GLib.Variant("a{sv}", {"refs": GLib.Variant("as", [newest])}),
+            None,
+            None,
+        )
+    key.sign(system.repo, newest)
+    rebase_to(system, newest)
+    assert not [text for text in system.told("warning") if "was not verified" in text]
+    rebase_to(system, system.two)
+    (warning,) = [text for text in system.told("warning") if "was not verified" in text]
+    assert "no remote's keys have signed it" in warning and pending(system)[0] == system.two
+
+
+def test_a_remote_that_is_gone_and_a_value_that_cannot_be_read(system: System, vendor: Vendor):
+    remotes.pull(system.repo, FOLLOWED, print)
+    config = system.place / "ostree/repo/config"
+    good = config.read_text()
+    assert "gpg-verify=false" in good
+    config.write_text(good.replace("gpg-verify=false", "gpg-verify=maybe"))
+    refused(system, vendor, lambda: deploy(system, "13.3", cache_only=True))
+    config.write_text(good)
+    system.repo.handle.remote_delete("vendor", None)
+    refusal = refused(system, vendor, lambda: deploy(system, "13.3", cache_only=True))
+    assert "there is no remote 'vendor'" in refusal.message
+    refused(system, vendor, lambda: upgrade(system, deploy=DeployOptions(cache_only=True)))
+    shown = status.status(Status(sysroot=str(system.place))).deployments[0]
+    assert shown.remote_error == "there is no remote 'vendor'" and not shown.gpg_enabled
+
+
+def test_earlier_commits_need_no_signature_to_find_a_signed_one(
+    system: System, verified: Vendor, key: Signer
+):
+    key.sign(verified.repo, verified.commits[3])  # none before it was pulled; they are not signed
+    assert deploy(system, "13.3").changed
+    with pytest.raises(Refused):
+        deploy(system, "13.2")
+
+
+def test_what_becomes_live_by_its_name(system: System, vendor: Vendor, key: Signer):
+    remotes.pull(system.repo, FOLLOWED, print)
+    require_signatures(system, vendor, key)
+    for target in (FOLLOWED, vendor.commits[3]):
+        request = ApplyLive(target=target)
+        refused(system, vendor, lambda request=request: system.run(apply_live.apply_live, request))
+    key.sign(system.repo, vendor.commits[3])
+    assert system.run(apply_live.apply_live, ApplyLive(target=FOLLOWED)).live
+
+
 # --- time
 
 
@@ -163,3 +222,17 @@ def test_a_branch_that_goes_back(system: System, verified: Vendor, key: Signer):
     system.repo.handle.set_ref_immediate("vendor", BRANCH, None, None)
     refused(system, verified, lambda: upgrade(system))
     assert upgrade(system, allow_downgrade=True) and pending(system)[0] == verified.commits[0]
+
+
+def test_an_older_commit_that_is_here_is_no_upgrade(system: System, vendor: Vendor):
+    remotes.pull_commit(system.repo, "vendor", vendor.commits[0], print)
+    system.repo.handle.set_ref_immediate("vendor", BRANCH, vendor.commits[0], None)
+    refused(system, vendor, lambda: upgrade(system, deploy=DeployOptions(cache_only=True)))
+
+
+def test_a_remotes_branch_is_not_taken_for_a_local_one(system: System, vendor: Vendor):
+    remotes.pull(system.repo, FOLLOWED, print)
+    with system.open() as machine:
+        present = machine.deployments().all[0]
+        machine.stage(present.checksum, Origin(BRANCH), present)
+    assert not upgrade(system)

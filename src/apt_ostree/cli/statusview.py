@@ -90,7 +90,9 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
 def _signatures(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     """Yield what is to be said of the signatures of the base: a valid one, or else what is wrong with all."""
     remote = (entry["origin"] or "").rpartition(":")[0]
-    if remote and not entry["gpg-enabled"]:
+    if "remote-error" in entry:
+        yield "RemoteError", entry["remote-error"]
+    elif remote and not entry["gpg-enabled"]:
         yield "GPGSignature", f"not required (gpg-verify=false of the remote {remote})"
     if not entry["gpg-enabled"]:
         return

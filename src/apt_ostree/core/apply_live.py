@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from apt_ostree.core import trust
 from apt_ostree.core.live import engine, rollback, undo
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.etc_delta import Delta
+from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
@@ -102,7 +104,9 @@ def _apply_selection(
 def _target_commit(tx: Transaction, target: str | None) -> str:
     """Return the commit that `target` names, else that of the pending deployment."""
     if target:
-        return tx.sysroot.repo.resolve(target)
+        commit = tx.sysroot.repo.resolve(target)
+        _require_signed(tx, target, commit)
+        return commit
     pending = tx.deployments.pending
     if pending is None:
         raise Refused(
@@ -110,6 +114,17 @@ def _target_commit(tx: Transaction, target: str | None) -> str:
             hint="make one with 'apt-ostree install' or 'apt-ostree upgrade', or name a commit with --target",
         )
     return pending.checksum
+
+
+def _require_signed(tx: Transaction, target: str, commit: str) -> None:
+    """Raise Refused for a commit that is neither deployed nor was live, and is not signed as it has to be."""
+    used = {deployment.checksum for deployment in tx.deployments.all}
+    used |= {generation.base for generation in tx.live.generations}
+    if commit not in used:
+        named = Refspec.parse(target)
+        is_branch = named and (named.remote or tx.sysroot.repo.local_ref(target) == commit)
+        branch = named if is_branch else Refspec.parse(tx.merge_deployment.origin.refspec)
+        trust.require_signed(tx, branch, tx.sysroot.repo.base_of(commit))
 
 
 def _source_of_generation(tx: Transaction, number: int) -> Source:

@@ -112,7 +112,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     _refuse_occupied(tx, target.commit)
     _refuse_small_boot(tx, target.commit)
     account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
-    outcome = _outcome(tx, target, built)
+    outcome = _outcome(tx, target, built, dry_run=options.dry_run)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
@@ -228,13 +228,14 @@ def _delta(tx: Transaction, target: Target, built: Built | None) -> Delta:
     return {} if merge.booted and target.commit == merge.checksum else etc_deltas.read(target.commit)
 
 
-def _outcome(tx: Transaction, target: Target, built: Built | None) -> dict[str, Any]:
+def _outcome(tx: Transaction, target: Target, built: Built | None, *, dry_run: bool) -> dict[str, Any]:
     """Return the outcome as JSON keys; `packages` compares with the deployment that is replaced.
 
     `packages` is absent while the commit is not built.
     """
     merge, repo = tx.merge_deployment, tx.sysroot.repo
-    only_planned = built is not None and bool(built.plan) and built.commit is None
+    remakes = dry_run and target.recipe is not None and target.recipe.initramfs
+    only_planned = built is not None and built.commit is None and (bool(built.plan) or remakes)
     same = target.commit == merge.checksum and target.origin == merge.origin
     same = same and target.kernel_arguments in (None, merge.kernel_arguments)
     outcome: dict[str, Any] = {

@@ -167,6 +167,7 @@ def rebuilt(
         remove=origin.removed,
         configure=configure,
         commands=origin.commands,
+        initramfs=origin.initramfs is not None,
     )
     return Target(origin, base, recipe)
 
@@ -205,11 +206,14 @@ def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None
         with tx.task(f"Pulling {origin.refspec}"):
             allow_older = request.allow_downgrade
             remotes.pull(repo, origin.refspec, tx.report, allow_older=allow_older, newer_than=_base(tx))
-    newest = repo.resolve_or_none(origin.refspec)
+    find = repo.resolve_or_none if origin.remote else repo.local_ref
+    newest = find(origin.refspec)
     if newest is None or not repo.has_commit(newest):
         return None
     if newest != _base(tx):
         trust.require_signed(tx, Refspec.parse(origin.refspec), newest)
+        if not request.allow_downgrade:
+            trust.refuse_older(tx, newest, remotes.OLDER)
     return newest
 
 

@@ -9,7 +9,7 @@ from apt_ostree.core import trust
 from apt_ostree.core.deploy import Target, deploy
 from apt_ostree.core.packages import held, rebuilt, versions_of_layered
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import Refused, UsageError
+from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.refspec import Refspec, Revision, is_checksum
 from apt_ostree.model.requests.deployments import Deploy, Rebase
@@ -19,6 +19,7 @@ from apt_ostree.system.ostree import remotes
 
 #: The number of commits that a message lists.
 _SHOWN = 10
+_OLDER = "leave --disallow-downgrade out to deploy it"
 
 
 def deploy_revision(tx: Transaction, request: Deploy) -> Result:
@@ -37,7 +38,7 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
         pull = not request.deploy.cache_only
         commit = _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
         if request.disallow_downgrade:
-            _refuse_older(tx, commit)
+            trust.refuse_older(tx, commit, _OLDER)
         target = _target(tx, origin, commit, keep=versions_of_layered(tx))
         return deploy(tx, target, request.deploy)
 
@@ -60,7 +61,7 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
             )
         commit = _newest(tx, branch, request)
         if request.disallow_downgrade:
-            _refuse_older(tx, commit)
+            trust.refuse_older(tx, commit, _OLDER)
         target = _target(tx, replace(old, refspec=str(branch)), commit, keep=held(tx))
         result = deploy(tx, target, request.deploy)
         if result.next_boot and not request.skip_purge:
@@ -97,7 +98,8 @@ def _commit_of(
     if branch.remote and pull and not repo.has_commit(commit):
         with tx.task(f"Pulling commit {commit[:12]}"):
             remotes.pull_commit(repo, branch.remote, commit, tx.report)
-    return _acceptable(tx, branch, commit)
+    # A commit that is not looked for in the branch is none of a local branch's, either.
+    return _acceptable(tx, branch if branch.remote or not anywhere else Refspec(), commit)
 
 
 def _acceptable(tx: Transaction, branch: Refspec, commit: str) -> str:
@@ -143,17 +145,6 @@ def _head(tx: Transaction, branch: Refspec) -> str:
     if is_local and repo.local_ref(branch.ref) is None:
         raise UsageError(f"there is no local branch {branch.ref!r}", hint="'ostree refs' lists the branches")
     return repo.resolve(str(branch))
-
-
-def _refuse_older(tx: Transaction, commit: str) -> None:
-    """Raise Refused if a commit is older than the present base."""
-    repo = tx.sysroot.repo
-    base = repo.base_of(tx.merge_deployment.checksum)
-    if repo.timestamp(commit) < repo.timestamp(base):
-        raise Refused(
-            f"commit {commit[:12]} is older than the present one, {base[:12]}",
-            hint="leave --disallow-downgrade out to deploy it",
-        )
 
 
 # --- the branch

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ from apt_ostree.model.status import (
 )
 from apt_ostree.system import available_update, files, newer_versions, statedb, transaction_files, usrview
 from apt_ostree.system.ostree import remotes
+from apt_ostree.system.ostree.remotes import Verification
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
@@ -51,9 +53,10 @@ def status(query: StatusQuery) -> Status:
     with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
         newer = newer_versions.read() if query.sysroot == "/" else ()
+        signatures_of = cache(partial(_signatures, sysroot.repo))  # GnuPG takes 40 ms each time
         chosen = [d for d in deployments.all if d.booted or not query.booted]
         return Status(
-            tuple(_describe(sysroot, deployment, deployments.booted, newer) for deployment in chosen),
+            tuple(_describe(sysroot, d, deployments.booted, newer, signatures_of) for d in chosen),
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
@@ -107,7 +110,11 @@ def requested_packages(_query: RequestedPackages) -> list[str]:
 
 
 def _describe(
-    sysroot: Sysroot, deployment: Deployment, booted: Deployment | None, newer: Sequence[Newer]
+    sysroot: Sysroot,
+    deployment: Deployment,
+    booted: Deployment | None,
+    newer: Sequence[Newer],
+    signatures_of: Callable[[str, str | None], tuple[Signature, ...]],
 ) -> DeploymentStatus:
     repo, checksum, origin = sysroot.repo, deployment.checksum, deployment.origin
     base = repo.base_of(checksum)
@@ -118,7 +125,7 @@ def _describe(
         added = {package.name for package in changes.added}
         layered = tuple(sorted({package_name(r) for r in origin.requested} & added))
     is_running = deployment.booted and sysroot.path == "/"
-    verified = bool(origin.remote) and remotes.verifies(repo, origin.remote or "")
+    verification = remotes.verification(repo, origin.remote)
     if booted and deployment.index < booted.index:
         diff = diff_packages(packages_of(repo, booted.checksum), packages_of(repo, checksum))
     return DeploymentStatus(
@@ -132,16 +139,19 @@ def _describe(
         live=_live(repo, deployment) if is_running else None,
         newer=of_origin(newer, origin),
         etc_beside=_etc_beside() if is_running else (),
-        gpg_enabled=verified,
-        signatures=_signatures(repo, base, origin.remote) if verified and origin.remote else (),
+        gpg_enabled=verification is Verification.REQUIRED,
+        signatures=signatures_of(base, origin.remote) if verification is Verification.REQUIRED else (),
+        remote_error=f"there is no remote {origin.remote!r}"
+        if verification is Verification.UNKNOWN
+        else None,
         mounted_over=usrview.foreign() if is_running else None,
     )
 
 
-def _signatures(repo: Repo, commit: str, remote: str) -> tuple[Signature, ...]:
+def _signatures(repo: Repo, commit: str, remote: str | None) -> tuple[Signature, ...]:
     from apt_ostree.system.ostree import signatures
 
-    return signatures.of_remote(repo, commit, remote)
+    return signatures.of_remote(repo, commit, remote or "")
 
 
 def _etc_beside() -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Which commits may be deployed: those that are signed as the configuration of their remote requires.
+"""Which commits may be used: those that are signed as the configuration of their remote requires.
 
-A commit without a remote is one that root has put into the repository, and needs no signature.
+A local branch is root's own, and needs no signature.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from apt_ostree.errors import Refused
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.system import journal
 from apt_ostree.system.ostree import remotes, signatures
+from apt_ostree.system.ostree.remotes import Verification
 
 
 def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
@@ -17,20 +18,52 @@ def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
 
     It is checked again for a commit that is here: when it was pulled, the keys or the configuration may have
     been others. A commit that is taken without a signature is noted in the system's journal.
+
+    branch: of the commit; empty if it is named by its checksum, so that any remote's keys will do.
     """
-    remote, repo = branch.remote, tx.sysroot.repo
-    if not remote:
-        return
-    if not remotes.verifies(repo, remote):
-        text = f"commit {commit[:12]} was not verified: gpg-verify=false is set for the remote {remote}"
-        tx.warning(text)
-        fields = {"APT_OSTREE_UNVERIFIED": commit, "APT_OSTREE_CALLER": tx.caller.user}
-        journal.send((f"{tx.title}: {text}",), fields=fields)
-        return
-    present = signatures.of_remote(repo, commit, remote)
-    if not any(signature.valid for signature in present):
-        raise Refused(
-            f"commit {commit[:12]} has no valid signature",
-            details=[signature.describe() for signature in present],
-            hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
-        )
+    repo, remote = tx.sysroot.repo, branch.remote
+    match remotes.verification(repo, remote):
+        case Verification.LOCAL if branch or _is_signed_for_any(tx, commit):
+            return
+        case Verification.LOCAL:
+            _note(tx, commit, "no remote's keys have signed it")
+        case Verification.EXEMPT:
+            _note(tx, commit, f"gpg-verify=false is set for the remote {remote}")
+        case Verification.UNKNOWN:
+            raise Refused(
+                f"commit {commit[:12]} cannot be verified: there is no remote {remote!r}",
+                hint="'ostree remote add' configures it, 'apt-ostree rebase' follows another one",
+            )
+        case Verification.REQUIRED:
+            present = signatures.of_remote(repo, commit, remote)
+            if not any(signature.valid for signature in present):
+                raise Refused(
+                    f"commit {commit[:12]} has no valid signature",
+                    details=[signature.describe() for signature in present],
+                    hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
+                )
+
+
+def refuse_older(tx: Transaction, commit: str, hint: str) -> None:
+    """Raise Refused if a commit is older than the present base."""
+    repo = tx.sysroot.repo
+    base = repo.base_of(tx.merge_deployment.checksum)
+    if repo.timestamp(commit) < repo.timestamp(base):
+        raise Refused(f"commit {commit[:12]} is older than the present one, {base[:12]}", hint=hint)
+
+
+def _is_signed_for_any(tx: Transaction, commit: str) -> bool:
+    repo = tx.sysroot.repo
+    return any(
+        signature.valid
+        for remote in remotes.names(repo)
+        if remotes.verification(repo, remote) is Verification.REQUIRED
+        for signature in signatures.of_remote(repo, commit, remote)
+    )
+
+
+def _note(tx: Transaction, commit: str, reason: str) -> None:
+    text = f"commit {commit[:12]} was not verified: {reason}"
+    tx.warning(text)
+    fields = {"APT_OSTREE_UNVERIFIED": commit, "APT_OSTREE_CALLER": tx.caller.user}
+    journal.send((f"{tx.title}: {text}",), fields=fields)

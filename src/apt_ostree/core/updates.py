@@ -78,7 +78,7 @@ def _update(
         version=repo.metadata(commit).get(layout.META_VERSION),
         timestamp=repo.timestamp(commit),
         new_base=bases[0] != bases[1],
-        gpg_enabled=bool(origin.remote) and remotes.verifies(repo, origin.remote or ""),
+        gpg_enabled=remotes.verification(repo, origin.remote) is remotes.Verification.REQUIRED,
         diff=diff,
         layered=tuple(sorted(diff.names - of_bases)),
         **more,

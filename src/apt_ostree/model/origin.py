@@ -325,9 +325,11 @@ def _read_arguments(text: str) -> tuple[str, ...]:
 
 def _read_json(text: str, what: str) -> list[Any]:
     try:
-        value: list[Any] = json.loads(text)
+        value = json.loads(text)
     except ValueError as error:
         raise AptOstreeError(f"the {what} in a deployment's origin file cannot be read: {error}") from error
+    if not isinstance(value, list):
+        raise AptOstreeError(f"the {what} in a deployment's origin file are no list")
     return value
 
 

@@ -102,6 +102,7 @@ class DeploymentStatus:
     etc_beside: paths of /etc with what packages' scripts made of files that were edited.
     gpg_enabled: commits of its remote must be signed.
     signatures: of its base, if they are checked.
+    remote_error: why nothing is known of its remote.
     mounted_over: the source of another program's overlay over /usr, such as "sysext", if there is one.
     """
 
@@ -117,6 +118,7 @@ class DeploymentStatus:
     etc_beside: tuple[str, ...] = ()
     gpg_enabled: bool = False
     signatures: tuple[Signature, ...] = ()
+    remote_error: str | None = None
     mounted_over: str | None = None
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +157,8 @@ class DeploymentStatus:
         }
         if origin.initramfs:
             result["initramfs-args"] = list(origin.initramfs)
+        if self.remote_error:
+            result["remote-error"] = self.remote_error
         if deployment.locked:
             result["finalization-locked"] = True
         if self.base:

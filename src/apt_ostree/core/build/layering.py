@@ -240,6 +240,8 @@ def install(
     """
     tx = session.tx
     plan = _resolve(session, requests)
+    if plan and initramfs:
+        plan = replace(plan, initramfs=("made anew, as in each deployment of this machine",))
     if not plan and (plan.taken or plan.newer):
         tx.report(PlanShown("transaction", plan.to_json()))
     if not (plan or commands or configure or (initramfs and initramfs.anew)):

@@ -16,7 +16,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
-from apt_ostree.model.requests.packages import Upgrade
+from apt_ostree.model.requests.packages import Reset, Upgrade
 from apt_ostree.model.rpmostree.names import NAME
 
 T = TypeVar("T")
@@ -165,6 +165,16 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
     if o.apply_live:  # rpm-ostree has no action of its own for it
         actions += (_APPLY_LIVE,)
     changes_packages = has_packages or m.install_local_packages or m.overrides or o.no_overrides
+    if o.no_initramfs:
+        if m != _Modifiers(install_packages=m.install_packages):
+            raise UsageError(
+                "no-initramfs excludes other changes than no-layering, no-overrides and packages"
+            )
+        reset = Reset(
+            deploy=o.deploy(), layers=o.no_layering, overrides=o.no_overrides, initramfs=True,
+            install=m.install_packages,
+        )  # fmt: skip
+        return Call(reset, actions, o.reboot)
     if m.set_refspec is not None or m.set_revision is not None:
         if changes_packages:
             raise UsageError("packages and another base are two changes: make one after the other")

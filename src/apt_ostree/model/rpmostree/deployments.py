@@ -23,6 +23,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "timestamp": "t",
     "gpg-enabled": "b",
     "signatures": "av",
+    "remote-error": "s",
     "base-checksum": "s",
     "base-version": "s",
     "base-timestamp": "t",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from typing import Any
 
 from apt_ostree.errors import ExternalFailure, Refused
@@ -16,6 +17,16 @@ from apt_ostree.system.ostree.repo import Repo
 
 #: How libostree says that a branch went back, for which it has no code.
 _WENT_BACK = "is chronologically older than"
+OLDER = "'upgrade --allow-downgrade' takes it, and so does naming the commit; nothing was changed"
+
+
+class Verification(StrEnum):
+    """Whether commits have to be signed."""
+
+    REQUIRED = "required"
+    EXEMPT = "exempt"  # by the configuration of their remote
+    UNKNOWN = "unknown"  # their remote is not configured
+    LOCAL = "local"  # they have no remote
 
 
 def names(repo: Repo) -> frozenset[str]:
@@ -23,13 +34,17 @@ def names(repo: Repo) -> frozenset[str]:
     return frozenset(repo.handle.remote_list() or ())
 
 
-def verifies(repo: Repo, remote: str) -> bool:
-    """Return whether commits of a remote must be signed with GnuPG; false for an unknown remote."""
+def verification(repo: Repo, remote: str | None) -> Verification:
+    """Return whether commits of a remote must be signed with GnuPG."""
+    if not remote:
+        return Verification.LOCAL
+    if remote not in names(repo):
+        return Verification.UNKNOWN
     try:
         _ok, enabled = repo.handle.remote_get_gpg_verify(remote)
-    except GLib.Error:
-        return False
-    return bool(enabled)
+    except GLib.Error:  # a value that cannot be read excepts nothing
+        return Verification.REQUIRED
+    return Verification.REQUIRED if enabled else Verification.EXEMPT
 
 
 def forget(repo: Repo, refspec: str) -> None:
@@ -57,26 +72,31 @@ def pull(
     }
     if newer_than and not allow_older:
         settings["timestamp-check-from-rev"] = GLib.Variant("s", newer_than)
-    _pull(repo, remote, settings, f"Pulling {refspec}", report)
+    _pull(repo, remote, settings, refspec, report)
 
 
 def pull_commit(repo: Repo, remote: str, checksum: str, report: Report) -> None:
     """Fetch a commit, whatever refs it has; its signatures are checked as the remote is configured."""
     settings = {"refs": GLib.Variant("as", [checksum])}
-    _pull(repo, remote, settings, f"Pulling commit {checksum[:12]}", report)
+    _pull(repo, remote, settings, f"commit {checksum[:12]}", report)
 
 
 def pull_history(repo: Repo, refspec: str, report: Report) -> list[str]:
-    """Fetch the commits of REMOTE:REF without their trees; return them, the newest first."""
+    """Fetch the commits of REMOTE:REF without their trees; return them, the newest first.
+
+    The signatures of the newest are checked. It names those before it by their checksums, and these may have
+    been signed with keys that have expired since, or not at all.
+    """
     remote, _, ref = refspec.rpartition(":")
     present = repo.resolve_or_none(refspec)
-    settings = {
+    newest_only = {
         "refs": GLib.Variant("as", [ref]),
         "flags": GLib.Variant("i", int(OSTree.RepoPullFlags.COMMIT_ONLY)),
-        "depth": GLib.Variant("i", -1),
     }
+    all_before = {"depth": GLib.Variant("i", -1), "gpg-verify": GLib.Variant("b", False)}
     try:
-        _pull(repo, remote, settings, f"Pulling the history of {refspec}", report)
+        for settings in (newest_only, newest_only | all_before):
+            _pull(repo, remote, settings, f"the history of {refspec}", report)
         newest = repo.resolve_or_none(refspec)
         failpoint("repo.after-history")
     finally:  # the pull has pointed the ref at a commit whose tree is not there
@@ -85,7 +105,8 @@ def pull_history(repo: Repo, refspec: str, report: Report) -> list[str]:
     return repo.history(newest)
 
 
-def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], title: str, report: Report) -> None:
+def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], what: str, report: Report) -> None:
+    title = f"Pulling {what}"
     progress = OSTree.AsyncProgress.new()
     progress.connect(
         "changed",
@@ -93,7 +114,7 @@ def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], title: str, repo
     )
     stop = Gio.Cancellable()
     try:
-        with _refusing(title[0].lower() + title[1:], remote), signals.held(stop.cancel):
+        with _refusing(f"pull {what}", remote), signals.held(stop.cancel):
             repo.handle.pull_with_options(remote, GLib.Variant("a{sv}", settings), progress, stop)
     finally:
         progress.finish()
@@ -118,6 +139,6 @@ def _refusing(what: str, remote: str) -> Iterator[None]:
         if _WENT_BACK in failure.message:
             raise Refused(
                 failure.message,
-                hint="nothing was changed; 'upgrade --allow-downgrade', or a commit that is named, takes it",
+                hint=OLDER,
             ) from cause
         raise
