@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import events
 from apt_ostree.model.requests.archives import ComposeSign
-from apt_ostree.system.ostree import commit, signatures
+from apt_ostree.system.ostree import commit, deltas, signatures
 from apt_ostree.system.ostree.gi_ostree import Gio, OSTree
 from apt_ostree.system.ostree.repo import Repo
 from tests.unit import repos
@@ -107,6 +108,16 @@ def test_a_static_delta_says_what_it_saves(archive: Path, tmp_path: Path):
     assert made["objects"] == sum(
         size for file, size in files.items() if file.name[:-1] and file not in first
     )
+
+
+def test_a_static_delta_has_large_files(archive: Path, tmp_path: Path):
+    """libostree would make of a new file above 4 MB an object beside the delta."""
+    old = write(archive, tmp_path / "one", "one")
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two/initrd").write_bytes(random.Random(1).randbytes(6_000_000))
+    new = write(archive, tmp_path / "two", "two")
+    made = deltas.make(Repo.open(archive), old, new)
+    assert min(made.bytes, made.objects) > 6_000_000
 
 
 def commit_objects(archive: Path, checksum: str) -> set[Path]:

@@ -28,7 +28,9 @@ def make(repo: Repo, old: str, new: str) -> Delta:
 
     What GnuPG has signed is the commit, which the delta has as it is.
     """
-    options = GLib.Variant("a{sv}", {"inline-parts": GLib.Variant("b", False)})
+    # Without this, new files above 4 MB, such as an initramfs, would be objects beside the parts.
+    settings = {"inline-parts": GLib.Variant("b", False), "min-fallback-size": GLib.Variant("u", 0)}
+    options = GLib.Variant("a{sv}", settings)
     stop = Gio.Cancellable()
     with explained(f"make the static delta from {old[:12]} to {new[:12]}"), signals.held(stop.cancel):
         flag = OSTree.StaticDeltaGenerateOpt.MAJOR
