@@ -67,6 +67,12 @@ def test_a_commit_is_signed_before_the_ref_names_it(archive: Path, tmp_path: Pat
     assert signatures.is_signed(Repo.open(archive), checksum, key.keyring)
 
 
+def test_a_tree_that_is_there_already_is_signed(archive: Path, tmp_path: Path, key: Signer):
+    first = write(archive, tmp_path / "tree", "one")
+    assert write(archive, tmp_path / "tree", "one", sign=publish.signing([MAIL], str(key.home))) == first
+    assert signatures.is_signed(Repo.open(archive), first, key.keyring)
+
+
 def test_without_the_key_nothing_is_committed(archive: Path, tmp_path: Path, key: Signer):
     with pytest.raises(ExternalFailure, match="the secret key nobody@"):
         write(archive, tmp_path / "tree", "one", sign=publish.signing(["nobody@example.com"], str(key.home)))

@@ -70,7 +70,7 @@ class Job:
     timestamp: int
     keep_parent: bool = True
     ids: Ids = field(default_factory=Ids)
-    sign: Callable[[Repo, str], None] | None = None
+    sign: Callable[[Repo, str], object] | None = None
 
 
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:

@@ -63,7 +63,7 @@ def commit_directory(
     timestamp: int,
     metadata: Mapping[str, Any],
     keep_parent: bool = True,
-    sign: Callable[[Repo, str], None] | None = None,
+    sign: Callable[[Repo, str], object] | None = None,
 ) -> Written:
     """Commit a directory, which is consumed, to a ref; a missing repository is created (bare).
 
@@ -71,7 +71,7 @@ def commit_directory(
 
     timestamp: of the commit, in seconds since 1970.
     metadata: of the commit, as variants.
-    sign: signs the commit of the repository; nobody sees the ref name it before.
+    sign: signs the commit before the ref names it, or the one that is there already.
     """
     created = not exists(path)
     repo = _create(path) if created else Repo.open(path)
@@ -112,7 +112,7 @@ def _write(
     write: Callable[[OSTree.RepoFile, str | None], str],
     *,
     keep_parent: bool,
-    sign: Callable[[Repo, str], None] | None,
+    sign: Callable[[Repo, str], object] | None,
 ) -> Written:
     before = _head(repo, ref)
     with repo.transaction():
@@ -122,6 +122,8 @@ def _write(
         if before and repo.tree_checksums(before) == contents:
             same_parent = OSTree.commit_get_parent(repo.load_commit(before))
             if write(root, same_parent) == before:
+                if sign:
+                    sign(repo, before)
                 return Written(before, changed=False)
         checksum = write(root, before if keep_parent else None)
         if sign:
