@@ -28,28 +28,32 @@ def sign(tx: Transaction, request: ComposeSign) -> Result:
     if not commit.exists(path):
         raise UsageError(f"{path} is not an OSTree repository")
     repo = Repo.open(path)
-    commits, home = [repo.resolve(rev) for rev in request.revs], _homedir(request.gpg_homedir)
+    commits = [repo.resolve(rev) for rev in request.revs]
+    sign_commit = _signing(request.keys, request.gpg_homedir)
     changed = False
     for checksum in commits:
-        for key in request.keys:
-            with tx.task(f"Signing {checksum[:12]} with {key}"):
-                changed |= signatures.sign(repo, checksum, key, home)
-            failpoint("compose.signed")
+        with tx.task(f"Signing {checksum[:12]} with {', '.join(request.keys)}"):
+            changed |= sign_commit(repo, checksum)
+        failpoint("compose.signed")
     return Result(changed, details={"commits": commits})
 
 
-def signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str], None] | None:
+def signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str], bool] | None:
     """Return a function that signs a commit with all keys, or None without one.
+
+    The function returns False if all keys have signed the commit already.
 
     Raises UsageError for a directory that is none.
     """
-    if not keys:
-        return None
+    return _signing(keys, gpg_homedir) if keys else None
+
+
+def _signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str], bool]:
     home = _homedir(gpg_homedir)
 
-    def sign_commit(repo: Repo, checksum: str) -> None:
-        for key in keys:
-            signatures.sign(repo, checksum, key, home)
+    def sign_commit(repo: Repo, checksum: str) -> bool:
+        done = [signatures.sign(repo, checksum, key, home) for key in keys]
+        return any(done)
 
     return sign_commit
 
