@@ -13,6 +13,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import events
 from apt_ostree.model.requests.archives import ComposeSign
+from apt_ostree.model.result import Result
 from apt_ostree.system.ostree import commit, deltas, signatures
 from apt_ostree.system.ostree.gi_ostree import Gio, OSTree
 from apt_ostree.system.ostree.repo import Repo
@@ -114,6 +115,21 @@ def test_a_static_delta_says_what_it_saves(archive: Path, tmp_path: Path):
     assert made["objects"] == sum(
         size for file, size in files.items() if file.name[:-1] and file not in first
     )
+
+
+def test_a_static_delta_that_is_missing_is_made_without_a_change(archive: Path, tmp_path: Path):
+    tx = Transaction(lambda _event: None, "test")
+    old = write(archive, tmp_path / "one", "one")
+    result = Result(changed=False, details={"commit": old})
+    assert publish.with_static_delta(tx, archive, old, result) == result  # it has no parent
+    new = write(archive, tmp_path / "two", "two")
+    result = Result(changed=False, details={"commit": new})
+    made = publish.with_static_delta(tx, archive, new, result)
+    assert not made.changed and made.details["static-delta"]["from"] == old
+    assert publish.with_static_delta(tx, archive, new, result) == result
+    result = Result(changed=True, details={"commit": new})
+    assert publish.with_static_delta(tx, archive, None, result) == result
+    assert publish.with_static_delta(tx, archive, old, result).details == made.details
 
 
 def test_a_static_delta_has_large_files(archive: Path, tmp_path: Path):

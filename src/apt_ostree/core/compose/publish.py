@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,21 @@ def require_archive(path: Path) -> None:
             f"static deltas are for a repository of the mode archive, which {path} is not",
             hint=f"make one with 'ostree init --mode=archive --repo={path}'",
         )
+
+
+def with_static_delta(tx: Transaction, path: Path, head: str | None, result: Result) -> Result:
+    """Make the static delta to a compose's commit, if there is one to make from; add it to the result.
+
+    head: the commit of the ref before the compose.
+
+    Without a change it is made from the commit's parent if it is missing: a compose may have been killed
+    after its commit.
+    """
+    new = result.details["commit"]
+    old = head if result.changed else deltas.missing(Repo.open(path), new)
+    if not old:
+        return result
+    return replace(result, details={**result.details, "static-delta": static_delta(tx, path, old, new)})
 
 
 def static_delta(tx: Transaction, path: Path, old: str, new: str) -> dict[str, Any]:

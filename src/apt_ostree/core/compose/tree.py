@@ -107,17 +107,15 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
         tx.message(f"No change: {job.ref} has these packages and this treefile already")
         if sign:
             sign(Repo.open(repo), repeated)
-        return _result(job, repeated, len(packages), changed=False)
-    heading = [f"compose {job.ref} from {request.treefile}"]
-    with (
-        _work_directory(job.repo, request.workdir) as work,
-        outputlog.kept(tx.report, sandbox.output_log(work / "root"), "compose", heading),
-    ):
-        result = _compose(tx, job, bootstrap, work, inputs)
-    if request.static_delta and head and result.changed:
-        delta = publish.static_delta(tx, repo, head, result.details["commit"])
-        return replace(result, details={**result.details, "static-delta": delta})
-    return result
+        result = _result(job, repeated, len(packages), changed=False)
+    else:
+        heading = [f"compose {job.ref} from {request.treefile}"]
+        with (
+            _work_directory(job.repo, request.workdir) as work,
+            outputlog.kept(tx.report, sandbox.output_log(work / "root"), "compose", heading),
+        ):
+            result = _compose(tx, job, bootstrap, work, inputs)
+    return publish.with_static_delta(tx, repo, head, result) if request.static_delta else result
 
 
 def _compose(tx: Transaction, job: Job, bootstrap: Bootstrap, work: Path, inputs: str) -> Result:

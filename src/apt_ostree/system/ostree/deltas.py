@@ -39,6 +39,16 @@ def make(repo: Repo, old: str, new: str) -> Delta:
     return Delta(sum(file.stat().st_size for file in _directory(repo, old, new).iterdir()), objects)
 
 
+def missing(repo: Repo, new: str) -> str | None:
+    """Return the parent of a commit if the repository has it, and no static delta from it."""
+    old = OSTree.commit_get_parent(repo.load_commit(new))
+    if not old or not repo.has_commit(old):
+        return None
+    with explained("list the static deltas"):
+        names = repo.handle.list_static_delta_names(None)[1]
+    return None if f"{old}-{new}" in names else str(old)
+
+
 def _added(repo: Repo, old: str, new: str) -> set[tuple[int, str]]:
     """Return type and checksum of the objects of a commit that another one does not have."""
     before, after = (repo.handle.traverse_commit(one, 0, None)[1] for one in (old, new))
