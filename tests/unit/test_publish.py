@@ -92,6 +92,21 @@ def test_commits_are_signed_once(archive: Path, tmp_path: Path, key: Signer):
     assert not sign(archive, "test", gpg_homedir=str(key.home)).changed
 
 
+def test_a_key_that_is_not_the_only_one_is_named_by_its_fingerprint(archive: Path, tmp_path: Path):
+    """The change of a key: both have the same mail address."""
+    checksum = write(archive, tmp_path / "tree", "one")
+    with signer() as both:
+        home = {"gpg_homedir": str(both.home)}
+        assert sign(archive, "test", **home).changed
+        both.gpg("--passphrase", "", "--yes", "--quick-generate-key", MAIL, "ed25519", "sign")
+        with pytest.raises(UsageError, match="2 secret keys match signer@") as caught:
+            sign(archive, "test", **home)
+        changed = [sign(archive, "test", keys=(one,), **home).changed for one in caught.value.details]
+        assert sorted(changed) == [False, True]
+    signed = Repo.open(archive).handle.verify_commit_ext(checksum, None, None, None)
+    assert signed.count_all() == 2
+
+
 def test_what_cannot_be_signed(archive: Path, tmp_path: Path, key: Signer):
     with pytest.raises(UsageError, match="nosuch"):
         sign(archive, "nosuch", gpg_homedir=str(key.home))
