@@ -26,6 +26,11 @@ _CONTAINED = (
 _NAMELESS = '--setup-hook=echo localhost >"$1/etc/hostname"'
 #: Kept for the commit's metadata; the caller removes them with the rest of /var.
 _SKIP = "cleanup/apt/lists"
+#: The file has all of --aptopt, and is not there without one. Where preferences are is not for the tree.
+_DROP_PREFERENCES = (
+    '--customize-hook=file="$1/etc/apt/apt.conf.d/99mmdebstrap"; '
+    'sed -i "/^Dir::Etc::Preferences/d" "$file" && if [ ! -s "$file" ]; then rm "$file"; fi'
+)
 _LOCAL = re.compile(r"^(deb (?:\[[^]]*\] )?)file:")
 _INSTALL = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*?\[(?P<architecture>[^]]+)\]\)")
 
@@ -119,9 +124,7 @@ def _preferences(locked: Mapping[str, str]) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w", prefix="apt-ostree-", suffix=".pref") as file:
         file.write("\n".join(rows))
         file.flush()
-        # What mmdebstrap writes of it into the root is no configuration of the tree.
-        drop = '--customize-hook=sed -i "/^Dir::Etc::Preferences/d" "$1/etc/apt/apt.conf.d/99mmdebstrap"'
-        yield [f'--aptopt=Dir::Etc::Preferences "{file.name}"', drop]
+        yield [f'--aptopt=Dir::Etc::Preferences "{file.name}"', _DROP_PREFERENCES]
 
 
 def parse_simulation(lines: Iterable[str]) -> tuple[Package, ...]:
