@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -39,6 +41,18 @@ def test_the_format_is_rpm_ostrees():
 def test_what_is_no_lockfile(text: str):
     with pytest.raises(UsageError, match="x"):
         lockfile.parse(text, name="x")
+
+
+@pytest.mark.parametrize(
+    ("package", "evra"),
+    [("bash", "5"), ("bash", ""), ("bash", ".amd64"), ("bash", "5."), ("bash", "5 6.amd64")]
+    + [("bash", "5.2-1\n.amd64"), ("bash", "5.2-1.amd64\n"), ("bash", "5*.amd64")]
+    + [(name, "5.2-1.amd64") for name in ("", "ba sh", "bash\n", "bash\n\nPackage: *", "*", "bash:", "/a/")],
+)
+def test_a_package_or_version_that_is_none_is_named(package: str, evra: str):
+    with pytest.raises(UsageError) as caught:
+        lockfile.parse(json.dumps({"packages": {package: {"evra": evra}}}), name="x")
+    assert caught.value.message.startswith("x: packages") and repr(package) in caught.value.message
 
 
 def test_what_differs_is_named():

@@ -7,12 +7,17 @@ NAME:ARCHITECTURE. What else is in the file is not looked at.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.package import Package
+
+#: What dpkg accepts; a pattern of apt_preferences(5) is no name, and no version.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]*(:[a-z0-9-]+)?")
+_EVRA = re.compile(r"(?P<version>[A-Za-z0-9.+~:-]+)\.[a-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,18 @@ def parse(text: str, *, name: str) -> dict[str, str]:
     if not isinstance(value, dict) or "packages" not in value:
         raise UsageError(f"{name} is not a lockfile: it has no packages")
     document = jsonvalue.read(_Document, {"packages": value["packages"]}, name=name)
-    return {package: locked.evra.rpartition(".")[0] for package, locked in document.packages.items()}
+    return {
+        package: _version(package, locked.evra, name=name) for package, locked in document.packages.items()
+    }
+
+
+def _version(package: str, evra: str, *, name: str) -> str:
+    match = _EVRA.fullmatch(evra)
+    if not _NAME.fullmatch(package):
+        raise UsageError(f"{name}: packages: expected NAME or NAME:ARCHITECTURE, got {package!r}")
+    if not match:
+        raise UsageError(f"{name}: packages[{package!r}].evra: expected VERSION.ARCHITECTURE, got {evra!r}")
+    return match["version"]
 
 
 def format_lockfile(packages: Iterable[Package]) -> str:
