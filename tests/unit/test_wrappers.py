@@ -79,6 +79,7 @@ update-alternatives --display editor
 update-alternatives --query editor
 update-alternatives --list editor
 update-alternatives --get-selections
+update-alternatives --set editor /usr/bin/vim --root /mnt
 update-alternatives --altdir /mnt/a --admindir /mnt/b --set editor /usr/bin/vim
 """
 
@@ -106,6 +107,8 @@ dpkg-reconfigure -f teletype tzdata            | run dpkg-reconfigure -f teletyp
 dpkg-statoverride --add root root 0700 /bin/xz | run dpkg-statoverride --add root root 0700 /bin/xz
 update-alternatives --set editor /usr/bin/vim  | run update-alternatives --set editor /usr/bin/vim
 update-alternatives --auto editor              | run update-alternatives --auto editor
+update-alternatives --auto editor --root /     | run update-alternatives --auto editor --root /
+dpkg-divert --add /x --root /mnt               | run dpkg-divert --add /x --root /mnt
 """
 
 #: Command lines that are only explained, and the nearest command, if there is one.
@@ -132,6 +135,7 @@ dpkg -i -- -A.deb                         | install -A.deb
 dpkg -i x.deb --no-act                    | install x.deb --no-act
 dpkg --root=// -i x.deb                   | install x.deb
 dpkg --admindir /var/lib/dpkg/ -r nginx   | uninstall nginx
+dpkg -r nginx --root=/mnt                 | uninstall nginx --root=/mnt
 dpkg --unpack x.deb                       |
 dpkg --configure -a                       |
 dpkg --set-selections                     |
@@ -205,7 +209,7 @@ def test_no_argument_after_it_makes_a_change_pass(change: tuple[str, str], argum
     """Unless it is one of those that say so."""
     name, action = change
     tool = TOOLS[name]
-    line = words.split(arguments, tool.valued, options_first=tool.by_option)
+    line = words.split(arguments, tool.valued, options_first=not tool.anywhere)
     assume(not any(option.name in tool.trying | {"-c", "--config-file"} for option in line.options))
     assert decide(name, [action, *arguments], {}) is not None
 

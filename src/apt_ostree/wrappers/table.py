@@ -21,7 +21,8 @@ class Tool(NamedTuple):
     reads: actions that change nothing, or only files that the caller names.
     own: actions that change only /etc and /var, which are the machine's.
     changes: actions that change /usr, with the packages' database in it -> what apt-ostree does instead.
-    by_option: whether actions are options; these are then before all words.
+    by_option: whether actions are options; these are then before all words, if not `anywhere`.
+    anywhere: whether options may also stand behind words.
     valued: options with a value, which may be the next argument.
     trying: options with which a change changes nothing.
     elsewhere: options and environment variables that name another system to work on.
@@ -33,6 +34,7 @@ class Tool(NamedTuple):
     changes: Mapping[str, Change]
     own: frozenset[str] = frozenset()
     by_option: bool = True
+    anywhere: bool = False
     valued: frozenset[str] = frozenset()
     trying: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
@@ -57,6 +59,7 @@ _APT_ELSEWHERE = word_set("-o --option -c --config-file APT_CONFIG")
 
 _APT = Tool(
     by_option=False,
+    anywhere=True,
     reads=word_set(
         "list search show info showsrc depends rdepends policy madison source download changelog "
         "indextargets check why why-not history-list history-info help moo"
@@ -92,6 +95,7 @@ _APT = Tool(
 
 _APT_MARK = Tool(
     by_option=False,
+    anywhere=True,
     reads=word_set(
         "showauto showmanual showhold showholds showheld showinstall showinstalls showremove showremoves "
         "showdeinstall showdeinstalls showpurge showpurges help"
@@ -136,6 +140,7 @@ _DPKG = Tool(
 )
 
 _UPDATE_ALTERNATIVES = Tool(
+    anywhere=True,
     reads=word_set("--display --query --list --get-selections --help --version"),
     changes={
         **_each("--install --set --auto --remove --remove-all", equivalents.run),
@@ -198,7 +203,7 @@ def decide(name: str, arguments: Sequence[str], environment: Mapping[str, str]) 
     name: of the tool, one of TOOLS.
     """
     tool = TOOLS[name]
-    line = split(arguments, tool.valued, options_first=tool.by_option)
+    line = split(arguments, tool.valued, options_first=not tool.anywhere)
     action = _action(tool, line)
     if action is None or action in tool.reads | tool.own or action.startswith(_READING_PREFIXES):
         return None
