@@ -190,6 +190,25 @@ def test_the_environment_names_another_system():
     assert decided("dpkg -i x.deb", DPKG_ROOT="/", DPKG_ADMINDIR="/var/lib/dpkg")
 
 
+@pytest.mark.parametrize("line", ["dpkg --root=. -i x.deb", "apt-get -o RootDir=. install nginx"])
+def test_a_relative_directory_is_another_system_but_at_the_root(line: str, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert decided(line) is None
+    monkeypatch.chdir("/")
+    assert decided(line) is not None
+    monkeypatch.chdir("/usr")
+    assert decided(line) is None
+    assert decided(line.replace("=.", "=..")) is not None
+
+
+def test_a_relative_database_is_that_of_another_system(tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert decided("dpkg --admindir=. -i x.deb") is None
+    assert decided("dpkg --admindir=var/lib/dpkg -i x.deb") is None
+    monkeypatch.chdir("/")
+    assert decided("dpkg --admindir=var/lib/dpkg -i x.deb") is not None
+
+
 # --- rules
 
 TEXTS = st.text("abcnyo=:-/.", max_size=6)

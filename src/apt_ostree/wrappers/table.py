@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from posixpath import normpath
+from posixpath import abspath
 from typing import NamedTuple
 
 from apt_ostree.wrappers import equivalents
@@ -243,7 +243,7 @@ def _names_other(name: str, value: str) -> bool:
         key, _, value = value.partition("=")
         if key.lower() not in _APT_DIRECTORIES:
             return False
-    return normpath(f"/{value.lstrip('/')}") not in _HERE
+    return f"/{abspath(value).lstrip('/')}" not in _HERE  # of two slashes, abspath keeps both
 
 
 def _only_tries(tool: Tool, line: Line) -> bool:
