@@ -99,8 +99,8 @@ def test_they_make_deployments(own: Host):
     own.ao("apply-live", "-y")
     assert own.sh("fx-editor") == "one\n"
     done = own.run("dpkg-reconfigure", "fx-divert", check=False)  # its script makes alternatives
-    assert done.returncode == 3 and "apt-ostree run dpkg-reconfigure fx-divert\n" in done.stderr
-    assert "not done" not in done.stderr.partition("dpkg-reconfigure: not done")[0]
+    assert done.returncode not in {0, 3} and "apt-ostree run dpkg-reconfigure fx-divert\n" in done.stderr
+    assert "not done" not in done.stderr
     own.run("dpkg", "-i", HELLO, env=DO)
     own.run("apt-get", "remove", "-y", "fx-divert", env=DO)
     assert own.run("apt-get", "remove", "-y", "curl", env=DO, check=False).returncode == 2  # is of the base

@@ -103,7 +103,6 @@ dpkg --purge nginx                             | uninstall nginx
 dpkg --add-architecture i386                   | run dpkg --add-architecture i386
 dpkg-divert /usr/bin/xz                        | run dpkg-divert /usr/bin/xz
 dpkg-divert --rename --add /usr/bin/xz         | run dpkg-divert --rename --add /usr/bin/xz
-dpkg-reconfigure -f teletype tzdata            | run dpkg-reconfigure -f teletype tzdata
 dpkg-statoverride --add root root 0700 /bin/xz | run dpkg-statoverride --add root root 0700 /bin/xz
 update-alternatives --set editor /usr/bin/vim  | run update-alternatives --set editor /usr/bin/vim
 update-alternatives --auto editor              | run update-alternatives --auto editor
@@ -142,6 +141,7 @@ dpkg --set-selections                     |
 dpkg --frobnicate                         |
 dpkg -i -l                                |
 dpkg-divert --frobnicate                  |
+dpkg-reconfigure -f teletype tzdata       | run dpkg-reconfigure -f teletype tzdata
 update-alternatives --config editor       | run update-alternatives --set editor PATH
 update-alternatives --all                 | run update-alternatives --set NAME PATH
 """
@@ -307,8 +307,13 @@ def test_reading_imports_little():
     assert not {"inspect", "subprocess", "pathlib", "shlex", "argparse"} & set(loaded)
 
 
-def run_main(monkeypatch, line: str, program: str, *, mode: str = "") -> tuple[int | None, list[list[str]]]:
-    """Return the exit code, and what was run in the place of the wrapper."""
+def run_main(
+    monkeypatch, line: str, program: str, *, mode: str = "", status: int = 1
+) -> tuple[int | None, list[list[str]]]:
+    """Return the exit code, and what was run in the place of the wrapper.
+
+    status: what a tool that is tried ends with, except for /bin/true.
+    """
     run: list[list[str]] = []
 
     def execute(path: str, command: list[str]) -> None:
@@ -316,7 +321,7 @@ def run_main(monkeypatch, line: str, program: str, *, mode: str = "") -> tuple[i
         raise SystemExit(None)
 
     monkeypatch.setattr(os, "execv", execute)
-    monkeypatch.setattr(os, "spawnv", lambda _mode, path, _command: 0 if path == "/bin/true" else 1)
+    monkeypatch.setattr(os, "spawnv", lambda _mode, path, _command: 0 if path == "/bin/true" else status)
     monkeypatch.setenv("APT_OSTREE_WRAP", mode)
     name, *arguments = line.split()
     monkeypatch.setattr(sys, "argv", ["-c", name, program, *arguments])
@@ -349,11 +354,15 @@ def test_the_environment_decides(
     assert run_main(monkeypatch, line, "/real", mode=mode) == (code, [command] if command else [])
 
 
-def test_a_configuration_is_tried_first(monkeypatch, capsys):
+@pytest.mark.parametrize("mode", ["", "do"])
+def test_a_configuration_is_tried_and_keeps_its_exit_code(monkeypatch, capsys, mode: str):
     line = "dpkg-reconfigure tzdata"
-    assert run_main(monkeypatch, line, "/bin/true") == (0, [])
+    assert run_main(monkeypatch, line, "/bin/true", mode=mode) == (0, [])
     assert not capsys.readouterr().err
-    assert run_main(monkeypatch, line, "/bin/false") == (3, [])
-    assert "apt-ostree run dpkg-reconfigure tzdata" in capsys.readouterr().err
-    command = ["/usr/bin/apt-ostree", "run", "dpkg-reconfigure", "tzdata"]
-    assert run_main(monkeypatch, line, "/bin/false", mode="do") == (None, [command])
+    for status in (1, 30):
+        assert run_main(monkeypatch, line, "/bin/false", mode=mode, status=status) == (status, [])
+        told = capsys.readouterr().err
+        assert "apt-ostree run dpkg-reconfigure tzdata\n" in told and "not done" not in told
+    assert run_main(monkeypatch, line, "/bin/false", mode=mode, status=-15) == (143, [])
+    assert run_main(monkeypatch, "dpkg-reconfigure --frob", "/bin/false", mode=mode) == (1, [])
+    assert not capsys.readouterr().err

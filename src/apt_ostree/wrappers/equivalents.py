@@ -90,8 +90,12 @@ def run(asked: Asked) -> Equivalent:
 
 
 def reconfigure(asked: Asked) -> Equivalent:
-    """Return the command that runs the scripts in the next deployment, with the answers that debconf has."""
-    return run(asked)._replace(note="There it asks nothing, and takes the answers that debconf has.")
+    """Return the command that runs the scripts in the next deployment, with the answers that debconf has.
+
+    It is for a tool that has failed, maybe for another reason, such as a mistake or a question not answered.
+    """
+    note = "There it asks nothing, and takes the answers that debconf has."
+    return run(asked)._replace(note=note, exact=False)
 
 
 def none(note: str) -> Change:

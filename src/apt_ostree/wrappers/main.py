@@ -21,9 +21,7 @@ def main() -> None:
     if instead is None:
         os.execv(program, [name, *arguments])
     if TOOLS[name].tried:
-        status = _try([program, *arguments])
-        if status == 0:
-            sys.exit(0)
+        sys.exit(_try(name, [program, *arguments], instead))
     does = os.environ.get(_MODE) == "do" and instead.command and instead.exact
     if does:
         os.execv(_APT_OSTREE, [_APT_OSTREE, *instead.command, *instead.quietly])
@@ -31,12 +29,17 @@ def main() -> None:
     sys.exit(0 if instead.holds else NOT_DONE)
 
 
-def _try(command: list[str]) -> int:
-    """Run a program to its end; return its exit code."""
+def _try(name: str, command: list[str], instead: Equivalent) -> int:
+    """Run a tool to its end; return its exit code. Only the user can tell why it failed, if it did."""
     try:
-        return os.spawnv(os.P_WAIT, command[0], command)
-    except KeyboardInterrupt:  # the program got the signal, too
-        sys.exit(130)
+        status = os.spawnv(os.P_WAIT, command[0], command)
+    except KeyboardInterrupt:  # the tool got the signal, too
+        return 130
+    if status < 0:
+        return 128 - status
+    if status and instead.command:
+        sys.stderr.write(explanation(name, instead))
+    return status
 
 
 def explanation(name: str, instead: Equivalent) -> str:
@@ -45,9 +48,14 @@ def explanation(name: str, instead: Equivalent) -> str:
 
     if instead.holds:
         return f"{name}: {instead.note}\n"
-    lines = [f"{name}: not done: /usr is part of a commit of OSTree, and read-only"]
+    reason = "/usr is part of a commit of OSTree, and read-only"
+    lines = [f"{name}: not done: {reason}"]
+    with_ours = "With apt-ostree"
+    if TOOLS[name].tried:
+        lines = [f"{name}: it failed, and {reason}"]
+        with_ours = "If that is why"
     if instead.command:
-        lines.append(f"With apt-ostree: {shlex.join(('apt-ostree', *instead.command))}")
+        lines.append(f"{with_ours}: {shlex.join(('apt-ostree', *instead.command))}")
     if instead.note:
         lines.append(instead.note)
     if instead.command and instead.exact:

@@ -27,7 +27,7 @@ class Tool(NamedTuple):
     trying: options with which a change changes nothing.
     elsewhere: options and environment variables that name another system to work on.
     default: the action of a command line that has words and no action.
-    tried: whether a change is tried on the machine, and apt-ostree only told of if that fails.
+    tried: whether a change is tried on the machine, and apt-ostree's command only named if that fails.
     """
 
     reads: frozenset[str]
