@@ -65,6 +65,12 @@ dpkg -x x.deb /tmp/x
 dpkg -I x.deb
 dpkg -c x.deb
 dpkg -W -f=${Package}
+dpkg --license
+dpkg --licence
+dpkg --debug=help
+dpkg --debug help
+dpkg -Dh
+dpkg -Dhelp -i x.deb
 dpkg --no-act -i x.deb
 dpkg --root=/mnt -i x.deb
 dpkg --root /mnt --purge nginx
@@ -88,6 +94,8 @@ DONE = """
 apt install nginx                              | install nginx
 apt-get -qq -y install nginx:amd64=1.0 g++     | install -q -y nginx:amd64=1.0 g++
 apt install nginx apache2- ./tool.deb          | install nginx ./tool.deb --uninstall=apache2
+apt-get install -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold x1 | install -y x1
+apt-get -oDPkg::Options::=--force-confold dist-upgrade | upgrade
 apt install apache2-                           | uninstall apache2
 apt-get --purge remove nginx                   | uninstall nginx
 apt purge -y nginx                             | uninstall -y nginx
@@ -116,6 +124,17 @@ apt install --no-install-recommends nginx | install nginx
 apt install -t sid nginx                  | install nginx
 apt install nginx/sid                     | install nginx/sid
 apt install ~nginx                        | install ~nginx
+apt install nginx -                       | install nginx -
+apt install -                             | install -
+apt install nginx ~x-                     | install nginx ~x-
+apt install nginx =-                      | install nginx =-
+apt install http://x/foo.deb              | install http://x/foo.deb
+apt-get -o Dpkg::Options::=--force-confnew upgrade | upgrade
+apt-get -o Dpkg::Options=--force-confold upgrade | upgrade
+apt-get -o Dpkg::Options::=--purge upgrade | upgrade
+dpkg -i tool-                             | install tool-
+dpkg -D1 -i x.deb                         | install x.deb
+dpkg -i x.deb -Dh                         | install x.deb -Dh
 apt-get install --yes=no nginx            | install nginx
 apt upgrade nginx                         | upgrade
 apt reinstall nginx                       |
@@ -245,7 +264,8 @@ def test_an_unknown_action_is_not_run(name: str, action: str, arguments: list[st
     action = f"--{action}" if tool.by_option else action
     assume(action not in tool.reads | tool.own | set(tool.changes) and not tool.tried)
     assume(not tool.by_option or not any(argument.startswith("-") for argument in arguments))
-    assume("-h" not in arguments)
+    line = words.split(arguments, tool.valued, options_first=not tool.anywhere)
+    assume(not any(option.name in tool.trying | tool.elsewhere for option in line.options))
     instead = decide(name, [action, *arguments], {})
     assert instead and (tool.default or not instead.command)
 

@@ -48,17 +48,19 @@ _SAME = {"-y": "-y", "--yes": "-y", "--assume-yes": "-y", "-q": "-q", "--quiet":
 _ALREADY = word_set(
     "-V --verbose-versions -u --show-upgraded --show-progress --list-columns -f --fix-broken "
     "--purge --autoremove --auto-remove --new-pkgs --with-new-pkgs "
-    "-B --auto-deconfigure -E --skip-same-version --force-confold --force-confdef --no-debsig --no-pager"
+    "-B --auto-deconfigure -E --skip-same-version --no-debsig --no-pager"
 )
+#: Those of dpkg that apt may have as `-o Dpkg::Options::=OPTION`.
+_ALREADY_DPKG = word_set("--force-confold --force-confdef")
 #: NAME[:ARCHITECTURE][=VERSION] (deb-control(5)).
 _NAME = r"[a-z0-9][a-z0-9+.-]+(:[a-z0-9-]+)?(=[^\s=]+)?"
 
 
 def install(asked: Asked) -> Equivalent:
-    """Return the command for packages and .deb files; NAME- is one to remove, as for apt."""
+    """Return the command for packages and .deb files; NAME- is one to remove for apt, and a file for dpkg."""
     if not asked.words:
         return _nothing(asked, "a deployment is built whole")
-    removed = [word for word in asked.words if word.endswith("-") and "/" not in word]
+    removed = [word for word in asked.words if asked.tool != "dpkg" and _is_removal(word)]
     added = [word for word in asked.words if word not in removed]
     if not added:
         return _packages("uninstall", [word[:-1] for word in removed], asked)
@@ -118,20 +120,35 @@ def _nothing(asked: Asked, reason: str) -> Equivalent:
 def _packages(verb: str, words: Sequence[str], asked: Asked) -> Equivalent:
     """Return a command for packages; it is not exact if a word or an option means nothing to apt-ostree."""
     options = dict.fromkeys(_SAME[option.name] for option in asked.options if _is_same(option))
-    strange = [o.name for o in asked.options if not _is_same(o) and (o.name not in _ALREADY or o.value)]
+    strange = [option.name for option in asked.options if not (_is_same(option) or _is_already(option))]
     strange += [word for word in words if not _is_package(word, verb, asked.tool)]
     note = f"apt-ostree knows nothing like {', '.join(strange)}." if strange else ""
     return Equivalent((verb, *options, *words), note, exact=not strange)
 
 
-def _is_package(word: str, verb: str, tool: str) -> bool:
-    """Return whether a word means the same to apt-ostree; dpkg takes names as those of files, too."""
-    if verb == "install" and word.endswith(".deb"):
-        return not word.startswith("-")
+def _is_removal(word: str) -> bool:
+    """Return whether a word is NAME-, a package that apt removes; others that end so mean nothing to it."""
     import re  # not at the top: a query needs none of it
 
+    return word.endswith("-") and bool(re.fullmatch(_NAME, word[:-1]))
+
+
+def _is_package(word: str, verb: str, tool: str) -> bool:
+    """Return whether a word means the same to apt-ostree; dpkg takes names as those of files, too."""
+    import re  # not at the top: a query needs none of it
+
+    if verb == "install" and word.endswith(".deb"):
+        return not word.startswith("-") and "://" not in word
     return bool(re.fullmatch(_NAME, word)) and not (verb == "install" and tool == "dpkg")
 
 
 def _is_same(option: Option) -> bool:
     return option.name in _SAME and (option.value is None or option.name in {"-q", "--quiet"})
+
+
+def _is_already(option: Option) -> bool:
+    """Return whether an option asks for what is done anyway, also as `-o Dpkg::Options::=OPTION`."""
+    if option.name in {"-o", "--option"}:
+        key, _, value = (option.value or "").partition("=")
+        return key.lower() == "dpkg::options::" and value in _ALREADY_DPKG
+    return option.name in _ALREADY | _ALREADY_DPKG and not option.value

@@ -23,6 +23,7 @@ class Tool(NamedTuple):
     changes: actions that change /usr, with the packages' database in it -> what apt-ostree does instead.
     by_option: whether actions are options; these are then before all words, if not `anywhere`.
     anywhere: whether options may also stand behind words.
+    helping: options with which the tool only prints help if their value starts with h.
     valued: options with a value, which may be the next argument.
     trying: options with which a change changes nothing.
     elsewhere: options and environment variables that name another system to work on.
@@ -35,6 +36,7 @@ class Tool(NamedTuple):
     own: frozenset[str] = frozenset()
     by_option: bool = True
     anywhere: bool = False
+    helping: frozenset[str] = frozenset()
     valued: frozenset[str] = frozenset()
     trying: frozenset[str] = frozenset()
     elsewhere: frozenset[str] = frozenset()
@@ -114,7 +116,8 @@ _DPKG = Tool(
     reads=word_set(
         "-s --status -p --print-avail -L --listfiles -l --list -S --search -C --audit -V --verify -W --show "
         "--get-selections --yet-to-unpack --predep-package --print-architecture "
-        "--print-foreign-architectures --compare-versions --force-help --help -? --version "
+        "--print-foreign-architectures --compare-versions --force-help --help -? --version --license "
+        "--licence "
         # Those of dpkg-deb(1), which work on archives.
         "-b --build -c --contents -e --control -f --field -I --info -x --extract -X --vextract "
         "--raw-extract --ctrl-tarfile --fsys-tarfile"
@@ -131,6 +134,7 @@ _DPKG = Tool(
             equivalents.run,
         ),
     },
+    helping=word_set("-D --debug"),
     valued=word_set(
         "--root --instdir --admindir --pre-invoke --post-invoke --path-exclude --path-include "
         "--verify-format -D --debug --status-fd --status-logger --log --ignore-depends --abort-after"
@@ -207,7 +211,7 @@ def decide(name: str, arguments: Sequence[str], environment: Mapping[str, str]) 
     action = _action(tool, line)
     if action is None or action in tool.reads | tool.own or action.startswith(_READING_PREFIXES):
         return None
-    if _is_elsewhere(tool, line, environment) or _only_tries(tool, line):
+    if _is_elsewhere(tool, line, environment) or _only_tries(tool, line) or _only_helps(tool, line):
         return None
     if action not in tool.changes:
         what = f"'{name} {action}' is not known to leave /usr as it is."
@@ -254,6 +258,10 @@ def _only_tries(tool: Tool, line: Line) -> bool:
     return _FALSE.isdisjoint(map(str.lower, line.words)) and not any(
         _takes_back(option, tool, long) for option in line.options
     )
+
+
+def _only_helps(tool: Tool, line: Line) -> bool:
+    return any(o.name in tool.helping and (o.value or "").startswith("h") for o in line.options)
 
 
 def _takes_back(option: Option, tool: Tool, long: Collection[str]) -> bool:
