@@ -726,8 +726,8 @@ def test_unsigned_base_where_signatures_are_wanted(own: Host):
     follow(own)
     own.ao("install", "fx-hello")
     with untouched(own):
-        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", code=1)
-        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", "--base-only", "-A", "-y", code=1)
+        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", code=3)
+        assert "base:debian/13/amd64/minimal" in own.failure("upgrade", "--base-only", "-A", "-y", code=3)
     own.ao("upgrade", "--packages-only", "--unchanged-exit-77", code=77)
 
 
