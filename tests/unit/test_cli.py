@@ -314,6 +314,7 @@ def test_kargs_can_lock_the_deployment(sent):
     assert main.run(["kargs", "--append=quiet", "--lock-finalization"]) == 0
     assert sent[0].deploy.lock_finalization
     assert main.run(["kargs", "--append=quiet", "--lock-finalization", "-r"]) == 2
+    assert main.run(["initramfs", "--enable", "--lock-finalization", "-r"]) == 2
     assert len(sent) == 1
 
 

@@ -38,6 +38,7 @@ def initramfs(enable: bool, disable: bool, arguments: tuple[str, ...], **given: 
         raise click.UsageError("--arg needs --enable")
     if not (enable or disable):
         return _show(as_json=given["as_json"])
+    options.refuse_lock_and_reboot(given)
     chosen = DeployOptions(dry_run=given["dry_run"], lock_finalization=given["lock_finalization"])
     return options.run_verb(Initramfs(enable=enable, arguments=arguments, deploy=chosen), given)
 
