@@ -56,9 +56,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(available_update, "RECORD", tmp_path / "x")
     found = update(diff=PackageDiff(changed=(PackageChange("a", "amd64", "1", "2"),)), layered=("a",))
     available_update.write(found)
-    assert available_update.read() == found
+    assert available_update.read(found.against) == found
+    assert available_update.read("f" * 64) is available_update.read(None) is None
     available_update.write(update())  # nothing to update
-    assert available_update.read() is None and not (tmp_path / "x").exists()
+    assert available_update.read(found.against) is None and not (tmp_path / "x").exists()
     files.write_text(tmp_path / "x", '{"against": 1}')
-    assert available_update.read() is None
+    assert available_update.read(found.against) is None
     assert parse_record("{") is None and parse_record("") is None

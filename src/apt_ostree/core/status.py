@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from apt_ostree.core.state import reading
 from apt_ostree.core.state.inventory import packages_of
@@ -36,9 +35,6 @@ from apt_ostree.system.ostree.remotes import Verification
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot
 
-if TYPE_CHECKING:
-    from apt_ostree.model.update import Update
-
 _DEPLOY = Path("/ostree/deploy")
 #: The unit of ostree that completes a staged deployment when it stops.
 _FINALIZING = "ostree-finalize-staged.service"
@@ -52,6 +48,7 @@ def status(query: StatusQuery) -> Status:
     """
     with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
+        merge = deployments.merge
         newer = newer_versions.read() if query.sysroot == "/" else ()
         signatures_of = cache(partial(_signatures, sysroot.repo))  # GnuPG takes 40 ms each time
         chosen = [d for d in deployments.all if d.booted or not query.booted]
@@ -61,7 +58,7 @@ def status(query: StatusQuery) -> Status:
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
             transaction=_transaction() if query.sysroot == "/" else None,
-            update=_noted_update(deployments.merge) if query.sysroot == "/" else None,
+            update=available_update.read(merge.checksum) if merge and query.sysroot == "/" else None,
         )
 
 
@@ -84,12 +81,6 @@ def stamp() -> tuple[object, ...]:
 def _transaction() -> tuple[str, str, str] | None:
     running = transaction_files.running()
     return (running.title, running.caller.user, bus.path_of(running.id)) if running else None
-
-
-def _noted_update(merge: Deployment | None) -> Update | None:
-    """Return what the last check for upgrades found, if the next one starts from the same deployment."""
-    noted = available_update.read()
-    return noted if noted and merge and noted.against == merge.checksum else None
 
 
 def _uncompleted(sysroot: Sysroot) -> Uncompleted | None:

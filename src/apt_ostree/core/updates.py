@@ -38,8 +38,7 @@ def available_update(_query: AvailableUpdate) -> Update | None:
     with reading.opened() as sysroot:
         deployments, repo = sysroot.deployments(), sysroot.repo
         booted, pending, merge = deployments.booted, deployments.pending, deployments.merge
-        noted = record.read()
-        if noted and merge and noted.against == merge.checksum:
+        if noted := record.read(merge.checksum if merge else None):
             return noted
         if not (booted and pending) or booted.osname != pending.osname:
             return None

@@ -13,14 +13,15 @@ if TYPE_CHECKING:  # `status` looks for the record each time, and mostly there i
 RECORD = Path("/var/cache/apt-ostree/available-update.json")
 
 
-def read() -> Update | None:
-    """Return the update as last recorded, if there was one."""
-    text = files.text_of(RECORD)
+def read(merge: str | None) -> Update | None:
+    """Return the update as last recorded, if it is one of this commit, which the next upgrade starts from."""
+    text = files.text_of(RECORD) if merge else ""
     if not text:
         return None
     from apt_ostree.model.update import parse_record
 
-    return parse_record(text)
+    noted = parse_record(text)
+    return noted if noted and noted.against == merge else None
 
 
 def write(update: Update) -> None:
