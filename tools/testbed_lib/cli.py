@@ -129,6 +129,7 @@ def _image(arguments: argparse.Namespace) -> Path:
             force=arguments.force,
             stale=arguments.stale_base,
             fixtures=not arguments.no_fixture_repo,
+            recommended=True,
             fast=arguments.fast,
         )
     )

@@ -23,6 +23,7 @@ class Wanted:
     suite:    compose from this suite instead of the treefile's.
     force:    compose anew; stale: be content with an older tree.
     fixtures: include the repository of fixture packages.
+    recommended: install its package for the wrappers of Debian's tools, too, as apt does for users.
     fast:     copy the code's files, do not build and install its package.
     """
 
@@ -33,6 +34,7 @@ class Wanted:
     force: bool = False
     stale: bool = False
     fixtures: bool = True
+    recommended: bool = False
     fast: bool = False
 
 
@@ -44,7 +46,8 @@ def image(wanted: Wanted) -> Path:
         else:
             base = composed_base(wanted.treefile, wanted.suite, force=wanted.force, stale=wanted.stale)
         base_key = hash_of(FORMAT, base.commit, base.ref)
-        key = hash_of(base_key, code_key(), fixtures_key() if wanted.fixtures else "", str(wanted.fast))
+        how = (str(wanted.fast), *(["recommended"] if wanted.recommended else []))
+        key = hash_of(base_key, code_key(), fixtures_key() if wanted.fixtures else "", *how)
         base_image = images() / "base" / base_key / "disk.img"
         target = images() / "code" / key / "disk.img"
         if not base_image.exists():
@@ -54,6 +57,8 @@ def image(wanted: Wanted) -> Path:
         if not target.exists():
             fixtures = fixture_repository() if wanted.fixtures else None
             say("installing this checkout's code")
-            install_into_image(base_image, target, base.ref, fixtures=fixtures, fast=wanted.fast)
+            names = ("apt-ostree", *(["apt-ostree-wrappers"] if wanted.recommended else []))
+            packages = None if wanted.fast else names
+            install_into_image(base_image, target, base.ref, fixtures=fixtures, packages=packages)
             prune_siblings(target, _KEPT_CODE_IMAGES)
     return target

@@ -1,6 +1,6 @@
-"""Installs this checkout's package, and the test bed's own files, into the deployment of a disk image.
+"""Installs this checkout's packages, and the test bed's own files, into the deployment of a disk image.
 
-The package is built, unpacked and configured by dpkg in an overlay on a checkout of the base commit; only
+The packages are built, unpacked and configured by dpkg in an overlay on a checkout of the base commit; only
 what it changed is written to the repository.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,10 +48,12 @@ def code_key() -> str:
     return hash_of_files(CHECKOUT, [name for name in listed.split("\0") if name])
 
 
-def install_into_image(base: Path, target: Path, ref: str, *, fixtures: Path | None, fast: bool) -> None:
+def install_into_image(
+    base: Path, target: Path, ref: str, *, fixtures: Path | None, packages: Sequence[str] | None
+) -> None:
     """Make a copy of an image whose deployed commit has the code, and the fixture repository, in it.
 
-    fast: copy the files as the package would, without dpkg.
+    packages: those of the checkout to install; None: copy the files of all, without dpkg.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_suffix(".partial")
@@ -63,13 +65,13 @@ def install_into_image(base: Path, target: Path, ref: str, *, fixtures: Path | N
         repo = disk / "ostree/repo"
         run("ostree", "checkout", f"--repo={repo}", "--require-hardlinks", ref, tree)
         with TemporaryDirectory(dir=SCRATCH) as build:
-            if fast:
+            if packages is None:
                 run(CHECKOUT / "tools/install-files", build)
                 _lay_over(Path(build), tree)
             else:
                 run(CHECKOUT / "tools/build-deb", build)
-                (deb,) = Path(build).glob("apt-ostree_*.deb")
-                _install_package(deb, work, tree)
+                debs = [deb for name in packages for deb in Path(build).glob(f"{name}_*.deb")]
+                _install_packages(debs, work, tree)
         _lay_over(OVERLAY, tree)
         if fixtures:
             _add_fixtures(fixtures, disk, tree)
@@ -112,15 +114,14 @@ def _package_list(tree: Path) -> str:
 # --- the package
 
 
-def _install_package(deb: Path, work: Path, tree: Path) -> None:
+def _install_packages(debs: Sequence[Path], work: Path, tree: Path) -> None:
     upper = work / "upper"
     upper.mkdir()
     with _build_root(tree, upper, work) as root:
-        shutil.copy(deb, root / "tmp")
+        run("cp", *debs, root / "tmp")
         run("chroot", root, "systemd-tmpfiles", "--create", "--prefix=/var")  # the links to dpkg's database
-        run(
-            "chroot", root, "dpkg", "--install", f"/tmp/{deb.name}", env={"DEBIAN_FRONTEND": "noninteractive"}
-        )
+        names = [f"/tmp/{deb.name}" for deb in debs]
+        run("chroot", root, "dpkg", "--install", *names, env={"DEBIAN_FRONTEND": "noninteractive"})
         run("chroot", root, "sh", "-ec", _COMPILE)
     _apply_upper(upper, tree)
     (tree / "etc").rmdir()
