@@ -291,3 +291,65 @@ def test_an_unlocked_view_is_writable_and_keeps_its_edits(usr: Path):
     assert (usr / "share/edit").read_text() == "mine"
     (usr / "share/late").write_text("x")
     assert (second[0] / "share/late").exists() and not (first[0] / "share/late").exists()
+
+
+_HELD = Path(__file__).parent / "programs/run_held.py"
+_NOBODY = "65534"
+
+
+class _Holder:
+    """A process that has a directory open, and runs a setuid program in it as nobody."""
+
+    def __init__(self, directory: Path, *, service: bool = False) -> None:
+        own = ("unshare", "--mount", "--propagation=slave") if service else ()
+        command = [*own, sys.executable, str(_HELD), str(directory)]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._line() == "opened"
+
+    def _line(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline().strip()
+
+    def euid(self) -> str:
+        assert self._process.stdin
+        print("run", file=self._process.stdin, flush=True)
+        return self._line()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.mark.parametrize("beneath", [True, False])
+def test_programs_of_covered_mounts_gain_no_privileges(
+    usr: Path, monkeypatch: pytest.MonkeyPatch, beneath: bool
+):
+    """By no directory that was open before, also in the namespace of a service, until it is shown again."""
+    if not beneath:  # as on Linux before 6.5
+        monkeypatch.setattr(mounts, "MOVE_MOUNT_BENEATH", 0x40000000)
+    layers = [_generation(usr.parent, number) for number in (1, 2)]
+    for tree in (usr, *layers):
+        (tree / "bin").mkdir()
+        shutil.copy("/usr/bin/id", tree / "bin")
+        (tree / "bin/id").chmod(0o4755)
+    _own_peer_group(usr)
+    mounts.mount("none", usr, flags=mounts.MS_SHARED)  # as systemd has it
+    base = _generation(usr.parent, 3)
+    with contextlib.ExitStack() as stack:
+
+        def holder(*, service: bool = False) -> _Holder:
+            made = _Holder(usr / "bin", service=service)
+            stack.callback(made.end)
+            return made
+
+        booted = [holder(), holder(service=True)]
+        assert [held.euid() for held in booted] == ["0", "0"]
+        _show(usr, 1, layers[0], base)
+        first = [holder(), holder(service=True)]
+        assert [held.euid() for held in (*booted, *first)] == [_NOBODY, _NOBODY, "0", "0"]
+        _show(usr, 2, layers[1], base)
+        assert [held.euid() for held in (*booted, *first)] == [_NOBODY] * 4
+        assert holder().euid() == "0" and holder(service=True).euid() == "0"
+        usrview.withdraw()
+        assert [held.euid() for held in (*booted, holder(), holder(service=True))] == ["0"] * 4
+        assert [held.euid() for held in first] == [_NOBODY] * 2

@@ -43,6 +43,7 @@ from apt_ostree.system import (
     failpoints,
     mountinfo,
     mounts,
+    nosuid,
     process,
     running,
     statedb,
@@ -472,7 +473,10 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mountinfo, "read", system.kernel.read)
     for name in ("new_overlay_mount", "attach", "umount"):
         monkeypatch.setattr(mounts, name, getattr(system.kernel, name))
-    monkeypatch.setattr(mounts, "mount", _never_mounts)
+    for name in ("mount", "set_nosuid", "in_namespace"):
+        monkeypatch.setattr(mounts, name, _never_mounts)
+    monkeypatch.setattr(nosuid, "covering", lambda _target: nullcontext())
+    monkeypatch.setattr(nosuid, "uncovered", lambda _target: None)
     monkeypatch.setattr(mounts, "in_namespace_of", lambda _pid: nullcontext())
     monkeypatch.setattr(mounts, "enter_private_namespace", lambda: None)
     monkeypatch.setattr(mounts, "sync_file_system", lambda _directory: None)  # others write to the disk, too

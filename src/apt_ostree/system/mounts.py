@@ -26,7 +26,8 @@ MOVE_MOUNT_F_EMPTY_PATH = 0x04
 MOVE_MOUNT_BENEATH = 0x200
 _FSOPEN_CLOEXEC = _FSMOUNT_CLOEXEC = 1
 _SET_FLAG, _SET_STRING, _CMD_CREATE = 0, 1, 6
-MOUNT_ATTR_RDONLY = 1
+MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 1, 2
+_AT_EMPTY_PATH = 0x1000
 
 CLONE_NEWNS = 0x00020000
 CLONE_FS = 0x00000200
@@ -67,12 +68,22 @@ def enter_private_namespace() -> None:
 def in_namespace_of(pid: int) -> Iterator[None]:
     """Switch this thread to the mount namespace and root directory of a process inside the block."""
     theirs = os.open(f"/proc/{pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with in_namespace(theirs):
+            yield
+    finally:
+        os.close(theirs)
+
+
+@contextlib.contextmanager
+def in_namespace(theirs: int) -> Iterator[None]:
+    """Switch this thread to a mount namespace, given by its descriptor, inside the block."""
     ours = os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     cwd = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         # setns(2) refuses a thread that shares its root and cwd with others (libostree starts threads).
         _check(_libc.unshare(CLONE_FS), "file system context")
-        _check(_libc.setns(theirs, CLONE_NEWNS), f"mount namespace of process {pid}")
+        _check(_libc.setns(theirs, CLONE_NEWNS), "mount namespace of another process")
         try:
             yield
         finally:
@@ -81,8 +92,20 @@ def in_namespace_of(pid: int) -> Iterator[None]:
                 _check(_libc.setns(ours, CLONE_NEWNS), "own mount namespace")
             os.fchdir(cwd)
     finally:
-        for fd in (theirs, ours, cwd):
+        for fd in (ours, cwd):
             os.close(fd)
+
+
+def set_nosuid(mount: int | str, *, nosuid: bool) -> None:
+    """Set or clear nosuid of a mount, given by a path or a descriptor of its root (mount_setattr(2))."""
+    changes = (MOUNT_ATTR_NOSUID, 0) if nosuid else (0, MOUNT_ATTR_NOSUID)
+    attributes = (ctypes.c_uint64 * 4)(
+        *changes, 0, 0
+    )  # struct mount_attr: set, clear, propagation, userns_fd
+    fd, path = (AT_FDCWD, os.fsencode(mount)) if isinstance(mount, str) else (mount, b"")
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    result = _libc.syscall(_MOUNT_SETATTR, fd, path, _AT_EMPTY_PATH, ctypes.byref(attributes), size)
+    _check(result, f"flags of the mount {mount}")
 
 
 def sync_file_system(directory: Path) -> None:

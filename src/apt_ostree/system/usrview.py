@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.errors import Refused
-from apt_ostree.system import mountinfo, mounts
+from apt_ostree.system import mountinfo, mounts, nosuid
 from apt_ostree.system.failpoints import failpoint
 
 USR = "/usr"
@@ -159,7 +159,7 @@ def show_hotfix() -> None:
     mount_fd = mounts.open_tree(USR)
     try:
         with mounts.in_namespace_of(PID1):
-            mounts.attach(mount_fd, USR)
+            _attach_on_top(mount_fd)
     finally:
         os.close(mount_fd)
 
@@ -179,13 +179,20 @@ def withdraw(down_to: int | None = None) -> None:
         failpoint("withdraw.before")
         with mounts.in_namespace_of(PID1):
             mounts.umount(USR, detach=True)
+            nosuid.uncovered(USR)
         failpoint("withdraw.after")
+
+
+def finish_withdrawal() -> None:
+    """Let programs of the visible mount gain privileges: a killed `withdraw` may not have come to it."""
+    with mounts.in_namespace_of(PID1):
+        nosuid.uncovered(USR)
 
 
 def _swap(mount_fd: int, *, replace: bool) -> None:
     """Attach a mount at /usr: on top, or (replace) in place of our visible mount."""
     if generation() is None or not replace:
-        mounts.attach(mount_fd, USR)
+        _attach_on_top(mount_fd)
         return
     try:
         mounts.attach(mount_fd, USR, beneath=True)
@@ -193,10 +200,16 @@ def _swap(mount_fd: int, *, replace: bool) -> None:
         # Before Linux 6.5, or where /usr is in its parent's peer group (move_mount(2)). On top is atomic.
         if error.errno != errno.EINVAL:
             raise
-        mounts.attach(mount_fd, USR)
+        _attach_on_top(mount_fd)
         return
     failpoint("switch.between")
     mounts.umount(USR, detach=True)
+
+
+def _attach_on_top(mount_fd: int) -> None:
+    """Attach a mount at /usr; programs of what it covers gain no privileges any more."""
+    with nosuid.covering(USR):
+        mounts.attach(mount_fd, USR)
 
 
 def submounts() -> tuple[str, ...]:

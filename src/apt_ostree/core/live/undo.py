@@ -206,6 +206,7 @@ def _show_before(tx: Transaction, generations: Sequence[Generation]) -> None:
     """Make /usr show what it showed before the first of `generations`."""
     undone = {g.id for g in generations}
     if undone.isdisjoint(usrview.stacked()):
+        usrview.finish_withdrawal()
         return
     usrview.refuse_foreign_mount()
     if usrview.generation() not in undone:  # killed when the new view was below the old one
