@@ -78,3 +78,12 @@ def test_superseded_programs_gain_no_privileges(own: Host):
     own.ao("apply-live", "--reset")
     for path in PROGRAMS:
         assert own.run(*NOBODY, path, "/etc/shadow").stdout
+
+
+def test_no_maintainer_script_gets_out_of_its_sandbox(own: Host):
+    own.ao("install", "-A", "-y", "fx-escapes")
+    outcomes = json.loads(own.sh("cat /usr/share/fx-escapes/outcomes.json"))
+    if "pids" not in own.sh("cat /sys/fs/cgroup/cgroup.controllers").split():  # in a container without it
+        del outcomes["fork-bomb"]
+    assert len(outcomes) >= 30
+    assert {name: outcome for name, outcome in outcomes.items() if outcome is not None} == {}

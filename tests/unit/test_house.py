@@ -44,7 +44,7 @@ OWNERS = {
     "apt_inst": ["system.apt*"],
     "apt_pkg": ["system.apt*"],
     "click": ["cli", "cli.*"],
-    "ctypes": ["system.mounts", "system.process"],
+    "ctypes": ["system.mounts", "system.process", "system.seccomp"],
     "dasbus": ["daemon", "daemon.*", "system.polkit", "system.systemd_units"],
     "debian": ["system.changelogs"],
     "gi": [

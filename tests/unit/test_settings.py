@@ -27,6 +27,11 @@ def test_later_files_win_and_keys_are_kept_apart():
     )
 
 
+def test_only_tasks_are_limited_by_default():
+    assert parse_settings([]).limits == {"TasksMax": 2048}
+    assert parse_settings([("one", "[Limits]\nCPUWeight=20\n")]).limits == {"TasksMax": 2048, "CPUWeight": 20}
+
+
 def test_limits_are_properties_of_a_unit():
     first = "[Limits]\nMemoryMax=500M\nCPUQuota=150%\nCPUWeight=20\n"
     second = "[Limits]\nMemoryMax=1G\nIOWeight=10000\nTasksMax=64\nMemoryHigh=400M\n"

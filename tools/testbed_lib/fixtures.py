@@ -33,9 +33,9 @@ _EPOCH = 1_700_000_000
 
 
 def fixtures_key() -> str:
-    """Return the key of the repository: the definitions, the daemons and this builder."""
-    daemons = [path.read_bytes() for path in sorted((_DEFINITIONS.parent / "daemons").glob("*.py"))]
-    return hash_of(_DEFINITIONS.read_bytes(), *daemons, Path(__file__).read_bytes())
+    """Return the key of the repository: the definitions, the programs in packages and this builder."""
+    programs = [path.read_bytes() for path in sorted(_DEFINITIONS.parent.rglob("*.py"))]
+    return hash_of(*programs, Path(__file__).read_bytes())
 
 
 def fixture_repository() -> Path:

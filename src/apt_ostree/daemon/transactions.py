@@ -29,6 +29,7 @@ from apt_ostree.model import bus as names
 from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
+from apt_ostree.model.settings import Settings
 from apt_ostree.model.sizes import show_size
 from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, settings, transaction_files
@@ -428,11 +429,11 @@ def _owner_of(name: str) -> str:
 
 
 def _limits() -> Mapping[str, int]:
-    """Return the limits of workers; none if a file of settings has an error, which the worker tells of."""
+    """Return the limits of workers; the defaults if the settings have an error, of which the worker tells."""
     try:
         return settings.load().limits
     except (UsageError, OSError):
-        return {}
+        return Settings().limits
 
 
 def close(files: list[int]) -> None:

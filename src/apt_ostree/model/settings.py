@@ -51,7 +51,7 @@ class Settings:
     scan_timeout: float = 600.0
     overlay_scanner: tuple[str, ...] = ()
     overlay_quota: int = 0
-    limits: Mapping[str, int] = field(default_factory=dict)
+    limits: Mapping[str, int] = field(default_factory=lambda: {"TasksMax": 2048})
 
 
 _LIMITS = "Limits"

@@ -2,17 +2,18 @@
 
 The sandbox has the build root as /, its own pid, ipc, uts, mount and network namespaces, a read-only /sys,
 and private /tmp and /run. Without /run/systemd/system, scripts do not call systemd (debhelper's snippets
-test for it).
+test for it). What capabilities do not cover, a filter of system calls does (`seccomp`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from apt_ostree.system import process
+from apt_ostree.system import process, seccomp
 
 #: The capabilities that dpkg and maintainer scripts need to set owners, modes, file capabilities and users.
 _CAPABILITIES = (
@@ -51,6 +52,13 @@ _KERNEL_INTERFACES = (
     "/proc/sysrq-trigger",
 )
 
+#: What they tell of the host is nothing for scripts: files, and directories, which not every machine has.
+_HIDDEN_FILES = ("/proc/kcore", "/proc/keys", "/proc/sched_debug", "/proc/timer_list", "/proc/vmallocinfo")
+_HIDDEN_DIRECTORIES = ("/sys/fs/bpf", "/sys/fs/pstore", "/sys/kernel/debug", "/sys/kernel/tracing")
+
+#: The descriptor of the filter: a number that libapt, which passes dpkg another one, does not come to.
+_FILTER = 250
+
 #: CAP_NET_ADMIN (capabilities(7)).
 _NET_ADMIN = 12
 
@@ -65,20 +73,24 @@ def argv(
     read_only: Sequence[str | Path] = (),
     hostname: str = "localhost",
 ) -> list[str]:
-    """Return the command line that runs `command` inside `root`.
+    """Return the command line that runs `command` inside `root`; its filter is written beside that.
 
     read_only: host paths that are bound to the same paths in the sandbox, such as the package archive.
     hostname: the name that scripts see.
     """
-    arguments = [*_network(), "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
+    arguments = [*_filtered(root), "--bind", str(root), "/", "--dev", "/dev", "--proc", "/proc"]
     for interface in _KERNEL_INTERFACES:
         arguments += ["--ro-bind-try", interface, interface]
+    for path in filter(os.path.exists, _HIDDEN_FILES):
+        arguments += ["--ro-bind", "/dev/null", path]  # which cannot be opened there
+    for path in filter(os.path.isdir, _HIDDEN_DIRECTORIES):
+        arguments += ["--tmpfs", path, "--remount-ro", path]
     for shared in ("/tmp", "/dev/shm"):
         arguments += ["--perms", "1777", "--tmpfs", shared]
     arguments += ["--tmpfs", "/run", "--dir", "/run/lock"]
     arguments += ["--ro-bind-try", _LOG_SOCKET, "/dev/log"]  # logger(1) fails without it
-    for path in read_only:
-        arguments += ["--ro-bind", str(path), str(path)]
+    for shown in read_only:
+        arguments += ["--ro-bind", str(shown), str(shown)]
     # In a new session, no process can insert input into the administrator's terminal (TIOCSTI).
     arguments += [
         "--new-session",
@@ -93,6 +105,21 @@ def argv(
     for name, value in SCRIPT_ENVIRONMENT.items():
         arguments += ["--setenv", name, value]
     return [*arguments, "--", *command]
+
+
+def _filtered(root: Path) -> list[str]:
+    """Return the beginning of a command line that gives bwrap the filter and a network namespace."""
+    path = root.with_name("seccomp")
+    seccomp.write_filter(path)
+    return [
+        "bash",
+        "-c",
+        f'exec {_FILTER}<"$0" && exec "$@"',
+        str(path),
+        *_network(),
+        "--seccomp",
+        str(_FILTER),
+    ]
 
 
 def _network() -> list[str]:
