@@ -17,6 +17,7 @@ class AptOstreeError(Exception):
     details: further lines (reasons, the tail of a command's output), in order.
     hint: what to do next, or None.
     internals: lines for developers (command lines, tracebacks), shown with --verbose.
+    reasons: the details as JSON objects, where a program may want to know which it is (model.policy.Reason).
     """
 
     exit_code = 1
@@ -29,12 +30,14 @@ class AptOstreeError(Exception):
         details: Sequence[str] = (),
         hint: str | None = None,
         internals: Sequence[str] = (),
+        reasons: Sequence[Mapping[str, Any]] = (),
     ) -> None:
         super().__init__(message)
         self.message = message
         self.details = tuple(details)
         self.hint = hint
         self.internals = tuple(internals)
+        self.reasons = tuple(reasons)
 
     @property
     def kind(self) -> str:
@@ -49,6 +52,7 @@ class AptOstreeError(Exception):
             "details": list(self.details),
             "hint": self.hint,
             "internals": list(self.internals),
+            "reasons": list(self.reasons),
         }
 
     def to_text(self) -> str:
@@ -71,7 +75,11 @@ class AptOstreeError(Exception):
     def from_json(obj: Mapping[str, Any]) -> AptOstreeError:
         """Return the error of a JSON object; an unknown kind becomes an AptOstreeError."""
         return _BY_KIND.get(obj["error"], AptOstreeError)(
-            obj["message"], details=obj["details"], hint=obj["hint"], internals=obj["internals"]
+            obj["message"],
+            details=obj["details"],
+            hint=obj["hint"],
+            internals=obj["internals"],
+            reasons=obj.get("reasons", ()),
         )
 
 

@@ -27,9 +27,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from apt_ostree.core import policing
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, UsageError, from_os_error
 from apt_ostree.model import events, jsonvalue
+from apt_ostree.model.governed import reach_of
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.result import Result
@@ -153,8 +155,11 @@ def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
         request.title,
         ask=ask if call.ask else None,
         wait=call.wait,
+        reach=reach_of(request),
     )
-    return function_of(request.verb)(transaction, request)
+    policing.admit(transaction)
+    result = function_of(request.verb)(transaction, request)
+    return policing.told(transaction, result)
 
 
 def function_of(verb: str) -> Callable[[Transaction, Request], Result]:

@@ -97,7 +97,7 @@ def test_error_as_json(capsys):
     code = render.error(errors.Refused("no", details=["a"], hint="b", internals=["c"]), as_json=True)
     assert json.loads(capsys.readouterr().out) == {
         "error": "Refused", "message": "no", "details": ["a"], "hint": "b",
-        "internals": ["c"],
+        "internals": ["c"], "reasons": [],
     }  # fmt: skip
     assert code == 3
 

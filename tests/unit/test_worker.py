@@ -106,7 +106,7 @@ def test_an_error_is_the_end_with_all_that_it_says(serve):
     assert (code, told) == (Refused.exit_code, [])
     assert end == {
         "event": "end", "ok": False, "error": "Refused", "message": "no", "details": ["one", "two"],
-        "hint": "another way", "internals": ["command: x"],
+        "hint": "another way", "internals": ["command: x"], "reasons": [],
     }  # fmt: skip
 
 

@@ -120,6 +120,13 @@ confirm_within = click.option(
 
 no_wait = click.option("--no-wait", is_flag=True, help="Fail if another program is changing the system.")
 
+override_policy = click.option(
+    "--override-policy",
+    metavar="REASON",
+    default="",
+    help="Make the change even if the policy does not allow it. Only root can; the journal keeps the REASON.",
+)
+
 lock_finalization = click.option(
     "--lock-finalization", is_flag=True, help="Boot it only after 'apt-ostree finalize-deployment'."
 )
@@ -138,6 +145,7 @@ _DEPLOY = (
     confirm_within,
     force,
     lock_finalization,
+    override_policy,
 )
 
 
@@ -154,7 +162,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
 
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
-    live = live_options(given, allow_replacement=allow_replacement)
+    live = replace(live_options(given, allow_replacement=allow_replacement), override_policy="")
     if not given["apply_live"] and replace(live, allow_replacement=False) != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
     refuse_lock_and_reboot(given)
@@ -164,7 +172,16 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
         download_only=given["download_only"],
         live=live if given["apply_live"] else None,
         lock_finalization=given["lock_finalization"],
+        override_policy=given["override_policy"],
     )
+
+
+def next_boot_options(given: Mapping[str, Any]) -> DeployOptions:
+    """Return the options of a deployment that differs in how it boots."""
+    from apt_ostree.model.requests.options import DeployOptions
+
+    names = ("dry_run", "lock_finalization", "override_policy")
+    return DeployOptions(**{name: given[name] for name in names})
 
 
 def refuse_lock_and_reboot(given: Mapping[str, Any]) -> None:
@@ -182,6 +199,7 @@ def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -
         confirm_within=given["confirm_within"],
         allow_replacement=allow_replacement,
         force=given["force"],
+        override_policy=given["override_policy"],
     )
 
 
@@ -207,6 +225,9 @@ def run_verb(
     """
     from apt_ostree.cli import client  # not at the top: `status` starts no worker
 
+    judge = click.get_current_context().find_root().obj
+    if judge:  # `policy VERB` only wants to know what would be decided
+        return int(judge(request))
     view = render.view(
         as_json=given["as_json"],
         events=given["events"],

@@ -194,8 +194,19 @@ def _kernel_arguments(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  in another order: {' '.join(plan['after'])}"
 
 
+def _policy(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the decision, and what each rule says about the change."""
+    override = f", overridden ({plan['override']})" if plan["override"] else ""
+    yield f"Policy: {'allowed' if plan['allowed'] else 'refused'}{override}"
+    for reason in plan["reasons"]:
+        setting = reason["setting"]
+        place = f"{setting['file']}: [{setting['section']}] {setting['key']}={setting['value']}"
+        yield f"  {'yes' if reason['allowed'] else 'no'}: {reason['text']} ({place})"
+
+
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "deployments": _deployments,
     "kernel-arguments": _kernel_arguments,
+    "policy": _policy,
 }

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from apt_ostree.core import policing
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.build.work import OwnInitramfs
@@ -26,6 +27,7 @@ from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
 from apt_ostree.model.package import diff_packages
+from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.system import files, newer_versions
@@ -107,6 +109,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     live = options.live if not options.download_only else None
     # What a command does is not known before it was run, either.
     only_runs = target.recipe is not None and target.recipe.only_runs
+    requested = sorted(target.origin.names - tx.merge_deployment.origin.names)
+    policing.require_packages(tx, map(Incoming, requested))
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)

@@ -88,10 +88,13 @@ def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
             raise Refused(
                 "the staged deployment is not locked", hint="the next shutdown completes it in any case"
             )
+        details = {"commit": staged.checksum}
+        if request.dry_run:
+            return Result(changed=staged.locked, details=details)
         failpoint("finalize.before-unlock")
         tx.sysroot.set_locked(False)
         tx.message(f"The next shutdown completes commit {staged.checksum[:12]}.")
-    return Result(changed=staged.locked, next_boot=True, details={"commit": staged.checksum})
+    return Result(changed=staged.locked, next_boot=True, details=details)
 
 
 def cleanup(tx: Transaction, request: Cleanup) -> Result:

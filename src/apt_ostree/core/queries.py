@@ -31,6 +31,7 @@ QUERIES: Mapping[str, str] = {
     "overlay-paths": "overlays.listing:overlay_paths",
     "overlays": "overlays.listing:overlays",
     "packages": "archives:packages",
+    "policy-settings": "policing:settings",
     "requested-packages": "status:requested_packages",
     "search": "archives:search",
     "status": "status:status",

@@ -18,6 +18,8 @@ from apt_ostree.errors import AptOstreeError, Cancelled, Refused, UsageError
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import Message, PlanShown, Report, task
+from apt_ostree.model.policy import Policy, Reach, Reason
+from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import mounts, signals, statedb
 from apt_ostree.system import settings as settings_files
@@ -62,12 +64,24 @@ class Transaction:
     clock: measures a live change.
     ask: asks the user; None: plans are not confirmed.
     wait: whether to wait for another program that changes the system.
+    reach: how far the request goes; None: the policy is not about it.
+    reasons: what the policy's rules say about it so far (core.policing).
     """
 
-    def __init__(self, report: Report, title: str, *, ask: Ask | None = None, wait: bool = True) -> None:
+    def __init__(
+        self,
+        report: Report,
+        title: str,
+        *,
+        ask: Ask | None = None,
+        wait: bool = True,
+        reach: Reach | None = None,
+    ) -> None:
         self.report = report
         self.title = title
         self.clock = Clock(report)
+        self.reach = reach
+        self.reasons: list[Reason] = []
         self._ask = ask
         self._wait = wait
         self._sysroot: Sysroot | None = None
@@ -166,6 +180,11 @@ class Transaction:
             return self.settings
         except UsageError:
             return Settings()
+
+    @cached_property
+    def policy(self) -> Policy:
+        """The policy. Raises UsageError for a mistake in it, or in another setting."""
+        return read_policy(self.settings.policy)
 
     @cached_property
     def deployments(self) -> Deployments:

@@ -166,6 +166,13 @@ class DeploymentDiff(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicySettings(Request):
+    """The settings of the policy."""
+
+    verb: ClassVar[str] = "policy-settings"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Overlays(Request):
     """All overlays."""
 
@@ -221,6 +228,7 @@ QUERIES: Mapping[str, type[Request]] = {
         OverlayPaths,
         Overlays,
         Packages,
+        PolicySettings,
         RequestedPackages,
         Search,
         ShowOperation,

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.policy import Setting
+from apt_ostree.model.policy_settings import SECTIONS
 from apt_ostree.model.sizes import read_size
 from apt_ostree.model.unitrules import Need
 
@@ -35,6 +37,8 @@ class Settings:
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
     limits: [Limits], property -> value of the unit in which the service's worker runs
         (systemd.resource-control(5), org.freedesktop.systemd1(5)).
+    policy: the lines of [Policy], in their order. They are read when a change is judged
+        (model.policy_settings), so that a mistake there holds up no undo.
     """
 
     strict_archives: bool = False
@@ -52,6 +56,7 @@ class Settings:
     overlay_scanner: tuple[str, ...] = ()
     overlay_quota: int = 0
     limits: Mapping[str, int] = field(default_factory=lambda: {"TasksMax": 2048})
+    policy: tuple[Setting, ...] = ()
 
 
 _LIMITS = "Limits"
@@ -79,6 +84,8 @@ def parse_settings(files: Sequence[tuple[str, str]]) -> Settings:
 
 
 def _with(settings: Settings, name: str, section: str, key: str, value: str) -> Settings:
+    if section in SECTIONS:
+        return replace(settings, policy=(*settings.policy, Setting(name, section, key, value)))
     if section == _UNITS:
         return replace(settings, units={**settings.units, key: _need(name, key, value)})
     if section == _LIMITS and key in _OF_UNITS:

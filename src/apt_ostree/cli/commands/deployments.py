@@ -79,6 +79,7 @@ def unpin(deployments: tuple[str, ...], **given: Any) -> int:
 )
 @options.output
 @options.no_wait
+@options.override_policy
 @click.option("--allow-missing-checksum", is_flag=True, help="Accept whatever is staged.")
 @click.option("--allow-unlocked", is_flag=True, help="Accept a deployment that is not locked.")
 @click.argument("checksum", required=False)
@@ -93,6 +94,7 @@ def finalize_deployment(checksum: str | None, **given: Any) -> int:
         checksum=checksum,
         allow_missing_checksum=given["allow_missing_checksum"],
         allow_unlocked=given["allow_unlocked"],
+        override_policy=given["override_policy"],
     )
     return options.run_verb(request, {**given, "reboot": True})
 

@@ -10,7 +10,6 @@ import click
 from apt_ostree.cli import options, render
 from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.deployments import Initramfs
-from apt_ostree.model.requests.options import DeployOptions
 
 
 @click.command(
@@ -22,6 +21,7 @@ from apt_ostree.model.requests.options import DeployOptions
 @options.no_wait
 @options.reboot
 @options.lock_finalization
+@options.override_policy
 @options.unchanged_exit_77
 @click.option("--enable", is_flag=True, help="Make an initramfs here, now and in each later deployment.")
 @click.option("--arg", "arguments", multiple=True, metavar="ARG", help="Argument of dracut; with --enable.")
@@ -39,7 +39,7 @@ def initramfs(enable: bool, disable: bool, arguments: tuple[str, ...], **given: 
     if not (enable or disable):
         return _show(as_json=given["as_json"])
     options.refuse_lock_and_reboot(given)
-    chosen = DeployOptions(dry_run=given["dry_run"], lock_finalization=given["lock_finalization"])
+    chosen = options.next_boot_options(given)
     return options.run_verb(Initramfs(enable=enable, arguments=arguments, deploy=chosen), given)
 
 

@@ -12,7 +12,6 @@ from apt_ostree.cli import options, render
 from apt_ostree.model import kargs as arguments
 from apt_ostree.model.queries import KernelArguments
 from apt_ostree.model.requests.deployments import Kargs
-from apt_ostree.model.requests.options import DeployOptions
 
 
 def _changes(command: options.Command) -> options.Command:
@@ -39,6 +38,7 @@ def _changes(command: options.Command) -> options.Command:
 @options.reboot
 @options.unchanged_exit_77
 @options.lock_finalization
+@options.override_policy
 @click.option("--editor", is_flag=True, help="Edit the arguments in an editor.")
 @click.option("--import-proc-cmdline", is_flag=True, help="Start from the arguments of the running kernel.")
 @click.option(
@@ -67,7 +67,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
         seen=seen,
         import_running=import_proc_cmdline,
         deploy_index=deploy_index,
-        deploy=DeployOptions(dry_run=given["dry_run"], lock_finalization=given["lock_finalization"]),
+        deploy=options.next_boot_options(given),
     )
     return options.run_verb(request, given)
 

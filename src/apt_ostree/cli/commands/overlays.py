@@ -78,6 +78,7 @@ def _mode(_context: click.Context, _parameter: click.Parameter, value: str | Non
 @options.force
 @options.restart_services
 @options.confirm_within
+@options.override_policy
 @click.option(
     "--name", metavar="NAME", shell_complete=_names, help="The overlay; default: the one last worked on."
 )

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apt_ostree.core import policing
 from apt_ostree.core.build import earlier, etc, inside, kept, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.build.work import OwnInitramfs, Work
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import etc_delta, layout
@@ -28,6 +30,7 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.origin import Command, LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
+from apt_ostree.model.policy import Incoming
 from apt_ostree.system import buildroot, dpkg_query, local_debs, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, upper_commit
@@ -115,6 +118,7 @@ class Session:
     kept: names and versions of packages that are kept from the present tree, as no archive offers them.
     cache_only: whether to use only the archives in the cache.
     script_timeout: seconds that a maintainer script may take.
+    present: names of the packages that the system has before the change.
     _mounted: unmounts the root.
     """
 
@@ -127,6 +131,7 @@ class Session:
     kept: Mapping[str, str]
     cache_only: bool
     script_timeout: float
+    present: frozenset[str]
     _mounted: ExitStack
 
 
@@ -177,8 +182,9 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         if present:
             resolver, _ = _read_lists(tx, scratch, sources)
         exact = tuple(package.label for package in sources.local)
+        names = frozenset(p.name for p in (*packages_of(tx.sysroot.repo, start), *sources.in_use))
         yield Session(
-            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, mounted
+            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, names, mounted
         )
 
 
@@ -240,6 +246,7 @@ def install(
     """
     tx = session.tx
     plan = _resolve(session, requests)
+    policing.require_packages(tx, _incoming(session, plan))
     if plan and initramfs:
         plan = replace(plan, initramfs=("made anew, as in each deployment of this machine",))
     if not plan and (plan.taken or plan.newer):
@@ -299,6 +306,15 @@ def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
         plan = session.resolver.resolve(requests)
         session.resolver.refuse_untrusted(plan)
         return replace(plan, initramfs=inside.initramfs_notes(session.root, plan)) if plan else plan
+
+
+def _incoming(session: Session, plan: PackagePlan) -> list[Incoming]:
+    """Return the packages of a plan that the system does not have yet."""
+    return [
+        Incoming(step.name, step.new, dependency=step.reason == "dependency")
+        for step in plan.install
+        if step.name not in session.present
+    ]
 
 
 def _download(session: Session, plan: PackagePlan) -> Archives:

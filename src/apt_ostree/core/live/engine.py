@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from apt_ostree.core import policing
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
 from apt_ostree.core.state import generations, overlay_store, reserve
+from apt_ostree.core.state.inventory import layered_packages
 from apt_ostree.core.state.live import frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -22,6 +24,7 @@ from apt_ostree.model.events import PlanShown
 from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal, Transition
 from apt_ostree.model.plan import touches
+from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import process, statedb, systemd, systemd_login
@@ -43,6 +46,9 @@ def plan(
     with tx.task("Comparing the trees"):
         change = plan_change(tx, goal, options, delta=delta)
     tx.clock.stop()
+    layered = layered_packages(tx.sysroot.repo, goal.base)
+    new = [Incoming(p.name, p.version) for p in change.plan.packages.added if p in layered]
+    policing.require_packages(tx, new)
     shown = PlanShown("live", change.plan.to_json())
     if change.plan.refusals:
         tx.report(shown)

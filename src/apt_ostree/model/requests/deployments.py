@@ -144,12 +144,16 @@ class FinalizeDeployment(Request):
     checksum: its commit or base as the caller knows it; another one is refused.
     allow_missing_checksum: accept any.
     allow_unlocked: accept one that is not locked.
+    dry_run: only check that this is possible.
+    override_policy: see LiveOptions.
     """
 
     verb: ClassVar[str] = "finalize-deployment"
     checksum: str | None = None
     allow_missing_checksum: bool = False
     allow_unlocked: bool = False
+    dry_run: bool = False
+    override_policy: str = ""
 
     def __post_init__(self) -> None:
         if (self.checksum is None) != self.allow_missing_checksum:

@@ -15,12 +15,14 @@ class LiveOptions:
     confirm_within: seconds after which it is undone unless it is confirmed.
     allow_replacement: running packages may be replaced or removed.
     force: refuse only changes that could not be made or undone.
+    override_policy: why root has the change made even if the policy does not allow it; empty: it is not.
     """
 
     restart_services: RestartPolicy = RestartPolicy.NONE
     confirm_within: float | None = None
     allow_replacement: bool = False
     force: bool = False
+    override_policy: str = ""
 
     def __post_init__(self) -> None:
         if self.confirm_within is not None and self.confirm_within <= 0:
@@ -35,6 +37,7 @@ class DeployOptions:
     download_only: only download the archives.
     live: also apply the deployment to the running system.
     lock_finalization: no shutdown completes it before it is finalized.
+    override_policy: see LiveOptions; that of `live` does not count.
     """
 
     dry_run: bool = False
@@ -42,3 +45,4 @@ class DeployOptions:
     download_only: bool = False
     live: LiveOptions | None = None
     lock_finalization: bool = False
+    override_policy: str = ""

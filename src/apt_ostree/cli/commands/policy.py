@@ -1,0 +1,68 @@
+"""policy: what the policy decides about a command, and by which settings. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options, plans, render
+from apt_ostree.model.queries import PolicySettings
+from apt_ostree.model.request import Request
+
+#: The decision about what no rule is about.
+_FREE = {"allowed": True, "reasons": [], "override": None}
+
+
+@click.command(
+    epilog="Examples: apt-ostree policy; apt-ostree policy install nginx; apt-ostree policy --json upgrade",
+    context_settings={"allow_interspersed_args": False},  # what follows the verb is the verb's
+)
+@options.json_document
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[VERB [ARGUMENT]...]")
+def policy(command: tuple[str, ...], as_json: bool) -> int:
+    """Show what the policy decides about a command, and the setting behind each reason.
+
+    Nothing is changed or downloaded: package lists and commits are used as they are here. Without a VERB, the
+    settings in effect are listed, each with its file.
+    """
+    if not command:
+        answer = options.answer_json(PolicySettings())
+        if as_json:
+            render.result_json(answer)
+        else:
+            render.lines("\n".join(_settings(answer)))
+        return 0
+    from apt_ostree.cli.main import apt_ostree
+
+    def judge(request: Request) -> int:
+        decision = _decision(request)
+        if as_json:
+            render.result_json(decision)
+        else:
+            render.lines("\n".join(plans.lines("policy", decision)))
+        return 0 if decision["allowed"] else 3
+
+    code = apt_ostree.main([*command], prog_name="apt-ostree", standalone_mode=False, obj=judge)
+    return code if isinstance(code, int) else 0
+
+
+def _decision(request: Request) -> Mapping[str, Any]:
+    """Return the decision about a request."""
+    from apt_ostree.cli import client
+    from apt_ostree.model.governed import preview_of
+
+    preview = preview_of(request)
+    if preview is None:
+        return _FREE
+    answer = client.call(preview, render.view(as_json=True), ask=False)
+    decision: Mapping[str, Any] = answer.result.get("policy", _FREE)
+    return decision
+
+
+def _settings(answer: Mapping[str, Any]) -> Iterator[str]:
+    for setting in answer["settings"]:
+        yield f"{setting['file']}: [{setting['section']}] {setting['key']}={setting['value']}"
+    if not answer["settings"]:
+        yield "No policy is set."

@@ -1,0 +1,116 @@
+"""Carries out what the policy decides about a request: refuses it, or records that root overrides it.
+
+A verb gathers facts where its plan is complete and nothing is touched yet, and calls `require`. The rules are
+in `model.policy`; which requests they are about is in `model.governed`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING, Any
+
+from apt_ostree.errors import NotAuthorized, Refused
+from apt_ostree.model.events import PlanShown
+from apt_ostree.model.policy import Decision, Incoming, Policy, Reason, decide, judge_packages
+from apt_ostree.model.policy_settings import read_policy
+from apt_ostree.model.queries import PolicySettings
+from apt_ostree.model.result import Result
+from apt_ostree.system import journal
+from apt_ostree.system import settings as settings_files
+
+if TYPE_CHECKING:
+    from apt_ostree.core.transaction import Transaction
+
+#: Reasons that the text of a refusal has.
+_LINES = 20
+
+
+def admit(tx: Transaction) -> None:
+    """Judge the request itself, before anything is read or downloaded for it.
+
+    Raises UsageError for a mistake in [Policy], NotAuthorized for an override by somebody else than root, and
+    Refused.
+    """
+    if tx.reach is None:
+        return
+    if tx.reach.override and tx.caller.uid != 0:
+        raise NotAuthorized("only root may override the policy", hint="leave --override-policy out")
+    require(tx, lambda _policy: ())
+
+
+def require_packages(tx: Transaction, packages: Iterable[Incoming]) -> None:
+    """Judge the packages that a change brings; raise Refused if the policy does not allow one of them."""
+    require(tx, lambda policy: judge_packages(policy, packages))
+
+
+def require(tx: Transaction, judge: Callable[[Policy], Iterable[Reason]]) -> None:
+    """Add reasons to the decision about the request; raise Refused if it is not allowed.
+
+    A preview is not refused: its decision is told at the end.
+    """
+    if tx.reach is None:
+        return
+    before = {(reason.rule, reason.subject) for reason in decision(tx).refusals}
+    tx.reasons += judge(tx.policy)
+    now = decision(tx)
+    if tx.reach.preview:
+        return
+    if not now.allowed:
+        raise _refusal(tx, now)
+    _record(tx, [r for r in now.refusals if (r.rule, r.subject) not in before])
+
+
+def told(tx: Transaction, result: Result) -> Result:
+    """Return a result with the decision, which a preview also shows; without one if no rule is set."""
+    if tx.reach is None or not tx.reasons:
+        return result
+    final = decision(tx).to_json()
+    if tx.reach.preview:
+        tx.report(PlanShown("policy", final))
+    return replace(result, details={**result.details, "policy": final})
+
+
+def settings(_query: PolicySettings) -> Mapping[str, Any]:
+    """Return the settings in effect, each with its file; raise UsageError for a mistake in one."""
+    policy = read_policy(settings_files.load().policy)
+    return {"settings": [asdict(setting) for setting in policy.settings]}
+
+
+def decision(tx: Transaction) -> Decision:
+    """Return the decision about the request, by the reasons so far."""
+    return decide(tx.policy, tx.reasons, tx.reach.override if tx.reach else "")
+
+
+def _refusal(tx: Transaction, refused: Decision) -> Refused:
+    switch = tx.policy.override
+    hint = "'apt-ostree policy' lists the settings"
+    if switch is None or switch.on:
+        hint += "; root overrides them with --override-policy=REASON"
+    return Refused(
+        "the policy does not allow this change",
+        details=_some([str(reason) for reason in refused.refusals]),
+        hint=hint,
+        reasons=[reason.to_json() for reason in refused.refusals],
+    )
+
+
+def _some(lines: Sequence[str]) -> list[str]:
+    """Return the lines that fit a screen; all are in the JSON of the error."""
+    more = len(lines) - _LINES
+    return [*lines[:_LINES], *([f"and {more} more"] if more > 0 else [])]
+
+
+def _record(tx: Transaction, overridden: Iterable[Reason]) -> None:
+    """Write to the systemd journal which rules root overrides, and why."""
+    assert tx.reach
+    for reason in overridden:
+        fields = {
+            "APT_OSTREE_POLICY_RULE": reason.rule,
+            "APT_OSTREE_POLICY_SETTING": str(reason.setting),
+            "APT_OSTREE_POLICY_OVERRIDE": tx.reach.override,
+            "APT_OSTREE_USER": tx.caller.user,
+        }
+        text = f"{tx.title}: {tx.caller.user} overrides the policy ({tx.reach.override}): {reason}"
+        journal.send([text], fields=fields)
+        tx.warning(f"overridden: {reason}")

@@ -1,0 +1,212 @@
+"""What the administrator's policy decides about a change, and which setting decides it. Pure rules.
+
+The facts are values: they are gathered in `core`, and `core.policing` carries the decision out. A rule gives
+one reason for each thing that it does not allow, or one that says that it allows the change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+
+class Rule(StrEnum):
+    """What a setting is about."""
+
+    NEVER = "never-packages"
+    ONLY = "only-packages"
+    OVERRIDE = "override"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A line of the configuration.
+
+    file: its path.
+    """
+
+    file: str
+    section: str
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: [{self.section}] {self.key}={self.value}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What one rule says about a change.
+
+    allowed: whether it lets the change pass.
+    subject: the package that it is about, or empty.
+    """
+
+    rule: Rule
+    allowed: bool
+    text: str
+    setting: Setting
+    subject: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.text} ({self.setting})"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the reason as a JSON object."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What all rules together say.
+
+    reasons: those of the rules that are set.
+    override: why root has the change made although a rule does not allow it; empty if nobody asked for that.
+    """
+
+    reasons: tuple[Reason, ...] = ()
+    override: str = ""
+
+    @property
+    def refusals(self) -> tuple[Reason, ...]:
+        """Return the reasons not to make the change, whether they are overridden or not."""
+        return tuple(reason for reason in self.reasons if not reason.allowed)
+
+    @property
+    def overridden(self) -> bool:
+        """Return whether the change is made although a rule does not allow it."""
+        return bool(self.override and self.refusals) and not any(
+            reason.rule is Rule.OVERRIDE for reason in self.refusals
+        )
+
+    @property
+    def allowed(self) -> bool:
+        """Return whether the change is made."""
+        return not self.refusals or self.overridden
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the decision as a JSON object."""
+        reasons = [reason.to_json() for reason in self.reasons]
+        return {"allowed": self.allowed, "reasons": reasons, "override": self.override or None}
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """How far a request goes (model.governed).
+
+    preview: it only shows what would be done, so that a decision is told and holds nothing up.
+    applies: it changes the running system, or what the next boot starts.
+    override: why the policy is to be overridden, or empty.
+    """
+
+    preview: bool = False
+    applies: bool = True
+    override: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Patterns of names of packages (fnmatch(3)), and the setting that has them."""
+
+    patterns: tuple[str, ...]
+    setting: Setting
+
+    def match(self, name: str) -> bool:
+        """Return whether a pattern matches a name."""
+        return any(fnmatchcase(name, pattern) for pattern in self.patterns)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The settings of [Policy], each with its place; None where a rule is not set.
+
+    never: packages that no change brings.
+    only: the packages that a change may bring.
+    override: whether root may have a change made that a rule does not allow; None: yes.
+    """
+
+    never: Names | None = None
+    only: Names | None = None
+    override: Switch | None = None
+
+    @property
+    def settings(self) -> tuple[Setting, ...]:
+        """Return the settings that are in effect, in the order of their documentation."""
+        return tuple(rule.setting for rule in (self.never, self.only, self.override) if rule)
+
+
+@dataclass(frozen=True, slots=True)
+class Switch:
+    """A setting that is on or off."""
+
+    on: bool
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A package that a change brings: one that was not there, or one that is to replace the base's.
+
+    dependency: nobody has named it.
+    """
+
+    name: str
+    version: str = ""
+    dependency: bool = False
+
+    @property
+    def described(self) -> str:
+        """Return how a reason names it."""
+        label = f"{self.name} {self.version}".rstrip()
+        return f"{label}, a dependency," if self.dependency else label
+
+
+def judge_packages(policy: Policy, packages: Iterable[Incoming]) -> tuple[Reason, ...]:
+    """Return what the rules about names say about the packages that a change brings, if it brings any."""
+    incoming = sorted(packages, key=lambda package: package.name)
+    return (*_judge_never(policy, incoming), *_judge_only(policy, incoming)) if incoming else ()
+
+
+def _judge_never(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
+    if policy.never:
+        wrong = {p.name: f"{p.described} is never installed" for p in incoming if policy.never.match(p.name)}
+        yield from _one_or_each(Rule.NEVER, policy.never.setting, wrong, _passed(incoming))
+
+
+def _judge_only(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
+    if policy.only:
+        wrong = {
+            p.name: f"{p.described} is not among the packages that may be installed"
+            for p in incoming
+            if not policy.only.match(p.name)
+        }
+        yield from _one_or_each(Rule.ONLY, policy.only.setting, wrong, _passed(incoming))
+
+
+def _passed(incoming: list[Incoming]) -> str:
+    return f"may be installed: {', '.join(package.name for package in incoming)}"
+
+
+def _one_or_each(rule: Rule, setting: Setting, wrong: Mapping[str, str], passed: str) -> Iterator[Reason]:
+    """Yield a refusal for each subject, or the one reason that the rule allows the change."""
+    if not wrong:
+        yield Reason(rule, True, passed, setting)
+    for subject, text in wrong.items():
+        yield Reason(rule, False, text, setting, subject)
+
+
+def decide(policy: Policy, reasons: Iterable[Reason], override: str) -> Decision:
+    """Return the decision about a change; the same reason counts once.
+
+    override: why root wants the change in any case, or empty.
+    """
+    told = {(reason.rule, reason.subject, reason.allowed): reason for reason in reasons}
+    refused = {reason.rule for reason in told.values() if not reason.allowed}
+    kept = [reason for reason in told.values() if not (reason.allowed and reason.rule in refused)]
+    switch = policy.override
+    if override and refused and switch and not switch.on:
+        kept.append(Reason(Rule.OVERRIDE, False, "nobody may override the policy", switch.setting))
+    return Decision(tuple(kept), override)

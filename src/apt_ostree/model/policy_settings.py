@@ -1,0 +1,64 @@
+"""Reads [Policy] of apt-ostree.conf (apt-ostree.conf(5)); each rule keeps the line that set it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.policy import Names, Policy, Setting, Switch
+
+POLICY = "Policy"
+SECTIONS = frozenset({POLICY})
+#: What a pattern of names of packages consists of: those of Debian's names, and of fnmatch(3).
+_PATTERN = re.compile(r"[a-z0-9+.*?\[\]!-]+")
+
+
+def read_policy(settings: Iterable[Setting]) -> Policy:
+    """Return the policy of settings in the order of their files; the last one of a key counts.
+
+    UsageError names the file and the key of a mistake.
+    """
+    policy = Policy()
+    for setting in settings:
+        policy = _with(policy, setting)
+    return policy
+
+
+def _with(policy: Policy, setting: Setting) -> Policy:
+    if setting.key not in _KEYS:
+        raise UsageError(
+            f"{setting.file}: unknown setting [{setting.section}] {setting.key}",
+            hint=f"known: {', '.join(f'[{POLICY}] {key}' for key in _KEYS)}",
+        )
+    name, read = _KEYS[setting.key]
+    # An empty value switches off what an earlier file has set.
+    try:
+        return replace(policy, **{name: read(setting) if setting.value else None})
+    except ValueError as error:
+        raise UsageError(f"{setting.file}: [{POLICY}] {setting.key} cannot be read: {error}") from error
+
+
+def _names(setting: Setting) -> Names:
+    patterns = tuple(shlex.split(setting.value))
+    for pattern in patterns:
+        if not _PATTERN.fullmatch(pattern):
+            raise ValueError(f"{pattern!r} matches no name of a package")
+    return Names(patterns, setting)
+
+
+def _switch(setting: Setting) -> Switch:
+    if setting.value not in ("yes", "no"):
+        raise ValueError(f"{setting.value!r} is neither yes nor no")
+    return Switch(setting.value == "yes", setting)
+
+
+#: Key -> field of Policy, and the function that reads the setting.
+_KEYS: Mapping[str, tuple[str, Callable[[Setting], Any]]] = {
+    "NeverPackages": ("never", _names),
+    "OnlyPackages": ("only", _names),
+    "Override": ("override", _switch),
+}

@@ -1,0 +1,260 @@
+"""The policy where it is enforced: for every verb that it is about, at each place, and for no other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+
+from apt_ostree.core import apply_live, deployments, packages, policing
+from apt_ostree.core.build import layering
+from apt_ostree.core.build.layering import Built
+from apt_ostree.core.overlays import usroverlay
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import NotAuthorized, Refused, UsageError
+from apt_ostree.model import governed, layout
+from apt_ostree.model.caller import Caller
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.overlay import EditAction
+from apt_ostree.model.overlay_edit import PathEdit
+from apt_ostree.model.package_plan import PackagePlan
+from apt_ostree.model.policy import Setting
+from apt_ostree.model.queries import PolicySettings
+from apt_ostree.model.requests import VERBS, kind_of
+from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Rollback
+from apt_ostree.model.requests.live import ApplyLive, Recover, RollbackLive
+from apt_ostree.model.requests.options import DeployOptions, LiveOptions
+from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard, UnlockSave
+from apt_ostree.model.requests.packages import Install, Upgrade
+from apt_ostree.system import journal, openfiles
+from tests.unit import repos
+from tests.unit.repos import System
+
+FILE = "/etc/apt-ostree/apt-ostree.conf.d/site.conf"
+
+
+@dataclass
+class Site:
+    """The system with a policy."""
+
+    system: System
+    journal: list[tuple[str, dict[str, str]]]
+    uid: int = 0
+
+    def set(self, **lines: str) -> None:
+        policy = tuple(Setting(FILE, "Policy", key, value) for key, value in lines.items())
+        self.system.settings = replace(self.system.settings, policy=policy)
+
+    def run(self, function: Callable[[Transaction, Any], Any], request: Any) -> Any:
+        """Run a verb's function as the worker does."""
+        tx = Transaction(self.system.events.append, request.title, reach=governed.reach_of(request))
+        tx.__dict__["caller"] = Caller(self.uid, None, "root", "")
+        policing.admit(tx)
+        return policing.told(tx, function(tx, request))
+
+    def refused(self, function: Callable[[Transaction, Any], Any], request: Any) -> list[dict[str, Any]]:
+        """Run a verb that the policy refuses, and that changes nothing; return its reasons."""
+        before = self.system.order(), self.system.overlay_states()
+        with pytest.raises(Refused) as caught:
+            self.run(function, request)
+        assert (self.system.order(), self.system.overlay_states()) == before
+        assert len(caught.value.details) == len(caught.value.reasons)
+        return [dict(reason) for reason in caught.value.reasons]
+
+
+@pytest.fixture
+def site(system: System, monkeypatch) -> Site:
+    made = Site(system, [])
+    monkeypatch.setattr(
+        journal, "send", lambda lines, fields=None, **_how: made.journal.append((*lines, fields))
+    )
+    return made
+
+
+@pytest.fixture
+def built(system: System, monkeypatch) -> str:
+    """The commit that a build gives, with the package `extra` on top of the base."""
+    commit = repos.write_commit(
+        system.repo,
+        {**repos.ONE, "usr/bin/extra": "x"},
+        ref="layered",
+        packages=repos.PACKAGES["two"],
+        **{layout.META_BASE.replace("-", "_"): system.one},
+    )
+
+    @contextmanager
+    def opened(tx, start, sources):
+        session = type("Session", (), {"tx": tx, "exact": (), "kept": {}})
+        yield session
+
+    def install(_session, _goal, _label, **options):
+        return Built(PackagePlan(), None if options["dry_run"] else commit)
+
+    monkeypatch.setattr(layering, "opened", opened)
+    monkeypatch.setattr(layering, "install", install)
+    return commit
+
+
+def test_a_request_is_refused_before_the_lists_are_read(site: Site, monkeypatch):
+    site.set(NeverPackages="ext*")
+    monkeypatch.setattr(layering, "opened", None)
+    (reason,) = site.refused(packages.install, Install(packages=("extra",)))
+    assert reason["rule"] == "never-packages" and reason["subject"] == "extra"
+    assert reason["setting"] == {"file": FILE, "section": "Policy", "key": "NeverPackages", "value": "ext*"}
+
+
+def test_what_was_deployed_earlier_does_not_become_live(site: Site, built: str):
+    site.run(packages.install, Install(packages=("extra",)))
+    assert site.system.order()[0] == built
+    site.set(OnlyPackages="tool")
+    (reason,) = site.refused(apply_live.apply_live, ApplyLive(live=LiveOptions(force=True)))
+    assert (reason["rule"], reason["subject"]) == ("only-packages", "extra")
+    assert site.system.kernel.sources() == []
+    site.set(OnlyPackages="extra tool")
+    assert site.run(apply_live.apply_live, ApplyLive(live=LiveOptions(force=True))).live
+
+
+def test_packages_of_a_new_base_are_its_vendors(site: Site):
+    site.set(NeverPackages="*")
+    with site.system.open() as machine:
+        machine.stage(site.system.two, Origin("two"), machine.deployments().all[0])
+    assert site.run(apply_live.apply_live, ApplyLive(live=LiveOptions(force=True))).live
+
+
+def test_a_preview_tells_and_is_not_refused(site: Site, built: str):
+    site.set(NeverPackages="ext*")
+    result = site.run(packages.install, Install(packages=("extra",), deploy=DeployOptions(dry_run=True)))
+    assert not result.details["policy"]["allowed"]
+    assert site.system.plans("policy") == [result.details["policy"]]
+
+
+def test_the_result_tells_what_allowed_it(site: Site, built: str):
+    site.set(NeverPackages="telnet")
+    policy = site.run(packages.install, Install(packages=("extra",))).details["policy"]
+    assert policy["allowed"] and [reason["rule"] for reason in policy["reasons"]] == ["never-packages"]
+    site.set()
+    assert "policy" not in site.run(packages.uninstall, kind_of("uninstall")(packages=("extra",))).details
+
+
+def test_root_overrides_and_the_journal_keeps_why(site: Site, built: str):
+    site.set(NeverPackages="ext*")
+    request = Install(packages=("extra",), deploy=DeployOptions(override_policy="incident 4711"))
+    result = site.run(packages.install, request)
+    assert result.details["policy"]["override"] == "incident 4711"
+    ((text, fields),) = site.journal
+    assert "incident 4711" in text and FILE in text
+    assert fields["APT_OSTREE_POLICY_RULE"] == "never-packages"
+    assert fields["APT_OSTREE_POLICY_SETTING"] == f"{FILE}: [Policy] NeverPackages=ext*"
+
+
+def test_nobody_else_overrides(site: Site):
+    site.set(NeverPackages="ext*")
+    site.uid = 1000
+    request = Install(packages=("extra",), deploy=DeployOptions(override_policy="because"))
+    with pytest.raises(NotAuthorized):
+        site.run(packages.install, request)
+    site.uid = 0
+    site.set(NeverPackages="ext*", Override="no")
+    assert {r["rule"] for r in site.refused(packages.install, request)} == {"never-packages", "override"}
+    assert site.journal == []
+
+
+def test_a_mistake_refuses_changes_and_no_way_back(site: Site, built: str):
+    site.run(packages.install, Install(packages=("extra",)))
+    site.run(apply_live.apply_live, ApplyLive(live=LiveOptions(force=True)))
+    site.set(Never="x")
+    for function, request in (
+        (packages.upgrade, Upgrade()),
+        (apply_live.apply_live, ApplyLive()),
+        (usroverlay.usroverlay, EditOverlay(name="x", create=True)),
+    ):
+        with pytest.raises(UsageError, match=r"site\.conf: unknown setting \[Policy\] Never"):
+            site.run(function, request)
+    assert site.run(apply_live.rollback_live, RollbackLive()).changed
+    assert not site.run(apply_live.apply_live, ApplyLive(reset=True)).changed
+    assert site.run(deployments.cleanup, Cleanup(pending=True)).changed
+    with pytest.raises(UsageError, match=r"site\.conf"):
+        policing.settings(PolicySettings())
+
+
+def test_an_overlay_can_be_hidden_and_removed_with_a_mistake(site: Site, tmp_path):
+    (tmp_path / "f").write_text("x")
+    with openfiles.opened(str(tmp_path / "f")) as file:
+        add = PathEdit(action=EditAction.ADD, path="/usr/share/f", source=file)
+        site.run(usroverlay.usroverlay, EditOverlay(name="x", create=True, edits=(add,)))
+    site.set(Never="x")
+    site.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
+    site.run(usroverlay.usroverlay, EditOverlay(name="x", remove=True))
+    assert site.system.overlay_states() == {}
+
+
+# --- which requests
+
+
+def smallest(verb: str) -> Any:
+    from tests.unit import request_cases
+
+    return kind_of(verb).from_json(request_cases.smallest(kind_of(verb)))
+
+
+#: Verbs that the policy is about, in their smallest form.
+GOVERNED = {
+    "apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "overlay-restore",
+    "override", "rebase", "reset", "run", "uninstall", "unlock", "upgrade", "usroverlay",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "overlay-restore"])
+def test_which_verbs_it_is_about(verb):
+    reach = governed.reach_of(smallest(verb))
+    assert (reach is not None) == (verb in GOVERNED)
+    assert (governed.preview_of(smallest(verb)) is not None) == (verb in GOVERNED)
+
+
+@pytest.mark.parametrize(
+    "request_back",
+    [
+        ApplyLive(reset=True),
+        RollbackLive(),
+        RollbackLive(packages=("x",)),
+        Rollback(),
+        Recover(),
+        EditOverlay(name="x", remove=True),
+        EditOverlay(name="x", enable=False),
+        UnlockDiscard(),
+        UnlockSave(name="x"),
+    ],
+)
+def test_what_goes_back_is_free(request_back):
+    assert governed.reach_of(request_back) is None
+
+
+@pytest.mark.parametrize(
+    ("request_made", "preview", "applies"),
+    [
+        (Install(), False, True),
+        (Install(deploy=DeployOptions(dry_run=True)), True, True),
+        (Install(deploy=DeployOptions(download_only=True)), False, False),
+        (Install(deploy=DeployOptions(lock_finalization=True)), False, False),
+        (Install(deploy=DeployOptions(lock_finalization=True, live=LiveOptions())), False, True),
+        (Upgrade(check=True), True, True),
+        (ApplyLive(dry_run=True), True, True),
+        (FinalizeDeployment(checksum="0" * 64), False, True),
+        (EditOverlay(name="x", enable=True), False, True),
+        (Unlock(dry_run=True), True, True),
+    ],
+)
+def test_how_far_a_request_goes(request_made, preview, applies):
+    reach = governed.reach_of(request_made)
+    assert reach and (reach.preview, reach.applies) == (preview, applies)
+
+
+def test_a_preview_reads_what_is_here():
+    made = Install(packages=("x",), deploy=DeployOptions(live=LiveOptions(), override_policy="y"))
+    preview = governed.preview_of(made)
+    assert preview == Install(
+        packages=("x",), deploy=DeployOptions(dry_run=True, cache_only=True, override_policy="y")
+    )

@@ -1,0 +1,170 @@
+"""What the policy decides, and which setting decides it: a table of situations."""
+
+from __future__ import annotations
+
+import pytest
+
+from apt_ostree.errors import UsageError
+from apt_ostree.model.policy import Incoming, Rule, decide, judge_packages
+from apt_ostree.model.policy_settings import read_policy
+from apt_ostree.model.settings import parse_settings
+
+
+def policy_of(*files: str):
+    """Return the policy of the text of [Policy] in files a.conf, b.conf, ..."""
+    named = [(f"/{name}.conf", f"[Policy]\n{text}") for name, text in zip("abc", files, strict=False)]
+    return read_policy(parse_settings(named).policy)
+
+
+def incoming(*names: str) -> list[Incoming]:
+    """Return packages; a name with "<" is a dependency."""
+    return [Incoming(name.removeprefix("<"), "1", dependency=name.startswith("<")) for name in names]
+
+
+def refusals(decision) -> dict[str, str]:
+    """Return FILE:KEY of what refuses, by the rule and its subject."""
+    return {
+        f"{reason.rule} {reason.subject}".rstrip(): f"{reason.setting.file}:{reason.setting.key}"
+        for reason in decision.refusals
+    }
+
+
+NEVER = "NeverPackages=telnet* rsh-client"
+ONLY = "OnlyPackages=nginx* lib* htop"
+
+
+@pytest.mark.parametrize(
+    ("files", "packages", "expected"),
+    [
+        # Nothing is set, or nothing comes.
+        ([""], ["nginx"], {}),
+        ([NEVER], [], {}),
+        ([ONLY], [], {}),
+        # Never.
+        ([NEVER], ["nginx"], {}),
+        ([NEVER], ["telnet"], {"never-packages telnet": "/a.conf:NeverPackages"}),
+        ([NEVER], ["telnetd"], {"never-packages telnetd": "/a.conf:NeverPackages"}),
+        ([NEVER], ["inetutils-telnet"], {}),
+        ([NEVER], ["rsh-client"], {"never-packages rsh-client": "/a.conf:NeverPackages"}),
+        ([NEVER], ["rsh-client2"], {}),
+        ([NEVER], ["nginx", "<telnet"], {"never-packages telnet": "/a.conf:NeverPackages"}),
+        (
+            [NEVER],
+            ["telnet", "<telnetd", "nginx"],
+            {
+                "never-packages telnet": "/a.conf:NeverPackages",
+                "never-packages telnetd": "/a.conf:NeverPackages",
+            },
+        ),
+        (["NeverPackages=*"], ["nginx"], {"never-packages nginx": "/a.conf:NeverPackages"}),
+        (["NeverPackages=[!n]*"], ["nginx"], {}),
+        (["NeverPackages=libc?"], ["libc6"], {"never-packages libc6": "/a.conf:NeverPackages"}),
+        (["NeverPackages=libc?"], ["libc66"], {}),
+        (["NeverPackages=g++ libstdc++*"], ["g++"], {"never-packages g++": "/a.conf:NeverPackages"}),
+        # The last file that has the key counts, and is named.
+        ([NEVER, "NeverPackages=nginx"], ["telnet"], {}),
+        ([NEVER, "NeverPackages=nginx"], ["nginx"], {"never-packages nginx": "/b.conf:NeverPackages"}),
+        ([NEVER, "NeverPackages="], ["telnet"], {}),
+        ([NEVER, "NeverPackages=", NEVER], ["telnet"], {"never-packages telnet": "/c.conf:NeverPackages"}),
+        # Only.
+        ([ONLY], ["nginx"], {}),
+        ([ONLY], ["nginx", "<libpcre3", "<nginx-common"], {}),
+        ([ONLY], ["apache2"], {"only-packages apache2": "/a.conf:OnlyPackages"}),
+        ([ONLY], ["nginx", "<iproute2"], {"only-packages iproute2": "/a.conf:OnlyPackages"}),
+        ([ONLY, "OnlyPackages=apache2"], ["nginx"], {"only-packages nginx": "/b.conf:OnlyPackages"}),
+        ([ONLY, "OnlyPackages="], ["apache2"], {}),
+        # Both: what is never installed is not, even if it is among the others.
+        ([f"{NEVER}\nOnlyPackages=*"], ["telnet"], {"never-packages telnet": "/a.conf:NeverPackages"}),
+        (
+            [NEVER, ONLY],
+            ["telnet"],
+            {
+                "never-packages telnet": "/a.conf:NeverPackages",
+                "only-packages telnet": "/b.conf:OnlyPackages",
+            },
+        ),
+        ([NEVER, ONLY], ["htop"], {}),
+    ],
+)
+def test_packages(files, packages, expected):
+    policy = policy_of(*files)
+    decision = decide(policy, judge_packages(policy, incoming(*packages)), "")
+    assert refusals(decision) == expected
+    assert decision.allowed == (not expected)
+
+
+@pytest.mark.parametrize(
+    ("files", "override", "allowed", "expected"),
+    [
+        (["NeverPackages=x"], "", False, {Rule.NEVER}),
+        (["NeverPackages=x"], "an emergency", True, {Rule.NEVER}),
+        (["NeverPackages=x\nOverride=yes"], "an emergency", True, {Rule.NEVER}),
+        (["NeverPackages=x\nOverride=no"], "an emergency", False, {Rule.NEVER, Rule.OVERRIDE}),
+        (["NeverPackages=x\nOverride=no"], "", False, {Rule.NEVER}),
+        (["NeverPackages=x\nOverride=no", "Override=yes"], "an emergency", True, {Rule.NEVER}),
+        (["NeverPackages=y\nOverride=no"], "an emergency", True, set()),
+    ],
+)
+def test_who_may_override(files, override, allowed, expected):
+    policy = policy_of(*files)
+    decision = decide(policy, judge_packages(policy, incoming("x")), override)
+    assert decision.allowed == allowed
+    assert {reason.rule for reason in decision.refusals} == expected
+    assert decision.overridden == bool(allowed and expected)
+
+
+def test_a_rule_that_allows_is_told_with_its_setting():
+    policy = policy_of(NEVER)
+    (reason,) = decide(policy, judge_packages(policy, incoming("b", "<a")), "").reasons
+    assert reason.allowed
+    assert reason.text == "may be installed: a, b"
+    assert str(reason.setting) == f"/a.conf: [Policy] {NEVER}"
+
+
+def test_a_dependency_is_told_as_one():
+    policy = policy_of(NEVER)
+    texts = [str(reason) for reason in judge_packages(policy, incoming("<telnet", "telnetd"))]
+    assert texts == [
+        f"telnet 1, a dependency, is never installed (/a.conf: [Policy] {NEVER})",
+        f"telnetd 1 is never installed (/a.conf: [Policy] {NEVER})",
+    ]
+
+
+def test_the_same_is_told_once_and_a_refusal_drops_what_its_rule_allowed():
+    policy = policy_of(NEVER)
+    reasons = [*judge_packages(policy, incoming("x")), *judge_packages(policy, incoming("telnet"))] * 2
+    (reason,) = decide(policy, reasons, "").reasons
+    assert (reason.subject, reason.allowed) == ("telnet", False)
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("Nothing=1", "Nothing"),
+        ("neverpackages=x", "neverpackages"),
+        ("NeverPackages='x", "NeverPackages"),
+        ("NeverPackages=Nginx", "NeverPackages"),
+        ("OnlyPackages=a,b", "OnlyPackages"),
+        ("Override=maybe", "Override"),
+        ("Override=true", "Override"),
+    ],
+)
+def test_a_mistake_names_file_and_key(text, named):
+    with pytest.raises(UsageError) as caught:
+        policy_of("", text)
+    assert caught.value.message.startswith("/b.conf: ")
+    assert named in caught.value.message
+
+
+def test_a_mistake_is_none_of_the_other_settings():
+    settings = parse_settings([("/a.conf", "[Live]\nKeepGenerations=3\n[Policy]\nNothing=1")])
+    assert settings.keep_generations == 3
+
+
+def test_the_settings_in_effect_have_their_files():
+    policy = policy_of(NEVER, f"{ONLY}\nOverride=no", "NeverPackages=x")
+    assert [(s.file, s.key, s.value) for s in policy.settings] == [
+        ("/c.conf", "NeverPackages", "x"),
+        ("/b.conf", "OnlyPackages", "nginx* lib* htop"),
+        ("/b.conf", "Override", "no"),
+    ]
