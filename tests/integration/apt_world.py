@@ -14,6 +14,8 @@ from typing import Any
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 #: libapt's configuration belongs to a process, so the resolver runs in one of its own.
 _PROGRAM = Path(__file__).parent / "programs/resolve.py"
+#: Where the resolver has packages that no archive offers.
+_LOCAL = {"kept": "scratch/local/kept", "files": "scratch/local/files"}
 
 
 def package(name: str, version: str, *, state: str = "", architecture: str = "amd64", **fields: str) -> str:
@@ -37,18 +39,21 @@ def resolve(
     unreachable: Sequence[str] = (),
     cached: Sequence[str] = (),
     in_use: Sequence[tuple[str, str]] = (),
+    policy: str = "",
     **goal: Any,
 ) -> dict[str, Any]:
     """Resolve a goal.
 
     present: paragraphs of installed packages.
     archives: suite -> paragraphs of offered packages. "security" has security updates, "kept" the packages
-        of the present tree.
+        of the present tree, and "files" those that are given as files.
     unreachable: suites that are left out.
     cached: names of downloaded archives (NAME_VERSION_ARCHITECTURE.deb).
     in_use: names and versions of packages that may be out of reach.
+    policy: lines of [Policy].
 
-    Returns the plan as JSON with `left_out` and `out_of_reach`, or {"refused": MESSAGE, "details": LINES}.
+    Returns the plan as JSON with `left_out`, `out_of_reach` and `policy`, the decision, or
+    {"refused": MESSAGE, "details": LINES}.
     """
     for name in ("etc/apt", "state/lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
@@ -74,7 +79,7 @@ def resolve(
     subprocess.run(["apt-get", "update", "-qq"], env=environment, check=True, capture_output=True)
     done = subprocess.run(
         [sys.executable, _PROGRAM, directory / "scratch"],
-        input=json.dumps(goal | {"unreachable": names, "in_use": in_use}),
+        input=json.dumps(goal | {"unreachable": names, "in_use": in_use, "policy": policy}),
         env=environment,
         check=True,
         capture_output=True,
@@ -85,7 +90,7 @@ def resolve(
 
 
 def _write_archive(directory: Path, suite: str, rows: Sequence[str]) -> Path:
-    place = directory / ("scratch/local/kept" if suite == "kept" else f"archives/{suite}")
+    place = directory / (_LOCAL.get(suite) or f"archives/{suite}")
     place.mkdir(parents=True)
     packages = "\n".join(rows)
     (place / "Packages").write_text(packages)

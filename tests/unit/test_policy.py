@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.policy import Incoming, Rule, decide, judge_packages
+from apt_ostree.model.policy import Archive, Incoming, Rule, decide, judge_packages, refuses_version
 from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.settings import parse_settings
 
@@ -93,6 +93,80 @@ def test_packages(files, packages, expected):
     assert decision.allowed == (not expected)
 
 
+DEBIAN = Archive("Debian", "Debian", "stable", "trixie", "main", "deb.debian.org")
+SECURITY = Archive(
+    "Debian", "Debian-Security", "stable-security", "trixie-security", "main", "deb.debian.org"
+)
+PPA = Archive(site="ppa.example.com")
+ORIGINS = {"origins x": "/a.conf:Origins"}
+
+
+@pytest.mark.parametrize(
+    ("files", "archives", "expected"),
+    [
+        ([""], (PPA,), {}),
+        (["Origins=origin=Debian"], (DEBIAN,), {}),
+        (["Origins=origin=Debian"], (PPA,), ORIGINS),
+        (["Origins=origin=Debian"], (PPA, DEBIAN), {}),  # one of those that offer it is enough
+        (["Origins=origin=Debian"], None, {}),  # it is here already
+        (["Origins=origin=Debian"], (), ORIGINS),  # a file
+        (["Origins=origin=Debian file"], (), {}),
+        (["Origins=file"], (DEBIAN,), ORIGINS),
+        (["Origins=origin=Debian,suite=stable-security"], (SECURITY,), {}),
+        (["Origins=origin=Debian,suite=stable-security"], (DEBIAN,), ORIGINS),
+        (["Origins=o=Debian,a=stable*"], (DEBIAN,), {}),
+        (["Origins=o=Debian,archive=stable*"], (SECURITY,), {}),
+        (["Origins=l=Debian-Security,n=trixie*,c=main"], (SECURITY,), {}),
+        (["Origins=codename=bookworm"], (DEBIAN,), ORIGINS),
+        (["Origins=component=contrib label=Debian-Security"], (SECURITY,), {}),
+        (["Origins=component=contrib"], (SECURITY,), ORIGINS),
+        (["Origins=site=*.example.com"], (PPA,), {}),
+        (["Origins=site=*.debian.org"], (PPA,), ORIGINS),
+        (["Origins='origin=Two Words'"], (Archive("Two Words"),), {}),
+        (["Origins=origin=Debian", "Origins=site=ppa.*"], (PPA,), {}),
+        (["Origins=origin=Debian", "Origins="], (PPA,), {}),
+        (["Origins=origin=debian"], (DEBIAN,), ORIGINS),  # case counts
+    ],
+)
+def test_origins(files, archives, expected):
+    policy = policy_of(*files)
+    for old in ("", "0.9"):
+        reasons = judge_packages(policy, [Incoming("x", "1", old=old, archives=archives)])
+        assert refusals(decide(policy, reasons, "")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "offer", "expected"),
+    [
+        ("", Incoming("x", "2", old="1", archives=(DEBIAN,)), None),
+        ("SecurityOnly=yes", Incoming("x", "2", old="1", archives=(DEBIAN,)), Rule.SECURITY),
+        ("SecurityOnly=yes", Incoming("x", "2", old="1", archives=(SECURITY,), security=True), None),
+        ("SecurityOnly=yes", Incoming("x", "2", archives=(DEBIAN,)), None),  # new ones are no upgrades
+        ("SecurityOnly=no", Incoming("x", "2", old="1", archives=(DEBIAN,)), None),
+        ("Origins=origin=Debian", Incoming("x", "2", old="1", archives=(PPA,)), Rule.ORIGINS),
+        ("Origins=origin=Debian", Incoming("x", "2", old="1", archives=(DEBIAN,)), None),
+        ("Origins=origin=Debian", Incoming("x", "2", archives=(PPA,)), Rule.ORIGINS),
+        (
+            "Origins=origin=Debian\nSecurityOnly=yes",
+            Incoming("x", "2", old="1", archives=(PPA,), security=True),
+            Rule.ORIGINS,
+        ),
+        (
+            "Origins=origin=Debian\nSecurityOnly=yes",
+            Incoming("x", "2", old="1", archives=(DEBIAN,)),
+            Rule.SECURITY,
+        ),
+    ],
+)
+def test_what_is_held_back(text, offer, expected):
+    policy = policy_of(text)
+    reason = refuses_version(policy, offer)
+    assert (reason.rule if reason else None) == expected
+    if reason:  # it is told, and does not hold up the rest
+        assert reason.allowed and reason.subject == "x"
+        assert reason.setting.key in text
+
+
 @pytest.mark.parametrize(
     ("files", "override", "allowed", "expected"),
     [
@@ -145,6 +219,10 @@ def test_the_same_is_told_once_and_a_refusal_drops_what_its_rule_allowed():
         ("NeverPackages='x", "NeverPackages"),
         ("NeverPackages=Nginx", "NeverPackages"),
         ("OnlyPackages=a,b", "OnlyPackages"),
+        ("Origins=Debian", "Origins"),
+        ("Origins=origin=Debian,", "Origins"),
+        ("Origins=vendor=Debian", "Origins"),
+        ("SecurityOnly=1", "SecurityOnly"),
         ("Override=maybe", "Override"),
         ("Override=true", "Override"),
     ],

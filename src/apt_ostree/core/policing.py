@@ -6,13 +6,22 @@ in `model.policy`; which requests they are about is in `model.governed`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from apt_ostree.errors import NotAuthorized, Refused
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.policy import Decision, Incoming, Policy, Reason, decide, judge_packages
+from apt_ostree.model.policy import (
+    Decision,
+    Incoming,
+    Policy,
+    Reason,
+    decide,
+    judge_packages,
+    refuses_version,
+)
 from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.result import Result
@@ -21,6 +30,9 @@ from apt_ostree.system import settings as settings_files
 
 if TYPE_CHECKING:
     from apt_ostree.core.transaction import Transaction
+    from apt_ostree.model.package import Package
+    from apt_ostree.model.package_plan import PackagePlan
+    from apt_ostree.system.apt.resolver import Resolver
 
 #: Reasons that the text of a refusal has.
 _LINES = 20
@@ -42,6 +54,35 @@ def admit(tx: Transaction) -> None:
 def require_packages(tx: Transaction, packages: Iterable[Incoming]) -> None:
     """Judge the packages that a change brings; raise Refused if the policy does not allow one of them."""
     require(tx, lambda policy: judge_packages(policy, packages))
+
+
+def require_plan(
+    tx: Transaction, resolver: Resolver, plan: PackagePlan, present: Collection[Package]
+) -> None:
+    """Judge what a resolved plan brings; raise Refused if the policy does not allow it.
+
+    present: the packages that the system has.
+    """
+    if tx.reach is not None:
+        from apt_ostree.system.apt import offers
+
+        require_packages(tx, offers.incoming(resolver, plan, present))
+
+
+def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:
+    """Have a resolver choose no version that the policy does not let in. tell: which upgrades that are."""
+    if tx.reach is None or not tx.policy.holds_back:
+        return
+    from apt_ostree.system.apt import offers
+
+    with tx.task("Applying the policy"):
+        held = offers.hold_back(
+            resolver, partial(refuses_version, tx.policy), new_packages=tx.policy.origins is not None
+        )
+    if tell:
+        tx.reasons += held
+        for reason in held:
+            tx.message(str(reason))
 
 
 def require(tx: Transaction, judge: Callable[[Policy], Iterable[Reason]]) -> None:

@@ -18,6 +18,8 @@ class Rule(StrEnum):
 
     NEVER = "never-packages"
     ONLY = "only-packages"
+    ORIGINS = "origins"
+    SECURITY = "security-only"
     OVERRIDE = "override"
 
 
@@ -120,22 +122,79 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive, by the fields of its Release file and the host that it comes from."""
+
+    origin: str = ""
+    label: str = ""
+    suite: str = ""
+    codename: str = ""
+    component: str = ""
+    site: str = ""
+
+    @property
+    def described(self) -> str:
+        """Return its fields as a pattern has them."""
+        named = {key: value for key, value in asdict(self).items() if value}
+        return ",".join(f"{key}={value}" for key, value in named.items()) or "an archive without a name"
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivePattern:
+    """Fields of an archive, each with a pattern of its value (fnmatch(3)); all have to match."""
+
+    fields: tuple[tuple[str, str], ...]
+
+    def match(self, archive: Archive) -> bool:
+        """Return whether all fields match those of an archive."""
+        return all(fnmatchcase(getattr(archive, field), pattern) for field, pattern in self.fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """The archives that packages may come from.
+
+    files: packages may also come from files.
+    """
+
+    patterns: tuple[ArchivePattern, ...]
+    files: bool
+    setting: Setting
+
+    def match(self, archives: tuple[Archive, ...]) -> bool:
+        """Return whether one of the archives is allowed; without archives, whether files are."""
+        if not archives:
+            return self.files
+        return any(pattern.match(archive) for pattern in self.patterns for archive in archives)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of [Policy], each with its place; None where a rule is not set.
 
     never: packages that no change brings.
     only: the packages that a change may bring.
+    origins: the archives that they may come from.
+    security_only: whether packages are upgraded by security updates alone.
     override: whether root may have a change made that a rule does not allow; None: yes.
     """
 
     never: Names | None = None
     only: Names | None = None
+    origins: Origins | None = None
+    security_only: Switch | None = None
     override: Switch | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Return the settings that are in effect, in the order of their documentation."""
-        return tuple(rule.setting for rule in (self.never, self.only, self.override) if rule)
+        rules = (self.never, self.only, self.origins, self.security_only, self.override)
+        return tuple(rule.setting for rule in rules if rule)
+
+    @property
+    def holds_back(self) -> bool:
+        """Return whether a rule decides which versions come in (`refuses_version`)."""
+        return bool(self.origins or (self.security_only and self.security_only.on))
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,14 +207,20 @@ class Switch:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A package that a change brings: one that was not there, or one that is to replace the base's.
+    """A package that a change brings, in a version that was not there.
 
     dependency: nobody has named it.
+    old: the version that is there; empty for a package that was not there, or is to replace the base's.
+    archives: those that offer the version; none for a file, and None where that does not matter.
+    security: it is a security update.
     """
 
     name: str
     version: str = ""
     dependency: bool = False
+    old: str = ""
+    archives: tuple[Archive, ...] | None = None
+    security: bool = False
 
     @property
     def described(self) -> str:
@@ -165,9 +230,11 @@ class Incoming:
 
 
 def judge_packages(policy: Policy, packages: Iterable[Incoming]) -> tuple[Reason, ...]:
-    """Return what the rules about names say about the packages that a change brings, if it brings any."""
+    """Return what the rules about packages say about those that a change brings, if it brings any."""
     incoming = sorted(packages, key=lambda package: package.name)
-    return (*_judge_never(policy, incoming), *_judge_only(policy, incoming)) if incoming else ()
+    new = [package for package in incoming if not package.old]
+    names = (*_judge_never(policy, new), *_judge_only(policy, new)) if new else ()
+    return (*names, *_judge_origins(policy, incoming))
 
 
 def _judge_never(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
@@ -184,6 +251,34 @@ def _judge_only(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
             if not policy.only.match(p.name)
         }
         yield from _one_or_each(Rule.ONLY, policy.only.setting, wrong, _passed(incoming))
+
+
+def _judge_origins(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
+    offered = [package for package in incoming if package.archives is not None]
+    if policy.origins and offered:
+        wrong = {p.name: _foreign(p) for p in offered if not policy.origins.match(p.archives or ())}
+        passed = f"come from archives that are allowed: {', '.join(package.name for package in offered)}"
+        yield from _one_or_each(Rule.ORIGINS, policy.origins.setting, wrong, passed)
+
+
+def _foreign(package: Incoming) -> str:
+    sources = " and ".join(archive.described for archive in package.archives or ())
+    return f"{package.described} comes from {sources or 'a file'}, which is not allowed"
+
+
+def refuses_version(policy: Policy, offer: Incoming) -> Reason | None:
+    """Return why a version that an archive offers does not come in, or None.
+
+    One of a package that is there is held back. SecurityOnly= is about these alone.
+    """
+    stays = f"{offer.name} {offer.old} stays: {offer.version}"
+    if policy.origins and not policy.origins.match(offer.archives or ()):
+        return Reason(Rule.ORIGINS, True, f"{stays} is held back", policy.origins.setting, offer.name)
+    security = policy.security_only
+    if security and security.on and offer.old and not offer.security:
+        text = f"{stays} is no security update"
+        return Reason(Rule.SECURITY, True, text, security.setting, offer.name)
+    return None
 
 
 def _passed(incoming: list[Incoming]) -> str:
@@ -205,7 +300,7 @@ def decide(policy: Policy, reasons: Iterable[Reason], override: str) -> Decision
     """
     told = {(reason.rule, reason.subject, reason.allowed): reason for reason in reasons}
     refused = {reason.rule for reason in told.values() if not reason.allowed}
-    kept = [reason for reason in told.values() if not (reason.allowed and reason.rule in refused)]
+    kept = [r for r in told.values() if not (r.allowed and not r.subject and r.rule in refused)]
     switch = policy.override
     if override and refused and switch and not switch.on:
         kept.append(Reason(Rule.OVERRIDE, False, "nobody may override the policy", switch.setting))

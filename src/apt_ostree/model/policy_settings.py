@@ -9,12 +9,20 @@ from dataclasses import replace
 from typing import Any
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.policy import Names, Policy, Setting, Switch
+from apt_ostree.model.policy import ArchivePattern, Names, Origins, Policy, Setting, Switch
 
 POLICY = "Policy"
 SECTIONS = frozenset({POLICY})
 #: What a pattern of names of packages consists of: those of Debian's names, and of fnmatch(3).
 _PATTERN = re.compile(r"[a-z0-9+.*?\[\]!-]+")
+#: The pattern of what comes from a file.
+_FILE = "file"
+#: Key of a pattern -> field of Archive, as unattended-upgrades has them.
+_FIELDS = {
+    "origin": "origin", "o": "origin", "label": "label", "l": "label", "suite": "suite", "archive": "suite",
+    "a": "suite", "codename": "codename", "n": "codename", "component": "component", "c": "component",
+    "site": "site",
+}  # fmt: skip
 
 
 def read_policy(settings: Iterable[Setting]) -> Policy:
@@ -50,6 +58,22 @@ def _names(setting: Setting) -> Names:
     return Names(patterns, setting)
 
 
+def _origins(setting: Setting) -> Origins:
+    given = shlex.split(setting.value)
+    patterns = tuple(_archive(pattern) for pattern in given if pattern != _FILE)
+    return Origins(patterns, _FILE in given, setting)
+
+
+def _archive(text: str) -> ArchivePattern:
+    fields = []
+    for part in text.split(","):
+        key, equals, value = part.partition("=")
+        if not equals or key not in _FIELDS:
+            raise ValueError(f"{part!r} is none of {', '.join(sorted(set(_FIELDS.values())))}=PATTERN")
+        fields.append((_FIELDS[key], value))
+    return ArchivePattern(tuple(fields))
+
+
 def _switch(setting: Setting) -> Switch:
     if setting.value not in ("yes", "no"):
         raise ValueError(f"{setting.value!r} is neither yes nor no")
@@ -60,5 +84,7 @@ def _switch(setting: Setting) -> Switch:
 _KEYS: Mapping[str, tuple[str, Callable[[Setting], Any]]] = {
     "NeverPackages": ("never", _names),
     "OnlyPackages": ("only", _names),
+    "Origins": ("origins", _origins),
+    "SecurityOnly": ("security_only", _switch),
     "Override": ("override", _switch),
 }

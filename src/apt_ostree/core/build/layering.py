@@ -30,7 +30,6 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.origin import Command, LocalPackage
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan
-from apt_ostree.model.policy import Incoming
 from apt_ostree.system import buildroot, dpkg_query, local_debs, outputlog, sandbox, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, upper_commit
@@ -118,7 +117,7 @@ class Session:
     kept: names and versions of packages that are kept from the present tree, as no archive offers them.
     cache_only: whether to use only the archives in the cache.
     script_timeout: seconds that a maintainer script may take.
-    present: names of the packages that the system has before the change.
+    present: the packages that the system has before the change.
     _mounted: unmounts the root.
     """
 
@@ -131,7 +130,7 @@ class Session:
     kept: Mapping[str, str]
     cache_only: bool
     script_timeout: float
-    present: frozenset[str]
+    present: frozenset[Package]
     _mounted: ExitStack
 
 
@@ -181,10 +180,12 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         present = kept.offer(tx, resolver, sources.requested, lost, scratch, in_use=sources.in_use)
         if present:
             resolver, _ = _read_lists(tx, scratch, sources)
+        if sources.archives:
+            policing.hold_back(tx, resolver, tell=sources.upgrade)
         exact = tuple(package.label for package in sources.local)
-        names = frozenset(p.name for p in (*packages_of(tx.sysroot.repo, start), *sources.in_use))
+        before = packages_of(tx.sysroot.repo, start) | sources.in_use
         yield Session(
-            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, names, mounted
+            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, before, mounted
         )
 
 
@@ -246,7 +247,7 @@ def install(
     """
     tx = session.tx
     plan = _resolve(session, requests)
-    policing.require_packages(tx, _incoming(session, plan))
+    policing.require_plan(tx, session.resolver, plan, session.present)
     if plan and initramfs:
         plan = replace(plan, initramfs=("made anew, as in each deployment of this machine",))
     if not plan and (plan.taken or plan.newer):
@@ -306,15 +307,6 @@ def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
         plan = session.resolver.resolve(requests)
         session.resolver.refuse_untrusted(plan)
         return replace(plan, initramfs=inside.initramfs_notes(session.root, plan)) if plan else plan
-
-
-def _incoming(session: Session, plan: PackagePlan) -> list[Incoming]:
-    """Return the packages of a plan that the system does not have yet."""
-    return [
-        Incoming(step.name, step.new, dependency=step.reason == "dependency")
-        for step in plan.install
-        if step.name not in session.present
-    ]
 
 
 def _download(session: Session, plan: PackagePlan) -> Archives:

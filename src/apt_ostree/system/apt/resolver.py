@@ -202,6 +202,14 @@ class Resolver:
             return Problem(name, "has no version that may be installed")
         return pkg
 
+    def is_ours(self, version: apt_pkg.Version) -> bool:
+        """Return whether a version comes from a file, or from the present tree, and from no archive."""
+        return self._is_local(version)  # the directory of the present tree's is below that of files
+
+    def is_file(self, version: apt_pkg.Version) -> bool:
+        """Return whether a version comes from a .deb file."""
+        return self._is_local(version) and not self._is_kept(version)
+
     def _is_local(self, version: apt_pkg.Version) -> bool:
         return self._is_below(self._local, version)
 
