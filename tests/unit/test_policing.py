@@ -21,7 +21,7 @@ from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
 from apt_ostree.model.package_plan import PackagePlan
-from apt_ostree.model.policy import Setting
+from apt_ostree.model.policy import Setting, Times
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.requests import VERBS, kind_of
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Rollback
@@ -29,7 +29,7 @@ from apt_ostree.model.requests.live import ApplyLive, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard, UnlockSave
 from apt_ostree.model.requests.packages import Install, Upgrade
-from apt_ostree.system import journal, openfiles
+from apt_ostree.system import calendar, journal, openfiles
 from tests.unit import repos
 from tests.unit.repos import System
 
@@ -191,6 +191,69 @@ def test_an_overlay_can_be_hidden_and_removed_with_a_mistake(site: Site, tmp_pat
     assert site.system.overlay_states() == {}
 
 
+# --- windows
+
+
+@pytest.fixture
+def moment(monkeypatch) -> Callable[[float | None, float | None], None]:
+    """Say how each moment lies to the windows: when the open one closes, and when one opens."""
+    times: list[Times] = [Times(None)]
+    monkeypatch.setattr(calendar, "times", lambda _windows, _now: times[0])
+
+    def set_times(until: float | None, opens: float | None) -> None:
+        times[0] = Times(until, opens, "" if opens is None else "Sat")
+
+    return set_times
+
+
+def test_a_closed_window_holds_up_changes_and_says_when_it_opens(site: Site, built: str, moment):
+    site.set(ApplyWindow="Sat 02:00 for 4h")
+    moment(None, 300.0)
+    for function, request in (
+        (packages.upgrade, Upgrade()),
+        (packages.install, Install(packages=("extra",))),
+        (apply_live.apply_live, ApplyLive()),
+        (usroverlay.usroverlay, EditOverlay(name="x", create=True)),
+        (deployments.finalize, FinalizeDeployment(allow_missing_checksum=True)),
+    ):
+        (reason,) = site.refused(function, request)
+        assert (reason["rule"], reason["opens"]) == ("apply-window", 300.0)
+    lock = DeployOptions(lock_finalization=True)
+    assert site.run(packages.install, Install(packages=("extra",), deploy=lock)).next_boot
+    moment(200.0, 300.0)
+    assert site.run(packages.uninstall, kind_of("uninstall")(packages=("extra",))).changed
+
+
+def test_a_window_that_closes_meanwhile_holds_the_change_up(site: Site, monkeypatch):
+    site.set(ApplyWindow="Sat 02:00 for 4h")
+    left = [Times(200.0)]
+    monkeypatch.setattr(calendar, "times", lambda _windows, _now: left.pop() if left else Times(None))
+    with site.system.open() as machine:
+        machine.stage(site.system.two, Origin("two"), machine.deployments().all[0])
+    (reason,) = site.refused(apply_live.apply_live, ApplyLive(live=LiveOptions(force=True)))
+    assert reason["rule"] == "apply-window"
+
+
+def test_a_window_for_reboots_holds_up_what_ends_with_one(site: Site, built: str, moment):
+    site.set(RebootWindow="Sun for 1d")
+    moment(None, 300.0)
+    request = Install(packages=("extra",), deploy=DeployOptions(reboot=True))
+    assert [r["rule"] for r in site.refused(packages.install, request)] == ["reboot-window"]
+    assert site.run(packages.install, Install(packages=("extra",))).next_boot
+
+
+def test_a_text_that_systemd_cannot_read_names_its_place(site: Site, monkeypatch):
+    def times(_windows, _now):
+        raise UsageError("'Sot' is no calendar event")
+
+    monkeypatch.setattr(calendar, "times", times)
+    site.set(ApplyWindow="Sot for 4h")
+    with pytest.raises(UsageError, match=r"site\.conf: \[Policy\] ApplyWindow cannot be read: 'Sot'"):
+        site.run(packages.upgrade, Upgrade())
+    with pytest.raises(Refused, match="nothing was changed live"):
+        site.run(apply_live.rollback_live, RollbackLive())
+
+
 # --- which requests
 
 
@@ -236,6 +299,7 @@ def test_what_goes_back_is_free(request_back):
     ("request_made", "preview", "applies"),
     [
         (Install(), False, True),
+        (Install(deploy=DeployOptions(reboot=True)), False, True),
         (Install(deploy=DeployOptions(dry_run=True)), True, True),
         (Install(deploy=DeployOptions(download_only=True)), False, False),
         (Install(deploy=DeployOptions(lock_finalization=True)), False, False),
@@ -250,6 +314,8 @@ def test_what_goes_back_is_free(request_back):
 def test_how_far_a_request_goes(request_made, preview, applies):
     reach = governed.reach_of(request_made)
     assert reach and (reach.preview, reach.applies) == (preview, applies)
+    deploy = getattr(request_made, "deploy", DeployOptions())
+    assert reach.reboots == (deploy.reboot or isinstance(request_made, FinalizeDeployment))
 
 
 def test_a_preview_reads_what_is_here():

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.policy import Archive, Incoming, Rule, decide, judge_packages, refuses_version
+from apt_ostree.model.policy import (
+    Archive,
+    Incoming,
+    Reach,
+    Rule,
+    Times,
+    Window,
+    decide,
+    judge_packages,
+    judge_window,
+    refuses_version,
+)
 from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.settings import parse_settings
 
@@ -167,6 +178,50 @@ def test_what_is_held_back(text, offer, expected):
         assert reason.setting.key in text
 
 
+WINDOW = "ApplyWindow=Sat 02:00 for 4h; Wed *-*-* 03:00 UTC for 1h 30min"
+OPEN, CLOSED, OVER = Times(200.0, 300.0, "Sat"), Times(None, 300.0, "Sat 02:00"), Times(None)
+
+
+@pytest.mark.parametrize(
+    ("text", "reach", "times", "expected"),
+    [
+        ("", Reach(), CLOSED, {}),
+        (WINDOW, Reach(), OPEN, {}),
+        (WINDOW, Reach(), CLOSED, {"apply-window": ("ApplyWindow", 300.0)}),
+        (WINDOW, Reach(), OVER, {"apply-window": ("ApplyWindow", None)}),
+        (WINDOW, Reach(applies=False), CLOSED, {}),
+        (WINDOW, Reach(applies=False, reboots=True), CLOSED, {}),
+        (f"{WINDOW}\nApplyWindow2=", Reach(), CLOSED, None),
+        ("RebootWindow=Sun for 1d", Reach(), CLOSED, {}),
+        ("RebootWindow=Sun for 1d", Reach(reboots=True), CLOSED, {"reboot-window": ("RebootWindow", 300.0)}),
+        ("RebootWindow=Sun for 1d", Reach(reboots=True), OPEN, {}),
+        (
+            f"{WINDOW}\nRebootWindow=Sun for 1d",
+            Reach(reboots=True),
+            CLOSED,
+            {"apply-window": ("ApplyWindow", 300.0), "reboot-window": ("RebootWindow", 300.0)},
+        ),
+    ],
+)
+def test_windows(text, reach, times, expected):
+    if expected is None:
+        with pytest.raises(UsageError):
+            policy_of(text)
+        return
+    policy = policy_of(text)
+    reasons = [judge_window(rule, row.setting, times) for rule, row in policy.windows_for(reach).items()]
+    decision = decide(policy, reasons, "")
+    assert {str(r.rule): (r.setting.key, r.opens) for r in decision.refusals} == expected
+    assert decision.allowed == (not expected)
+    assert not decision.refusals or times.opens_text in decision.refusals[0].text
+
+
+def test_windows_are_read():
+    windows = policy_of(WINDOW).apply_windows
+    assert windows
+    assert windows.windows == (Window("Sat 02:00", "4h"), Window("Wed *-*-* 03:00 UTC", "1h 30min"))
+
+
 @pytest.mark.parametrize(
     ("files", "override", "allowed", "expected"),
     [
@@ -223,6 +278,10 @@ def test_the_same_is_told_once_and_a_refusal_drops_what_its_rule_allowed():
         ("Origins=origin=Debian,", "Origins"),
         ("Origins=vendor=Debian", "Origins"),
         ("SecurityOnly=1", "SecurityOnly"),
+        ("ApplyWindow=Sat 02:00", "ApplyWindow"),
+        ("ApplyWindow=Sat 02:00 for", "ApplyWindow"),
+        ("ApplyWindow=for 4h", "ApplyWindow"),
+        ("RebootWindow=Sat 02:00 for 4h;", "RebootWindow"),
         ("Override=maybe", "Override"),
         ("Override=true", "Override"),
     ],

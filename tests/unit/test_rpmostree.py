@@ -196,7 +196,8 @@ def test_a_package_has_what_is_read_of_it():
         (update({"uninstall-packages": ["b"]}, KEEP), Uninstall(packages=("b",)), [PACKAGES]),
         (calls.update_deployment({"install-local-packages": [0]}, KEEP, ["/x.deb"]),
          Install(files=(OpenFile(0, "/x.deb"),)), [LOCAL]),
-        (calls.deploy("x", {"reboot": True}), Deploy(revision="x"), ["deploy"]),
+        (calls.deploy("x", {"reboot": True}),
+         Deploy(revision="x", deploy=DeployOptions(reboot=True)), ["deploy"]),
         (calls.deploy("x", {"allow-downgrade": False, "skip-branch-check": True}),
          Deploy(revision="x", disallow_downgrade=True, skip_branch_check=True), ["deploy"]),
         (calls.rebase("r:b", {"revision": "1", "skip-purge": True}, []),
@@ -224,7 +225,7 @@ def test_the_request_of_a_call(call: calls.Call, request_: object, actions: list
 
 def test_a_live_change_needs_an_action_more():
     call = update({"install-packages": ["a"]}, {**KEEP, "apply-live": True, "reboot": True})
-    assert call.request == Install(packages=("a",), deploy=DeployOptions(live=LiveOptions()))
+    assert call.request == Install(packages=("a",), deploy=DeployOptions(live=LiveOptions(), reboot=True))
     assert call.actions[-1] == "org.debian.aptostree1.apply-live" and call.reboot
 
 

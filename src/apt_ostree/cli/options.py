@@ -172,6 +172,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
         download_only=given["download_only"],
         live=live if given["apply_live"] else None,
         lock_finalization=given["lock_finalization"],
+        reboot=given["reboot"],
         override_policy=given["override_policy"],
     )
 
@@ -180,7 +181,7 @@ def next_boot_options(given: Mapping[str, Any]) -> DeployOptions:
     """Return the options of a deployment that differs in how it boots."""
     from apt_ostree.model.requests.options import DeployOptions
 
-    names = ("dry_run", "lock_finalization", "override_policy")
+    names = ("dry_run", "lock_finalization", "reboot", "override_policy")
     return DeployOptions(**{name: given[name] for name in names})
 
 

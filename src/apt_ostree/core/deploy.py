@@ -121,6 +121,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
+    if not options.dry_run:
+        policing.require_open(tx)
     _warn_about_accounts(tx, target.commit)
     with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:

@@ -6,26 +6,31 @@ in `model.policy`; which requests they are about is in `model.governed`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from apt_ostree.errors import NotAuthorized, Refused
+from apt_ostree.errors import NotAuthorized, Refused, UsageError
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.policy import (
     Decision,
     Incoming,
     Policy,
+    Reach,
     Reason,
+    Times,
+    Windows,
     decide,
     judge_packages,
+    judge_window,
     refuses_version,
 )
 from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.result import Result
-from apt_ostree.system import journal
+from apt_ostree.system import calendar, journal
 from apt_ostree.system import settings as settings_files
 
 if TYPE_CHECKING:
@@ -48,7 +53,28 @@ def admit(tx: Transaction) -> None:
         return
     if tx.reach.override and tx.caller.uid != 0:
         raise NotAuthorized("only root may override the policy", hint="leave --override-policy out")
-    require(tx, lambda _policy: ())
+    require_open(tx)
+
+
+def require_open(tx: Transaction) -> None:
+    """Judge the moment; raise Refused if a window is closed that has to be open for the request.
+
+    It is judged again when a change is ready, which may be long after it was asked for.
+    """
+    if tx.reach is not None:
+        windows = tx.policy.windows_for(tx.reach)
+        judged = [judge_window(rule, row.setting, _times(row)) for rule, row in windows.items()]
+        require(tx, lambda _policy: judged)
+
+
+def _times(windows: Windows) -> Times:
+    """Return how this moment lies to windows; raise UsageError for a text that systemd cannot read."""
+    try:
+        return calendar.times(windows.windows, time.time())
+    except UsageError as error:
+        place = f"{windows.setting.file}: [{windows.setting.section}] {windows.setting.key}"
+        message = f"{place} cannot be read: {error.message}"
+        raise UsageError(message, details=error.details, hint=error.hint) from error
 
 
 def require_packages(tx: Transaction, packages: Iterable[Incoming]) -> None:
@@ -113,9 +139,16 @@ def told(tx: Transaction, result: Result) -> Result:
 
 
 def settings(_query: PolicySettings) -> Mapping[str, Any]:
-    """Return the settings in effect, each with its file; raise UsageError for a mistake in one."""
+    """Return the settings in effect, each with its file, and when their windows are open.
+
+    Raises UsageError for a mistake in a setting.
+    """
     policy = read_policy(settings_files.load().policy)
-    return {"settings": [asdict(setting) for setting in policy.settings]}
+    windows = policy.windows_for(Reach(applies=True, reboots=True))
+    return {
+        "settings": [asdict(setting) for setting in policy.settings],
+        "windows": {rule: asdict(_times(row)) for rule, row in windows.items()},
+    }
 
 
 def decision(tx: Transaction) -> Decision:

@@ -18,7 +18,7 @@ def reach_of(request: Request) -> Reach | None:
         case DeployRequest(deploy=options):
             preview = options.dry_run or (isinstance(request, Upgrade) and request.check)
             waits = options.download_only or (options.lock_finalization and options.live is None)
-            return Reach(preview, not waits, options.override_policy)
+            return Reach(preview, not waits, options.reboot, options.override_policy)
         case ApplyLive(reset=False):
             return Reach(request.dry_run, override=request.live.override_policy)
         case EditOverlay() if request.remove or (request.enable is False and not request.edits):
@@ -26,7 +26,7 @@ def reach_of(request: Request) -> Reach | None:
         case EditOverlay() | OverlayRestore() | Unlock():
             return Reach(request.dry_run, override=request.live.override_policy)
         case FinalizeDeployment():
-            return Reach(request.dry_run, override=request.override_policy)
+            return Reach(request.dry_run, reboots=True, override=request.override_policy)
     return None
 
 

@@ -20,6 +20,8 @@ class Rule(StrEnum):
     ONLY = "only-packages"
     ORIGINS = "origins"
     SECURITY = "security-only"
+    APPLY = "apply-window"
+    REBOOT = "reboot-window"
     OVERRIDE = "override"
 
 
@@ -45,6 +47,7 @@ class Reason:
 
     allowed: whether it lets the change pass.
     subject: the package that it is about, or empty.
+    opens: of a window that is closed, when it opens next, in seconds since 1970; None: never.
     """
 
     rule: Rule
@@ -52,6 +55,7 @@ class Reason:
     text: str
     setting: Setting
     subject: str = ""
+    opens: float | None = None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.setting})"
@@ -101,11 +105,13 @@ class Reach:
 
     preview: it only shows what would be done, so that a decision is told and holds nothing up.
     applies: it changes the running system, or what the next boot starts.
+    reboots: it ends with a reboot.
     override: why the policy is to be overridden, or empty.
     """
 
     preview: bool = False
     applies: bool = True
+    reboots: bool = False
     override: str = ""
 
 
@@ -169,6 +175,36 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A time that begins with each calendar event and lasts a span (systemd.time(7))."""
+
+    calendar: str
+    span: str
+
+
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """The times at which something may be done, and the setting that has them."""
+
+    windows: tuple[Window, ...]
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """How a moment lies to windows, in seconds since 1970.
+
+    until: when the window that is open closes; None if none is open.
+    opens: when one opens next; None if that never happens.
+    opens_text: the same as local time.
+    """
+
+    until: float | None
+    opens: float | None = None
+    opens_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of [Policy], each with its place; None where a rule is not set.
 
@@ -176,6 +212,8 @@ class Policy:
     only: the packages that a change may bring.
     origins: the archives that they may come from.
     security_only: whether packages are upgraded by security updates alone.
+    apply_windows: when deployments and the running system are changed.
+    reboot_windows: when changes may end with a reboot.
     override: whether root may have a change made that a rule does not allow; None: yes.
     """
 
@@ -183,13 +221,22 @@ class Policy:
     only: Names | None = None
     origins: Origins | None = None
     security_only: Switch | None = None
+    apply_windows: Windows | None = None
+    reboot_windows: Windows | None = None
     override: Switch | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Return the settings that are in effect, in the order of their documentation."""
-        rules = (self.never, self.only, self.origins, self.security_only, self.override)
+        packages = (self.never, self.only, self.origins, self.security_only)
+        rules = (*packages, self.apply_windows, self.reboot_windows, self.override)
         return tuple(rule.setting for rule in rules if rule)
+
+    def windows_for(self, reach: Reach) -> dict[Rule, Windows]:
+        """Return the windows that have to be open for a request."""
+        needed = {Rule.APPLY: (reach.applies, self.apply_windows)}
+        needed[Rule.REBOOT] = (reach.reboots, self.reboot_windows)
+        return {rule: windows for rule, (needs, windows) in needed.items() if needs and windows}
 
     @property
     def holds_back(self) -> bool:
@@ -291,6 +338,15 @@ def _one_or_each(rule: Rule, setting: Setting, wrong: Mapping[str, str], passed:
         yield Reason(rule, True, passed, setting)
     for subject, text in wrong.items():
         yield Reason(rule, False, text, setting, subject)
+
+
+def judge_window(rule: Rule, setting: Setting, times: Times) -> Reason:
+    """Return what a setting with windows says about a moment."""
+    what = "reboots" if rule is Rule.REBOOT else "changes"
+    if times.until is not None:
+        return Reason(rule, True, f"the window for {what} is open", setting)
+    when = f"it opens {times.opens_text}" if times.opens is not None else "it never opens again"
+    return Reason(rule, False, f"the window for {what} is closed; {when}", setting, opens=times.opens)
 
 
 def decide(policy: Policy, reasons: Iterable[Reason], override: str) -> Decision:

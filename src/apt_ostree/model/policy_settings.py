@@ -9,7 +9,16 @@ from dataclasses import replace
 from typing import Any
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.policy import ArchivePattern, Names, Origins, Policy, Setting, Switch
+from apt_ostree.model.policy import (
+    ArchivePattern,
+    Names,
+    Origins,
+    Policy,
+    Setting,
+    Switch,
+    Window,
+    Windows,
+)
 
 POLICY = "Policy"
 SECTIONS = frozenset({POLICY})
@@ -74,6 +83,17 @@ def _archive(text: str) -> ArchivePattern:
     return ArchivePattern(tuple(fields))
 
 
+def _windows(setting: Setting) -> Windows:
+    """Return the windows of "CALENDAR for SPAN; ...": systemd reads both parts when a change is judged."""
+    windows = []
+    for text in setting.value.split(";"):
+        calendar, between, span = map(str.strip, text.rpartition(" for "))
+        if not (calendar and between and span):
+            raise ValueError(f"{text.strip()!r} is not CALENDAR for SPAN, such as 'Sat 02:00 for 4h'")
+        windows.append(Window(calendar, span))
+    return Windows(tuple(windows), setting)
+
+
 def _switch(setting: Setting) -> Switch:
     if setting.value not in ("yes", "no"):
         raise ValueError(f"{setting.value!r} is neither yes nor no")
@@ -86,5 +106,7 @@ _KEYS: Mapping[str, tuple[str, Callable[[Setting], Any]]] = {
     "OnlyPackages": ("only", _names),
     "Origins": ("origins", _origins),
     "SecurityOnly": ("security_only", _switch),
+    "ApplyWindow": ("apply_windows", _windows),
+    "RebootWindow": ("reboot_windows", _windows),
     "Override": ("override", _switch),
 }

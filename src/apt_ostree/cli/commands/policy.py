@@ -64,5 +64,8 @@ def _decision(request: Request) -> Mapping[str, Any]:
 def _settings(answer: Mapping[str, Any]) -> Iterator[str]:
     for setting in answer["settings"]:
         yield f"{setting['file']}: [{setting['section']}] {setting['key']}={setting['value']}"
+    for rule, times in answer["windows"].items():
+        opens = f"opens {times['opens_text']}" if times["opens_text"] else "never opens again"
+        yield f"{rule}: {'open' if times['until'] is not None else 'closed'}; {opens}"
     if not answer["settings"]:
         yield "No policy is set."

@@ -49,6 +49,7 @@ def plan(
     layered = layered_packages(tx.sysroot.repo, goal.base)
     new = [Incoming(p.name, p.version) for p in change.plan.packages.added if p in layered]
     policing.require_packages(tx, new)
+    policing.require_open(tx)
     shown = PlanShown("live", change.plan.to_json())
     if change.plan.refusals:
         tx.report(shown)

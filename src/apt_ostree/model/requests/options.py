@@ -37,6 +37,7 @@ class DeployOptions:
     download_only: only download the archives.
     live: also apply the deployment to the running system.
     lock_finalization: no shutdown completes it before it is finalized.
+    reboot: the caller reboots when there is something new to boot; the policy may not allow that.
     override_policy: see LiveOptions; that of `live` does not count.
     """
 
@@ -45,4 +46,5 @@ class DeployOptions:
     download_only: bool = False
     live: LiveOptions | None = None
     lock_finalization: bool = False
+    reboot: bool = False
     override_policy: str = ""

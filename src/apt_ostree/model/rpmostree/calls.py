@@ -7,7 +7,7 @@ request for, is refused unless it has its default.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from apt_ostree.errors import UsageError
@@ -16,7 +16,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
-from apt_ostree.model.requests.packages import Reset, Upgrade
+from apt_ostree.model.requests.packages import DeployRequest, Reset, Upgrade
 from apt_ostree.model.rpmostree.names import NAME
 
 T = TypeVar("T")
@@ -83,7 +83,14 @@ class _Deploy:
 
     def deploy(self) -> DeployOptions:
         live = LiveOptions() if self.apply_live else None
-        return DeployOptions(self.dry_run, self.cache_only, self.download_only, live, self.lock_finalization)
+        return DeployOptions(
+            self.dry_run,
+            self.cache_only,
+            self.download_only,
+            live,
+            lock_finalization=self.lock_finalization,
+            reboot=self.reboot,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,7 +292,9 @@ def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) ->
         "idempotent-layering": o.idempotent_layering,
         "allow-inactive": o.allow_inactive or o.allow_inactive_requests,
     }
-    return calls.update_deployment(modifiers, options, files)
+    request = calls.update_deployment(modifiers, options, files)
+    assert isinstance(request, DeployRequest)
+    return replace(request, deploy=replace(request.deploy, reboot=o.reboot))
 
 
 def _actions(*names: str) -> tuple[str, ...]:

@@ -1,0 +1,112 @@
+"""The policy on a booted machine: each kind allows and refuses, and what is refused touches nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.system.livehost import Host, same
+
+FILE = "/etc/apt-ostree/apt-ostree.conf.d/test.conf"
+#: A window that is open now for some hours, and one that is open for an hour in half a day.
+OPEN = "$(date -d '-1 hour' +%H:%M) for 8h"
+CLOSED = "$(date -d '+12 hours' +%H:%M) for 1h"
+
+
+@pytest.fixture
+def policy(host: Host) -> Iterator[Callable[..., None]]:
+    """Give the shared machine a policy; afterwards it has none."""
+
+    def set_policy(*lines: str) -> None:
+        text = "\\n".join(("[Policy]", *lines))
+        host.sh(f'mkdir -p {FILE.rpartition("/")[0]}; printf "{text}\\n" >{FILE}')
+
+    yield set_policy
+    host.sh("rm -r /etc/apt-ostree")
+
+
+def refusals(host: Host, *argv: str) -> Mapping[str, Any]:
+    """Run a command that is refused and touches nothing; return its reasons by their rules."""
+    before = host.look()
+    error = host.json(*argv, code=3)
+    same(before.everything(), host.look().everything())
+    assert all(reason["setting"]["file"] == FILE for reason in error["reasons"])
+    assert error["reasons"], error
+    return {reason["rule"]: reason for reason in error["reasons"]}
+
+
+def test_packages(host: Host, policy: Callable[..., None]):
+    policy("NeverPackages=fx-hello fx-many-*", "OnlyPackages=fx-*")
+    assert refusals(host, "install", "fx-hello")["never-packages"]["subject"] == "fx-hello"
+    assert set(refusals(host, "install", "-A", "-y", "fx-set-40")) == {"never-packages"}
+    told = host.json("policy", "install", "fx-set-40", code=3)
+    assert not told["allowed"] and "a dependency" in told["reasons"][-1]["text"]
+    host.ao("apply-live", "--packages=fx-hello", code=3)
+    done = host.json("install", "-A", "-y", "fx-conf")
+    assert done["policy"]["allowed"] and host.exists("/usr/share/fx-conf/version")
+    # Root overrides, the journal keeps why, and the way back is open, whatever the settings are.
+    host.ao("install", "-A", "-y", "--override-policy=incident 4711", "fx-hello")
+    assert host.sh("fx-hello") == "hello 1.0\n"
+    kept = host.sh("journalctl -t apt-ostree -o cat -g 'overrides the policy'")
+    assert "incident 4711" in kept and "NeverPackages" in kept
+    policy("Nothing=1", "ApplyWindow=Sot for 1h")
+    before = host.look()
+    assert FILE in host.failure("install", "fx-user", code=2)
+    same(before.everything(), host.look().everything())
+    host.ao("rollback", "--live")
+    assert not host.exists("/usr/bin/fx-hello")
+    host.ao("cleanup", "--pending")
+
+
+def test_archives(host: Host, policy: Callable[..., None]):
+    host.ao("install", "-A", "-y", "fx-hello", "fx-service", "fx-conf")
+    host.suites("stable", "security", "updates")
+    policy("SecurityOnly=yes")
+    done = host.json("upgrade", "--packages-only", "-A", "-y")
+    assert {step["name"]: step["new"] for step in done["transaction"]["upgrade"]} == {
+        "fx-hello": "1.1", "fx-service": "1.1",
+    }  # fmt: skip
+    kept = {reason["subject"]: reason for reason in done["policy"]["reasons"]}
+    assert {"fx-hello", "fx-service", "fx-conf"} <= set(kept) and "2.0" in kept["fx-conf"]["text"]
+    policy("Origins=suite=stable suite=security")
+    assert host.json("upgrade", "--packages-only", "--check", code=77)["policy"]["allowed"]
+    assert set(refusals(host, "install", "fx-conf=2.0")) == {"origins"}
+    assert host.json("policy", "install", "fx-opt")["allowed"]
+    host.sh("cp /var/lib/testbed/repo/pool/fx-var_1.0_all.deb /var/tmp/given.deb")
+    assert set(refusals(host, "install", "/var/tmp/given.deb")) == {"origins"}
+    policy("Origins=suite=stable file")
+    host.ao("install", "--dry-run", "/var/tmp/given.deb")
+    assert host.json("install", "/var/tmp/given.deb")["policy"]["allowed"]
+
+
+def test_windows(host: Host, policy: Callable[..., None]):
+    policy(f"ApplyWindow={CLOSED}", f"RebootWindow={CLOSED}")
+    for argv in (
+        ("install", "fx-hello"),
+        ("upgrade",),
+        ("usroverlay", "--create", "--name=x"),
+        ("usroverlay",),
+        ("apply-live", "--packages=fx-hello"),
+        ("kargs", "--append=quiet"),
+    ):
+        error = host.json(*argv, code=3)
+        (reason,) = error["reasons"]
+        assert (reason["rule"], reason["setting"]["key"]) == ("apply-window", "ApplyWindow")
+        assert 11 < (reason["opens"] - float(host.sh("date +%s"))) / 3600 < 13
+    assert set(refusals(host, "upgrade", "-r")) == {"apply-window", "reboot-window"}
+    settings = host.json("policy")
+    assert settings["windows"]["apply-window"]["until"] is None
+    # What waits for an open window may be prepared; then it needs one.
+    host.ao("install", "--lock-finalization", "fx-hello")
+    assert set(refusals(host, "finalize-deployment", "--allow-missing-checksum")) == {
+        "apply-window", "reboot-window",
+    }  # fmt: skip
+    host.ao("cleanup", "--pending")
+    policy(f"ApplyWindow={CLOSED}; {OPEN}", f"RebootWindow={CLOSED}")
+    host.ao("install", "-A", "-y", "fx-hello")
+    assert set(refusals(host, "upgrade", "-r")) == {"reboot-window"}
+    policy(f"ApplyWindow={CLOSED}")
+    host.ao("rollback", "--live")
+    assert not host.exists("/usr/bin/fx-hello")
