@@ -44,6 +44,8 @@ def refused(answer: dict[str, Any]) -> dict[str, str]:
         ("Origins=origin=W*", {"foo": "3.0", "bar": "3.0", "extra": "1.0"}, {}),
         ("SecurityOnly=yes", {"foo": "1.1"}, {"foo": "security-only", "bar": "security-only"}),
         ("SecurityOnly=no", {"foo": "3.0", "bar": "3.0", "extra": "1.0"}, {}),
+        ("[Holds]\nfoo=2999-01-01", {"bar": "3.0", "extra": "1.0"}, {"foo": "hold"}),
+        ("[Holds]\nfoo=2001-01-01", {"foo": "3.0", "bar": "3.0", "extra": "1.0"}, {}),
         (
             "SecurityOnly=yes\nOrigins=suite=main suite=security",
             {"foo": "1.1"},
@@ -70,6 +72,8 @@ def test_an_upgrade_takes_what_comes_in_and_names_the_rest(tmp_path: Path, polic
         ("Origins=suite=main", "new=1.1", {"new": "1.1"}, {"new": "origins"}),
         ("Origins=suite=main", "foo=3.0", {"foo": "3.0"}, {"foo": "origins"}),
         ("SecurityOnly=yes", "new", {"new": "2.0"}, {}),
+        ("[Holds]\nfoo=2999-01-01", "foo=2.0", {"foo": "2.0"}, {"foo": "hold"}),
+        ("[Holds]\n*=2999-01-01", "new", {"new": "2.0"}, {}),
         # Dependencies, too.
         ("Origins=suite=main\nNeverPackages=new", "new", {"new": "2.0"}, {"new": "never-packages"}),
     ],

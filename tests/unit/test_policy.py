@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from apt_ostree.errors import UsageError
@@ -176,6 +178,47 @@ def test_what_is_held_back(text, offer, expected):
     if reason:  # it is told, and does not hold up the rest
         assert reason.allowed and reason.subject == "x"
         assert reason.setting.key in text
+
+
+HELD = Incoming("nginx", "2", old="1", archives=(DEBIAN,))
+BERLIN = timezone(timedelta(hours=1))
+
+
+@pytest.mark.parametrize(
+    ("holds", "now", "package", "held_by"),
+    [
+        ([], "2026-12-01 00:00", HELD, None),
+        (["nginx=2026-12-24"], "2026-12-01 00:00", HELD, "/a.conf"),
+        (["nginx=2026-12-24"], "2026-12-23 23:59", HELD, "/a.conf"),
+        (["nginx=2026-12-24"], "2026-12-24 00:00", HELD, None),
+        (["nginx=2026-12-24 06:00"], "2026-12-24 05:59", HELD, "/a.conf"),
+        (["nginx=2026-12-24T06:00:00"], "2026-12-24 06:00", HELD, None),
+        (["nginx=2026-12-24 06:00+00:00"], "2026-12-24 06:30", HELD, "/a.conf"),  # 05:30 there
+        (["nginx=2026-12-24 06:00+00:00"], "2026-12-24 07:00", HELD, None),
+        (["ngin*=2026-12-24"], "2026-12-01 00:00", HELD, "/a.conf"),
+        (["apache2=2026-12-24"], "2026-12-01 00:00", HELD, None),
+        (["nginx=2026-12-24", "nginx=2026-11-24"], "2026-12-01 00:00", HELD, None),
+        (["nginx=2026-11-24", "nginx=2026-12-24"], "2026-12-01 00:00", HELD, "/b.conf"),
+        (["nginx=2026-12-24", "nginx="], "2026-12-01 00:00", HELD, None),
+        (["nginx=2026-12-24", "apache2=2026-12-24"], "2026-12-01 00:00", HELD, "/a.conf"),
+        (["nginx=2026-12-24"], "2026-12-01 00:00", Incoming("nginx", "2", archives=(DEBIAN,)), None),
+    ],
+)
+def test_holds(holds, now, package, held_by):
+    named = [(f"/{name}.conf", f"[Holds]\n{text}") for name, text in zip("abc", holds, strict=False)]
+    moment = datetime.fromisoformat(now).replace(tzinfo=BERLIN)
+    policy = read_policy(parse_settings(named).policy).at(moment)
+    reasons = [refuses_version(policy, package)]  # an upgrade goes on without it
+    assert all(reason is None or reason.allowed for reason in reasons)
+    reasons += judge_packages(policy, [package])  # a request for another version is refused
+    told = [(reason.rule, reason.subject, reason.setting.file) for reason in reasons if reason]
+    assert told == ([(Rule.HOLD, "nginx", held_by)] * 2 if held_by else [])
+
+
+@pytest.mark.parametrize("text", ["nginx=soon", "nginx=24.12.2026", "Nginx=2026-12-24", "nginx=tomorrow"])
+def test_a_hold_has_a_package_and_a_date(text):
+    with pytest.raises(UsageError, match=r"/a\.conf: \[Holds\] [Nn]ginx: "):
+        read_policy(parse_settings([("/a.conf", f"[Holds]\n{text}")]).policy)
 
 
 WINDOW = "ApplyWindow=Sat 02:00 for 4h; Wed *-*-* 03:00 UTC for 1h 30min"

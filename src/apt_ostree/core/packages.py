@@ -24,6 +24,7 @@ from apt_ostree.model.origin import (
     without_requests,
     yielding_requests,
 )
+from apt_ostree.model.package import Package
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
@@ -249,8 +250,15 @@ def versions_of_layered(tx: Transaction) -> tuple[tuple[str, str], ...]:
 
 def held(tx: Transaction) -> tuple[tuple[str, str], ...]:
     """Return names and versions of the packages on hold; a tree on a new base has no holds at first."""
-    admindir = tx.sysroot.directory(tx.merge_deployment) / layout.DPKG_ADMINDIR
-    return tuple((package.qualified, package.version) for package in dpkg_query.held(admindir))
+    merge = tx.merge_deployment
+    admindir = tx.sysroot.directory(merge) / layout.DPKG_ADMINDIR
+    held_back = {package for package in packages_of(tx.sysroot.repo, merge.checksum) if _is_held(tx, package)}
+    on_hold = sorted({*dpkg_query.held(admindir), *held_back})
+    return tuple((package.qualified, package.version) for package in on_hold)
+
+
+def _is_held(tx: Transaction, package: Package) -> bool:
+    return tx.policy.hold_of(package.name) is not None
 
 
 def _yielding(tx: Transaction, origin: Origin) -> frozenset[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,7 @@ def settings(_query: PolicySettings) -> Mapping[str, Any]:
 
     Raises UsageError for a mistake in a setting.
     """
-    policy = read_policy(settings_files.load().policy)
+    policy = read_policy(settings_files.load().policy).at(datetime.now().astimezone())
     windows = policy.windows_for(Reach(applies=True, reboots=True))
     return {
         "settings": [asdict(setting) for setting in policy.settings],

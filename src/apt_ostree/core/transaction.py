@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import cached_property
 
 from apt_ostree.core.state import leftovers, reserve
@@ -183,8 +184,8 @@ class Transaction:
 
     @cached_property
     def policy(self) -> Policy:
-        """The policy. Raises UsageError for a mistake in it, or in another setting."""
-        return read_policy(self.settings.policy)
+        """The policy of this moment. Raises UsageError for a mistake in it, or in another setting."""
+        return read_policy(self.settings.policy).at(datetime.now().astimezone())
 
     @cached_property
     def deployments(self) -> Deployments:

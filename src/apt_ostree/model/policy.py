@@ -7,7 +7,8 @@ one reason for each thing that it does not allow, or one that says that it allow
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
@@ -20,6 +21,7 @@ class Rule(StrEnum):
     ONLY = "only-packages"
     ORIGINS = "origins"
     SECURITY = "security-only"
+    HOLD = "hold"
     APPLY = "apply-window"
     REBOOT = "reboot-window"
     OVERRIDE = "override"
@@ -175,6 +177,22 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A pattern of names of packages that keep their versions until a time.
+
+    until: without a time zone, it is that of the machine.
+    """
+
+    pattern: str
+    until: datetime
+    setting: Setting
+
+    def is_over(self, now: datetime) -> bool:
+        """Return whether the end has passed. now: with the time zone of the machine."""
+        return self.until <= (now if self.until.tzinfo else now.replace(tzinfo=None))
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     """A time that begins with each calendar event and lasts a span (systemd.time(7))."""
 
@@ -212,6 +230,7 @@ class Policy:
     only: the packages that a change may bring.
     origins: the archives that they may come from.
     security_only: whether packages are upgraded by security updates alone.
+    holds: packages that keep their versions, sorted by pattern.
     apply_windows: when deployments and the running system are changed.
     reboot_windows: when changes may end with a reboot.
     override: whether root may have a change made that a rule does not allow; None: yes.
@@ -221,6 +240,7 @@ class Policy:
     only: Names | None = None
     origins: Origins | None = None
     security_only: Switch | None = None
+    holds: tuple[Hold, ...] = ()
     apply_windows: Windows | None = None
     reboot_windows: Windows | None = None
     override: Switch | None = None
@@ -230,7 +250,15 @@ class Policy:
         """Return the settings that are in effect, in the order of their documentation."""
         packages = (self.never, self.only, self.origins, self.security_only)
         rules = (*packages, self.apply_windows, self.reboot_windows, self.override)
-        return tuple(rule.setting for rule in rules if rule)
+        return (*(rule.setting for rule in rules if rule), *(hold.setting for hold in self.holds))
+
+    def at(self, now: datetime) -> Policy:
+        """Return the policy with the holds that are not over."""
+        return replace(self, holds=tuple(hold for hold in self.holds if not hold.is_over(now)))
+
+    def hold_of(self, name: str) -> Hold | None:
+        """Return the hold of a package, the first one whose pattern matches."""
+        return next((hold for hold in self.holds if fnmatchcase(name, hold.pattern)), None)
 
     def windows_for(self, reach: Reach) -> dict[Rule, Windows]:
         """Return the windows that have to be open for a request."""
@@ -241,7 +269,7 @@ class Policy:
     @property
     def holds_back(self) -> bool:
         """Return whether a rule decides which versions come in (`refuses_version`)."""
-        return bool(self.origins or (self.security_only and self.security_only.on))
+        return bool(self.origins or self.holds or (self.security_only and self.security_only.on))
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,7 +309,7 @@ def judge_packages(policy: Policy, packages: Iterable[Incoming]) -> tuple[Reason
     incoming = sorted(packages, key=lambda package: package.name)
     new = [package for package in incoming if not package.old]
     names = (*_judge_never(policy, new), *_judge_only(policy, new)) if new else ()
-    return (*names, *_judge_origins(policy, incoming))
+    return (*names, *_judge_origins(policy, incoming), *_judge_holds(policy, incoming))
 
 
 def _judge_never(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
@@ -308,6 +336,14 @@ def _judge_origins(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]
         yield from _one_or_each(Rule.ORIGINS, policy.origins.setting, wrong, passed)
 
 
+def _judge_holds(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
+    for package in incoming:
+        hold = policy.hold_of(package.name)
+        if hold and package.old not in ("", package.version):
+            text = f"{package.name} {package.old} is on hold until {hold.setting.value}"
+            yield Reason(Rule.HOLD, False, text, hold.setting, package.name)
+
+
 def _foreign(package: Incoming) -> str:
     sources = " and ".join(archive.described for archive in package.archives or ())
     return f"{package.described} comes from {sources or 'a file'}, which is not allowed"
@@ -319,6 +355,10 @@ def refuses_version(policy: Policy, offer: Incoming) -> Reason | None:
     One of a package that is there is held back. SecurityOnly= is about these alone.
     """
     stays = f"{offer.name} {offer.old} stays: {offer.version}"
+    hold = policy.hold_of(offer.name) if offer.old else None
+    if hold:
+        text = f"{stays} is held back until {hold.setting.value}"
+        return Reason(Rule.HOLD, True, text, hold.setting, offer.name)
     if policy.origins and not policy.origins.match(offer.archives or ()):
         return Reason(Rule.ORIGINS, True, f"{stays} is held back", policy.origins.setting, offer.name)
     security = policy.security_only

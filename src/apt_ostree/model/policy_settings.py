@@ -1,4 +1,4 @@
-"""Reads [Policy] of apt-ostree.conf (apt-ostree.conf(5)); each rule keeps the line that set it."""
+"""Reads [Policy] and [Holds] of apt-ostree.conf(5); each rule keeps the line that set it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model.policy import (
     ArchivePattern,
+    Hold,
     Names,
     Origins,
     Policy,
@@ -21,7 +23,8 @@ from apt_ostree.model.policy import (
 )
 
 POLICY = "Policy"
-SECTIONS = frozenset({POLICY})
+HOLDS = "Holds"
+SECTIONS = frozenset({POLICY, HOLDS})
 #: What a pattern of names of packages consists of: those of Debian's names, and of fnmatch(3).
 _PATTERN = re.compile(r"[a-z0-9+.*?\[\]!-]+")
 #: The pattern of what comes from a file.
@@ -46,17 +49,36 @@ def read_policy(settings: Iterable[Setting]) -> Policy:
 
 
 def _with(policy: Policy, setting: Setting) -> Policy:
+    if setting.section == HOLDS:
+        return replace(policy, holds=_with_hold(policy.holds, setting))
     if setting.key not in _KEYS:
         raise UsageError(
             f"{setting.file}: unknown setting [{setting.section}] {setting.key}",
-            hint=f"known: {', '.join(f'[{POLICY}] {key}' for key in _KEYS)}",
+            hint=f"known: {', '.join(f'[{POLICY}] {key}' for key in _KEYS)}, [{HOLDS}] PACKAGE",
         )
     name, read = _KEYS[setting.key]
     # An empty value switches off what an earlier file has set.
     try:
-        return replace(policy, **{name: read(setting) if setting.value else None})
+        value: Any = read(setting) if setting.value else None
+        return replace(policy, **{name: value})
     except ValueError as error:
         raise UsageError(f"{setting.file}: [{POLICY}] {setting.key} cannot be read: {error}") from error
+
+
+def _with_hold(holds: Iterable[Hold], setting: Setting) -> tuple[Hold, ...]:
+    """Return the holds with another one in place of that of the same pattern; an empty value ends it."""
+    others = [hold for hold in holds if hold.pattern != setting.key]
+    place = f"{setting.file}: [{HOLDS}] {setting.key}"
+    if not _PATTERN.fullmatch(setting.key):
+        raise UsageError(f"{place}: this matches no name of a package")
+    if setting.value:
+        try:
+            others.append(Hold(setting.key, datetime.fromisoformat(setting.value), setting))
+        except ValueError as error:
+            raise UsageError(
+                f"{place}: {setting.value!r} is no date", hint="such as 2026-12-24 or 2026-12-24 06:00"
+            ) from error
+    return tuple(sorted(others, key=lambda hold: hold.pattern))
 
 
 def _names(setting: Setting) -> Names:

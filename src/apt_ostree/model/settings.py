@@ -37,7 +37,7 @@ class Settings:
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
     limits: [Limits], property -> value of the unit in which the service's worker runs
         (systemd.resource-control(5), org.freedesktop.systemd1(5)).
-    policy: the lines of [Policy], in their order. They are read when a change is judged
+    policy: the lines of [Policy] and [Holds], in their order. They are read when a change is judged
         (model.policy_settings), so that a mistake there holds up no undo.
     """
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -31,7 +32,8 @@ TYPES = {
 
 scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
 unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
-policy = read_policy(parse_settings([("world", f"[Policy]\n{goal.pop('policy')}")]).policy)
+settings = parse_settings([("world", f"[Policy]\n{goal.pop('policy')}")])
+policy = read_policy(settings.policy).at(datetime.now().astimezone())
 present = status.installed(Path(apt_pkg.config.find_file("Dir::State::status")).read_bytes())
 for key, kind in TYPES.items():
     goal[key] = kind(goal.get(key, ()))

@@ -6,7 +6,7 @@ system. Then its steps are taken, from the journal to the end. After a failure a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal, Transition
+from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.plan import touches
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import LiveOptions
@@ -46,9 +47,7 @@ def plan(
     with tx.task("Comparing the trees"):
         change = plan_change(tx, goal, options, delta=delta)
     tx.clock.stop()
-    layered = layered_packages(tx.sysroot.repo, goal.base)
-    new = [Incoming(p.name, p.version) for p in change.plan.packages.added if p in layered]
-    policing.require_packages(tx, new)
+    policing.require_packages(tx, _incoming(tx, goal, change.plan.packages))
     policing.require_open(tx)
     shown = PlanShown("live", change.plan.to_json())
     if change.plan.refusals:
@@ -64,6 +63,17 @@ def plan(
     else:
         tx.report(shown)
     return change
+
+
+def _incoming(tx: Transaction, goal: Goal, difference: PackageDiff) -> Iterator[Incoming]:
+    """Yield the packages that a change makes current and that are not the base's own."""
+    layered = {(package.name, package.version) for package in layered_packages(tx.sysroot.repo, goal.base)}
+    for package in difference.added:
+        if (package.name, package.version) in layered:
+            yield Incoming(package.name, package.version)
+    for change in difference.changed:
+        if (change.name, change.new) in layered:
+            yield Incoming(change.name, change.new, old=change.old)
 
 
 def carry_out(
