@@ -40,6 +40,7 @@ from apt_ostree.system import journal
 #: Verb -> "module:function" in core; the function takes (transaction, request) and returns a Result.
 VERBS: Mapping[str, str] = {
     "apply-live": "apply_live:apply_live",
+    "approve": "approvals:approve",
     "cleanup": "deployments:cleanup",
     "compose-sign": "compose.publish:sign",
     "compose-tree": "compose.tree:compose_tree",

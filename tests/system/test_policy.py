@@ -13,6 +13,8 @@ FILE = "/etc/apt-ostree/apt-ostree.conf.d/test.conf"
 #: A window that is open now for some hours, and one that is open for an hour in half a day.
 OPEN = "$(date -d '-1 hour' +%H:%M) for 8h"
 CLOSED = "$(date -d '+12 hours' +%H:%M) for 1h"
+#: A scanner that accepts what has no program fx-hello, if the list of packages has fx-conf.
+SCANNER = "Scanner=sh -c 'grep -q ^fx-conf.1 && test ! -e \\$0/bin/fx-hello'"
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def policy(host: Host) -> Iterator[Callable[..., None]]:
         host.sh(f'mkdir -p {FILE.rpartition("/")[0]}; printf "{text}\\n" >{FILE}')
 
     yield set_policy
-    host.sh("rm -r /etc/apt-ostree")
+    host.sh("rm -rf /etc/apt-ostree/apt-ostree.conf.d /var/lib/apt-ostree/approvals")
 
 
 def refusals(host: Host, *argv: str) -> Mapping[str, Any]:
@@ -70,6 +72,10 @@ def test_archives(host: Host, policy: Callable[..., None]):
     }  # fmt: skip
     kept = {reason["subject"]: reason for reason in done["policy"]["reasons"]}
     assert {"fx-hello", "fx-service", "fx-conf"} <= set(kept) and "2.0" in kept["fx-conf"]["text"]
+    policy("[Holds]", "fx-conf=2999-12-24")
+    done = host.json("upgrade", "--packages-only", "--dry-run")
+    assert {step["name"] for step in done["transaction"]["upgrade"]} == {"fx-hello", "fx-service"}
+    assert [(r["rule"], r["subject"]) for r in done["policy"]["reasons"]] == [("hold", "fx-conf")]
     policy("Origins=suite=stable suite=security")
     assert host.json("upgrade", "--packages-only", "--check", code=77)["policy"]["allowed"]
     assert set(refusals(host, "install", "fx-conf=2.0")) == {"origins"}
@@ -83,19 +89,12 @@ def test_archives(host: Host, policy: Callable[..., None]):
 
 def test_windows(host: Host, policy: Callable[..., None]):
     policy(f"ApplyWindow={CLOSED}", f"RebootWindow={CLOSED}")
-    for argv in (
-        ("install", "fx-hello"),
-        ("upgrade",),
-        ("usroverlay", "--create", "--name=x"),
-        ("usroverlay",),
-        ("apply-live", "--packages=fx-hello"),
-        ("kargs", "--append=quiet"),
-    ):
-        error = host.json(*argv, code=3)
-        (reason,) = error["reasons"]
+    for argv in (("usroverlay", "--create", "--name=x"), ("apply-live", "--packages=fx-hello")):
+        (reason,) = host.json(*argv, code=3)["reasons"]
         assert (reason["rule"], reason["setting"]["key"]) == ("apply-window", "ApplyWindow")
-        assert 11 < (reason["opens"] - float(host.sh("date +%s"))) / 3600 < 13
-    assert set(refusals(host, "upgrade", "-r")) == {"apply-window", "reboot-window"}
+    told = refusals(host, "upgrade", "-r")
+    assert set(told) == {"apply-window", "reboot-window"}
+    assert 11 < (told["apply-window"]["opens"] - float(host.sh("date +%s"))) / 3600 < 13
     settings = host.json("policy")
     assert settings["windows"]["apply-window"]["until"] is None
     # What waits for an open window may be prepared; then it needs one.
@@ -105,8 +104,25 @@ def test_windows(host: Host, policy: Callable[..., None]):
     }  # fmt: skip
     host.ao("cleanup", "--pending")
     policy(f"ApplyWindow={CLOSED}; {OPEN}", f"RebootWindow={CLOSED}")
+    assert [reason["rule"] for reason in host.json("upgrade", "-r", code=3)["reasons"]] == ["reboot-window"]
     host.ao("install", "-A", "-y", "fx-hello")
-    assert set(refusals(host, "upgrade", "-r")) == {"reboot-window"}
     policy(f"ApplyWindow={CLOSED}")
     host.ao("rollback", "--live")
     assert not host.exists("/usr/bin/fx-hello")
+
+
+def test_approvals_and_scanner(host: Host, policy: Callable[..., None]):
+    policy("Approval=install", "ApprovalBy=other", SCANNER)
+    reason = refusals(host, "install", "-A", "-y", "fx-conf")["approval"]
+    plan = reason["subject"]
+    assert host.json("policy", "install", "-A", "fx-conf", code=3)["reasons"][0]["subject"] == plan
+    host.ao("approve", plan)  # by the one who asks for it
+    assert host.json("install", "-A", "-y", "fx-conf", code=3)["reasons"][0]["setting"]["key"] == "ApprovalBy"
+    # By somebody who has logged in, and has root's rights by sudo.
+    approved = host.sh(f"echo 65534 >/proc/self/loginuid; apt-ostree approve {plan} --json")
+    assert '"user": "nobody"' in approved
+    assert refusals(host, "install", "-A", "-y", "fx-user")["approval"]["subject"] != plan
+    done = host.json("install", "-A", "-y", "fx-conf")
+    assert [reason["rule"] for reason in done["policy"]["reasons"]] == ["approval", "scanner"]
+    policy(SCANNER)
+    assert set(refusals(host, "install", "-A", "-y", "fx-hello")) == {"scanner"}

@@ -377,3 +377,41 @@ def test_a_url_is_no_package(capsys, sent, words, url):
     captured = capsys.readouterr().err
     assert url in captured and "hint: download it" in captured
     assert sent == []
+
+
+DENIED = {"allowed": False, "override": None, "reasons": [
+    {"rule": "never-packages", "allowed": False, "text": "x is never installed", "subject": "x",
+     "opens": None, "setting": {"file": "/a.conf", "section": "Policy", "key": "NeverPackages", "value": "x"}},
+]}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "verb", "told"),
+    [
+        (["install", "x"], 3, "install", "no: x is never installed (/a.conf: [Policy] NeverPackages=x)"),
+        (["update"], 3, "upgrade", "Policy: refused"),
+        (["install", "-A", "x"], 3, "install", "Policy: refused"),
+        (["rollback"], 0, None, "Policy: allowed"),
+        (["usroverlay", "--disable=x"], 0, None, "Policy: allowed"),
+    ],
+)
+def test_a_command_is_judged_and_not_carried_out(monkeypatch, capsys, words, code, verb, told):
+    sent = []
+
+    def call(request, _view, **_how):
+        sent.append(request)
+        return client.Answer({"changed": True, "policy": DENIED}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    assert main.run(["policy", *words]) == code
+    assert told in capsys.readouterr().out
+    assert [(request.verb, request.deploy.dry_run) for request in sent] == ([(verb, True)] if verb else [])
+    for as_json in (["policy", "--json", *words], ["policy", *words, "--json"]):
+        assert main.run(as_json) == code
+        assert json.loads(capsys.readouterr().out)["allowed"] == (code == 0)
+
+
+@pytest.mark.parametrize("words", [["cancel"], ["compose", "tree", "x"], ["policy"], ["approve", "0" * 20]])
+def test_what_is_no_change_is_not_carried_out_to_be_judged(monkeypatch, words):
+    monkeypatch.setattr(client, "call", lambda *_arguments, **_how: pytest.fail("it was sent"))
+    assert main.run(["policy", *words]) == 2

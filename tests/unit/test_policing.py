@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from apt_ostree.core import apply_live, deployments, packages, policing
+from apt_ostree.core import apply_live, approvals, deploy, deployments, packages, policing
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built
+from apt_ostree.core.deploy import Target
 from apt_ostree.core.overlays import usroverlay
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import NotAuthorized, Refused, UsageError
@@ -29,6 +31,8 @@ from apt_ostree.model.requests.live import ApplyLive, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard, UnlockSave
 from apt_ostree.model.requests.packages import Install, Upgrade
+from apt_ostree.model.requests.policy import Approve
+from apt_ostree.system import approvals as records
 from apt_ostree.system import calendar, journal, openfiles
 from tests.unit import repos
 from tests.unit.repos import System
@@ -51,7 +55,7 @@ class Site:
     def run(self, function: Callable[[Transaction, Any], Any], request: Any) -> Any:
         """Run a verb's function as the worker does."""
         tx = Transaction(self.system.events.append, request.title, reach=governed.reach_of(request))
-        tx.__dict__["caller"] = Caller(self.uid, None, "root", "")
+        tx.__dict__["caller"] = Caller(self.uid, None, f"user {self.uid}", "")
         policing.admit(tx)
         return policing.told(tx, function(tx, request))
 
@@ -191,6 +195,109 @@ def test_an_overlay_can_be_hidden_and_removed_with_a_mistake(site: Site, tmp_pat
     assert site.system.overlay_states() == {}
 
 
+# --- approvals
+
+
+def approved(site: Site, plan: str, uid: int) -> Any:
+    before, site.uid = site.uid, uid
+    try:
+        return site.run(approvals.approve, Approve(plan=plan))
+    finally:
+        site.uid = before
+
+
+def test_a_plan_is_approved_by_another_person(site: Site, built: str, monkeypatch):
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
+    site.set(Approval="install apply-live finalize-deployment", ApprovalBy="other")
+    site.uid = 1000
+    request = Install(packages=("extra",))
+    (reason,) = site.refused(packages.install, request)
+    assert (reason["rule"], reason["setting"]["key"]) == ("approval", "Approval")
+    plan = reason["subject"]
+    approved(site, plan, 1000)  # by the same person
+    (reason,) = site.refused(packages.install, request)
+    assert (reason["subject"], reason["setting"]["key"]) == (plan, "ApprovalBy")
+    approved(site, plan, 1001)
+    assert site.refused(packages.install, Install(packages=("more",)))[0]["subject"] != plan
+    preview = site.run(packages.install, governed.preview_of(request)).details["policy"]
+    assert preview["allowed"] and preview["reasons"][0]["subject"] == plan
+    assert site.run(packages.install, request).next_boot
+    # The next step is another plan.
+    live = ApplyLive(live=LiveOptions(force=True))
+    (reason,) = site.refused(apply_live.apply_live, live)
+    approved(site, reason["subject"], 1001)
+    assert site.run(apply_live.apply_live, live).live
+
+
+def test_an_approval_expires(site: Site, built: str, monkeypatch):
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
+    site.set(Approval="install")
+    plan = site.refused(packages.install, Install(packages=("extra",)))[0]["subject"]
+    assert approved(site, plan, 0).details["plan"] == plan
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: -1.0)
+    (reason,) = site.refused(packages.install, Install(packages=("extra",)))
+    assert "expired" in reason["text"]
+    other = "1" * 20
+    approved(site, other, 0)
+    assert [approval.plan for approval in records.read()] == [other]
+
+
+def test_nothing_to_do_needs_no_approval(site: Site, built: str, monkeypatch):
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
+    site.set(Approval="uninstall kargs")
+    assert not site.run(packages.uninstall, kind_of("uninstall")(packages=("x",), idempotent=True)).changed
+
+
+# --- the scanner
+
+
+def test_the_scanner_looks_at_new_and_changed_files_once(site: Site):
+    seen: list[tuple[set[str], str]] = []
+
+    def scan(words: list[str]) -> tuple[int, str]:
+        top = Path(words[-1])
+        found = {str(p.relative_to(top)) for p in top.rglob("*") if p.is_file()}
+        seen.append((found, words[1]))
+        return 0, ""
+
+    site.system.programs.results["scan"] = scan
+    site.set(Scanner="scan --all")
+    target = Target(Origin("two"), site.system.two)
+    live = DeployOptions(live=LiveOptions(force=True))
+    result = site.run(lambda tx, request: _deployed(tx, target, request), Install(deploy=live))
+    assert seen == [({"bin/tool", "share/new", "etc/ut/tool.conf"}, "--all")]
+    assert result.details["policy"]["allowed"]
+    assert not list((site.system.place / "ostree").rglob("work/*"))
+
+
+def _deployed(tx: Transaction, target: Target, request: Install) -> Any:
+    with tx.changing("test"):
+        return deploy.deploy(tx, target, request.deploy)
+
+
+@pytest.mark.parametrize("live", [None, LiveOptions(force=True)])
+def test_what_the_scanner_does_not_accept_is_not_deployed(site: Site, live):
+    site.system.programs.results["scan"] = lambda _words: (1, "tool: EICAR FOUND\n")
+    site.set(Scanner="scan")
+    target = Target(Origin("two"), site.system.two)
+
+    def function(tx: Transaction, request: Install) -> Any:
+        return _deployed(tx, target, request)
+
+    (reason,) = site.refused(function, Install(deploy=DeployOptions(live=live)))
+    assert (reason["rule"], "EICAR FOUND" in reason["text"]) == ("scanner", True)
+    assert site.system.kernel.sources() == []
+    request = Install(deploy=DeployOptions(live=live, override_policy="a false alarm"))
+    assert site.run(function, request).changed
+    assert [fields["APT_OSTREE_POLICY_RULE"] for _text, fields in site.journal] == ["scanner"]
+
+
+def test_a_preview_has_nothing_to_look_at(site: Site, built: str):
+    site.system.programs.results["scan"] = lambda _words: pytest.fail("it ran")
+    site.set(Scanner="scan")
+    site.run(packages.install, governed.preview_of(Install(packages=("extra",))))
+
+
 # --- windows
 
 
@@ -321,6 +428,26 @@ def test_how_far_a_request_goes(request_made, preview, applies):
 def test_a_preview_reads_what_is_here():
     made = Install(packages=("x",), deploy=DeployOptions(live=LiveOptions(), override_policy="y"))
     preview = governed.preview_of(made)
-    assert preview == Install(
-        packages=("x",), deploy=DeployOptions(dry_run=True, cache_only=True, override_policy="y")
+    options = DeployOptions(
+        dry_run=True, cache_only=True, live=LiveOptions(), judge=True, override_policy="y"
     )
+    assert preview == Install(packages=("x",), deploy=options)
+
+
+def test_a_preview_builds_nothing(site: Site, built: str, monkeypatch):
+    made = []
+    build = layering.install
+
+    def install(session, goal, label, **options):
+        made.append(options["dry_run"])
+        return build(session, goal, label, **options)
+
+    monkeypatch.setattr(layering, "install", install)
+    live = DeployOptions(live=LiveOptions(force=True))
+    for function, request in (
+        (packages.install, Install(packages=("extra",), deploy=live)),
+        (packages.run, kind_of("run")(program="true", deploy=live)),
+    ):
+        site.run(function, governed.preview_of(request))
+    assert made == [True, True]
+    assert site.system.order() == [site.system.one]

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.policy import (
-    Archive,
-    Incoming,
-    Reach,
-    Rule,
-    Times,
-    Window,
+from apt_ostree.model.approval import Approval, Asked, checked_name, judge_approval, name_of
+from apt_ostree.model.package_plan import PackagePlan, Step
+from apt_ostree.model.policy import Archive, Incoming, Reach, Rule, Times, Window
+from apt_ostree.model.policy_rules import (
     decide,
     judge_packages,
+    judge_scan,
     judge_window,
     refuses_version,
 )
@@ -180,6 +179,86 @@ def test_what_is_held_back(text, offer, expected):
         assert reason.setting.key in text
 
 
+APPROVAL = "Approval=install upgrade"
+OTHER = f"{APPROVAL}\nApprovalBy=other"
+ASKED = Asked("0" * 20, 1000)
+ALICE, BOB, OLD, ELSE = (
+    Approval("0" * 20, "alice", 1000, 500.0),
+    Approval("0" * 20, "bob", 1001, 500.0),
+    Approval("0" * 20, "bob", 1001, 300.0),
+    Approval("1" * 20, "bob", 1001, 500.0),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "verb", "approvals", "expected"),
+    [
+        ("", "install", [], None),
+        (APPROVAL, "uninstall", [], None),
+        (APPROVAL, "install", [], (False, "Approval")),
+        (APPROVAL, "install", [ALICE], (True, "Approval")),
+        (APPROVAL, "install", [BOB], (True, "Approval")),
+        (APPROVAL, "install", [ELSE], (False, "Approval")),
+        (APPROVAL, "install", [OLD], (False, "Approval")),
+        (f"{APPROVAL}\nApprovalExpires=1h", "install", [OLD], (False, "ApprovalExpires")),
+        (f"{APPROVAL}\nApprovalExpires=1h", "install", [OLD, ALICE], (True, "Approval")),
+        (OTHER, "install", [], (False, "Approval")),
+        (OTHER, "install", [ALICE], (False, "ApprovalBy")),
+        (OTHER, "install", [BOB], (True, "Approval")),
+        (OTHER, "install", [ALICE, BOB], (True, "Approval")),
+        (OTHER, "install", [ALICE, ELSE, OLD], (False, "ApprovalBy")),
+        (f"{APPROVAL}\nApprovalBy=anybody", "upgrade", [ALICE], (True, "Approval")),
+    ],
+)
+def test_approvals(text, verb, approvals, expected):
+    policy = policy_of(text)
+    reasons = judge_approval(policy, Reach(verb=verb), ASKED, approvals, since=400.0)
+    assert [(r.allowed, r.setting.key) for r in reasons] == ([expected] if expected else [])
+    assert all(r.subject == ASKED.plan and ASKED.plan in r.text for r in reasons)
+
+
+def test_what_prepares_needs_no_approval():
+    assert judge_approval(policy_of(APPROVAL), Reach(applies=False, verb="install"), ASKED, [], since=0) == ()
+
+
+def test_the_name_of_a_plan_stands_for_all_that_it_does():
+    step = Step("nginx", "amd64", new="1.0", size=5, origin="a")
+    subject = {"needed": frozenset("abcdefgh"), "commit": "x"}
+    one = name_of(Reach(verb="install"), subject, PackagePlan(install=(step,)))
+    assert checked_name(one) == one
+    same = replace(step, size=6, origin="b", reason="requested")  # what is installed is the same
+    again = {"commit": "x", "needed": frozenset("hgfedcba")}
+    preview = Reach(True, verb="install", override="x")
+    assert name_of(preview, again, PackagePlan(install=(same,))) == one
+    others = {
+        name_of(Reach(verb="upgrade"), subject, PackagePlan(install=(step,))),
+        name_of(Reach(verb="install", live={}), subject, PackagePlan(install=(step,))),
+        name_of(Reach(verb="install"), {**subject, "commit": "y"}, PackagePlan(install=(step,))),
+        name_of(Reach(verb="install"), subject, PackagePlan(upgrade=(step,))),
+        name_of(Reach(verb="install"), subject, PackagePlan(install=(replace(step, new="1.1"),))),
+        name_of(Reach(verb="install"), subject, PackagePlan(install=(replace(step, architecture="all"),))),
+        name_of(Reach(verb="install"), subject, PackagePlan(install=(step, step))),
+        name_of(Reach(verb="install"), subject, None),
+    }
+    assert len(others | {one}) == 9
+
+
+@pytest.mark.parametrize("text", ["", "0" * 19, "0" * 21, "0" * 19 + "g", "../../../etc/shadow.", "A" * 20])
+def test_what_is_no_name_of_a_plan(text):
+    with pytest.raises(UsageError):
+        checked_name(text)
+
+
+def test_a_scanner():
+    policy = policy_of("Scanner=clamscan --infected 'a b'\nScanTimeout=60")
+    assert policy.scanner and policy.scanner.command == ("clamscan", "--infected", "a b")
+    assert policy.scan_timeout and policy.scan_timeout.value == 60
+    assert judge_scan(policy.scanner, None).allowed
+    reason = judge_scan(policy.scanner, ["/x: EICAR FOUND", " "])
+    assert (reason.allowed, reason.rule, reason.setting.key) == (False, Rule.SCANNER, "Scanner")
+    assert "EICAR FOUND" in reason.text
+
+
 HELD = Incoming("nginx", "2", old="1", archives=(DEBIAN,))
 BERLIN = timezone(timedelta(hours=1))
 
@@ -325,6 +404,12 @@ def test_the_same_is_told_once_and_a_refusal_drops_what_its_rule_allowed():
         ("ApplyWindow=Sat 02:00 for", "ApplyWindow"),
         ("ApplyWindow=for 4h", "ApplyWindow"),
         ("RebootWindow=Sat 02:00 for 4h;", "RebootWindow"),
+        ("Approval=install rollback", "Approval"),
+        ("Approval=usroverlay", "Approval"),
+        ("ApprovalBy=me", "ApprovalBy"),
+        ("Scanner='x", "Scanner"),
+        ("ScanTimeout=1min", "ScanTimeout"),
+        ("ScanTimeout=0", "ScanTimeout"),
         ("Override=maybe", "Override"),
         ("Override=true", "Override"),
     ],

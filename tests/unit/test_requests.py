@@ -42,6 +42,7 @@ from apt_ostree.model.requests.overlays import (
     UnlockSave,
 )
 from apt_ostree.model.requests.packages import Install, Override, Reset, Run, Uninstall, Upgrade
+from apt_ostree.model.requests.policy import Approve
 from tests.unit import request_cases
 
 LIVE = DeployOptions(live=LiveOptions())
@@ -264,6 +265,7 @@ def test_the_files_of_a_request_are_found_wherever_they_are():
 TITLES = [
     (ApplyLive(), "apply-live"),
     (ApplyLive(reset=True), "apply-live --reset"),
+    (Approve(plan="0" * 20), "approve 00000000000000000000"),
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
     (ComposeSign(repo="r", revs=("x",), keys=("k",)), "compose-sign"),

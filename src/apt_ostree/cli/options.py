@@ -228,7 +228,7 @@ def run_verb(
 
     judge = click.get_current_context().find_root().obj
     if judge:  # `policy VERB` only wants to know what would be decided
-        return int(judge(request))
+        return int(judge(request, as_json=given["as_json"]))
     view = render.view(
         as_json=given["as_json"],
         events=given["events"],

@@ -106,21 +106,25 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     when a step fails.
     """
     # A live change can only be planned once its tree exists, so the commit is built for a dry run, too.
-    live = options.live if not options.download_only else None
+    live = options.live if not (options.download_only or options.judge) else None
     # What a command does is not known before it was run, either.
-    only_runs = target.recipe is not None and target.recipe.only_runs
+    only_runs = target.recipe is not None and target.recipe.only_runs and not options.judge
     requested = sorted(target.origin.names - tx.merge_deployment.origin.names)
     policing.require_packages(tx, map(Incoming, requested))
+    tx.subject = asdict(target)
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
     _refuse_small_boot(tx, target.commit)
     account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
     outcome = _outcome(tx, target, built, dry_run=options.dry_run)
+    if outcome["changed"]:
+        policing.require_approval(tx)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
         return _make_pending_live(tx, outcome, options)
+    policing.require_scanned(tx, tx.merge_deployment.checksum, target.commit)
     if not options.dry_run:
         policing.require_open(tx)
     _warn_about_accounts(tx, target.commit)

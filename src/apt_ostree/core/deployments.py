@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from apt_ostree.core import policing
 from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
@@ -88,6 +89,7 @@ def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
             raise Refused(
                 "the staged deployment is not locked", hint="the next shutdown completes it in any case"
             )
+        policing.require_approval(tx, None, staged.checksum)
         details = {"commit": staged.checksum}
         if request.dry_run:
             return Result(changed=staged.locked, details=details)

@@ -1,37 +1,30 @@
 """Carries out what the policy decides about a request: refuses it, or records that root overrides it.
 
 A verb gathers facts where its plan is complete and nothing is touched yet, and calls `require`. The rules are
-in `model.policy`; which requests they are about is in `model.governed`.
+in `model.policy_rules`; which requests they are about is in `model.governed`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from apt_ostree.core.state import scanning
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import NotAuthorized, Refused, UsageError
+from apt_ostree.model.approval import LASTING, Asked, judge_approval, name_of, needs_approval
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.policy import (
-    Decision,
-    Incoming,
-    Policy,
-    Reach,
-    Reason,
-    Times,
-    Windows,
-    decide,
-    judge_packages,
-    judge_window,
-    refuses_version,
-)
+from apt_ostree.model.policy import Decision, Incoming, Policy, Reach, Reason, Rule, Setting, Times, Windows
+from apt_ostree.model.policy_rules import decide, judge_packages, judge_scan, judge_window, refuses_version
 from apt_ostree.model.policy_settings import read_policy
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.result import Result
-from apt_ostree.system import calendar, journal
+from apt_ostree.system import approvals, calendar, journal
 from apt_ostree.system import settings as settings_files
 
 if TYPE_CHECKING:
@@ -40,6 +33,8 @@ if TYPE_CHECKING:
     from apt_ostree.model.package_plan import PackagePlan
     from apt_ostree.system.apt.resolver import Resolver
 
+#: Seconds that the scanner may take, unless the settings say another number.
+_SCAN_SECONDS = 600.0
 #: Reasons that the text of a refusal has.
 _LINES = 20
 
@@ -70,11 +65,19 @@ def require_open(tx: Transaction) -> None:
 
 def _times(windows: Windows) -> Times:
     """Return how this moment lies to windows; raise UsageError for a text that systemd cannot read."""
-    try:
+    with _placed(windows.setting):
         return calendar.times(windows.windows, time.time())
+
+
+@contextmanager
+def _placed(setting: Setting | None) -> Iterator[None]:
+    """Have a UsageError about a value say where it is set."""
+    try:
+        yield
     except UsageError as error:
-        place = f"{windows.setting.file}: [{windows.setting.section}] {windows.setting.key}"
-        message = f"{place} cannot be read: {error.message}"
+        if setting is None:
+            raise
+        message = f"{setting.file}: [{setting.section}] {setting.key} cannot be read: {error.message}"
         raise UsageError(message, details=error.details, hint=error.hint) from error
 
 
@@ -94,6 +97,58 @@ def require_plan(
         from apt_ostree.system.apt import offers
 
         require_packages(tx, offers.incoming(resolver, plan, present))
+
+
+def require_approval(tx: Transaction, plan: PackagePlan | None = None, *commits: str) -> None:
+    """Judge whether the plan of the request has the approval that it needs; raise Refused if not.
+
+    The first place that knows a plan decides: what follows from it needs no other approval.
+
+    commits: those that the plan is about, besides the transaction's subject.
+    """
+    if tx.reach is None or any(reason.rule is Rule.APPROVAL for reason in tx.reasons):
+        return
+    if not needs_approval(tx.policy, tx.reach):
+        return
+    name = name_of(tx.reach, {**tx.subject, "commits": commits}, plan)
+    reach, asked, since = tx.reach, Asked(name, person(tx)), time.time() - approval_lasts(tx)
+    require(tx, lambda policy: judge_approval(policy, reach, asked, approvals.read(), since=since))
+
+
+def approval_lasts(tx: Transaction) -> float:
+    """Return the seconds that an approval lasts; raise UsageError for a text that systemd cannot read."""
+    span = tx.policy.approval_expires
+    with _placed(span.setting if span else None):
+        return calendar.seconds_of(span.text if span else LASTING)
+
+
+def person(tx: Transaction) -> int:
+    """Return the id of the user who logged in, or else that of the caller."""
+    return tx.caller.uid if tx.caller.login_uid is None else tx.caller.login_uid
+
+
+def require_scanned(tx: Transaction, old: str, new: str) -> None:
+    """Have the scanner look at what a commit has new; raise Refused if it does not accept that.
+
+    It looks once at each commit, and not for a preview, which has none.
+
+    old: the commit that the new one takes the place of.
+    """
+    if tx.reach is None or tx.policy.scanner is None or new in (old, *tx.scanned):
+        return
+    scanner, limit = tx.policy.scanner, tx.policy.scan_timeout
+    name, failure = scanner.command[0], None
+    if not tx.reach.preview:
+        tx.tidy_at_end()  # of the files to look at
+        with tx.task(f"Running {name}"), scanning.new_files(tx.sysroot, old, new) as directory:
+            failure = directory and scanning.scan(
+                scanner.command,
+                directory,
+                timeout=limit.value if limit else _SCAN_SECONDS,
+                packages=packages_of(tx.sysroot.repo, new),
+            )
+    tx.scanned.add(new)
+    require(tx, lambda _policy: [judge_scan(scanner, failure.details if failure else None)])
 
 
 def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:
@@ -160,6 +215,8 @@ def decision(tx: Transaction) -> Decision:
 def _refusal(tx: Transaction, refused: Decision) -> Refused:
     switch = tx.policy.override
     hint = "'apt-ostree policy' lists the settings"
+    if plans := [reason.subject for reason in refused.refusals if reason.rule is Rule.APPROVAL]:
+        hint += f"; 'apt-ostree approve {plans[0]}' approves the plan"
     if switch is None or switch.on:
         hint += "; root overrides them with --override-policy=REASON"
     return Refused(

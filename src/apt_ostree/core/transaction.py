@@ -7,11 +7,12 @@ lock. While a question to the user is open (`confirm`), the lock is released.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
+from typing import Any
 
 from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.state.live import LiveState, read_live_state
@@ -67,6 +68,8 @@ class Transaction:
     wait: whether to wait for another program that changes the system.
     reach: how far the request goes; None: the policy is not about it.
     reasons: what the policy's rules say about it so far (core.policing).
+    scanned: the commits that the policy's scanner has looked at.
+    subject: the commits and the origin that it is about, once they are determined.
     """
 
     def __init__(
@@ -83,6 +86,8 @@ class Transaction:
         self.clock = Clock(report)
         self.reach = reach
         self.reasons: list[Reason] = []
+        self.scanned: set[str] = set()
+        self.subject: Mapping[str, Any] = {}
         self._ask = ask
         self._wait = wait
         self._sysroot: Sysroot | None = None

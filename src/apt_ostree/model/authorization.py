@@ -24,6 +24,7 @@ _RESTART_SERVICES = "restart-services"
 #: Verb -> its action. A verb without one is for root alone, without the service.
 ACTIONS: Mapping[str, str] = {
     "apply-live": _APPLY_LIVE,
+    "approve": "approve",
     "cleanup": "cleanup",
     "confirm": "confirm",
     "deploy": "deploy",

@@ -1,12 +1,13 @@
-"""What the administrator's policy decides about a change, and which setting decides it. Pure rules.
+"""The administrator's policy, the facts that it judges, and its decision, all of them values.
 
-The facts are values: they are gathered in `core`, and `core.policing` carries the decision out. A rule gives
-one reason for each thing that it does not allow, or one that says that it allows the change.
+The rules are in `model.policy_rules`. Facts are gathered in `core`, and `core.policing` carries the decision
+out. A rule gives one reason for each thing that it does not allow, or one that it allows the change. Each
+reason has the setting behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -22,6 +23,8 @@ class Rule(StrEnum):
     ORIGINS = "origins"
     SECURITY = "security-only"
     HOLD = "hold"
+    APPROVAL = "approval"
+    SCANNER = "scanner"
     APPLY = "apply-window"
     REBOOT = "reboot-window"
     OVERRIDE = "override"
@@ -48,7 +51,7 @@ class Reason:
     """What one rule says about a change.
 
     allowed: whether it lets the change pass.
-    subject: the package that it is about, or empty.
+    subject: the package that it is about, or the plan that needs an approval, or empty.
     opens: of a window that is closed, when it opens next, in seconds since 1970; None: never.
     """
 
@@ -109,12 +112,16 @@ class Reach:
     applies: it changes the running system, or what the next boot starts.
     reboots: it ends with a reboot.
     override: why the policy is to be overridden, or empty.
+    verb: its name.
+    live: the options of its live change, if it makes one.
     """
 
     preview: bool = False
     applies: bool = True
     reboots: bool = False
     override: str = ""
+    verb: str = ""
+    live: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +184,46 @@ class Origins:
 
 
 @dataclass(frozen=True, slots=True)
+class Verbs:
+    """Names of verbs, and the setting that has them."""
+
+    names: frozenset[str]
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalBy:
+    """Whether another person than the one who asks for a change has to approve it."""
+
+    other: bool
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A span of time, which systemd reads (systemd.time(7))."""
+
+    text: str
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Scanner:
+    """A command that is run on what is about to become current."""
+
+    command: tuple[str, ...]
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
+class Seconds:
+    """A number of seconds."""
+
+    value: float
+    setting: Setting
+
+
+@dataclass(frozen=True, slots=True)
 class Hold:
     """A pattern of names of packages that keep their versions until a time.
 
@@ -233,6 +280,11 @@ class Policy:
     holds: packages that keep their versions, sorted by pattern.
     apply_windows: when deployments and the running system are changed.
     reboot_windows: when changes may end with a reboot.
+    approval: verbs whose plans have to be approved.
+    approval_by: by whom; None: by anybody who may.
+    approval_expires: how long an approval lasts.
+    scanner: what is run on new and changed files.
+    scan_timeout: how long it may take.
     override: whether root may have a change made that a rule does not allow; None: yes.
     """
 
@@ -243,13 +295,20 @@ class Policy:
     holds: tuple[Hold, ...] = ()
     apply_windows: Windows | None = None
     reboot_windows: Windows | None = None
+    approval: Verbs | None = None
+    approval_by: ApprovalBy | None = None
+    approval_expires: Span | None = None
+    scanner: Scanner | None = None
+    scan_timeout: Seconds | None = None
     override: Switch | None = None
 
     @property
     def settings(self) -> tuple[Setting, ...]:
         """Return the settings that are in effect, in the order of their documentation."""
         packages = (self.never, self.only, self.origins, self.security_only)
-        rules = (*packages, self.apply_windows, self.reboot_windows, self.override)
+        approval = (self.approval, self.approval_by, self.approval_expires)
+        scanner = (self.scanner, self.scan_timeout)
+        rules = (*packages, self.apply_windows, self.reboot_windows, *approval, *scanner, self.override)
         return (*(rule.setting for rule in rules if rule), *(hold.setting for hold in self.holds))
 
     def at(self, now: datetime) -> Policy:
@@ -302,102 +361,3 @@ class Incoming:
         """Return how a reason names it."""
         label = f"{self.name} {self.version}".rstrip()
         return f"{label}, a dependency," if self.dependency else label
-
-
-def judge_packages(policy: Policy, packages: Iterable[Incoming]) -> tuple[Reason, ...]:
-    """Return what the rules about packages say about those that a change brings, if it brings any."""
-    incoming = sorted(packages, key=lambda package: package.name)
-    new = [package for package in incoming if not package.old]
-    names = (*_judge_never(policy, new), *_judge_only(policy, new)) if new else ()
-    return (*names, *_judge_origins(policy, incoming), *_judge_holds(policy, incoming))
-
-
-def _judge_never(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
-    if policy.never:
-        wrong = {p.name: f"{p.described} is never installed" for p in incoming if policy.never.match(p.name)}
-        yield from _one_or_each(Rule.NEVER, policy.never.setting, wrong, _passed(incoming))
-
-
-def _judge_only(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
-    if policy.only:
-        wrong = {
-            p.name: f"{p.described} is not among the packages that may be installed"
-            for p in incoming
-            if not policy.only.match(p.name)
-        }
-        yield from _one_or_each(Rule.ONLY, policy.only.setting, wrong, _passed(incoming))
-
-
-def _judge_origins(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
-    offered = [package for package in incoming if package.archives is not None]
-    if policy.origins and offered:
-        wrong = {p.name: _foreign(p) for p in offered if not policy.origins.match(p.archives or ())}
-        passed = f"come from archives that are allowed: {', '.join(package.name for package in offered)}"
-        yield from _one_or_each(Rule.ORIGINS, policy.origins.setting, wrong, passed)
-
-
-def _judge_holds(policy: Policy, incoming: list[Incoming]) -> Iterator[Reason]:
-    for package in incoming:
-        hold = policy.hold_of(package.name)
-        if hold and package.old not in ("", package.version):
-            text = f"{package.name} {package.old} is on hold until {hold.setting.value}"
-            yield Reason(Rule.HOLD, False, text, hold.setting, package.name)
-
-
-def _foreign(package: Incoming) -> str:
-    sources = " and ".join(archive.described for archive in package.archives or ())
-    return f"{package.described} comes from {sources or 'a file'}, which is not allowed"
-
-
-def refuses_version(policy: Policy, offer: Incoming) -> Reason | None:
-    """Return why a version that an archive offers does not come in, or None.
-
-    One of a package that is there is held back. SecurityOnly= is about these alone.
-    """
-    stays = f"{offer.name} {offer.old} stays: {offer.version}"
-    hold = policy.hold_of(offer.name) if offer.old else None
-    if hold:
-        text = f"{stays} is held back until {hold.setting.value}"
-        return Reason(Rule.HOLD, True, text, hold.setting, offer.name)
-    if policy.origins and not policy.origins.match(offer.archives or ()):
-        return Reason(Rule.ORIGINS, True, f"{stays} is held back", policy.origins.setting, offer.name)
-    security = policy.security_only
-    if security and security.on and offer.old and not offer.security:
-        text = f"{stays} is no security update"
-        return Reason(Rule.SECURITY, True, text, security.setting, offer.name)
-    return None
-
-
-def _passed(incoming: list[Incoming]) -> str:
-    return f"may be installed: {', '.join(package.name for package in incoming)}"
-
-
-def _one_or_each(rule: Rule, setting: Setting, wrong: Mapping[str, str], passed: str) -> Iterator[Reason]:
-    """Yield a refusal for each subject, or the one reason that the rule allows the change."""
-    if not wrong:
-        yield Reason(rule, True, passed, setting)
-    for subject, text in wrong.items():
-        yield Reason(rule, False, text, setting, subject)
-
-
-def judge_window(rule: Rule, setting: Setting, times: Times) -> Reason:
-    """Return what a setting with windows says about a moment."""
-    what = "reboots" if rule is Rule.REBOOT else "changes"
-    if times.until is not None:
-        return Reason(rule, True, f"the window for {what} is open", setting)
-    when = f"it opens {times.opens_text}" if times.opens is not None else "it never opens again"
-    return Reason(rule, False, f"the window for {what} is closed; {when}", setting, opens=times.opens)
-
-
-def decide(policy: Policy, reasons: Iterable[Reason], override: str) -> Decision:
-    """Return the decision about a change; the same reason counts once.
-
-    override: why root wants the change in any case, or empty.
-    """
-    told = {(reason.rule, reason.subject, reason.allowed): reason for reason in reasons}
-    refused = {reason.rule for reason in told.values() if not reason.allowed}
-    kept = [r for r in told.values() if not (r.allowed and not r.subject and r.rule in refused)]
-    switch = policy.override
-    if override and refused and switch and not switch.on:
-        kept.append(Reason(Rule.OVERRIDE, False, "nobody may override the policy", switch.setting))
-    return Decision(tuple(kept), override)

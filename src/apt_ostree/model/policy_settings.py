@@ -11,13 +11,18 @@ from typing import Any
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model.policy import (
+    ApprovalBy,
     ArchivePattern,
     Hold,
     Names,
     Origins,
     Policy,
+    Scanner,
+    Seconds,
     Setting,
+    Span,
     Switch,
+    Verbs,
     Window,
     Windows,
 )
@@ -25,6 +30,23 @@ from apt_ostree.model.policy import (
 POLICY = "Policy"
 HOLDS = "Holds"
 SECTIONS = frozenset({POLICY, HOLDS})
+#: Verbs whose plans can be approved: the same plan is made of the same state each time.
+APPROVABLE = frozenset(
+    {
+        "apply-live",
+        "deploy",
+        "finalize-deployment",
+        "initramfs",
+        "install",
+        "kargs",
+        "override",
+        "rebase",
+        "reset",
+        "run",
+        "uninstall",
+        "upgrade",
+    }
+)
 #: What a pattern of names of packages consists of: those of Debian's names, and of fnmatch(3).
 _PATTERN = re.compile(r"[a-z0-9+.*?\[\]!-]+")
 #: The pattern of what comes from a file.
@@ -116,6 +138,33 @@ def _windows(setting: Setting) -> Windows:
     return Windows(tuple(windows), setting)
 
 
+def _verbs(setting: Setting) -> Verbs:
+    names = frozenset(setting.value.split())
+    if others := sorted(names - APPROVABLE):
+        raise ValueError(f"{others[0]!r} is none of {', '.join(sorted(APPROVABLE))}")
+    return Verbs(names, setting)
+
+
+def _approval_by(setting: Setting) -> ApprovalBy:
+    if setting.value not in ("anybody", "other"):
+        raise ValueError(f"{setting.value!r} is neither anybody nor other")
+    return ApprovalBy(setting.value == "other", setting)
+
+
+def _span(setting: Setting) -> Span:
+    return Span(setting.value, setting)
+
+
+def _scanner(setting: Setting) -> Scanner:
+    return Scanner(tuple(shlex.split(setting.value)), setting)
+
+
+def _seconds(setting: Setting) -> Seconds:
+    if not setting.value.isdecimal() or not int(setting.value):
+        raise ValueError(f"{setting.value!r} is not a positive number of seconds")
+    return Seconds(int(setting.value), setting)
+
+
 def _switch(setting: Setting) -> Switch:
     if setting.value not in ("yes", "no"):
         raise ValueError(f"{setting.value!r} is neither yes nor no")
@@ -130,5 +179,10 @@ _KEYS: Mapping[str, tuple[str, Callable[[Setting], Any]]] = {
     "SecurityOnly": ("security_only", _switch),
     "ApplyWindow": ("apply_windows", _windows),
     "RebootWindow": ("reboot_windows", _windows),
+    "Approval": ("approval", _verbs),
+    "ApprovalBy": ("approval_by", _approval_by),
+    "ApprovalExpires": ("approval_expires", _span),
+    "Scanner": ("scanner", _scanner),
+    "ScanTimeout": ("scan_timeout", _seconds),
     "Override": ("override", _switch),
 }

@@ -18,7 +18,7 @@ apt_pkg.init_system()
 
 from apt_ostree.errors import Refused  # noqa: E402  # importing the resolver needs the configuration
 from apt_ostree.model.package import Package  # noqa: E402
-from apt_ostree.model.policy import decide, judge_packages, refuses_version  # noqa: E402
+from apt_ostree.model.policy_rules import decide, judge_packages, refuses_version  # noqa: E402
 from apt_ostree.model.policy_settings import read_policy  # noqa: E402
 from apt_ostree.model.settings import parse_settings  # noqa: E402
 from apt_ostree.system.apt import offers, status  # noqa: E402

@@ -8,9 +8,17 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, plans, render
+from apt_ostree.errors import UsageError
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.request import Request
+from apt_ostree.model.requests.policy import Approve
 
+#: Commands whose requests are told to the judge, and not carried out.
+_JUDGED = (
+    *("apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "override", "rebase"),
+    *("reset", "run", "uninstall", "upgrade", "usroverlay"),
+    *("cleanup", "confirm", "pin", "recover", "rollback", "unpin"),
+)
 #: The decision about what no rule is about.
 _FREE = {"allowed": True, "reasons": [], "override": None}
 
@@ -27,18 +35,23 @@ def policy(command: tuple[str, ...], as_json: bool) -> int:
     Nothing is changed or downloaded: package lists and commits are used as they are here. Without a VERB, the
     settings in effect are listed, each with its file.
     """
+    json_before = as_json
     if not command:
         answer = options.answer_json(PolicySettings())
-        if as_json:
+        if json_before:
             render.result_json(answer)
         else:
             render.lines("\n".join(_settings(answer)))
         return 0
-    from apt_ostree.cli.main import apt_ostree
+    from apt_ostree.cli.main import ALIASES, COMMANDS, apt_ostree
 
-    def judge(request: Request) -> int:
+    name = ALIASES.get(command[0], command[0])
+    if name in COMMANDS and name not in _JUDGED:  # it would be carried out
+        raise UsageError(f"{name} is no change", hint=f"what is judged: {', '.join(_JUDGED)}")
+
+    def judge(request: Request, *, as_json: bool) -> int:
         decision = _decision(request)
-        if as_json:
+        if as_json or json_before:
             render.result_json(decision)
         else:
             render.lines("\n".join(plans.lines("policy", decision)))
@@ -46,6 +59,18 @@ def policy(command: tuple[str, ...], as_json: bool) -> int:
 
     code = apt_ostree.main([*command], prog_name="apt-ostree", standalone_mode=False, obj=judge)
     return code if isinstance(code, int) else 0
+
+
+@click.command(epilog="Example: apt-ostree approve 3f9c1e07ab52d4c86e10")
+@options.output
+@click.argument("plan")
+def approve(plan: str, **given: Any) -> int:
+    """Approve the plan of a change that needs it; the change is then made by the command that was refused.
+
+    PLAN is the name that the refusal shows. 'apt-ostree policy' and '--dry-run' with the same command show it
+    with the packages. It stands for this change of this state of the system, and no other.
+    """
+    return options.run_verb(Approve(plan=plan), given)
 
 
 def _decision(request: Request) -> Mapping[str, Any]:

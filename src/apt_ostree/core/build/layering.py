@@ -254,6 +254,7 @@ def install(
         tx.report(PlanShown("transaction", plan.to_json()))
     if not (plan or commands or configure or (initramfs and initramfs.anew)):
         return Built(plan)
+    policing.require_approval(tx, plan, session.start, label.base)
     if plan:
         _show(session, plan, label, ask=ask and not dry_run)
     if dry_run:

@@ -13,12 +13,12 @@ from typing import Any
 from apt_ostree.core import policing
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
-from apt_ostree.core.state import generations, overlay_store, reserve
+from apt_ostree.core.state import generations, overlay_store, reserve, scanning
 from apt_ostree.core.state.inventory import layered_packages
 from apt_ostree.core.state.live import frozen_uppers
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused
+from apt_ostree.errors import AptOstreeError, Refused
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.notes import Note
@@ -28,7 +28,7 @@ from apt_ostree.model.plan import touches
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import process, statedb, systemd, systemd_login
+from apt_ostree.system import statedb, systemd, systemd_login
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 
@@ -49,6 +49,8 @@ def plan(
     tx.clock.stop()
     policing.require_packages(tx, _incoming(tx, goal, change.plan.packages))
     policing.require_open(tx)
+    policing.require_approval(tx, None, change.plan.source, change.plan.target)
+    policing.require_scanned(tx, tx.live.base, goal.base)
     shown = PlanShown("live", change.plan.to_json())
     if change.plan.refusals:
         tx.report(shown)
@@ -213,14 +215,7 @@ def _scan(tx: Transaction, change: Change, prepared: Prepared) -> None:
     for applied, directory in zip(change.goal.overlays, prepared.lowers, strict=False):
         if not scanner or applied.layer in shown:
             continue
-        try:
-            process.run(
-                [*scanner, directory],
-                what=f"run the scanner {scanner[0]}",
-                merge_stderr=True,
-                timeout=change.settings.scan_timeout,
-            )
-        except ExternalFailure as error:
+        if error := scanning.scan(scanner, directory, timeout=change.settings.scan_timeout):
             raise Refused(
                 f"the scanner {scanner[0]} does not accept overlay {applied.id}",
                 details=error.details,

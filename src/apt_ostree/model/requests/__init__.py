@@ -16,6 +16,7 @@ from apt_ostree.model.request import Request, find
 #: Verb -> "module:class" of its request.
 VERBS: Mapping[str, str] = {
     "apply-live": "live:ApplyLive",
+    "approve": "policy:Approve",
     "cleanup": "deployments:Cleanup",
     "compose-sign": "archives:ComposeSign",
     "compose-tree": "archives:ComposeTree",

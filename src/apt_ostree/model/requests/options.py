@@ -38,6 +38,7 @@ class DeployOptions:
     live: also apply the deployment to the running system.
     lock_finalization: no shutdown completes it before it is finalized.
     reboot: the caller reboots when there is something new to boot; the policy may not allow that.
+    judge: with dry_run: nothing is built or run to show the plan of a live change or of a command.
     override_policy: see LiveOptions; that of `live` does not count.
     """
 
@@ -47,4 +48,5 @@ class DeployOptions:
     live: LiveOptions | None = None
     lock_finalization: bool = False
     reboot: bool = False
+    judge: bool = False
     override_policy: str = ""
