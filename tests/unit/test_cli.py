@@ -379,10 +379,9 @@ def test_a_url_is_no_package(capsys, sent, words, url):
     assert sent == []
 
 
-DENIED = {"allowed": False, "override": None, "reasons": [
-    {"rule": "never-packages", "allowed": False, "text": "x is never installed", "subject": "x",
-     "opens": None, "setting": {"file": "/a.conf", "section": "Policy", "key": "NeverPackages", "value": "x"}},
-]}  # fmt: skip
+SETTING = {"file": "/a.conf", "section": "Policy", "key": "NeverPackages", "value": "x"}
+REASON = {"rule": "never-packages", "allowed": False, "text": "x is never installed", "setting": SETTING}
+DENIED = {"allowed": False, "override": None, "reasons": [REASON]}
 
 
 @pytest.mark.parametrize(

@@ -106,9 +106,9 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     when a step fails.
     """
     # A live change can only be planned once its tree exists, so the commit is built for a dry run, too.
-    live = options.live if not (options.download_only or options.judge) else None
+    live = options.live if not (options.download_only or options.only_judged) else None
     # What a command does is not known before it was run, either.
-    only_runs = target.recipe is not None and target.recipe.only_runs and not options.judge
+    only_runs = target.recipe is not None and target.recipe.only_runs and not options.only_judged
     requested = sorted(target.origin.names - tx.merge_deployment.origin.names)
     policing.require_packages(tx, map(Incoming, requested))
     tx.subject = asdict(target)

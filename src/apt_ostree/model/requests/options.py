@@ -50,3 +50,8 @@ class DeployOptions:
     reboot: bool = False
     judge: bool = False
     override_policy: str = ""
+
+    @property
+    def only_judged(self) -> bool:
+        """Return whether the request only wants to know what the policy decides."""
+        return self.dry_run and self.judge
