@@ -124,7 +124,9 @@ class Bench:
         self.resolver = Resolver(PLAN)
         self.downloads: list[bool] = []
         resolver: Any = self.resolver
-        self.session = Session(tx, start, place / "root", place, resolver, (), {}, False, 60, ExitStack())
+        self.session = Session(
+            tx, start, place / "root", place, resolver, (), {}, False, 60, frozenset(), ExitStack()
+        )
         self.label = Label(start)
 
     def install(self, **options: bool) -> layering.Built:

@@ -102,12 +102,13 @@ def built(system: System, monkeypatch) -> str:
     return commit
 
 
-def test_a_request_is_refused_before_the_lists_are_read(site: Site, monkeypatch):
-    site.set(NeverPackages="ext*")
+@pytest.mark.parametrize("name", ["extra", "extra:i386", "extra=1"])
+def test_a_request_is_refused_before_the_lists_are_read(site: Site, monkeypatch, name):
+    site.set(NeverPackages="extra")
     monkeypatch.setattr(layering, "opened", None)
-    (reason,) = site.refused(packages.install, Install(packages=("extra",)))
+    (reason,) = site.refused(packages.install, Install(packages=(name,)))
     assert reason["rule"] == "never-packages" and reason["subject"] == "extra"
-    assert reason["setting"] == {"file": FILE, "section": "Policy", "key": "NeverPackages", "value": "ext*"}
+    assert reason["setting"] == {"file": FILE, "section": "Policy", "key": "NeverPackages", "value": "extra"}
 
 
 def test_what_was_deployed_earlier_does_not_become_live(site: Site, built: str):
@@ -375,6 +376,18 @@ GOVERNED = {
     "apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "overlay-restore",
     "override", "rebase", "reset", "run", "uninstall", "unlock", "upgrade", "usroverlay",
 }  # fmt: skip
+
+
+#: Verbs that go back, repair, tidy or read, and those that do not change this system.
+FREE = {
+    "approve", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup", "overlay-check",
+    "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live", "unlock-discard",
+    "unlock-save", "unpin",
+}  # fmt: skip
+
+
+def test_each_verb_is_one_or_the_other():
+    assert set(VERBS) == GOVERNED | FREE and not GOVERNED & FREE
 
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "overlay-restore"])

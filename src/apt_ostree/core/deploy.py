@@ -109,8 +109,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     live = options.live if not (options.download_only or options.only_judged) else None
     # What a command does is not known before it was run, either.
     only_runs = target.recipe is not None and target.recipe.only_runs and not options.only_judged
-    requested = sorted(target.origin.names - tx.merge_deployment.origin.names)
-    policing.require_packages(tx, map(Incoming, requested))
+    requested = target.origin.names - tx.merge_deployment.origin.names
+    policing.require_packages(tx, [Incoming(name.partition(":")[0]) for name in requested])
     tx.subject = asdict(target)
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
     target = _with_commit(tx, target, built)

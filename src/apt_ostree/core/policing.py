@@ -163,8 +163,8 @@ def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:
         )
     if tell:
         tx.reasons += held
-        for reason in held:
-            tx.message(str(reason))
+        for line in _some([str(reason) for reason in held]):
+            tx.message(line)
 
 
 def require(tx: Transaction, judge: Callable[[Policy], Iterable[Reason]]) -> None:
