@@ -42,31 +42,29 @@ def refusals(host: Host, *argv: str) -> Mapping[str, Any]:
 def test_packages(host: Host, policy: Callable[..., None]):
     policy("NeverPackages=fx-hello fx-many-*", "OnlyPackages=fx-*")
     assert refusals(host, "install", "fx-hello")["never-packages"]["subject"] == "fx-hello"
-    assert set(refusals(host, "install", "-A", "-y", "fx-set-40")) == {"never-packages"}
+    assert {r["rule"] for r in host.json("install", "-A", "-y", "fx-set-40", code=3)["reasons"]} == {
+        "never-packages"
+    }
     told = host.json("policy", "install", "fx-set-40", code=3)
     assert not told["allowed"] and "a dependency" in told["reasons"][-1]["text"]
     host.ao("apply-live", "--packages=fx-hello", code=3)
-    done = host.json("install", "-A", "-y", "fx-conf")
-    assert done["policy"]["allowed"] and host.exists("/usr/share/fx-conf/version")
     # Root overrides, the journal keeps why, and the way back is open, whatever the settings are.
-    host.ao("install", "-A", "-y", "--override-policy=incident 4711", "fx-hello")
-    assert host.sh("fx-hello") == "hello 1.0\n"
+    done = host.json("install", "-A", "-y", "--override-policy=incident 4711", "fx-hello", "fx-conf")
+    assert done["policy"]["override"] and host.sh("fx-hello") == "hello 1.0\n"
     kept = host.sh("journalctl -t apt-ostree -o cat -g 'overrides the policy'")
     assert "incident 4711" in kept and "NeverPackages" in kept
     policy("Nothing=1", "ApplyWindow=Sot for 1h")
-    before = host.look()
     assert FILE in host.failure("install", "fx-user", code=2)
-    same(before.everything(), host.look().everything())
     host.ao("rollback", "--live")
     assert not host.exists("/usr/bin/fx-hello")
     host.ao("cleanup", "--pending")
 
 
 def test_archives(host: Host, policy: Callable[..., None]):
-    host.ao("install", "-A", "-y", "fx-hello", "fx-service", "fx-conf")
+    host.ao("install", "fx-hello", "fx-service", "fx-conf")
     host.suites("stable", "security", "updates")
     policy("SecurityOnly=yes")
-    done = host.json("upgrade", "--packages-only", "-A", "-y")
+    done = host.json("upgrade", "--packages-only")
     assert {step["name"]: step["new"] for step in done["transaction"]["upgrade"]} == {
         "fx-hello": "1.1", "fx-service": "1.1",
     }  # fmt: skip
@@ -81,10 +79,9 @@ def test_archives(host: Host, policy: Callable[..., None]):
     assert set(refusals(host, "install", "fx-conf=2.0")) == {"origins"}
     assert host.json("policy", "install", "fx-opt")["allowed"]
     host.sh("cp /var/lib/testbed/repo/pool/fx-var_1.0_all.deb /var/tmp/given.deb")
-    assert set(refusals(host, "install", "/var/tmp/given.deb")) == {"origins"}
+    assert [r["rule"] for r in host.json("install", "/var/tmp/given.deb", code=3)["reasons"]] == ["origins"]
     policy("Origins=suite=stable file")
-    host.ao("install", "--dry-run", "/var/tmp/given.deb")
-    assert host.json("install", "/var/tmp/given.deb")["policy"]["allowed"]
+    assert host.json("policy", "install", "/var/tmp/given.deb")["allowed"]
 
 
 def test_windows(host: Host, policy: Callable[..., None]):
@@ -121,7 +118,7 @@ def test_approvals_and_scanner(host: Host, policy: Callable[..., None]):
     # By somebody who has logged in, and has root's rights by sudo.
     approved = host.sh(f"echo 65534 >/proc/self/loginuid; apt-ostree approve {plan} --json")
     assert '"user": "nobody"' in approved
-    assert refusals(host, "install", "-A", "-y", "fx-user")["approval"]["subject"] != plan
+    assert host.json("install", "-A", "-y", "fx-user", code=3)["reasons"][0]["subject"] != plan
     done = host.json("install", "-A", "-y", "fx-conf")
     assert [reason["rule"] for reason in done["policy"]["reasons"]] == ["approval", "scanner"]
     policy(SCANNER)

@@ -158,9 +158,7 @@ def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:
     from apt_ostree.system.apt import offers
 
     with tx.task("Applying the policy"):
-        held = offers.hold_back(
-            resolver, partial(refuses_version, tx.policy), new_packages=tx.policy.origins is not None
-        )
+        held = offers.hold_back(resolver, partial(refuses_version, tx.policy))
     if tell:
         tx.reasons += held
         for line in _some([str(reason) for reason in held]):

@@ -349,7 +349,7 @@ class Incoming:
     security: it is a security update.
     """
 
-    name: str
+    name: str = ""
     version: str = ""
     dependency: bool = False
     old: str = ""

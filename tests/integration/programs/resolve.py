@@ -41,8 +41,7 @@ try:
     resolver = Resolver(scratch)
     left_out = leave_out(resolver, unreachable)
     lost = [p.label for p in out_of_reach(resolver, unreachable, [Package(*row, "amd64") for row in in_use])]
-    judge, new = partial(refuses_version, policy), policy.origins is not None
-    held = offers.hold_back(resolver, judge, new_packages=new) if policy.holds_back else ()
+    held = offers.hold_back(resolver, partial(refuses_version, policy)) if policy.holds_back else ()
     plan = resolver.resolve(PackageGoal(**goal))
     reasons = judge_packages(policy, offers.incoming(resolver, plan, present))
     decision = decide(policy, (*held, *reasons), "").to_json()

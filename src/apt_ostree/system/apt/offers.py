@@ -5,7 +5,7 @@ It holds back versions by priorities, as apt_preferences(5) do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 import apt_pkg
@@ -20,36 +20,51 @@ from apt_ostree.system.apt.versions import is_in_archive, is_installed, is_secur
 _NEVER = -1
 
 
-def hold_back(
-    resolver: Resolver, judge: Callable[[Incoming], Reason | None], *, new_packages: bool
-) -> tuple[Reason, ...]:
+def hold_back(resolver: Resolver, judge: Callable[[Incoming], Reason | None]) -> tuple[Reason, ...]:
     """Have libapt choose no version that the policy does not let in.
 
-    A package that is not installed, and of which no version may come in, is left: a request is told why.
-
     judge: returns why a version may not come in, or None.
-    new_packages: whether to look at packages that are not installed, too, which are many.
 
     Returns the reasons why installed packages are not upgraded, sorted by package.
     """
-    policy, told = resolver.depcache.policy, {}
+    told = {}
     for pkg in resolver.cache.packages:
-        if not (pkg.current_ver or new_packages):
+        if not pkg.current_ver:
             continue
         offers = [version for version in pkg.version_list if _is_newer_offer(resolver, pkg, version)]
-        judged = [(version, judge(_offer(resolver, version))) for version in offers]
-        refused = {version.id: reason for version, reason in judged if reason}
-        if not refused or (not pkg.current_ver and len(refused) == len(offers)):
-            continue
+        judged = {version.id: judge(_offer(resolver, version)) for version in offers}
         candidate = resolver.depcache.get_candidate_ver(pkg)
-        if pkg.current_ver and candidate and candidate.id in refused:
-            told[pkg.name] = refused[candidate.id]
-        for version in offers:
-            if version.id in refused:
-                policy.set_priority(version, _NEVER)  # drops what a preference says about it
-                policy.create_pin("version", pkg.get_fullname(), version.ver_str, _NEVER)
+        if candidate and (reason := judged.get(candidate.id)):
+            told[pkg.name] = reason
+        _never(resolver, [version for version in offers if judged[version.id]])
+    _hold_back_new(resolver, judge)
     resolver.reset()
     return tuple(told[name] for name in sorted(told))
+
+
+def _hold_back_new(resolver: Resolver, judge: Callable[[Incoming], Reason | None]) -> None:
+    """Hold back versions of packages that are not installed, where another version may come in.
+
+    A package without such a version is left: a request for it is told why. The lists are judged, and not each
+    of their versions: looking at all packages of Debian takes seconds.
+    """
+    cache: Any = resolver.cache  # python-apt's stubs do not have file_list
+    lists = [row for row in cache.file_list if not row.not_source]
+    foreign = {row.id for row in lists if judge(Incoming(archives=(_archive(row),)))}
+    for pkg in resolver.cache.packages if foreign else ():
+        if pkg.current_ver or not pkg.has_versions:
+            continue
+        offers = [version for version in pkg.version_list if _is_newer_offer(resolver, pkg, version)]
+        refused = [version for version in offers if {row[0].id for row in version.file_list} <= foreign]
+        if len(refused) < len(offers):
+            _never(resolver, refused)
+
+
+def _never(resolver: Resolver, versions: Iterable[apt_pkg.Version]) -> None:
+    policy = resolver.depcache.policy
+    for version in versions:
+        policy.set_priority(version, _NEVER)  # drops what a preference says about it
+        policy.create_pin("version", version.parent_pkg.get_fullname(), version.ver_str, _NEVER)
 
 
 def incoming(resolver: Resolver, plan: PackagePlan, present: Collection[Package]) -> Iterator[Incoming]:
