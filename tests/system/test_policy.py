@@ -47,6 +47,7 @@ def test_packages(host: Host, policy: Callable[..., None]):
     }
     told = host.json("policy", "install", "fx-set-40", code=3)
     assert not told["allowed"] and "a dependency" in told["reasons"][-1]["text"]
+    assert host.json("policy", "install", "fx-conf")["allowed"]
     host.ao("apply-live", "--packages=fx-hello", code=3)
     # Root overrides, the journal keeps why, and the way back is open, whatever the settings are.
     done = host.json("install", "-A", "-y", "--override-policy=incident 4711", "fx-hello", "fx-conf")
@@ -74,9 +75,10 @@ def test_archives(host: Host, policy: Callable[..., None]):
     done = host.json("upgrade", "--packages-only", "--dry-run")
     assert {step["name"] for step in done["transaction"]["upgrade"]} == {"fx-hello", "fx-service"}
     assert [(r["rule"], r["subject"]) for r in done["policy"]["reasons"]] == [("hold", "fx-conf")]
+    assert set(refusals(host, "install", "fx-conf=2.0")) == {"hold"}
     policy("Origins=suite=stable suite=security")
     assert host.json("upgrade", "--packages-only", "--check", code=77)["policy"]["allowed"]
-    assert set(refusals(host, "install", "fx-conf=2.0")) == {"origins"}
+    assert [r["rule"] for r in host.json("install", "fx-conf=2.0", code=3)["reasons"]] == ["origins"]
     assert host.json("policy", "install", "fx-opt")["allowed"]
     host.sh("cp /var/lib/testbed/repo/pool/fx-var_1.0_all.deb /var/tmp/given.deb")
     assert [r["rule"] for r in host.json("install", "/var/tmp/given.deb", code=3)["reasons"]] == ["origins"]
