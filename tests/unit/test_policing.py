@@ -16,7 +16,7 @@ from apt_ostree.core.build.layering import Built
 from apt_ostree.core.deploy import Target
 from apt_ostree.core.overlays import usroverlay
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import NotAuthorized, Refused, UsageError
+from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
 from apt_ostree.model import governed, layout
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.origin import Origin
@@ -291,6 +291,17 @@ def test_what_the_scanner_does_not_accept_is_not_deployed(site: Site, live):
     request = Install(deploy=DeployOptions(live=live, override_policy="a false alarm"))
     assert site.run(function, request).changed
     assert [fields["APT_OSTREE_POLICY_RULE"] for _text, fields in site.journal] == ["scanner"]
+
+
+def test_a_scanner_that_cannot_run_accepts_nothing(site: Site):
+    def missing(_words: list[str]) -> tuple[int, str]:
+        raise ExternalFailure("the program 'scan' is not installed")
+
+    site.system.programs.results["scan"] = missing
+    site.set(Scanner="scan")
+    target = Target(Origin("two"), site.system.two)
+    (reason,) = site.refused(lambda tx, request: _deployed(tx, target, request), Install())
+    assert "is not installed" in reason["text"]
 
 
 def test_a_preview_has_nothing_to_look_at(site: Site, built: str):

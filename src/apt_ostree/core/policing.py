@@ -148,7 +148,8 @@ def require_scanned(tx: Transaction, old: str, new: str) -> None:
                 packages=packages_of(tx.sysroot.repo, new),
             )
     tx.scanned.add(new)
-    require(tx, lambda _policy: [judge_scan(scanner, failure.details if failure else None)])
+    complaint = (failure.details or (failure.message,)) if failure else None
+    require(tx, lambda _policy: [judge_scan(scanner, complaint)])
 
 
 def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:
