@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from apt_ostree.core import policing
+from apt_ostree.core.operation import Operation
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, UsageError, from_os_error
 from apt_ostree.model import events, jsonvalue
@@ -35,7 +36,7 @@ from apt_ostree.model.governed import reach_of
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.result import Result
-from apt_ostree.system import journal
+from apt_ostree.system import journal, signals
 
 #: Verb -> "module:function" in core; the function takes (transaction, request) and returns a Result.
 VERBS: Mapping[str, str] = {
@@ -126,18 +127,8 @@ def serve(requests: IO[str], wire: IO[str]) -> int:
     """
     try:
         result = _carry_out(requests, wire)
-    except AptOstreeError as error:
-        return _end_with_error(wire, error)
-    except OSError as error:
-        return _end_with_error(wire, from_os_error(error))
-    except Exception:
-        trace = traceback.format_exc()
-        bug = AptOstreeError(
-            "internal error: " + trace.strip().splitlines()[-1],
-            hint="this is a bug in apt-ostree; please report it with what 'journalctl -t apt-ostree' shows",
-            internals=trace.splitlines(),
-        )
-        return _end_with_error(wire, bug)
+    except Exception as error:
+        return _end_with_error(wire, _explained(error))
     _send(wire, {"event": "end", "ok": True, "result": result.to_json(), "next_boot": result.next_boot})
     return 0
 
@@ -151,16 +142,47 @@ def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
     def ask() -> bool:
         return _read_answer(requests, next(questions))
 
+    def report(event: events.Event) -> None:
+        operation.note(event)
+        _send(wire, events.to_wire(event))
+
+    operation = Operation(request, lambda text: report(events.Message(text, "warning")))
     transaction = Transaction(
-        lambda event: _send(wire, events.to_wire(event)),
+        report,
         request.title,
         ask=ask if call.ask else None,
         wait=call.wait,
         reach=reach_of(request),
+        operation=operation,
     )
-    policing.admit(transaction)
-    result = function_of(request.verb)(transaction, request)
-    return policing.told(transaction, result)
+    try:
+        policing.admit(transaction)
+        result = function_of(request.verb)(transaction, request)
+        result = policing.told(transaction, result)
+    except Exception as error:
+        explained = _explained(error)
+        with signals.deferred():
+            operation.fail(explained, transaction.safe_settings)
+        if explained is error:
+            raise
+        raise explained from error
+    with signals.deferred():  # it was carried out: a cancel comes too late
+        operation.end(result, transaction.safe_settings)
+    return result
+
+
+def _explained(error: Exception) -> AptOstreeError:
+    """Return the error that the user is told; an unexpected one is a bug."""
+    if isinstance(error, AptOstreeError):
+        return error
+    if isinstance(error, OSError):
+        return from_os_error(error)
+    trace = "".join(traceback.format_exception(error))
+    return AptOstreeError(
+        "internal error: " + trace.strip().splitlines()[-1],
+        hint="this is a bug in apt-ostree; please report it with what 'journalctl -t apt-ostree' shows",
+        internals=trace.splitlines(),
+    )
 
 
 def function_of(verb: str) -> Callable[[Transaction, Request], Result]:

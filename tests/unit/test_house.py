@@ -44,7 +44,7 @@ OWNERS = {
     "apt_inst": ["system.apt*"],
     "apt_pkg": ["system.apt*"],
     "click": ["cli", "cli.*"],
-    "ctypes": ["system.mounts", "system.process", "system.seccomp"],
+    "ctypes": ["system.mounts", "system.process", "system.seccomp", "system.systemd_login"],
     "dasbus": ["daemon", "daemon.*", "system.polkit", "system.systemd_units"],
     "debian": ["system.changelogs"],
     "gi": [
@@ -83,7 +83,7 @@ ROOMS = {
     "boot": {"state", "build", "live", "overlays"},
     "compose": {"build"},
 }
-FOR_ALL_ROOMS = {"core.transaction", "core.steps", "core.policing"}
+FOR_ALL_ROOMS = {"core.operation", "core.transaction", "core.steps", "core.policing"}
 
 #: So many modules of core are tested without a machine, at least.
 TESTED_MODULES = 25

@@ -23,6 +23,7 @@ QUERIES: Mapping[str, str] = {
     "history": "history:history",
     "history-diff": "history:compare_operations",
     "history-show": "history:show_operation",
+    "history-verify": "history:verify",
     "kernel-arguments": "kargs:kernel_arguments",
     "offered-packages": "archives:offered_packages",
     "overlay-contents": "overlays.listing:overlay_contents",

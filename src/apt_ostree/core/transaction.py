@@ -14,9 +14,11 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from apt_ostree.core.operation import Operation
 from apt_ostree.core.state import leftovers, reserve
 from apt_ostree.core.state.live import LiveState, read_live_state
 from apt_ostree.errors import AptOstreeError, Cancelled, Refused, UsageError
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import Message, PlanShown, Report, task
@@ -70,6 +72,7 @@ class Transaction:
     reasons: what the policy's rules say about it so far (core.policing).
     scanned: the commits that the policy's scanner has looked at.
     subject: the commits and the origin that it is about, once they are determined.
+    operation: the record of the request; None: it is not recorded.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Transaction:
         ask: Ask | None = None,
         wait: bool = True,
         reach: Reach | None = None,
+        operation: Operation | None = None,
     ) -> None:
         self.report = report
         self.title = title
@@ -90,6 +94,7 @@ class Transaction:
         self.subject: Mapping[str, Any] = {}
         self._ask = ask
         self._wait = wait
+        self._operation = operation
         self._sysroot: Sysroot | None = None
         self._opened = ExitStack()
         self._untidy = self._thorough = False
@@ -108,6 +113,11 @@ class Transaction:
         """Return a context manager that reports a task's begin, and its end if it succeeds."""
         return task(self.report, title)
 
+    def record(self, kind: Kind, message: str, **further: str) -> None:
+        """Record an event of this request, in the history and in the systemd journal; see docs/audit.md."""
+        if self._operation:
+            self._operation.event(kind, message, **further)
+
     # --- the system
 
     @contextmanager
@@ -124,11 +134,21 @@ class Transaction:
         mounts.enter_private_namespace()
         with self._opened:
             self._sysroot = self._opened.enter_context(Sysroot(writable=True, on_wait=self._on_wait))
+            if self._operation and not self._operation.is_off:
+                self._operation.before = self._next_commit()
+                self._operation.begin()
             try:
                 yield
             finally:
                 if self._untidy:
                     self._tidy()
+                if self._operation and self._operation.number:
+                    self._operation.after = self._next_commit()
+
+    def _next_commit(self) -> str:
+        """Return the commit that the next boot starts; "" without one."""
+        merge = self.deployments.merge
+        return merge.checksum if merge else ""
 
     def tidy_at_end(self, *, thorough: bool = False) -> None:
         """Have what nothing needs any more removed when the change has ended, with or without an error.
@@ -172,7 +192,10 @@ class Transaction:
     @cached_property
     def records(self) -> StateDb:
         """The state database: live changes, overlays and the history."""
-        return self._opened.enter_context(statedb.opened())
+        operation = self._operation
+        return self._opened.enter_context(
+            statedb.opened(operation.number_for_history) if operation else statedb.opened()
+        )
 
     @cached_property
     def settings(self) -> Settings:

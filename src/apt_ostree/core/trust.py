@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.system import journal
 from apt_ostree.system.ostree import remotes, signatures
@@ -37,6 +38,7 @@ def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
         case Verification.REQUIRED:
             present = signatures.of_remote(repo, commit, remote)
             if not any(signature.valid for signature in present):
+                tx.record(Kind.SECURITY, f"commit {commit[:12]} has no valid signature", commit=commit)
                 raise Refused(
                     f"commit {commit[:12]} has no valid signature",
                     details=[signature.describe() for signature in present],
@@ -65,5 +67,6 @@ def _is_signed_for_any(tx: Transaction, commit: str) -> bool:
 def _note(tx: Transaction, commit: str, reason: str) -> None:
     text = f"commit {commit[:12]} was not verified: {reason}"
     tx.warning(text)
+    tx.record(Kind.SECURITY, text, commit=commit)
     fields = {"APT_OSTREE_UNVERIFIED": commit, "APT_OSTREE_CALLER": tx.caller.user}
     journal.send((f"{tx.title}: {text}",), fields=fields)

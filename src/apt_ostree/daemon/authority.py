@@ -27,11 +27,11 @@ class Authority:
         call: Mapping[str, Any],
         act: Callable[[], Any],
         *,
-        otherwise: Callable[[], None] = lambda: None,
+        otherwise: Callable[[Exception], None] = lambda _error: None,
     ) -> Later:
         """Act if polkit allows it to the caller; return the reply, which comes then.
 
-        otherwise: releases what the action would have used.
+        otherwise: called with the error if it does not come to that.
         """
         later = Later()
         self._checks += 1
@@ -47,7 +47,7 @@ class Authority:
 
         def refused(error: Exception) -> None:
             self._checks -= 1
-            otherwise()
+            otherwise(error)
             later.fail(error)
 
         Check(

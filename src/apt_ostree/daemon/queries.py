@@ -13,8 +13,11 @@ from apt_ostree.daemon.replies import read_json
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 
-#: Queries that read the archives' lists or many commits: up to 100 MB that a service does not give back.
-_HEAVY = frozenset({"archives", "db-diff", "db-list", "offered-packages", "packages", "search"})
+#: Queries that read the archives' lists, many commits or all records: up to 100 MB that a service does not
+#: give back.
+_HEAVY = frozenset(
+    {"archives", "db-diff", "db-list", "history-verify", "offered-packages", "packages", "search"}
+)
 
 
 @dbus_interface(names.QUERIES)

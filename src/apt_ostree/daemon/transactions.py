@@ -19,6 +19,7 @@ from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, 
 from systemd import journal
 
 from apt_ostree.core import queries
+from apt_ostree.core.operation import deny
 from apt_ostree.daemon.authority import Authority
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, read_json
@@ -26,6 +27,7 @@ from apt_ostree.daemon.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
 from apt_ostree.model import authorization, calls, jsonvalue
 from apt_ostree.model import bus as names
+from apt_ostree.model.caller import Caller
 from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
@@ -196,7 +198,12 @@ class Transactions:
         """
         if item.record.caller.uid == 0:
             return act()
-        return self._authority.ask(actions, call, act, otherwise=partial(close, item.files))
+
+        def otherwise(error: Exception) -> None:
+            close(item.files)
+            _record_denial(item.record.caller, read_request(item.record.verb, item.record.request), error)
+
+        return self._authority.ask(actions, call, act, otherwise=otherwise)
 
     def add(self, item: Item) -> Item:
         """Add a transaction, and return it, or another one that does the same."""
@@ -367,7 +374,9 @@ class Transactions:
         """Answer the open question for the one who made the request; raise NotAuthorized for others."""
         self._loop.touch()
         if self._caller(sender).uid not in (0, item.record.caller.uid):
-            raise NotAuthorized("another user's question", hint="only who made the request can answer it")
+            error = NotAuthorized("another user's question", hint="only who made the request can answer it")
+            _record_denial(self._caller(sender), f"answer for '{item.record.title}'", error)
+            raise error
         if item.phase is not Phase.ASKING:
             raise UsageError("no question is open")
         self._answer(item, proceed=proceed)
@@ -381,9 +390,11 @@ class Transactions:
         """Cancel a transaction for its user, root, or whom polkit allows it."""
         self._loop.touch()
         act = partial(self.end_early, item)
-        if self._caller(call["sender"]).uid in (0, item.record.caller.uid):
+        caller = self._caller(call["sender"])
+        if caller.uid in (0, item.record.caller.uid):
             return act()
-        return self._authority.ask((authorization.CANCEL,), call, act)
+        otherwise = partial(_record_denial, caller, f"cancel '{item.record.title}'")
+        return self._authority.ask((authorization.CANCEL,), call, act, otherwise=otherwise)
 
     def end_early(self, item: Item) -> None:
         """Have everything undone that a transaction has done; one that waits is ended."""
@@ -404,6 +415,12 @@ class Transactions:
     def _decline_if_abandoned(self, item: Item) -> None:
         if item.phase is Phase.ASKING and not item.client:
             self._answer(item, proceed=False)
+
+
+def _record_denial(caller: Caller, what: Request | str, error: Exception) -> None:
+    """Record what was denied; other errors are none of the caller's rights."""
+    if isinstance(error, NotAuthorized):
+        deny(caller, what, error)
 
 
 def _read(verb: str, request: str, files: int) -> Request:

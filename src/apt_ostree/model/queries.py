@@ -49,7 +49,7 @@ class RequestedPackages(Request):
 
 @dataclass(frozen=True, kw_only=True)
 class History(Request):
-    """The operations on the running system. most: the number of the newest ones to tell; None: all."""
+    """All operations. most: the number of the newest ones to tell; None: all."""
 
     verb: ClassVar[str] = "history"
     most: int | None = None
@@ -61,6 +61,13 @@ class ShowOperation(Request):
 
     verb: ClassVar[str] = "history-show"
     number: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyHistory(Request):
+    """Whether the records of operations are as they were written."""
+
+    verb: ClassVar[str] = "history-verify"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,6 +240,7 @@ QUERIES: Mapping[str, type[Request]] = {
         Search,
         ShowOperation,
         Status,
+        VerifyHistory,
     )
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import MISSING, asdict, fields, is_dataclass, replace
 from typing import Any, ClassVar, Self, TypeVar
 
 from apt_ostree.errors import UsageError
@@ -33,6 +33,17 @@ class Request:
         """Return whether a user may make it, if polkit allows it, and so whether the service takes it."""
         return True
 
+    @property
+    def is_recorded(self) -> bool:
+        """Return whether it is recorded in the history: a dry run is not."""
+        parts = (self, *(getattr(self, one.name) for one in fields(self)))  # type: ignore[arg-type]
+        return not any(getattr(part, "dry_run", False) is True for part in parts)
+
+    @property
+    def is_automatic(self) -> bool:
+        """Return whether systemd makes it at each boot; it is recorded only if there is something to tell."""
+        return False
+
     @classmethod
     def from_json(cls, value: Any) -> Self:
         """Read a request from a JSON object; UsageError names the field that is wrong."""
@@ -41,6 +52,10 @@ class Request:
     def to_json(self) -> dict[str, Any]:
         """Return the request as a JSON object."""
         return asdict(self)  # type: ignore[call-overload,no-any-return]  # every request is a dataclass
+
+    def given(self) -> dict[str, Any]:
+        """Return what differs from the defaults, as a JSON object; of a file its name."""
+        return _given(self)
 
     @property
     def open_files(self) -> tuple[OpenFile, ...]:
@@ -57,6 +72,25 @@ class Request:
         indexes = itertools.count()
         changed: Self = _with_files(self, lambda file: OpenFile(next(indexes), file.name))
         return changed
+
+
+def _given(value: Any) -> dict[str, Any]:
+    found = {}
+    for one in fields(value):
+        item, default = getattr(value, one.name), one.default
+        if one.default_factory is not MISSING:
+            default = one.default_factory()
+        if item != default:
+            found[one.name] = _shown(item)
+    return found
+
+
+def _shown(item: Any) -> Any:
+    if isinstance(item, OpenFile):
+        return item.name
+    if isinstance(item, tuple | list):
+        return [_shown(part) for part in item]
+    return _given(item) if is_dataclass(item) else item
 
 
 def _open_files(value: Any) -> Iterator[OpenFile]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import math
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -35,6 +36,8 @@ class Settings:
     overlay_sign_key: [Overlays] SignKey=KEY, key of root's GnuPG keyring that signs backups of overlays.
     overlay_scanner: [Overlays] Scanner=COMMAND, run on the files of an overlay before it is shown.
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
+    history_keep: [History] Keep=TIME, seconds that records of operations are kept.
+    history_records: [History] MaxRecords, number of records that are kept at most.
     limits: [Limits], property -> value of the unit in which the service's worker runs
         (systemd.resource-control(5), org.freedesktop.systemd1(5)).
     policy: the lines of [Policy] and [Holds], in their order. They are read when a change is judged
@@ -55,6 +58,8 @@ class Settings:
     scan_timeout: float = 600.0
     overlay_scanner: tuple[str, ...] = ()
     overlay_quota: int = 0
+    history_keep: float = 5 * 365.25 * 86400
+    history_records: int = 100_000
     limits: Mapping[str, int] = field(default_factory=lambda: {"TasksMax": 2048})
     policy: tuple[Setting, ...] = ()
 
@@ -133,6 +138,15 @@ def _undo_or_keep(value: str) -> bool:
     return value == "undo"
 
 
+def _long_span(value: str) -> float:
+    """Return the seconds of a span such as 90d, 18month or 5y, with the units of systemd.time(7)."""
+    match = re.fullmatch(r"(\d+) *(d|days?|w|weeks?|M|months?|y|years?)", value.strip())
+    if not match or not int(match[1]):
+        raise ValueError(f"{value!r} is no number of days, weeks, months or years, such as 90d or 5y")
+    days = {"d": 1.0, "w": 7.0, "m": 30.44, "y": 365.25}[match[2][0].lower()]
+    return int(match[1]) * days * 86400
+
+
 def _count(value: str) -> int:
     with suppress(ValueError):
         if (number := int(value)) > 0:
@@ -172,6 +186,8 @@ def _seconds(value: str) -> float:
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Archives", "Strict"): ("strict_archives", _switch),
     ("Archives", "CacheSize"): ("cache_size", read_size),
+    ("History", "Keep"): ("history_keep", _long_span),
+    ("History", "MaxRecords"): ("history_records", _count),
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),

@@ -55,6 +55,11 @@ def name_and_unit(pid: int) -> tuple[str, str]:
         return "", ""
 
 
+def booted_on_ostree() -> bool:
+    """Return whether this system was booted from an OSTree deployment."""
+    return Path("/run/ostree-booted").exists()  # written by ostree
+
+
 def unit_of_cgroup(text: str) -> str:
     """Return the outermost unit in the text of /proc/PID/cgroup, or "" (cgroups(7))."""
     group = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")

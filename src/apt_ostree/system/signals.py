@@ -45,6 +45,17 @@ def held(on_signal: Callable[[], object]) -> Iterator[list[int]]:
             signal.raise_signal(held_back[0])
 
 
+@contextmanager
+def deferred() -> Iterator[None]:
+    """Take SIGINT and SIGTERM inside the block only after it, and drop them: they came too late."""
+    before = {number: signal.signal(number, lambda *_: None) for number in _CANCELS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def ignore() -> None:
     """Ignore signals that cancel from now on, since the request has been carried out."""
     for number in _CANCELS:

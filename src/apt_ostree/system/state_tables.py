@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from apt_ostree.model.filestate import FileState, pack, unpack
 from apt_ostree.model.generation import Generation, KernelRecord, Phase
 from apt_ostree.model.history import Entry, Outcome
-from apt_ostree.model.overlay import Applied
+from apt_ostree.model.overlay import Applied, State
 
 #: Of the tables below. A database of a newer apt-ostree, after a rollback to an older one, is refused.
 VERSION = 5
@@ -99,3 +100,34 @@ def generation(row: tuple[Any, ...]) -> Generation:
     overlays = tuple(Applied(*names) for names in json.loads(values["overlays"]))
     kernel = tuple(KernelRecord(*names) for names in json.loads(values["kernel"]))
     return Generation(**{**values, "phase": Phase(values["phase"]), "overlays": overlays, "kernel": kernel})
+
+
+def highest(connection: Any) -> int:
+    """Return the highest number that an operation of the history has ever had; 0 without one."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'history'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def pack_file(state: FileState | None) -> str | None:
+    """Return the text of a state of a file; None stays None."""
+    return None if state is None else json.dumps(pack(state))
+
+
+def unpack_file(text: str) -> FileState:
+    """Return the state of a file from its text."""
+    return unpack(json.loads(text))
+
+
+def pack_overlay(state: State | None) -> str | None:
+    """Return the text of a state of an overlay; None stays None."""
+    return None if state is None else json.dumps([state.id, state.commit, state.enabled, state.boot_id])
+
+
+def unpack_overlay(text: str | None) -> State | None:
+    """Return the state of an overlay from its text; None stays None."""
+    return None if text is None else State(*json.loads(text))
+
+
+def unpack_file_or_none(text: str | None) -> FileState | None:
+    """Return the state of a file from its text; None stays None."""
+    return None if text is None else unpack_file(text)

@@ -9,7 +9,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -31,9 +31,16 @@ _KEPT = 500  # entries of the history
 class StateDb:
     """An opened state database. Its file is created by the first change, so that reading changes nothing."""
 
-    def __init__(self, connection: sqlite.Database, *, provisional: bool = False) -> None:
+    def __init__(
+        self,
+        connection: sqlite.Database,
+        *,
+        provisional: bool = False,
+        number: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._db = connection
         self._provisional = provisional
+        self._number = number
 
     def begin(
         self,
@@ -104,12 +111,15 @@ class StateDb:
         units: Sequence[UnitRecord],
         transitions: Sequence[Transition],
     ) -> None:
-        rows = [(generation, i, r.path, _pack(r.before), _pack(r.after)) for i, r in enumerate(etc)]
+        rows = [
+            (generation, i, r.path, state_tables.pack_file(r.before), state_tables.pack_file(r.after))
+            for i, r in enumerate(etc)
+        ]
         self._db.executemany("INSERT INTO etc VALUES (?, ?, ?, ?, ?)", rows)
         unit_rows = [(generation, i, r.unit, r.action, r.begun) for i, r in enumerate(units)]
         self._db.executemany("INSERT INTO unit VALUES (?, ?, ?, ?, ?)", unit_rows)
         moves = [
-            (generation, i, t.id, _pack_state(t.before), _pack_state(t.after))
+            (generation, i, t.id, state_tables.pack_overlay(t.before), state_tables.pack_overlay(t.after))
             for i, t in enumerate(transitions)
         ]
         self._db.executemany("INSERT INTO transition VALUES (?, ?, ?, ?, ?)", moves)
@@ -180,7 +190,10 @@ class StateDb:
         rows = self._db.execute(
             "SELECT id, before, after FROM transition WHERE generation = ? ORDER BY position", (generation,)
         )
-        return tuple(Transition(row[0], _unpack_state(row[1]), _unpack_state(row[2])) for row in rows)
+        return tuple(
+            Transition(row[0], state_tables.unpack_overlay(row[1]), state_tables.unpack_overlay(row[2]))
+            for row in rows
+        )
 
     def _move(self, states: Mapping[str, State | None]) -> None:
         for name, state in states.items():
@@ -210,11 +223,13 @@ class StateDb:
     # -- operations ---------------------------------------------------------------------------------
 
     def _log(self, intent: Intent) -> int:
-        cursor = self._db.execute(
+        number = max(self._number(), state_tables.highest(self._db) + 1)
+        self._db.execute(
             "INSERT INTO history"
-            " (boot_id, verb, caller, began, source, target, plan, steps, outcome, message)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, '{}', ?, '')",
+            " (number, boot_id, verb, caller, began, source, target, plan, steps, outcome, message)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, '{}', ?, '')",
             (
+                number,
                 boot_id(),
                 intent.verb,
                 intent.caller,
@@ -225,7 +240,7 @@ class StateDb:
                 Outcome.ACTING,
             ),
         )
-        return cursor.lastrowid or 0
+        return number
 
     def end(self, number: int, outcome: Outcome, message: str = "") -> None:
         """Record the outcome of an operation."""
@@ -285,7 +300,7 @@ class StateDb:
 
     def set_after(self, generation: int, after: Mapping[str, FileState]) -> None:
         """Record the new states of paths that another program has written."""
-        rows = [(_pack(state), generation, path) for path, state in after.items()]
+        rows = [(state_tables.pack_file(state), generation, path) for path, state in after.items()]
         with self._db:
             self._db.executemany("UPDATE etc SET after = ? WHERE generation = ? AND path = ?", rows)
 
@@ -324,7 +339,10 @@ class StateDb:
         rows = self._db.execute(
             "SELECT path, before, after FROM etc WHERE generation = ? ORDER BY position", (generation,)
         )
-        return tuple(EtcRecord(path, _unpack(before), _unpack_or_none(after)) for path, before, after in rows)
+        return tuple(
+            EtcRecord(path, state_tables.unpack_file(before), state_tables.unpack_file_or_none(after))
+            for path, before, after in rows
+        )
 
     def leave_etc(self, generations: Sequence[int], paths: Collection[str], note: tuple[Note, str]) -> None:
         """Delete the records of generations about some paths of /etc, and set a note (key, value)."""
@@ -363,13 +381,13 @@ class StateDb:
         with self._db:
             self._db.executemany(
                 "INSERT OR REPLACE INTO removed_by_admin VALUES (?, ?)",
-                [(path, _pack(state)) for path, state in shipped.items()],
+                [(path, state_tables.pack_file(state)) for path, state in shipped.items()],
             )
 
     def removals(self) -> dict[str, FileState]:
         """Return the recorded removals: path -> state that the tree ships."""
         rows = self._db.execute("SELECT path, shipped FROM removed_by_admin")
-        return {path: _unpack(state) for path, state in rows}
+        return {path: state_tables.unpack_file(state) for path, state in rows}
 
     def forget_removals(self) -> None:
         """Delete the recorded removals."""
@@ -388,12 +406,16 @@ def mark() -> None:
 
 
 @contextlib.contextmanager
-def opened() -> Iterator[StateDb]:
-    """Open the database for a change; Refused if a newer version wrote it."""
+def opened(number: Callable[[], int] = lambda: 0) -> Iterator[StateDb]:
+    """Open the database for a change; Refused if a newer version wrote it.
+
+    number: returns the number of an operation that is about to be recorded; a later one is taken if the
+        history has it already.
+    """
     with sqlite.explained(str(path())):
         exists = path().exists()
         connection = sqlite.connect(f"file:{path()}?mode=rw" if exists else ":memory:")
-        db = StateDb(connection, provisional=not exists)
+        db = StateDb(connection, provisional=not exists, number=number)
         try:
             _prepare(connection)
             yield db
@@ -449,23 +471,3 @@ def _prepare(connection: sqlite.Database) -> None:
 
 def _version(connection: sqlite.Database) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _pack(state: FileState | None) -> str | None:
-    return None if state is None else json.dumps(pack(state))
-
-
-def _unpack(text: str) -> FileState:
-    return unpack(json.loads(text))
-
-
-def _pack_state(state: State | None) -> str | None:
-    return None if state is None else json.dumps([state.id, state.commit, state.enabled, state.boot_id])
-
-
-def _unpack_state(text: str | None) -> State | None:
-    return None if text is None else State(*json.loads(text))
-
-
-def _unpack_or_none(text: str | None) -> FileState | None:
-    return None if text is None else _unpack(text)

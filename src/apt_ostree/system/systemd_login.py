@@ -1,7 +1,11 @@
-"""systemd-logind: inhibits a shutdown during a change (systemd-inhibit(1))."""
+"""systemd-logind: inhibits a shutdown during a change (systemd-inhibit(1)), and tells of sessions.
+
+Uses ctypes: python3-systemd has no sd_session_get_remote_host(3).
+"""
 
 from __future__ import annotations
 
+import ctypes
 from contextlib import AbstractContextManager
 
 from apt_ostree.system import process
@@ -14,3 +18,17 @@ def inhibited(why: str) -> AbstractContextManager[None]:
     options = ["--what=shutdown:sleep", "--who=apt-ostree", f"--why={why}", "--mode=block"]
     # A program, because with a bus that hangs no library gives up in a second. cat ends with this process.
     return process.attached(["systemd-inhibit", *options, "cat"], patience=_PATIENCE)
+
+
+def remote_host(session: str) -> str:
+    """Return the host from which a session was opened, as PAM told systemd-logind; "" if it is local."""
+    try:
+        library = ctypes.CDLL("libsystemd.so.0")
+        text = ctypes.c_char_p()
+        if library.sd_session_get_remote_host(session.encode(), ctypes.byref(text)) < 0:
+            return ""
+        host = (text.value or b"").decode(errors="replace")
+        ctypes.CDLL(None).free(text)
+    except (OSError, AttributeError):
+        return ""
+    return host

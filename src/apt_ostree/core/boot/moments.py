@@ -23,6 +23,7 @@ from apt_ostree.core.state import (
 )
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.generation import Generation, Phase
@@ -209,6 +210,9 @@ def _remove_earlier_boots(tx: Transaction) -> None:
         outcome = Outcome.ENDED if is_live else Outcome.INTERRUPTED
         tx.records.settle_overlays([generation.id] if is_live else [])
         generations.remove_generation(tx.sysroot, tx.records, generation.id, Ending(outcome, ""))
+        if not is_live:
+            text = f"generation {generation.id} was undone: the boot ended before it was complete"
+            tx.record(Kind.UNDONE, text, undone=str(generation.id))
     tx.records.end_others(Outcome.INTERRUPTED, "the boot ended before it did")
     _remove_again(Path("/"), tx.records)
     failpoint("boot.cleared")

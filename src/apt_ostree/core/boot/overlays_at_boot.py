@@ -18,6 +18,7 @@ from apt_ostree.core.state import generations, overlay_store
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import overlay_choice
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Intent
 from apt_ostree.model.notes import Note
@@ -177,10 +178,16 @@ def _disable_suspected(tx: Transaction) -> None:
     present = overlay_store.load(tx.sysroot.repo, tx.records.overlays())
     transitions = [overlay_choice.transition(present[s.id], replace(s, enabled=False)) for s in suspected]
     for transition in transitions:
-        tx.warning(f"Overlay {transition.id} is disabled: the last boot with it did not succeed.")
+        _tell_disabled(tx, transition.id, "the last boot with it did not succeed.")
     _record(tx, transitions, "disabled, because the last boot with them did not succeed")
     tx.records.set_note(Note.TRYING, json.dumps({"boot": boot_id(), "failed": 0 if transitions else failed}))
     failpoint("boot.overlays-chosen")
+
+
+def _tell_disabled(tx: Transaction, overlay: str, reason: str) -> None:
+    text = f"Overlay {overlay} is disabled: {reason}"
+    tx.warning(text)
+    tx.record(Kind.UNDONE, text, overlay=overlay)
 
 
 def note_success(records: StateDb) -> None:
@@ -205,7 +212,7 @@ def _goal(
         except AptOstreeError as error:
             usable.remove(overlay)
             reason = "; ".join((error.message, *error.details[:3]))
-            tx.warning(f"Overlay {overlay.id} is disabled: {reason}")
+            _tell_disabled(tx, overlay.id, reason)
             transition = overlay_choice.transition(overlay, replace(overlay.state, enabled=False))
             _record(tx, [transition], f"disabled: {reason}")
     return stack.goal(repo, base, usable, overlays=overlays, allowed=allowed)

@@ -17,7 +17,7 @@ from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.notes import Note
-from apt_ostree.system import mounts, statedb, usrview
+from apt_ostree.system import auditlog, mounts, statedb, usrview
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.statedb import StateDb, boot_id
 
@@ -50,7 +50,7 @@ class Prepared:
 
 def resumed() -> bool:
     """Show what the last boot showed, if it is prepared and nothing has changed since; return whether."""
-    with statedb.opened() as records:
+    with statedb.opened(lambda: auditlog.highest_number() + 1) as records:
         text = records.note(Note.PREPARED)
         prepared = Prepared.from_text(text) if text else None
         shown = _shown(records, prepared) if prepared else None

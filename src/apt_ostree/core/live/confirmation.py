@@ -8,6 +8,7 @@ from apt_ostree.core.live import undo
 from apt_ostree.core.state.generations import Ending
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.requests.live import Confirm
 from apt_ostree.model.result import Result
@@ -50,7 +51,9 @@ def confirm(tx: Transaction, _request: Confirm) -> Result:
             tx.records.set_confirm_by(generation.id, None)
         failpoint("confirm.recorded")
         systemd.disarm(_UNIT)
-        tx.message(f"Generation {waiting[-1].id} is kept.")
+        text = f"Generation {waiting[-1].id} is kept."
+        tx.message(text)
+        tx.record(Kind.CONFIRMED, text)
     return Result(changed=True, details={"generations": [generation.id for generation in waiting]})
 
 

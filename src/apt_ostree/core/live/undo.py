@@ -22,6 +22,7 @@ from apt_ostree.core.state.generations import (
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Incomplete, Refused
 from apt_ostree.model import unitundo
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.treediff import PathChange, flatten
@@ -118,6 +119,9 @@ def finish_undo(tx: Transaction, generations: Sequence[Generation], ending: Endi
                 ) from failure
         finally:
             tx.reread()
+    if ending.is_automatic:
+        numbers = ", ".join(str(generation.id) for generation in generations)
+        tx.record(Kind.UNDONE, f"generation {numbers} was undone: {ending.note}", undone=numbers)
 
 
 def _try(tx: Transaction, title: str, action: Callable[[], None]) -> None:

@@ -18,6 +18,7 @@ from apt_ostree.core.state import generations
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import overlay_choice
+from apt_ostree.model.audit import Kind
 from apt_ostree.model.overlay import Overlay, State, Transition, from_text
 from apt_ostree.model.requests.overlays import OverlayCheck
 from apt_ostree.model.result import Result
@@ -105,9 +106,14 @@ def _report(session: OverlaySession, damaged: Survey) -> None:
         session.tx.message(f"{len(session.overlays)} overlays are undamaged.")
     for overlay in sorted(damaged.overlays.keys() | damaged.layers.keys()):
         count = len({*damaged.overlays.get(overlay, ()), *damaged.layers.get(overlay, ())})
-        session.tx.warning(f"overlay {overlay}: {count} objects are missing or damaged")
+        _warn(session, f"overlay {overlay}: {count} objects are missing or damaged")
     if damaged.shown:
-        session.tx.warning(f"of what is shown, {len(damaged.shown)} objects are missing or damaged")
+        _warn(session, f"of what is shown, {len(damaged.shown)} objects are missing or damaged")
+
+
+def _warn(session: OverlaySession, text: str) -> None:
+    session.tx.warning(text)
+    session.tx.record(Kind.SECURITY, text)
 
 
 def _replace(session: OverlaySession, base: set[str] | None) -> set[str]:

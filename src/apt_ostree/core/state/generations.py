@@ -44,6 +44,11 @@ class Ending:
     note: str
     with_units: bool = True
 
+    @property
+    def is_automatic(self) -> bool:
+        """Return whether nobody has asked for it."""
+        return self.outcome in (Outcome.FAILED, Outcome.INTERRUPTED, Outcome.UNCONFIRMED)
+
 
 # --- refs and records
 

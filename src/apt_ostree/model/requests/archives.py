@@ -52,6 +52,11 @@ class ComposeTree(Request):
         """It is for root alone, because it names files by their paths."""
         return False
 
+    @property
+    def is_recorded(self) -> bool:
+        """It changes nothing of the running system."""
+        return False
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeSign(Request):
@@ -70,4 +75,9 @@ class ComposeSign(Request):
     @property
     def is_for_users(self) -> bool:
         """It needs the secret keys of its caller, without the service."""
+        return False
+
+    @property
+    def is_recorded(self) -> bool:
+        """It changes nothing of the running system."""
         return False

@@ -81,3 +81,8 @@ class Recover(Request):
     def is_for_users(self) -> bool:
         """A user can ask for it; at the other moments systemd does."""
         return self.at is Moment.CALL
+
+    @property
+    def is_automatic(self) -> bool:
+        """Return whether systemd makes it."""
+        return self.at is not Moment.CALL

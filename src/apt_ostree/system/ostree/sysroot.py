@@ -16,7 +16,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import kargs, layout
 from apt_ostree.model.deployment import Deployment, Deployments, Uncompleted
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
-from apt_ostree.system import signals
+from apt_ostree.system import running, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
@@ -342,7 +342,7 @@ class Sysroot:
 
 def is_booted_on_ostree() -> bool:
     """Return whether this system was booted from an OSTree deployment."""
-    return Path("/run/ostree-booted").exists()  # written by ostree
+    return running.booted_on_ostree()
 
 
 def require_booted() -> None:
