@@ -18,6 +18,7 @@ class AptOstreeError(Exception):
     hint: what to do next, or None.
     internals: lines for developers (command lines, tracebacks), shown with --verbose.
     reasons: the details as JSON objects, where a program may want to know which it is (model.policy.Reason).
+    concerns_trust: whether it is recorded as a security event; does not travel with the error.
     """
 
     exit_code = 1
@@ -31,8 +32,10 @@ class AptOstreeError(Exception):
         hint: str | None = None,
         internals: Sequence[str] = (),
         reasons: Sequence[Mapping[str, Any]] = (),
+        concerns_trust: bool = False,
     ) -> None:
         super().__init__(message)
+        self.concerns_trust = concerns_trust
         self.message = message
         self.details = tuple(details)
         self.hint = hint

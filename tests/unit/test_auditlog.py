@@ -208,7 +208,7 @@ def test_records_are_pruned_by_age_and_by_number(place, told):
     assert told[-1][1]["MESSAGE_ID"] == audit.MESSAGE_IDS[Kind.PRUNED]
     auditlog.prune(3600, 12, record())
     found = history_verbs.verify(VerifyHistory())
-    assert (found["first"], found["last"], found["ok"]) == (20, 32, True)
+    assert (found["first"], found["last"], found["ok"]) == (21, 32, True)
     auditlog.prune(3600, 12, record())  # nothing is due
     assert history_verbs.verify(VerifyHistory())["last"] == 32
     auditlog.prune(3600, 1, record())  # some stay in any case
@@ -283,9 +283,7 @@ def test_what_never_opens_the_system_is_recorded_at_its_end(place):
     assert (entry.number, entry.outcome) == (1, Outcome.UNCHANGED)
 
 
-@pytest.mark.parametrize(
-    "asked", [ApplyLive(dry_run=True), ComposeSign(repo="r", revs=("r",), keys=("k",))]
-)
+@pytest.mark.parametrize("asked", [ApplyLive(dry_run=True), ComposeSign(repo="r", revs=("r",), keys=("k",))])
 def test_what_changes_nothing_is_not_recorded(place, asked):
     made = carry_out(asked)
     made.event(Kind.SECURITY, "x")
@@ -310,7 +308,7 @@ def test_what_systemd_asks_for_is_recorded_when_there_is_something_to_tell(place
 def test_on_another_system_nothing_is_recorded(place, monkeypatch):
     monkeypatch.setattr(running, "booted_on_ostree", lambda: False)
     carry_out(Cleanup()).fail(Refused("no"), Settings())
-    operations.deny(ROOT, Cleanup(), NotAuthorized("no"))
+    operations.note_refusal(ROOT, Cleanup(), NotAuthorized("no"))
     assert not (place / "audit").exists()
 
 
@@ -328,8 +326,44 @@ def test_a_full_disk_hinders_what_needs_space_and_nothing_else(place, told):
     assert {fields["APT_OSTREE_VERB"] for _line, fields in told[-2:]} == {"cleanup"}
 
 
-def test_a_verb_gives_its_number_to_its_generation(place, system: System, monkeypatch):
+def test_a_damaged_database_hinders_until_it_is_moved_away(place):
+    carry_out(Install(packages=("x",))).end(Result(changed=True), Settings())
+    file = place / "audit/records.db"
+    file.write_bytes(b"x" * 8192)
+    with pytest.raises(ExternalFailure, match="nothing was begun"):
+        carry_out(Install(packages=("x",)))
+    file.rename(place / "records.damaged")
+    carry_out(Install(packages=("x",))).end(Result(changed=True), Settings())
+    assert problems() == [Fault.REMOVED]
+
+
+def test_text_that_is_no_json_hinders_nothing(place):
+    auditlog.begin(record())
+    auditlog.add(record(Kind.DONE, operation=1))
+    with database(place) as db:
+        db.execute("UPDATE record SET text = '{' WHERE number = 1")
+    carry_out(Install(packages=("x",))).end(Result(changed=True), Settings())
+    auditlog.prune(1, 1, record())
+    assert problems() == [Fault.CHANGED] and len(history_verbs.history(History())) == 2
+
+
+def test_what_concerns_trust_is_a_security_event(place):
+    carry_out(Cleanup()).fail(Refused("no valid signature", concerns_trust=True), Settings())
+    (entry,) = history_verbs.history(History())
+    assert [(event["kind"], event["message"]) for event in entry.events] == [
+        ("security", "no valid signature")
+    ]
+
+
+def test_what_is_cancelled_in_the_queue_is_recorded(place):
+    operations.note_refusal(ROOT, Install(packages=("x",)), Cancelled("before"))
+    (entry,) = history_verbs.history(History())
+    assert (entry.outcome, entry.arguments) == (Outcome.CANCELLED, {"packages": ["x"]})
+
+
+def test_a_verb_gives_its_number_to_its_generation(system: System, monkeypatch, told):
     monkeypatch.setattr(running, "booted_on_ostree", lambda: True)
+    monkeypatch.setattr("os.geteuid", lambda: 0)
     auditlog.add(record(Kind.DENIED), numbered=True)
     made = Operation(ApplyLive(), [].append)
     tx = Transaction(system.events.append, "test", operation=made)
@@ -347,8 +381,8 @@ def test_a_verb_gives_its_number_to_its_generation(place, system: System, monkey
 def test_denials_of_one_user_do_not_fill_the_history(place, told):
     caller = Caller(4711, None, "eve", "")
     for _ in range(50):
-        operations.deny(caller, Install(packages=("x",)), NotAuthorized("no"))
-    operations.deny(ROOT, "cancel 'install'", NotAuthorized("no"))
+        operations.note_refusal(caller, Install(packages=("x",)), NotAuthorized("no"))
+    operations.note_refusal(ROOT, "cancel 'install'", NotAuthorized("no"))
     entries = history_verbs.history(History())
     assert 20 <= len(entries) <= 22 and entries[-1].verb == "cancel 'install'"
     assert len(told) == 51 and problems() == []

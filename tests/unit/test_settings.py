@@ -45,6 +45,12 @@ def test_limits_are_properties_of_a_unit():
     }
 
 
+@pytest.mark.parametrize(("text", "days"), [("90d", 90), ("2 weeks", 14), ("1month", 30.44), ("10y", 3652.5)])
+def test_how_long_records_are_kept(text, days):
+    settings = parse_settings([("one", f"[History]\nKeep={text}\nMaxRecords=500\n")])
+    assert (settings.history_keep, settings.history_records) == (days * 86400, 500)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -59,6 +65,10 @@ def test_limits_are_properties_of_a_unit():
         "[Live]\nSettleSeconds=0",
         "[Live]\nSettleSeconds=inf",
         "[Live]\nKeepGenerations=0",
+        "[History]\nKeep=5",
+        "[History]\nKeep=0d",
+        "[History]\nKeep=1h",
+        "[History]\nMaxRecords=0",
         "[Live]\nKeepGenerations=2.5",
         "[Live]\nsettleseconds=5",
         "[Nothing]\nKey=1",

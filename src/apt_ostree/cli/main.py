@@ -35,7 +35,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "db": ("apt_ostree.cli.commands.db", "db", "Show and compare the packages of commits"),
     "policy": ("apt_ostree.cli.commands.policy", "policy", "Show what the policy decides about a command"),
     "approve": ("apt_ostree.cli.commands.policy", "approve", "Approve the plan of a change"),
-    "history": ("apt_ostree.cli.commands.history", "history", "Show the history of live changes"),
+    "history": ("apt_ostree.cli.commands.history", "history", "Show who did what, and how it ended"),
     "recover": ("apt_ostree.cli.commands.live", "recover", "Undo an interrupted live change"),
     "rollback": ("apt_ostree.cli.commands.deployments", "rollback", "Boot the previous deployment next"),
     "finalize-deployment": (

@@ -73,7 +73,7 @@ class Operation:
                 raise ExternalFailure(
                     "nothing was begun, because it could not be recorded in the history",
                     details=(str(error),),
-                    hint="free some space; 'apt-ostree cleanup' works all the same",
+                    hint="free some space: 'apt-ostree cleanup' still works; a damaged file can be moved away",
                 ) from error
             self._fail(error)
 
@@ -108,7 +108,9 @@ class Operation:
 
     def fail(self, error: AptOstreeError, settings: Settings) -> None:
         """Record that the request failed or was refused, and why."""
-        kind = next((kind for cls, kind in _KINDS.items() if isinstance(error, cls)), Kind.FAILED)
+        kind = _kind_of(error)
+        if error.concerns_trust:
+            self.event(Kind.SECURITY, error.message)
         self._must_end = True
         self._end(
             kind,
@@ -123,7 +125,8 @@ class Operation:
         if self.is_off or not (self.number or self._must_end or not self._request.is_automatic):
             return
         record = self._record(kind, **more)
-        self._add(record, numbered=not self.number)
+        if not self._add(record, numbered=not self.number):
+            return
         try:
             auditlog.prune(settings.history_keep, settings.history_records, record)
         except (AptOstreeError, OSError) as error:
@@ -137,13 +140,16 @@ class Operation:
             except (AptOstreeError, OSError) as error:
                 self._fail(error)
 
-    def _add(self, record: Record, *, numbered: bool = False) -> None:
+    def _add(self, record: Record, *, numbered: bool = False) -> bool:
+        """Append a record, and return whether that was possible."""
         try:
             auditlog.add(record, numbered=numbered)
         except PermissionError:
-            pass  # without root's rights: the systemd journal has it
+            return False  # without root's rights: the systemd journal has it
         except (AptOstreeError, OSError) as error:
             self._fail(error)
+            return False
+        return True
 
     def _fail(self, error: AptOstreeError | OSError) -> None:
         self._warn(f"the history does not have it, only the systemd journal does: {error}")
@@ -168,6 +174,10 @@ class Operation:
         )
 
 
+def _kind_of(error: AptOstreeError) -> Kind:
+    return next((kind for cls, kind in _KINDS.items() if isinstance(error, cls)), Kind.FAILED)
+
+
 def _generation_of(result: Result) -> int | None:
     number = result.details.get("generation")
     return number if isinstance(number, int) else None
@@ -183,15 +193,15 @@ def _asked(request: Request) -> dict[str, Any]:
     }
 
 
-def deny(caller: Caller, what: Request | str, error: AptOstreeError) -> None:
-    """Record that a client of the service was denied a request, or something else by this title.
+def note_refusal(caller: Caller, what: Request | str, error: AptOstreeError) -> None:
+    """Record that a request of a client of the service, or something else by this title, came to no worker.
 
     What cannot be written, or is too much of one user, is in the systemd journal alone.
     """
     if not running.booted_on_ostree():
         return
     record = Record(
-        kind=Kind.DENIED,
+        kind=_kind_of(error),
         caller=caller,
         via="bus",
         changed=False,

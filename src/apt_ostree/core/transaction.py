@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime
 from functools import cached_property
@@ -143,7 +143,9 @@ class Transaction:
                 if self._untidy:
                     self._tidy()
                 if self._operation and self._operation.number:
-                    self._operation.after = self._next_commit()
+                    self.reread()
+                    with suppress(AptOstreeError, OSError):  # which the change has told of
+                        self._operation.after = self._next_commit()
 
     def _next_commit(self) -> str:
         """Return the commit that the next boot starts; "" without one."""

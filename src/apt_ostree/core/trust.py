@@ -34,15 +34,16 @@ def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
             raise Refused(
                 f"commit {commit[:12]} cannot be verified: there is no remote {remote!r}",
                 hint="'ostree remote add' configures it, 'apt-ostree rebase' follows another one",
+                concerns_trust=True,
             )
         case Verification.REQUIRED:
             present = signatures.of_remote(repo, commit, remote)
             if not any(signature.valid for signature in present):
-                tx.record(Kind.SECURITY, f"commit {commit[:12]} has no valid signature", commit=commit)
                 raise Refused(
                     f"commit {commit[:12]} has no valid signature",
                     details=[signature.describe() for signature in present],
                     hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
+                    concerns_trust=True,
                 )
 
 
@@ -51,7 +52,9 @@ def refuse_older(tx: Transaction, commit: str, hint: str) -> None:
     repo = tx.sysroot.repo
     base = repo.base_of(tx.merge_deployment.checksum)
     if repo.timestamp(commit) < repo.timestamp(base):
-        raise Refused(f"commit {commit[:12]} is older than the present one, {base[:12]}", hint=hint)
+        raise Refused(
+            f"commit {commit[:12]} is older than the present one, {base[:12]}", hint=hint, concerns_trust=True
+        )
 
 
 def _is_signed_for_any(tx: Transaction, commit: str) -> bool:

@@ -19,7 +19,7 @@ from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, 
 from systemd import journal
 
 from apt_ostree.core import queries
-from apt_ostree.core.operation import deny
+from apt_ostree.core.operation import note_refusal
 from apt_ostree.daemon.authority import Authority
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, read_json
@@ -399,7 +399,9 @@ class Transactions:
     def end_early(self, item: Item) -> None:
         """Have everything undone that a transaction has done; one that waits is ended."""
         if item.phase is Phase.QUEUED:
-            self._end(item, Cancelled("cancelled before anything was done"))
+            error = Cancelled("cancelled before anything was done")
+            self._end(item, error)
+            note_refusal(item.record.caller, read_request(item.record.verb, item.record.request), error)
         elif not item.has_ended:
             self._units.terminate(item.record.unit)
 
@@ -420,7 +422,7 @@ class Transactions:
 def _record_denial(caller: Caller, what: Request | str, error: Exception) -> None:
     """Record what was denied; other errors are none of the caller's rights."""
     if isinstance(error, NotAuthorized):
-        deny(caller, what, error)
+        note_refusal(caller, what, error)
 
 
 def _read(verb: str, request: str, files: int) -> Request:

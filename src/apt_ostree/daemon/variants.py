@@ -12,7 +12,7 @@ _NUMBERS = {"serial": "i", "index": "i", "timestamp": "t", "base-timestamp": "t"
 #: Keys of lists of objects, which may be empty. All other empty lists are of strings.
 _OF_OBJECTS = frozenset(
     {"added", "removed", "changed", "newer-versions", "upgraded-packages", "base-removals",
-     "base-local-replacements"}
+     "base-local-replacements", "events"}
 )  # fmt: skip
 
 

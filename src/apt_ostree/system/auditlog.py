@@ -17,14 +17,13 @@ from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import audit
 from apt_ostree.model.audit import Head, Kind, Link, Record
 from apt_ostree.system import journal, sqlite, state_tables, statedb
-from apt_ostree.system.failpoints import failpoint
 
 #: Records that pruning leaves at least, so that the head is always one of them.
 _LEAST = 10
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS record (
     number INTEGER PRIMARY KEY, text TEXT NOT NULL, digest TEXT NOT NULL,
-    operation INTEGER AS (json_extract(text, '$.operation')) VIRTUAL
+    operation INTEGER AS (CASE WHEN json_valid(text) THEN json_extract(text, '$.operation') END) VIRTUAL
 );
 CREATE INDEX IF NOT EXISTS record_operation ON record (operation);
 CREATE TABLE IF NOT EXISTS open (operation INTEGER PRIMARY KEY, pid INTEGER NOT NULL, began TEXT NOT NULL);
@@ -106,10 +105,10 @@ def prune(keep: float, most: int, about: Record) -> None:
 
 def _last_to_prune(database: sqlite.Database, before: float, most: int) -> Link | None:
     last = database.execute("SELECT max(number) FROM record").fetchone()[0]
-    through = last - most
-    rows = database.execute("SELECT number, json_extract(text, '$.time') FROM record ORDER BY number")
-    for number, microseconds in rows:
-        if microseconds >= before * 1e6:
+    through = last + 1 - most  # of the records that stay, one tells of this
+    for number, text in database.execute("SELECT number, text FROM record ORDER BY number"):
+        record = _read(text)
+        if record and record.time >= before * 1e6:
             break
         through = max(through, number)
     query = "SELECT number, text, digest FROM record WHERE number <= ? ORDER BY number DESC LIMIT 1"
@@ -118,8 +117,8 @@ def _last_to_prune(database: sqlite.Database, before: float, most: int) -> Link 
 
 
 def _time_of_first(database: sqlite.Database) -> float:
-    query = "SELECT json_extract(text, '$.time') FROM record ORDER BY number LIMIT 1"
-    return float(database.execute(query).fetchone()[0]) / 1e6
+    record = _read(database.execute("SELECT text FROM record ORDER BY number LIMIT 1").fetchone()[0])
+    return record.time / 1e6 if record else 0.0
 
 
 class _Chain:
@@ -148,7 +147,6 @@ def _appending(record: Record) -> Iterator[_Chain]:
     """
     written: list[tuple[Record, Link]] = []
     try:
-        failpoint("audit.before")
         with _opened() as database:
             with database:
                 database.execute("BEGIN IMMEDIATE")

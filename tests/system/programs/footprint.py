@@ -1,6 +1,6 @@
 """Prints what a machine uses, as a JSON object: space, mounts, refs, objects, layers, records, memory.
 
-What logs take is left out: journald and apt-ostree keep theirs to a size.
+What logs and the records of operations take is left out: journald and apt-ostree keep theirs to a size.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def memory(name: str) -> int:
 
 subprocess.run(["sync"], check=True)
 disk = os.statvfs("/sysroot")
-logs = sum(map(size_below, ("/var/log", "/var/cache")))
+logs = sum(map(size_below, ("/var/log", "/var/cache", f"{STATE}/audit")))
 print(
     json.dumps(
         {

@@ -50,6 +50,11 @@ def describe(path: str) -> Row:
     return [*row, hashlib.sha256(Path(path).read_bytes()).hexdigest()]
 
 
+def state() -> dict[str, Row]:
+    """Return what is kept about live changes; what was refused is recorded, too."""
+    return {path: row for path, row in tree("/var/lib/apt-ostree").items() if "/audit" not in path}
+
+
 def tree(
     top: str, objects: dict[int, str] | None = None, remembered: dict[str, Row] | None = None
 ) -> dict[str, Row]:
@@ -110,7 +115,7 @@ def main() -> None:
     look = {
         "usr": hashlib.sha256(json.dumps(usr, sort_keys=True).encode()).hexdigest(),
         "etc": etc,
-        "state": tree("/var/lib/apt-ostree"),
+        "state": state(),
         "refs": sorted(lines("ostree", "refs")),
         "deployments": lines("ostree", "admin", "status"),
         "mounts": mounts_of_usr(),

@@ -135,10 +135,12 @@ def _refusing(what: str, remote: str) -> Iterator[None]:
             raise Refused(
                 failure.message,
                 hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
+                concerns_trust=True,
             ) from cause
         if _WENT_BACK in failure.message:
             raise Refused(
                 failure.message,
                 hint=OLDER,
+                concerns_trust=True,
             ) from cause
         raise
