@@ -10,6 +10,8 @@ import pytest
 from apt_ostree.model.audit import MESSAGE_IDS, Kind
 from tests.system.livehost import NOBODY, Host
 
+#: As systemd-logind writes it (sd_session_get_remote_host(3)) when somebody has logged in by ssh.
+SESSION = "UID=0\nUSER=root\nACTIVE=1\nSTATE=active\nREMOTE=1\nTYPE=tty\nCLASS=user\nREMOTE_HOST=192.0.2.7\n"
 CHANGE_RECORD = (
     "import sqlite3; db = sqlite3.connect('/var/lib/apt-ostree/audit/records.db');"
     "db.execute(\"UPDATE record SET text = replace(text, 'nobody', 'root') WHERE number = {}\"); db.commit()"
@@ -40,7 +42,9 @@ def story(own: Host) -> Host:
     own.ao("confirm")
     own.run("apt-ostree", "rollback", "--live", check=False, env={"APT_OSTREE_FAILPOINT": "undo.etc=kill"})
     own.ao("recover")
-    own.ao("kargs", "--append=audit-test=1")
+    own.run("tee", "/run/systemd/sessions/99", input=SESSION)
+    scope = ("systemd-run", "--quiet", "--scope", "--unit=session-99.scope")
+    own.run(*scope, "apt-ostree", "kargs", "--append=audit-test=1")
     return own
 
 
@@ -73,6 +77,8 @@ def test_a_story_is_told(story: Host):
     staged = next(row for row in seen[Kind.DONE] if row["APT_OSTREE_TITLE"] == "install")
     assert staged["APT_OSTREE_BEFORE"] != staged["APT_OSTREE_AFTER"] == story.commit_of_pending()
     assert len(staged["APT_OSTREE_PLAN_DIGEST"]) == len(staged["APT_OSTREE_REQUEST_DIGEST"]) == 64
+    remote = next(row for row in seen[Kind.DONE] if row["APT_OSTREE_TITLE"] == "kargs")
+    assert (remote["APT_OSTREE_SESSION"], remote["APT_OSTREE_REMOTE_HOST"]) == ("99", "192.0.2.7")
     for kind, rows in seen.items():
         text = story.sh(f"journalctl -x MESSAGE_ID={MESSAGE_IDS[kind]}")
         assert text.count("Defined-By: apt-ostree") == len(rows), kind

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import pty
 import resource
 import sqlite3
 from collections.abc import Iterator, Mapping
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from apt_ostree.cli import main
 from apt_ostree.core import history as history_verbs
 from apt_ostree.core import operation as operations
 from apt_ostree.core.operation import Allowance, Operation
@@ -30,7 +33,7 @@ from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.packages import Install
 from apt_ostree.model.result import Result
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import auditlog, journal, running, statedb
+from apt_ostree.system import auditlog, caller, journal, running, statedb
 from tests.unit.repos import System
 
 ROOT = Caller(0, None, "root", "")
@@ -386,6 +389,38 @@ def test_denials_of_one_user_do_not_fill_the_history(place, told):
     entries = history_verbs.history(History())
     assert 20 <= len(entries) <= 22 and entries[-1].verb == "cancel 'install'"
     assert len(told) == 51 and problems() == []
+
+
+def test_the_command_line_tells(place, capsys):
+    carry_out(Install(packages=("nginx",))).fail(Refused("no", details=["why"]), Settings())
+    assert main.run(["history"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[-3:] == ["install", "nginx", "refused"]
+    assert main.run(["history", "show", "1"]) == 0
+    told = capsys.readouterr().out
+    assert f"uid {os.getuid()}" in told and '{"packages": ["nginx"]}' in told and "why" in told
+    assert main.run(["history", "verify"]) == 0
+    with database(place) as db:
+        db.execute("DELETE FROM record WHERE number = 1")
+    assert main.run(["history", "verify"]) == 1
+    assert "removed" in capsys.readouterr().out
+    assert main.run(["history", "verify", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["ok"] is False
+
+
+def test_from_which_terminal():
+    child, terminal = pty.fork()
+    if child == 0:
+        os.write(1, b"ready")
+        os.read(0, 1)
+        os._exit(0)
+    try:
+        os.read(terminal, 1)
+        name = os.readlink(f"/proc/{child}/fd/0")
+        assert f"/dev/{caller.caller_of(os.getuid(), child).tty}" == name
+    finally:
+        os.write(terminal, b"x\n")
+        os.waitpid(child, 0)
+        os.close(terminal)
 
 
 def test_an_allowance_comes_back():

@@ -73,7 +73,7 @@ class Operation:
                 raise ExternalFailure(
                     "nothing was begun, because it could not be recorded in the history",
                     details=(str(error),),
-                    hint="free some space: 'apt-ostree cleanup' still works; a damaged file can be moved away",
+                    hint="free some space: 'apt-ostree cleanup' still works; move a damaged file away",
                 ) from error
             self._fail(error)
 

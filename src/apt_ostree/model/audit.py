@@ -5,7 +5,6 @@ Values only. `core.operation` makes records, `system.auditlog` keeps them, and `
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -158,6 +157,8 @@ def digest_of(value: Any) -> str:
 
 
 def _sha256(text: str) -> str:
+    import hashlib  # a boot, which asks for a number only, does not wait for it
+
     return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
 
 
