@@ -85,7 +85,7 @@ def test_a_story_is_told(story: Host):
         assert "@APT_OSTREE_" not in text, kind
     shown = story.ao("history", "show", "2").stdout
     assert "by nobody" in shown and "uid 65534" in shown and "polkit refused" in shown
-    assert [event["kind"] for event in story.json("history", "show", "9")["events"]] == ["undone"]
+    assert [event["kind"] for event in story.json("history", "show", "4")["events"]] == ["undone"]
     over_the_bus = (
         "org.debian.aptostree1",
         "/org/debian/aptostree1/History",
