@@ -89,6 +89,22 @@ def test_nothing_is_wrong_with_what_was_written(count):
     assert audit.verify(links, head, journal_of(links)) == ()
 
 
+def test_a_newer_version_may_have_further_kinds_and_fields():
+    links = chain(3)
+    newer = {
+        **json.loads(links[2].text),
+        "kind": "approved",
+        "number": 4,
+        "previous": links[2].digest,
+        "x": 1,
+    }
+    text = audit.canonical(newer)
+    links.append(Link(4, text, audit.digest_of(newer)))
+    assert audit.verify(links, head_of(links)) == ()
+    further = {**json.loads(links[0].text), "x": 1, "caller": _caller(x=1)}
+    assert Record.from_text(audit.canonical(further)) == record(1)
+
+
 def test_the_head_may_be_behind_after_a_crash():
     links = chain()
     assert audit.verify(links, head_of(links[:-1]), journal_of(links)) == ()
@@ -165,8 +181,8 @@ TAMPERINGS: dict[str, tuple[Tampering, Fault, int]] = {
     "no JSON": (lambda c: _put(c, 5, Link(6, "{", audit._sha256("{"))), Fault.UNREADABLE, 6),
     "a kind that is none": (
         lambda c: _put(c, 5, edited(c[5], digest=True, kind="x")),
-        Fault.UNREADABLE,
-        6,
+        Fault.INSERTED,
+        7,
     ),
     "changed with its digest": (_replaced_alone, Fault.INSERTED, 7),
     "the first removed": (lambda c: c[1:], Fault.REMOVED, 1),

@@ -358,6 +358,13 @@ def test_what_concerns_trust_is_a_security_event(place):
     ]
 
 
+def test_names_that_are_no_unicode_are_recorded(place):
+    name = os.fsdecode(b"/srv/\xff\n.deb")
+    carry_out(Install(packages=("ü", name))).end(Result(changed=True), Settings())
+    (entry,) = history_verbs.history(History())
+    assert entry.arguments == {"packages": ["ü", name]} and problems() == []
+
+
 def test_what_is_cancelled_in_the_queue_is_recorded(place):
     operations.note_refusal(ROOT, Install(packages=("x",)), Cancelled("before"))
     (entry,) = history_verbs.history(History())

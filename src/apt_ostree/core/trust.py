@@ -9,7 +9,6 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model.audit import Kind
 from apt_ostree.model.refspec import Refspec
-from apt_ostree.system import journal
 from apt_ostree.system.ostree import remotes, signatures
 from apt_ostree.system.ostree.remotes import Verification
 
@@ -18,7 +17,7 @@ def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
     """Raise Refused for a commit of a branch's remote that has no valid signature, but has to.
 
     It is checked again for a commit that is here: when it was pulled, the keys or the configuration may have
-    been others. A commit that is taken without a signature is noted in the system's journal.
+    been others. A commit that is taken without a signature is recorded as a security event.
 
     branch: of the commit; empty if it is named by its checksum, so that any remote's keys will do.
     """
@@ -70,6 +69,4 @@ def _is_signed_for_any(tx: Transaction, commit: str) -> bool:
 def _note(tx: Transaction, commit: str, reason: str) -> None:
     text = f"commit {commit[:12]} was not verified: {reason}"
     tx.warning(text)
-    tx.record(Kind.SECURITY, text, commit=commit)
-    fields = {"APT_OSTREE_UNVERIFIED": commit, "APT_OSTREE_CALLER": tx.caller.user}
-    journal.send((f"{tx.title}: {text}",), fields=fields)
+    tx.record(Kind.SECURITY, text, unverified=commit)

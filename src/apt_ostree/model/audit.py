@@ -112,16 +112,22 @@ class Record:
 
     @classmethod
     def from_text(cls, text: str) -> Record:
-        """Read a record; raise ValueError, KeyError or TypeError for another text."""
+        """Read a record, without what a newer version has added.
+
+        Raises ValueError, KeyError or TypeError for another text, and for a kind of a newer version.
+        """
         value = json.loads(text)
-        names = {one.name for one in fields(cls)}
-        own = {name: item for name, item in value.items() if name in names}
         reads = {
             "kind": Kind(value["kind"]),
-            "caller": Caller(**value["caller"]),
+            "caller": Caller(**_fields_of(Caller, value["caller"])),
             "reasons": tuple(value["reasons"]),
         }
-        return cls(**{**own, **reads})
+        return cls(**{**_fields_of(cls, value), **reads})
+
+
+def _fields_of(cls: type[Record | Caller], value: Mapping[str, Any]) -> dict[str, Any]:
+    names = {one.name for one in fields(cls)}
+    return {name: item for name, item in value.items() if name in names}
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +154,7 @@ class Head:
 
 def canonical(value: Any) -> str:
     """Return the JSON text of a value that is the same for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))  # ASCII: file names may be no Unicode
 
 
 def digest_of(value: Any) -> str:
@@ -308,7 +314,6 @@ def _own_fault(link: Link) -> Problem | None:
         return Problem(Fault.CHANGED, number, f"record {number} was changed")
     try:
         value = json.loads(link.text)
-        Record.from_text(link.text)
         own, previous = value["number"], value["previous"]
     except (ValueError, KeyError, TypeError) as error:
         return Problem(Fault.UNREADABLE, number, f"record {number} cannot be read: {error}")

@@ -251,7 +251,7 @@ class StateDb:
             )
             self._db.execute(
                 "DELETE FROM history WHERE number NOT IN (SELECT id FROM generation)"
-                " AND number <= (SELECT max(number) FROM history) - ?",
+                " AND number NOT IN (SELECT number FROM history ORDER BY number DESC LIMIT ?)",
                 (_KEPT,),
             )
 
