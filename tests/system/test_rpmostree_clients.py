@@ -170,6 +170,8 @@ def test_users_need_an_authorization(own: Host):
     done = own.run(*NOBODY, *program("rpmostree_peer.py", address))
     assert set(json.loads(done.stdout)) <= {DENIED, "none"}
     same(before.everything(), own.look().everything())
+    denied = [row["verb"] for row in own.json("history") if row["outcome"] == "denied"]
+    assert len(denied) >= len(CHANGES) and "access to 'cleanup'" in denied
     own.run("tee", RULES, input=RULE)
     own.sh(f"chmod 644 {RULES}; systemctl restart polkit")
     ((_address, signals),) = client(own, INSTALL, user=NOBODY)["results"]

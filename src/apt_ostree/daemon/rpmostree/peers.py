@@ -16,6 +16,7 @@ from typing import Any
 
 from dasbus.client.observer import GLibMonitoring
 
+from apt_ostree.core.operation import note_refusal
 from apt_ostree.daemon.clients import Clients
 from apt_ostree.daemon.queue import Item
 from apt_ostree.daemon.rpmostree.peer import Connection, end_of, read_event
@@ -23,9 +24,11 @@ from apt_ostree.daemon.rpmostree.replies import Busy
 from apt_ostree.daemon.transactions import Transactions, close
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, Refused
 from apt_ostree.model import bus as own_names
+from apt_ostree.model.caller import Caller
 from apt_ostree.model.rpmostree.calls import Call
 from apt_ostree.model.transaction import Phase
 from apt_ostree.system import systemd_units, transaction_files
+from apt_ostree.system.caller import user_name
 from apt_ostree.system.mainloop import MainLoop
 from apt_ostree.system.peer_server import Closed, PeerServer, forget_all
 
@@ -132,10 +135,13 @@ class Peer:
 
     def _refuse_others(self, uid: int) -> None:
         if uid not in (0, self.item.record.caller.uid):
-            raise NotAuthorized(
+            error = NotAuthorized(
                 f"this transaction is {self.item.record.caller.user}'s",
                 hint="use 'apt-ostree cancel', which asks for an authorization",
             )
+            stranger = Caller(uid, None, user_name(uid), "")
+            note_refusal(stranger, f"access to '{self.item.record.title}'", error)
+            raise error
 
     # --- what it tells
 
