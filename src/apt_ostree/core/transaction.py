@@ -135,7 +135,8 @@ class Transaction:
         with self._opened:
             self._sysroot = self._opened.enter_context(Sysroot(writable=True, on_wait=self._on_wait))
             if self._operation and not self._operation.is_off:
-                self._operation.before = self._next_commit()
+                with suppress(AptOstreeError, OSError):  # what needs the deployments tells of it
+                    self._operation.before = self._next_commit()
                 self._operation.begin()
             try:
                 yield
