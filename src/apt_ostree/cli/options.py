@@ -118,6 +118,10 @@ confirm_within = click.option(
     help="Undo the change after TIME (such as 10m) unless 'apt-ostree confirm' is run.",
 )
 
+test = click.option(
+    "--test", is_flag=True, help="Boot the result in a container first; refuse it if services fail there."
+)
+
 no_wait = click.option("--no-wait", is_flag=True, help="Fail if another program is changing the system.")
 
 override_policy = click.option(
@@ -144,6 +148,7 @@ _DEPLOY = (
     restart_services,
     confirm_within,
     force,
+    test,
     lock_finalization,
     override_policy,
 )
@@ -163,7 +168,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
     live = replace(live_options(given, allow_replacement=allow_replacement), override_policy="")
-    if not given["apply_live"] and replace(live, allow_replacement=False) != LiveOptions():
+    if not given["apply_live"] and replace(live, allow_replacement=False, test=False) != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
     refuse_lock_and_reboot(given)
     return DeployOptions(
@@ -174,6 +179,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
         lock_finalization=given["lock_finalization"],
         reboot=given["reboot"],
         override_policy=given["override_policy"],
+        test=given["test"],
     )
 
 
@@ -201,6 +207,7 @@ def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -
         allow_replacement=allow_replacement,
         force=given["force"],
         override_policy=given["override_policy"],
+        test=given.get("test", False),
     )
 
 

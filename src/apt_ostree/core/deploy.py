@@ -131,6 +131,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:
             _warn_about_overlays(tx, target.commit)
+            if options.test or tx.settings.test_before_apply:
+                engine.test(tx, stack.goal_on(tx, target.commit), delta=etc_deltas.read(target.commit))
             take([_staging(tx, target, options, last=True)])
             return _result(outcome, staged=True)
         if options.dry_run:

@@ -37,17 +37,24 @@ class _Live:
     confirm_within: float | None = None
     allow_replacement: bool = False
     force: bool = False
+    test: bool = False
 
     def __post_init__(self) -> None:
         self.live()  # which may refuse a value
 
     def live(self) -> LiveOptions:
-        return LiveOptions(self.restart_services, self.confirm_within, self.allow_replacement, self.force)
+        return LiveOptions(
+            self.restart_services,
+            self.confirm_within,
+            self.allow_replacement,
+            self.force,
+            test=self.test,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Deploy(_Live):
-    """Options of a call that makes a deployment. apply_live: the four of _Live need it."""
+    """Options of a call that makes a deployment. apply_live: _Live's need it, but for test."""
 
     dry_run: bool = False
     cache_only: bool = False
@@ -57,7 +64,7 @@ class _Deploy(_Live):
 
     def deploy(self) -> DeployOptions:
         live = self.live()
-        if not self.apply_live and replace(live, allow_replacement=False) != LiveOptions():
+        if not self.apply_live and replace(live, allow_replacement=False, test=False) != LiveOptions():
             raise UsageError("restart-services, confirm-within and force need apply-live")
         return DeployOptions(
             self.dry_run,
@@ -65,6 +72,7 @@ class _Deploy(_Live):
             self.download_only,
             live if self.apply_live else None,
             self.lock_finalization,
+            test=self.test,
         )
 
 

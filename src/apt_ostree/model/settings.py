@@ -29,6 +29,8 @@ class Settings:
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
     keep_generations: [Live] KeepGenerations, number of live changes of a boot that are kept as steps back.
+    test_before_apply: [Live] TestBeforeApply, whether other packages are booted in a container first.
+    test_timeout: [Live] TestTimeout, seconds that such a boot may take.
     undo_if_new_unit_fails: [Live] NewUnitFailure=undo|keep, for a new unit that does not run.
     units: [Units] NAME=restart|reload|skip|defer, action of a live change for a unit that it affects.
     overlay_allow: [Overlays] Allow=RULE ..., rules of content that are off for every overlay.
@@ -51,6 +53,8 @@ class Settings:
     unit_timeout: float = 90.0
     check_timeout: float = 60.0
     keep_generations: int = 10
+    test_before_apply: bool = False
+    test_timeout: float = 120.0
     undo_if_new_unit_fails: bool = False
     units: Mapping[str, Need] = field(default_factory=dict)
     overlay_allow: tuple[str, ...] = ()
@@ -193,6 +197,8 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
     ("Live", "CheckTimeout"): ("check_timeout", _seconds),
     ("Live", "KeepGenerations"): ("keep_generations", _count),
+    ("Live", "TestBeforeApply"): ("test_before_apply", _switch),
+    ("Live", "TestTimeout"): ("test_timeout", _seconds),
     ("Live", "NewUnitFailure"): ("undo_if_new_unit_fails", _undo_or_keep),
     ("Overlays", "Allow"): ("overlay_allow", _arguments),
     ("Overlays", "Scanner"): ("overlay_scanner", _arguments),

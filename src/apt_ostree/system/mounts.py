@@ -145,6 +145,25 @@ def new_overlay_mount(
         return _overlay_mount_by_mount(lowers, source, all_options, scratch, read_only=read_only)
 
 
+def mount_overlay(
+    lowers: Sequence[str],
+    target: str | Path,
+    *,
+    source: str,
+    scratch: Path,
+    upper: tuple[str, str] | None = None,
+    options: Mapping[str, str | None] | None = None,
+) -> None:
+    """Mount an overlay at `target`, writable if it has an upper directory; see `new_overlay_mount`."""
+    mount_fd = new_overlay_mount(
+        lowers, source=source, scratch=scratch, upper=upper, options=options, read_only=upper is None
+    )
+    try:
+        attach(mount_fd, target)
+    finally:
+        os.close(mount_fd)
+
+
 def _overlay_mount_by_fsconfig(
     lowers: Sequence[str], source: str, options: Mapping[str, str | None], *, read_only: bool
 ) -> int:

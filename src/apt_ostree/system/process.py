@@ -173,6 +173,28 @@ def attached(argv: Sequence[str], *, patience: float) -> Iterator[None]:
             _kill_group(process)
 
 
+@contextlib.contextmanager
+def beside(
+    argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None, log: Path
+) -> Iterator[int]:
+    """Run a program beside the block and yield its pid; it is killed at the end of the block.
+
+    log: gets what it prints.
+    """
+    arguments = [os.fspath(argument) for argument in argv]
+    with log.open("ab") as out:
+        process = _start(arguments, what, stdin=None, out=out, err=out, env=env, cwd=None, pass_fds=())
+        try:
+            yield process.pid
+        finally:
+            _kill_group(process)
+
+
+def has_ended(pid: int) -> bool:
+    """Return whether a child of this process has ended."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
 def describe_exit(done: subprocess.CompletedProcess[str]) -> str:
     """Return how a program ended, such as "mount ended with exit code 1"."""
     name = Path(_program(done.args)).name

@@ -154,6 +154,15 @@ def show(
         os.close(view)
 
 
+def mount_at(target: Path, lowers: Sequence[Path], *, scratch: Path) -> None:
+    """Mount a view of these directories, the topmost first, at another place, where no generation shows it.
+
+    scratch: an empty directory, whose parent is writable.
+    """
+    directories = [str(lower) for lower in _at_least_two(lowers, scratch.parent)]
+    mounts.mount_overlay(directories, target, source="apt-ostree", scratch=scratch, options=_OPTIONS)
+
+
 def show_hotfix() -> None:
     """Copy the overlay mount that libostree has made at /usr in our namespace to that of PID 1."""
     mount_fd = mounts.open_tree(USR)

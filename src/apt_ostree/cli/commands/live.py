@@ -26,6 +26,7 @@ from apt_ostree.model.selection import Selection
 @options.restart_services
 @options.confirm_within
 @options.override_policy
+@options.test
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
 @click.option("--reset", is_flag=True, help="Go back to the booted commit.")
 @click.option(

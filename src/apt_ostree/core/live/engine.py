@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import policing
+from apt_ostree.core.live import testboot
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
 from apt_ostree.core.state import generations, overlay_store, reserve, scanning
@@ -112,9 +113,7 @@ def carry_out(
     reserve.keep(tx.sysroot)
     statedb.mark()  # after a failure, the next boot removes what was prepared
     tx.clock.begin("preparation")
-    with tx.task("Preparing the layer"):
-        prepared = _prepare(tx, change)
-        _scan(tx, change, prepared)
+    prepared = _prepare_and_test(tx, change, options)
     application = Application(tx, change, prepared, options, transitions)
     with systemd_login.inhibited("a change of the running system"):
         take(_steps(application, while_settling))
@@ -127,6 +126,29 @@ def carry_out(
         tx.warning(f"{names} did not start, or not for long; see 'systemctl status' and 'apt-ostree status'.")
     done = {"generation": application.generation, "failed_units": application.failed}
     return outcome | {"changed": True, "live": True, **done}
+
+
+def _prepare_and_test(tx: Transaction, change: Change, options: LiveOptions) -> Prepared:
+    with tx.task("Preparing the layer"):
+        prepared = _prepare(tx, change)
+        _scan(tx, change, prepared)
+    if _is_tested(tx, change, options):
+        testboot.require(tx, change, prepared.lowers)
+    return prepared
+
+
+def test(tx: Transaction, goal: Goal, *, delta: Delta | None = None) -> None:
+    """Boot what the system would be with a goal; raise Refused if that fails, see `testboot`."""
+    options = LiveOptions(allow_replacement=True, force=True)
+    change = plan_change(tx, goal, options, delta=delta)
+    tx.tidy_at_end()
+    testboot.require(tx, change, _prepare(tx, change).lowers)
+
+
+def _is_tested(tx: Transaction, change: Change, options: LiveOptions) -> bool:
+    """Return whether to boot a change first; the way back to the booted tree is not held up by a setting."""
+    other_packages = change.goal.base not in (tx.live.base, tx.live.booted.checksum)
+    return options.test or (other_packages and change.settings.test_before_apply)
 
 
 def _forget_old(tx: Transaction, settings: Settings) -> None:

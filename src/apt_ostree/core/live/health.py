@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ def checks(repo: Repo, target: str, etc: Mapping[str, FileState]) -> tuple[str, 
         return names | {path.name: _is_program(changed[path]) for path in in_directory}
 
     return rules.checks_in_force((*_REQUIRED, *_WANTED), programs)
+
+
+def required(paths: Iterable[str]) -> tuple[str, ...]:
+    """Return those of the paths of health checks that have to pass."""
+    return tuple(path for path in paths if path.rpartition("/")[0] in _REQUIRED)
 
 
 def _programs_now(directory: str) -> dict[str, bool]:

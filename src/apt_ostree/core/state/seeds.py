@@ -32,18 +32,23 @@ def give(report: Report) -> bool:
     What is at the place of a seed already stays. Raises ExternalFailure if something cannot be written.
     """
     with mounts.in_namespace_of(1):
-        _discard_leftovers()
-        manifest = _read(_ROOT / layout.SEEDS)
-        given, tree = _read_record(report), seeds.parse(manifest)
-        changes = seeds.give(tree, given)
-        changed = changes.record != given
-        if changed:
-            _place(report, changes, tree)
-            _follow(changes)
-        failpoint("seeds.before-record")
-        record = seeds.format_seeds(changes.record)
-        state = ((RECORD, record), (DONE, manifest))
-        files.write_states([(statedb.DIRECTORY / name, _private(text)) for name, text in state])
+        return give_here(report)
+
+
+def give_here(report: Report) -> bool:
+    """Do what `give` does in the root directory of this process, with the tree of its /usr."""
+    _discard_leftovers()
+    manifest = _read(_ROOT / layout.SEEDS)
+    given, tree = _read_record(report), seeds.parse(manifest)
+    changes = seeds.give(tree, given)
+    changed = changes.record != given
+    if changed:
+        _place(report, changes, tree)
+        _follow(changes)
+    failpoint("seeds.before-record")
+    record = seeds.format_seeds(changes.record)
+    state = ((RECORD, record), (DONE, manifest))
+    files.write_states([(statedb.DIRECTORY / name, _private(text)) for name, text in state])
     return changed
 
 

@@ -16,6 +16,7 @@ class LiveOptions:
     allow_replacement: running packages may be replaced or removed.
     force: refuse only changes that could not be made or undone.
     override_policy: why root has the change made even if the policy does not allow it; empty: it is not.
+    test: boot the result in a container first.
     """
 
     restart_services: RestartPolicy = RestartPolicy.NONE
@@ -23,6 +24,7 @@ class LiveOptions:
     allow_replacement: bool = False
     force: bool = False
     override_policy: str = ""
+    test: bool = False
 
     def __post_init__(self) -> None:
         if self.confirm_within is not None and self.confirm_within <= 0:
@@ -40,6 +42,7 @@ class DeployOptions:
     reboot: the caller reboots when there is something new to boot; the policy may not allow that.
     judge: with dry_run: nothing is built or run to show the plan of a live change or of a command.
     override_policy: see LiveOptions; that of `live` does not count.
+    test: boot the result in a container first; of a live change, see `live`.
     """
 
     dry_run: bool = False
@@ -50,6 +53,7 @@ class DeployOptions:
     reboot: bool = False
     judge: bool = False
     override_policy: str = ""
+    test: bool = False
 
     @property
     def only_judged(self) -> bool:
