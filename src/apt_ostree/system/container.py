@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from apt_ostree.model.testboot import ENDED
 from apt_ostree.system import process
 
 _NSPAWN = "systemd-nspawn"
-_MACHINE = "apt-ostree-test"
+_MACHINE = f"apt-ostree-test-{os.getpid()}"  # one that is killed may leave things of its name in /run
 _INTERVAL = 0.1  # seconds
 _PATIENCE = 30.0  # seconds, for a program that only asks the container's system manager
 #: Arguments of the container's system manager: no disks, no jobs of timers, no waiting for a network
@@ -84,17 +85,17 @@ class Container:
 
 @contextlib.contextmanager
 def booted(root: Path, *, output: Path) -> Iterator[Container]:
-    """Boot a directory; the container is killed at the end of the block, and when this process ends.
+    """Boot a directory; the container ends with the block, and if this process ends.
 
-    Nothing in it is worth an orderly end.
+    Nothing in it is worth an orderly end: systemd-nspawn kills it when it is asked to end.
 
     output: a file for what systemd-nspawn prints.
     """
     command = [
-        "setpriv", "--pdeathsig=KILL", "--",
+        "setpriv", "--pdeathsig=TERM", "--",
         _NSPAWN, "--quiet", f"--directory={root}", "--boot", f"--machine={_MACHINE}", "--register=no",
-        "--private-network", "--link-journal=no", "--resolv-conf=off", "--timezone=off", "--console=pipe",
-        *_ARGUMENTS,
+        "--kill-signal=SIGKILL", "--private-network", "--link-journal=no", "--resolv-conf=off",
+        "--timezone=off", "--console=pipe", *_ARGUMENTS,
     ]  # fmt: skip
     unified = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
     with process.beside(command, what="start the test boot", env=unified, log=output) as pid:

@@ -31,6 +31,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 }
 
 _TAIL_LINES = 25
+_PATIENCE = 10.0  # seconds
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -177,7 +178,9 @@ def attached(argv: Sequence[str], *, patience: float) -> Iterator[None]:
 def beside(
     argv: Sequence[str | Path], *, what: str, env: Mapping[str, str] | None = None, log: Path
 ) -> Iterator[int]:
-    """Run a program beside the block and yield its pid; it is killed at the end of the block.
+    """Run a program beside the block and yield its pid; at the end, it is asked to end (SIGTERM).
+
+    It is killed if it has not ended after 10 seconds.
 
     log: gets what it prints.
     """
@@ -187,6 +190,9 @@ def beside(
         try:
             yield process.pid
         finally:
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                _wait(process, _PATIENCE)
             _kill_group(process)
 
 
