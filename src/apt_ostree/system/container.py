@@ -16,7 +16,6 @@ from apt_ostree.model.testboot import ENDED
 from apt_ostree.system import process
 
 _NSPAWN = "systemd-nspawn"
-_MACHINE = f"apt-ostree-test-{os.getpid()}"  # one that is killed may leave things of its name in /run
 _INTERVAL = 0.1  # seconds
 _PATIENCE = 30.0  # seconds, for a program that only asks the container's system manager
 #: Arguments of the container's system manager: no disks, no jobs of timers, no waiting for a network
@@ -91,9 +90,11 @@ def booted(root: Path, *, output: Path) -> Iterator[Container]:
 
     output: a file for what systemd-nspawn prints.
     """
+    # One that is killed may leave a mount of its name in /run, which keeps another one from starting.
+    machine = f"apt-ostree-test-{os.urandom(4).hex()}"
     command = [
         "setpriv", "--pdeathsig=TERM", "--",
-        _NSPAWN, "--quiet", f"--directory={root}", "--boot", f"--machine={_MACHINE}", "--register=no",
+        _NSPAWN, "--quiet", f"--directory={root}", "--boot", f"--machine={machine}", "--register=no",
         "--kill-signal=SIGKILL", "--private-network", "--link-journal=no", "--resolv-conf=off",
         "--timezone=off", "--console=pipe", *_ARGUMENTS,
     ]  # fmt: skip
