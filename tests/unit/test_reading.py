@@ -29,7 +29,7 @@ from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.search import Offer
 from apt_ostree.model.update import Update
-from apt_ostree.system import available_update, statedb
+from apt_ostree.system import available_update, refreshed, statedb
 from apt_ostree.system.apt import acquire, catalogue, config
 from apt_ostree.system.apt.catalogue import Source
 from tests.unit import repos
@@ -236,7 +236,7 @@ def test_a_change_that_waits_is_confirmed(system: System):
 def stamp(monkeypatch, tmp_path: Path) -> Path:
     """Where the last refresh is recorded."""
     path = tmp_path / "refreshed"
-    monkeypatch.setattr(acquire, "_STAMP", path)
+    monkeypatch.setattr(refreshed, "RECORD", path)
     return path
 
 

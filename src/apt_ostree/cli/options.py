@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,13 +18,13 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
 from apt_ostree.model.sizes import read_size
+from apt_ostree.model.spans import read_span
 
 if TYPE_CHECKING:  # what reads, such as `status`, is not to wait for all requests to be imported
     from apt_ostree.model.queries import Status
     from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 
 Command = Callable[..., Any]
-_SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 class Span(click.ParamType):
@@ -37,13 +36,10 @@ class Span(click.ParamType):
         """Return the seconds; raise click.BadParameter for another text."""
         if isinstance(value, float):
             return value
-        text = str(value).replace(" ", "")
-        parts = re.findall(r"(\d+)([a-z]*)", text)
-        has_valid_units = all(unit in _SECONDS or not unit for _number, unit in parts)
-        is_complete = "".join(n + u for n, u in parts) == text
-        if not (has_valid_units and is_complete and any(int(n) for n, _unit in parts)):
-            self.fail(f"{value!r} is not a span of time such as 90s, 10m or 1h30m", param, ctx)
-        return float(sum(int(number) * _SECONDS.get(unit, 1) for number, unit in parts))
+        try:
+            return read_span(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Size(click.ParamType):
@@ -294,13 +290,20 @@ def answer_here(query: Request) -> Any:
 
 
 def whole_status(query: Status) -> Any:
-    """Return the status as JSON. The service gives it to users, who themselves can read only a part of it."""
-    if os.geteuid() != 0 and query.sysroot == "/":
+    """Return the status as JSON; see `as_a_whole`."""
+    return as_a_whole(query) if query.sysroot == "/" else answer(query).to_json()
+
+
+def as_a_whole(query: Request) -> Any:
+    """Return the answer as JSON. The service gives it to users, who themselves can read only a part of it."""
+    if os.geteuid() != 0:
         from apt_ostree.cli import bus
 
         with suppress(bus.Unavailable):
             return bus.ask(query)
-    return answer(query).to_json()
+    from apt_ostree.core import queries
+
+    return queries.answer_json(query.verb, query.to_json())
 
 
 def completions(query: Request, incomplete: str) -> list[str]:

@@ -15,6 +15,7 @@ from apt_ostree.system import mounts, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Extended attributes that only the kernel manages.
 _KERNEL_XATTRS = (whiteouts.XATTRS, "security.selinux")
 
@@ -143,6 +144,22 @@ def write_text(path: Path, text: str) -> None:
         path.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
+def replace_text(path: Path, text: str, *, mode: int = 0o644) -> None:
+    """Write a file so that nobody ever reads a part of it, or none after a power cut."""
+    temporary = _temporary(path)
+    discard_leftovers([path])
+    try:
+        with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as stream:
+            os.fchmod(stream.fileno(), mode)
+            stream.write(text.encode("utf-8", "surrogateescape"))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
 def remove_all(path: Path) -> None:
     """Remove a path with all below it, if there is one."""
     if path.is_dir() and not path.is_symlink():
@@ -191,8 +208,7 @@ def _prepare(path: Path, state: FileState) -> Path:
         temporary.symlink_to(os.fsdecode(state.content))
         os.lchown(temporary, state.uid, state.gid)
         return temporary
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    with os.fdopen(os.open(temporary, flags, 0o600), "wb") as stream:  # private from the start
+    with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as stream:  # private from the start
         stream.write(state.content)
     _set_metadata(temporary, state)
     return temporary

@@ -35,10 +35,15 @@ def active_units() -> dict[str, Unit]:
     return {unit.name: unit for unit in loaded_units if not unit["Following"]}
 
 
-def units(names: Iterable[str]) -> dict[str, Unit]:
-    """Return name -> unit for each of the names that is a unit name; names without a unit are included."""
+def units(names: Iterable[str], *, anyone: bool = False) -> dict[str, Unit]:
+    """Return name -> unit for each of the names that is a unit name; names without a unit are included.
+
+    anyone: ask in the namespace of this process, which may not enter that of PID 1.
+    """
     unit_names = sorted({name for name in names if is_unit_name(name)})
-    return dict(zip(unit_names, _show(unit_names), strict=True)) if unit_names else {}
+    if not unit_names:
+        return {}
+    return dict(zip(unit_names, _show(unit_names, anyone=anyone), strict=True))
 
 
 def active(names: Iterable[str]) -> frozenset[str]:
@@ -46,9 +51,11 @@ def active(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name, unit in units(names).items() if unit.is_active)
 
 
-def _show(names: Sequence[str], *options: str) -> list[Unit]:
+def _show(names: Sequence[str], *options: str, anyone: bool = False) -> list[Unit]:
     arguments = ["show", *options, f"--property={','.join(_PROPERTIES)}", "--", *names]
-    blocks = _systemctl(arguments, "read the properties of units").strip("\n").split("\n\n")
+    command, what = ["systemctl", "--no-pager", *arguments], "read the properties of units"
+    text = process.run(command, what=what, timeout=_TIMEOUT).stdout if anyone else _run(command, what)
+    blocks = text.strip("\n").split("\n\n")
     rows = [dict(line.partition("=")[::2] for line in block.splitlines()) for block in blocks if block]
     return [Unit(row.get("Id", ""), row) for row in rows]
 
@@ -198,6 +205,15 @@ def disarm(name: str) -> None:
 def state() -> str:
     """Return the state of the system manager, such as "running" or "stopping" (systemctl(1))."""
     return _systemctl(["is-system-running"], "read the state of systemd", check=False).strip()
+
+
+def is_timer_active(name: str) -> bool:
+    """Return whether a timer is active. Any user may ask; without systemd there is none."""
+    try:
+        done = process.run(["systemctl", "is-active", "--quiet", name], what="ask for a timer", check=False)
+    except ExternalFailure:
+        return False
+    return done.returncode == 0
 
 
 def is_allowed(unit: str, action: str) -> bool:

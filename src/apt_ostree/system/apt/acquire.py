@@ -15,12 +15,11 @@ import apt_pkg
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.events import Message, Progress, Report
-from apt_ostree.system import files, signals
+from apt_ostree.system import files, refreshed, signals
 from apt_ostree.system.apt.config import explained, no_source
 from apt_ostree.system.apt.resolver import Resolver
 from apt_ostree.system.failpoints import failpoint
 
-_STAMP = Path("/var/cache/apt-ostree/refreshed")
 _LOCAL = ("file:", "copy:")  # archives that are not copied to the cache
 _DAY = 24 * 3600.0  # seconds; apt's own daily timer has the same pace
 
@@ -88,19 +87,18 @@ class _Progress:
 
 def lists_are_current(max_age: float = _DAY) -> bool:
     """Return whether the package lists are those of the sources, and at most `max_age` seconds old."""
-    try:
-        refreshed = _STAMP.stat().st_mtime
-    except FileNotFoundError:
+    when = refreshed.when()
+    if when is None:
         return False
     lists = Path(apt_pkg.config.find_dir("Dir::State::lists"))
-    if not any(lists.glob("*Packages*")) or _STAMP.read_text().splitlines()[:1] != [_inputs()]:
+    if not any(lists.glob("*Packages*")) or refreshed.RECORD.read_text().splitlines()[:1] != [_inputs()]:
         return False
-    return time.time() - refreshed < max_age
+    return time.time() - when < max_age
 
 
 def failed_archives() -> tuple[str, ...]:
     """Return "URI SUITE" of each archive that failed at the last refresh, and whose older lists are used."""
-    return tuple(files.text_of(_STAMP).splitlines()[1:])
+    return tuple(files.text_of(refreshed.RECORD).splitlines()[1:])
 
 
 def failed_text(archives: Sequence[str]) -> str:
@@ -154,8 +152,8 @@ def refresh_lists(report: Report, *, everything: bool = True, strict: bool = Tru
     for warning in caught:
         report(Message(str(warning.message).removeprefix("W:"), "warning"))
     if everything:
-        _STAMP.parent.mkdir(parents=True, exist_ok=True)
-        _STAMP.write_text("\n".join((_inputs(), *failed)))
+        refreshed.RECORD.parent.mkdir(parents=True, exist_ok=True)
+        refreshed.RECORD.write_text("\n".join((_inputs(), *failed)))
 
 
 def _empty_cache() -> apt_pkg.Cache:
@@ -213,7 +211,7 @@ def remove_downloads() -> int:
         ):
             removed += _remove_files(Path(directory))
     caches = [Path(config.find_file(f"Dir::Cache::{name}")) for name in ("pkgcache", "srcpkgcache")]
-    for path in (*caches, *(_STAMP.parent / cache.name for cache in caches), _STAMP):
+    for path in (*caches, *(refreshed.RECORD.parent / cache.name for cache in caches), refreshed.RECORD):
         path.unlink(missing_ok=True)
     return removed
 
