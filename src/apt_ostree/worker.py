@@ -42,6 +42,7 @@ from apt_ostree.system import journal, signals
 VERBS: Mapping[str, str] = {
     "apply-live": "apply_live:apply_live",
     "approve": "approvals:approve",
+    "automatic-update": "automatic:update",
     "cleanup": "deployments:cleanup",
     "compose-sign": "compose.publish:sign",
     "compose-tree": "compose.tree:compose_tree",

@@ -13,7 +13,7 @@ from typing import Any
 from apt_ostree.core import queries, status
 from apt_ostree.daemon import transactions
 from apt_ostree.daemon.service import serve
-from apt_ostree.system import transaction_files
+from apt_ostree.system import settings, transaction_files
 
 PLACE = Path(sys.argv[1])
 
@@ -30,5 +30,6 @@ status.stateroots = lambda: frozenset(path.name for path in (PLACE / "stateroots
 status.stamp = lambda: tuple(path.stat().st_mtime for path in sorted(PLACE.glob("*.json")))
 status.watched = lambda: (PLACE,)
 transactions.journal.stream = lambda _identifier: (PLACE / "log").open("a")  # there may be no journald
+settings._DIRECTORIES = (PLACE / "settings",)
 transaction_files.DIRECTORY = PLACE / "run/transactions"
 serve(PLACE / "sockets")

@@ -10,6 +10,7 @@ import pytest
 
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model import authorization
+from apt_ostree.model.automatic import Policy
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.overlay_edit import DefinitionEdit
@@ -17,6 +18,7 @@ from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import VERBS
 from apt_ostree.model.requests.archives import ComposeTree
+from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
@@ -67,6 +69,8 @@ def test_nobody_is_allowed_without_a_password():
         (EditOverlay(), ["overlays"]),
         (EditOverlay(live=NEEDED), ["overlays", "restart-services"]),
         (Recover(), ["apply-live"]),
+        (AutomaticUpdate(), ["upgrade"]),
+        (AutomaticUpdate(policy=Policy.LIVE), ["upgrade", "apply-live", "restart-services"]),
     ],
 )
 def test_what_a_request_needs(request_: Request, names: list[str]):
@@ -74,7 +78,12 @@ def test_what_a_request_needs(request_: Request, names: list[str]):
 
 
 @pytest.mark.parametrize(
-    "request_", [ComposeTree(treefile="x"), *(Recover(at=at) for at in list(Moment)[1:])]
+    "request_",
+    [
+        ComposeTree(treefile="x"),
+        AutomaticUpdate(after_reboot=True),
+        *(Recover(at=at) for at in list(Moment)[1:]),
+    ],
 )
 def test_what_only_root_may_do_without_the_service(request_: Request):
     with pytest.raises(NotAuthorized, match="not possible through the service"):

@@ -18,6 +18,7 @@ from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
 from apt_ostree.model.requests import VERBS, kind_of, read_request
 from apt_ostree.model.requests.archives import ComposeSign, ComposeTree, RefreshMd
+from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.deployments import (
     Cleanup,
     Deploy,
@@ -311,6 +312,7 @@ TITLES = [
     (Unlock(), "usroverlay"),
     (UnlockDiscard(), "usroverlay --discard"),
     (UnlockSave(name="x"), "usroverlay --save=x"),
+    (AutomaticUpdate(), "upgrade --trigger-automatic-update-policy"),
     (Upgrade(), "upgrade"),
     (Upgrade(deploy=LIVE), "upgrade -A"),
 ]

@@ -14,11 +14,13 @@ from apt_ostree.daemon.rpmostree import objects, peer, stateroot, sysroot
 from apt_ostree.daemon.rpmostree.peer import end_of, read_event
 from apt_ostree.daemon.rpmostree.replies import structure
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.automatic import Policy
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import Package, PackageChange
 from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
@@ -215,7 +217,9 @@ def test_a_package_has_what_is_read_of_it():
         (calls.refresh_md({"force": True}), RefreshMd(force=True), ["repo-refresh"]),
         (calls.download_update(), Upgrade(check=True), ["repo-refresh"]),
         (calls.automatic_update({"mode": "check"}, "none"), Upgrade(check=True), [UPGRADE]),
-        (calls.automatic_update({}, "check"), Upgrade(check=True), [UPGRADE]),
+        (calls.automatic_update({}, "check"), AutomaticUpdate(), [UPGRADE]),
+        (calls.automatic_update({}, "live"), AutomaticUpdate(), [UPGRADE]),
+        (calls.automatic_update({"mode": "stage"}, "none"), AutomaticUpdate(policy=Policy.STAGE), [UPGRADE]),
     ],
 )  # fmt: skip
 def test_the_request_of_a_call(call: calls.Call, request_: object, actions: list[str]):
@@ -229,9 +233,16 @@ def test_a_live_change_needs_an_action_more():
     assert call.actions[-1] == "org.debian.aptostree1.apply-live" and call.reboot
 
 
-def test_nothing_is_done_automatically():
+def test_nothing_is_done_automatically_if_updates_are_off():
     assert calls.automatic_update({}, "none") is None
     assert calls.automatic_update({"mode": "none"}, "check") is None
+
+
+def test_a_live_update_of_somebodys_own_needs_more_actions():
+    own = calls.automatic_update({"mode": "live"}, "none")
+    assert own and {action.rpartition(".")[2] for action in own.actions} == {
+        "upgrade", "apply-live", "restart-services",
+    }  # fmt: skip
 
 
 def test_a_base_that_stays_is_told():
@@ -250,7 +261,7 @@ def test_a_base_that_stays_is_told():
         (lambda: update({}, {"lock-finalization": True, "reboot": True}), "exclude each other"),
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
         (lambda: calls.cleanup(["all"], "x"), "named 'all'"),
-        (lambda: calls.automatic_update({"mode": "stage"}, "none"), "none of auto"),
+        (lambda: calls.automatic_update({"mode": "sometimes"}, "none"), "none of auto"),
     ],
 )
 def test_what_cannot_be_done_is_refused(call, text: str):

@@ -210,6 +210,21 @@ def test_what_a_page_reads_first(service: Service):
     assert service.error(lambda: service.sysroot("GetOS", GLib.Variant("s", "x"))).endswith("Code1")
 
 
+def test_automatic_updates_follow_the_settings(service: Service):
+    def policy() -> str:
+        return str(service.properties(names.SYSROOT_PATH, names.SYSROOT)["AutomaticUpdatePolicy"])
+
+    assert policy() == "none"
+    (service.place / "settings").mkdir()
+    settings = service.place / "settings/apt-ostree.conf"
+    settings.write_text("[Daemon]\nAutomaticUpdatePolicy=stage\n")
+    assert policy() == "stage"
+    enabled, address = service.os("AutomaticUpdateTrigger", NONE)
+    assert enabled and Follower(address).properties()["Title"] == "upgrade --trigger-automatic-update-policy"
+    settings.write_text("a mistake\n")
+    assert policy() == "none"
+
+
 def test_a_transaction_is_followed(service: Service):
     (address,) = service.os("Rollback", NONE)
     assert not list((service.place / "run").glob("*/*"))  # nothing before it is started

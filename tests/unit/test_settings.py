@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.automatic import AutomaticSettings, Policy
+from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.settings import Settings, parse_settings
 from apt_ostree.model.sizes import read_size, show_size
 from apt_ostree.model.unitrules import Need
@@ -51,9 +53,40 @@ def test_how_long_records_are_kept(text, days):
     assert (settings.history_keep, settings.history_records) == (days * 86400, 500)
 
 
+def test_automatic_updates():
+    first = "[Daemon]\nAutomaticUpdatePolicy=apply\n[Automatic]\nPhases=10% 25.5% 100%\nMaxDefer=7d\n"
+    second = (
+        "[Automatic]\nMaxDefer=0\nOnMetered=yes\nMaxLoad=1.5\nRetryPause=1h30m\nAttempts=2\n"
+        "BeforeReboot=lock 'a b'\nRestartServices=all\n"
+    )
+    found = parse_settings([("one", first), ("two", second)])
+    assert found.automatic_policy is Policy.APPLY
+    assert found.automatic == AutomaticSettings(
+        phases=(0.1, 0.255, 1.0),
+        max_defer=0.0,
+        on_metered=True,
+        max_load=1.5,
+        retry_pause=5400.0,
+        attempts=2,
+        before_reboot=("lock", "a b"),
+        restart_services=RestartPolicy.ALL,
+    )
+    assert parse_settings([]).automatic_policy is Policy.NONE
+
+
 @pytest.mark.parametrize(
     "text",
     [
+        "[Daemon]\nAutomaticUpdatePolicy=off",
+        "[Daemon]\nAutomatic=check",
+        "[Automatic]\nPhases=50% 10%",
+        "[Automatic]\nPhases=10 50",
+        "[Automatic]\nPhases=110%",
+        "[Automatic]\nMaxDefer=soon",
+        "[Automatic]\nRetryPause=0",
+        "[Automatic]\nAttempts=0",
+        "[Automatic]\nMaxLoad=-1",
+        "[Automatic]\nOnBattery=maybe",
         "[Limits]\nMemoryMax=0",
         "[Limits]\nMemory=1G",
         "[Limits]\nCPUQuota=50",

@@ -14,7 +14,7 @@ from apt_ostree.model.newer import Newer
 from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
-from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status, live_records
+from apt_ostree.model.status import AutomaticStatus, Commit, DeploymentStatus, Live, Status, live_records
 from apt_ostree.model.update import Update
 
 BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
@@ -104,6 +104,52 @@ def test_json_of_a_known_update():
     only_base = replace(known, diff=PackageDiff(), version=None)
     found = Status((booted(),), update=only_base).to_json()["cached-update"]
     assert not {"rpm-diff", "version", "deployment"} & found.keys()
+
+
+def test_automatic_updates_that_were_deferred():
+    assert Status((booted(),)).to_json()["automatic-updates"] is None
+    reason = "users logged in (alice) [RebootWithUsers=no]"
+    told = AutomaticStatus("apply", True, 0.0 + 60, "deferred", (reason,), 30.0)
+    found = Status((booted(),), automatic=told).to_json()
+    assert found["automatic-updates"] == {
+        "policy": "apply",
+        "timer": "active",
+        "last-run": 60.0,
+        "outcome": "deferred",
+        "reasons": [reason],
+        "waiting-since": 30.0,
+        "failed-attempts": 0,
+        "prediction": None,
+    }
+    text = list(statusview.lines(found))
+    assert text[1].startswith("AutomaticUpdates: apply; ") and text[1].endswith(
+        "last run 1970-01-01T00:01:00Z"
+    )
+    assert text[2] == f"  deferred: {reason}"
+
+
+def test_automatic_updates_that_nobody_has_enabled():
+    (line,) = [
+        line
+        for line in statusview.lines(Status((booted(),), automatic=AutomaticStatus("check", False)).to_json())
+        if line.startswith("AutomaticUpdates")
+    ]
+    assert line.endswith("inactive, no run yet")
+
+
+def test_the_update_that_is_available():
+    diff = PackageDiff(added=(HTOP,), changed=(PackageChange("dash", "amd64", "1", "2"),))
+    update = Update(
+        against=BASE, osname="debian", origin=PLAIN.refspec, commit=LAYERED, version="13.2", timestamp=5,
+        new_base=True, gpg_enabled=True, diff=diff,
+    )  # fmt: skip
+    text = list(statusview.lines(Status((booted(),), update=update).to_json()))
+    table = [line.strip() for line in text[text.index("AvailableUpdate:") + 1 :]]
+    assert table == [
+        "Version: 13.2 (1970-01-01T00:00:05Z)",
+        f"Commit: {LAYERED}",
+        "Diff: 1 upgraded (dash), 1 added (htop)",
+    ]
 
 
 def test_json_of_a_layered_deployment():

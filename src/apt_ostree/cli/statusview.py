@@ -14,11 +14,13 @@ from apt_ostree.model.status import package_name
 _NAMES = 8
 
 Row = tuple[str, str]
+_DIFF_KINDS = ("upgraded", "downgraded", "removed", "added")
 
 
 def lines(status: Mapping[str, Any], *, verbose: bool = False, bullet: str = "â—") -> Iterator[str]:
     """Yield the lines of `status`. status: the JSON object (model.status)."""
     yield f"State: {'busy' if status['busy'] else 'idle'}"
+    yield from _automatic(status["automatic-updates"])
     if status["transaction"]:
         title, user, _path = status["transaction"]
         yield f"Transaction: {title} (of {user})"
@@ -30,6 +32,40 @@ def lines(status: Mapping[str, Any], *, verbose: bool = False, bullet: str = "â—
             yield ""
         yield f"{bullet if entry['booted'] else ' '} {_origin(entry)}"
         yield from _table(_rows(entry, busy=status["busy"], verbose=verbose))
+    if status["cached-update"]:
+        yield ""
+        yield "AvailableUpdate:"
+        yield from _table(_available(status["cached-update"], verbose=verbose))
+
+
+def _automatic(automatic: Mapping[str, Any] | None) -> Iterator[str]:
+    """Yield what there is to say of automatic updates, as rpm-ostree does, and why one was deferred."""
+    if automatic is None:
+        return
+    last = f"last run {_time(automatic['last-run'])}" if automatic["last-run"] else "no run yet"
+    state = last if automatic["timer"] == "active" else f"inactive, {last}"
+    yield f"AutomaticUpdates: {automatic['policy']}; apt-ostree-automatic.timer: {state}"
+    for reason in automatic["reasons"]:
+        yield f"  {automatic['outcome']}: {reason}"
+    if automatic["prediction"]:
+        from apt_ostree.model import prediction
+
+        yield from (f"  {line}" for line in prediction.describe(automatic["prediction"]))
+
+
+def _available(update: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
+    """Yield what is to be said of the update that the last check has noted."""
+    if update["ref-has-new-commit"]:
+        yield "Version", f"{update.get('version', '')} ({_time(update['timestamp'])})".lstrip()
+        yield "Commit", update["checksum"]
+    diff = update.get("rpm-diff", {})
+    kinds = [(kind, [row[1] for row in diff.get(kind, ())]) for kind in _DIFF_KINDS]
+    counts = (
+        f"{len(names)} {kind} ({', '.join(names if verbose else _shortened(names))})"
+        for kind, names in kinds
+        if names
+    )
+    yield "Diff", ", ".join(counts) or "no packages"
 
 
 def _warning(uncompleted: Mapping[str, Any]) -> str:
@@ -194,7 +230,7 @@ def _origin(entry: Mapping[str, Any]) -> str:
     return str(entry["origin"] or entry["checksum"])
 
 
-def _time(timestamp: int) -> str:
+def _time(timestamp: float) -> str:
     return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

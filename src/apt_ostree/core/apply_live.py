@@ -59,6 +59,12 @@ def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
         return _apply_selection(tx, selection, options, source=source, dry_run=dry_run)
 
 
+def apply_pending(tx: Transaction, options: LiveOptions) -> Result:
+    """Apply the pending deployment in a transaction that is at work; see `apply_live`."""
+    undo.recover_interrupted(tx)
+    return _apply(tx, _target_commit(tx, None), options, dry_run=False)
+
+
 def _apply(tx: Transaction, commit: str, options: LiveOptions, *, dry_run: bool) -> Result:
     """Show a commit together with the enabled overlays."""
     change = engine.plan(tx, stack.goal_on(tx, commit), options, delta=_delta(tx, commit), ask=not dry_run)

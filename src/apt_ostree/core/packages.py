@@ -71,15 +71,20 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     """
     options = request.deploy
     with tx.changing("upgrade the system"):
-        origin = tx.merge_deployment.origin
-        newer = _newer_base(tx, origin, request) if request.base else None
-        target = _upgraded(tx, newer, packages=request.packages)
+        target = upgrade_target(tx, request)
         if not request.check:
             return deploy(tx, target, options)
         result = deploy(tx, target, replace(options, dry_run=True, live=None))
         if request.base and request.packages:
             updates.note(tx, target, result.details["transaction"])
         return result
+
+
+def upgrade_target(tx: Transaction, request: Upgrade) -> Target:
+    """Pull the base from its remote; return the target of an upgrade. Raises what the pull raises."""
+    origin = tx.merge_deployment.origin
+    newer = _newer_base(tx, origin, request) if request.base else None
+    return _upgraded(tx, newer, packages=request.packages)
 
 
 def run(tx: Transaction, request: Run) -> Result:

@@ -22,6 +22,7 @@ from apt_ostree.model.queries import RequestedPackages
 from apt_ostree.model.queries import Status as StatusQuery
 from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import (
+    AutomaticStatus,
     Commit,
     DeploymentStatus,
     Live,
@@ -29,7 +30,16 @@ from apt_ostree.model.status import (
     live_records,
     package_name,
 )
-from apt_ostree.system import available_update, files, newer_versions, statedb, transaction_files, usrview
+from apt_ostree.system import (
+    automatic_record,
+    available_update,
+    files,
+    newer_versions,
+    settings,
+    statedb,
+    transaction_files,
+    usrview,
+)
 from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.remotes import Verification
 from apt_ostree.system.ostree.repo import Repo
@@ -38,6 +48,7 @@ from apt_ostree.system.ostree.sysroot import Sysroot
 _DEPLOY = Path("/ostree/deploy")
 #: The unit of ostree that completes a staged deployment when it stops.
 _FINALIZING = "ostree-finalize-staged.service"
+_TIMER = "apt-ostree-automatic.timer"
 
 
 def status(query: StatusQuery) -> Status:
@@ -48,8 +59,8 @@ def status(query: StatusQuery) -> Status:
     """
     with reading.opened(query.sysroot) as sysroot:
         deployments = sysroot.deployments()
-        merge = deployments.merge
-        newer = newer_versions.read() if query.sysroot == "/" else ()
+        merge, is_running = deployments.merge, query.sysroot == "/"
+        newer = newer_versions.read() if is_running else ()
         signatures_of = cache(partial(_signatures, sysroot.repo))  # GnuPG takes 40 ms each time
         chosen = [d for d in deployments.all if d.booted or not query.booted]
         return Status(
@@ -57,8 +68,9 @@ def status(query: StatusQuery) -> Status:
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
-            transaction=_transaction() if query.sysroot == "/" else None,
-            update=available_update.read(merge.checksum) if merge and query.sysroot == "/" else None,
+            transaction=_transaction() if is_running else None,
+            update=available_update.read(merge.checksum) if merge and is_running else None,
+            automatic=_automatic(deployments.pending) if is_running else None,
         )
 
 
@@ -74,13 +86,39 @@ def watched() -> tuple[Path, ...]:
 
 def stamp() -> tuple[object, ...]:
     """Return what differs when the status of the running system may have changed."""
-    paths = (*watched(), statedb.path(), transaction_files.DIRECTORY, Path("/run/ostree"))
+    others = (statedb.path(), transaction_files.DIRECTORY, Path("/run/ostree"), automatic_record.RECORD)
+    paths = (*watched(), *others)
     return usrview.foreign(), *(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
 
 
 def _transaction() -> tuple[str, str, str] | None:
     running = transaction_files.running()
     return (running.title, running.caller.user, bus.path_of(running.id)) if running else None
+
+
+def _automatic(pending: Deployment | None) -> AutomaticStatus | None:
+    """Return what there is to say of automatic updates; None if they are off."""
+    if (policy := settings.automatic_policy()) == "none":
+        return None
+    from apt_ostree.system import systemd
+
+    is_active = systemd.is_timer_active(_TIMER)
+    record = automatic_record.read()
+    if record is None:
+        return AutomaticStatus(policy, is_active)
+    prediction = record.prediction
+    if prediction and (pending is None or pending.checksum != prediction.commit):
+        prediction = None
+    return AutomaticStatus(
+        policy,
+        is_active,
+        last_run=record.last_run,
+        outcome=record.outcome,
+        reasons=record.reasons,
+        waiting_since=record.waiting_since or None,
+        attempts=record.attempts,
+        prediction=prediction,
+    )
 
 
 def _uncompleted(sysroot: Sysroot) -> Uncompleted | None:
@@ -187,7 +225,7 @@ def _failed(names: Collection[str]) -> tuple[str, ...]:
         return ()
     from apt_ostree.system import systemd
 
-    return tuple(name for name, unit in systemd.units(names).items() if unit.is_in_trouble)
+    return tuple(name for name, unit in systemd.units(names, anyone=True).items() if unit.is_in_trouble)
 
 
 def _wall_clock(monotonic: float | None) -> float | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from apt_ostree.errors import NotAuthorized
+from apt_ostree.model.automatic import Policy
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
+from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, OverlayRequest
@@ -25,6 +27,7 @@ _RESTART_SERVICES = "restart-services"
 ACTIONS: Mapping[str, str] = {
     "apply-live": _APPLY_LIVE,
     "approve": "approve",
+    "automatic-update": "upgrade",
     "cleanup": "cleanup",
     "confirm": "confirm",
     "deploy": "deploy",
@@ -88,6 +91,8 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
         actions.append(_PACKAGES)  # not what is deployed: these may come from the archives
     if isinstance(request, DeployRequest) and request.deploy.live:
         actions.append(_APPLY_LIVE)
+    if isinstance(request, AutomaticUpdate) and request.policy is Policy.LIVE:
+        actions += [_APPLY_LIVE, _RESTART_SERVICES]  # the settings' own policy is the administrator's
     if _restarts(request) is not RestartPolicy.NONE:
         actions.append(_RESTART_SERVICES)
     return tuple(_PREFIX + name for name in actions)

@@ -9,12 +9,16 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Any
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.automatic import POLICY_KEY, AutomaticSettings, Policy
+from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.policy import Setting
 from apt_ostree.model.policy_settings import SECTIONS
 from apt_ostree.model.sizes import read_size
+from apt_ostree.model.spans import read_span
 from apt_ostree.model.unitrules import Need
 
 
@@ -40,6 +44,8 @@ class Settings:
     overlay_quota: [Overlays] Quota=SIZE, maximum total size of all overlays' files in bytes; 0: no limit.
     history_keep: [History] Keep=TIME, seconds that records of operations are kept.
     history_records: [History] MaxRecords, number of records that are kept at most.
+    automatic_policy: [Daemon] AutomaticUpdatePolicy, what is done without a request.
+    automatic: [Automatic], when and how.
     limits: [Limits], property -> value of the unit in which the service's worker runs
         (systemd.resource-control(5), org.freedesktop.systemd1(5)).
     policy: the lines of [Policy] and [Holds], in their order. They are read when a change is judged
@@ -64,12 +70,15 @@ class Settings:
     overlay_quota: int = 0
     history_keep: float = 5 * 365.25 * 86400
     history_records: int = 100_000
+    automatic_policy: Policy = Policy.NONE
+    automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
     limits: Mapping[str, int] = field(default_factory=lambda: {"TasksMax": 2048})
     policy: tuple[Setting, ...] = ()
 
 
 _LIMITS = "Limits"
 _UNITS = "Units"
+_AUTOMATIC = "Automatic"
 _CHOICES = (Need.RESTART, Need.RELOAD, Need.SKIP, Need.DEFER)
 
 
@@ -100,8 +109,13 @@ def _with(settings: Settings, name: str, section: str, key: str, value: str) -> 
     if section == _LIMITS and key in _OF_UNITS:
         target, read = _OF_UNITS[key]
         return replace(settings, limits={**settings.limits, target: _value(name, key, value, read)})
+    if section == _AUTOMATIC and key in _OF_AUTOMATIC:
+        field_name, read = _OF_AUTOMATIC[key]
+        changes = {field_name: _value(name, key, value, read)}
+        return replace(settings, automatic=replace(settings.automatic, **changes))
     if (section, key) not in _KEYS:
-        keys = [f"[{one}] {other}" for one, other in (*_KEYS, *((_LIMITS, limit) for limit in _OF_UNITS))]
+        others = [(_LIMITS, limit) for limit in _OF_UNITS] + [(_AUTOMATIC, one) for one in _OF_AUTOMATIC]
+        keys = [f"[{one}] {other}" for one, other in (*_KEYS, *others)]
         raise UsageError(
             f"{name}: unknown setting [{section}] {key}", hint=f"known: {', '.join(keys)}, [Units] UNIT"
         )
@@ -186,12 +200,42 @@ def _seconds(value: str) -> float:
     raise ValueError(f"{value!r} is not a positive number of seconds")
 
 
+def _choice(kind: type[StrEnum]) -> Callable[[str], Any]:
+    """Return what reads a value of an enum."""
+
+    def read(value: str) -> StrEnum:
+        if value not in [*kind]:
+            raise ValueError(f"{value!r} is none of {', '.join(kind)}")
+        return kind(value)
+
+    return read
+
+
+def _span_or_none(value: str) -> float:
+    return 0.0 if value == "0" else read_span(value)
+
+
+def _load(value: str) -> float:
+    return 0.0 if value == "0" else _seconds(value)
+
+
+def _shares(value: str) -> tuple[float, ...]:
+    """Return growing percentages as shares from 0 to 1."""
+    with suppress(ValueError):
+        shares = tuple(float(word.removesuffix("%")) / 100 for word in value.split())
+        is_whole = all(word.endswith("%") for word in value.split())
+        if is_whole and list(shares) == sorted(shares) and all(0 <= share <= 1 for share in shares):
+            return shares
+    raise ValueError(f"{value!r} is not a list of growing percentages such as 10% 50% 100%")
+
+
 #: (section, key) -> field of Settings, and the function that parses the value.
 _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Archives", "Strict"): ("strict_archives", _switch),
     ("Archives", "CacheSize"): ("cache_size", read_size),
     ("History", "Keep"): ("history_keep", _long_span),
     ("History", "MaxRecords"): ("history_records", _count),
+    ("Daemon", POLICY_KEY): ("automatic_policy", _choice(Policy)),
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),
@@ -215,4 +259,25 @@ _OF_UNITS: Mapping[str, tuple[str, Callable[[str], int]]] = {
     "MemoryHigh": ("MemoryHigh", _size),
     "MemoryMax": ("MemoryMax", _size),
     "TasksMax": ("TasksMax", _count),
+}
+
+#: Key of [Automatic] -> field of AutomaticSettings, and the function that parses the value.
+_OF_AUTOMATIC: Mapping[str, tuple[str, Callable[[str], Any]]] = {
+    "OnMetered": ("on_metered", _switch),
+    "OnBattery": ("on_battery", _switch),
+    "MaxLoad": ("max_load", _load),
+    "RestartServices": ("restart_services", _choice(RestartPolicy)),
+    "RebootWithUsers": ("reboot_with_users", _switch),
+    "LiveWithUsers": ("live_with_users", _switch),
+    "RebootInterval": ("reboot_interval", _span_or_none),
+    "BeforeReboot": ("before_reboot", _arguments),
+    "AfterReboot": ("after_reboot", _arguments),
+    "Notify": ("notify", _arguments),
+    "Motd": ("motd", _switch),
+    "MaxDefer": ("max_defer", _span_or_none),
+    "Attempts": ("attempts", _count),
+    "RetryPause": ("retry_pause", read_span),
+    "Phases": ("phases", _shares),
+    "PhaseLength": ("phase_length", read_span),
+    "Halt": ("halt", str),
 }

@@ -1,8 +1,9 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
-The JSON keys are rpm-ostree's. Our own are `busy`, `pending` and `uncompleted-deployment`, and of a
-deployment `commands`, `diff`, `etc-beside`, `index`, `live-diff`, `live-failed-units`, `live-generation`,
-`live-overlays`, `mounted-over`, `newer-versions`, and `upgraded-packages`.
+The JSON keys are rpm-ostree's. Our own are `automatic-updates`, `busy`, `pending` and
+`uncompleted-deployment`, and of a deployment `commands`, `diff`, `etc-beside`, `index`, `live-diff`,
+`live-failed-units`, `live-generation`, `live-overlays`, `mounted-over`, `newer-versions`, and
+`upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
 
 if TYPE_CHECKING:  # most systems know of none
+    from apt_ostree.model.prediction import Prediction
     from apt_ostree.model.update import Update
 
 
@@ -185,6 +187,41 @@ def package_name(request: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class AutomaticStatus:
+    """Automatic updates.
+
+    policy: what is done without a request, see model.automatic.Policy.
+    timer: whether their timer is active.
+    last_run, outcome, reasons: of the last run, in seconds since 1970.
+    waiting_since: since when the system is not up to date, in seconds since 1970.
+    attempts: how often the update that waits has failed.
+    prediction: what the pending deployment would mean for the running system.
+    """
+
+    policy: str
+    timer: bool
+    last_run: float | None = None
+    outcome: str = ""
+    reasons: tuple[str, ...] = ()
+    waiting_since: float | None = None
+    attempts: int = 0
+    prediction: Prediction | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object of `automatic-updates` in `status --json`."""
+        return {
+            "policy": self.policy,
+            "timer": "active" if self.timer else "inactive",
+            "last-run": self.last_run,
+            "outcome": self.outcome or None,
+            "reasons": list(self.reasons),
+            "waiting-since": self.waiting_since,
+            "failed-attempts": self.attempts,
+            "prediction": self.prediction.to_json() if self.prediction else None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All deployments, the next boot's first.
 
@@ -193,6 +230,7 @@ class Status:
     busy: another program holds the lock for changes.
     transaction: of the service, which is at work: its title, its user and its object.
     update: what the last check for upgrades found, if that is still true.
+    automatic: automatic updates, unless they are off.
     """
 
     deployments: tuple[DeploymentStatus, ...]
@@ -201,6 +239,7 @@ class Status:
     uncompleted: Uncompleted | None = None
     transaction: tuple[str, str, str] | None = None
     update: Update | None = None
+    automatic: AutomaticStatus | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `status --json`."""
@@ -211,6 +250,7 @@ class Status:
             "transaction": list(self.transaction) if self.transaction else None,
             "cached-update": _update_json(self.update) if self.update else None,
             "update-driver": None,
+            "automatic-updates": self.automatic.to_json() if self.automatic else None,
             "uncompleted-deployment": asdict(self.uncompleted) if self.uncompleted else None,
         }
 

@@ -113,6 +113,13 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 @click.option("--check", is_flag=True, help="Only show available upgrades; exit with 77 if there are none.")
 @click.option("--preview", is_flag=True, hidden=True)
 @click.option(
+    "--trigger-automatic-update-policy",
+    "trigger",
+    is_flag=True,
+    help="Do what the policy of automatic updates says, as their timer does.",
+)
+@click.option("--after-reboot", is_flag=True, hidden=True)  # of a unit
+@click.option(
     "--allow-downgrade",
     is_flag=True,
     help="Take the remote's commit even if it is older than the present one.",
@@ -129,6 +136,8 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
     A package that was requested as NAME=VERSION takes security updates only, and none while it is on hold
     (apt-mark(8)). One given as a file stays.
     """
+    if given.pop("trigger"):
+        return _trigger({**given, "check": check or preview, "only": base_only or packages_only})
     if base_only and packages_only:
         raise click.UsageError("--base-only and --packages-only exclude each other")
     only_check = check or preview
@@ -142,6 +151,22 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
         deploy=options.deploy_options(given, allow_replacement=True),
     )
     return options.run_verb(request, given, ask=asks(given), show=_show_unchanged)
+
+
+#: Options beside --trigger-automatic-update-policy.
+_WITH_TRIGGER = (
+    "as_json", "events", "progress_fd", "quiet", "verbose", "no_wait", "unchanged_exit_77", "after_reboot",
+)  # fmt: skip
+
+
+def _trigger(given: dict[str, Any]) -> int:
+    """Carry out the policy of automatic updates; it reboots if that says so."""
+    others = {key: value for key, value in given.items() if key not in _WITH_TRIGGER and value != "none"}
+    if any(others.values()):
+        raise click.UsageError("--trigger-automatic-update-policy excludes options that say what to do")
+    from apt_ostree.model.requests.automatic import AutomaticUpdate
+
+    return options.run_verb(AutomaticUpdate(after_reboot=given["after_reboot"]), {**given, "reboot": True})
 
 
 def _show_unchanged(result: Mapping[str, Any]) -> None:

@@ -21,9 +21,8 @@ from apt_ostree.daemon.rpmostree.replies import NotFound, structure
 from apt_ostree.daemon.state import State
 from apt_ostree.daemon.sysroot import with_files
 from apt_ostree.model.rpmostree import calls, deployments, names, packages
+from apt_ostree.system import settings
 
-#: Nothing is done without a request: that is left to timers which run the command line.
-AUTOMATIC_UPDATES = "none"
 _Differences = List[Tuple[Str, UInt32, Dict[Str, Variant]]]
 
 
@@ -111,8 +110,8 @@ class OS(Object):
     def AutomaticUpdateTrigger(  # noqa: N802
         self, options: Structure, *, call_info: Mapping[str, Any]
     ) -> Tuple[Bool, Str]:
-        """Look for an update if that is wanted; return whether it is, and the address."""
-        call = calls.automatic_update(get_native(options), AUTOMATIC_UPDATES)
+        """Do what the policy of automatic updates says; return whether that is anything, and the address."""
+        call = calls.automatic_update(get_native(options), settings.automatic_policy())
         if call is None:
             return False, ""
         address = self._peers.begin("AutomaticUpdateTrigger", call, call_info)

@@ -12,10 +12,11 @@ from apt_ostree.daemon.authority import Authority
 from apt_ostree.daemon.rpmostree.objects import Manager, Object
 from apt_ostree.daemon.rpmostree.peers import Peers
 from apt_ostree.daemon.rpmostree.replies import NotFound, structure
-from apt_ostree.daemon.rpmostree.stateroot import AUTOMATIC_UPDATES, OS
+from apt_ostree.daemon.rpmostree.stateroot import OS
 from apt_ostree.daemon.state import State
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.rpmostree import deployments, names
+from apt_ostree.system import settings
 
 _RELOAD = f"{names.NAME}.reload-daemon"
 _TRANSACTION = ("ActiveTransaction", "ActiveTransactionPath")
@@ -63,7 +64,7 @@ class Sysroot(Object):
     @property
     def AutomaticUpdatePolicy(self) -> Str:  # noqa: N802
         """What is done without a request."""
-        return AUTOMATIC_UPDATES
+        return settings.automatic_policy()
 
     def GetOS(self, name: Str) -> ObjPath:  # noqa: N802
         """Return the object of a stateroot; of the booted one for an empty name."""

@@ -17,6 +17,7 @@ from apt_ostree.model.request import Request, find
 VERBS: Mapping[str, str] = {
     "apply-live": "live:ApplyLive",
     "approve": "policy:Approve",
+    "automatic-update": "automatic:AutomaticUpdate",
     "cleanup": "deployments:Cleanup",
     "compose-sign": "archives:ComposeSign",
     "compose-tree": "archives:ComposeTree",

@@ -12,8 +12,10 @@ from typing import Any, TypeVar
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model import calls, jsonvalue
+from apt_ostree.model.automatic import Policy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import DeployRequest, Reset, Upgrade
@@ -35,6 +37,7 @@ _UNSUPPORTED = {
     "treefile": "a treefile is composed with 'apt-ostree compose'",
 }
 _APPLY_LIVE = "org.debian.aptostree1.apply-live"
+_RESTART_SERVICES = "org.debian.aptostree1.restart-services"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,11 +245,17 @@ def automatic_update(options: Options, policy: str) -> Call | None:
     """
     o = _read(_Automatic, options)
     mode = policy if o.mode == "auto" else o.mode
-    if mode not in ("none", "check"):
-        raise UsageError(f"mode: {o.mode!r} is none of auto, none and check")
-    if mode == "none":
+    if mode not in [*Policy]:
+        raise UsageError(f"mode: {o.mode!r} is none of auto, {', '.join(Policy)}")
+    if mode == Policy.NONE:
         return None
-    return Call(Upgrade(check=True), _actions("upgrade"), quiet=o.output_to_self)
+    if o.mode == Policy.CHECK:  # asked for by somebody, and not by a timer
+        return Call(Upgrade(check=True), _actions("upgrade"), quiet=o.output_to_self)
+    actions = _actions("upgrade")
+    if o.mode == Policy.LIVE:  # the settings' own policy is the administrator's
+        actions += (_APPLY_LIVE, _RESTART_SERVICES)
+    given = None if o.mode == "auto" else Policy(mode)
+    return Call(AutomaticUpdate(policy=given), actions, reboot=True, quiet=o.output_to_self)
 
 
 def _upgrade(o: _Deploy) -> Request:
