@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "initramfs": ("apt_ostree.cli.commands.initramfs", "initramfs", "Show and change the initramfs"),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
+    "metrics": ("apt_ostree.cli.commands.metrics", "metrics", "Print metrics for Prometheus"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),
     "confirm": ("apt_ostree.cli.commands.live", "confirm", "Keep a change made with --confirm-within"),
     "db": ("apt_ostree.cli.commands.db", "db", "Show and compare the packages of commits"),

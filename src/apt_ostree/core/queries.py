@@ -25,6 +25,7 @@ QUERIES: Mapping[str, str] = {
     "history-show": "history:show_operation",
     "history-verify": "history:verify",
     "kernel-arguments": "kargs:kernel_arguments",
+    "metrics": "metrics:metrics",
     "offered-packages": "archives:offered_packages",
     "overlay-contents": "overlays.listing:overlay_contents",
     "overlay-history": "overlays.listing:overlay_history",

@@ -173,6 +173,13 @@ class DeploymentDiff(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Metrics(Request):
+    """The metrics of the running system, as text for Prometheus."""
+
+    verb: ClassVar[str] = "metrics"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicySettings(Request):
     """The settings of the policy."""
 
@@ -228,6 +235,7 @@ QUERIES: Mapping[str, type[Request]] = {
         DeploymentDiff,
         History,
         KernelArguments,
+        Metrics,
         OfferedPackages,
         OverlayContents,
         OverlayHistory,
