@@ -389,9 +389,10 @@ GOVERNED = {
 }  # fmt: skip
 
 
-#: Verbs that go back, repair, tidy or read, and those that do not change this system.
+#: Verbs that go back, repair, tidy or read, those that do not change this system, and the automatic update, whose
+#: steps are judged one by one.
 FREE = {
-    "approve", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup", "overlay-check",
+    "approve", "automatic-update", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup", "overlay-check",
     "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live", "unlock-discard",
     "unlock-save", "unpin",
 }  # fmt: skip
