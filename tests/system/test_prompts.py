@@ -9,7 +9,7 @@ from tests.system.livehost import Host, same
 
 #: Until the change that nobody confirmed is undone; it must not wait for the prompt.
 UNCONFIRMED = (
-    "for _ in $(seq 300); do apt-ostree history | tail -n 2 | grep -q unconfirmed && exit; sleep 0.1; done;"
+    "for _ in $(seq 300); do apt-ostree history | tail -n 3 | grep -q unconfirmed && exit; sleep 0.1; done;"
     " exit 1"
 )
 
