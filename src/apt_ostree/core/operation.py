@@ -17,6 +17,7 @@ from apt_ostree.model import audit
 from apt_ostree.model.audit import Kind, Record
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.events import Event, PlanShown
+from apt_ostree.model.governed import reach_of
 from apt_ostree.model.request import Request
 from apt_ostree.model.result import Result
 from apt_ostree.model.settings import Settings
@@ -69,7 +70,7 @@ class Operation:
         try:
             self.number = auditlog.begin(self._record(Kind.BEGAN))
         except (AptOstreeError, OSError) as error:
-            if self._request.verb not in audit.UNHINDERED:
+            if not _is_unhindered(self._request):
                 raise ExternalFailure(
                     "nothing was begun, because it could not be recorded in the history",
                     details=(str(error),),
@@ -238,3 +239,9 @@ class Allowance:
 
 
 _DENIALS = Allowance(20, 600.0)
+
+
+def _is_unhindered(request: Request) -> bool:
+    """Return whether a record that cannot be written is not in the way: it frees space or goes back."""
+    goes_back = request.verb in ("apply-live", "usroverlay") and reach_of(request) is None
+    return goes_back or request.verb in audit.UNHINDERED
