@@ -49,6 +49,7 @@ def test_a_service_that_would_fail_is_refused(own: Host):
     own.sh(f"mkdir -p /etc/apt-ostree; printf '[Live]\\nTestBeforeApply=yes\\n' >{SETTING}")
     logs = own.sh("ls /var/log/apt-ostree/*-test-boot.log")
     own.ao("apply-live", "--reset", "-y")
+    own.ao("kargs", "--append=fx=1")  # the same packages
     assert own.sh("ls /var/log/apt-ostree/*-test-boot.log") == logs
     own.failure("apply-live", "-y", "--allow-replacement", code=3)
 

@@ -131,7 +131,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     with etc_deltas.provided(target.commit, _delta(tx, target, built), keep=not options.dry_run):
         if not live:
             _warn_about_overlays(tx, target.commit)
-            if options.test or tx.settings.test_before_apply:
+            if options.test or engine.is_tested(tx, target.commit, (tx.merge_deployment.checksum,)):
                 engine.test(tx, stack.goal_on(tx, target.commit), delta=etc_deltas.read(target.commit))
             take([_staging(tx, target, options, last=True)])
             return _result(outcome, staged=True)

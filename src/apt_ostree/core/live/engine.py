@@ -6,7 +6,7 @@ system. Then its steps are taken, from the journal to the end. After a failure a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +132,8 @@ def _prepare_and_test(tx: Transaction, change: Change, options: LiveOptions) -> 
     with tx.task("Preparing the layer"):
         prepared = _prepare(tx, change)
         _scan(tx, change, prepared)
-    if _is_tested(tx, change, options):
+    present = (tx.live.base, tx.live.booted.checksum)  # the way back is not held up
+    if options.test or is_tested(tx, change.goal.base, present):
         testboot.require(tx, change, prepared.lowers)
     return prepared
 
@@ -145,10 +146,9 @@ def test(tx: Transaction, goal: Goal, *, delta: Delta | None = None) -> None:
     testboot.require(tx, change, _prepare(tx, change).lowers)
 
 
-def _is_tested(tx: Transaction, change: Change, options: LiveOptions) -> bool:
-    """Return whether to boot a change first; the way back to the booted tree is not held up by a setting."""
-    other_packages = change.goal.base not in (tx.live.base, tx.live.booted.checksum)
-    return options.test or (other_packages and change.settings.test_before_apply)
+def is_tested(tx: Transaction, commit: str, present: Collection[str]) -> bool:
+    """Return whether the settings want a commit booted in a container first; not if it is in `present`."""
+    return tx.settings.test_before_apply and commit not in present
 
 
 def _forget_old(tx: Transaction, settings: Settings) -> None:

@@ -38,8 +38,8 @@ def require(tx: Transaction, change: Change, lowers: Sequence[Path]) -> None:
     etc = {path: change.etc.states[path] for path in change.etc.changed}
     checks = required(change.plan.health_checks)
 
-    def mount_new(target: Path, scratch: Path) -> None:
-        usrview.mount_at(target, lowers, scratch=scratch)
+    def mount_new(place: Path, empty: Path) -> None:
+        usrview.mount_at(place, lowers, scratch=empty)
 
     with tx.task("Booting the result in a container"), _root(tx, mount_new) as root:
         _prepare(root, etc)
@@ -73,24 +73,23 @@ def _root(tx: Transaction, mount_usr: Callable[[Path, Path], None]) -> Iterator[
     with generations.scratch(tx.sysroot) as scratch:
         mounts.mount("tmpfs", scratch, "tmpfs", data="mode=0700")
         try:
-            root = scratch / "root"
-            for name in ("root", "view"):
-                (scratch / name).mkdir()
-            _copy_on_write(tx.sysroot.directory(tx.live.booted), root)
-            mount_usr(root / "usr", scratch / "view")
-            _copy_on_write(ETC, root / "etc")
-            _copy_on_write(_VAR, root / "var")
+            root, view = scratch / "root", scratch / "view"
+            for directory in (root, view):
+                directory.mkdir()
+            _copy_on_write(tx.sysroot.directory(tx.live.booted), root, scratch / "of-root")
+            mount_usr(root / "usr", view)
+            _copy_on_write(ETC, root / "etc", scratch / "of-etc")
+            _copy_on_write(_VAR, root / "var", scratch / "of-var")
             yield root
         finally:
             mounts.umount(scratch, detach=True)
 
 
-def _copy_on_write(directory: Path, target: Path) -> None:
-    """Mount a directory so that what is written to it stays in memory."""
-    scratch = target.parent if target.name == "root" else target.parent.parent
-    upper, work, empty = (scratch / f"{target.name}.{kind}" for kind in ("upper", "work", "view"))
+def _copy_on_write(directory: Path, target: Path, scratch: Path) -> None:
+    """Mount a directory so that what is written to it goes to `scratch`, which is made."""
+    upper, work, empty = (scratch / name for name in ("upper", "work", "view"))
     for path in (upper, work, empty):
-        path.mkdir()
+        path.mkdir(parents=True)
     both = (str(upper), str(work))
     mounts.mount_overlay([str(directory)], target, source="apt-ostree", scratch=empty, upper=both)
 
