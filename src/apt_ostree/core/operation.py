@@ -175,6 +175,12 @@ class Operation:
         )
 
 
+def _is_unhindered(request: Request) -> bool:
+    """Return whether a record that cannot be written is not in the way: it frees space or goes back."""
+    goes_back = request.verb in ("apply-live", "usroverlay") and reach_of(request) is None
+    return goes_back or request.verb in audit.UNHINDERED
+
+
 def _kind_of(error: AptOstreeError) -> Kind:
     return next((kind for cls, kind in _KINDS.items() if isinstance(error, cls)), Kind.FAILED)
 
@@ -239,9 +245,3 @@ class Allowance:
 
 
 _DENIALS = Allowance(20, 600.0)
-
-
-def _is_unhindered(request: Request) -> bool:
-    """Return whether a record that cannot be written is not in the way: it frees space or goes back."""
-    goes_back = request.verb in ("apply-live", "usroverlay") and reach_of(request) is None
-    return goes_back or request.verb in audit.UNHINDERED
