@@ -389,12 +389,12 @@ GOVERNED = {
 }  # fmt: skip
 
 
-#: Verbs that go back, repair, tidy or read, those that do not change this system, and the automatic update, whose
-#: steps are judged one by one.
+#: Verbs that go back, repair, tidy or read, those that do not change this system, and the automatic update:
+#: each of its steps is judged.
 FREE = {
-    "approve", "automatic-update", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup", "overlay-check",
-    "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live", "unlock-discard",
-    "unlock-save", "unpin",
+    "approve", "automatic-update", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup",
+    "overlay-check", "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live",
+    "unlock-discard", "unlock-save", "unpin",
 }  # fmt: skip
 
 
