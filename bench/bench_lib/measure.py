@@ -136,7 +136,7 @@ def _sample(pid: int, parent: str, found: dict[str, int]) -> None:
 
 def _label(status: str, cmdline: bytes, parent: str) -> str:
     """Name the kind of a process; a fork of the worker is told from the worker."""
-    if b"apt_ostree.worker" in cmdline:
+    if b"/program.py\0worker" in cmdline:
         return "worker's fork (libapt's loop)" if parent.startswith("worker") else "worker"
     if b"apt-ostree\0" in cmdline or b"apt_ostree\0" in cmdline:
         return "command line"

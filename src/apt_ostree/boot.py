@@ -23,7 +23,3 @@ def main() -> None:
 
         journal.send((f"what the last boot showed cannot be shown at once: {error}",))
     os.execv(_COMMAND[0], _COMMAND)
-
-
-if __name__ == "__main__":
-    main()

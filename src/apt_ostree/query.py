@@ -23,7 +23,3 @@ def main() -> None:
     except OSError as error:
         said = from_os_error(error).to_json()
     json.dump(said, sys.stdout)
-
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,6 @@ from apt_ostree.core.operation import Operation
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, UsageError, from_os_error
 from apt_ostree.model import events, jsonvalue
-from apt_ostree.model.governed import reach_of
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
 from apt_ostree.model.result import Result
@@ -153,7 +152,7 @@ def _carry_out(requests: IO[str], wire: IO[str]) -> Result:
         request.title,
         ask=ask if call.ask else None,
         wait=call.wait,
-        reach=reach_of(request),
+        reach=request.reach,
         operation=operation,
     )
     try:
@@ -273,11 +272,3 @@ def _cancel_again(lost: sys.UnraisableHookArgs) -> None:
         return
     signal.signal(signal.SIGALRM, _raise_cancelled)
     signal.setitimer(signal.ITIMER_REAL, 0.01)
-
-
-if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # All is released and written. Taking the interpreter apart would take as long as a small change: 40 ms.
-    os._exit(code)

@@ -1,6 +1,6 @@
 """Stands where a module of core is, in the worker's process: what a verb may do to its surroundings.
 
-Run as a program it is `python3 -m apt_ostree.worker`, in which the verbs rollback and install are the
+Run as a program it is apt_ostree.worker, in which the verbs rollback and install are the
 function whose name is given.
 """
 
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import runpy
 import signal
 import sys
 import time
@@ -135,4 +134,6 @@ if __name__ == "__main__":
     boot_previous = install = globals()[sys.argv.pop()]
     here = sys.modules[__name__]
     sys.modules |= {f"apt_ostree.core.{name}": here for name in ("deployments", "packages")}
-    runpy.run_module("apt_ostree.worker", run_name="__main__", alter_sys=True)
+    from apt_ostree import worker
+
+    sys.exit(worker.main())

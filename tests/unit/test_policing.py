@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import apply_live, approvals, deploy, deployments, packages, policing
+from apt_ostree.core import apply_live, approvals, deploy, deployments, packages, policing, policy
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built
 from apt_ostree.core.deploy import Target
 from apt_ostree.core.overlays import usroverlay
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
-from apt_ostree.model import governed, layout
+from apt_ostree.model import layout
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.overlay import EditAction
@@ -54,7 +54,7 @@ class Site:
 
     def run(self, function: Callable[[Transaction, Any], Any], request: Any) -> Any:
         """Run a verb's function as the worker does."""
-        tx = Transaction(self.system.events.append, request.title, reach=governed.reach_of(request))
+        tx = Transaction(self.system.events.append, request.title, reach=request.reach)
         tx.__dict__["caller"] = Caller(self.uid, None, f"user {self.uid}", "")
         policing.admit(tx)
         return policing.told(tx, function(tx, request))
@@ -182,7 +182,7 @@ def test_a_mistake_refuses_changes_and_no_way_back(site: Site, built: str):
     assert not site.run(apply_live.apply_live, ApplyLive(reset=True)).changed
     assert site.run(deployments.cleanup, Cleanup(pending=True)).changed
     with pytest.raises(UsageError, match=r"site\.conf"):
-        policing.settings(PolicySettings())
+        policy.policy_settings(PolicySettings())
 
 
 def test_an_overlay_can_be_hidden_and_removed_with_a_mistake(site: Site, tmp_path):
@@ -220,7 +220,7 @@ def test_a_plan_is_approved_by_another_person(site: Site, built: str, monkeypatc
     assert (reason["subject"], reason["setting"]["key"]) == (plan, "ApprovalBy")
     approved(site, plan, 1001)
     assert site.refused(packages.install, Install(packages=("more",)))[0]["subject"] != plan
-    preview = site.run(packages.install, governed.preview_of(request)).details["policy"]
+    preview = site.run(packages.install, request.preview).details["policy"]
     assert preview["allowed"] and preview["reasons"][0]["subject"] == plan
     assert site.run(packages.install, request).next_boot
     # The next step is another plan.
@@ -307,7 +307,7 @@ def test_a_scanner_that_cannot_run_accepts_nothing(site: Site):
 def test_a_preview_has_nothing_to_look_at(site: Site, built: str):
     site.system.programs.results["scan"] = lambda _words: pytest.fail("it ran")
     site.set(Scanner="scan")
-    site.run(packages.install, governed.preview_of(Install(packages=("extra",))))
+    site.run(packages.install, Install(packages=("extra",)).preview)
 
 
 # --- windows
@@ -404,9 +404,10 @@ def test_each_verb_is_one_or_the_other():
 
 @pytest.mark.parametrize("verb", [verb for verb in VERBS if verb != "overlay-restore"])
 def test_which_verbs_it_is_about(verb):
-    reach = governed.reach_of(smallest(verb))
+    reach = smallest(verb).reach
     assert (reach is not None) == (verb in GOVERNED)
-    assert (governed.preview_of(smallest(verb)) is not None) == (verb in GOVERNED)
+    if reach:
+        assert smallest(verb).preview.reach.preview
 
 
 @pytest.mark.parametrize(
@@ -424,7 +425,7 @@ def test_which_verbs_it_is_about(verb):
     ],
 )
 def test_what_goes_back_is_free(request_back):
-    assert governed.reach_of(request_back) is None
+    assert request_back.reach is None
 
 
 @pytest.mark.parametrize(
@@ -444,7 +445,7 @@ def test_what_goes_back_is_free(request_back):
     ],
 )
 def test_how_far_a_request_goes(request_made, preview, applies):
-    reach = governed.reach_of(request_made)
+    reach = request_made.reach
     assert reach and (reach.preview, reach.applies) == (preview, applies)
     deploy = getattr(request_made, "deploy", DeployOptions())
     assert reach.reboots == (deploy.reboot or isinstance(request_made, FinalizeDeployment))
@@ -452,7 +453,7 @@ def test_how_far_a_request_goes(request_made, preview, applies):
 
 def test_a_preview_reads_what_is_here():
     made = Install(packages=("x",), deploy=DeployOptions(live=LiveOptions(), override_policy="y"))
-    preview = governed.preview_of(made)
+    preview = made.preview
     options = DeployOptions(
         dry_run=True, cache_only=True, live=LiveOptions(), judge=True, override_policy="y"
     )
@@ -473,6 +474,6 @@ def test_a_preview_builds_nothing(site: Site, built: str, monkeypatch):
         (packages.install, Install(packages=("extra",), deploy=live)),
         (packages.run, kind_of("run")(program="true", deploy=live)),
     ):
-        site.run(function, governed.preview_of(request))
+        site.run(function, request.preview)
     assert made == [True, True]
     assert site.system.order() == [site.system.one]

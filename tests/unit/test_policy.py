@@ -10,7 +10,7 @@ import pytest
 from apt_ostree.errors import UsageError
 from apt_ostree.model.approval import Approval, Asked, checked_name, judge_approval, name_of
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.model.policy import Archive, Incoming, Reach, Rule, Times, Window
+from apt_ostree.model.policy import Archive, Incoming, Rule, Times, Window
 from apt_ostree.model.policy_rules import (
     decide,
     judge_packages,
@@ -19,6 +19,7 @@ from apt_ostree.model.policy_rules import (
     refuses_version,
 )
 from apt_ostree.model.policy_settings import read_policy
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.settings import parse_settings
 
 

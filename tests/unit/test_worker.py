@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 
 import pytest
 
-from apt_ostree import worker
+from apt_ostree import program, worker
 from apt_ostree.cli import client
 from apt_ostree.errors import (
     AptOstreeError,
@@ -360,12 +360,8 @@ def real(monkeypatch, tmp_path):
     """Have the client start workers with a verb of fake_core."""
 
     def choose(verb: str) -> None:
-        program = tmp_path / "python"
-        program.write_text(
-            f"#!/bin/sh\nexport PYTHONPATH=$PYTHONPATH:{ROOT}\nexec {' '.join(PROGRAM)} {verb}\n"
-        )
-        program.chmod(0o755)
-        monkeypatch.setattr(sys, "executable", str(program))
+        command = ("env", f"PYTHONPATH={ROOT / 'src'}:{ROOT}", *PROGRAM, verb)
+        monkeypatch.setattr(program, "command", lambda _name: command)
 
     return choose
 

@@ -12,13 +12,11 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-import apt_ostree
+from apt_ostree import program
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized
 from apt_ostree.model import events
 from apt_ostree.model.request import Request
@@ -161,8 +159,7 @@ class _Worker:
     def __init__(self, request: Request, *, ask: bool, wait: bool) -> None:
         self._was_cancelled = False
         self._process = subprocess.Popen(
-            # -P: the current directory may belong to another user, and must not be searched for modules.
-            [sys.executable, "-P", "-m", "apt_ostree.worker"],
+            program.command("worker"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -203,10 +200,8 @@ class _Worker:
 
 def _environment() -> dict[str, str]:
     """Return the environment of the worker: the caller's, without variables that change the code it runs."""
-    variables = {
-        k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "LD_", "GI_", "GIO_", "BASH_"))
-    }
-    return variables | {"PYTHONPATH": str(Path(apt_ostree.__file__).resolve().parents[1])}
+    changing = ("PYTHON", "LD_", "GI_", "GIO_", "BASH_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(changing)}
 
 
 def reboot() -> None:

@@ -22,9 +22,8 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, Refused, from_os_error
 from apt_ostree.model import automatic, layout
 from apt_ostree.model.automatic import AutomaticSettings, Facts, Offer, Policy, Reason, Record
-from apt_ostree.model.governed import reach_of
-from apt_ostree.model.policy import Reach
 from apt_ostree.model.prediction import Prediction, predict
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.live import ApplyLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
@@ -266,7 +265,7 @@ class _System:
 
     def check(self) -> Offer | None:
         tx, options = self._tx, DeployOptions(dry_run=True)
-        with self._judged(reach_of(Upgrade(check=True))):
+        with self._judged(Upgrade(check=True).reach):
             target = packages.upgrade_target(tx, Upgrade())
             result = deploy(tx, target, options)
         updates.note(tx, target, result.details["transaction"])
@@ -285,7 +284,7 @@ class _System:
     def stage(self, *, live: bool) -> str:
         assert self._target, "there was a check before"
         options = DeployOptions(live=self._live_options if live else None)
-        with self._judged(reach_of(Upgrade(deploy=options))):
+        with self._judged(Upgrade(deploy=options).reach):
             deploy(self._tx, self._target, options)
         return self._tx.merge_deployment.checksum
 
@@ -314,7 +313,7 @@ class _System:
         return pending is not None and self._tx.live.base == pending.checksum
 
     def apply_live(self) -> None:
-        with self._judged(reach_of(ApplyLive(live=self._live_options))):
+        with self._judged(ApplyLive(live=self._live_options).reach):
             apply_pending(self._tx, self._live_options)
 
     @contextmanager

@@ -17,7 +17,6 @@ from apt_ostree.model import audit
 from apt_ostree.model.audit import Kind, Record
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.events import Event, PlanShown
-from apt_ostree.model.governed import reach_of
 from apt_ostree.model.request import Request
 from apt_ostree.model.result import Result
 from apt_ostree.model.settings import Settings
@@ -177,7 +176,7 @@ class Operation:
 
 def _is_unhindered(request: Request) -> bool:
     """Return whether a record that cannot be written is not in the way: it frees space or goes back."""
-    goes_back = request.verb in ("apply-live", "usroverlay") and reach_of(request) is None
+    goes_back = request.verb in ("apply-live", "usroverlay") and request.reach is None
     return goes_back or request.verb in audit.UNHINDERED
 
 

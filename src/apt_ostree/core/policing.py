@@ -1,31 +1,27 @@
 """Carries out what the policy decides about a request: refuses it, or records that root overrides it.
 
 A verb gathers facts where its plan is complete and nothing is touched yet, and calls `require`. The rules are
-in `model.policy_rules`; which requests they are about is in `model.governed`.
+in `model.policy_rules`; `Request.reach` says which requests it is about.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
-from datetime import datetime
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from apt_ostree.core.state import scanning
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import NotAuthorized, Refused, UsageError
 from apt_ostree.model.approval import LASTING, Asked, judge_approval, name_of, needs_approval
 from apt_ostree.model.events import PlanShown
-from apt_ostree.model.policy import Decision, Incoming, Policy, Reach, Reason, Rule, Setting, Times, Windows
+from apt_ostree.model.policy import Decision, Incoming, Policy, Reason, Rule, Setting, Times, Windows
 from apt_ostree.model.policy_rules import decide, judge_packages, judge_scan, judge_window, refuses_version
-from apt_ostree.model.policy_settings import read_policy
-from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.result import Result
 from apt_ostree.system import approvals, calendar, journal
-from apt_ostree.system import settings as settings_files
 
 if TYPE_CHECKING:
     from apt_ostree.core.transaction import Transaction
@@ -59,11 +55,11 @@ def require_open(tx: Transaction) -> None:
     """
     if tx.reach is not None:
         windows = tx.policy.windows_for(tx.reach)
-        judged = [judge_window(rule, row.setting, _times(row)) for rule, row in windows.items()]
+        judged = [judge_window(rule, row.setting, times_of(row)) for rule, row in windows.items()]
         require(tx, lambda _policy: judged)
 
 
-def _times(windows: Windows) -> Times:
+def times_of(windows: Windows) -> Times:
     """Return how this moment lies to windows; raise UsageError for a text that systemd cannot read."""
     with _placed(windows.setting):
         return calendar.times(windows.windows, time.time())
@@ -191,19 +187,6 @@ def told(tx: Transaction, result: Result) -> Result:
     if tx.reach.preview:
         tx.report(PlanShown("policy", final))
     return replace(result, details={**result.details, "policy": final})
-
-
-def settings(_query: PolicySettings) -> Mapping[str, Any]:
-    """Return the settings in effect, each with its file, and when their windows are open.
-
-    Raises UsageError for a mistake in a setting.
-    """
-    policy = read_policy(settings_files.load().policy).at(datetime.now().astimezone())
-    windows = policy.windows_for(Reach(applies=True, reboots=True))
-    return {
-        "settings": [asdict(setting) for setting in policy.settings],
-        "windows": {rule: asdict(_times(row)) for rule, row in windows.items()},
-    }
 
 
 def decision(tx: Transaction) -> Decision:

@@ -33,7 +33,7 @@ QUERIES: Mapping[str, str] = {
     "overlay-paths": "overlays.listing:overlay_paths",
     "overlays": "overlays.listing:overlays",
     "packages": "archives:packages",
-    "policy-settings": "policing:settings",
+    "policy-settings": "policy:policy_settings",
     "requested-packages": "status:requested_packages",
     "search": "archives:search",
     "status": "status:status",

@@ -22,8 +22,9 @@ from apt_ostree.model.audit import Kind
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import Message, PlanShown, Report, task
-from apt_ostree.model.policy import Policy, Reach, Reason
+from apt_ostree.model.policy import Policy, Reason
 from apt_ostree.model.policy_settings import read_policy
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.settings import Settings
 from apt_ostree.system import mounts, signals, statedb
 from apt_ostree.system import settings as settings_files

@@ -7,7 +7,6 @@ data/dbus/org.debian.aptostree1.xml describes the interfaces.
 import json
 import os
 import stat
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +17,7 @@ from dasbus.server.interface import accepts_additional_arguments, dbus_interface
 from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, get_native
 from systemd import journal
 
+from apt_ostree import program
 from apt_ostree.core import queries
 from apt_ostree.core.operation import note_refusal
 from apt_ostree.daemon.authority import Authority
@@ -43,7 +43,7 @@ from apt_ostree.system.systemd_units import Units
 #: for a client that comes again.
 _PATIENCE = 30.0
 NOT_ACTIVE = ("", "", "")
-_WORKER = (sys.executable, "-I", "-m", "apt_ostree.worker")
+_WORKER = program.command("worker")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,8 @@ from typing import Any
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.package_plan import PackagePlan
-from apt_ostree.model.policy import Policy, Reach, Reason, Rule
+from apt_ostree.model.policy import Policy, Reason, Rule
+from apt_ostree.model.reach import Reach
 
 #: Hexadecimal digits of the name of a plan.
 _DIGITS = 20

@@ -7,12 +7,13 @@ reason has the setting behind it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
+
+from apt_ostree.model.reach import Reach
 
 
 class Rule(StrEnum):
@@ -102,26 +103,6 @@ class Decision:
         """Return the decision as a JSON object."""
         reasons = [reason.to_json() for reason in self.reasons]
         return {"allowed": self.allowed, "reasons": reasons, "override": self.override or None}
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """How far a request goes (model.governed).
-
-    preview: it only shows what would be done, so that a decision is told and holds nothing up.
-    applies: it changes the running system, or what the next boot starts.
-    reboots: it ends with a reboot.
-    override: why the policy is to be overridden, or empty.
-    verb: its name.
-    live: the options of its live change, if it makes one.
-    """
-
-    preview: bool = False
-    applies: bool = True
-    reboots: bool = False
-    override: str = ""
-    verb: str = ""
-    live: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -67,6 +66,8 @@ def predict(commit: str, plan: LivePlan, history: Sequence[Entry]) -> Prediction
 
 def _usual(history: Iterable[Entry]) -> float | None:
     """Return the usual duration of a live change in seconds; None if there was none."""
+    import statistics  # takes 6 ms, and every verb reads settings
+
     made = (Outcome.LIVE, Outcome.FORGOTTEN, Outcome.ENDED)
     times = [sum(entry.steps.values()) for entry in history if entry.outcome in made and entry.steps]
     return round(statistics.median(times[-_NEWEST:]), 1) if times else None

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self, TypeVar
 from apt_ostree.errors import UsageError
 from apt_ostree.model import jsonvalue
 from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.reach import Reach
 
 _Kind = TypeVar("_Kind")
 #: Characters of a title; arguments may be long.
@@ -43,6 +44,19 @@ class Request:
     def is_automatic(self) -> bool:
         """Return whether systemd makes it at each boot; it is recorded only if there is something to tell."""
         return False
+
+    @property
+    def reach(self) -> Reach | None:
+        """Return how far it goes; None if the policy is not about it.
+
+        What goes back, repairs or tidies is never held up by the policy.
+        """
+        return None
+
+    @property
+    def preview(self) -> Self:
+        """Return the request that only shows what would be done, from what is cached."""
+        return replace(self, dry_run=True)  # type: ignore[type-var]  # see to_json
 
     @classmethod
     def from_json(cls, value: Any) -> Self:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from decimal import Decimal
 
 _UNITS = "kMGT"
 #: What ext4 keeps for itself and yet counts as unused: up to 4096 blocks (ext4_calculate_resv_clusters).
@@ -39,6 +38,8 @@ def read_size(text: str) -> int:
     if match is None:
         raise ValueError(f"{text!r} is not a size such as 500k, 20M or 2G")
     number, unit = match.groups()
+    from decimal import Decimal  # few commands have a size to read, and it takes 3 ms
+
     return int(Decimal(number) * 1000 ** (_UNITS.index(unit.replace("K", "k")) + 1 if unit else 0))
 
 

@@ -76,12 +76,10 @@ def approve(plan: str, **given: Any) -> int:
 def _decision(request: Request) -> Mapping[str, Any]:
     """Return the decision about a request."""
     from apt_ostree.cli import client
-    from apt_ostree.model.governed import preview_of
 
-    preview = preview_of(request)
-    if preview is None:
+    if request.reach is None:
         return _FREE
-    answer = client.call(preview, render.view(as_json=True), ask=False)
+    answer = client.call(request.preview, render.view(as_json=True), ask=False)
     decision: Mapping[str, Any] = answer.result.get("policy", _FREE)
     return decision
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from apt_ostree import program
 from apt_ostree.daemon.replies import Later
 from apt_ostree.daemon.rpmostree.replies import structure
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.rpmostree.deployments import Typed
 from apt_ostree.system.background import Background
 
-_PROCESS = Background((sys.executable, "-I", "-m", "apt_ostree.query"), patience=60.0, most=16)
+_PROCESS = Background(program.command("query"), patience=60.0, most=16)
 
 
 def is_busy() -> bool:

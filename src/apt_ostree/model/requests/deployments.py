@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from apt_ostree.model.kargs import Changes
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.request import LONGEST_TITLE, Request
 from apt_ostree.model.requests.packages import DeployRequest
 
@@ -158,3 +159,8 @@ class FinalizeDeployment(Request):
     def __post_init__(self) -> None:
         if (self.checksum is None) != self.allow_missing_checksum:
             raise ValueError("checksum: either a checksum or allow_missing_checksum is needed")
+
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        return Reach(self.dry_run, reboots=True, override=self.override_policy, verb=self.verb)

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from apt_ostree.model.plan import RestartPolicy
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.selection import EVERYTHING, Selection
@@ -44,6 +45,14 @@ class ApplyLive(Request):
     def title(self) -> str:
         """Return the command as the history shows it."""
         return "apply-live --reset" if self.reset else "apply-live"
+
+    @property
+    def reach(self) -> Reach | None:
+        """Return how far it goes."""
+        if self.reset:
+            return None
+        override = self.live.override_policy
+        return Reach(self.dry_run, override=override, verb=self.verb, live=self.live.marks)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

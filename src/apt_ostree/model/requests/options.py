@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from apt_ostree.model.plan import RestartPolicy
 
@@ -29,6 +31,11 @@ class LiveOptions:
     def __post_init__(self) -> None:
         if self.confirm_within is not None and self.confirm_within <= 0:
             raise ValueError(f"confirm_within: expected a time above 0, got {self.confirm_within:g}")
+
+    @property
+    def marks(self) -> Mapping[str, Any]:
+        """Return the options by which a live change differs from another one."""
+        return {**asdict(self), "override_policy": ""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import UnlockMode
 from apt_ostree.model.overlay_edit import NO_CHANGES, DefinitionEdit, PathEdit
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.request import LONGEST_TITLE, Request
 from apt_ostree.model.requests.options import LiveOptions
 
@@ -19,6 +20,10 @@ class OverlayRequest(Request):
     command: ClassVar[str] = "usroverlay"
     live: LiveOptions = LiveOptions()
     dry_run: bool = False
+
+    @property
+    def _own_reach(self) -> Reach:
+        return Reach(self.dry_run, override=self.live.override_policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +53,12 @@ class EditOverlay(OverlayRequest):
         options += [f"--{edit.action}={edit.path}" for edit in self.edits]
         return " ".join(["usroverlay", *options])[:LONGEST_TITLE]
 
+    @property
+    def reach(self) -> Reach | None:
+        """Return how far it goes."""
+        only_hides = self.remove or (self.enable is False and not self.edits)
+        return None if only_hides else self._own_reach
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unlock(OverlayRequest):
@@ -55,6 +66,11 @@ class Unlock(OverlayRequest):
 
     verb: ClassVar[str] = "unlock"
     mode: UnlockMode = UnlockMode.DEVELOPMENT
+
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        return self._own_reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +127,11 @@ class OverlayRestore(OverlayRequest):
         """Return the command as the history shows it."""
         source = self.backup.name if self.backup else self.commit
         return f"usroverlay --restore={source}"[:LONGEST_TITLE]
+
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        return self._own_reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from apt_ostree.model.openfile import OpenFile
+from apt_ostree.model.reach import Reach
 from apt_ostree.model.request import LONGEST_TITLE, Request
 from apt_ostree.model.requests.options import DeployOptions
 
@@ -22,6 +23,26 @@ class DeployRequest(Request):
         """Return the command as the history shows it."""
         words = [self.verb, *(["-A"] if self.deploy.live else []), *self._operands]
         return " ".join(words)[:LONGEST_TITLE]
+
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        options = self.deploy
+        waits = options.download_only or (options.lock_finalization and options.live is None)
+        live = options.live.marks if options.live else None
+        return Reach(self._only_shows, not waits, options.reboot, options.override_policy, self.verb, live)
+
+    @property
+    def _only_shows(self) -> bool:
+        return self.deploy.dry_run
+
+    @property
+    def preview(self) -> Self:
+        """Return the request that only shows what would be done.
+
+        A live change would have to be built, with downloads; it is judged by its packages before that.
+        """
+        return replace(self, deploy=replace(self.deploy, dry_run=True, cache_only=True, judge=True))
 
     @property
     def _operands(self) -> tuple[str, ...]:
@@ -78,6 +99,10 @@ class Upgrade(DeployRequest):
     packages: bool = True
     check: bool = False
     allow_downgrade: bool = False
+
+    @property
+    def _only_shows(self) -> bool:
+        return self.check or self.deploy.dry_run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The program of apt-ostreed.service: `python3 -I -m apt_ostree.daemon [DIRECTORY]`.
+"""The program of apt-ostreed.service: `daemon.main [DIRECTORY]`, see apt_ostree.program.
 
 With a directory, it serves rpm-ostree's clients, too, and has sockets for them there.
 """
@@ -10,4 +10,7 @@ from pathlib import Path
 
 from apt_ostree.daemon.service import serve
 
-serve(*map(Path, sys.argv[1:2]))
+
+def main() -> None:
+    """Serve until there is nothing to do."""
+    serve(*map(Path, sys.argv[1:2]))
