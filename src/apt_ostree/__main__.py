@@ -1,5 +1,7 @@
 """`python3 -m apt_ostree`: the command line."""
 
+import sys
+
 from apt_ostree.cli.main import main
 
-main()
+sys.exit(main())

@@ -125,15 +125,15 @@ def apt_ostree() -> None:
     """Image-based Debian with atomic live updates that can be undone."""
 
 
-def main() -> None:
-    """Run the command line and exit with the documented code."""
+def main() -> int:
+    """Run the command line and return the documented exit code."""
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
     except BrokenPipeError:  # the reader (`head`) has exited; prevent a flush of stdout at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
-    sys.exit(code)
+    return code
 
 
 def run(argv: list[str]) -> int:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from apt_ostree.core import trust
 from apt_ostree.core.live import engine, rollback, undo
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.etc_delta import Delta
-from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
@@ -127,6 +125,9 @@ def _require_signed(tx: Transaction, target: str, commit: str) -> None:
     used = {deployment.checksum for deployment in tx.deployments.all}
     used |= {generation.base for generation in tx.live.generations}
     if commit not in used:
+        from apt_ostree.core import trust
+        from apt_ostree.model.refspec import Refspec
+
         named = Refspec.parse(target)
         is_branch = named and (named.remote or tx.sysroot.repo.local_ref(target) == commit)
         branch = named if is_branch else Refspec.parse(tx.merge_deployment.origin.refspec)

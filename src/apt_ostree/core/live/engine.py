@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import policing
-from apt_ostree.core.live import testboot
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
 from apt_ostree.core.state import generations, overlay_store, reserve, scanning
@@ -134,7 +133,7 @@ def _prepare_and_test(tx: Transaction, change: Change, options: LiveOptions) -> 
         _scan(tx, change, prepared)
     present = (tx.live.base, tx.live.booted.checksum)  # the way back is not held up
     if options.test or is_tested(tx, change.goal.base, present):
-        testboot.require(tx, change, prepared.lowers)
+        _boot_before(tx, change, prepared.lowers)
     return prepared
 
 
@@ -143,7 +142,13 @@ def test(tx: Transaction, goal: Goal, *, delta: Delta | None = None) -> None:
     options = LiveOptions(allow_replacement=True, force=True)
     change = plan_change(tx, goal, options, delta=delta)
     tx.tidy_at_end()
-    testboot.require(tx, change, _prepare(tx, change).lowers)
+    _boot_before(tx, change, _prepare(tx, change).lowers)
+
+
+def _boot_before(tx: Transaction, change: Change, lowers: Sequence[Path]) -> None:
+    from apt_ostree.core.live import testboot  # few changes need it, all would wait for the import
+
+    testboot.require(tx, change, lowers)
 
 
 def is_tested(tx: Transaction, commit: str, present: Collection[str]) -> bool:
