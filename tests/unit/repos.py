@@ -244,6 +244,11 @@ class Programs:
             raise process.failure(what, done, out)
         return done
 
+    def run_at_once(
+        self, commands: Sequence[Sequence[str]], *, what: str
+    ) -> tuple[subprocess.CompletedProcess[str], ...]:
+        return tuple(self.run(command, what=what, check=False) for command in commands)
+
     def ran(self, *words: str) -> bool:
         """Tell whether a program was run with these words in it."""
         return any(set(words) <= set(call) for call in self.calls)
@@ -470,6 +475,7 @@ def _have_it_seen(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(systemd_login, "inhibited", lambda _why: nullcontext())
     monkeypatch.setattr(running, "processes", lambda: iter(system.processes))
     monkeypatch.setattr(process, "run", system.programs.run)
+    monkeypatch.setattr(process, "run_at_once", system.programs.run_at_once)
     monkeypatch.setattr(mountinfo, "read", system.kernel.read)
     for name in ("new_overlay_mount", "attach", "umount"):
         monkeypatch.setattr(mounts, name, getattr(system.kernel, name))

@@ -153,3 +153,21 @@ def test_an_attached_program_ends_if_this_process_is_killed(tmp_path):
             os.kill(os.getpid(), 9)
     os.waitpid(child, 0)
     assert gone(int(pid.read_text()))
+
+
+def test_programs_run_at_the_same_time(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)  # each end waits until the other one is opened
+    reader, writer = process.run_at_once(
+        [["cat", str(fifo)], ["sh", "-c", f"echo text >{fifo}; echo err >&2; exit 3"]], what="pass a text"
+    )
+    assert (reader.stdout, reader.returncode) == ("text\n", 0)
+    assert (writer.stderr, writer.returncode) == ("err\n", 3)
+
+
+def test_none_is_left_if_one_cannot_start(tmp_path):
+    pidfile = tmp_path / "pid"
+    command = f"echo $$ >{pidfile}; exec sleep 1000"
+    with pytest.raises(ExternalFailure, match="'no-such' is not installed"):
+        process.run_at_once([["sh", "-c", command], ["no-such"]], what="sleep")
+    assert not pidfile.exists() or gone(int(pidfile.read_text()))

@@ -93,6 +93,32 @@ def run(
     return done
 
 
+def run_at_once(
+    commands: Sequence[Sequence[str]], *, what: str
+) -> tuple[subprocess.CompletedProcess[str], ...]:
+    """Run programs at the same time; return them in their order, with their output as text, see `run`.
+
+    Their exit codes are not checked.
+    """
+    with contextlib.ExitStack() as stack:
+        outputs = [[stack.enter_context(tempfile.TemporaryFile()) for _ in range(2)] for _ in commands]
+        begun = []
+        try:
+            for command, (out, err) in zip(commands, outputs, strict=True):
+                begun.append(
+                    _start(command, what, stdin=None, out=out, err=err, env=None, cwd=None, pass_fds=())
+                )
+            for process in begun:
+                process.wait()
+        finally:
+            for process in begun:
+                _kill_group(process)
+        return tuple(
+            subprocess.CompletedProcess(process.args, process.returncode, _text(out, 0), _text(err, 0))
+            for process, (out, err) in zip(begun, outputs, strict=True)
+        )
+
+
 def _start(
     arguments: Sequence[str],
     what: str,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from apt_ostree.errors import ExternalFailure
 
@@ -31,11 +31,17 @@ def connect(uri: str) -> Database:
 
 
 class Database(sqlite3.Connection):
-    """A connection. As a context manager it is a transaction."""
+    """A connection. As a context manager it is a transaction, or a part of the one around it."""
 
     def __init__(self, database: str, **options: Any) -> None:
         super().__init__(database, **options)
         self._uri = database
+        self._depth = 0
+
+    def __enter__(self) -> Self:
+        """Begin a transaction, or a part of one."""
+        self._depth += 1
+        return super().__enter__()
 
     def execute(self, *arguments: Any) -> sqlite3.Cursor:
         """Execute a statement; raise ExternalFailure if it fails."""
@@ -53,7 +59,9 @@ class Database(sqlite3.Connection):
             return super().executescript(script)
 
     def __exit__(self, *error: Any) -> Literal[False]:
-        """End the transaction; raise ExternalFailure if it cannot be committed."""
-        with explained(self._uri):
-            super().__exit__(*error)
+        """End the transaction, or its part; raise ExternalFailure if it cannot be committed."""
+        self._depth -= 1
+        if not self._depth:
+            with explained(self._uri):
+                super().__exit__(*error)
         return False

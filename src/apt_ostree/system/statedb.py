@@ -185,6 +185,13 @@ class StateDb:
             self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (Phase.LIVE, generation))
             self._move({t.id: t.after for t in self.transitions(generation)})
 
+    def keep_as_live(self, generation: int, steps: Mapping[str, float]) -> None:
+        """Record that a generation is live, and the end of its operation with its steps, all at once."""
+        with self._db:
+            self.keep(generation)
+            self.end(generation, Outcome.LIVE)
+            self.set_steps(generation, steps)
+
     def transitions(self, generation: int) -> tuple[Transition, ...]:
         """Return a generation's transitions of overlays."""
         rows = self._db.execute(

@@ -67,8 +67,7 @@ def resumed() -> bool:
             records.remove(number)
             return False
         failpoint("resume.shown")
-        records.keep(number)
-        records.end(number, Outcome.LIVE)
+        records.keep_as_live(number, {})
         records.set_note(Note.BOOT, f"{number} {boot_id()}")
         records.set_note(Note.PREPARED, Prepared(number, prepared.lowers).to_text())
         return True

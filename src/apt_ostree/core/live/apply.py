@@ -287,9 +287,7 @@ class Application:
         failpoint("act.before-end")
         signals.ignore()  # from here on, the change cannot be cancelled
         tx.clock.stop()
-        tx.records.keep(self.generation)
-        tx.records.end(self.generation, Outcome.LIVE)
-        tx.records.set_steps(self.generation, tx.clock.seconds)
+        tx.records.keep_as_live(self.generation, tx.clock.seconds)
         tx.reread()
         if within:
             tx.warning(f"It is undone in {_span(within)} unless you run 'apt-ostree confirm'.")
