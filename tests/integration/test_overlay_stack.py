@@ -85,7 +85,7 @@ def test_any_order_shows_what_a_plain_copy_would(disk: Path, tree, wanted):
     below = overlay_repo.of_base(repo, base, _NAMES)
     overlays = {}
     for number, (priority, files) in enumerate(wanted):
-        definition = Definition(f"o{number}", priority=priority)
+        definition = Definition(f"o{number}", priority=priority, allow=("privileged-code",))
         overlay = _overlay(repo, definition, _nodes(repo, files, below))
         overlays[overlay.id] = overlay
     goal = stack.goal(repo, base, overlays.values(), overlays=overlays)

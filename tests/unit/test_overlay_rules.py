@@ -40,6 +40,19 @@ def broken(*items: Item, **more: Any) -> set[str]:
     return {violation.rule for violation in check(items, **more)}
 
 
+#: What takes the place of code that has root's rights, and breaks no other rule.
+PRIVILEGED = (
+    file("usr/bin/bash", 0o755, **PROGRAM),
+    file(f"{GNU}/libc.so.6", 0o755, **PROGRAM),
+    link("usr/bin/sh", "bash", base="symlink"),
+    link("usr/bin/sh", "/usr/bin/dash", base="symlink"),
+    link(f"{GNU}/libcap.so.2", "libcap.so.2.67", base="symlink"),
+    link("usr/lib64/ld-linux-x86-64.so.2", "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", base="symlink"),
+    file("usr/bin/su", 0o4755, base="file", base_mode=0o4755),
+    file("usr/bin/chage", 0o2755, gid=42, base="file", base_mode=0o2755, base_uid=0, base_gid=42),
+)
+
+
 @pytest.mark.parametrize(
     ("rule", "item"),
     [
@@ -96,6 +109,11 @@ def broken(*items: Item, **more: Any) -> set[str]:
         ("lockout", gone("etc/pam.d/common-auth")),
         ("lockout", file("etc/nsswitch.conf", size=0)),
         ("lockout", link("etc/systemd/system/default.target", "/dev/null")),
+        ("privileged-code", file("etc/pam.d/common-auth", **FILE)),
+        ("privileged-code", file("etc/pam.d/sudo", **FILE)),
+        ("privileged-code", gone(f"{GNU}/security/pam_unix.so")),
+        ("privileged-code", file("usr/bin/chage", 0o755, base="file", base_mode=0o2755)),
+        *(("privileged-code", item) for item in PRIVILEGED),
         ("closed-directory", directory("usr/bin", 0o700, **THERE)),
         ("world-writable", file("usr/share/x", 0o666)),
         ("world-writable", file("usr/share/x", 0o1666)),
@@ -157,18 +175,13 @@ def test_refused(rule: str, item: Item):
         directory("usr/lib/modules", **THERE),  # that alone changes nothing
         file("etc/fstab", **FILE),
         file("etc/passwd.d/x"),
-        file("etc/pam.d/common-auth", **FILE),
+        file("etc/pam.d/own"),
+        directory("etc/pam.d", **THERE),
         gone("usr/share/doc", "directory"),
         gone("usr/bin/not-there", "absent"),
         gone("usr/lib/x/systemd", "directory"),
-        file("usr/bin/bash", 0o755, **PROGRAM),
-        file(f"{GNU}/libc.so.6", 0o755, **PROGRAM),
         file(f"{GNU}/libssl.so.3", **FILE),
-        link("usr/bin/sh", "bash", base="symlink"),
-        link("usr/bin/sh", "/usr/bin/dash", base="symlink"),
-        link(f"{GNU}/libcap.so.2", "libcap.so.2.67", base="symlink"),
-        link("usr/lib64/ld-linux-x86-64.so.2", "../lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
-        base="symlink"),
+        gone("usr/bin/su"),
         file("etc/systemd/system/nginx.service.d/limits.conf"),
         file("etc/systemd/system/-.mount.d/x.conf"),
         link("etc/systemd/system/apt-daily.timer", "/dev/null"),
@@ -181,8 +194,6 @@ def test_refused(rule: str, item: Item):
         directory("usr/share/x", 0o777, base="directory", base_mode=0o777),
         file("etc/cups/x", 0o660, gid=7),
         file("etc/x", uid=1000, base_uid=1000, gid=1001, base_gid=1001, **FILE),
-        file("usr/bin/su", 0o4755, base="file", base_mode=0o4755),
-        file("usr/bin/chage", 0o2755, gid=42, base="file", base_mode=0o2755, base_uid=0, base_gid=42),
         file("usr/bin/x", 0o755, xattrs=("security.selinux", "security.ima", "user.comment")),
         link("etc/mtab", "../proc/self/mounts"),
         link("etc/x/y/z", "../../../usr/bin"),
@@ -367,3 +378,9 @@ def test_nothing_makes_it_fail(items: list[Item], scope: str):
         assert violation.rule in RULES
         assert (violation.path + violation.message).isprintable()
         violation.path.encode()
+
+
+@pytest.mark.parametrize("item", PRIVILEGED)
+def test_privileged_code_can_be_named(item: Item):
+    assert broken(item) == {"privileged-code"}
+    assert not broken(item, allowed=["privileged-code"])

@@ -65,6 +65,10 @@ is_needed_to_log_in = _any(
     r"(?:etc|usr/lib)/systemd/system/(?:(?:sysinit|basic|multi-user|default|local-fs|sockets)\.target"
     r"|(?:dbus|systemd-journald|systemd-logind|systemd-udevd)\.(?:service|socket))",
 )  # fmt: skip
+is_of_pam = _any(
+    r"(?:etc|usr/lib)/pam\.d/.*", r"etc/pam\.conf", r"etc/security/.*", r"usr/share/pam(?:-configs)?/.*",
+    rf"{_LIBS}/security/.*", rf"{_LIBS}/libpamc?(?:_misc)?\.so[^/]*",
+)  # fmt: skip
 is_code = _any(r"usr/(?:local/)?(?:s?bin|games|libexec|lib(?:32|64|x32)?)/.*")
 is_hidden_program = _any(r"usr/(?:local/)?(?:s?bin|games)/\.[^/]*")
 is_preloaded = _any(
