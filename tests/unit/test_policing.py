@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,36 @@ def test_nothing_to_do_needs_no_approval(site: Site, built: str, monkeypatch):
     monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
     site.set(Approval="uninstall kargs")
     assert not site.run(packages.uninstall, kind_of("uninstall")(packages=("x",), idempotent=True)).changed
+
+
+def test_an_approval_of_an_overlay_is_for_its_content(site: Site, tmp_path, monkeypatch):
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
+    file = tmp_path / "f"
+
+    def new(text: str, **more: Any) -> EditOverlay:
+        file.write_text(text)
+        add = PathEdit(
+            action=EditAction.ADD,
+            path="/usr/share/f",
+            source=stack.enter_context(openfiles.opened(str(file))),
+        )
+        return EditOverlay(name="x", create=True, edits=(add,), **more)
+
+    def plan_of(request: EditOverlay) -> str:
+        (reason,) = site.refused(usroverlay.usroverlay, request)
+        return str(reason["subject"])
+
+    with ExitStack() as stack:
+        site.set(Approval="usroverlay")
+        plan = plan_of(new("one"))
+        later = time.time() + 60
+        monkeypatch.setattr(time, "time", lambda: later)  # which commits of overlays have
+        approved(site, plan, 0)
+        assert plan_of(new("two")) != plan
+        assert plan_of(new("one", live=LiveOptions(force=True))) != plan
+        assert site.run(usroverlay.usroverlay, new("one")).live
+    site.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
+    assert plan_of(EditOverlay(name="x", enable=True)) != plan
 
 
 # --- the scanner

@@ -406,7 +406,7 @@ def test_the_same_is_told_once_and_a_refusal_drops_what_its_rule_allowed():
         ("ApplyWindow=for 4h", "ApplyWindow"),
         ("RebootWindow=Sat 02:00 for 4h;", "RebootWindow"),
         ("Approval=install rollback", "Approval"),
-        ("Approval=usroverlay", "Approval"),
+        ("Approval=unlock", "Approval"),
         ("ApprovalBy=me", "ApprovalBy"),
         ("Scanner='x", "Scanner"),
         ("ScanTimeout=1min", "ScanTimeout"),

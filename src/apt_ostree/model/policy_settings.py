@@ -45,6 +45,7 @@ APPROVABLE = frozenset(
         "run",
         "uninstall",
         "upgrade",
+        "usroverlay",
     }
 )
 #: What a pattern of names of packages consists of: those of Debian's names, and of fnmatch(3).

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from apt_ostree.core import policing
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import overlay_store
@@ -23,6 +24,7 @@ from apt_ostree.model.overlay import Goal, Overlay, Transition
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
+from apt_ostree.system.ostree import overlay_repo
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +84,25 @@ def change(
         if not dry_run:
             _record(session, effective)
         return Result(changed=True, live=False, details=details)
+    if tx.reach:
+        tx.subject = {"unlock": unlock, "overlays": [_exact(session, one) for one in effective]}
+        policing.require_approval(tx, None, tx.live.base)
     plan = engine.plan(tx, goal, options, ask=not dry_run)
     outcome = engine.carry_out(tx, plan, options, transitions=effective, dry_run=dry_run)
     if not dry_run:
         _remember(session, effective)
     del outcome["changed"]
     return Result(changed=True, live=outcome.pop("live"), details=details | outcome)
+
+
+def _exact(session: OverlaySession, transition: Transition) -> tuple[Any, ...]:
+    """Return a transition as an approval has it: another time of a commit is no other content."""
+    repo, after = session.tx.sysroot.repo, transition.after
+    before = asdict(transition.before) if transition.before else None
+    if after is None:
+        return (transition.id, before)
+    content = (repo.tree_checksums(after.commit), overlay_repo.definition_text(repo, after.commit))
+    return (transition.id, before, after.enabled, *content)
 
 
 def _refuse_over_quota(session: OverlaySession, transitions: Sequence[Transition]) -> None:

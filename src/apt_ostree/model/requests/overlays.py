@@ -23,7 +23,9 @@ class OverlayRequest(Request):
 
     @property
     def _own_reach(self) -> Reach:
-        return Reach(self.dry_run, override=self.live.override_policy)
+        options = self.live
+        override, live = options.override_policy, options.marks
+        return Reach(self.dry_run, override=override, verb=OverlayRequest.command, live=live)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
