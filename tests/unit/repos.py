@@ -428,7 +428,7 @@ class System:
         patch_everywhere(monkeypatch, BOOT_ID, lambda: number)
 
 
-BOOT_ID = statedb.boot_id
+BOOT_ID = running.boot_id
 
 
 def make_template(place: Path) -> dict[str, str]:

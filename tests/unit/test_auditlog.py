@@ -112,7 +112,7 @@ def test_an_operation_has_a_begin_and_an_end(place, told):
     assert number == 1
     (begun,), working = auditlog.operations()
     assert (begun.kind, begun.operation, working) == (Kind.BEGAN, 1, {1})
-    assert begun.boot_id == statedb.boot_id() and begun.time > 1_700_000_000_000_000
+    assert begun.boot_id == running.boot_id() and begun.time > 1_700_000_000_000_000
     auditlog.add(record(Kind.DONE, operation=1))
     (_, ended), working = auditlog.operations()
     assert (ended.kind, ended.operation, working) == (Kind.DONE, 1, set())

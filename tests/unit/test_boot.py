@@ -26,7 +26,7 @@ from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
-from apt_ostree.system import failpoints, openfiles, statedb, usrview
+from apt_ostree.system import failpoints, openfiles, running, statedb, usrview
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos
 from tests.unit.repos import System
@@ -390,7 +390,7 @@ def shut_down(system: System, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def generations_of(system: System) -> list[tuple[int, Phase, bool]]:
     with statedb.read_only() as records:
         assert records
-        return [(g.id, g.phase, g.boot_id == statedb.boot_id()) for g in records.generations()]
+        return [(g.id, g.phase, g.boot_id == running.boot_id()) for g in records.generations()]
 
 
 def test_the_next_boot_shows_the_same_again(system: System, tmp_path, monkeypatch):

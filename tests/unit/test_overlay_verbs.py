@@ -37,7 +37,7 @@ from apt_ostree.model.requests.overlays import (
     UnlockDiscard,
     UnlockSave,
 )
-from apt_ostree.system import openfiles, statedb
+from apt_ostree.system import openfiles, running
 from apt_ostree.system.ostree import damage, overlay_repo
 from tests.unit import repos
 from tests.unit.repos import System
@@ -80,7 +80,7 @@ def upper(system: System) -> Path:
 
 def test_a_new_overlay_shows_at_once(one: System):
     (state,) = one.overlay_states().values()
-    assert (state.id, state.enabled, state.boot_id) == ("system/x", True, statedb.boot_id())
+    assert (state.id, state.enabled, state.boot_id) == ("system/x", True, running.boot_id())
     assert one.visible_overlays() == ["system/x"]
     assert one.kernel.sources() == ["apt-ostree:1"]
     layer = Path(one.kernel.usr[0].lowers[0])

@@ -22,7 +22,7 @@ from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Applied, State, Transition
 from apt_ostree.model.package import Package
-from apt_ostree.system import statedb
+from apt_ostree.system import running, statedb
 from apt_ostree.system.statedb import StateDb
 from tests.unit import repos
 from tests.unit.repos import System
@@ -89,10 +89,10 @@ def test_the_newest_generation_of_this_boot_is_shown(system: System, monkeypatch
 def test_the_generation_that_the_boot_began_with_is_known(system: System):
     with system.transaction() as tx:
         number = begin(tx.records, system.one, system.two)
-        for boot, first in (("another boot", 0), (statedb.boot_id(), number)):
+        for boot, first in (("another boot", 0), (running.boot_id(), number)):
             tx.records.set_note(Note.BOOT, f"{number} {boot}")
             assert read_live_state(tx.deployments, tx.records).first == first
-        tx.records.set_note(Note.BOOT, f"{number + 1} {statedb.boot_id()}")  # undone meanwhile
+        tx.records.set_note(Note.BOOT, f"{number + 1} {running.boot_id()}")  # undone meanwhile
         assert read_live_state(tx.deployments, tx.records).first == 0
 
 

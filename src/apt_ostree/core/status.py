@@ -35,6 +35,7 @@ from apt_ostree.system import (
     available_update,
     files,
     newer_versions,
+    running,
     settings,
     statedb,
     transaction_files,
@@ -199,7 +200,7 @@ def _live(repo: Repo, booted: Deployment) -> Live | None:
     if not statedb.is_readable():
         return _live_by_mount(repo, booted)
     with statedb.read_only() as db:
-        this_boot = statedb.boot_id()
+        this_boot = running.boot_id()
         generations = [g for g in db.generations() if g.boot_id == this_boot] if db else []
         units = {u.unit for g in generations if db for u in db.unit_records(g.id) if u.action == "start"}
     if not generations:

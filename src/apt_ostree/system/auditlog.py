@@ -16,7 +16,7 @@ from pathlib import Path
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import audit
 from apt_ostree.model.audit import Head, Kind, Link, Record
-from apt_ostree.system import journal, sqlite, state_tables, statedb
+from apt_ostree.system import journal, running, sqlite, state_tables, statedb
 
 #: Records that pruning leaves at least, so that the head is always one of them.
 _LEAST = 10
@@ -131,7 +131,7 @@ class _Chain:
 
     def append(self, record: Record) -> None:
         """Append a record."""
-        record = replace(record, time=record.time or _now(), boot_id=record.boot_id or statedb.boot_id())
+        record = replace(record, time=record.time or _now(), boot_id=record.boot_id or running.boot_id())
         link = audit.chained(record, self._head)
         query = "INSERT INTO record (number, text, digest) VALUES (?, ?, ?)"
         self.database.execute(query, (link.number, link.text, link.digest))
@@ -246,7 +246,7 @@ def _start_of(pid: int) -> str:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    return f"{statedb.boot_id()} {text.rpartition(')')[2].split()[19]}"
+    return f"{running.boot_id()} {text.rpartition(')')[2].split()[19]}"
 
 
 def _interrupted(database: sqlite.Database, operation: int) -> Record | None:

@@ -60,6 +60,11 @@ def booted_on_ostree() -> bool:
     return Path("/run/ostree-booted").exists()  # written by ostree
 
 
+def boot_id() -> str:
+    """Return the identifier of this boot (random(4))."""
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+
+
 def unit_of_cgroup(text: str) -> str:
     """Return the outermost unit in the text of /proc/PID/cgroup, or "" (cgroups(7))."""
     group = next((line[3:] for line in text.splitlines() if line.startswith("0::")), "")

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
+from types import MappingProxyType
 
 from apt_ostree.errors import Refused
 from apt_ostree.model.filestate import FileState, pack, unpack
@@ -20,6 +21,7 @@ from apt_ostree.model.history import Entry, Intent, Outcome
 from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import State, Transition
 from apt_ostree.system import sqlite, state_tables
+from apt_ostree.system.running import boot_id
 
 DIRECTORY = Path("/var/lib/apt-ostree")
 #: Exists from the first live change of a boot until recovery in the next boot; a condition of its unit.
@@ -185,12 +187,16 @@ class StateDb:
             self._db.execute("UPDATE generation SET phase = ? WHERE id = ?", (Phase.LIVE, generation))
             self._move({t.id: t.after for t in self.transitions(generation)})
 
-    def keep_as_live(self, generation: int, steps: Mapping[str, float]) -> None:
-        """Record that a generation is live, and the end of its operation with its steps, all at once."""
+    def keep_as_live(
+        self, generation: int, steps: Mapping[str, float], notes: Mapping[Note, str] = MappingProxyType({})
+    ) -> None:
+        """Record that a generation is live and its operation has ended, with its steps and notes."""
         with self._db:
             self.keep(generation)
             self.end(generation, Outcome.LIVE)
             self.set_steps(generation, steps)
+            for key, value in notes.items():
+                self._set_note(key, value)
 
     def transitions(self, generation: int) -> tuple[Transition, ...]:
         """Return a generation's transitions of overlays."""
@@ -226,8 +232,6 @@ class StateDb:
             self._db.execute("DELETE FROM note WHERE key = ?", (key,))
         else:
             self._db.execute("INSERT OR REPLACE INTO note VALUES (?, ?)", (key, value))
-
-    # -- operations ---------------------------------------------------------------------------------
 
     def _log(self, intent: Intent) -> int:
         number = max(self._number(), state_tables.highest(self._db) + 1)
@@ -452,11 +456,6 @@ def read_only() -> Iterator[StateDb | None]:
 def is_readable() -> bool:
     """Return whether the caller may read the database, which belongs to root."""
     return not path().exists() or os.access(path(), os.R_OK)
-
-
-def boot_id() -> str:
-    """Return the identifier of this boot (random(4))."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
 
 
 def path() -> Path:

@@ -34,7 +34,8 @@ from apt_ostree.model.result import Result
 from apt_ostree.system import files, statedb, systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.sysroot import is_booted_on_ostree
-from apt_ostree.system.statedb import StateDb, boot_id
+from apt_ostree.system.running import boot_id
+from apt_ostree.system.statedb import StateDb
 
 
 def recover(tx: Transaction, request: Recover) -> Result:

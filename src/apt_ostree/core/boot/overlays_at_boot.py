@@ -30,7 +30,8 @@ from apt_ostree.model.treediff import flatten
 from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff, overlay_repo
-from apt_ostree.system.statedb import StateDb, boot_id
+from apt_ostree.system.running import boot_id
+from apt_ostree.system.statedb import StateDb
 
 #: Overlays with which a boot has succeeded are disabled only after so many failed boots.
 _TRIES = 3

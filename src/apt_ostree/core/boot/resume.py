@@ -19,7 +19,8 @@ from apt_ostree.model.history import Intent, Outcome
 from apt_ostree.model.notes import Note
 from apt_ostree.system import auditlog, mounts, statedb, usrview
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.statedb import StateDb, boot_id
+from apt_ostree.system.running import boot_id
+from apt_ostree.system.statedb import StateDb
 
 _ROOT = Path("/")
 #: Where a mount point can be made before the file systems are writable.
@@ -67,9 +68,9 @@ def resumed() -> bool:
             records.remove(number)
             return False
         failpoint("resume.shown")
-        records.keep_as_live(number, {})
-        records.set_note(Note.BOOT, f"{number} {boot_id()}")
-        records.set_note(Note.PREPARED, Prepared(number, prepared.lowers).to_text())
+        prepared = Prepared(number, prepared.lowers)
+        notes = {Note.BOOT: f"{number} {boot_id()}", Note.PREPARED: prepared.to_text()}
+        records.keep_as_live(number, {}, notes)
         return True
 
 

@@ -14,7 +14,7 @@ from apt_ostree.model.requests.live import Confirm
 from apt_ostree.model.result import Result
 from apt_ostree.system import systemd
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.running import boot_id
 
 _UNIT = "apt-ostree-unconfirmed"
 #: The command of the timer. It also runs after the terminal or the connection was lost.

@@ -28,7 +28,7 @@ from apt_ostree.model.plan import touches
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import statedb, systemd, systemd_login
+from apt_ostree.system import running, statedb, systemd, systemd_login
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 
@@ -204,7 +204,7 @@ def show_at_boot(tx: Transaction, goal: Goal) -> bool:
     application = Application(tx, change, _prepare(tx, change), options)
     begin, end = Step("journal", application.begin, application.undo), Step("end", application.end)
     take([begin, *_visible_steps(application), end])
-    tx.records.set_note(Note.BOOT, f"{application.generation} {statedb.boot_id()}")
+    tx.records.set_note(Note.BOOT, f"{application.generation} {running.boot_id()}")
     tx.message(f"The running system shows {_named(goal)}.")
     return touches(change.changes, "lib/systemd/system/", "etc/systemd/system/")
 

@@ -29,7 +29,7 @@ from apt_ostree.model.overlay import (
 from apt_ostree.model.overlay_edit import Content, EditBase, PathEdit
 from apt_ostree.system import openfiles
 from apt_ostree.system.ostree.sysroot import Sysroot
-from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.running import boot_id
 
 _DIRECTORY = "usr/lib/apt-ostree/overlays"
 _SETTINGS = ("priority", "onconflict", "when")

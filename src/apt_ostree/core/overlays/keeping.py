@@ -22,7 +22,7 @@ from apt_ostree.model.result import Result
 from apt_ostree.system import openfiles, statedb
 from apt_ostree.system.ostree import backups, overlay_repo, signatures
 from apt_ostree.system.ostree.repo import Repo
-from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.running import boot_id
 
 #: The default directory of backups.
 BACKUP_DIRECTORY = statedb.DIRECTORY / "overlays/backup"

@@ -21,7 +21,7 @@ from apt_ostree.model.result import Result
 from apt_ostree.system import files, usrview
 from apt_ostree.system.ostree import overlay_repo
 from apt_ostree.system.ostree.repo import Repo
-from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.running import boot_id
 from apt_ostree.system.uppers import walk
 
 _NEXT = {

@@ -17,7 +17,7 @@ from apt_ostree.model.overlay_edit import Content, DefinitionEdit, EditBase, Pat
 from apt_ostree.model.requests.overlays import EditOverlay
 from apt_ostree.model.result import Result
 from apt_ostree.system.caller import is_user
-from apt_ostree.system.statedb import boot_id
+from apt_ostree.system.running import boot_id
 
 
 def usroverlay(tx: Transaction, request: EditOverlay) -> Result:

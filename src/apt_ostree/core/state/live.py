@@ -10,7 +10,8 @@ from apt_ostree.model.generation import Generation
 from apt_ostree.model.notes import Note
 from apt_ostree.model.overlay import Goal
 from apt_ostree.system import usrview
-from apt_ostree.system.statedb import StateDb, boot_id
+from apt_ostree.system.running import boot_id
+from apt_ostree.system.statedb import StateDb
 
 
 @dataclass(frozen=True, slots=True)
