@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ from apt_ostree.model.treediff import flatten
 from apt_ostree.model.unit import Process, Unit
 from apt_ostree.model.unitchange import UnitChange, View, outdated
 from apt_ostree.model.unitrules import Need
-from apt_ostree.system import files, systemd
+from apt_ostree.system import files, running, systemd
 from apt_ostree.system.apt import choice
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.repo import Repo
@@ -312,6 +313,23 @@ def test_a_process_that_runs_the_new_file_already_is_left_alone(system: System):
     new = system.repo.inode(change.files["bin/ut"])
     system.processes = [Process(4_000_001, "ut", UNIT, frozenset({("/usr/bin/ut", new)}))]
     assert steps(system, change) == {}
+
+
+def test_systemd_is_not_asked_about_data(system: System, monkeypatch):
+    def asks(path: str, **options: Any) -> bool:
+        system.programs.calls.clear()
+        change = between(system, {path: "1"}, {path: "2"}, **options)
+        assert steps(system, change) == {}
+        return system.programs.ran("systemctl", "show")
+
+    unit(system)
+    monkeypatch.setattr(running, "is_a_view_kept", lambda: False)
+    assert not asks("usr/lib/os-release")
+    assert asks("usr/bin/env")  # executable
+    assert asks("usr/lib/no-such-file")
+    assert asks(f"{UNITS}/other.service")
+    monkeypatch.setattr(running, "is_a_view_kept", lambda: True)
+    assert asks("usr/lib/os-release")
 
 
 def test_what_goes_is_stopped_whatever_the_policy(system: System):

@@ -5,6 +5,7 @@ Reads /proc (proc(5)), but nothing that a process could forge, such as its envir
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterator
@@ -15,6 +16,7 @@ from apt_ostree.system import mountinfo
 
 _UNIT = re.compile(r"[^/]+\.(?:service|scope|socket|mount|swap)(?=/|$)")
 _PROC = Path("/proc")
+_ENDED = (FileNotFoundError, ProcessLookupError, PermissionError)  # what reading about a process raises then
 _SOCKET = re.compile(r"socket:\[([0-9]+)\]")
 _TCP_ESTABLISHED, _TCP_LISTEN = "01", "0A"  # include/net/tcp_states.h
 _UNIX_STREAM, _UNIX_CONNECTED, _UNIX_LISTENS = "0001", "03", 0x10000  # net/unix/af_unix.c
@@ -22,17 +24,18 @@ _UNIX_STREAM, _UNIX_CONNECTED, _UNIX_LISTENS = "0001", "03", 0x10000  # net/unix
 
 def processes() -> Iterator[Process]:
     """Yield the processes with the root directory of PID 1, which excludes those of containers."""
+    for directory in _system_processes():
+        with contextlib.suppress(*_ENDED):
+            yield _read(directory)
+
+
+def _system_processes() -> Iterator[Path]:
     root = (_PROC / "1/root/.").stat()
     for entry in os.scandir(_PROC):
-        if not entry.name.isdecimal():
-            continue
-        directory = _PROC / entry.name
-        try:
-            theirs = (directory / "root/.").stat()
-            if (theirs.st_dev, theirs.st_ino) == (root.st_dev, root.st_ino):
-                yield _read(directory)
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue  # it ended meanwhile
+        if entry.name.isdecimal():
+            with contextlib.suppress(*_ENDED):
+                if os.path.samestat((_PROC / entry.name / "root/.").stat(), root):
+                    yield _PROC / entry.name
 
 
 def _read(directory: Path) -> Process:
@@ -94,6 +97,15 @@ def keeps_view(pid: int) -> bool:
     except (FileNotFoundError, ProcessLookupError):
         return False
     return theirs.isdisjoint(ours)
+
+
+def is_a_view_kept() -> bool:
+    """Return whether `keeps_view` is true of any process."""
+    namespaces: dict[Path, int] = {}
+    for directory in _system_processes():
+        with contextlib.suppress(*_ENDED):
+            namespaces.setdefault((directory / "ns/mnt").readlink(), int(directory.name))
+    return any(map(keeps_view, namespaces.values()))
 
 
 def _peers_of_usr(pid: int) -> frozenset[int]:

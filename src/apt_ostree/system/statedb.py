@@ -168,8 +168,6 @@ class StateDb:
         with self._db:
             return self._log(intent)
 
-    # -- overlays -----------------------------------------------------------------------------------
-
     def overlays(self) -> tuple[State, ...]:
         """Return the states of the overlays of this machine, sorted by id."""
         rows = self._db.execute('SELECT id, "commit", enabled, boot_id FROM overlay ORDER BY id')
