@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.system import livehost
-from tests.system.livehost import WRITABLE_SYSROOT, Host, program
+from tests.system.livehost import WRITABLE_SYSROOT, Host, program, same
 
 MINIMAL, OTHER = "debian/13/amd64/minimal", "debian/13/amd64/other"
 #: A branch of the remote with one commit, of the version o1.
@@ -55,6 +55,26 @@ def test_to_a_newer_commit_and_another_branch_and_back(follower: Host):
     follower.reboot()
     assert versions(follower)[0] == first and follower.sh(kept) == "mine\n"
     follower.check_clean()
+
+
+def test_an_update_driver_decides(follower: Host):
+    unit = "driver.service"
+    kept = ("-p", "Type=oneshot", "-p", "RemainAfterExit=yes")
+    follower.ao("deploy", "--register-driver=Test", code=2)  # no service runs this
+    register = ("apt-ostree", "deploy", "", "--register-driver=Test")
+    follower.run("systemd-run", "--quiet", f"--unit={unit}", *kept, *register)
+    driver = follower.json("status")["update-driver"]
+    assert driver == {"driver-name": "Test", "driver-sd-unit": unit, "driver-active": True}
+    before = follower.look()
+    for words in (["upgrade"], ["deploy", "14"], ["rebase", OTHER]):
+        assert f"driven by Test ({unit})" in follower.ao(*words, code=3).stderr
+    same(before.everything(), follower.look().everything())
+    follower.ao("upgrade", "--check")
+    follower.ao("deploy", "14", "--bypass-driver")
+    follower.ao("cleanup", "-p")
+    follower.sh(f"systemctl stop {unit}")
+    assert "not active" in follower.ao("status").stdout
+    follower.ao("deploy", "14")
 
 
 def test_refusals_touch_nothing(follower: Host):

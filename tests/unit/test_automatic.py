@@ -64,6 +64,7 @@ def lives(facts=FACTS, record=PLAIN, halt="", **changes):
         (begins(BATTERY), ["OnBattery=no"]),
         (begins(BATTERY, on_battery=True), []),
         (begins(replace(METERED, on_battery=True)), ["OnMetered=no", "OnBattery=no"]),
+        (begins(replace(FACTS, driver="Zincati"), WAITING, max_defer=DAY), [""]),
         (begins(BUSY), []),
         (begins(BUSY, max_load=2.0), ["MaxLoad=2"]),
         (begins(BUSY, max_load=4.0), []),

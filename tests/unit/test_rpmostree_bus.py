@@ -349,8 +349,8 @@ for method in ("Start", "Cancel"):
 
 
 def test_errors_have_the_names_that_clients_know(service: Service):
-    driver = GLib.Variant("a{sv}", {"register-driver": GLib.Variant("s", "x")})
-    assert service.error(lambda: service.os("Upgrade", driver)).endswith("Code0")
+    treefile = GLib.Variant("a{sv}", {"treefile": GLib.Variant("s", "x")})
+    assert service.error(lambda: service.os("Upgrade", treefile)).endswith("Code0")
     assert service.error(lambda: service.os("GetCachedUpdateRpmDiff", GLib.Variant("s", ""))).endswith(
         "Code1"
     )

@@ -127,6 +127,9 @@ override_policy = click.option(
     help="Make the change even if the policy does not allow it. Only root can; the journal keeps the REASON.",
 )
 
+bypass_driver = click.option(
+    "--bypass-driver", is_flag=True, help="Make the change even if another program drives updates."
+)
 lock_finalization = click.option(
     "--lock-finalization", is_flag=True, help="Boot it only after 'apt-ostree finalize-deployment'."
 )

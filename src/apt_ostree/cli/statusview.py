@@ -20,6 +20,7 @@ _DIFF_KINDS = ("upgraded", "downgraded", "removed", "added")
 def lines(status: Mapping[str, Any], *, verbose: bool = False, bullet: str = "â—") -> Iterator[str]:
     """Yield the lines of `status`. status: the JSON object (model.status)."""
     yield f"State: {'busy' if status['busy'] else 'idle'}"
+    yield from _driver(status["update-driver"])
     yield from _automatic(status["automatic-updates"])
     if status["transaction"]:
         title, user, _path = status["transaction"]
@@ -36,6 +37,12 @@ def lines(status: Mapping[str, Any], *, verbose: bool = False, bullet: str = "â—
         yield ""
         yield "AvailableUpdate:"
         yield from _table(_available(status["cached-update"], verbose=verbose))
+
+
+def _driver(driver: Mapping[str, Any] | None) -> Iterator[str]:
+    if driver:
+        state = "active" if driver["driver-active"] else "not active, so that it holds up nothing"
+        yield f"AutomaticUpdatesDriver: {driver['driver-name']} ({driver['driver-sd-unit']}; {state})"
 
 
 def _automatic(automatic: Mapping[str, Any] | None) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apt_ostree.core import trust, updates
+from apt_ostree.core import driver, trust, updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
@@ -71,6 +71,7 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     """
     options = request.deploy
     with tx.changing("upgrade the system"):
+        driver.require_none_else(tx, bypass=request.bypass_driver or request.check)
         target = upgrade_target(tx, request)
         if not request.check:
             return deploy(tx, target, options)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from apt_ostree.core import trust
+from apt_ostree.core import driver, trust
 from apt_ostree.core.deploy import Target, deploy
 from apt_ostree.core.packages import held, rebuilt, versions_of_layered
 from apt_ostree.core.transaction import Transaction
@@ -32,6 +32,11 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
     an older one if that is not wanted, and what `deploy` and the pull raise.
     """
     with tx.changing("deploy a commit"):
+        if request.register_driver:
+            driver.register(tx, request.register_driver)
+        if not request.revision:
+            return Result(changed=True)
+        driver.require_none_else(tx, bypass=request.bypass_driver)
         origin = tx.merge_deployment.origin
         branch = Refspec.parse(origin.refspec)
         revision = Revision.parse(request.revision)
@@ -52,6 +57,7 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
     not exist, Refused for an older commit if that is not wanted, and what `deploy` and the pull raise.
     """
     with tx.changing("rebase the system"):
+        driver.require_none_else(tx, bypass=request.bypass_driver)
         old = tx.merge_deployment.origin
         branch = _new_branch(tx, Refspec.parse(old.refspec), request.refspec)
         if str(branch) == old.refspec and request.revision is None:

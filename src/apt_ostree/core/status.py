@@ -25,6 +25,7 @@ from apt_ostree.model.status import (
     AutomaticStatus,
     Commit,
     DeploymentStatus,
+    DriverStatus,
     Live,
     Status,
     live_records,
@@ -39,6 +40,7 @@ from apt_ostree.system import (
     settings,
     statedb,
     transaction_files,
+    update_driver,
     usrview,
 )
 from apt_ostree.system.ostree import remotes
@@ -72,6 +74,7 @@ def status(query: StatusQuery) -> Status:
             transaction=_transaction() if is_running else None,
             update=available_update.read(merge.checksum) if merge and is_running else None,
             automatic=_automatic(deployments.pending) if is_running else None,
+            driver=_driver() if is_running else None,
         )
 
 
@@ -97,13 +100,22 @@ def _transaction() -> tuple[str, str, str] | None:
     return (running.title, running.caller.user, bus.path_of(running.id)) if running else None
 
 
+def _driver() -> DriverStatus | None:
+    driver = update_driver.read()
+    if driver is None:
+        return None
+    from apt_ostree.system import systemd
+
+    return DriverStatus(driver.name, driver.unit, systemd.is_unit_active(driver.unit))
+
+
 def _automatic(pending: Deployment | None) -> AutomaticStatus | None:
     """Return what there is to say of automatic updates; None if they are off."""
     if (policy := settings.automatic_policy()) == "none":
         return None
     from apt_ostree.system import systemd
 
-    is_active = systemd.is_timer_active(_TIMER)
+    is_active = systemd.is_unit_active(_TIMER)
     record = automatic_record.read()
     if record is None:
         return AutomaticStatus(policy, is_active)

@@ -76,6 +76,7 @@ class Facts:
     load: the load average of a minute, for each processor.
     users: names of users who are logged in, each once.
     machine: the machine id.
+    driver: the program that decides about updates instead, or empty.
     """
 
     now: float
@@ -85,6 +86,7 @@ class Facts:
     load: float = 0.0
     users: tuple[str, ...] = ()
     machine: str = ""
+    driver: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,8 @@ def against_run(settings: AutomaticSettings, record: Record, facts: Facts) -> tu
 
 
 def _conditions(settings: AutomaticSettings, facts: Facts) -> Iterator[Reason]:
+    if facts.driver:
+        yield Reason(f"updates are driven by {facts.driver}", hard=True)
     if facts.metered and not settings.on_metered:
         yield Reason("the connection is metered", "OnMetered=no")
     if facts.on_battery and not settings.on_battery:

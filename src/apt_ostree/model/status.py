@@ -222,6 +222,19 @@ class AutomaticStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class DriverStatus:
+    """The update driver, see model.driver. active: whether its unit is."""
+
+    name: str
+    unit: str
+    active: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object, with rpm-ostree's keys."""
+        return {"driver-name": self.name, "driver-sd-unit": self.unit, "driver-active": self.active}
+
+
+@dataclass(frozen=True, slots=True)
 class Status:
     """All deployments, the next boot's first.
 
@@ -231,6 +244,7 @@ class Status:
     transaction: of the service, which is at work: its title, its user and its object.
     update: what the last check for upgrades found, if that is still true.
     automatic: automatic updates, unless they are off.
+    driver: the program that decides about updates, if one has registered.
     """
 
     deployments: tuple[DeploymentStatus, ...]
@@ -240,6 +254,7 @@ class Status:
     transaction: tuple[str, str, str] | None = None
     update: Update | None = None
     automatic: AutomaticStatus | None = None
+    driver: DriverStatus | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of `status --json`."""
@@ -249,7 +264,7 @@ class Status:
             "pending": self.pending,
             "transaction": list(self.transaction) if self.transaction else None,
             "cached-update": _update_json(self.update) if self.update else None,
-            "update-driver": None,
+            "update-driver": self.driver.to_json() if self.driver else None,
             "automatic-updates": self.automatic.to_json() if self.automatic else None,
             "uncompleted-deployment": asdict(self.uncompleted) if self.uncompleted else None,
         }

@@ -17,7 +17,7 @@ from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.automatic import Facts, runs_on_battery, users_of
-from apt_ostree.system import files, process
+from apt_ostree.system import files, process, systemd, update_driver
 
 _SUPPLIES = Path("/sys/class/power_supply")
 _NETWORK = "org.freedesktop.NetworkManager"
@@ -39,7 +39,13 @@ def read() -> Facts:
         load=os.getloadavg()[0] / (os.cpu_count() or 1),
         users=users_of(_sessions()),
         machine=files.text_of(Path("/etc/machine-id")).strip(),
+        driver=_driver(),
     )
+
+
+def _driver() -> str:
+    driver = update_driver.read()
+    return driver.name if driver and systemd.is_unit_active(driver.unit) else ""
 
 
 def fetch(url: str) -> str | None:

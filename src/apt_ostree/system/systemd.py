@@ -207,10 +207,10 @@ def state() -> str:
     return _systemctl(["is-system-running"], "read the state of systemd", check=False).strip()
 
 
-def is_timer_active(name: str) -> bool:
-    """Return whether a timer is active. Any user may ask; without systemd there is none."""
+def is_unit_active(name: str) -> bool:
+    """Return whether a unit is active. Any user may ask; without systemd there is none."""
     try:
-        done = process.run(["systemctl", "is-active", "--quiet", name], what="ask for a timer", check=False)
+        done = process.run(["systemctl", "is-active", "--quiet", name], what="ask for a unit", check=False)
     except ExternalFailure:
         return False
     return done.returncode == 0

@@ -130,6 +130,7 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 @click.option(
     "--packages-only", is_flag=True, help="Upgrade packages from the archives, and keep the base commit."
 )
+@options.bypass_driver
 def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **given: Any) -> int:
     """Upgrade the base from its remote and the packages from the configured archives.
 
@@ -148,6 +149,7 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
         packages=not base_only,
         check=only_check,
         allow_downgrade=given["allow_downgrade"],
+        bypass_driver=given["bypass_driver"],
         deploy=options.deploy_options(given, allow_replacement=True),
     )
     return options.run_verb(request, given, ask=asks(given), show=_show_unchanged)

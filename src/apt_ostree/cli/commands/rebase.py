@@ -18,23 +18,37 @@ _disallow_downgrade = click.option(
 @click.command(
     epilog="Examples: apt-ostree deploy version=13.2; apt-ostree deploy 0123...; apt-ostree deploy 13.2 -A"
 )
-@click.argument("revision")
+@click.argument("revision", required=False, default="")
 @options.deploy
+@options.bypass_driver
+@click.option(
+    "--register-driver",
+    metavar="NAME",
+    default="",
+    help="Have the service that runs this command decide about updates; an empty REVISION deploys nothing.",
+)
 @click.option("--preview", is_flag=True, help="Only show what would change, as --dry-run.")
 @click.option("--skip-branch-check", is_flag=True, help="Accept a commit that the branch does not have.")
 @_disallow_downgrade
-def deploy(revision: str, preview: bool, skip_branch_check: bool, **given: Any) -> int:
+def deploy(revision: str, preview: bool, **given: Any) -> int:
     """Deploy a commit of the branch that the system follows.
 
     A REVISION is the checksum of a commit, or a version; 'version=' and 'revision=' before it say which. An
     older commit is a downgrade of the base. Layered packages keep their versions. The next upgrade goes on
     with the newest commit of the branch.
+
+    Until the next boot, only a registered driver upgrades, deploys and rebases, as long as its service is
+    active, and those who give --bypass-driver.
     """
+    if not (revision or given["register_driver"]):
+        raise click.UsageError("name a commit or a version")
     given["dry_run"] = given["dry_run"] or preview
     request = Deploy(
         revision=revision,
-        skip_branch_check=skip_branch_check,
+        skip_branch_check=given["skip_branch_check"],
         disallow_downgrade=given["disallow_downgrade"],
+        register_driver=given["register_driver"],
+        bypass_driver=given["bypass_driver"],
         deploy=options.deploy_options(given, allow_replacement=True),
     )
     return options.run_verb(request, given, ask=asks(given))
@@ -47,6 +61,7 @@ def deploy(revision: str, preview: bool, skip_branch_check: bool, **given: Any) 
 @click.argument("refspec", required=False, metavar="[[REMOTE]:]BRANCH")
 @click.argument("revision", required=False)
 @options.deploy
+@options.bypass_driver
 @click.option("-b", "--branch", metavar="BRANCH", help="Follow this branch of the present remote, or of -m.")
 @click.option(
     "-m", "--remote", metavar="REMOTE", help="Follow the present branch, or that of -b, of a remote."
@@ -70,6 +85,7 @@ def rebase(refspec: str | None, revision: str | None, **given: Any) -> int:
         revision=revision,
         skip_purge=given["skip_purge"],
         disallow_downgrade=given["disallow_downgrade"],
+        bypass_driver=given["bypass_driver"],
         deploy=options.deploy_options(given, allow_replacement=True),
     )
     return options.run_verb(request, given, ask=asks(given))

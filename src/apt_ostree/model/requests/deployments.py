@@ -15,19 +15,28 @@ from apt_ostree.model.requests.packages import DeployRequest
 class Deploy(DeployRequest):
     """Deploy a commit of the base's branch.
 
-    revision: the commit, see model.refspec.Revision.
+    revision: the commit, see model.refspec.Revision; empty to register a driver only.
     skip_branch_check: it need not be of the branch.
     disallow_downgrade: refuse a commit that is older than the present base.
+    register_driver: the name under which the caller drives updates from now on, or empty.
+    bypass_driver: deploy even if another program drives updates.
     """
 
     verb: ClassVar[str] = "deploy"
-    revision: str
+    revision: str = ""
     skip_branch_check: bool = False
     disallow_downgrade: bool = False
+    register_driver: str = ""
+    bypass_driver: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.revision or self.register_driver):
+            raise ValueError("revision: expected a commit or a version, or a driver to register")
 
     @property
     def _operands(self) -> tuple[str, ...]:
-        return (self.revision,)
+        driver = f"--register-driver={self.register_driver}" if self.register_driver else ""
+        return tuple(filter(None, (driver, self.revision)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,7 @@ class Rebase(DeployRequest):
     revision: a commit of the branch; None is its newest one.
     skip_purge: keep what was pulled of the branch that is left.
     disallow_downgrade: refuse a commit that is older than the present base.
+    bypass_driver: see Deploy.
     """
 
     verb: ClassVar[str] = "rebase"
@@ -45,6 +55,7 @@ class Rebase(DeployRequest):
     revision: str | None = None
     skip_purge: bool = False
     disallow_downgrade: bool = False
+    bypass_driver: bool = False
 
     @property
     def _operands(self) -> tuple[str, ...]:

@@ -92,6 +92,7 @@ class Upgrade(DeployRequest):
 
     check: only show the upgrades.
     allow_downgrade: take the remote's commit even if it is older than the present one.
+    bypass_driver: upgrade even if another program drives updates.
     """
 
     verb: ClassVar[str] = "upgrade"
@@ -99,6 +100,7 @@ class Upgrade(DeployRequest):
     packages: bool = True
     check: bool = False
     allow_downgrade: bool = False
+    bypass_driver: bool = False
 
     @property
     def _only_shows(self) -> bool:

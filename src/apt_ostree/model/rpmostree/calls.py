@@ -26,7 +26,6 @@ Options = Mapping[str, Any]
 
 #: Options and modifiers that are refused: what they ask for -> why.
 _UNSUPPORTED = {
-    "register-driver": "there are no update drivers",
     "install-local-fileoverride-packages": "packages of the base are not replaced by files",
     "override-replace-local-packages": "packages of the base are replaced by name and version",
     "enable-modules": "Debian has no modules",
@@ -70,6 +69,7 @@ class _Deploy:
     download_only: bool = False
     apply_live: bool = False
     lock_finalization: bool = False
+    register_driver: str = ""
     no_pull_base: bool = False
     no_layering: bool = False
     no_overrides: bool = False
@@ -259,7 +259,12 @@ def automatic_update(options: Options, policy: str) -> Call | None:
 
 
 def _upgrade(o: _Deploy) -> Request:
-    return Upgrade(deploy=o.deploy(), base=not o.no_pull_base, allow_downgrade=bool(o.allow_downgrade))
+    return Upgrade(
+        deploy=o.deploy(),
+        base=not o.no_pull_base,
+        allow_downgrade=bool(o.allow_downgrade),
+        bypass_driver=True,  # it is rpm-ostree's client that asks for a driver, not its service
+    )
 
 
 def _deploy(revision: str, o: _Deploy) -> Request:
@@ -269,6 +274,8 @@ def _deploy(revision: str, o: _Deploy) -> Request:
         deploy=o.deploy(),
         skip_branch_check=o.skip_branch_check,
         disallow_downgrade=is_newer,
+        register_driver=o.register_driver,
+        bypass_driver=True,
     )
 
 
@@ -276,7 +283,7 @@ def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
     is_newer = o.allow_downgrade is False
     return Rebase(
         refspec=refspec, revision=revision, deploy=o.deploy(), skip_purge=o.skip_purge,
-        disallow_downgrade=is_newer,
+        disallow_downgrade=is_newer, bypass_driver=True,
     )  # fmt: skip
 
 
