@@ -155,7 +155,8 @@ def test_senseless_calls_are_errors_and_nothing_more(own: Host):
     pid = own.unit_property(UNIT, "MainPID")
     own.run(*NOBODY, *program("fuzz_service.py", "200", "1"))
     descriptors = own.sh(f"ls /proc/{pid}/fd").split()
-    done = own.run(*NOBODY, *program("fuzz_service.py", "400", "2"))
+    count = "10000" if TORTURE else "400"
+    done = own.run(*NOBODY, *program("fuzz_service.py", count, "2"), timeout=1200)
     assert len(own.sh(f"ls /proc/{pid}/fd").split()) <= len(descriptors) + 1
     names = json.loads(done.stdout)
     ours = {f"org.debian.aptostree1.Error.{name}" for name in ("Usage", "NotAuthorized")}
