@@ -36,6 +36,7 @@ from tests.unit import fake_core
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = [sys.executable, "-P", "-m", "tests.unit.fake_core"]
 CALL = {"verb": "rollback", "request": {}}
+ROLLBACK = {"title": "rollback", "dry_run": True, "allow_failed": False}
 PLAN = {"event": "plan", "kind": "test", "confirm": True}
 
 
@@ -93,7 +94,7 @@ def test_events_come_as_lines_and_then_one_end(serve):
         "event": "end",
         "ok": True,
         "next_boot": True,
-        "result": {"changed": True, "live": False, "title": "rollback", "dry_run": True},
+        "result": {"changed": True, "live": False, **ROLLBACK},
     }
 
 
@@ -385,7 +386,7 @@ def test_an_answer_has_the_result(real):
     view = View()
     answer = client.call(Rollback(dry_run=True), view)
     assert answer.next_boot
-    assert answer.result == {"changed": True, "live": False, "title": "rollback", "dry_run": True}
+    assert answer.result == {"changed": True, "live": False, **ROLLBACK}
     assert events.TaskEnd("one") in view.events
 
 

@@ -130,6 +130,11 @@ override_policy = click.option(
 bypass_driver = click.option(
     "--bypass-driver", is_flag=True, help="Make the change even if another program drives updates."
 )
+
+allow_failed = click.option(
+    "--allow-failed", is_flag=True, help="Try the same packages again even if they have failed before."
+)
+
 lock_finalization = click.option(
     "--lock-finalization", is_flag=True, help="Boot it only after 'apt-ostree finalize-deployment'."
 )
@@ -150,6 +155,7 @@ _DEPLOY = (
     test,
     lock_finalization,
     override_policy,
+    allow_failed,
 )
 
 
@@ -167,7 +173,8 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
     live = replace(live_options(given, allow_replacement=allow_replacement), override_policy="")
-    if not given["apply_live"] and replace(live, allow_replacement=False, test=False) != LiveOptions():
+    alone = replace(live, allow_replacement=False, test=False, allow_failed=False)
+    if not given["apply_live"] and alone != LiveOptions():
         raise click.UsageError("--restart-services, --confirm-within and --force need --apply-live")
     refuse_lock_and_reboot(given)
     return DeployOptions(
@@ -179,6 +186,7 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
         reboot=given["reboot"],
         override_policy=given["override_policy"],
         test=given["test"],
+        allow_failed=given["allow_failed"],
     )
 
 
@@ -186,7 +194,7 @@ def next_boot_options(given: Mapping[str, Any]) -> DeployOptions:
     """Return the options of a deployment that differs in how it boots."""
     from apt_ostree.model.requests.options import DeployOptions
 
-    names = ("dry_run", "lock_finalization", "reboot", "override_policy")
+    names = ("dry_run", "lock_finalization", "reboot", "override_policy", "allow_failed")
     return DeployOptions(**{name: given[name] for name in names})
 
 
@@ -207,6 +215,7 @@ def live_options(given: Mapping[str, Any], *, allow_replacement: bool = False) -
         force=given["force"],
         override_policy=given["override_policy"],
         test=given.get("test", False),
+        allow_failed=given.get("allow_failed", False),
     )
 
 

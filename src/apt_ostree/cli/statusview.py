@@ -107,6 +107,7 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield f"{booted}BaseCommit", base
     if verbose or not base:
         yield (f"{booted}Commit" if not base else "Commit"), entry["checksum"]
+    yield from _verdicts(entry)
     yield from _live(entry, busy=busy, verbose=verbose)
     if verbose:
         yield "StateRoot", entry["osname"]
@@ -128,6 +129,19 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield "Staged", "yes"
     if entry.get("finalization-locked"):
         yield "Finalization", "locked, until 'apt-ostree finalize-deployment' is run"
+
+
+def _verdicts(entry: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield what has failed, and why the system went back to a deployment."""
+    if back := entry.get("rolled-back"):
+        commit = back["left"].rpartition("-")[2].partition(".")[0]
+        yield "RolledBack", f"on {_local(back['time'])} from {commit[:12]}: {back['reason']}"
+    for mark in entry.get("failed", ()):
+        yield "Failed", f"{mark['way']} on {_local(mark['time'])}: {mark['reason']}"
+
+
+def _local(timestamp: float) -> str:
+    return datetime.fromtimestamp(timestamp).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _signatures(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:

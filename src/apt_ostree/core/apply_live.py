@@ -53,7 +53,8 @@ def rollback_live(tx: Transaction, request: RollbackLive) -> Result:
         if not request.packages:
             return rollback.step_back(tx, request.generation, policy, dry_run=dry_run)
         source = _source_of_generation(tx, request.generation or 0)
-        selection, options = Selection(request.packages), LiveOptions(restart_services=policy)
+        selection = Selection(request.packages)
+        options = LiveOptions(restart_services=policy, allow_failed=True)  # it goes back
         return _apply_selection(tx, selection, options, source=source, dry_run=dry_run)
 
 

@@ -272,7 +272,8 @@ class _System:
         if not result.changed:
             return None
         self._target = target
-        return automatic.offer_of(available_update.read(tx.merge_deployment.checksum), target.commit)
+        offer = automatic.offer_of(available_update.read(tx.merge_deployment.checksum), target.commit)
+        return replace(offer, failed=result.details.get("failed", ""))
 
     def halt(self) -> str | None:
         if not self._settings.halt:

@@ -17,7 +17,7 @@ from apt_ostree.core.build.work import OwnInitramfs
 from apt_ostree.core.live import engine, undo
 from apt_ostree.core.live.planning import Change
 from apt_ostree.core.overlays import stack
-from apt_ostree.core.state import account_files, etc_deltas, leftovers, opt, reserve
+from apt_ostree.core.state import account_files, etc_deltas, leftovers, marks, opt, reserve
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.steps import Step, take
 from apt_ostree.core.transaction import Transaction
@@ -30,6 +30,8 @@ from apt_ostree.model.package import diff_packages
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
+from apt_ostree.model.update import packages_after
+from apt_ostree.model.verdict import identity_of
 from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import bootfs
 
@@ -119,6 +121,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
     outcome = _outcome(tx, target, built, dry_run=options.dry_run)
     if outcome["changed"]:
+        if not (live or options.download_only):
+            outcome |= _require_unfailed(tx, target, built, options)
         policing.require_approval(tx)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
@@ -259,6 +263,24 @@ def _outcome(tx: Transaction, target: Target, built: Built | None, *, dry_run: b
         difference = diff_packages(packages_of(repo, merge.checksum), packages_of(repo, target.commit))
         outcome["packages"] = asdict(difference)
     return outcome
+
+
+def _require_unfailed(
+    tx: Transaction, target: Target, built: Built | None, options: DeployOptions
+) -> dict[str, str]:
+    """Raise Refused for a tree of which a boot has failed; of a preview, return that as the key `failed`."""
+    repo, origin, merge = tx.sysroot.repo, target.origin, tx.merge_deployment
+
+    def content() -> str:
+        if target.recipe is None or built is None or built.commit or not built.plan:
+            return marks.content_of(repo, target.commit, origin)
+        packages = packages_after(packages_of(repo, target.commit), built.plan.to_json())
+        return identity_of(target.recipe.base, packages, origin.commands, origin.initramfs)
+
+    arguments = merge.kernel_arguments if target.kernel_arguments is None else target.kernel_arguments
+    mark = marks.of_planned(content, arguments)
+    policing.require_unfailed(tx, mark, allowed=options.allow_failed, preview=options.dry_run)
+    return {"failed": mark.describe()} if mark else {}
 
 
 def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:

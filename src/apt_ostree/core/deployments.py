@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from apt_ostree.core import policing
-from apt_ostree.core.state import leftovers, reserve
+from apt_ostree.core.state import leftovers, marks, reserve
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.deployment import Deployments, named, plan_cleanup, plan_rollback
+from apt_ostree.model.deployment import Deployment, Deployments, named, plan_cleanup, plan_rollback
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.result import Result
-from apt_ostree.system import available_update, newer_versions, space
+from apt_ostree.system import available_update, newer_versions, space, verdicts
 from apt_ostree.system.failpoints import failpoint
 
 
@@ -30,6 +30,7 @@ def boot_previous(tx: Transaction, request: Rollback) -> Result:
                 hint="'apt-ostree status' lists the deployments; changes made live are "
                 "undone by 'apt-ostree apply-live --reset'",
             )
+        _require_unfailed(tx, plan.order[0], request)
         tx.report(PlanShown("deployments", plan.to_json()))
         next_boot = not (request.dry_run or plan.order[0].booted)
         if not request.dry_run:
@@ -37,6 +38,12 @@ def boot_previous(tx: Transaction, request: Rollback) -> Result:
                 tx.sysroot.write_order(plan.order)
         details = {**plan.to_json(), "next_boot": next_boot}
         return Result(changed=True, next_boot=next_boot, details=details)
+
+
+def _require_unfailed(tx: Transaction, deployment: Deployment, request: Rollback) -> None:
+    """Raise Refused for a deployment of which a boot has failed; what is booted runs."""
+    mark = None if deployment.booted else marks.of_boot(tx.sysroot.repo, verdicts.read(), deployment)
+    policing.require_unfailed(tx, mark, allowed=request.allow_failed, preview=request.dry_run)
 
 
 def pin(tx: Transaction, request: Pin) -> Result:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from apt_ostree.core.state import scanning
+from apt_ostree.core.state import marks, scanning
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import NotAuthorized, Refused, UsageError
 from apt_ostree.model.approval import LASTING, Asked, judge_approval, name_of, needs_approval
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from apt_ostree.core.transaction import Transaction
     from apt_ostree.model.package import Package
     from apt_ostree.model.package_plan import PackagePlan
+    from apt_ostree.model.verdict import Mark
     from apt_ostree.system.apt.resolver import Resolver
 
 #: Seconds that the scanner may take, unless the settings say another number.
@@ -146,6 +147,21 @@ def require_scanned(tx: Transaction, old: str, new: str) -> None:
     tx.scanned.add(new)
     complaint = (failure.details or (failure.message,)) if failure else None
     require(tx, lambda _policy: [judge_scan(scanner, complaint)])
+
+
+def require_unfailed(tx: Transaction, mark: Mark | None, *, allowed: bool, preview: bool) -> None:
+    """Raise Refused for a tree that has failed, unless the request allows that; for a preview only warn.
+
+    mark: of the tree, if it has one.
+    """
+    if mark is None:
+        return
+    if allowed:
+        tx.message(f"It has failed before and is tried again: {mark.describe()}")
+    elif preview:
+        tx.warning(f"it is refused without --allow-failed, as it has failed before: {mark.describe()}")
+    else:
+        raise marks.refusal(mark)
 
 
 def hold_back(tx: Transaction, resolver: Resolver, *, tell: bool) -> None:

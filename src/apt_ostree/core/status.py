@@ -42,6 +42,7 @@ from apt_ostree.system import (
     transaction_files,
     update_driver,
     usrview,
+    verdicts,
 )
 from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.remotes import Verification
@@ -67,7 +68,10 @@ def status(query: StatusQuery) -> Status:
         signatures_of = cache(partial(_signatures, sysroot.repo))  # GnuPG takes 40 ms each time
         chosen = [d for d in deployments.all if d.booted or not query.booted]
         return Status(
-            tuple(_describe(sysroot, d, deployments.booted, newer, signatures_of) for d in chosen),
+            tuple(
+                _with_verdicts(sysroot.repo, _describe(sysroot, d, deployments.booted, newer, signatures_of))
+                for d in chosen
+            ),
             pending=bool(deployments.booted and deployments.pending),
             busy=sysroot.in_use(),
             uncompleted=_uncompleted(sysroot),
@@ -90,7 +94,13 @@ def watched() -> tuple[Path, ...]:
 
 def stamp() -> tuple[object, ...]:
     """Return what differs when the status of the running system may have changed."""
-    others = (statedb.path(), transaction_files.DIRECTORY, Path("/run/ostree"), automatic_record.RECORD)
+    others = (
+        statedb.path(),
+        transaction_files.DIRECTORY,
+        Path("/run/ostree"),
+        automatic_record.RECORD,
+        verdicts.FILE,
+    )
     paths = (*watched(), *others)
     return usrview.foreign(), *(path.stat().st_mtime if path.exists() else 0.0 for path in paths)
 
@@ -188,6 +198,18 @@ def _describe(
         else None,
         mounted_over=usrview.foreign() if is_running else None,
     )
+
+
+def _with_verdicts(repo: Repo, described: DeploymentStatus) -> DeploymentStatus:
+    """Return the status of a deployment with what is remembered of its failures."""
+    if not verdicts.exists():
+        return described
+    from apt_ostree.core.state import marks
+
+    memory, deployment = verdicts.read(), described.deployment
+    is_back = deployment.booted and memory.back is not None and memory.back.to == deployment.id
+    failed = marks.of_deployment(repo, memory, deployment)
+    return replace(described, failed=failed, back=memory.back if is_back else None)
 
 
 def _signatures(repo: Repo, commit: str, remote: str | None) -> tuple[Signature, ...]:

@@ -42,6 +42,8 @@ class Kind(StrEnum):
     INTERRUPTED = "interrupted"
     CONFIRMED = "confirmed"
     UNDONE = "undone"  # by itself: a check failed, nobody confirmed it, or it was interrupted
+    MARKED = "marked"  # a boot or a live change has failed, which is remembered of its tree
+    RETURNED = "returned"  # a deployment is booted because another one has failed
     SECURITY = "security"
     PRUNED = "pruned"
 
@@ -60,6 +62,8 @@ MESSAGE_IDS: Mapping[Kind, str] = {
     Kind.INTERRUPTED: "63bb0b5967f845e98720fd230a3cf089",
     Kind.CONFIRMED: "6f07ae91ca4c4d3288866e705125463f",
     Kind.UNDONE: "91e7d42b29a74776b0499a447a35582f",
+    Kind.MARKED: "aa8455bd42224203aa54b78ab7303608",
+    Kind.RETURNED: "981e0d74bfa941f98f82e7e3d2418b07",
     Kind.SECURITY: "fa24f30742c74544bcb58fb41df2c6df",
     Kind.PRUNED: "66e522c6c80e4fba8350e4b83a2a4952",
 }

@@ -96,12 +96,14 @@ class Offer:
     identity: the same for all machines with the same update.
     commit, version: of the base after it.
     made: when the new base was made, in seconds since 1970; None for newer packages on the same base.
+    failed: when and why a boot of the same has failed, or empty.
     """
 
     identity: str
     commit: str = ""
     version: str | None = None
     made: float | None = None
+    failed: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,7 @@ def against_stage(
     """
     reasons = (
         *_halted(settings, offer, halt),
+        *_failed_boot(offer),
         *_failed_before(settings, record, facts),
         *_phase(settings, record, facts, offer),
     )
@@ -247,6 +250,12 @@ def _failed_before(settings: AutomaticSettings, record: Record, facts: Facts) ->
     if (left := record.failed_at + pause - facts.now) > 0:
         text = f"it failed {_times(record.attempts)} and is tried again in {show_span(left)}"
         yield Reason(f"{text}: {record.failure}", f"RetryPause={show_span(settings.retry_pause)}", hard=True)
+
+
+def _failed_boot(offer: Offer) -> Iterator[Reason]:
+    if offer.failed:
+        text = "it has failed before and is left until there is another update"
+        yield Reason(f"{text}: {offer.failed}", hard=True)
 
 
 def _times(number: int) -> str:

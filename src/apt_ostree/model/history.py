@@ -24,6 +24,7 @@ class Outcome(StrEnum):
     INTERRUPTED = "interrupted"  # and was undone later
     ROLLED_BACK = "rolled back"
     UNCONFIRMED = "unconfirmed"  # and was undone at its deadline
+    UNHEALTHY = "unhealthy"  # and was undone while it was watched
     FORGOTTEN = "forgotten"  # it is live, as part of a later generation
     ENDED = "ended"  # by a reboot
     STAGED = "staged"  # for the next boot

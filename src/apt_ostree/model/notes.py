@@ -20,5 +20,7 @@ class Note(StrEnum):
     ETC_RESTORED = "etc-given-back"
     #: The generations whose edited files of /etc were left to the administrator.
     ETC_LEFT = "etc-left"
+    #: The live changes that are watched (core.live.watching).
+    WATCHED = "watched"
     #: The overlay that was edited last.
     LAST_OVERLAY = "overlay"

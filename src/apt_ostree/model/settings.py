@@ -20,6 +20,7 @@ from apt_ostree.model.policy_settings import SECTIONS
 from apt_ostree.model.sizes import read_size
 from apt_ostree.model.spans import read_span
 from apt_ostree.model.unitrules import Need
+from apt_ostree.model.verdict import BootPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,9 @@ class Settings:
     history_records: [History] MaxRecords, number of records that are kept at most.
     automatic_policy: [Daemon] AutomaticUpdatePolicy, what is done without a request.
     automatic: [Automatic], when and how.
+    boot_policy: [Rollback] Boot, what follows when the first boot of a deployment has failed.
+    boot_timeout: [Rollback] BootTimeout=TIME, seconds after which a boot has failed.
+    live_watch: [Rollback] LiveWatch=TIME, seconds that a live change is watched; 0: it is not.
     limits: [Limits], property -> value of the unit in which the service's worker runs
         (systemd.resource-control(5), org.freedesktop.systemd1(5)).
     policy: the lines of [Policy] and [Holds], in their order. They are read when a change is judged
@@ -72,6 +76,9 @@ class Settings:
     history_records: int = 100_000
     automatic_policy: Policy = Policy.NONE
     automatic: AutomaticSettings = field(default_factory=AutomaticSettings)
+    boot_policy: BootPolicy = BootPolicy.TELL
+    boot_timeout: float = 600.0
+    live_watch: float = 0.0
     limits: Mapping[str, int] = field(default_factory=lambda: {"TasksMax": 2048})
     policy: tuple[Setting, ...] = ()
 
@@ -244,6 +251,9 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("Live", "TestBeforeApply"): ("test_before_apply", _switch),
     ("Live", "TestTimeout"): ("test_timeout", _seconds),
     ("Live", "NewUnitFailure"): ("undo_if_new_unit_fails", _undo_or_keep),
+    ("Rollback", "Boot"): ("boot_policy", _choice(BootPolicy)),
+    ("Rollback", "BootTimeout"): ("boot_timeout", read_span),
+    ("Rollback", "LiveWatch"): ("live_watch", _span_or_none),
     ("Overlays", "Allow"): ("overlay_allow", _arguments),
     ("Overlays", "Scanner"): ("overlay_scanner", _arguments),
     ("Overlays", "ScanTimeout"): ("scan_timeout", _seconds),

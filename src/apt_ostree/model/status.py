@@ -1,9 +1,9 @@
 """The status of a system: every deployment with its commit, its packages and its live state.
 
 The JSON keys are rpm-ostree's. Our own are `automatic-updates`, `busy`, `pending` and
-`uncompleted-deployment`, and of a deployment `commands`, `diff`, `etc-beside`, `index`, `live-diff`,
-`live-failed-units`, `live-generation`, `live-overlays`, `mounted-over`, `newer-versions`, and
-`upgraded-packages`.
+`uncompleted-deployment`, and of a deployment `commands`, `diff`, `etc-beside`, `failed`, `index`,
+`live-diff`, `live-failed-units`, `live-generation`, `live-overlays`, `mounted-over`, `newer-versions`, `rolled-back`,
+and `upgraded-packages`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from apt_ostree.model.signature import Signature
 if TYPE_CHECKING:  # most systems know of none
     from apt_ostree.model.prediction import Prediction
     from apt_ostree.model.update import Update
+    from apt_ostree.model.verdict import Mark, Return
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,8 @@ class DeploymentStatus:
     signatures: of its base, if they are checked.
     remote_error: why nothing is known of its remote.
     mounted_over: the source of another program's overlay over /usr, such as "sysext", if there is one.
+    failed: how the same packages have failed before.
+    back: why it is booted, if the system went back to it by itself.
     """
 
     deployment: Deployment
@@ -122,6 +125,8 @@ class DeploymentStatus:
     signatures: tuple[Signature, ...] = ()
     remote_error: str | None = None
     mounted_over: str | None = None
+    failed: tuple[Mark, ...] = ()
+    back: Return | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the object of the deployment in `status --json`."""
@@ -170,7 +175,13 @@ class DeploymentStatus:
             result["mounted-over"] = self.mounted_over
         if self.diff is not None:
             result["diff"] = asdict(self.diff)
+        result |= _verdicts_json(self.failed, self.back)
         return result | (_live_json(self.live) if self.live else {})
+
+
+def _verdicts_json(failed: Sequence[Mark], back: Return | None) -> dict[str, Any]:
+    rows = [{"way": mark.way, "time": mark.time, "reason": mark.reason} for mark in failed]
+    return {"failed": rows, **({"rolled-back": asdict(back)} if back else {})}
 
 
 def _commit_json(prefix: str, commit: Commit) -> dict[str, Any]:

@@ -51,6 +51,18 @@ def active(names: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name, unit in units(names).items() if unit.is_active)
 
 
+def failed_units() -> frozenset[str]:
+    """Return the names of the units that have failed."""
+    return frozenset(unit.name for unit in _show(["*"], "--state=failed"))
+
+
+def userspace_seconds() -> float:
+    """Return the seconds since the system's own systemd was started, without an initramfs before it."""
+    command = ["show", "--property=UserspaceTimestampMonotonic", "--value"]
+    began = _systemctl(command, "read when systemd was started").strip()
+    return time.monotonic() - int(began or 0) / 1e6
+
+
 def _show(names: Sequence[str], *options: str, anyone: bool = False) -> list[Unit]:
     arguments = ["show", *options, f"--property={','.join(_PROPERTIES)}", "--", *names]
     command, what = ["systemctl", "--no-pager", *arguments], "read the properties of units"

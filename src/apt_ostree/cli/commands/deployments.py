@@ -22,6 +22,7 @@ from apt_ostree.model.sizes import show_size
 @options.dry_run
 @options.no_wait
 @options.restart_services
+@options.allow_failed
 @click.option("--live", is_flag=True, help="Go back on the running system instead.")
 @click.option(
     "--packages", multiple=True, metavar="NAME,...", help="With --live: go back with only these packages."
@@ -40,16 +41,17 @@ def rollback(live: bool, generation: int | None, **given: Any) -> int:
     if live:
         if given["reboot"]:
             raise click.UsageError("--live and --reboot exclude each other")
-        request = RollbackLive(
+        back = RollbackLive(
             generation=generation,
             packages=packages,
             restart_services=RestartPolicy(given["restart_services"]),
             dry_run=given["dry_run"],
         )
-        return options.run_verb(request, given)
+        return options.run_verb(back, given)
     if generation is not None or packages or given["restart_services"] != "none":
         raise click.UsageError("a generation, --packages and --restart-services need --live")
-    return options.run_verb(Rollback(dry_run=given["dry_run"]), given)
+    request = Rollback(dry_run=given["dry_run"], allow_failed=given["allow_failed"])
+    return options.run_verb(request, given)
 
 
 @click.command(epilog="Examples: apt-ostree pin booted; apt-ostree pin 0 1")

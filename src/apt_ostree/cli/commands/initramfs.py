@@ -22,6 +22,7 @@ from apt_ostree.model.requests.deployments import Initramfs
 @options.reboot
 @options.lock_finalization
 @options.override_policy
+@options.allow_failed
 @options.unchanged_exit_77
 @click.option("--enable", is_flag=True, help="Make an initramfs here, now and in each later deployment.")
 @click.option("--arg", "arguments", multiple=True, metavar="ARG", help="Argument of dracut; with --enable.")

@@ -39,6 +39,7 @@ def _changes(command: options.Command) -> options.Command:
 @options.unchanged_exit_77
 @options.lock_finalization
 @options.override_policy
+@options.allow_failed
 @click.option("--editor", is_flag=True, help="Edit the arguments in an editor.")
 @click.option("--import-proc-cmdline", is_flag=True, help="Start from the arguments of the running kernel.")
 @click.option(

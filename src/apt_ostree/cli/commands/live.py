@@ -26,6 +26,7 @@ from apt_ostree.model.selection import Selection
 @options.restart_services
 @options.confirm_within
 @options.override_policy
+@options.allow_failed
 @options.test
 @click.option("--target", metavar="COMMIT", help="Apply this commit instead of the pending deployment's.")
 @click.option("--reset", is_flag=True, help="Go back to the booted commit.")
@@ -81,4 +82,5 @@ def recover(at: str, **given: Any) -> int:
 
     The next command that changes the system, and the next boot, do this as well.
     """
-    return options.run_verb(Recover(at=Moment(at)), given)
+    judges = at in (Moment.VERDICT, Moment.TIMEOUT)
+    return options.run_verb(Recover(at=Moment(at)), {**given, "reboot": judges})

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from apt_ostree.core.boot import overlays_at_boot
+from apt_ostree.core.boot import overlays_at_boot, verdict
 from apt_ostree.core.build import deferred
 from apt_ostree.core.live import confirmation, etc_restore, undo
 from apt_ostree.core.live.etc_planning import ETC
@@ -41,16 +41,21 @@ from apt_ostree.system.statedb import StateDb
 def recover(tx: Transaction, request: Recover) -> Result:
     """Undo interrupted changes, or do what is due at the moment that the request names.
 
-    Returns whether anything was changed. Raises Incomplete if a change cannot be undone completely.
+    Returns whether anything was changed, and whether the caller is to reboot. Raises Incomplete if a change cannot be undone completely.
     """
-    is_due = (
-        request.at in (Moment.STATE, Moment.CONFIGURE) or statedb.MARKER.exists() or bool(etc_deltas.due())
-    )
-    if not (is_booted_on_ostree() and is_due):
+    if not (is_booted_on_ostree() and _is_due(request.at)):
         tx.message("Nothing to recover.")
         return Result(changed=False)
     with tx.changing("recover"):
+        if request.at in _JUDGING:
+            return verdict.judge_boot(tx, request.at)
         return Result(changed=_MOMENTS[request.at](tx))
+
+
+def _is_due(at: Moment) -> bool:
+    if at in _JUDGING:
+        return verdict.is_due()
+    return at in (Moment.STATE, Moment.CONFIGURE) or statedb.MARKER.exists() or bool(etc_deltas.due())
 
 
 def _at_boot(tx: Transaction) -> bool:
@@ -148,6 +153,8 @@ def _when_booted(tx: Transaction) -> bool:
     return False
 
 
+#: When a boot is judged.
+_JUDGING = (Moment.VERDICT, Moment.TIMEOUT)
 #: At shutdown, services can no longer be started and need not be stopped, so no interrupted change is undone.
 _MOMENTS: Mapping[Moment, Callable[[Transaction], bool]] = {
     Moment.CALL: undo.recover_interrupted,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from apt_ostree.core.live import confirmation, health, triggers, undo
+from apt_ostree.core.live import confirmation, health, triggers, undo, watching
 from apt_ostree.core.live.etc_planning import ETC
 from apt_ostree.core.live.health import Acted
 from apt_ostree.core.live.planning import Change, Prepared
@@ -36,6 +37,7 @@ class Application:
     transitions: what the change makes of overlays.
     generation: the number of the new generation; 0 before `begin`.
     failed: new units that do not run.
+    unhealthy: why the change is undone, if a unit or a health check has failed.
     """
 
     tx: Transaction
@@ -45,6 +47,7 @@ class Application:
     transitions: Sequence[Transition] = ()
     generation: int = 0
     failed: tuple[str, ...] = ()
+    unhealthy: str = ""
     _earlier: frozenset[int] = frozenset()
     _reloaded: Acted | None = None
     _restarted: Acted | None = None
@@ -108,7 +111,22 @@ class Application:
         reserve.release(tx.sysroot)
         tx.records.set_steps(begun[-1].id, tx.clock.seconds)
         note = failure.message if isinstance(failure, AptOstreeError) else str(failure)
-        undo.finish_undo(tx, begun, Ending(Outcome.FAILED, note))
+        changes_base = self.change.goal.base != tx.live.base
+        try:
+            undo.finish_undo(tx, begun, Ending(Outcome.FAILED, note))
+        finally:
+            if self.unhealthy and changes_base:
+                watching.mark(tx, self.change.goal.base, self.unhealthy)
+
+    @contextmanager
+    def _judged(self) -> Iterator[None]:
+        """Remember a failure of units or checks, for which the change itself is to blame."""
+        try:
+            yield
+        except ExternalFailure as failure:
+            if not isinstance(failure.__cause__, OSError):  # else systemctl did not run
+                self.unhealthy = failure.message
+            raise
 
     # --- before the switch
 
@@ -190,6 +208,10 @@ class Application:
 
         Raises ExternalFailure if a job fails.
         """
+        with self._judged():
+            self._act_on_units()
+
+    def _act_on_units(self) -> None:
         plan = self.change.plan
         reloading = tuple(sorted(systemd.active(plan.units_with(UnitAction.RELOAD))))
         if reloading:
@@ -210,6 +232,10 @@ class Application:
 
         Raises ExternalFailure if a unit does not run, for a new one if the settings undo the change then.
         """
+        with self._judged():
+            self._settle_units()
+
+    def _settle_units(self) -> None:
         if self._restarted:
             self._settle(self._restarted)
             while self._waiting:
@@ -277,13 +303,18 @@ class Application:
                 raise ExternalFailure("/usr does not show the new generation: something was mounted over it")
             health.verify_packages(tx, plan.target, plan.packages)
         failpoint("verify.packages")
-        health.run_checks(tx, self.change.settings)
+        with self._judged():
+            health.run_checks(tx, self.change.settings)
+
+    def arm(self) -> None:
+        """Set the timer if the generation has to be confirmed, or is watched."""
+        within, watched = self.options.confirm_within, self.change.settings.live_watch
+        if within or watched:
+            confirmation.arm(self.tx, self.generation, within=within, watched=watched)
 
     def end(self) -> None:
-        """Mark the generation as live, with a timer if it has to be confirmed."""
+        """Mark the generation as live."""
         tx, within = self.tx, self.options.confirm_within
-        if within:
-            confirmation.arm(tx, self.generation, within)
         failpoint("act.before-end")
         signals.ignore()  # from here on, the change cannot be cancelled
         tx.clock.stop()

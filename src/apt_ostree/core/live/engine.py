@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from apt_ostree.core import policing
+from apt_ostree.core.live import watching
 from apt_ostree.core.live.apply import Application
 from apt_ostree.core.live.planning import Change, Prepared, plan_change
-from apt_ostree.core.state import generations, overlay_store, reserve, scanning
+from apt_ostree.core.state import generations, marks, overlay_store, reserve, scanning
 from apt_ostree.core.state.inventory import layered_packages
 from apt_ostree.core.state.live import frozen_uppers
 from apt_ostree.core.steps import Step, take
@@ -28,7 +29,7 @@ from apt_ostree.model.plan import touches
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.settings import Settings
-from apt_ostree.system import running, statedb, systemd, systemd_login
+from apt_ostree.system import running, statedb, systemd, systemd_login, verdicts
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import layers
 
@@ -47,6 +48,7 @@ def plan(
     with tx.task("Comparing the trees"):
         change = plan_change(tx, goal, options, delta=delta)
     tx.clock.stop()
+    _require_unfailed(tx, goal.base, options)
     policing.require_packages(tx, _incoming(tx, goal, change.plan.packages))
     policing.require_open(tx)
     policing.require_approval(tx, None, change.plan.source, change.plan.target)
@@ -65,6 +67,18 @@ def plan(
     else:
         tx.report(shown)
     return change
+
+
+def _require_unfailed(tx: Transaction, base: str, options: LiveOptions) -> None:
+    """Raise Refused for a tree that has failed, unless it is a way back; for a preview only warn."""
+    if base in (tx.live.base, tx.live.booted.checksum):
+        return
+    repo, memory = tx.sysroot.repo, verdicts.read()
+    deployments = [deployment for deployment in tx.deployments.all if deployment.checksum == base]
+    boots = (marks.of_boot(repo, memory, deployment) for deployment in deployments)
+    found = marks.of_live(repo, memory, base) or next(filter(None, boots), None)
+    preview = tx.reach is not None and tx.reach.preview
+    policing.require_unfailed(tx, found, allowed=options.allow_failed, preview=preview)
 
 
 def _incoming(tx: Transaction, goal: Goal, difference: PackageDiff) -> Iterator[Incoming]:
@@ -119,6 +133,8 @@ def carry_out(
     if transitions:
         overlay_store.sync_refs(tx.sysroot, tx.records)
     _forget_old(tx, change.settings)
+    if options.allow_failed:
+        watching.unmark(tx, change.goal.base)
     tx.message(f"The running system shows {_named(change.goal)} (generation {application.generation}).")
     if application.failed:
         names = ", ".join(application.failed)
@@ -175,6 +191,7 @@ def _steps(application: Application, while_settling: Sequence[Step]) -> list[Ste
         Step("settle units", application.settle_units),
         Step("verification begins", lambda: application.tx.clock.begin("verification")),
         Step("verify", application.verify),
+        Step("set the timer", application.arm),
         Step("end", application.end),
     ]
 

@@ -31,6 +31,10 @@ _REFS = "apt-ostree/live"
 _PARTS = f"{_REFS}/parts"
 
 
+#: Outcomes that nobody has asked for.
+_AUTOMATIC = (Outcome.FAILED, Outcome.INTERRUPTED, Outcome.UNCONFIRMED, Outcome.UNHEALTHY)
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
     """How generations that are undone end.
@@ -47,7 +51,7 @@ class Ending:
     @property
     def is_automatic(self) -> bool:
         """Return whether nobody has asked for it."""
-        return self.outcome in (Outcome.FAILED, Outcome.INTERRUPTED, Outcome.UNCONFIRMED)
+        return self.outcome in _AUTOMATIC
 
 
 # --- refs and records

@@ -106,10 +106,11 @@ class Initramfs(DeployRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback(Request):
-    """Boot the previous deployment next."""
+    """Boot the previous deployment next. allow_failed: even if a boot of it has failed."""
 
     verb: ClassVar[str] = "rollback"
     dry_run: bool = False
+    allow_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

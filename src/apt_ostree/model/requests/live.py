@@ -21,7 +21,9 @@ class Moment(StrEnum):
     STATE = "state"  # the same, if the machine has not all state of the tree
     CONFIGURE = "configure"  # the same, if it has to configure packages of the tree itself
     BOOTED = "booted"  # when the boot has succeeded
-    DEADLINE = "deadline"  # a change was not confirmed in time
+    VERDICT = "verdict"  # when the boot has come to its end
+    TIMEOUT = "timeout"  # when it takes long
+    DEADLINE = "deadline"  # a change was not confirmed in time, or is watched
     SHUTDOWN = "shutdown"  # before ostree merges /etc
     FINALIZED = "finalized"  # after that
 

@@ -19,6 +19,7 @@ class LiveOptions:
     force: refuse only changes that could not be made or undone.
     override_policy: why root has the change made even if the policy does not allow it; empty: it is not.
     test: boot the result in a container first.
+    allow_failed: make the change even if the same packages have failed before.
     """
 
     restart_services: RestartPolicy = RestartPolicy.NONE
@@ -27,6 +28,7 @@ class LiveOptions:
     force: bool = False
     override_policy: str = ""
     test: bool = False
+    allow_failed: bool = False
 
     def __post_init__(self) -> None:
         if self.confirm_within is not None and self.confirm_within <= 0:
@@ -50,6 +52,7 @@ class DeployOptions:
     judge: with dry_run: nothing is built or run to show the plan of a live change or of a command.
     override_policy: see LiveOptions; that of `live` does not count.
     test: boot the result in a container first; of a live change, see `live`.
+    allow_failed: see LiveOptions; of a live change, that of `live` counts.
     """
 
     dry_run: bool = False
@@ -61,6 +64,7 @@ class DeployOptions:
     judge: bool = False
     override_policy: str = ""
     test: bool = False
+    allow_failed: bool = False
 
     @property
     def only_judged(self) -> bool:
