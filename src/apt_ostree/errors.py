@@ -19,6 +19,7 @@ class AptOstreeError(Exception):
     internals: lines for developers (command lines, tracebacks), shown with --verbose.
     reasons: the details as JSON objects, where a program may want to know which it is (model.policy.Reason).
     concerns_trust: whether it is recorded as a security event; does not travel with the error.
+    concerns_health: whether a unit or a health check has failed; does not travel either.
     """
 
     exit_code = 1
@@ -33,9 +34,11 @@ class AptOstreeError(Exception):
         internals: Sequence[str] = (),
         reasons: Sequence[Mapping[str, Any]] = (),
         concerns_trust: bool = False,
+        concerns_health: bool = False,
     ) -> None:
         super().__init__(message)
         self.concerns_trust = concerns_trust
+        self.concerns_health = concerns_health
         self.message = message
         self.details = tuple(details)
         self.hint = hint

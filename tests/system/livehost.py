@@ -207,7 +207,8 @@ class Host:
         self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || ostree admin undeploy 0 >/dev/null")
 
     def reset(self) -> None:
-        """Go back to the booted system, without a pending deployment and what was kept for it."""
+        """Go back to the booted system, without a pending deployment, what was kept for it, and marks."""
+        self.sh("rm -f /var/lib/apt-ostree/verdicts.json")
         self.ao("apply-live", "--reset")
         self.sh("ostree admin status | head -n 1 | grep -q '^[*]' || apt-ostree cleanup --pending >/dev/null")
 

@@ -268,7 +268,8 @@ class Programs:
         if verb == "is-system-running":
             return 0, f"{self.state}\n"
         if verb == "show":
-            found = [row for name in names for row in self._units(name, "--state" in " ".join(words))]
+            state = next((word[8:].partition(",")[0] for word in words if word.startswith("--state=")), "")
+            found = [row for name in names for row in self._units(name, state)]
             return 0, "\n\n".join("\n".join(f"{k}={v}" for k, v in row.items()) for row in found)
         new = {"start": "active", "restart": "active", "try-restart": "active", "stop": "inactive"}.get(verb)
         for name in names if new else ():
@@ -278,12 +279,12 @@ class Programs:
             self.units.setdefault(name, {"Id": name, "LoadState": "not-found"})["ActiveState"] = str(new)
         return 0, ""
 
-    def _units(self, name: str, active_only: bool) -> Iterator[dict[str, str]]:
+    def _units(self, name: str, state: str) -> Iterator[dict[str, str]]:
         if "*" not in name:
             yield self.units.get(name, {"Id": name, "LoadState": "not-found", "ActiveState": "inactive"})
             return
         for unit, row in self.units.items():
-            if fnmatch.fnmatchcase(unit, name) and (row["ActiveState"] == "active" or not active_only):
+            if fnmatch.fnmatchcase(unit, name) and row["ActiveState"] == (state or row["ActiveState"]):
                 yield row
 
 

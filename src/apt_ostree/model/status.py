@@ -2,8 +2,8 @@
 
 The JSON keys are rpm-ostree's. Our own are `automatic-updates`, `busy`, `pending` and
 `uncompleted-deployment`, and of a deployment `commands`, `diff`, `etc-beside`, `failed`, `index`,
-`live-diff`, `live-failed-units`, `live-generation`, `live-overlays`, `mounted-over`, `newer-versions`, `rolled-back`,
-and `upgraded-packages`.
+`live-diff`, `live-failed-units`, `live-generation`, `live-overlays`, `mounted-over`, `newer-versions`,
+`rolled-back`, and `upgraded-packages`.
 """
 
 from __future__ import annotations

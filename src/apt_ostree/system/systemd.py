@@ -317,7 +317,11 @@ def _job(verb: str, names: Sequence[str], timeout: float, *options: str) -> None
             return
         logged = [f"{name}: {line}" for name in list(failed)[:3] for line in log_tail(name)]
         raise ExternalFailure(
-            error.message, details=logged or error.details, hint=error.hint, internals=error.internals
+            error.message,
+            details=logged or error.details,
+            hint=error.hint,
+            internals=error.internals,
+            concerns_health=bool(failed),
         ) from error
 
 

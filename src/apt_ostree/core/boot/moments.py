@@ -41,7 +41,8 @@ from apt_ostree.system.statedb import StateDb
 def recover(tx: Transaction, request: Recover) -> Result:
     """Undo interrupted changes, or do what is due at the moment that the request names.
 
-    Returns whether anything was changed, and whether the caller is to reboot. Raises Incomplete if a change cannot be undone completely.
+    Returns whether anything was changed, and whether the caller is to reboot. Raises Incomplete if a change
+    cannot be undone completely.
     """
     if not (is_booted_on_ostree() and _is_due(request.at)):
         tx.message("Nothing to recover.")

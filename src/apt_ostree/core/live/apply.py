@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from apt_ostree.core.live import confirmation, health, triggers, undo, watching
@@ -37,7 +36,6 @@ class Application:
     transitions: what the change makes of overlays.
     generation: the number of the new generation; 0 before `begin`.
     failed: new units that do not run.
-    unhealthy: why the change is undone, if a unit or a health check has failed.
     """
 
     tx: Transaction
@@ -47,7 +45,6 @@ class Application:
     transitions: Sequence[Transition] = ()
     generation: int = 0
     failed: tuple[str, ...] = ()
-    unhealthy: str = ""
     _earlier: frozenset[int] = frozenset()
     _reloaded: Acted | None = None
     _restarted: Acted | None = None
@@ -115,18 +112,8 @@ class Application:
         try:
             undo.finish_undo(tx, begun, Ending(Outcome.FAILED, note))
         finally:
-            if self.unhealthy and changes_base:
-                watching.mark(tx, self.change.goal.base, self.unhealthy)
-
-    @contextmanager
-    def _judged(self) -> Iterator[None]:
-        """Remember a failure of units or checks, for which the change itself is to blame."""
-        try:
-            yield
-        except ExternalFailure as failure:
-            if not isinstance(failure.__cause__, OSError):  # else systemctl did not run
-                self.unhealthy = failure.message
-            raise
+            if changes_base and isinstance(failure, AptOstreeError) and failure.concerns_health:
+                watching.mark(tx, self.change.goal.base, failure.message)
 
     # --- before the switch
 
@@ -208,10 +195,6 @@ class Application:
 
         Raises ExternalFailure if a job fails.
         """
-        with self._judged():
-            self._act_on_units()
-
-    def _act_on_units(self) -> None:
         plan = self.change.plan
         reloading = tuple(sorted(systemd.active(plan.units_with(UnitAction.RELOAD))))
         if reloading:
@@ -232,10 +215,6 @@ class Application:
 
         Raises ExternalFailure if a unit does not run, for a new one if the settings undo the change then.
         """
-        with self._judged():
-            self._settle_units()
-
-    def _settle_units(self) -> None:
         if self._restarted:
             self._settle(self._restarted)
             while self._waiting:
@@ -303,8 +282,7 @@ class Application:
                 raise ExternalFailure("/usr does not show the new generation: something was mounted over it")
             health.verify_packages(tx, plan.target, plan.packages)
         failpoint("verify.packages")
-        with self._judged():
-            health.run_checks(tx, self.change.settings)
+        health.run_checks(tx, self.change.settings)
 
     def arm(self) -> None:
         """Set the timer if the generation has to be confirmed, or is watched."""

@@ -1,4 +1,4 @@
-"""Deferred rollback: a systemd timer undoes a change that nobody confirms, or that fails while it is watched."""
+"""Deferred rollback: a timer undoes a change that nobody confirms, or that fails while it is watched."""
 
 from __future__ import annotations
 

@@ -154,14 +154,20 @@ def _is_as_composed(repo: Repo, target: str, path: Path) -> bool:
 
 
 def _failure(name: str, reason: str) -> ExternalFailure:
-    return ExternalFailure(f"{name} does not run properly: {reason}", details=systemd.log_tail(name))
+    return ExternalFailure(
+        f"{name} does not run properly: {reason}", details=systemd.log_tail(name), concerns_health=True
+    )
 
 
 def _run(program: str, settings: Settings) -> None:
-    with mounts.in_namespace_of(1):
-        process.run(
-            [program],
-            what=f"pass the health check {program}",
-            merge_stderr=True,
-            timeout=settings.check_timeout,
-        )
+    try:
+        with mounts.in_namespace_of(1):
+            process.run(
+                [program],
+                what=f"pass the health check {program}",
+                merge_stderr=True,
+                timeout=settings.check_timeout,
+            )
+    except ExternalFailure as error:
+        error.concerns_health = not isinstance(error.__cause__, OSError)  # else it did not run
+        raise
