@@ -121,7 +121,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
     outcome = _outcome(tx, target, built, dry_run=options.dry_run)
     if outcome["changed"]:
-        if not (live or options.download_only):
+        if not options.download_only:
             outcome |= _require_unfailed(tx, target, built, options)
         policing.require_approval(tx)
     if options.download_only or (options.dry_run and not live):
@@ -279,7 +279,7 @@ def _require_unfailed(
 
     arguments = merge.kernel_arguments if target.kernel_arguments is None else target.kernel_arguments
     mark = marks.of_planned(content, arguments)
-    policing.require_unfailed(tx, mark, allowed=options.allow_failed, preview=options.dry_run)
+    policing.require_unfailed(tx, mark, allowed=options.may_have_failed, preview=options.dry_run)
     return {"failed": mark.describe()} if mark else {}
 
 

@@ -52,7 +52,7 @@ class DeployOptions:
     judge: with dry_run: nothing is built or run to show the plan of a live change or of a command.
     override_policy: see LiveOptions; that of `live` does not count.
     test: boot the result in a container first; of a live change, see `live`.
-    allow_failed: see LiveOptions; of a live change, that of `live` counts.
+    allow_failed: see LiveOptions.
     """
 
     dry_run: bool = False
@@ -65,6 +65,11 @@ class DeployOptions:
     override_policy: str = ""
     test: bool = False
     allow_failed: bool = False
+
+    @property
+    def may_have_failed(self) -> bool:
+        """Return whether the deployment is made even if the same packages have failed before."""
+        return self.allow_failed or (self.live is not None and self.live.allow_failed)
 
     @property
     def only_judged(self) -> bool:
