@@ -19,6 +19,7 @@ from apt_ostree.model.package import PackageChange, PackageDiff
 from apt_ostree.model.plan import LivePlan, UnitAction, UnitStep
 from apt_ostree.model.prediction import Prediction, describe, predict
 from apt_ostree.model.update import Update
+from apt_ostree.model.verdict import Way
 
 HOUR, DAY = 3600.0, 86400.0
 NOW = 1_800_000_000.0
@@ -443,6 +444,30 @@ def test_what_fails_live_is_not_staged():
     ran = machine.run(Policy.LIVE, AutomaticSettings())
     assert (ran.record.outcome, ran.record.attempts, machine.staged) == ("failed", 1, None)
     assert machine.verbs() == ["check", "stage"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "way", "verbs"),
+    [
+        (Policy.STAGE, Way.BOOT, ["check"]),
+        (Policy.LIVE, Way.BOOT, ["check"]),
+        (Policy.LIVE, Way.LIVE, ["check"]),
+        (Policy.STAGE, Way.LIVE, ["check", "stage"]),
+    ],
+)
+def test_what_is_marked_is_left(policy: Policy, way: Way, verbs: list[str]):
+    class Marked(Machine):
+        def check(self):
+            offer = super().check()
+            return offer and replace(offer, failed={way: "on Monday: a check"})
+
+    machine = Marked(offered="one")
+    record = machine.run(policy, AutomaticSettings(max_defer=1.0)).record
+    assert machine.verbs() == verbs
+    if verbs == ["check"]:
+        assert (record.outcome, record.attempts) == ("deferred", 0)
+        text = "it has failed before and is left until there is another update: on Monday: a check"
+        assert record.reasons == (text,)
 
 
 def test_a_live_change_that_was_deferred_is_made_later():

@@ -52,6 +52,7 @@ def test_what_a_busy_system_says():
     expected = {
         'info{version="1.2"}': 1,
         "deployments": 2,
+        "deployments_failed": 0,
         "pending": 1,
         "live": 1,
         "live_generation": 7,

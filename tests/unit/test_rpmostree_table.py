@@ -15,6 +15,7 @@ from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import PackageDiff
 from apt_ostree.model.status import Commit, DeploymentStatus, Live, Status
+from apt_ostree.model.verdict import Return
 
 PAGE = Path(__file__).parents[2] / "docs" / "rpm-ostree.md"
 HERE, NOT_HERE = {"same", "differs"}, {"none", "missing"}
@@ -233,6 +234,7 @@ def keys_of_status() -> dict[str, set[str]]:
         live=Live("d" * 64, 1, unfinished="e" * 64),
         mounted_over="sysext",
         remote_error="it is gone",
+        back=Return("left", "to", 0.0, "why"),
     )
     found = Status((described,)).to_json()
     return {"Keys of the document": set(found), "Keys of a deployment": set(found["deployments"][0])}

@@ -10,6 +10,7 @@ from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.settings import Settings, parse_settings
 from apt_ostree.model.sizes import read_size, show_size
 from apt_ostree.model.unitrules import Need
+from apt_ostree.model.verdict import BootPolicy
 
 
 def test_later_files_win_and_keys_are_kept_apart():
@@ -53,6 +54,13 @@ def test_how_long_records_are_kept(text, days):
     assert (settings.history_keep, settings.history_records) == (days * 86400, 500)
 
 
+def test_what_undoes_itself():
+    assert parse_settings([]).boot_policy is BootPolicy.TELL
+    found = parse_settings([("one", "[Rollback]\nBoot=rollback\nBootTimeout=5m\nLiveWatch=1h\n")])
+    assert (found.boot_policy, found.boot_timeout, found.live_watch) == (BootPolicy.ROLLBACK, 300.0, 3600.0)
+    assert parse_settings([("one", "[Rollback]\nLiveWatch=0\n")]).live_watch == 0.0
+
+
 def test_automatic_updates():
     first = "[Daemon]\nAutomaticUpdatePolicy=apply\n[Automatic]\nPhases=10% 25.5% 100%\nMaxDefer=7d\n"
     second = (
@@ -87,6 +95,9 @@ def test_automatic_updates():
         "[Automatic]\nAttempts=0",
         "[Automatic]\nMaxLoad=-1",
         "[Automatic]\nOnBattery=maybe",
+        "[Rollback]\nBoot=always",
+        "[Rollback]\nBootTimeout=0",
+        "[Rollback]\nLiveWatch=soon",
         "[Limits]\nMemoryMax=0",
         "[Limits]\nMemory=1G",
         "[Limits]\nCPUQuota=50",

@@ -16,6 +16,7 @@ from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
 from apt_ostree.model.status import AutomaticStatus, Commit, DeploymentStatus, Live, Status, live_records
 from apt_ostree.model.update import Update
+from apt_ostree.model.verdict import Mark, Return, Way
 
 BASE, LAYERED, LIVE = "b" * 64, "c" * 64, "d" * 64
 HTOP = Package("htop", "3.4.1-5", "amd64")
@@ -311,6 +312,12 @@ def test_a_deployment_that_no_shutdown_completed():
 def test_what_another_program_has_mounted_over_usr():
     (entry,) = Status((booted(mounted_over="sysext"),)).to_json()["deployments"]
     assert entry["mounted-over"] == "sysext"
+    mark = Mark("i", Way.LIVE, "c", 5.0, "a check")
+    back = Return("debian-0123456789abcdef.0", "d", 5.0, "a unit")
+    found = rows(booted(failed=(mark,), back=back))
+    assert found["Failed"].startswith("live on ")
+    assert found["Failed"].endswith(": a check")
+    assert found["RolledBack"].endswith(" from 0123456789ab: a unit")
     assert rows(booted(mounted_over="sysext"))["MountedOver"] == "/usr, by another program: sysext"
     assert "mounted-over" not in Status((booted(),)).to_json()["deployments"][0]
 

@@ -119,7 +119,8 @@ def _stage(policy: Policy, settings: AutomaticSettings, record: Record, world: W
     So an update that fails live is not there at the next boot either.
     """
     facts, halt = world.facts(), world.halt()
-    if reasons := automatic.against_stage(settings, record, facts, offer, halt):
+    failed = automatic.failed_before(policy, offer)
+    if reasons := (*failed, *automatic.against_stage(settings, record, facts, offer, halt)):
         return _deferred(record, reasons)
     staged: list[str] = []
     if policy is Policy.LIVE and not automatic.against_live(settings, record, facts, offer, halt):
@@ -273,7 +274,7 @@ class _System:
             return None
         self._target = target
         offer = automatic.offer_of(available_update.read(tx.merge_deployment.checksum), target.commit)
-        return replace(offer, failed=result.details.get("failed", ""))
+        return replace(offer, failed=result.details.get("failed", {}))
 
     def halt(self) -> str | None:
         if not self._settings.halt:

@@ -31,7 +31,7 @@ from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.update import packages_after
-from apt_ostree.model.verdict import identity_of
+from apt_ostree.model.verdict import Way
 from apt_ostree.system import files, newer_versions
 from apt_ostree.system.ostree import bootfs
 
@@ -267,20 +267,24 @@ def _outcome(tx: Transaction, target: Target, built: Built | None, *, dry_run: b
 
 def _require_unfailed(
     tx: Transaction, target: Target, built: Built | None, options: DeployOptions
-) -> dict[str, str]:
-    """Raise Refused for a tree of which a boot has failed; of a preview, return that as the key `failed`."""
-    repo, origin, merge = tx.sysroot.repo, target.origin, tx.merge_deployment
+) -> dict[str, dict[str, str]]:
+    """Raise Refused for a tree of which a boot has failed.
 
-    def content() -> str:
+    For a preview, return what has failed as the key `failed`: way -> when and why.
+    """
+    repo, merge = tx.sysroot.repo, tx.merge_deployment
+
+    def content(origin: Origin | None) -> str:
         if target.recipe is None or built is None or built.commit or not built.plan:
             return marks.content_of(repo, target.commit, origin)
         packages = packages_after(packages_of(repo, target.commit), built.plan.to_json())
-        return identity_of(target.recipe.base, packages, origin.commands, origin.initramfs)
+        return marks.identity(target.recipe.base, packages, origin)
 
     arguments = merge.kernel_arguments if target.kernel_arguments is None else target.kernel_arguments
-    mark = marks.of_planned(content, arguments)
-    policing.require_unfailed(tx, mark, allowed=options.may_have_failed, preview=options.dry_run)
-    return {"failed": mark.describe()} if mark else {}
+    boot = marks.of_planned(lambda: content(target.origin), Way.BOOT, arguments)
+    policing.require_unfailed(tx, boot, allowed=options.may_have_failed, preview=options.dry_run)
+    live = marks.of_planned(lambda: content(None), Way.LIVE) if options.dry_run else None
+    return {"failed": {mark.way: mark.describe() for mark in (boot, live) if mark}}
 
 
 def _result(outcome: dict[str, Any], *, staged: bool = False) -> Result:

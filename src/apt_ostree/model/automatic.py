@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 from apt_ostree.errors import UsageError
@@ -16,6 +16,7 @@ from apt_ostree.model import jsonvalue
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.prediction import Prediction
 from apt_ostree.model.update import Update
+from apt_ostree.model.verdict import Way
 
 #: The setting of the policy; section and key are those of rpm-ostreed.conf(5).
 POLICY_KEY = "AutomaticUpdatePolicy"
@@ -96,14 +97,14 @@ class Offer:
     identity: the same for all machines with the same update.
     commit, version: of the base after it.
     made: when the new base was made, in seconds since 1970; None for newer packages on the same base.
-    failed: when and why a boot of the same has failed, or empty.
+    failed: when and why the same packages have failed: way (model.verdict.Way) -> text.
     """
 
     identity: str
     commit: str = ""
     version: str | None = None
     made: float | None = None
-    failed: str = ""
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +198,6 @@ def against_stage(
     """
     reasons = (
         *_halted(settings, offer, halt),
-        *_failed_boot(offer),
         *_failed_before(settings, record, facts),
         *_phase(settings, record, facts, offer),
     )
@@ -252,10 +252,11 @@ def _failed_before(settings: AutomaticSettings, record: Record, facts: Facts) ->
         yield Reason(f"{text}: {record.failure}", f"RetryPause={show_span(settings.retry_pause)}", hard=True)
 
 
-def _failed_boot(offer: Offer) -> Iterator[Reason]:
-    if offer.failed:
-        text = "it has failed before and is left until there is another update"
-        yield Reason(f"{text}: {offer.failed}", hard=True)
+def failed_before(policy: Policy, offer: Offer) -> tuple[Reason, ...]:
+    """Return what is against an update of which a boot, or the live change that is wanted, has failed."""
+    ways = [way for way in offer.failed if way == Way.BOOT or policy is Policy.LIVE]
+    text = "it has failed before and is left until there is another update"
+    return tuple(Reason(f"{text}: {offer.failed[way]}", hard=True) for way in ways)
 
 
 def _times(number: int) -> str:

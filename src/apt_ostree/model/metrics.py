@@ -100,6 +100,8 @@ def _of_deployments(status: Mapping[str, Any]) -> Iterator[Metric]:
         "When the commit of the booted deployment was made.",
         booted["timestamp"] if booted else None,
     )
+    failed = sum(bool(entry["failed"]) for entry in entries)
+    yield _one("deployments_failed", "Deployments whose packages have failed at a boot or live.", failed)
     uncompleted = status["uncompleted-deployment"] is not None
     yield _one("uncompleted", "Whether a shutdown did not complete a staged deployment.", uncompleted)
 

@@ -289,6 +289,8 @@ class Application:
         within, watched = self.options.confirm_within, self.change.settings.live_watch
         if within or watched:
             confirmation.arm(self.tx, self.generation, within=within, watched=watched)
+        if watched:
+            self.tx.message(f"It is watched for {_span(watched)}, and undone if something fails.")
 
     def end(self) -> None:
         """Mark the generation as live."""

@@ -6,12 +6,13 @@ mark is about these, too. A live change is told by base and packages alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import Refused
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.package import Package
 from apt_ostree.model.verdict import Mark, Memory, Way, find, identity_of, marked, unmarked
 from apt_ostree.system import verdicts
 from apt_ostree.system.failpoints import failpoint
@@ -20,8 +21,13 @@ from apt_ostree.system.ostree.repo import Repo
 
 def content_of(repo: Repo, commit: str, origin: Origin | None = None) -> str:
     """Return the identity of a commit's content. origin: of its deployment, if it is to be booted."""
+    return identity(repo.base_of(commit), packages_of(repo, commit), origin)
+
+
+def identity(base: str, packages: Iterable[Package], origin: Origin | None) -> str:
+    """Return the identity of packages on a base. origin: see `content_of`."""
     commands, initramfs = (origin.commands, origin.initramfs) if origin else ((), None)
-    return identity_of(repo.base_of(commit), packages_of(repo, commit), commands, initramfs)
+    return identity_of(base, packages, commands, initramfs)
 
 
 def of_boot(repo: Repo, memory: Memory, deployment: Deployment) -> Mark | None:
@@ -43,10 +49,10 @@ def of_deployment(repo: Repo, memory: Memory, deployment: Deployment) -> tuple[M
     return tuple(mark for mark in found if mark)
 
 
-def of_planned(content: Callable[[], str], arguments: Sequence[str]) -> Mark | None:
-    """Return the mark of a content that is to be booted with these kernel arguments."""
+def of_planned(content: Callable[[], str], way: Way, arguments: Sequence[str] | None = None) -> Mark | None:
+    """Return the mark of a content, see `find`."""
     memory = verdicts.read()
-    return find(memory, content(), Way.BOOT, arguments) if memory.marks else None
+    return find(memory, content(), way, arguments) if memory.marks else None
 
 
 def refusal(mark: Mark) -> Refused:
