@@ -95,15 +95,14 @@ def test_many_units_are_counted():
 )
 def test_where_a_failed_boot_leads(policy, order, booted, judged_before, failed, leads_to):
     found = deployments(order, booted)
-    memory = Memory(judged=tuple(f"debian-{name}.0" for name in judged_before))
-    back = way_back(policy, memory, found, lambda one: one.checksum in failed)
+    back = way_back(policy, found, lambda one: one.checksum in failed, first=booted not in judged_before)
     assert (back and back.checksum) == leads_to
 
 
 def test_the_way_back_stays_in_the_stateroot():
     other = deployment(1, "A", osname="fedora")
     found = Deployments((deployment(0, "B", booted=True), other, deployment(2, "C")))
-    back = way_back(BootPolicy.ROLLBACK, Memory(), found, lambda one: one.checksum == "B")
+    back = way_back(BootPolicy.ROLLBACK, found, lambda one: one.checksum == "B", first=True)
     assert back is found.all[2]
 
 
@@ -119,14 +118,14 @@ def test_a_system_never_goes_back_and_forth(count: int, health: list[bool], inte
         booted = order[0]
         mark = Mark(booted, Way.BOOT, booted, float(number), "x")
         memory = unmarked(memory, mark) if good else marked(memory, mark)
-        name = f"debian-{booted}.0"
         back = None
         if not good:
             found = deployments("".join(order), booted)
-            back = way_back(BootPolicy.ROLLBACK, memory, found, _has_failed(memory))
+            first = booted not in memory.judged
+            back = way_back(BootPolicy.ROLLBACK, found, _has_failed(memory), first=first)
         if number in interrupted and not back:
             continue  # the power failed before it was recorded
-        memory = judged(memory, name)
+        memory = judged(memory, booted)
         if back:
             left.append(booted)
             order.remove(back.checksum)

@@ -81,7 +81,7 @@ class Memory:
     """What is remembered from one boot to the next.
 
     marks: the trees that have failed, the oldest first.
-    judged: ids of deployments whose first boot was judged, the oldest first.
+    judged: the deployments of which a boot was judged, by names that no later one has; the oldest first.
     usual: the units that had failed in the last good boot; None if there was none.
     back: the last way back.
     boot: the id of the boot that was judged last.
@@ -138,7 +138,7 @@ def _key(mark: Mark) -> tuple[str, Way, tuple[str, ...]]:
 
 
 def judged(memory: Memory, deployment: str) -> Memory:
-    """Return the memory with a deployment whose boot was judged."""
+    """Return the memory with a deployment of which a boot was judged. deployment: its name, see Memory."""
     others = (one for one in memory.judged if one != deployment)
     return replace(memory, judged=(*others, deployment)[-_MOST:])
 
@@ -185,21 +185,18 @@ def _some(names: Sequence[str]) -> str:
 
 
 def way_back(
-    policy: BootPolicy,
-    memory: Memory,
-    deployments: Deployments,
-    has_failed: Callable[[Deployment], bool],
+    policy: BootPolicy, deployments: Deployments, has_failed: Callable[[Deployment], bool], *, first: bool
 ) -> Deployment | None:
     """Return the deployment to go back to, now that the boot of the present one has failed.
 
-    There is none unless the policy wants it, this is the first boot of the deployment, and the next boot
+    There is none unless the policy wants it, no boot of the deployment was judged before, and the next boot
     would start it again. A deployment that has failed is none to go back to, so that a system never goes back
     and forth.
+
+    first: no boot of the present deployment was judged before.
     """
     booted = deployments.booted
-    if policy is not BootPolicy.ROLLBACK or booted is None or deployments.all[0] is not booted:
-        return None
-    if booted.id in memory.judged:
+    if policy is not BootPolicy.ROLLBACK or not first or booted is None or deployments.all[0] is not booted:
         return None
     behind = (d for d in deployments.all[1:] if d.osname == booted.osname)
     return next((deployment for deployment in behind if not has_failed(deployment)), None)

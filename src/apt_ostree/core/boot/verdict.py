@@ -50,13 +50,13 @@ def judge_boot(tx: Transaction, at: Moment) -> Result:
     if not verdicts.UNJUDGED.exists() or booted is None or memory.boot == statedb.boot_id():
         return Result(changed=False)
     if policy is BootPolicy.NONE:
-        return _settle(_judged(memory, booted))
+        return _settle(_judged(tx, memory, booted))
     if at is Moment.TIMEOUT and (left := tx.safe_settings.boot_timeout - systemd.userspace_seconds()) > 0:
         systemd.run_later(_TIMER, _COMMAND, left)
         return Result(changed=False)
     _tell_return(tx, memory, booted)
     mark = marks.of_boot(tx.sysroot.repo, memory, booted)
-    if booted.id in memory.judged and mark is None:
+    if _name(tx, booted) in memory.judged and mark is None:
         return _settle(memory)
     facts = _facts(tx, memory, late=at is Moment.TIMEOUT)
     if reason := judge(facts):
@@ -89,7 +89,7 @@ def _succeeded(
     tx: Transaction, memory: Memory, booted: Deployment, facts: Facts, mark: Mark | None
 ) -> Result:
     """Remember a good boot, which takes the mark from its tree."""
-    memory = replace(_judged(memory, booted), usual=tuple(sorted(facts.failed)))
+    memory = replace(_judged(tx, memory, booted), usual=tuple(sorted(facts.failed)))
     if mark:
         memory = unmarked(memory, mark)
     if memory.back and memory.back.to != booted.id:
@@ -98,8 +98,14 @@ def _succeeded(
     return _settle(memory)
 
 
-def _judged(memory: Memory, booted: Deployment) -> Memory:
-    return replace(judged(memory, booted.id), boot=statedb.boot_id())
+def _judged(tx: Transaction, memory: Memory, booted: Deployment) -> Memory:
+    return replace(judged(memory, _name(tx, booted)), boot=statedb.boot_id())
+
+
+def _name(tx: Transaction, booted: Deployment) -> str:
+    """Return a name that the same commit does not have when it is deployed again."""
+    root = tx.sysroot.directory(booted).stat()
+    return f"{booted.id} {root.st_ino} {root.st_ctime_ns}"
 
 
 def _settle(memory: Memory) -> Result:
@@ -118,7 +124,8 @@ def _failed(tx: Transaction, memory: Memory, booted: Deployment, reason: str) ->
     mark = _new_mark(tx, booted, reason)
     memory = marked(memory, mark)
     repo, policy = tx.sysroot.repo, tx.safe_settings.boot_policy
-    back = way_back(policy, memory, tx.deployments, lambda d: bool(marks.of_boot(repo, memory, d)))
+    first = _name(tx, booted) not in memory.judged
+    back = way_back(policy, tx.deployments, lambda d: bool(marks.of_boot(repo, memory, d)), first=first)
     if back:
         memory = replace(memory, back=Return(booted.id, back.id, mark.time, reason))
     verdicts.write(memory)
@@ -130,7 +137,7 @@ def _failed(tx: Transaction, memory: Memory, booted: Deployment, reason: str) ->
     _write_motd(tx, f"The boot of this system has failed: {reason}")
     if back:
         _go_back(tx, back)
-    verdicts.write(_judged(memory, booted))
+    verdicts.write(_judged(tx, memory, booted))
     failpoint("verdict.recorded")
     return Result(changed=True, next_boot=back is not None)
 

@@ -86,7 +86,8 @@ class Recover(Request):
     @property
     def title(self) -> str:
         """Return the command as the history shows it."""
-        return "boot" if self.at is Moment.BOOT else self.verb
+        titles = {Moment.BOOT: "boot", Moment.VERDICT: "verdict", Moment.TIMEOUT: "verdict"}
+        return titles.get(self.at, self.verb)
 
     @property
     def is_for_users(self) -> bool:
