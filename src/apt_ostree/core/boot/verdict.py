@@ -27,8 +27,9 @@ from apt_ostree.model.verdict import (
     unmarked,
     way_back,
 )
-from apt_ostree.system import statedb, systemd, verdicts
+from apt_ostree.system import systemd, verdicts
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.running import boot_id
 
 _COMPLETE = "boot-complete.target"
 _TIMER = "apt-ostree-boot-timeout"
@@ -47,7 +48,7 @@ def judge_boot(tx: Transaction, at: Moment) -> Result:
     """
     _mark_given_up(tx)
     memory, booted, policy = verdicts.read(), tx.deployments.booted, tx.safe_settings.boot_policy
-    if not verdicts.UNJUDGED.exists() or booted is None or memory.boot == statedb.boot_id():
+    if not verdicts.UNJUDGED.exists() or booted is None or memory.boot == boot_id():
         return Result(changed=False)
     if policy is BootPolicy.NONE:
         return _settle(_judged(tx, memory, booted))
@@ -99,7 +100,7 @@ def _succeeded(
 
 
 def _judged(tx: Transaction, memory: Memory, booted: Deployment) -> Memory:
-    return replace(judged(memory, _name(tx, booted)), boot=statedb.boot_id())
+    return replace(judged(memory, _name(tx, booted)), boot=boot_id())
 
 
 def _name(tx: Transaction, booted: Deployment) -> str:

@@ -14,8 +14,9 @@ from apt_ostree.errors import AptOstreeError, ExternalFailure
 from apt_ostree.model.audit import Kind
 from apt_ostree.model.notes import Note
 from apt_ostree.model.verdict import Mark, Way
-from apt_ostree.system import statedb, systemd, verdicts
+from apt_ostree.system import systemd, verdicts
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.running import boot_id
 
 _INTERVAL = 30.0  # seconds between two looks
 
@@ -38,7 +39,7 @@ class Watch:
 def begin(tx: Transaction, generation: int, seconds: float) -> None:
     """Watch a generation for some time."""
     failed = tuple(sorted(systemd.failed_units()))
-    watch = Watch(generation, statedb.boot_id(), time.monotonic() + seconds, failed)
+    watch = Watch(generation, boot_id(), time.monotonic() + seconds, failed)
     _write(tx, [*_watches(tx), watch])
     failpoint("watch.begun")
 
@@ -80,7 +81,7 @@ def _look(tx: Transaction, watches: list[Watch]) -> tuple[int, str] | None:
 def _watches(tx: Transaction) -> list[Watch]:
     rows = json.loads(tx.records.note(Note.WATCHED) or "[]")
     watches = (Watch(**{**row, "failed": tuple(row["failed"])}) for row in rows)
-    return [watch for watch in watches if watch.boot == statedb.boot_id()]
+    return [watch for watch in watches if watch.boot == boot_id()]
 
 
 def _write(tx: Transaction, watches: Iterable[Watch]) -> None:
