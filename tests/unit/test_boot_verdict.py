@@ -24,7 +24,7 @@ from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.deployments import Rollback
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
-from apt_ostree.model.verdict import BootPolicy, Way
+from apt_ostree.model.verdict import BootPolicy, Mark, Memory, Way
 from apt_ostree.system import statedb, verdicts
 from tests.unit import repos
 from tests.unit.repos import System
@@ -146,6 +146,14 @@ def test_a_later_good_boot_takes_the_mark_away(fresh: System, check, monkeypatch
     recover(fresh)
     assert reasons() == []
     assert not verdicts.UNJUDGED.exists()
+
+
+def test_what_has_failed_live_may_boot_well(fresh: System, check):
+    content = marks.content_of(fresh.repo, fresh.two)
+    verdicts.write(Memory(marks=(Mark(content, Way.LIVE, fresh.two, 1.0, "a check"),)))
+    check(0)
+    recover(fresh)
+    assert reasons() == []
 
 
 def test_units_count_against_the_last_good_boot(fresh: System, check):

@@ -62,7 +62,7 @@ def judge_boot(tx: Transaction, at: Moment) -> Result:
     facts = _facts(tx, memory, late=at is Moment.TIMEOUT)
     if reason := judge(facts):
         return _failed(tx, memory, booted, reason)
-    return _succeeded(tx, memory, booted, facts, mark)
+    return _succeeded(tx, memory, booted, facts)
 
 
 def _facts(tx: Transaction, memory: Memory, *, late: bool) -> Facts:
@@ -86,12 +86,10 @@ def _new_mark(tx: Transaction, deployment: Deployment, reason: str) -> Mark:
 # --- a good boot
 
 
-def _succeeded(
-    tx: Transaction, memory: Memory, booted: Deployment, facts: Facts, mark: Mark | None
-) -> Result:
-    """Remember a good boot, which takes the mark from its tree."""
+def _succeeded(tx: Transaction, memory: Memory, booted: Deployment, facts: Facts) -> Result:
+    """Remember a good boot, which takes the marks from its tree."""
     memory = replace(_judged(tx, memory, booted), usual=tuple(sorted(facts.failed)))
-    if mark:
+    for mark in marks.of_deployment(tx.sysroot.repo, memory, booted):
         memory = unmarked(memory, mark)
     if memory.back and memory.back.to != booted.id:
         memory = replace(memory, back=None)
