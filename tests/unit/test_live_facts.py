@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -315,10 +316,17 @@ def test_a_process_that_runs_the_new_file_already_is_left_alone(system: System):
     assert steps(system, change) == {}
 
 
+def is_script_of_data(path: Path) -> bool:
+    if path.is_symlink() or not path.is_file() or path.stat().st_mode & 0o111:
+        return False
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
+
+
 def test_systemd_is_not_asked_about_data(system: System, monkeypatch):
-    def asks(path: str, **options: Any) -> bool:
+    def asks(path: str, *changed: PackageChange) -> bool:
         system.programs.calls.clear()
-        change = between(system, {path: "1"}, {path: "2"}, **options)
+        change = replace(between(system, {path: "1"}, {path: "2"}), packages=PackageDiff(changed=changed))
         assert steps(system, change) == {}
         return system.programs.ran("systemctl", "show")
 
@@ -326,6 +334,9 @@ def test_systemd_is_not_asked_about_data(system: System, monkeypatch):
     monkeypatch.setattr(running, "is_a_view_kept", lambda: False)
     assert not asks("usr/lib/os-release")
     assert asks("usr/bin/env")  # executable
+    script = next(p for p in Path("/usr/share").rglob("*") if is_script_of_data(p))
+    assert asks(str(script).removeprefix("/"))  # ExecStart=/bin/sh SCRIPT
+    assert asks("usr/lib/os-release", PackageChange("tool", "amd64", "1", "2"))
     assert asks("usr/lib/no-such-file")
     assert asks(f"{UNITS}/other.service")
     monkeypatch.setattr(running, "is_a_view_kept", lambda: True)

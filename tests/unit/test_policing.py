@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,14 +15,14 @@ from apt_ostree.core import apply_live, approvals, deploy, deployments, packages
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built
 from apt_ostree.core.deploy import Target
-from apt_ostree.core.overlays import usroverlay
+from apt_ostree.core.overlays import unlock, usroverlay
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, NotAuthorized, Refused, UsageError
 from apt_ostree.model import layout
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.origin import Origin
-from apt_ostree.model.overlay import EditAction
-from apt_ostree.model.overlay_edit import PathEdit
+from apt_ostree.model.overlay import EditAction, UnlockMode
+from apt_ostree.model.overlay_edit import DefinitionEdit, PathEdit
 from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.policy import Setting, Times
 from apt_ostree.model.queries import PolicySettings
@@ -30,7 +30,7 @@ from apt_ostree.model.requests import VERBS, kind_of
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Rollback
 from apt_ostree.model.requests.live import ApplyLive, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
-from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard, UnlockSave
+from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard
 from apt_ostree.model.requests.packages import Install, Upgrade
 from apt_ostree.model.requests.policy import Approve
 from apt_ostree.system import approvals as records
@@ -239,7 +239,7 @@ def test_an_approval_expires(site: Site, built: str, monkeypatch):
     monkeypatch.setattr(calendar, "seconds_of", lambda _text: -1.0)
     (reason,) = site.refused(packages.install, Install(packages=("extra",)))
     assert "expired" in reason["text"]
-    other = "1" * 20
+    other = "1" * 40
     approved(site, other, 0)
     assert [approval.plan for approval in records.read()] == [other]
 
@@ -250,34 +250,63 @@ def test_nothing_to_do_needs_no_approval(site: Site, built: str, monkeypatch):
     assert not site.run(packages.uninstall, kind_of("uninstall")(packages=("x",), idempotent=True)).changed
 
 
-def test_an_approval_of_an_overlay_is_for_its_content(site: Site, tmp_path, monkeypatch):
+@pytest.fixture
+def overlaid(site: Site, tmp_path, monkeypatch) -> Iterator[Callable[..., EditOverlay]]:
+    """The request to make or change an overlay with one file, where changes of overlays need an approval."""
     monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
-    file = tmp_path / "f"
-
-    def new(text: str, **more: Any) -> EditOverlay:
-        file.write_text(text)
-        add = PathEdit(
-            action=EditAction.ADD,
-            path="/usr/share/f",
-            source=stack.enter_context(openfiles.opened(str(file))),
-        )
-        return EditOverlay(name="x", create=True, edits=(add,), **more)
-
-    def plan_of(request: EditOverlay) -> str:
-        (reason,) = site.refused(usroverlay.usroverlay, request)
-        return str(reason["subject"])
-
+    site.set(Approval="usroverlay")
     with ExitStack() as stack:
-        site.set(Approval="usroverlay")
-        plan = plan_of(new("one"))
-        later = time.time() + 60
-        monkeypatch.setattr(time, "time", lambda: later)  # which commits of overlays have
-        approved(site, plan, 0)
-        assert plan_of(new("two")) != plan
-        assert plan_of(new("one", live=LiveOptions(force=True))) != plan
-        assert site.run(usroverlay.usroverlay, new("one")).live
+
+        def made(text: str, **more: Any) -> EditOverlay:
+            (tmp_path / text).write_text(text)
+            source = stack.enter_context(openfiles.opened(str(tmp_path / text)))
+            action = EditAction.ADD if more.setdefault("create", True) else EditAction.MODIFY
+            edit = PathEdit(action=action, path="/usr/share/f", source=source)
+            return EditOverlay(**{"name": "x", "edits": (edit,), **more})
+
+        yield made
+
+
+def plan_of(site: Site, request: Any, function: Any = usroverlay.usroverlay) -> str:
+    (reason,) = site.refused(function, request)
+    return str(reason["subject"])
+
+
+def test_an_approval_of_an_overlay_is_for_its_content(site: Site, overlaid, monkeypatch):
+    plan = plan_of(site, overlaid("one"))
+    later = time.time() + 60
+    monkeypatch.setattr(time, "time", lambda: later)  # which commits of overlays have
+    approved(site, plan, 0)
+    assert plan_of(site, overlaid("two")) != plan
+    assert plan_of(site, overlaid("one", live=LiveOptions(force=True))) != plan
+    assert site.run(usroverlay.usroverlay, overlaid("one")).live
+    # It is for one change.
     site.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
-    assert plan_of(EditOverlay(name="x", enable=True)) != plan
+    again = EditOverlay(name="x", enable=True)
+    plan = plan_of(site, again)
+    approved(site, plan, 0)
+    assert site.run(usroverlay.usroverlay, again).live
+    site.run(usroverlay.usroverlay, EditOverlay(name="x", enable=False))
+    assert plan_of(site, again) != plan
+
+
+def test_what_an_overlay_includes_is_approved_with_it(site: Site, overlaid):
+    def includes() -> EditOverlay:
+        return EditOverlay(name="a", create=True, definition=DefinitionEdit(inherits=("b",)))
+
+    site.run(usroverlay.usroverlay, overlaid("good", name="b", enable=False))  # nothing shows it
+    plan = plan_of(site, includes())
+    approved(site, plan, 0)
+    site.run(usroverlay.usroverlay, overlaid("evil", name="b", create=False))
+    assert plan_of(site, includes()) != plan
+    assert site.system.overlay_states().keys() == {"system/b"}
+
+
+def test_what_is_shown_later_is_approved_when_it_is_made(site: Site, overlaid):
+    later = DefinitionEdit(when="machine.hostname == 'no-such-host'")
+    assert plan_of(site, overlaid("x", definition=later))
+    assert plan_of(site, Unlock(mode=UnlockMode.HOTFIX), unlock.unlock)
+    assert plan_of(site, Unlock(), unlock.unlock)
 
 
 # --- the scanner
@@ -416,7 +445,7 @@ def smallest(verb: str) -> Any:
 #: Verbs that the policy is about, in their smallest form.
 GOVERNED = {
     "apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "overlay-restore",
-    "override", "rebase", "reset", "run", "uninstall", "unlock", "upgrade", "usroverlay",
+    "override", "rebase", "reset", "run", "uninstall", "unlock", "unlock-save", "upgrade", "usroverlay",
 }  # fmt: skip
 
 
@@ -425,7 +454,7 @@ GOVERNED = {
 FREE = {
     "approve", "automatic-update", "cleanup", "compose-sign", "compose-tree", "confirm", "overlay-backup",
     "overlay-check", "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live",
-    "unlock-discard", "unlock-save", "unpin",
+    "unlock-discard", "unpin",
 }  # fmt: skip
 
 
@@ -452,7 +481,6 @@ def test_which_verbs_it_is_about(verb):
         EditOverlay(name="x", remove=True),
         EditOverlay(name="x", enable=False),
         UnlockDiscard(),
-        UnlockSave(name="x"),
     ],
 )
 def test_what_goes_back_is_free(request_back):

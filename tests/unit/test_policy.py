@@ -187,7 +187,7 @@ ALICE, BOB, OLD, ELSE = (
     Approval("0" * 20, "alice", 1000, 500.0),
     Approval("0" * 20, "bob", 1001, 500.0),
     Approval("0" * 20, "bob", 1001, 300.0),
-    Approval("1" * 20, "bob", 1001, 500.0),
+    Approval("1" * 40, "bob", 1001, 500.0),
 )
 
 

@@ -256,6 +256,10 @@ def test_a_base_that_stays_is_told():
     ("call", "text"),
     [
         (lambda: calls.upgrade({"treefile": "x"}), "treefile is not supported"),
+        (lambda: calls.upgrade({"register-driver": "x"}), "register-driver is not supported"),
+        (lambda: calls.rebase("x", {"register-driver": "x"}, []), "register-driver is not supported"),
+        (lambda: update({}, {"register-driver": "x"}), "register-driver is not supported"),
+        (lambda: update({"set-revision": ""}, {}), "expected a commit"),
         (lambda: calls.rebase("x", {}, ["a"]), "packages are not supported"),
         (lambda: update({"set-revision": "x", "install-packages": ["a"]}, {}), "one after the other"),
         (lambda: calls.upgrade({"dry-run": "yes"}), "dry_run: expected true or false"),

@@ -43,3 +43,12 @@ def test_parts_are_undone_with_the_whole(database, tmp_path):
     assert numbers(database, tmp_path) == [1]
     insert(database, 3)
     assert numbers(database, tmp_path) == [1, 3]
+
+
+def test_the_whole_fails_with_a_part(database, tmp_path):
+    insert(database, 1)
+    with pytest.raises(ExternalFailure, match="a part of the transaction has failed"), database:
+        insert(database, 2)
+        with pytest.raises(ExternalFailure, match="UNIQUE"):
+            insert(database, 1)
+    assert numbers(database, tmp_path) == [1]

@@ -174,7 +174,3 @@ def _own_options(argv: list[str]) -> list[str]:
     own = argv[: argv.index("--")] if "--" in argv else argv
     # The first argument of `run` is a program, and the others are the program's.
     return list(takewhile(lambda arg: arg == "run" or arg.startswith("-"), own)) if "run" in own[:1] else own
-
-
-if __name__ == "__main__":
-    main()

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.driver import Driver, checked_name
+from apt_ostree.model.driver import Driver, checked_name, is_service
+from apt_ostree.model.requests.deployments import Deploy
+from apt_ostree.model.result import Result
 from apt_ostree.system import systemd, update_driver
 from apt_ostree.system.failpoints import failpoint
 
 
-def register(tx: Transaction, name: str) -> None:
+def register(tx: Transaction, request: Deploy) -> Result:
     """Register the caller as the update driver until the next boot; another one is replaced.
 
-    Raises UsageError for a caller that runs in no service, and for a text that is no name.
+    Raises UsageError for a caller that runs in no service of the system, and for a text that is no name.
     """
-    driver = Driver(checked_name(name), tx.caller.unit)
-    if not driver.unit.endswith(".service"):
+    driver = Driver(checked_name(request.register_driver), tx.caller.unit)
+    if not is_service(driver.unit):
         raise UsageError(
-            f"{name} cannot be registered as the update driver: it does not run in a service",
+            f"{driver.name} cannot be registered as the update driver: it does not run in a service",
             hint="have its systemd service run the command",
         )
+    if request.deploy.dry_run:
+        return Result(changed=False)
     failpoint("driver.before-write")
     update_driver.write(driver)
     tx.message(f"{driver.name} ({driver.unit}) is the update driver.")
+    return Result(changed=True)
 
 
 def require_none_else(tx: Transaction, *, bypass: bool) -> None:

@@ -71,7 +71,7 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     """
     options = request.deploy
     with tx.changing("upgrade the system"):
-        driver.require_none_else(tx, bypass=request.bypass_driver or request.check)
+        driver.require_none_else(tx, bypass=request.bypass_driver or request.check or options.dry_run)
         target = upgrade_target(tx, request)
         if not request.check:
             return deploy(tx, target, options)

@@ -32,11 +32,9 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
     an older one if that is not wanted, and what `deploy` and the pull raise.
     """
     with tx.changing("deploy a commit"):
-        if request.register_driver:
-            driver.register(tx, request.register_driver)
         if not request.revision:
-            return Result(changed=True)
-        driver.require_none_else(tx, bypass=request.bypass_driver)
+            return driver.register(tx, request)
+        driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
         origin = tx.merge_deployment.origin
         branch = Refspec.parse(origin.refspec)
         revision = Revision.parse(request.revision)
@@ -45,7 +43,10 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
         target = _target(tx, origin, commit, keep=versions_of_layered(tx))
-        return deploy(tx, target, request.deploy)
+        result = deploy(tx, target, request.deploy)
+        if request.register_driver:
+            driver.register(tx, request)
+        return result
 
 
 def rebase(tx: Transaction, request: Rebase) -> Result:
@@ -57,7 +58,7 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
     not exist, Refused for an older commit if that is not wanted, and what `deploy` and the pull raise.
     """
     with tx.changing("rebase the system"):
-        driver.require_none_else(tx, bypass=request.bypass_driver)
+        driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
         old = tx.merge_deployment.origin
         branch = _new_branch(tx, Refspec.parse(old.refspec), request.refspec)
         if str(branch) == old.refspec and request.revision is None:

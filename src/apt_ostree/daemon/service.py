@@ -58,4 +58,5 @@ def serve(sockets: Path | None = None) -> None:
     for other in others:
         other.close()
     transactions.close()
+    bus.connection.flush_sync(None)  # the last answers: nothing else waits for them
     bus.disconnect()

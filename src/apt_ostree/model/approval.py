@@ -14,8 +14,8 @@ from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.policy import Policy, Reason, Rule
 from apt_ostree.model.reach import Reach
 
-#: Hexadecimal digits of the name of a plan.
-_DIGITS = 20
+#: Hexadecimal digits of the name of a plan: who asks for a change chooses what is in it.
+_DIGITS = 40
 #: How long an approval lasts, where the settings do not say (systemd.time(7)).
 LASTING = "24h"
 

@@ -61,6 +61,7 @@ class _Deploy(_Live):
     download_only: bool = False
     apply_live: bool = False
     lock_finalization: bool = False
+    bypass_driver: bool = False
 
     def deploy(self) -> DeployOptions:
         live = self.live()
@@ -88,6 +89,7 @@ class _Upgrade(_Deploy):
 class _DeployRevision(_Deploy):
     skip_branch_check: bool = False
     disallow_downgrade: bool = False
+    register_driver: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,16 +166,19 @@ def upgrade(options: Options) -> Request:
     o = _read(_Upgrade, options)
     return Upgrade(
         deploy=o.deploy(), base=not o.no_pull_base, packages=not o.no_packages, check=o.check,
-        allow_downgrade=o.allow_downgrade,
+        allow_downgrade=o.allow_downgrade, bypass_driver=o.bypass_driver,
     )  # fmt: skip
 
 
 def deploy(revision: str, options: Options) -> Request:
     """Return the request of OS.Deploy."""
     o = _read(_DeployRevision, options)
+    if not (revision or o.register_driver):
+        raise UsageError("revision: expected a commit or a version")
     return Deploy(
         revision=revision, deploy=o.deploy(), skip_branch_check=o.skip_branch_check,
-        disallow_downgrade=o.disallow_downgrade,
+        disallow_downgrade=o.disallow_downgrade, register_driver=o.register_driver,
+        bypass_driver=o.bypass_driver,
     )  # fmt: skip
 
 
@@ -182,7 +187,7 @@ def rebase(refspec: str, options: Options) -> Request:
     o = _read(_Rebase, options)
     return Rebase(
         refspec=refspec, revision=o.revision, deploy=o.deploy(), skip_purge=o.skip_purge,
-        disallow_downgrade=o.disallow_downgrade,
+        disallow_downgrade=o.disallow_downgrade, bypass_driver=o.bypass_driver,
     )  # fmt: skip
 
 

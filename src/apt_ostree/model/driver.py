@@ -36,6 +36,11 @@ class Driver:
         return jsonvalue.read(Driver, value, name="the record of the update driver")
 
 
+def is_service(unit: str) -> bool:
+    """Return whether a unit is a service of the system: not that in which all programs of a user run."""
+    return unit.endswith(".service") and not unit.startswith("user@")
+
+
 def checked_name(name: str) -> str:
     """Return the name of a driver; raise UsageError for a text that cannot be shown as one."""
     if not _NAME.fullmatch(name):

@@ -38,6 +38,8 @@ is_closed = _any(
     rf"etc/(?:{'|'.join((*accounts.FILES, *accounts.SUBORDINATE_IDS))})(?:[-+]|\.lock)?(?:/.*)?",
     r"etc/(?:machine-id|\.updated|\.pwd\.lock|security/opasswd)(?:/.*)?|usr/\.updated",
 )
+#: What shells and setuid programs load.
+_PRIVILEGED = r"(?:c|m|crypt|pam|pamc|pam_misc|systemd|selinux|cap|mount|blkid|audit|nss_[^/]+)"
 is_essential_program = _any(
     r"usr/bin/(?:sh|dash|bash)", r"usr/sbin/init", r"usr/lib/systemd/systemd(?:-executor)?",
     rf"{_LIBS}/ld(?:-[^/]*)?\.so(?:\.[^/]*)?",
@@ -65,9 +67,18 @@ is_needed_to_log_in = _any(
     r"(?:etc|usr/lib)/systemd/system/(?:(?:sysinit|basic|multi-user|default|local-fs|sockets)\.target"
     r"|(?:dbus|systemd-journald|systemd-logind|systemd-udevd)\.(?:service|socket))",
 )  # fmt: skip
-is_of_pam = _any(
-    r"(?:etc|usr/lib)/pam\.d/.*", r"etc/pam\.conf", r"etc/security/.*", r"usr/share/pam(?:-configs)?/.*",
-    rf"{_LIBS}/security/.*", rf"{_LIBS}/libpamc?(?:_misc)?\.so[^/]*",
+#: What a new file there takes effect with, too: it comes before that of the base.
+is_privileged_place = _any(
+    r"(?:etc|usr/lib)/pam\.d(?:/.*)?", r"etc/pam\.conf", r"etc/ld\.so\.(?:conf|cache|conf\.d(?:/.*)?)",
+    rf"usr/local/lib(?:/{_TRIPLET})?/lib{_PRIVILEGED}\.so[^/]*",
+    rf"(?:usr/local/lib|{_LIBS})/(?:{_TRIPLET}/)?glibc-hwcaps/.*/lib{_PRIVILEGED}\.so[^/]*",
+    r"etc/(?:sudo\.conf|sudoers)", r"usr/(?:lib|libexec)/sudo(?:/.*)?",
+)  # fmt: skip
+is_privileged_code = _any(
+    r"etc/security/.*", r"usr/share/pam(?:-configs)?/.*", rf"{_LIBS}/security(?:/.*)?",
+    rf"{_LIBS}/lib{_PRIVILEGED}\.so[^/]*", r"etc/nsswitch\.conf",
+    r"usr/bin/(?:rbash|zsh\d?|fish|ksh\w*|mksh|tcsh|csh|busybox|login)", r"usr/sbin/(?:agetty|sulogin|sshd)",
+    r"usr/lib/polkit-1/polkitd|usr/libexec/polkitd",
 )  # fmt: skip
 is_code = _any(r"usr/(?:local/)?(?:s?bin|games|libexec|lib(?:32|64|x32)?)/.*")
 is_hidden_program = _any(r"usr/(?:local/)?(?:s?bin|games)/\.[^/]*")

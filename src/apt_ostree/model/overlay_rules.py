@@ -29,7 +29,7 @@ RULES: Mapping[str, str] = MappingProxyType({
     "protected": "accounts, kernel and package databases stay; libc, shell and systemd do, or are replaced",
     "recovery": "apt-ostree, ostree, what they run, their units and settings stay: they undo an overlay",
     "lockout": "what booting and logging in need stays: PAM's common files, sudoers, systemd's main units",
-    "privileged-code": "libc, shells, systemd itself, setuid programs and what PAM has are those of the base",
+    "privileged-code": "libc, shells, systemd, setuid programs and the files of PAM, sudo and NSS stay",
     "closed-directory": "the main directories stay open to all users",
     "world-writable": "no file is writable by everybody, and no directory without the sticky bit",
     "writable-code": "programs and libraries in /usr can be changed by root only",
@@ -290,19 +290,22 @@ def _judge_protected(item: Item) -> Breaches:
         yield "recovery", "changes what takes overlays away again"
     if _leaves_nothing(item) and overlay_paths.is_needed_to_log_in(path):
         yield "lockout", "removes, empties or masks what logging in needs"
-    if item.base != "absent" and not item.kept_directory and _is_privileged_code(item):
+    if not item.kept_directory and _is_privileged_code(item):
         yield "privileged-code", "takes the place of what decides about users' rights"
 
 
 def _is_privileged_code(item: Item) -> bool:
-    """Return whether the base has a path here that runs with root's rights for every user, or grants rights.
+    """Return whether a path stands for code that runs with root's rights for every user, or grants rights.
 
     Programs whose setuid and setgid bits go with them may be removed.
     """
+    if item.base == "absent":
+        return item.type != "whiteout" and bool(overlay_paths.is_privileged_place(item.path))
     return bool(
         overlay_paths.is_essential_program(item.path)
         or overlay_paths.is_essential_library(item.path)
-        or overlay_paths.is_of_pam(item.path)
+        or overlay_paths.is_privileged_place(item.path)
+        or overlay_paths.is_privileged_code(item.path)
         or (item.base == "file" and item.base_mode & 0o6000 and item.type != "whiteout")
     )
 

@@ -112,7 +112,8 @@ def run_at_once(
                 process.wait()
         finally:
             for process in begun:
-                _kill_group(process)
+                if process.returncode is None:  # else another group may have its number
+                    _kill_group(process)
         return tuple(
             subprocess.CompletedProcess(process.args, process.returncode, _text(out, 0), _text(err, 0))
             for process, (out, err) in zip(begun, outputs, strict=True)

@@ -24,18 +24,13 @@ _UNIX_STREAM, _UNIX_CONNECTED, _UNIX_LISTENS = "0001", "03", 0x10000  # net/unix
 
 def processes() -> Iterator[Process]:
     """Yield the processes with the root directory of PID 1, which excludes those of containers."""
-    for directory in _system_processes():
-        with contextlib.suppress(*_ENDED):
-            yield _read(directory)
-
-
-def _system_processes() -> Iterator[Path]:
     root = (_PROC / "1/root/.").stat()
     for entry in os.scandir(_PROC):
         if entry.name.isdecimal():
             with contextlib.suppress(*_ENDED):
-                if os.path.samestat((_PROC / entry.name / "root/.").stat(), root):
-                    yield _PROC / entry.name
+                directory = _PROC / entry.name
+                if os.path.samestat((directory / "root/.").stat(), root):
+                    yield _read(directory)
 
 
 def _read(directory: Path) -> Process:
@@ -101,11 +96,17 @@ def keeps_view(pid: int) -> bool:
 
 def is_a_view_kept() -> bool:
     """Return whether `keeps_view` is true of any process."""
-    namespaces: dict[Path, int] = {}
-    for directory in _system_processes():
+    followed, ours = {(_PROC / "1/ns/mnt").readlink()}, _peers_of_usr(1)
+    for entry in os.scandir(_PROC):
+        if not entry.name.isdecimal():
+            continue
         with contextlib.suppress(*_ENDED):
-            namespaces.setdefault((directory / "ns/mnt").readlink(), int(directory.name))
-    return any(map(keeps_view, namespaces.values()))
+            namespace = (_PROC / entry.name / "ns/mnt").readlink()
+            if namespace not in followed:
+                if _peers_of_usr(int(entry.name)).isdisjoint(ours):
+                    return True
+                followed.add(namespace)
+    return False
 
 
 def _peers_of_usr(pid: int) -> frozenset[int]:

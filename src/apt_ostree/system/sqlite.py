@@ -31,12 +31,16 @@ def connect(uri: str) -> Database:
 
 
 class Database(sqlite3.Connection):
-    """A connection. As a context manager it is a transaction, or a part of the one around it."""
+    """A connection. As a context manager it is a transaction, or a part of the one around it.
+
+    If a part fails, the transaction does.
+    """
 
     def __init__(self, database: str, **options: Any) -> None:
         super().__init__(database, **options)
         self._uri = database
         self._depth = 0
+        self._has_failed = False
 
     def __enter__(self) -> Self:
         """Begin a transaction, or a part of one."""
@@ -61,7 +65,13 @@ class Database(sqlite3.Connection):
     def __exit__(self, *error: Any) -> Literal[False]:
         """End the transaction, or its part; raise ExternalFailure if it cannot be committed."""
         self._depth -= 1
-        if not self._depth:
-            with explained(self._uri):
-                super().__exit__(*error)
+        self._has_failed |= error[0] is not None
+        if self._depth:
+            return False
+        has_failed, self._has_failed = self._has_failed, False
+        with explained(self._uri):
+            if has_failed and error[0] is None:
+                self.rollback()
+                raise sqlite3.OperationalError("a part of the transaction has failed")
+            super().__exit__(*error)
         return False

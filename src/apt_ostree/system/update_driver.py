@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from apt_ostree.errors import UsageError
 from apt_ostree.system import files
 
 if TYPE_CHECKING:  # `status` looks for the record each time, and mostly there is none
@@ -14,13 +15,16 @@ RECORD = Path("/run/apt-ostree/update-driver.json")
 
 
 def read() -> Driver | None:
-    """Return the registered driver; raise UsageError if its record cannot be read."""
+    """Return the registered driver; None without one, and for a record that another version has written."""
     text = files.text_of(RECORD)
     if not text:
         return None
     from apt_ostree.model.driver import Driver
 
-    return Driver.from_text(text)
+    try:
+        return Driver.from_text(text)
+    except UsageError:
+        return None
 
 
 def write(driver: Driver) -> None:

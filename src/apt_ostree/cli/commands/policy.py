@@ -61,7 +61,7 @@ def policy(command: tuple[str, ...], as_json: bool) -> int:
     return code if isinstance(code, int) else 0
 
 
-@click.command(epilog="Example: apt-ostree approve 3f9c1e07ab52d4c86e10")
+@click.command(epilog="Example: apt-ostree approve 3f9c1e07ab52d4c86e10b7725d09e4f1a8c30b6d")
 @options.output
 @click.argument("plan")
 def approve(plan: str, **given: Any) -> int:

@@ -108,18 +108,19 @@ def _is_of_data(change: UnitChange) -> bool:
 
     What systemd knows of all units takes longer to ask for than the rest of a small change.
     """
-    if change.new_states or change.etc_paths:
+    if change.new_states or change.etc_paths or change.packages.changed:
         return False
     return all(map(_is_data, change.files)) and not (change.files and running.is_a_view_kept())
 
 
 def _is_data(path: str) -> bool:
-    """Return whether a path of the present /usr is a file that is not executable."""
+    """Return whether a path of the present /usr is a file that is neither executable nor a script."""
+    file = Path("/usr", path)
     try:
-        mode = Path("/usr", path).lstat().st_mode
+        mode = file.lstat().st_mode
+        return stat.S_ISREG(mode) and not mode & 0o111 and not _is_script(file)
     except OSError:
         return False
-    return stat.S_ISREG(mode) and not mode & 0o111
 
 
 def _active_units(change: UnitChange, enabled: Mapping[str, Collection[str]]) -> dict[str, Unit]:
@@ -209,10 +210,14 @@ def _is_changed_script(path: str, files: Mapping[str, str]) -> bool:
     if name.removeprefix("/usr/") not in files:
         return False
     try:
-        with Path(name).open("rb") as file:
-            return file.read(2) == b"#!"
+        return _is_script(Path(name))
     except OSError:
         return True
+
+
+def _is_script(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"#!"
 
 
 def _with_clients(steps: Sequence[UnitStep], active: Mapping[str, Unit]) -> tuple[UnitStep, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from apt_ostree.core import policing
@@ -20,7 +20,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import overlay_choice
 from apt_ostree.model.history import Intent
 from apt_ostree.model.notes import Note
-from apt_ostree.model.overlay import Goal, Overlay, Transition
+from apt_ostree.model.overlay import Goal, Overlay, State, Transition
 from apt_ostree.model.requests.options import LiveOptions
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
@@ -79,14 +79,12 @@ def change(
         return Result(changed=False, live=False, details=details)
     if within_quota:
         _refuse_over_quota(session, effective)
+    _require_approval(session, effective, unlock)
     goal = replace(_goal_after(session, effective), unlock=unlock)
     if goal.commit == tx.live.commit and not overlay_choice.is_shown(goal, effective) and not unlock:
         if not dry_run:
             _record(session, effective)
         return Result(changed=True, live=False, details=details)
-    if tx.reach:
-        tx.subject = {"unlock": unlock, "overlays": [_exact(session, one) for one in effective]}
-        policing.require_approval(tx, None, tx.live.base)
     plan = engine.plan(tx, goal, options, ask=not dry_run)
     outcome = engine.carry_out(tx, plan, options, transitions=effective, dry_run=dry_run)
     if not dry_run:
@@ -95,14 +93,35 @@ def change(
     return Result(changed=True, live=outcome.pop("live"), details=details | outcome)
 
 
-def _exact(session: OverlaySession, transition: Transition) -> tuple[Any, ...]:
-    """Return a transition as an approval has it: another time of a commit is no other content."""
-    repo, after = session.tx.sysroot.repo, transition.after
-    before = asdict(transition.before) if transition.before else None
-    if after is None:
-        return (transition.id, before)
-    content = (repo.tree_checksums(after.commit), overlay_repo.definition_text(repo, after.commit))
-    return (transition.id, before, after.enabled, *content)
+def _require_approval(session: OverlaySession, transitions: Sequence[Transition], unlock: str | None) -> None:
+    """Judge whether the plan has the approval that it needs, unless it only changes what nothing shows.
+
+    The plan has the content of all overlays as they will be: one may include the files of another one, or be
+    shown later. It has the last operation, so that an approval is for one change.
+    """
+    tx, overlays = session.tx, session.overlays
+    states = overlay_choice.after({o.id: o.state for o in overlays.values()}, transitions)
+    enabled = {name for name, state in states.items() if state.enabled}
+    includes = any(overlays[name].definition.inherits for name in enabled & overlays.keys())
+    shows = any(t.after is None or t.after.enabled or (t.before and t.before.enabled) for t in transitions)
+    if tx.reach is None or not (unlock or shows or includes):
+        return
+    last = tx.records.history(1)
+    tx.subject = {
+        "unlock": unlock,
+        "last": [entry.number for entry in last],
+        "overlays": [[name, state.enabled, _content(session, state)] for name, state in states.items()],
+    }
+    policing.require_approval(tx, None, tx.live.base)
+
+
+def _content(session: OverlaySession, state: State) -> Sequence[Any]:
+    """Return an overlay's content, which has no time as its commit has; of a damaged one, its commit."""
+    repo = session.tx.sysroot.repo
+    try:
+        return [*repo.tree_checksums(state.commit), overlay_repo.definition_text(repo, state.commit)]
+    except ExternalFailure:
+        return [state.commit]
 
 
 def _refuse_over_quota(session: OverlaySession, transitions: Sequence[Transition]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from apt_ostree.core import policing
 from apt_ostree.core.overlays import edit
 from apt_ostree.core.overlays.session import change, opened
 from apt_ostree.core.state.live import frozen_uppers
@@ -56,6 +57,8 @@ def _unlock_as_hotfix(tx: Transaction, *, dry_run: bool) -> Result:
         )
     if mounted := usrview.submounts():
         raise Refused(f"a hotfix would hide what is mounted at {', '.join(mounted)}", hint="unmount it first")
+    tx.subject = {"unlock": UnlockMode.HOTFIX, "last": [entry.number for entry in tx.records.history(1)]}
+    policing.require_approval(tx, None, tx.live.base)
     if not dry_run:
         tx.sysroot.unlock_hotfix(tx.live.booted)
         _show_hotfix()

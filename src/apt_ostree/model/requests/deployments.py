@@ -34,6 +34,11 @@ class Deploy(DeployRequest):
             raise ValueError("revision: expected a commit or a version, or a driver to register")
 
     @property
+    def reach(self) -> Reach | None:
+        """Return how far it goes; registering a driver changes nothing of the system."""
+        return self._reach if self.revision else None
+
+    @property
     def _operands(self) -> tuple[str, ...]:
         driver = f"--register-driver={self.register_driver}" if self.register_driver else ""
         return tuple(filter(None, (driver, self.revision)))

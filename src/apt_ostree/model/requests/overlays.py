@@ -87,6 +87,11 @@ class UnlockSave(OverlayRequest):
         """Return the command as the history shows it."""
         return f"usroverlay --save={self.name}"
 
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        return self._own_reach
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnlockDiscard(OverlayRequest):

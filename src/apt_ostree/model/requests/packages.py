@@ -25,8 +25,12 @@ class DeployRequest(Request):
         return " ".join(words)[:LONGEST_TITLE]
 
     @property
-    def reach(self) -> Reach:
+    def reach(self) -> Reach | None:
         """Return how far it goes."""
+        return self._reach
+
+    @property
+    def _reach(self) -> Reach:
         options = self.deploy
         waits = options.download_only or (options.lock_finalization and options.live is None)
         live = options.live.marks if options.live else None

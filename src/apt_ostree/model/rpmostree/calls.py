@@ -258,7 +258,13 @@ def automatic_update(options: Options, policy: str) -> Call | None:
     return Call(AutomaticUpdate(policy=given), actions, reboot=True, quiet=o.output_to_self)
 
 
+def _refuse_driver(o: _Deploy) -> None:
+    if o.register_driver:
+        raise UsageError("register-driver is not supported: a driver is registered by Deploy")
+
+
 def _upgrade(o: _Deploy) -> Request:
+    _refuse_driver(o)
     return Upgrade(
         deploy=o.deploy(),
         base=not o.no_pull_base,
@@ -268,6 +274,8 @@ def _upgrade(o: _Deploy) -> Request:
 
 
 def _deploy(revision: str, o: _Deploy) -> Request:
+    if not (revision or o.register_driver):
+        raise UsageError("revision: expected a commit or a version")
     is_newer = o.allow_downgrade is False  # an older commit is fine unless that is said
     return Deploy(
         revision=revision,
@@ -280,6 +288,7 @@ def _deploy(revision: str, o: _Deploy) -> Request:
 
 
 def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
+    _refuse_driver(o)
     is_newer = o.allow_downgrade is False
     return Rebase(
         refspec=refspec, revision=revision, deploy=o.deploy(), skip_purge=o.skip_purge,
@@ -289,6 +298,7 @@ def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
 
 def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) -> Request:
     """Return the request of a change of layered packages."""
+    _refuse_driver(o)
     modifiers = {
         "install-packages": m.install_packages,
         "uninstall-packages": m.uninstall_packages,
