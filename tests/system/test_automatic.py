@@ -121,6 +121,9 @@ def metrics(host: Host) -> None:
 def live_updates_and_halts(host: Host) -> None:
     """A file halts updates; without that they can be live."""
     host.sh("testbed-fixtures stable updates")
+    configure(host, "live", "Phases=0% 100%", "PhaseLength=1d")
+    assert "it is for 0% of the machines so far" in run(host)["reasons"][0]
+    assert host.run("fx-hello").stdout != "hello 2.0\n"
     host.sh("echo 'all # until Monday' > /srv/halt")
     configure(host, "live", "Halt=file:///srv/halt", "Phases=0% 100%", "PhaseLength=1s")
     halted = run(host)
