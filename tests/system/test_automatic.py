@@ -73,6 +73,7 @@ def test_real_empty_and_failing_updates(host: Host):
     for number in (1, 2):
         found = run(host, fails=True)
         assert (found["outcome"], found["failed-attempts"]) == ("failed", number)
+        host.sh(f"sleep {number}.1")  # the pause is over
     left = run(host)
     assert left["outcome"] == "deferred" and "[Attempts=2]" in left["reasons"][0]
     assert host.deployments() == before
