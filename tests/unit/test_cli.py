@@ -3,13 +3,14 @@
 import importlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 
 import click
 import pytest
 
-from apt_ostree import __version__, errors
+from apt_ostree import __version__, errors, program
 from apt_ostree.cli import client, main, options, render
 
 HEAVY = {"gi", "apt", "apt_pkg", "rich", "dasbus", "yaml", "jinja2", "sqlite3", "systemd"}
@@ -414,3 +415,11 @@ def test_a_command_is_judged_and_not_carried_out(monkeypatch, capsys, words, cod
 def test_what_is_no_change_is_not_carried_out_to_be_judged(monkeypatch, words):
     monkeypatch.setattr(client, "call", lambda *_arguments, **_how: pytest.fail("it was sent"))
     assert main.run(["policy", *words]) == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_failure_and_no_other_files(closed: str):
+    command = shlex.join(program.command("cli.main", "--version"))
+    assert subprocess.run(["sh", "-c", f"{command} {closed}"], check=False).returncode == 0
+    wrong = shlex.join(program.command("cli.main", "no-such-verb"))
+    assert subprocess.run(["sh", "-c", f"{wrong} {closed}"], check=False).returncode == 2
