@@ -100,7 +100,7 @@ class Signer:
         """Make the key. expires: of the key; now: GnuPG's time; signature: how long one is good."""
         self.home = home
         home.mkdir(mode=0o700)
-        faked = f"faked-system-time {now}\n" if now else ""
+        faked = f"faked-system-time {now}!\n" if now else ""
         (home / "gpg.conf").write_text(f"{faked}default-sig-expire {signature}\n")
         self.gpg("--passphrase", "", "--quick-generate-key", "signer@example.com", "ed25519", "sign", expires)
 
