@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from testbed_lib.common import TestbedError, wait_until
@@ -95,15 +96,21 @@ def test_an_update_that_does_not_boot_goes_back(host: Host):
 
 def test_by_default_it_is_told_and_a_good_boot_clears(host: Host):
     configure(host, "[Live]", "SettleSeconds=0.2", "[Rollback]", "LiveWatch=3s")
-    unit = "[Unit]\\nConditionPathExists=/usr/bin/fx-hello\\n[Service]\\nExecStart=/bin/false\\n"
-    host.sh(f"printf '{unit}[Install]\\nWantedBy=multi-user.target\\n' >/etc/systemd/system/fx-bad.service")
-    host.sh("systemctl enable -q fx-bad; apt-ostree install fx-hello")
+    unit = "systemd-tmpfiles-setup.service"  # well in the first boot
+    drop_in = f"/etc/systemd/system/{unit}.d/fx.conf"
+    fails = "[Service]\nExecStartPost=/bin/sh -c '! test -e /usr/bin/fx-hello'\n"
+    host.sh(f"mkdir {Path(drop_in).parent}")
+    host.run("tee", drop_in, input=fails)
+    # A service that is new counts in no judgement of a boot.
+    new = "[Service]\nExecStart=/bin/false\n[Install]\nWantedBy=multi-user.target\n"
+    host.run("tee", "/etc/systemd/system/fx-new.service", input=new)
+    host.sh("systemctl enable -q fx-new; apt-ostree install fx-hello")
     host.reboot()
-    assert "fx-bad.service has failed, which the last good boot did not have" in judged(host)
+    assert f": {unit} has failed, not so in the last good boot" in judged(host)
     assert host.run("fx-hello").returncode == 0
     assert len(host.deployments()[0]["failed"]) == 1
     assert host.sh("journalctl -b APT_OSTREE_KIND=marked -o cat")
-    host.sh("systemctl disable -q fx-bad; rm /etc/systemd/system/fx-bad.service")
+    host.sh(f"systemctl disable -q fx-new; rm /etc/systemd/system/fx-new.service {drop_in}")
     host.reboot()
     assert "is good" in judged(host)
     assert host.deployments()[0]["failed"] == []

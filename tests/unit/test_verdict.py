@@ -51,16 +51,19 @@ def deployments(order: str, booted: str) -> Deployments:
     ("facts", "reason"),
     [
         (Facts(), ""),
-        (Facts(usual=frozenset()), ""),
+        (Facts(well=frozenset()), ""),
         (Facts(late=600.0), "it did not come to its end in 600 seconds"),
         (Facts(late=600.0, complete=False), "it did not come to its end in 600 seconds"),
         (Facts(complete=False), "boot-complete.target was not reached"),
         (Facts(check="cannot pass x"), "cannot pass x"),
         (Facts(failed=frozenset({"a.service"})), ""),  # nobody knows which are usual
-        (Facts(failed=frozenset({"a.service"}), usual=frozenset({"a.service"})), ""),
         (
-            Facts(failed=frozenset({"a.service", "b.service"}), usual=frozenset({"b.service"})),
-            "a.service has failed, which the last good boot did not have",
+            Facts(failed=frozenset({"a.service"}), well=frozenset({"b.service"})),
+            "",
+        ),  # it is new, or failed then
+        (
+            Facts(failed=frozenset({"a.service", "b.service"}), well=frozenset({"a.service"})),
+            "a.service has failed, not so in the last good boot",
         ),
         (
             Facts(complete=False, check="cannot pass x"),
@@ -74,7 +77,7 @@ def test_what_has_failed(facts: Facts, reason: str):
 
 def test_many_units_are_counted():
     failed = frozenset(f"{letter}.service" for letter in "abcdefgh")
-    assert "e.service, 3 more have failed" in judge(Facts(failed=failed, usual=frozenset()))
+    assert "e.service, 3 more have failed" in judge(Facts(failed=failed, well=failed))
 
 
 # --- the way back
@@ -177,7 +180,7 @@ def test_what_is_remembered_is_bounded():
 
 def test_a_memory_survives_its_text():
     memory = Memory(
-        marks=(MARK,), judged=("x",), usual=("a.service",), back=Return("l", "t", 1.0, "r"), boot="b"
+        marks=(MARK,), judged=("x",), well=("a.service",), back=Return("l", "t", 1.0, "r"), boot="b"
     )
     assert parse_memory(format_memory(memory)) == memory
     assert parse_memory(format_memory(Memory())) == Memory()

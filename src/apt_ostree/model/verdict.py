@@ -82,14 +82,14 @@ class Memory:
 
     marks: the trees that have failed, the oldest first.
     judged: the deployments of which a boot was judged, by names that no later one has; the oldest first.
-    usual: the units that had failed in the last good boot; None if there was none.
+    well: the units that were loaded in the last good boot and had not failed; None if there was none.
     back: the last way back.
     boot: the id of the boot that was judged last.
     """
 
     marks: tuple[Mark, ...] = ()
     judged: tuple[str, ...] = ()
-    usual: tuple[str, ...] | None = None
+    well: tuple[str, ...] | None = None
     back: Return | None = None
     boot: str = ""
 
@@ -154,14 +154,14 @@ class Facts:
     complete: boot-complete.target is active.
     check: why a required health check fails, or empty.
     failed: the units that have failed.
-    usual: those that had failed in the last good boot; None: that is not known, so that units do not count.
+    well: those that had not failed in the last good boot; None: not known, so that units do not count.
     """
 
     late: float = 0.0
     complete: bool = True
     check: str = ""
     failed: frozenset[str] = frozenset()
-    usual: frozenset[str] | None = None
+    well: frozenset[str] | None = None
 
 
 def judge(facts: Facts) -> str:
@@ -173,9 +173,10 @@ def judge(facts: Facts) -> str:
         reasons.append("boot-complete.target was not reached")
     if facts.check:
         reasons.append(facts.check)
-    if facts.usual is not None and (new := sorted(facts.failed - facts.usual)):
+    # A unit that is new may need configuration first: what that means is said when it is installed.
+    if new := sorted(facts.failed & (facts.well or frozenset())):
         verb = "has" if len(new) == 1 else "have"
-        reasons.append(f"{_some(new)} {verb} failed, which the last good boot did not have")
+        reasons.append(f"{_some(new)} {verb} failed, not so in the last good boot")
     return "; ".join(reasons)
 
 
@@ -215,11 +216,11 @@ def parse_memory(text: str) -> Memory:
     try:
         value = json.loads(text)
         back = value.get("back")
-        usual = value.get("usual")
+        well = value.get("well")
         return Memory(
             marks=tuple(map(_mark, value.get("marks", ()))),
             judged=tuple(value.get("judged", ())),
-            usual=None if usual is None else tuple(usual),
+            well=None if well is None else tuple(well),
             back=Return(**_known(Return, back)) if back else None,
             boot=str(value.get("boot", "")),
         )

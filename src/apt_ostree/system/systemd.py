@@ -56,6 +56,14 @@ def failed_units() -> frozenset[str]:
     return frozenset(unit.name for unit in _show(["*"], "--state=failed"))
 
 
+def well_units() -> frozenset[str]:
+    """Return the names of the units that are loaded from a definition and have not failed."""
+    loaded = (
+        unit for unit in _show([f"*.{kind}" for kind in _TYPES], "--all") if unit["LoadState"] == "loaded"
+    )
+    return frozenset(unit.name for unit in loaded if unit["ActiveState"] != "failed")
+
+
 def userspace_seconds() -> float:
     """Return the seconds since the system's own systemd was started, without an initramfs before it."""
     command = ["show", "--property=UserspaceTimestampMonotonic", "--value"]

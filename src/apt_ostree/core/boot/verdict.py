@@ -73,8 +73,8 @@ def _facts(tx: Transaction, memory: Memory, *, late: bool) -> Facts:
         health.run_checks(tx, tx.safe_settings)
     except ExternalFailure as error:
         check = error.message
-    usual = None if memory.usual is None else frozenset(memory.usual)
-    return Facts(complete=complete, check=check, failed=systemd.failed_units(), usual=usual)
+    well = None if memory.well is None else frozenset(memory.well)
+    return Facts(complete=complete, check=check, failed=systemd.failed_units(), well=well)
 
 
 def _new_mark(tx: Transaction, deployment: Deployment, reason: str) -> Mark:
@@ -88,7 +88,7 @@ def _new_mark(tx: Transaction, deployment: Deployment, reason: str) -> Mark:
 
 def _succeeded(tx: Transaction, memory: Memory, booted: Deployment, facts: Facts) -> Result:
     """Remember a good boot, which takes the marks from its tree."""
-    memory = replace(_judged(tx, memory, booted), usual=tuple(sorted(facts.failed)))
+    memory = replace(_judged(tx, memory, booted), well=tuple(sorted(systemd.well_units())))
     for mark in marks.of_deployment(tx.sysroot.repo, memory, booted):
         memory = unmarked(memory, mark)
     if memory.back and memory.back.to != booted.id:
