@@ -13,7 +13,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model.automatic import AutomaticSettings, Facts, Policy, Record
 from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.automatic import AutomaticUpdate
-from apt_ostree.system import automatic_record, available_update, conditions, process
+from apt_ostree.system import automatic_record, available_update, conditions, motd, process
 from tests.unit.repos import System
 from tests.unit.test_deploy import Builder, builder  # noqa: F401  # a fixture
 
@@ -27,7 +27,7 @@ FACTS = Facts(now=1_800_000_000.0, uptime=1e6, machine="m")
 def world(system: System, builder: Builder, tmp_path, monkeypatch):  # noqa: F811
     """Facts that are not the host's, and a newer base."""
     monkeypatch.setattr(conditions, "read", lambda: FACTS)
-    monkeypatch.setattr(automatic_record, "_MOTD", tmp_path / "motd.d/apt-ostree")
+    monkeypatch.setattr(motd, "_DIRECTORY", tmp_path / "motd.d")
     fake = process.run
     monkeypatch.setattr(
         process, "run", lambda argv, **more: (REAL_RUN if argv[0] in COMMANDS else fake)(argv, **more)
@@ -154,10 +154,10 @@ def test_the_administrator_is_told_when_something_is_new(system: System, tmp_pat
 
 def test_users_are_told_at_login(system: System):
     run(system)
-    assert "staged" in automatic_record._MOTD.read_text()
+    assert "staged" in (motd._DIRECTORY / "apt-ostree").read_text()
     configure(system, motd=False)
     run(system)
-    assert not automatic_record._MOTD.exists()
+    assert not (motd._DIRECTORY / "apt-ostree").exists()
 
 
 def test_a_command_that_fails_only_warns(system: System):

@@ -29,7 +29,7 @@ from apt_ostree.model.requests.live import ApplyLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.result import Result
-from apt_ostree.system import automatic_record, available_update, conditions, hooks
+from apt_ostree.system import automatic_record, available_update, conditions, hooks, motd
 from apt_ostree.system.caller import require_root
 
 
@@ -235,7 +235,7 @@ def _tell(tx: Transaction, settings: AutomaticSettings, before: Record, ran: Ran
     record = ran.record
     for line in automatic.describe(record):
         tx.message(line)
-    automatic_record.write_motd(automatic.message_of_the_day(record) if settings.motd else "")
+    motd.write("apt-ostree", automatic.message_of_the_day(record) if settings.motd else "")
     if settings.notify and (record.outcome, record.target) != (before.outcome, before.target):
         error = hooks.run(settings.notify, text=json.dumps(asdict(record)))
         if error:

@@ -1,8 +1,7 @@
-"""The record of automatic updates, which anybody may read, and the message for users who log in."""
+"""The record of automatic updates, which anybody may read."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.system import files, statedb
@@ -13,7 +12,6 @@ if TYPE_CHECKING:  # `status` looks for the record each time, and mostly there i
 RECORD = statedb.DIRECTORY / "automatic.json"
 #: Exists from a reboot that an automatic update makes until the command after it has succeeded.
 REBOOTING = statedb.DIRECTORY / "rebooting"
-_MOTD = Path("/run/motd.d/apt-ostree")
 
 
 def read() -> Record | None:
@@ -32,12 +30,3 @@ def write(record: Record) -> None:
 
     RECORD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     files.replace_text(RECORD, format_record(record) + "\n")
-
-
-def write_motd(text: str) -> None:
-    """Have users told a text when they log in (pam_motd(8)); without one, remove it."""
-    if text:
-        _MOTD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.replace_text(_MOTD, text)
-    else:
-        _MOTD.unlink(missing_ok=True)

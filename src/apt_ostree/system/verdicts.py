@@ -22,7 +22,6 @@ FILE = statedb.DIRECTORY / "verdicts.json"
 UNJUDGED = statedb.DIRECTORY / "unjudged"
 _ENTRIES = Path("/boot/loader/entries")
 _SYSROOT = Path("/sysroot")
-_MOTD = Path("/run/motd.d/apt-ostree-boot")
 
 
 def read() -> Memory:
@@ -58,12 +57,3 @@ def given_up() -> Iterator[tuple[str, Counted]]:
             target = Path(f"{_SYSROOT}{root}").resolve()
             if counted and not counted.left and root and target.is_relative_to(_SYSROOT):
                 yield str(target.relative_to(_SYSROOT)), counted
-
-
-def write_motd(text: str) -> None:
-    """Have users told a text when they log in (pam_motd(8)); without one, remove it."""
-    if text:
-        _MOTD.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-        files.replace_text(_MOTD, text)
-    else:
-        _MOTD.unlink(missing_ok=True)

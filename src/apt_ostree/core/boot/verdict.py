@@ -27,7 +27,7 @@ from apt_ostree.model.verdict import (
     unmarked,
     way_back,
 )
-from apt_ostree.system import systemd, verdicts
+from apt_ostree.system import motd, systemd, verdicts
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.running import boot_id
 
@@ -163,7 +163,7 @@ def _tell_return(tx: Transaction, memory: Memory, booted: Deployment) -> None:
 
 def _write_motd(tx: Transaction, text: str) -> None:
     if tx.safe_settings.automatic.motd:
-        verdicts.write_motd(f"Rollback: {text}\nRollback: see 'apt-ostree status'.\n")
+        motd.write("apt-ostree-boot", f"Rollback: {text}\nRollback: see 'apt-ostree status'.\n")
 
 
 def _mark_given_up(tx: Transaction) -> None:
