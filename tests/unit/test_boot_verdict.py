@@ -25,7 +25,7 @@ from apt_ostree.model.requests.deployments import Rollback
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.verdict import BootPolicy, Mark, Memory, Way
-from apt_ostree.system import statedb, verdicts
+from apt_ostree.system import motd, statedb, verdicts
 from tests.unit import repos
 from tests.unit.repos import System
 
@@ -35,6 +35,13 @@ TWO = LiveOptions(allow_replacement=True)
 
 class Killed(BaseException):
     """The program ends in the middle."""
+
+
+@pytest.fixture(autouse=True)
+def messages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of messages for users who log in."""
+    monkeypatch.setattr(motd, "_DIRECTORY", tmp_path / "motd.d")
+    return tmp_path / "motd.d"
 
 
 @pytest.fixture
