@@ -306,6 +306,10 @@ def _prepare(host: Host) -> None:
     host.look()  # so that every copy of the disk knows the digests of the base
 
 
+#: Kills the worker of a change, as the kernel does when memory is short; fails if there is none.
+KILL_WORKER = "pkill -KILL -f '[p]rogram.py worker'"
+
+
 def unit_steps(plan: Mapping[str, Any]) -> dict[str, tuple[str, bool]]:
     """Return what a plan does with units: (action, whether it is done) by unit."""
     return {step["unit"]: (step["action"], step["acts"]) for step in plan["units"]}

@@ -123,7 +123,6 @@ def _cut_power(host: Host, words: tuple[str, ...], failpoint: str) -> None:
 def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
     """The same at a time drawn by lot: between failpoints, too."""
     host, dice = sweep.host, random.Random(f"{SEED} {cut}")
-    kill = "pkill -KILL -f [a]pt_ostree.worker"
     base, live = sweep.learn("apply-live")[:2]
     for _round in range(COUNT or 100):
         words, old, new = dice.choice([("apply-live", base, live), ("apply-live --reset", live, base)])
@@ -135,7 +134,7 @@ def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
             host.power_cut()
             same(base, sweep.shown())
         else:
-            host.sh(f"apt-ostree {words} & sleep {delay}; {kill} || true; wait $! || true")
+            host.sh(f"apt-ostree {words} & sleep {delay}; {livehost.KILL_WORKER} || true; wait $! || true")
             sweep.settle(dice)
             sweep.state(old, new)
         print(f"{case}: ok", flush=True)

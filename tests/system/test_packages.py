@@ -397,7 +397,7 @@ def test_worker_killed(host: Host):
 
 def test_worker_killed_while_a_script_runs(host: Host):
     before = host.look().everything()
-    install_and(host, "fx-hang", HANGS, "pkill -KILL -f [a]pt_ostree.worker")
+    install_and(host, "fx-hang", HANGS, livehost.KILL_WORKER)
     livehost.wait_for(host, "! pgrep -f [f]x-hang.postinst")
     livehost.same(before, host.look().everything())
     host.ao("install", "fx-hello")

@@ -5,4 +5,4 @@ for deployment in deploy/debian/deploy/*.[0-9]; do
     ostree admin status | grep -q "${deployment##*/}" || echo "$deployment"
 done
 grep -l apt-ostree-build /proc/[0-9]*/mountinfo 2>/dev/null || true
-pgrep -af '[a]pt_ostree.worker' || pgrep -x 'bwrap|dpkg' || true
+pgrep -af '[p]rogram.py worker' || pgrep -x 'bwrap|dpkg' || true
