@@ -151,6 +151,8 @@ def _can_come_in_a_commit(items: Sequence[Item]) -> bool:
     owners = (number for item in items for number in (item.uid, item.gid))
     storable = {"file", "symlink", "directory", "whiteout", "absent"}
     types = {*kinds.values(), *(item.base for item in items)}
+    if len(kinds) < len(items):
+        return False  # a commit has each path once
     if not (types <= storable and all(0 <= n < 2**32 - 1 for n in owners)):
         return False
     if any(re.search("[\udc80-\udcff\0]", item.path + item.target) for item in items):
@@ -171,7 +173,9 @@ def test_hostile_overlays_are_not_activated(disk: Path):
     for number, (rule, items) in enumerate(hostile.hostile(20261123, count)):
         if rule in _NOT_IN_COMMITS or not _can_come_in_a_commit(items):
             continue
-        base = overlay_repo.compose(repo, plain, [_handed_over(repo, _base_of(items))], ["base"])
+        root = overlay_repo.root_metadata(repo, plain)
+        layer = overlay_repo.write_layer(repo, _handed_over(repo, _base_of(items)), root, subject="base")
+        base = overlay_repo.compose(repo, plain, [layer], ["base"])
         definition = Definition(f"evil{number}", Scope(hostile.scope_of(rule)))
         try:
             overlay = _overlay(repo, definition, _handed_over(repo, items))

@@ -226,7 +226,7 @@ def between(system: System, old: dict[str, str], new: dict[str, str], **options)
     )
     changes = tuple(flatten(diff.diff_commits(repo, first, second)))
     changed = PackageDiff(changed=(PackageChange("tool", "amd64", "1", "2"),))
-    views = (View(0.0, outdated(changes)),)
+    views = (View(0.0, outdated(diff.replaced(repo, first, second))),)
     return UnitChange(changed, second, changes, (), unit_files.states(repo, changes), views, **options)
 
 

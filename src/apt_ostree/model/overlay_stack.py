@@ -96,7 +96,7 @@ def settle(pieces: Sequence[Piece]) -> list[Piece]:
     overlayfs would list such a whiteout as a file in a directory that is not merged (overlayfs.rst).
     """
     below: set[str] = set()  # paths of lower pieces
-    above: set[str] = set()  # their parent directories, and perhaps others
+    above: set[str] = set()  # their directories, and perhaps others
     hidden: set[str] = set()  # directories of the base whose content lower pieces hide, even if made again
     result: list[Piece] = []
     for unsettled in reversed(pieces):
@@ -111,7 +111,7 @@ def settle(pieces: Sequence[Piece]) -> list[Piece]:
         if not ends.isdisjoint(above):
             below = {p for p in below if ends.isdisjoint(parents(p))}
         below |= present
-        above.update(directory for path in present for directory in parents(path))
+        above.update(path for path in present if is_directory(piece.nodes[path]))
         hidden |= {p for p in ends if is_directory(piece.base.get(p))}
         if piece.nodes:
             result.append(piece)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -108,13 +108,9 @@ def enabled_scripts(change: UnitChange) -> frozenset[str]:
     return frozenset(f"{match[1].removesuffix('.sh')}.service" for match in names if match)
 
 
-def outdated(changes: Iterable[PathChange]) -> dict[str, str]:
+def outdated(replaced: Mapping[str, str]) -> dict[str, str]:
     """Return the `files` of a `View`.
 
-    changes: from the view to the target.
+    replaced: path -> object in the target, or "", of the files of the view that the target has not.
     """
-    return {
-        change.path: change.new
-        for change in changes
-        if change.kind is not Kind.ADDED and not change.is_dir and not change.path.startswith(_NOT_RUN)
-    }
+    return {path: new for path, new in replaced.items() if not path.startswith(_NOT_RUN)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,7 +98,7 @@ def plan_change(
     units: tuple[UnitStep, ...] = ()
     if not at_boot:
         new_states = unit_files.states(repo, changes, etc.states)
-        views = _views(repo, live, target, changes)
+        views = _views(repo, live, target)
         new_etc = frozenset(path for path in etc.changed if etc.seen[path] == ABSENT)
         affected = UnitChange(packages, target, changes, etc.steps, new_states, views, new_etc)
         policy = options.restart_services
@@ -193,24 +192,15 @@ def plan_units_back(
     changes = tuple(flatten(diff.diff_commits(repo, source, target)))
     packages = diff_packages(packages_of(repo, source), packages_of(repo, target))
     new_states = unit_files.states(repo, changes)
-    affected = UnitChange(packages, target, changes, (), new_states, _views(repo, tx.live, target, changes))
+    affected = UnitChange(packages, target, changes, (), new_states, _views(repo, tx.live, target))
     overrides = tx.safe_settings.units
     return changes, unit_planning.plan_units(repo, affected, policy=policy, overrides=overrides)
 
 
-def _views(repo: Repo, live: LiveState, target: str, changes: Iterable[PathChange]) -> tuple[View, ...]:
-    """Return for each view of this boot, the oldest first, the files that differ in `target`.
-
-    changes: the differences between the present view and the target.
-    """
+def _views(repo: Repo, live: LiveState, target: str) -> tuple[View, ...]:
+    """Return for each view of this boot, the oldest first, the files that differ in `target`."""
     commits = [(0.0, live.booted.checksum), *((g.created, g.target) for g in live.generations)]
-    differing: dict[str, dict[str, str]] = {}
-    for _since, commit in commits:
-        if commit not in differing:
-            differences = (
-                changes if commit == live.commit else flatten(diff.diff_commits(repo, commit, target))
-            )
-            differing[commit] = outdated(differences)
+    differing = {commit: outdated(diff.replaced(repo, commit, target)) for _since, commit in commits}
     return tuple(View(since, differing[commit]) for since, commit in commits)
 
 

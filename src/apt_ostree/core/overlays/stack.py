@@ -89,7 +89,7 @@ def goal(
     pieces = settle(pieces)
     root = overlay_repo.root_metadata(repo, base)
     applied = tuple(Applied(p.id, p.commit, p.layer or _write_layer(repo, p, root)) for p in pieces)
-    commit = _composed(repo, base, applied, [piece.nodes for piece in pieces]) if applied else base
+    commit = _composed(repo, base, applied) if applied else base
     return Goal(base, commit, applied, expected, tuple(notes))
 
 
@@ -155,9 +155,10 @@ def notes_on(tx: Transaction, base: str) -> Iterator[str]:
             yield from effective(tx.sysroot.repo, overlay, base, overlays).notes
 
 
-def _composed(repo: Repo, base: str, applied: Sequence[Applied], nodes: Sequence[Mapping[str, Node]]) -> str:
+def _composed(repo: Repo, base: str, applied: Sequence[Applied]) -> str:
     """Write and return the commit of a base with overlays, the topmost first."""
-    return overlay_repo.compose(repo, base, nodes[::-1], [_mark(a.id, a.commit) for a in applied])
+    layers = [a.layer for a in reversed(applied)]
+    return overlay_repo.compose(repo, base, layers, [_mark(a.id, a.commit) for a in applied])
 
 
 def _mark(overlay: str, commit: str) -> str:
@@ -174,8 +175,7 @@ def renew_layers(scratch: Repo, repo: Repo, shown: Goal, layers_dir: Path) -> No
 
 def renew_commit(repo: Repo, shown: Goal) -> None:
     """Write the missing objects of the shown commit again."""
-    nodes = [overlay_repo.read(repo, applied.layer, "/") for applied in shown.overlays]
-    _composed(repo, shown.base, shown.overlays, nodes)
+    _composed(repo, shown.base, shown.overlays)
 
 
 def _reusable(repo: Repo, shown_now: Goal) -> dict[tuple[str, str], Piece]:

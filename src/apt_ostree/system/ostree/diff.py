@@ -5,6 +5,7 @@ The cost depends on the directories that differ. (`OSTree.diff_dirs` cannot be c
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from operator import itemgetter
 
 from apt_ostree.errors import ExternalFailure
@@ -18,6 +19,28 @@ def diff_commits(repo: Repo, old: str, new: str, subpath: str = "usr") -> DirDif
     """Return the difference between a directory of two commits, or None if it is the same in both."""
     before, after = directory_of(repo, old, subpath), directory_of(repo, new, subpath)
     return None if before == after else _diff(repo, "", before, after)
+
+
+def replaced(repo: Repo, old: str, new: str, subpath: str = "usr") -> dict[str, str]:
+    """Return path -> file object in `new`, or "", of each file in a directory of `old` that differs there.
+
+    What only `new` has is not read.
+    """
+    before, after = directory_of(repo, old, subpath), directory_of(repo, new, subpath)
+    return dict(_replaced(repo, before, after, "")) if before and before != after else {}
+
+
+def _replaced(
+    repo: Repo, old: tuple[str, str], new: tuple[str, str] | None, prefix: str
+) -> Iterator[tuple[str, str]]:
+    old_files, old_dirs = read_dirtree(repo, old[0])
+    new_files, new_dirs = read_dirtree(repo, new[0]) if new else ({}, {})
+    for name, checksum in old_files.items():
+        if new_files.get(name) != checksum:
+            yield f"{prefix}{name}", new_files.get(name, "")
+    for name, below in old_dirs.items():
+        if new_dirs.get(name) != below:
+            yield from _replaced(repo, below, new_dirs.get(name), f"{prefix}{name}/")
 
 
 def directory_of(repo: Repo, commit: str, path: str) -> tuple[str, str] | None:
@@ -84,4 +107,4 @@ def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, st
     return DirDiff(name, old, new, files, dirs)
 
 
-__all__ = ["diff_commits", "directories_beside_usr", "directory_of", "file_of", "read_dirtree"]
+__all__ = ["diff_commits", "directories_beside_usr", "directory_of", "file_of", "read_dirtree", "replaced"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -149,12 +150,12 @@ def _fill(mtree: Any, nodes: Nodes, whiteout: str) -> None:
                 mtrees[parent].replace_file(WHITEOUT_PREFIX + name, whiteout)
 
 
-def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[str]) -> str:
-    """Write the commit of a base combined with overlays; return its checksum.
+def compose(repo: Repo, base: str, layers: Sequence[str], marks: Sequence[str]) -> str:
+    """Write the commit of a base combined with layers; return its checksum.
 
     It has the base's metadata and time, so that the same arguments yield the same commit.
 
-    overlays: their nodes, the lowest overlay first.
+    layers: their commits, the lowest first.
     marks: lines that identify the overlays, for the commit's message.
     """
     rows = repo.load_commit(base).get_child_value(0)
@@ -165,8 +166,7 @@ def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[st
         with explained(f"read the tree of commit {base[:12]}"):
             mtree = OSTree.MutableTree.new_from_commit(repo.handle, base)
             _ok, usr = mtree.ensure_dir("usr")
-        for nodes in overlays:
-            _lay(usr, nodes)
+        _merge(repo, usr, [repo.tree_checksums(layer) for layer in layers], "usr")
         with explained("write the tree with its overlays"):
             _ok, root = repo.handle.write_mtree(mtree, None)
         subject = "\n".join(("overlays", *marks))
@@ -175,32 +175,86 @@ def compose(repo: Repo, base: str, overlays: Sequence[Nodes], marks: Sequence[st
         )
 
 
-def _lay(usr: Any, nodes: Nodes) -> None:
-    """Apply the nodes of one overlay to a base's /usr, with the result that overlayfs would show."""
-    mtrees = {"": usr}
-    for path in sorted(nodes, key=lambda p: p.count("/")):
-        node = nodes[path]
-        parent, _, name = path.rpartition("/")
-        below = _lookup(mtrees[parent], name)
-        with explained(f"apply {path} of an overlay to the tree"):
-            if node.kind == "directory":
-                if below and below[1] is None:
-                    mtrees[parent].remove(name, True)
-                _ok, mtrees[path] = mtrees[parent].ensure_dir(name)
-                mtrees[path].set_metadata_checksum(node.checksum)
-            else:
-                if node.kind == "whiteout" or (below and below[1] is not None):
-                    mtrees[parent].remove(name, True)
-                if node.kind == "file":
-                    mtrees[parent].replace_file(name, node.checksum)
+def _merge(repo: Repo, mtree: Any, directories: Sequence[tuple[str, str]], path: str) -> None:
+    """Merge directories of layers, the lowest first, into one of a base, as overlayfs would show them."""
+    entries = _Entries.of(repo, directories)
+    with explained(f"apply {path} of an overlay to the tree"):
+        mtree.set_metadata_checksum(directories[-1][1])
+        for name in entries.covering:
+            mtree.remove(name, True)
+        for name, checksum in entries.files.items():
+            if _has_directory(mtree, name):
+                mtree.remove(name, True)
+            mtree.replace_file(name, checksum)
+    for name, merged in entries.dirs.items():
+        _put_directory(repo, mtree, merged, f"{path}/{name}")
 
 
-def _lookup(mtree: Any, name: str) -> tuple[str, Any] | None:
+def _put_directory(repo: Repo, mtree: Any, directories: Sequence[tuple[str, str]], path: str) -> None:
+    """Merge directories of layers into the one of the same name in `mtree`, or add it."""
+    name = path.rpartition("/")[2]
+    with explained(f"apply {path} of an overlay to the tree"):
+        is_merged = _has_directory(mtree, name)
+        if not is_merged:
+            mtree.remove(name, True)  # a file
+        _ok, child = mtree.ensure_dir(name)
+        # Most overlays bring directories of their own. libostree takes these as they are, unread.
+        if not is_merged and len(directories) == 1 and not _has_whiteouts(repo, directories[0][0]):
+            child.fill_empty_from_dirtree(repo.handle, *directories[0])
+            return
+    _merge(repo, child, directories, path)
+
+
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    """What directories of the same path in several layers show together.
+
+    files: name -> file object.
+    dirs: name -> the directories (contents, metadata) that are merged, the lowest first.
+    covering: the names of which nothing of the base is shown: whiteouts, and directories above a file or
+        a whiteout.
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    dirs: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    covering: set[str] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, repo: Repo, directories: Sequence[tuple[str, str]]) -> _Entries:
+        entries = cls()
+        for contents, _metadata in directories:
+            files, dirs = diff.read_dirtree(repo, contents)
+            for name, checksum in files.items():
+                entries._cover(name, checksum)
+            for name, directory in dirs.items():
+                if entries.files.pop(name, None):
+                    entries.covering.add(name)
+                entries.dirs.setdefault(name, []).append(directory)
+        return entries
+
+    def _cover(self, name: str, checksum: str) -> None:
+        shown = name.removeprefix(WHITEOUT_PREFIX)
+        self.dirs.pop(shown, None)
+        self.files.pop(shown, None)
+        if name == shown:
+            self.files[name] = checksum
+        else:
+            self.covering.add(shown)
+
+
+def _has_whiteouts(repo: Repo, contents: str) -> bool:
+    files, dirs = diff.read_dirtree(repo, contents)
+    return any(name.startswith(WHITEOUT_PREFIX) for name in files) or any(
+        _has_whiteouts(repo, below) for below, _metadata in dirs.values()
+    )
+
+
+def _has_directory(mtree: Any, name: str) -> bool:
     try:
-        _ok, file, child = mtree.lookup(name)
+        _ok, _file, child = mtree.lookup(name)
     except GLib.Error:
-        return None  # no entry of that name
-    return file, child
+        return False  # no entry of that name
+    return child is not None
 
 
 def of_base(repo: Repo, base: str, paths: Iterable[str]) -> dict[str, Node]:
