@@ -282,3 +282,19 @@ def test_an_upgrade_brings_no_removed_package_back(tmp_path: Path):
     present = [installed("foo", "1.0", Recommends="gone")]
     archives = {"main": [package("foo", "2.0", Recommends="gone"), package("gone", "1.0")]}
     assert changes(resolve(tmp_path, present, archives, upgrade=True)) == {"foo": ("1.0", "2.0")}
+
+
+def test_what_an_alternative_needed_that_gave_way_is_left_out(tmp_path: Path):
+    """As bsd-mailx of exim4, when postfix is the mail server that a package is to have."""
+    offered = {
+        "main": [
+            package("client", "1.0", Depends="exim | server"),
+            package("exim", "1.0", Provides="server", Conflicts="server", Depends="exim-base"),
+            package("exim-base", "1.0", Depends="exim-mailx"),
+            package("exim-mailx", "1.0"),
+            package("postfix", "1.0", Provides="server", Conflicts="server", Depends="postfix-base"),
+            package("postfix-base", "1.0"),
+        ]
+    }
+    plan = resolve(tmp_path, [], offered, install=("client", "postfix"), requested=["client", "postfix"])
+    assert changes(plan) == dict.fromkeys(("client", "postfix", "postfix-base"), ("", "1.0"))

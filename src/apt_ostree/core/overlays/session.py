@@ -151,7 +151,7 @@ def _size(session: OverlaySession, commits: Iterable[str]) -> int:
 def _goal_after(session: OverlaySession, transitions: Sequence[Transition]) -> Goal:
     """Return what the system shows after these transitions."""
     states = overlay_choice.after({o.id: o.state for o in session.overlays.values()}, transitions)
-    overlays = overlay_store.load(session.tx.sysroot.repo, states.values())
+    overlays = overlay_store.load(session.tx.sysroot.repo, states.values(), session.overlays)
     return stack.goal_with(session.tx, session.tx.live.base, overlays)
 
 

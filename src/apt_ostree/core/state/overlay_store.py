@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model.history import Intent, Outcome
@@ -21,9 +23,23 @@ PAST = "apt-ostree/past"
 _KEPT = 20
 
 
-def load(repo: Repo, states: Iterable[State]) -> dict[str, Overlay]:
-    """Return the overlays by id. One whose commit is damaged gets a default definition."""
-    return {state.id: _loaded(repo, state) for state in states}
+def load(
+    repo: Repo, states: Iterable[State], before: Mapping[str, Overlay] = MappingProxyType({})
+) -> dict[str, Overlay]:
+    """Return the overlays by id. One whose commit is damaged gets a default definition.
+
+    before: overlays that were loaded before; those with the same commit are not read again.
+    """
+    return {
+        state.id: replace(before[state.id], state=state)
+        if _is_same(before.get(state.id), state)
+        else _loaded(repo, state)
+        for state in states
+    }
+
+
+def _is_same(overlay: Overlay | None, state: State) -> bool:
+    return overlay is not None and overlay.state.commit == state.commit
 
 
 def _loaded(repo: Repo, state: State) -> Overlay:

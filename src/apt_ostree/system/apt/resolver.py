@@ -311,7 +311,7 @@ class Resolver:
 
         requested: names of all requested packages, which are not superseded.
         """
-        changed = self._changed()
+        changed = self._without_unneeded(self._changed())
         self._superseded = kernels.drop_superseded(self.cache, self.depcache, changed, requested)
         if self._superseded:
             self._refuse_broken()
@@ -319,6 +319,23 @@ class Resolver:
         transaction = self._transaction(changed)
         self._refuse_removals(transaction, changed)
         return transaction
+
+    def _without_unneeded(self, changed: list[apt_pkg.Package]) -> list[apt_pkg.Package]:
+        """Leave out new packages that nothing needs, as apt-get does; return what is changed still.
+
+        libapt does not take back the dependencies of an alternative that gave way to another one.
+        """
+        depcache = self.depcache
+        asked = self._chosen.keys()
+        unneeded = [p for p in changed if not p.current_ver and p.id not in asked and depcache.is_garbage(p)]
+        if not unneeded:
+            return changed
+        group: Any = apt_pkg.ActionGroup(depcache)
+        with group:
+            for pkg in unneeded:
+                depcache.mark_delete(pkg, False)
+        self._refuse_broken()
+        return self._changed()
 
     @cached_property
     def _installed(self) -> list[apt_pkg.Package]:
