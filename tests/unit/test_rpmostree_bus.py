@@ -43,7 +43,7 @@ def deployment(number: int, **changes: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def wait(condition: Callable[[], Any], seconds: float = 10) -> Any:
+def wait(condition: Callable[[], Any], seconds: float = 30) -> Any:
     """Run the main loop until something is true; return it."""
     end = time.monotonic() + seconds
     while not (found := condition()):
