@@ -49,6 +49,7 @@ VERBS: Mapping[str, str] = {
     "deploy": "rebase:deploy_revision",
     "finalize-deployment": "deployments:finalize",
     "initramfs": "initramfs:change",
+    "initramfs-etc": "initramfs:track",
     "install": "packages:install",
     "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",

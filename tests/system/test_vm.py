@@ -119,3 +119,10 @@ def test_a_hotfix_stays_until_another_deployment(host: Host):
     host.reboot()
     assert not host.exists("/usr/share/fx-fixed")
     host.check_clean()
+
+
+@pytest.mark.vm
+def test_the_kernel_unpacks_files_of_etc_that_follow_the_initramfs(new_vm: Callable[..., Host]):
+    host = new_vm(lambda host: host.run_program("track_in_initramfs.sh"))
+    assert host.sh("cat /run/fx-seen /etc/fx-marker") == "inside\n640 0\noutside\n"
+    host.check_clean()

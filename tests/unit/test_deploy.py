@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import deploy, override, packages, status
+from apt_ostree.core import deploy, initramfs, override, packages, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
+from apt_ostree.core.build.work import OwnInitramfs
 from apt_ostree.core.deploy import Recipe, Target
 from apt_ostree.core.state import etc_deltas, opt
 from apt_ostree.errors import Cancelled, ExternalFailure, Refused, UsageError
@@ -25,6 +26,7 @@ from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
+from apt_ostree.model.requests.deployments import InitramfsEtc
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.system import local_debs, newer_versions, openfiles
@@ -468,6 +470,42 @@ def test_a_reset_deploys_the_base_or_drops_a_part(system: System, builder: Build
     assert result.details["commit"] == system.one
     with system.open(writable=False) as machine:
         assert machine.deployments().all[0].origin == Origin("one")
+
+
+def test_what_is_tracked_goes_along_until_it_is_given_up(system: System, builder: Builder, layered):
+    """The present tree gets it; a new base gets it, too; without it there is the base again."""
+    bases = {"a": system.one, "b": system.one, "c": system.two}
+    builder.commits = [_with_base(system, base, file=name) for name, base in bases.items()]
+    run(system, initramfs.track, InitramfsEtc(track=("/etc/passwd", "/etc/group")))
+    tracked = ("/etc/group", "/etc/passwd")
+    assert builder.opened[-1][0] == system.one and not builder.opened[-1][1].archives
+    assert builder.options[-1]["initramfs"] == OwnInitramfs(None, tracked, anew=True)
+    assert not run(system, initramfs.track, InitramfsEtc(track=("/etc/group",))).changed
+    assert len(builder.opened) == 1
+    run(system, initramfs.track, InitramfsEtc(force_sync=True))
+    assert builder.options[-1]["initramfs"] == OwnInitramfs(None, tracked, anew=True)
+    system.repo.set_ref("one", system.two)
+    run(system, packages.upgrade, Upgrade(packages=False))
+    assert builder.opened[-1][0] == system.two
+    assert builder.options[-1]["initramfs"] == OwnInitramfs(None, tracked, anew=True)
+    result = run(system, initramfs.track, InitramfsEtc(untrack_all=True))
+    assert result.details["commit"] == system.two and len(builder.opened) == 3
+
+
+def test_what_is_tracked_no_longer_goes_from_a_layered_tree(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",), initramfs_etc=("/etc/passwd",)))
+    builder.commits = [_with_base(system, system.one, file="a")]
+    run(system, initramfs.track, InitramfsEtc(untrack=("/etc/passwd",)))
+    assert builder.opened[-1][0] == layered
+    assert builder.options[-1]["initramfs"] == OwnInitramfs(None, (), anew=True)
+
+
+def test_what_cannot_be_tracked_changes_nothing(system: System, builder: Builder):
+    with pytest.raises(Refused, match="/etc/fx-none"):
+        run(system, initramfs.track, InitramfsEtc(track=("/etc/fx-none",)))
+    with pytest.raises(UsageError, match="/usr"):
+        run(system, initramfs.track, InitramfsEtc(track=("/usr/bin/env",)))
+    assert builder.opened == []
 
 
 @pytest.mark.parametrize(

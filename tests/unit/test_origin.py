@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -133,11 +135,11 @@ _locals = st.builds(
 )
 _values = st.text("ab Z09:/._-", max_size=12).map(str.strip)
 _rest = st.dictionaries(
-    st.sampled_from(["override", "overrides", "libostree-transient"]),
+    st.sampled_from(["override", "overrides", "libostree-transient", "rpmostree"]),
     st.dictionaries(st.text("abZ-", min_size=1, max_size=6), _values, max_size=3).map(
         lambda d: tuple(d.items())
     ),
-).map(lambda d: tuple(d.items()))
+).map(lambda d: tuple((name, items) for name, items in d.items() if items or name != "rpmostree"))
 _origins = st.builds(
     Origin,
     refspec=st.sampled_from(["", "debian/13", "origin:debian/13/amd64", "a:b/c"]),
@@ -146,6 +148,7 @@ _origins = st.builds(
     upgraded=st.booleans(),
     removed=st.lists(_words, unique=True).map(lambda w: tuple(sorted(w))),
     initramfs=st.none() | st.lists(st.text(), max_size=2).map(tuple),
+    initramfs_etc=st.lists(_words.map("/etc/{}".format), unique=True).map(lambda w: tuple(sorted(w))),
     commands=st.lists(st.lists(st.text(), min_size=1, max_size=3).map(tuple), max_size=2).map(tuple),
     rest=_rest,
 )
@@ -157,6 +160,17 @@ def test_origin_round_trip(origin: Origin):
     assert parse_origin(text) == origin
     assert format_origin(parse_origin(text)) == text
     assert ("baserefspec" in text) == origin.layered
+
+
+def test_what_the_initramfs_has_of_etc_is_recorded_as_rpm_ostree_does():
+    text = "[origin]\nrefspec=x\n\n[rpmostree]\ninitramfs-etc=/etc/a b;/etc/fstab;\nother=1\n"
+    origin = parse_origin(text)
+    assert origin.initramfs_etc == ("/etc/a b", "/etc/fstab") and origin.layered
+    assert origin.rest == (("rpmostree", (("other", "1"),)),)
+    assert "initramfs-etc=/etc/a b;/etc/fstab;\n" in format_origin(origin)
+    assert "initramfs-etc" not in format_origin(replace(origin, initramfs_etc=()))
+    alone = parse_origin(text.replace("other=1\n", ""))
+    assert alone.rest == () and "rpmostree" not in format_origin(replace(alone, initramfs_etc=()))
 
 
 def test_without_layers_only_overrides_of_the_base_are_left():

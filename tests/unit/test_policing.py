@@ -444,8 +444,9 @@ def smallest(verb: str) -> Any:
 
 #: Verbs that the policy is about, in their smallest form.
 GOVERNED = {
-    "apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "overlay-restore",
-    "override", "rebase", "reset", "run", "uninstall", "unlock", "unlock-save", "upgrade", "usroverlay",
+    "apply-live", "deploy", "finalize-deployment", "initramfs", "initramfs-etc", "install", "kargs",
+    "overlay-restore", "override", "rebase", "reset", "run", "uninstall", "unlock", "unlock-save",
+    "upgrade", "usroverlay",
 }  # fmt: skip
 
 

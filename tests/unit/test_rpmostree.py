@@ -101,6 +101,7 @@ def test_a_deployment_has_all_keys_with_their_types():
         "version",
         "finalization-locked",
         "initramfs-args",
+        "initramfs-etc",
         "remote-error",
         "live-inprogress",
         "live-replaced",

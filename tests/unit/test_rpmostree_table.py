@@ -192,7 +192,7 @@ MADE_UP = [
     Row("install", "rpm-ostree", ("-n", "--dryrun"), "same"),
     Row("install", "rpm-ostree", ("--idempotent",), "missing"),
     Row("compose tree", "rpm-ostree", ("--version",), "none", "for a test"),
-    Row("initramfs-etc", "rpm-ostree", ("--track",), "same"),
+    Row("initramfs-etc", "rpm-ostree", ("--track",), "missing"),
     Row("Packages", "rpm-ostree", ("no-such-verb",), "same"),
     Row("Packages", "rpm-ostree", ("override replace",), "missing"),
     Row("Packages", "rpm-ostree", ("unlock",), "missing"),
@@ -224,7 +224,7 @@ def test_a_row_that_is_gone_is_missed(section, name):
 def keys_of_status() -> dict[str, set[str]]:
     """Return the keys of a status in which nothing is left out, by the heading of their table."""
     flags = {"booted": True, "staged": True, "pinned": False, "unlocked": "none", "locked": True}
-    origin = Origin("deb:debian/13", initramfs=("-v",))
+    origin = Origin("deb:debian/13", initramfs=("-v",), initramfs_etc=("/etc/a",))
     deployment = Deployment(0, "debian", "c" * 64, 0, "deploy", origin, **flags)
     described = DeploymentStatus(
         deployment,

@@ -374,6 +374,16 @@ def test_an_initramfs_of_the_machines_own():
         ]
 
 
+def test_what_the_initramfs_has_of_etc():
+    assert "InitramfsEtc" not in rows(booted()) and "initramfs-etc" not in booted().to_json()
+    tracked = ("/etc/cmdline.d", "/etc/fstab")
+    one = DeploymentStatus(
+        deployment(booted=True, origin=replace(PLAIN, initramfs_etc=tracked)), Commit(BASE, 0)
+    )
+    assert rows(one)["InitramfsEtc"] == "/etc/cmdline.d /etc/fstab"
+    assert one.to_json()["initramfs-etc"] == [*tracked] and not one.to_json()["regenerate-initramfs"]
+
+
 def test_what_needs_no_signature():
     assert rows(booted())["GPGSignature"] == "not required (gpg-verify=false of the remote deb)"
     local = DeploymentStatus(deployment(booted=True, origin=Origin("debian/13")), Commit(BASE, 0, "13.1"))

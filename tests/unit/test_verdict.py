@@ -154,8 +154,9 @@ def test_the_identity_is_that_of_the_content():
         identity_of("base", packages, [("touch", "x")]),
         identity_of("base", packages, initramfs=()),
         identity_of("base", packages, initramfs=("--force",)),
+        identity_of("base", packages, initramfs_etc=("/etc/fstab",)),
     ]
-    assert len({one, *others}) == 7
+    assert len({one, *others}) == 8
 
 
 def test_marks_are_found_by_content_way_and_arguments():

@@ -28,6 +28,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "rebase": ("apt_ostree.cli.commands.rebase", "rebase", "Follow another branch"),
     "reset": ("apt_ostree.cli.commands.override", "reset_all", "Deploy the base without layered packages"),
     "initramfs": ("apt_ostree.cli.commands.initramfs", "initramfs", "Show and change the initramfs"),
+    "initramfs-etc": (
+        "apt_ostree.cli.commands.initramfs",
+        "initramfs_etc",
+        "Show and change which files of /etc it has",
+    ),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "metrics": ("apt_ostree.cli.commands.metrics", "metrics", "Print metrics for Prometheus"),

@@ -183,6 +183,8 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
     if entry["regenerate-initramfs"]:
         yield "Initramfs", shlex.join(["regenerate", *entry.get("initramfs-args", ())])
+    if tracked := entry.get("initramfs-etc"):
+        yield "InitramfsEtc", " ".join(tracked)
     if entry["commands"]:
         yield "Commands", "; ".join(map(shlex.join, entry["commands"]))
     if entry["newer-versions"]:

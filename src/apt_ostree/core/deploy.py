@@ -50,7 +50,7 @@ class Recipe:
     only_scripts: whether the base itself is deployed, after the removal's scripts have run.
     configure: packages of the base whose scripts run as if they were installed: they come back.
     commands: commands that are run after the packages were changed.
-    initramfs: make the machine's own initramfs, though nothing else changes.
+    initramfs: make what the initramfs has of the machine, though nothing else changes.
     """
 
     base: str
@@ -185,7 +185,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             Label(recipe.base, deployed=recipe.base if recipe.only_scripts else ""),
             commands=recipe.commands,
             configure=recipe.configure,
-            initramfs=_own_initramfs(target.origin, anew=anew or recipe.initramfs),
+            initramfs=_own_initramfs(target, recipe, anew=anew),
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,
@@ -197,8 +197,11 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
     return built
 
 
-def _own_initramfs(origin: Origin, *, anew: bool) -> OwnInitramfs | None:
-    return OwnInitramfs(origin.initramfs, anew) if origin.initramfs is not None else None
+def _own_initramfs(target: Target, recipe: Recipe, *, anew: bool) -> OwnInitramfs | None:
+    origin = target.origin
+    if not (origin.changes_initramfs or recipe.initramfs):
+        return None
+    return OwnInitramfs(origin.initramfs, origin.initramfs_etc, anew or recipe.initramfs)
 
 
 def _prune_cache(tx: Transaction, commit: str) -> None:

@@ -56,7 +56,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
         if request.overrides or everything:
             origin = without_overrides(origin, tuple(overridden), base)
         if request.initramfs or everything:
-            origin = replace(origin, initramfs=None)
+            origin = replace(origin, initramfs=None, initramfs_etc=())
         if everything:
             origin = replace(origin, commands=(), upgraded=False)
         origin = add_requests(origin, request.install, local)

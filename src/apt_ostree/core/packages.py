@@ -124,8 +124,7 @@ def changed(tx: Transaction, origin: Origin) -> Target:
         return Target(origin, merge.checksum)
     drop = tuple(sorted(merge.origin.names - origin.names))
     returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
-    kept = merge.origin.commands == origin.commands and merge.origin.initramfs == origin.initramfs
-    if returns or (origin.layered and not kept):
+    if returns or (origin.layered and _made_of(merge.origin) != _made_of(origin)):
         # The scripts of what returns run again: what they had made of the machine went with it.
         if origin.layered:
             return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)
@@ -148,6 +147,11 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     return Target(
         origin, merge.checksum, Recipe(base, requests, local, drop=drop, remove=remove, needed=needed)
     )
+
+
+def _made_of(origin: Origin) -> tuple[object, ...]:
+    """Return what makes a tree besides its packages."""
+    return origin.commands, origin.initramfs, origin.initramfs_etc
 
 
 def _only_adds(tx: Transaction, base: str, origin: Origin, drop: Sequence[str]) -> bool:
@@ -174,7 +178,7 @@ def rebuilt(
         remove=origin.removed,
         configure=configure,
         commands=origin.commands,
-        initramfs=origin.initramfs is not None,
+        initramfs=origin.changes_initramfs,
     )
     return Target(origin, base, recipe)
 

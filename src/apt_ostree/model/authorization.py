@@ -33,6 +33,7 @@ ACTIONS: Mapping[str, str] = {
     "deploy": "deploy",
     "finalize-deployment": "finalize-deployment",
     "initramfs": "bootconfig",
+    "initramfs-etc": "bootconfig",
     "install": _PACKAGES,
     "kargs": "bootconfig",
     "overlay-backup": "overlays",

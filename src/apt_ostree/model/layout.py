@@ -85,6 +85,8 @@ KERNEL_MODULES = "usr/lib/modules"
 #: Beside a kernel's modules: its initramfs, and the paths that this contains, one per line.
 INITRAMFS = "initramfs.img"
 INITRAMFS_LIST = "initramfs.list"
+#: Beside it: its own size in bytes, if an archive with files of the machine's /etc follows it in the image.
+INITRAMFS_SIZE = "initramfs.size"
 DRACUT_MODULES = "usr/lib/dracut/modules.d"
 #: Arguments for dracut from the treefile, one per line, for the initramfs images that layering makes.
 DRACUT_ARGUMENTS = "usr/lib/apt-ostree/dracut-arguments"

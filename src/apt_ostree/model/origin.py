@@ -10,13 +10,15 @@ import configparser
 import io
 import json
 import shlex
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apt_ostree.errors import AptOstreeError, UsageError
 
 _GROUP = "packages"
+#: The group and the key of rpm-ostree for what is tracked.
+_TRACKED_GROUP, _TRACKED = "rpmostree", "initramfs-etc"
 
 #: A program and its arguments.
 Command = tuple[str, ...]
@@ -52,6 +54,7 @@ class Origin:
     removed: names of packages of the base that the deployment is not to have, sorted.
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
+    initramfs_etc: paths below /etc that are also in the initramfs, sorted.
     rest: the other groups of the file, unchanged.
     """
 
@@ -62,13 +65,19 @@ class Origin:
     commands: tuple[Command, ...] = ()
     removed: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
+    initramfs_etc: tuple[str, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
     @property
     def layered(self) -> bool:
         """Return whether the deployment's commit differs from its base commit."""
         changes = self.requested or self.local or self.upgraded or self.commands or self.removed
-        return bool(changes) or self.initramfs is not None
+        return bool(changes) or self.changes_initramfs
+
+    @property
+    def changes_initramfs(self) -> bool:
+        """Return whether the deployment's initramfs has what that of its base has not."""
+        return self.initramfs is not None or bool(self.initramfs_etc)
 
     @property
     def remote(self) -> str | None:
@@ -264,9 +273,7 @@ def parse_origin(text: str) -> Origin:
         raise AptOstreeError(f"a deployment's origin file cannot be read: {error.message}") from error
     section = parser["origin"] if parser.has_section("origin") else {}
     packages = parser[_GROUP] if parser.has_section(_GROUP) else {}
-    rest = tuple(
-        (name, tuple(parser[name].items())) for name in parser.sections() if name not in ("origin", _GROUP)
-    )
+    tracked = parser[_TRACKED_GROUP].get(_TRACKED, "") if parser.has_section(_TRACKED_GROUP) else ""
     return Origin(
         refspec=section.get("baserefspec") or section.get("refspec", ""),
         requested=_split(packages.get("requested", "")),
@@ -279,8 +286,17 @@ def parse_origin(text: str) -> Origin:
         commands=_read_commands(packages.get("commands", "[]")),
         removed=_split(packages.get("removed", "")),
         initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
-        rest=rest,
+        initramfs_etc=_split(tracked),
+        rest=tuple(_other_groups(parser)),
     )
+
+
+def _other_groups(parser: configparser.ConfigParser) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+    """Yield the groups and keys that stay as they are."""
+    for name in parser.sections():
+        items = tuple(item for item in parser[name].items() if (name, item[0]) != (_TRACKED_GROUP, _TRACKED))
+        if name not in ("origin", _GROUP) and (items or not parser.has_option(name, _TRACKED)):
+            yield name, items
 
 
 def format_origin(origin: Origin) -> str:
@@ -302,6 +318,10 @@ def format_origin(origin: Origin) -> str:
         parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:
         parser[name] = dict(items)
+    if origin.initramfs_etc:
+        if not parser.has_section(_TRACKED_GROUP):
+            parser.add_section(_TRACKED_GROUP)
+        parser[_TRACKED_GROUP][_TRACKED] = _join(origin.initramfs_etc)
     out = io.StringIO()
     parser.write(out, space_around_delimiters=False)
     return out.getvalue()

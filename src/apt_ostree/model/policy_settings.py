@@ -37,6 +37,7 @@ APPROVABLE = frozenset(
         "deploy",
         "finalize-deployment",
         "initramfs",
+        "initramfs-etc",
         "install",
         "kargs",
         "override",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from apt_ostree.model.deployment import Deployment, Uncompleted
 from apt_ostree.model.generation import Generation, Phase
 from apt_ostree.model.newer import Newer
-from apt_ostree.model.origin import request_name
+from apt_ostree.model.origin import Origin, request_name
 from apt_ostree.model.package import Package, PackageChange, PackageDiff
 from apt_ostree.model.signature import Signature
 
@@ -160,10 +160,8 @@ class DeploymentStatus:
             "upgraded-packages": [asdict(change) for change in self.upgraded],
             "newer-versions": [asdict(newer) for newer in self.newer],
             "etc-beside": list(self.etc_beside),
-            "regenerate-initramfs": origin.initramfs is not None,
+            **_initramfs_json(origin),
         }
-        if origin.initramfs:
-            result["initramfs-args"] = list(origin.initramfs)
         if self.remote_error:
             result["remote-error"] = self.remote_error
         if deployment.locked:
@@ -177,6 +175,16 @@ class DeploymentStatus:
             result["diff"] = asdict(self.diff)
         result |= _verdicts_json(self.failed, self.back)
         return result | (_live_json(self.live) if self.live else {})
+
+
+def _initramfs_json(origin: Origin) -> dict[str, Any]:
+    """Return what the initramfs has of the machine; without arguments or files there are no such keys."""
+    result: dict[str, Any] = {"regenerate-initramfs": origin.initramfs is not None}
+    if origin.initramfs:
+        result["initramfs-args"] = list(origin.initramfs)
+    if origin.initramfs_etc:
+        result["initramfs-etc"] = list(origin.initramfs_etc)
+    return result
 
 
 def _verdicts_json(failed: Sequence[Mark], back: Return | None) -> dict[str, Any]:

@@ -99,14 +99,18 @@ def identity_of(
     packages: Iterable[Package],
     commands: Sequence[Sequence[str]] = (),
     initramfs: Sequence[str] | None = None,
+    initramfs_etc: Sequence[str] = (),
 ) -> str:
     """Return what is the same for trees of the same content, though each build of it is another commit.
 
     base: the base commit.
-    commands, initramfs: see model.origin.Origin.
+    commands, initramfs, initramfs_etc: see model.origin.Origin.
     """
     rows = sorted((package.name, package.version, package.architecture) for package in packages)
-    text = json.dumps([base, rows, [list(command) for command in commands], initramfs and list(initramfs)])
+    tracked = [list(initramfs_etc)] if initramfs_etc else []
+    text = json.dumps(
+        [base, rows, [list(command) for command in commands], initramfs and list(initramfs), *tracked]
+    )
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

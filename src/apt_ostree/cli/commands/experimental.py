@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from apt_ostree.cli.commands.initramfs import initramfs_etc
 from apt_ostree.cli.commands.live import apply_live
 
 
@@ -14,3 +15,4 @@ def ex() -> None:
 
 ex.add_command(apply_live)
 ex.add_command(apply_live, "livefs")  # its first name
+ex.add_command(initramfs_etc)

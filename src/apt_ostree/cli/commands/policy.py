@@ -15,8 +15,8 @@ from apt_ostree.model.requests.policy import Approve
 
 #: Commands whose requests are told to the judge, and not carried out.
 _JUDGED = (
-    *("apply-live", "deploy", "finalize-deployment", "initramfs", "install", "kargs", "override", "rebase"),
-    *("reset", "run", "uninstall", "upgrade", "usroverlay"),
+    *("apply-live", "deploy", "finalize-deployment", "initramfs", "initramfs-etc", "install", "kargs"),
+    *("override", "rebase", "reset", "run", "uninstall", "upgrade", "usroverlay"),
     *("cleanup", "confirm", "pin", "recover", "rollback", "unpin"),
 )
 #: The decision about what no rule is about.

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.core import policing
-from apt_ostree.core.build import earlier, etc, inside, kept, lowerdirs
+from apt_ostree.core.build import earlier, etc, initramfs_etc, inside, kept, lowerdirs
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.build.work import OwnInitramfs, Work
 from apt_ostree.core.state.inventory import packages_of
@@ -239,7 +239,7 @@ def install(
     requests: the packages to install.
     commands: commands to run afterwards in the build root.
     configure: packages that are there and whose scripts run as if they were installed.
-    initramfs: the machine's own, if it has one.
+    initramfs: what it has of the machine, if anything.
     ask: whether to ask the user to confirm the plan.
 
     Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
@@ -248,7 +248,7 @@ def install(
     tx = session.tx
     plan = _resolve(session, requests)
     policing.require_plan(tx, session.resolver, plan, session.present)
-    if plan and initramfs:
+    if plan and initramfs and initramfs.arguments is not None:
         plan = replace(plan, initramfs=("made anew, as in each deployment of this machine",))
     if not plan and (plan.taken or plan.newer):
         tx.report(PlanShown("transaction", plan.to_json()))
@@ -323,6 +323,7 @@ def _install(session: Session, work: Work) -> _Tree:
     from apt_ostree.system.apt import config, install, shipped
 
     tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
+    initramfs_etc.strip(root)
     given = etc.view(tx, session.start)
     lowers: tuple[Path, ...] = (ETC,)
     if given.states:
@@ -341,15 +342,14 @@ def _install(session: Session, work: Work) -> _Tree:
         failpoint("layering.after-install")
         for command in work.commands:
             _run(session, command)
-        if work.initramfs:
-            inside.make_initramfs(
-                tx.report, root, work.initramfs.arguments, timeout=max(timeout, _LONGEST_STEP)
-            )
+        if work.dracut_arguments is not None:
+            inside.make_initramfs(tx.report, root, work.dracut_arguments, timeout=max(timeout, _LONGEST_STEP))
             failpoint("layering.after-initramfs")
         removed = _removed(session, work.plan)
         before = earlier.configured(tx.sysroot.repo, session.start) if removed else {}
         gone = {package.name: before[package.name] for package in removed if package.name in before}
         machine = inside.leave_etc(root, _purge(session, removed, (upper, *lowers)), gone, installed)
+        tracked = initramfs_etc.read(root, work.initramfs.etc if work.initramfs else ())
     archives = work.archives.paths if work.archives else ()
     beside = inside.finish_root(
         tx.report,
@@ -358,9 +358,11 @@ def _install(session: Session, work: Work) -> _Tree:
         inside.read_changes(scratch / "upper"),
         machine=machine,
         shipped=shipped.etc(archives, root / layout.DPKG_ADMINDIR / "info"),
-        initramfs_is_made=work.initramfs is not None,
+        initramfs_is_made=work.dracut_arguments is not None,
         timeout=max(timeout, _LONGEST_STEP),
     )
+    initramfs_etc.append(root, tracked)
+    failpoint("layering.after-initramfs-etc")
     return _Tree(frozenset(dpkg_query.installed(root / layout.DPKG_ADMINDIR)), beside, given)
 
 

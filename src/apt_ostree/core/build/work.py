@@ -16,13 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class OwnInitramfs:
-    """The initramfs that a machine makes for itself.
+    """What the initramfs has of the machine.
 
-    arguments: further arguments of dracut.
+    arguments: further arguments of dracut, with which the machine makes its own; None: it makes none.
+    etc: paths below /etc that are also in it.
     anew: make it, though nothing else changes.
     """
 
-    arguments: tuple[str, ...]
+    arguments: tuple[str, ...] | None
+    etc: tuple[str, ...]
     anew: bool
 
 
@@ -31,7 +33,7 @@ class Work:
     """What is done in the build root.
 
     archives: of the packages; None if the plan is empty.
-    initramfs: the machine's own, if it has one.
+    initramfs: what it has of the machine, if anything.
     """
 
     plan: PackagePlan
@@ -39,6 +41,11 @@ class Work:
     commands: Sequence[Command]
     configure: Sequence[str]
     initramfs: OwnInitramfs | None
+
+    @property
+    def dracut_arguments(self) -> tuple[str, ...] | None:
+        """Return the arguments of dracut for an initramfs of the machine's own; None if it makes none."""
+        return self.initramfs.arguments if self.initramfs else None
 
     @property
     def title(self) -> str:
@@ -66,5 +73,7 @@ class Work:
         )
         changes = [f"{len(steps)} packages {done}" for done, steps in counts if steps]
         changes += [f"{len(self.configure)} packages configured"] if self.configure else []
-        changes += ["own initramfs"] if self.initramfs and not changes else []
+        if self.initramfs and not changes:
+            own = self.initramfs.arguments is not None
+            changes.append("own initramfs" if own else "files of /etc in the initramfs")
         return ", ".join([*changes, *(f"run {shlex.join(command)}" for command in self.commands)])

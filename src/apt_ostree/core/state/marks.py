@@ -26,8 +26,9 @@ def content_of(repo: Repo, commit: str, origin: Origin | None = None) -> str:
 
 def identity(base: str, packages: Iterable[Package], origin: Origin | None) -> str:
     """Return the identity of packages on a base. origin: see `content_of`."""
-    commands, initramfs = (origin.commands, origin.initramfs) if origin else ((), None)
-    return identity_of(base, packages, commands, initramfs)
+    if origin is None:
+        return identity_of(base, packages)
+    return identity_of(base, packages, origin.commands, origin.initramfs, origin.initramfs_etc)
 
 
 def of_boot(repo: Repo, memory: Memory, deployment: Deployment) -> Mark | None:

@@ -25,6 +25,7 @@ VERBS: Mapping[str, str] = {
     "deploy": "deployments:Deploy",
     "finalize-deployment": "deployments:FinalizeDeployment",
     "initramfs": "deployments:Initramfs",
+    "initramfs-etc": "deployments:InitramfsEtc",
     "install": "packages:Install",
     "kargs": "deployments:Kargs",
     "overlay-backup": "overlays:OverlayBackup",

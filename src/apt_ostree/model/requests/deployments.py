@@ -110,6 +110,28 @@ class Initramfs(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InitramfsEtc(DeployRequest):
+    """Change which files of /etc are also in the initramfs.
+
+    track, untrack: absolute paths of files or directories below /etc.
+    untrack_all: track nothing but `track`.
+    force_sync: make a deployment whose initramfs has what the files contain now, if that is something else.
+    """
+
+    verb: ClassVar[str] = "initramfs-etc"
+    track: tuple[str, ...] = ()
+    untrack: tuple[str, ...] = ()
+    untrack_all: bool = False
+    force_sync: bool = False
+
+    def __post_init__(self) -> None:
+        if not (self.track or self.untrack or self.untrack_all or self.force_sync):
+            raise ValueError("track, untrack, untrack_all or force_sync: one of them is needed")
+        if self.deploy.live or self.deploy.download_only:
+            raise ValueError("deploy: an initramfs changes with the next boot, and nothing is downloaded")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rollback(Request):
     """Boot the previous deployment next. allow_failed: even if a boot of it has failed."""
 

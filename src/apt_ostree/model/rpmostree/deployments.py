@@ -40,6 +40,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "base-remote-replacements": "a{sv}",
     "regenerate-initramfs": "b",
     "initramfs-args": "as",
+    "initramfs-etc": "as",
     "live-inprogress": "s",
     "live-replaced": "s",
 }
