@@ -46,6 +46,15 @@ def test_what_was_appended_can_be_deleted(words, word):
     assert Changes(append_if_missing=(word, word)).apply(appended) == appended
 
 
+def test_several_arguments_in_a_text():
+    texts = {"append": ['a b="c d"'], "delete": ["quiet rw"], "replace": ["root=2"]}
+    assert Changes.split(**texts, append_if_missing=("e",)) == Changes(
+        append=("a", 'b="c d"'), delete=("quiet", "rw"), replace=("root=2",), append_if_missing=("e",)
+    )
+    with pytest.raises(UsageError, match="'a b'"):
+        Changes.split(append_if_missing=("a b",))
+
+
 def test_each_change():
     assert changed(append=("debug", "console=tty1")) == f"{LINE} debug console=tty1"
     assert changed(append_if_missing=("quiet", "debug")) == f"{LINE} debug"

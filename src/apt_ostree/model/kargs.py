@@ -76,6 +76,24 @@ class Changes:
         if wrong:
             raise ValueError(f"expected one kernel argument, got {wrong[0]!r}; put quotes around spaces")
 
+    @classmethod
+    def split(
+        cls,
+        *,
+        delete: Iterable[str] = (),
+        replace: Iterable[str] = (),
+        append: Iterable[str] = (),
+        **exact: Arguments,
+    ) -> Changes:
+        """Return the changes of texts with several arguments each, as rpm-ostree takes them.
+
+        exact: the other fields, which have one argument in each text. Raises UsageError for more.
+        """
+        try:
+            return cls(delete=_each(delete), replace=_each(replace), append=_each(append), **exact)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
     def apply(self, arguments: Sequence[str]) -> Arguments:
         """Return the changed arguments; UsageError names an argument that is not there, or not alone."""
         result = list(arguments)
@@ -93,6 +111,10 @@ class Changes:
         result += self.append
         result += [one for one in dict.fromkeys(self.append_if_missing) if one not in result]
         return tuple(result)
+
+
+def _each(texts: Iterable[str]) -> Arguments:
+    return tuple(argument for text in texts for argument in split(text))
 
 
 def _place(arguments: Sequence[str], wanted: str) -> int:

@@ -48,8 +48,9 @@ def _changes(command: options.Command) -> options.Command:
 def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **given: Any) -> int:
     """Show the kernel arguments of the next boot, or change them in a new deployment.
 
-    Each of the options may be given several times. Arguments are removed first, then replaced, then added.
-    Without a change, --import-proc-cmdline shows those of the running kernel.
+    Each of the options may be given several times. --append, --replace and --delete take several arguments,
+    with spaces between them, too. Arguments are removed first, then replaced, then added. Without a change,
+    --import-proc-cmdline shows those of the running kernel.
     """
     names = ("append", "append_if_missing", "replace", "delete", "delete_if_present")
     changes = {name: given[name] for name in names if given[name]}
@@ -63,7 +64,7 @@ def kargs(editor: bool, import_proc_cmdline: bool, deploy_index: int | None, **g
     options.refuse_lock_and_reboot(given)
     seen = tuple(options.answer_json(query)) if editor else None
     request = Kargs(
-        changes=_read(changes),
+        changes=arguments.Changes.split(**changes),
         whole=None if seen is None else _edited(seen),
         seen=seen,
         import_running=import_proc_cmdline,
@@ -83,13 +84,6 @@ def _show(query: KernelArguments, given: Mapping[str, Any]) -> int:
     else:
         render.lines(" ".join(shown))
     return 0
-
-
-def _read(changes: dict[str, tuple[str, ...]]) -> arguments.Changes:
-    try:
-        return arguments.Changes(**changes)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
 
 
 def _edited(before: arguments.Arguments) -> arguments.Arguments:
