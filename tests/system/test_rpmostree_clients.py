@@ -36,6 +36,14 @@ INSTALL: list[Any] = ["UpdateDeployment", [["a{sv}", {"install-packages": ["as",
 CLEAR: list[Any] = ["ClearRollbackTarget", [NONE]]
 REFRESH: list[Any] = ["RefreshMd", [["a{sv}", {"force": ["b", True]}]]]
 CHECK: list[Any] = ["AutomaticUpdateTrigger", [["a{sv}", {"mode": ["s", "check"]}]]]
+KARGS: list[Any] = [
+    "KernelArgs",
+    [["s", "root=x quiet"], ["as", ["fx.a=1 fx.b"]], ["as", []], ["as", ["quiet"]], NONE],
+]
+TRACK: list[Any] = [
+    "InitramfsEtc",
+    [["as", ["/etc/passwd"]], ["as", []], ["b", False], ["b", False], NONE],
+]
 #: Methods that make a transaction, with the exact types of their arguments.
 CHANGES: list[list[Any]] = [
     ["Upgrade", [["a{sv}", {name: ["b", False] for name in BOOLEANS}]]],
@@ -45,6 +53,9 @@ CHANGES: list[list[Any]] = [
     ["UpdateDeployment", [NONE, ["a{sv}", {"no-layering": ["b", True], "no-overrides": ["b", True]}]]],
     ["PkgChange", [NONE, ["as", ["fx-hello"]], ["as", []]]],
     ["Rollback", [["a{sv}", {"reboot": ["b", True]}]]],
+    KARGS,
+    ["SetInitramfsState", [["b", True], ["as", ["-v"]], NONE]],
+    TRACK,
     CLEAR,
     ["Cleanup", [["as", ["base", "repomd", "pending-deploy", "rollback-deploy"]]]],
     REFRESH,
@@ -113,6 +124,25 @@ def test_a_page_installs_a_package(own: Host):
     assert wrong[1][-1][1][0] is False and "no-such-package" in wrong[1][-1][1][1]
     assert "Old and new refs are equal" in rebased[1][-1][1][1]
     assert deployed[1][-1] == ["Finished", [True, ""]]
+
+
+def test_a_client_changes_how_the_system_boots(own: Host):
+    kernel = own.json("kargs")["kernel-arguments"]
+    plain: list[Any] = ["SetInitramfsState", [["b", False], ["as", []], NONE]]
+    shown: list[Any] = ["GetDeploymentBootConfig", [["s", ""], ["b", True]]]
+    booted: list[Any] = ["GetDeploymentBootConfig", [["s", "1"], ["b", True]]]
+    none: list[Any] = ["GetDeploymentBootConfig", [["s", "9"], ["b", True]]]
+    before, changed, tracked, kept, after, old, wrong = client(
+        own, shown, KARGS, TRACK, plain, shown, booted, none
+    )["results"]
+    for _address, signals in (changed, tracked, kept):
+        assert signals[-1] == ["Finished", [True, ""]]
+    assert before[0]["options"] == old[0]["options"] == " ".join(kernel) and before[0]["staged"] is False
+    assert after[0]["options"] == "root=x fx.a=1 fx.b" and after[0]["staged"] is True
+    assert wrong.endswith("Code1")
+    pending = own.deployments()[0]
+    assert pending["initramfs-etc"] == ["/etc/passwd"] and not pending["regenerate-initramfs"]
+    own.undeploy()
 
 
 def test_programs_find_what_they_look_for_in_the_output(own: Host):

@@ -21,7 +21,15 @@ from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import Package, PackageChange
 from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.automatic import AutomaticUpdate
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.deployments import (
+    Cleanup,
+    Deploy,
+    Initramfs,
+    InitramfsEtc,
+    Kargs,
+    Rebase,
+    Rollback,
+)
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.model.rpmostree import calls, deployments, names, packages
@@ -67,7 +75,7 @@ def test_the_described_interface_is_the_codes(name: str, code: Any):
 def test_all_actions_are_registered():
     made = [
         calls.upgrade({}), calls.rollback({}), calls.cleanup(["base"], "x"), calls.refresh_md({}),
-        calls.deploy("x", {}), calls.rebase("x", {}, []),
+        calls.deploy("x", {}), calls.rebase("x", {}, []), calls.set_initramfs_state(True, [], {}),
         calls.download_update(), calls.pkg_change({}, [], []), calls.clear_rollback_target({}, "x"),
         update({"install-packages": ["a"]}, {"no-initramfs": True, "no-overrides": True, "apply-live": True}),
         calls.update_deployment({"install-local-packages": [0]}, {}, ["x"]),
@@ -212,6 +220,17 @@ def test_a_package_has_what_is_read_of_it():
         (calls.upgrade({"allow-downgrade": True}), Upgrade(allow_downgrade=True), [UPGRADE]),
         (calls.pkg_change({"dry-run": True}, ["a"], []),
          Install(packages=("a",), deploy=DeployOptions(dry_run=True)), [PACKAGES]),
+        (calls.kernel_args("BOOT_IMAGE=/x root=1 ostree=/y quiet", ["a b=1"], ["root=2"], ["quiet"],
+                           {"append-if-missing": ["b=1", "c"], "delete-if-present": ["d"]}),
+         Kargs(whole=("root=2", "a", "b=1", "c")), ["bootconfig"]),
+        (calls.kernel_args("x", [], [], [], {"lock-finalization": True}),
+         Kargs(whole=("x",), deploy=DeployOptions(lock_finalization=True)), ["bootconfig"]),
+        (calls.set_initramfs_state(True, ["-v"], {"reboot": True}),
+         Initramfs(enable=True, arguments=("-v",), deploy=DeployOptions(reboot=True)), ["bootconfig"]),
+        (calls.set_initramfs_state(False, ["-v"], {}), Initramfs(enable=False), ["bootconfig"]),
+        (calls.initramfs_etc(["/etc/a"], ["/etc/b"], untrack_all=True, force_sync=True, options={}),
+         InitramfsEtc(track=("/etc/a",), untrack=("/etc/b",), untrack_all=True, force_sync=True),
+         ["bootconfig"]),
         (calls.rollback({"reboot": False}), Rollback(), ["rollback"]),
         (calls.clear_rollback_target({}, "x"), Cleanup(rollback=True, stateroot="x"), ["rollback"]),
         (calls.cleanup(["base", "repomd"], "x"), Cleanup(base=True, repomd=True, stateroot="x"), ["cleanup"]),
@@ -257,6 +276,10 @@ def test_a_base_that_stays_is_told():
     ("call", "text"),
     [
         (lambda: calls.upgrade({"treefile": "x"}), "treefile is not supported"),
+        (lambda: calls.kernel_args("x", [], [], ["y"], {}), "no kernel argument 'y'"),
+        (lambda: calls.kernel_args("x", [], [], [], {"append-if-missing": ["a b"]}), "'a b'"),
+        (lambda: calls.initramfs_etc([], [], untrack_all=False, force_sync=False, options={}), "is needed"),
+        (lambda: calls.set_initramfs_state(True, [], {"reboot": True, "lock-finalization": True}), "exclude"),
         (lambda: calls.upgrade({"register-driver": "x"}), "register-driver is not supported"),
         (lambda: calls.rebase("x", {"register-driver": "x"}, []), "register-driver is not supported"),
         (lambda: update({}, {"register-driver": "x"}), "register-driver is not supported"),

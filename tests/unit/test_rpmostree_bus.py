@@ -170,7 +170,7 @@ def service() -> Iterator[Service]:
         (place / "bus.conf").write_text(CONFIGURATION.format(place))
         (place / "stateroots/debian").mkdir(parents=True)
         (place / "sockets").mkdir()
-        rows = [deployment(2, booted=True), deployment(1, version="1", pinned=True)]
+        rows = [deployment(2, booted=True, index=0), deployment(1, version="1", pinned=True, index=1)]
         (place / "status.json").write_text(json.dumps({"deployments": rows}))
         (place / "history.json").write_text("[]")
         (place / "available-update.json").write_text("null")
@@ -208,6 +208,18 @@ def test_what_a_page_reads_first(service: Service):
     service.sysroot("ReloadConfig")
     assert service.sysroot("GetOS", GLib.Variant("s", "")) == (OS,)
     assert service.error(lambda: service.sysroot("GetOS", GLib.Variant("s", "x"))).endswith("Code1")
+
+
+def test_how_a_deployment_boots(service: Service):
+    def found(index: str, *, pending: bool) -> Any:
+        arguments = (GLib.Variant("s", index), GLib.Variant("b", pending))
+        return service.os("GetDeploymentBootConfig", *arguments)[0]
+
+    (service.place / "kernel-arguments.json").write_text('["root=x", "quiet"]')
+    shown = {"options": "root=x quiet", "staged": False}
+    assert found("", pending=True) == found("", pending=False) == found("0", pending=True) == shown
+    assert found("1", pending=False) == {**shown, "version": "1"}
+    assert service.error(lambda: found("2", pending=True)).endswith("Code1")
 
 
 def test_automatic_updates_follow_the_settings(service: Service):

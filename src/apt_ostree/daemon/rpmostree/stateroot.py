@@ -117,6 +117,15 @@ class OS(Object):
         address = self._peers.begin("AutomaticUpdateTrigger", call, call_info)
         return address.then(lambda found: (True, found)) if isinstance(address, Later) else (True, address)
 
+    def GetDeploymentBootConfig(self, deployid: Str, is_pending: Bool) -> Structure:  # noqa: N802
+        """Return how a deployment is booted: that of an index, else the next boot's or the booted one."""
+        index = deployid or next((str(row["index"]) for row in self._rows if is_pending or row["booted"]), "")
+        row = next((row for row in self._state.deployments if str(row["index"]) == index), None)
+        if row is None:
+            raise NotFound(f"there is no deployment {index}".rstrip())
+        arguments = queries.answer_json("kernel-arguments", {"deploy_index": row["index"]})
+        return structure(deployments.boot_config(row, arguments))
+
     # --- changes
 
     @accepts_additional_arguments
@@ -161,6 +170,47 @@ class OS(Object):
         """Add and drop layered packages."""
         call = calls.pkg_change(get_native(options), packages_added, packages_removed)
         return self._peers.begin("PkgChange", call, call_info)
+
+    @accepts_additional_arguments
+    def KernelArgs(  # noqa: N802
+        self,
+        existing_kernel_arg_string: Str,
+        kernel_args_added: List[Str],
+        kernel_args_replaced: List[Str],
+        kernel_args_removed: List[Str],
+        options: Structure,
+        *,
+        call_info: Mapping[str, Any],
+    ) -> Str:
+        """Change the kernel arguments."""
+        changes = (kernel_args_added, kernel_args_replaced, kernel_args_removed)
+        call = calls.kernel_args(existing_kernel_arg_string, *changes, get_native(options))
+        return self._peers.begin("KernelArgs", call, call_info)
+
+    @accepts_additional_arguments
+    def SetInitramfsState(  # noqa: N802
+        self, regenerate: Bool, args: List[Str], options: Structure, *, call_info: Mapping[str, Any]
+    ) -> Str:
+        """Have the machine make its own initramfs, or not."""
+        call = calls.set_initramfs_state(regenerate, args, get_native(options))
+        return self._peers.begin("SetInitramfsState", call, call_info)
+
+    @accepts_additional_arguments
+    def InitramfsEtc(  # noqa: N802
+        self,
+        track: List[Str],
+        untrack: List[Str],
+        untrack_all: Bool,
+        force_sync: Bool,
+        options: Structure,
+        *,
+        call_info: Mapping[str, Any],
+    ) -> Str:
+        """Change which files of /etc are in the initramfs."""
+        call = calls.initramfs_etc(
+            track, untrack, untrack_all=untrack_all, force_sync=force_sync, options=get_native(options)
+        )
+        return self._peers.begin("InitramfsEtc", call, call_info)
 
     @accepts_additional_arguments
     def Rollback(self, options: Structure, *, call_info: Mapping[str, Any]) -> Str:  # noqa: N802

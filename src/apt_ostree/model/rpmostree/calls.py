@@ -11,12 +11,21 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model import calls, jsonvalue
+from apt_ostree.model import calls, jsonvalue, kargs
 from apt_ostree.model.automatic import Policy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.automatic import AutomaticUpdate
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
+from apt_ostree.model.requests.deployments import (
+    Cleanup,
+    Deploy,
+    FinalizeDeployment,
+    Initramfs,
+    InitramfsEtc,
+    Kargs,
+    Rebase,
+    Rollback,
+)
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import DeployRequest, Reset, Upgrade
 from apt_ostree.model.rpmostree.names import NAME
@@ -128,6 +137,25 @@ class _Reboot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _Boot:
+    reboot: bool = False
+    lock_finalization: bool = False
+
+    def __post_init__(self) -> None:
+        if self.reboot and self.lock_finalization:
+            raise ValueError("reboot and lock-finalization exclude each other")
+
+    def deploy(self) -> DeployOptions:
+        return DeployOptions(lock_finalization=self.lock_finalization, reboot=self.reboot)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kargs(_Boot):
+    append_if_missing: tuple[str, ...] = ()
+    delete_if_present: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Refresh:
     force: bool = False
 
@@ -204,6 +232,41 @@ def pkg_change(options: Options, added: Sequence[str], removed: Sequence[str]) -
     o = _read(_Deploy, options)
     modifiers = _Modifiers(install_packages=tuple(added), uninstall_packages=tuple(removed))
     return Call(_change_of_packages(modifiers, o), _actions("install-uninstall-packages"), o.reboot)
+
+
+def kernel_args(
+    existing: str, added: Sequence[str], replaced: Sequence[str], removed: Sequence[str], options: Options
+) -> Call:
+    """Return what OS.KernelArgs asks for: the changes are made to the given arguments."""
+    o = _read(_Kargs, options)
+    changes = kargs.Changes.split(
+        delete=removed, replace=replaced, append=added,
+        append_if_missing=o.append_if_missing, delete_if_present=o.delete_if_present,
+    )  # fmt: skip
+    whole = changes.apply(kargs.own(kargs.split(existing)))
+    return Call(Kargs(whole=whole, deploy=o.deploy()), _actions("bootconfig"), o.reboot)
+
+
+def set_initramfs_state(regenerate: bool, arguments: Sequence[str], options: Options) -> Call:
+    """Return what OS.SetInitramfsState asks for."""
+    o = _read(_Boot, options)
+    given = tuple(arguments) if regenerate else ()
+    request = Initramfs(enable=regenerate, arguments=given, deploy=o.deploy())
+    return Call(request, _actions("bootconfig"), o.reboot)
+
+
+def initramfs_etc(
+    track: Sequence[str], untrack: Sequence[str], *, untrack_all: bool, force_sync: bool, options: Options
+) -> Call:
+    """Return what OS.InitramfsEtc asks for."""
+    o = _read(_Boot, options)
+    if not (track or untrack or untrack_all or force_sync):
+        raise UsageError("a file to track or untrack is needed, or untrack-all, or force-sync")
+    request = InitramfsEtc(
+        track=tuple(track), untrack=tuple(untrack), untrack_all=untrack_all, force_sync=force_sync,
+        deploy=o.deploy(),
+    )  # fmt: skip
+    return Call(request, _actions("bootconfig"), o.reboot)
 
 
 def rollback(options: Options) -> Call:

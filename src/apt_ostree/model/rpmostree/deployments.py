@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from apt_ostree.model.versions import epoch_of
@@ -76,6 +76,14 @@ def deployment(row: Mapping[str, Any]) -> Typed:
         "base-local-replacements": [(_nevra(one, one["new"]), _nevra(one, one["old"])) for one in changes],
     }
     return {key: (kind, shaped[key]) for key, kind in DEPLOYMENT.items() if shaped.get(key) is not None}
+
+
+def boot_config(row: Mapping[str, Any], arguments: Sequence[str]) -> Typed:
+    """Return how a deployment of `status` is booted. arguments: of its kernel."""
+    result: Typed = {"options": ("s", " ".join(arguments)), "staged": ("b", row["staged"])}
+    if row.get("version") is not None:
+        result["version"] = ("s", row["version"])
+    return result
 
 
 def _nevra(package: Mapping[str, Any], version: str) -> Nested:
