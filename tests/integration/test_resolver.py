@@ -247,6 +247,18 @@ def test_a_dropped_request_stays_only_if_another_package_depends_on_it(
     assert removed(plan) == ({} if stays else {"foo": "requested"})
 
 
+def test_a_dropped_request_is_not_upgraded_before_it_goes(tmp_path: Path):
+    present = [installed("foo", "1.0"), installed("bar", "1.0")]
+    archives = {
+        "main": [package("foo", "2.0", Depends="libnew"), package("libnew", "1.0"), package("bar", "2.0")]
+    }
+    plan = resolve(tmp_path, present, archives, upgrade=True, drop=("foo",), needed=["bar"])
+    assert (removed(plan), changes(plan)) == (
+        {"foo": "requested"},
+        {"foo": ("1.0", ""), "bar": ("1.0", "2.0")},
+    )
+
+
 CLOCK = (
     installed("old-clock", "1.0", Provides="clock", Conflicts="clock"),
     installed("base", "1.0", Recommends="clock"),

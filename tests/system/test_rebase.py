@@ -15,6 +15,9 @@ ADD_OTHER = (
     f" --add-metadata-string=version=o1 --tree=ref={MINIMAL}^ --tree=dir=other"
 )
 
+#: What a plan does with packages.
+KINDS = ("install", "upgrade", "remove")
+
 
 @pytest.fixture
 def follower(own: Host) -> Host:
@@ -54,6 +57,30 @@ def test_to_a_newer_commit_and_another_branch_and_back(follower: Host):
     follower.ao("upgrade", "--check")  # goes on with the newest commit of the branch
     follower.reboot()
     assert versions(follower)[0] == first and follower.sh(kept) == "mine\n"
+    follower.check_clean()
+
+
+def test_packages_change_with_the_base(follower: Host):
+    follower.ao("install", "fx-hello=1.0", "fx-conf")
+    before = follower.look()
+    assert "'nosuch'" in follower.failure("upgrade", "--uninstall=nosuch", code=2)
+    assert "'nosuch'" in follower.failure("rebase", OTHER, "--install=nosuch", code=2)
+    after = follower.look()
+    pulled = [[ref for ref in look.refs if not ref.startswith("base:")] for look in (before, after)]
+    assert pulled[0] == pulled[1] and before.deployments == after.deployments
+    follower.suites("stable", "updates")
+    plan = follower.json("upgrade", "--packages-only", "--install=fx-user", "--uninstall=fx-hello")
+    found = {kind: [step["name"] for step in plan["transaction"][kind]] for kind in KINDS}
+    assert found == {"install": ["fx-user"], "upgrade": ["fx-conf"], "remove": ["fx-hello"]}
+    follower.ao("upgrade", "-A", "-y", "--install=fx-service", "--uninstall=fx-conf")
+    assert follower.sh("cat /usr/share/new-base; id -un fx-user") == "new\nfx-user\n"
+    assert follower.is_active("fx-service.service") and not follower.exists("/usr/share/fx-conf")
+    follower.ao("rebase", OTHER, "--install=fx-hello", "--uninstall=fx-user")
+    follower.reboot()
+    booted = follower.deployments()[0]
+    assert (booted["version"], booted["requested-packages"]) == ("o1", ["fx-hello", "fx-service"])
+    assert follower.sh("fx-hello") == "hello 2.0\n" and follower.is_active("fx-service.service")
+    assert not follower.exists("/usr/share/new-base")
     follower.check_clean()
 
 

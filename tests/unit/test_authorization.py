@@ -19,6 +19,7 @@ from apt_ostree.model.request import Request
 from apt_ostree.model.requests import VERBS
 from apt_ostree.model.requests.archives import ComposeTree
 from apt_ostree.model.requests.automatic import AutomaticUpdate
+from apt_ostree.model.requests.deployments import Deploy, Rebase
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
@@ -52,7 +53,11 @@ def test_nobody_is_allowed_without_a_password():
     [
         (Install(packages=("x",)), ["install-uninstall-packages"]),
         (Override(remove=("x",), install=("y",)), ["override", "install-uninstall-packages"]),
+        (Override(remove=("x",), uninstall=("y",)), ["override", "install-uninstall-packages"]),
         (Reset(), ["override"]),
+        (Upgrade(install=("x",)), ["upgrade", "install-uninstall-packages"]),
+        (Deploy(revision="1", uninstall=("x",)), ["deploy", "install-uninstall-packages"]),
+        (Rebase(refspec="x", files=(OpenFile(3, "x.deb"),)), ["rebase", "install-local-packages"]),
         (Install(files=(OpenFile(3, "x.deb"),)), ["install-uninstall-packages", "install-local-packages"]),
         (
             Override(remove=("x",), install_files=(OpenFile(3, "y.deb"),)),

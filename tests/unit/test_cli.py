@@ -358,6 +358,9 @@ def test_kargs_does_not_reboot_without_a_change(monkeypatch, sent, words):
         (["override", "replace", "x=1", "--install={}"], "install_files"),
         (["override", "reset", "x", "--install={}"], "install_files"),
         (["reset", "--install={}", "--install=name"], "files"),
+        (["upgrade", "--install={}"], "files"),
+        (["deploy", "13.2", "--install={}"], "files"),
+        (["rebase", "x", "--install={}"], "files"),
     ],
 )
 def test_a_package_in_a_file_is_opened_wherever_one_is_taken(sent, tmp_path, words, field):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import deploy, initramfs, override, packages, status
+from apt_ostree.core import deploy, initramfs, override, packages, queries, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.build.work import OwnInitramfs
@@ -465,8 +465,11 @@ def test_a_reset_deploys_the_base_or_drops_a_part(system: System, builder: Build
     builder.commits = [_with_base(system, system.one, file="b")]
     run(system, override.reset, Reset(overrides=True, install=("more",)))
     assert (origins(system)[0], removed(system)) == (("more",), ())
+    builder.commits = [_with_base(system, system.one, file="c")]
+    run(system, override.reset, Reset(initramfs=True, install=("other",), uninstall=("more",)))
+    assert origins(system)[0] == ("other",)
     builder.commits = [system.one]
-    result = run(system, override.reset, Reset())
+    result = run(system, override.reset, Reset(uninstall=("other",)))
     assert result.details["commit"] == system.one
     with system.open(writable=False) as machine:
         assert machine.deployments().all[0].origin == Origin("one")
@@ -606,6 +609,63 @@ def test_an_upgrade_on_the_same_base_needs_no_file(system: System, builder: Buil
     ((_start, sources),) = builder.opened
     assert (sources.requested, sources.local, sources.in_use) == ((), (), frozenset())
     assert builder.wanted[0][0].install == ("extra=1", "own=3")
+
+
+def test_an_upgrade_of_packages_layers_and_drops_some_too(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra", "more=1")))
+    builder.commits = [_with_base(system, system.one, file="more")]
+    run(system, packages.upgrade, Upgrade(install=("other", "more=1", "tool"), uninstall=("extra",)))
+    assert origins(system)[0] == ("more=1", "other")  # the rest was there
+    ((start, sources),) = builder.opened
+    goal = builder.wanted[0][0]
+    assert (start, sources.requested, goal.upgrade) == (layered, (), True)
+    assert (goal.install, goal.drop) == (("more=1", "other"), ("extra",))
+    assert goal.needed >= {"base", "tool", "more", "other"}
+
+
+def test_an_upgrade_to_a_new_base_layers_and_drops_some_too(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("more",)))
+    system.repo.set_ref("one", system.two)
+    builder.commits = [_with_base(system, system.two, file="new-base")]
+    request = Upgrade(packages=False, install=("other", "extra"), uninstall=("more",))
+    run(system, packages.upgrade, request)
+    ((start, _sources),) = builder.opened
+    assert (start, builder.wanted[0][0].install) == (system.two, ("other",))
+    assert origins(system)[0] == ("other",)  # the new base has the extra one
+
+
+def test_an_upgrade_that_drops_the_last_request_is_the_new_base(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra",)))
+    system.repo.set_ref("one", system.two)
+    result = run(system, packages.upgrade, Upgrade(packages=False, uninstall=("extra",)))
+    assert (result.details["commit"], origins(system)[0], builder.opened) == (system.two, (), [])
+
+
+def test_without_a_newer_base_only_packages_change(system: System, builder: Builder, layered):
+    builder.commits = [layered]
+    run(system, packages.upgrade, Upgrade(packages=False, install=("extra",)))
+    assert (origins(system)[0], builder.wanted[0][0].upgrade) == (("extra",), False)
+
+
+def test_an_upgrade_that_drops_a_replacement_starts_from_the_base(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("extra", "tool=2.0")))
+    builder.commits = [_with_base(system, system.one, file="more")]
+    run(system, packages.upgrade, Upgrade(uninstall=("tool",)))
+    goal = builder.wanted[0][0]
+    assert (builder.opened[0][0], goal.install, goal.upgrade) == (system.one, ("extra",), True)
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_an_upgrade_refuses_to_drop_what_is_not_requested(system: System, builder: Builder, check):
+    with pytest.raises(UsageError, match="'nosuch' is not requested"):
+        run(system, packages.upgrade, Upgrade(uninstall=("nosuch",), check=check))
+    assert (builder.opened, system.order()) == ([], [system.one])
+
+
+def test_a_check_with_packages_is_not_the_update_that_is_offered(system: System, builder: Builder, layered):
+    builder.commits = [layered]
+    run(system, packages.upgrade, Upgrade(check=True, install=("extra",)))
+    assert queries.answer_json("available-update", {}) is None
 
 
 @pytest.mark.parametrize("request_", [Upgrade(base=False, packages=False), Upgrade(packages=False)])

@@ -11,7 +11,17 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import apply_live, approvals, deploy, deployments, packages, policing, policy
+from apt_ostree.core import (
+    apply_live,
+    approvals,
+    deploy,
+    deployments,
+    override,
+    packages,
+    policing,
+    policy,
+    rebase,
+)
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built
 from apt_ostree.core.deploy import Target
@@ -27,11 +37,11 @@ from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.policy import Setting, Times
 from apt_ostree.model.queries import PolicySettings
 from apt_ostree.model.requests import VERBS, kind_of
-from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Rollback
+from apt_ostree.model.requests.deployments import Cleanup, Deploy, FinalizeDeployment, Rebase, Rollback
 from apt_ostree.model.requests.live import ApplyLive, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, Unlock, UnlockDiscard
-from apt_ostree.model.requests.packages import Install, Upgrade
+from apt_ostree.model.requests.packages import Install, Reset, Upgrade
 from apt_ostree.model.requests.policy import Approve
 from apt_ostree.system import approvals as records
 from apt_ostree.system import calendar, journal, openfiles
@@ -110,6 +120,25 @@ def test_a_request_is_refused_before_the_lists_are_read(site: Site, monkeypatch,
     (reason,) = site.refused(packages.install, Install(packages=(name,)))
     assert reason["rule"] == "never-packages" and reason["subject"] == "extra"
     assert reason["setting"] == {"file": FILE, "section": "Policy", "key": "NeverPackages", "value": "extra"}
+
+
+@pytest.mark.parametrize(
+    ("function", "request_"),
+    [
+        (packages.upgrade, Upgrade(base=False, install=("extra",))),
+        (rebase.rebase, Rebase(refspec="two", install=("extra=1",))),
+        (rebase.deploy_revision, Deploy(revision="2", install=("extra",))),
+        (override.reset, Reset(install=("extra",))),
+    ],
+)
+def test_a_package_is_refused_whatever_verb_layers_it(site: Site, monkeypatch, function, request_):
+    repos.write_commit(site.system.repo, repos.TWO, ref="two", packages=repos.PACKAGES["one"])
+    version = {"version": "2"}
+    repos.write_commit(site.system.repo, repos.TWO, ref="one", packages=repos.PACKAGES["one"], **version)
+    site.set(NeverPackages="extra")
+    monkeypatch.setattr(layering, "opened", None)
+    (reason,) = site.refused(function, request_)
+    assert (reason["rule"], reason["subject"]) == ("never-packages", "extra")
 
 
 def test_what_was_deployed_earlier_does_not_become_live(site: Site, built: str):

@@ -7,13 +7,19 @@ from pathlib import Path
 
 import pytest
 
+from apt_ostree.core import deploy as module_deploy
 from apt_ostree.core import packages, rebase
+from apt_ostree.core.build.layering import Built
+from apt_ostree.core.deploy import Recipe, Target
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model import layout
+from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.requests.deployments import Deploy
 from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.gi_ostree import OSTree
+from tests.unit import repos
 from tests.unit.repos import System
 from tests.unit.vendor import BRANCH, FOLLOWED, Vendor, add_remote, deploy, pending, rebase_to
 
@@ -142,3 +148,63 @@ def test_branches_that_are_not_there(system: System, vendor: Vendor):
         rebase_to(system, ":nosuch")
     assert pending(system) == (vendor.commits[1], FOLLOWED)
     assert system.repo.resolve_or_none(FOLLOWED) == vendor.commits[1]
+
+
+# --- packages in the same transaction
+
+
+@pytest.fixture
+def goals(system: System, vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """The recipes that are built, each to a commit with one package more than a commit of the vendor."""
+    found: list[Recipe] = []
+
+    def build(_tx: object, target: Target, _options: object, **_: object) -> Built | None:
+        if target.recipe is None:
+            return None
+        found.append(target.recipe)
+        words = {layout.META_BASE.replace("-", "_"): target.recipe.base}
+        tree = {**repos.ONE, "usr/bin/extra": str(len(found))}
+        commit = repos.write_commit(system.repo, tree, ref="built", packages=repos.PACKAGES["two"], **words)
+        return Built(PackagePlan(), commit)
+
+    monkeypatch.setattr(module_deploy, "_build", build)
+    return found
+
+
+def requested(system: System) -> tuple[str, ...]:
+    with system.open(writable=False) as machine:
+        return machine.deployments().all[0].origin.requested
+
+
+def test_packages_are_layered_and_dropped_on_the_commit(system: System, vendor: Vendor, goals: list[Recipe]):
+    request = Deploy(revision="13.3", install=("extra",))
+    system.run(rebase.deploy_revision, request)
+    assert (goals[0].base, goals[0].install) == (vendor.commits[3], ("extra",))
+    assert requested(system) == ("extra",)
+    request = Deploy(revision="13.2", install=("more=1",), uninstall=("extra",))
+    system.run(rebase.deploy_revision, request)
+    assert (goals[1].base, goals[1].install) == (vendor.commits[2], ("more=1",))
+    system.run(rebase.deploy_revision, Deploy(revision="13.3", uninstall=("more",)))
+    assert (pending(system)[0], requested(system), len(goals)) == (vendor.commits[3], (), 2)
+
+
+def test_packages_are_layered_and_dropped_on_another_branch(
+    system: System, vendor: Vendor, goals: list[Recipe]
+):
+    rebase_to(system, "debian/desktop", install=("extra",))
+    assert (goals[0].base, goals[0].install) == (vendor.other, ("extra",))
+    assert (pending(system)[1], requested(system)) == ("vendor:debian/desktop", ("extra",))
+    rebase_to(system, BRANCH, "13.3", uninstall=("extra",))
+    assert (pending(system), requested(system)) == ((vendor.commits[3], FOLLOWED), ())
+
+
+def test_a_package_to_drop_has_to_be_requested(system: System, vendor: Vendor, goals: list[Recipe]):
+    for change in (
+        lambda: deploy(system, "13.3", uninstall=("nosuch",)),
+        lambda: rebase_to(system, "debian/desktop", uninstall=("nosuch",)),
+    ):
+        with pytest.raises(UsageError, match="'nosuch' is not requested"):
+            change()
+    assert (pending(system), goals) == ((vendor.commits[1], FOLLOWED), [])
+    with pytest.raises(ValueError, match="a commit, which is not named"):
+        Deploy(register_driver="x", install=("extra",))

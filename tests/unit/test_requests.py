@@ -274,6 +274,7 @@ TITLES = [
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),
     (Deploy(revision="13.2", deploy=DeployOptions(live=LiveOptions())), "deploy -A 13.2"),
+    (Deploy(revision="13.2", install=("x",), uninstall=("y",)), "deploy 13.2 --install=x --uninstall=y"),
     (FinalizeDeployment(checksum="0" * 64), "finalize-deployment"),
     (Pin(deployments=("0", "rollback")), "pin 0 rollback"),
     (Unpin(deployments=("booted",)), "unpin booted"),

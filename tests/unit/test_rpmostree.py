@@ -217,6 +217,12 @@ def test_a_package_has_what_is_read_of_it():
         (update({"set-refspec": "r:b", "set-revision": "1"}, {}), Rebase(refspec="r:b", revision="1"),
          ["rebase"]),
         (update({"set-revision": "1"}, {}), Deploy(revision="1"), ["deploy"]),
+        (calls.rebase("r:b", {}, ["a"]), Rebase(refspec="r:b", install=("a",)), ["rebase", PACKAGES]),
+        (update({"set-refspec": "r:b", "install-packages": ["a"], "uninstall-packages": ["b"]}, {}),
+         Rebase(refspec="r:b", install=("a",), uninstall=("b",)), ["rebase", PACKAGES]),
+        (calls.update_deployment({"set-revision": "1", "install-local-packages": [0]}, {}, ["/x.deb"]),
+         Deploy(revision="1", files=(OpenFile(0, "/x.deb"),)), ["deploy", LOCAL]),
+        (update({"install-packages": ["a"]}, {}), Upgrade(install=("a",)), [UPGRADE, PACKAGES]),
         (calls.upgrade({"allow-downgrade": True}), Upgrade(allow_downgrade=True), [UPGRADE]),
         (calls.pkg_change({"dry-run": True}, ["a"], []),
          Install(packages=("a",), deploy=DeployOptions(dry_run=True)), [PACKAGES]),
@@ -268,8 +274,8 @@ def test_a_live_update_of_somebodys_own_needs_more_actions():
 
 
 def test_a_base_that_stays_is_told():
-    assert "base stays" in update({"install-packages": ["a"]}, {}).note
-    assert not update({"install-packages": ["a"]}, KEEP).note
+    assert "base stays" in update({"override-remove-packages": ["a"]}, {}).note
+    assert not update({"override-remove-packages": ["a"]}, KEEP).note
 
 
 @pytest.mark.parametrize(
@@ -284,8 +290,9 @@ def test_a_base_that_stays_is_told():
         (lambda: calls.rebase("x", {"register-driver": "x"}, []), "register-driver is not supported"),
         (lambda: update({}, {"register-driver": "x"}), "register-driver is not supported"),
         (lambda: update({"set-revision": ""}, {}), "expected a commit"),
-        (lambda: calls.rebase("x", {}, ["a"]), "packages are not supported"),
-        (lambda: update({"set-revision": "x", "install-packages": ["a"]}, {}), "one after the other"),
+        (lambda: update({"set-revision": "x", "override-remove-packages": ["a"]}, {}), "after the other"),
+        (lambda: update({"set-revision": "x"}, {"no-layering": True}), "one after the other"),
+        (lambda: update({"set-revision": "x", "install-local-packages": [0]}, {}), "was not passed"),
         (lambda: calls.upgrade({"dry-run": "yes"}), "dry_run: expected true or false"),
         (lambda: calls.upgrade({"cache-only": True, "download-only": True}), "exclude each other"),
         (lambda: update({}, {"lock-finalization": True, "reboot": True}), "exclude each other"),

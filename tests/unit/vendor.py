@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 from apt_ostree.core import rebase
 from apt_ostree.model.origin import Origin
@@ -69,13 +70,13 @@ def add_remote(repo: Repo, name: str, path: Path, *, verify: bool = False) -> No
 # --- requests
 
 
-def deploy(system: System, revision: str, *, cache_only: bool = False, **options: bool) -> Result:
+def deploy(system: System, revision: str, *, cache_only: bool = False, **options: Any) -> Result:
     """Deploy a revision."""
     request = Deploy(revision=revision, deploy=DeployOptions(cache_only=cache_only), **options)
     return system.run(rebase.deploy_revision, request)
 
 
-def rebase_to(system: System, refspec: str, revision: str | None = None, **options: bool) -> Result:
+def rebase_to(system: System, refspec: str, revision: str | None = None, **options: Any) -> Result:
     """Rebase to a branch."""
     return system.run(rebase.rebase, Rebase(refspec=refspec, revision=revision, **options))
 

@@ -95,6 +95,23 @@ allow_replacement = click.option(
     "--allow-replacement", is_flag=True, help="Allow running packages to be replaced or removed."
 )
 
+
+def complete_requested(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Complete the name of a requested package."""
+    from apt_ostree.model.queries import RequestedPackages
+
+    return completions(RequestedPackages(), incomplete)
+
+
+also_install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
+also_uninstall = click.option(
+    "--uninstall",
+    multiple=True,
+    metavar="PACKAGE",
+    shell_complete=complete_requested,
+    help="Also remove a layered package.",
+)
+
 force = click.option(
     "--force", is_flag=True, help="Accept all risks of a live change that can be accepted; see the plan."
 )
@@ -361,6 +378,16 @@ def open_packages(packages: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tu
     names = tuple(package for package in packages if not package.endswith(".deb"))
     with open_files(package for package in packages if package.endswith(".deb")) as files:
         yield names, files
+
+
+@contextmanager
+def open_also(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield what --install and --uninstall ask for, as fields of a BaseRequest.
+
+    Raises what `open_packages` does.
+    """
+    with open_packages(given["install"]) as (names, files):
+        yield {"install": names, "files": files, "uninstall": given["uninstall"]}
 
 
 def package_names(given: Iterable[str], option: str) -> tuple[str, ...]:

@@ -49,6 +49,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
     with tx.changing("reset the deployment"):
         local = local_packages(tx, request.files)
         base, origin = names_in_base(tx), tx.merge_deployment.origin
+        origin = without_requests(origin, request.uninstall)
         overridden = overridden_names(origin, base)
         everything = not (request.layers or request.overrides or request.initramfs)
         if request.layers or everything:

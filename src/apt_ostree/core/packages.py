@@ -26,7 +26,7 @@ from apt_ostree.model.origin import (
 )
 from apt_ostree.model.package import Package
 from apt_ostree.model.refspec import Refspec
-from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
+from apt_ostree.model.requests.packages import BaseRequest, Install, Run, Uninstall, Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system import dpkg_query
 from apt_ostree.system.ostree import remotes
@@ -76,16 +76,20 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
         if not request.check:
             return deploy(tx, target, options)
         result = deploy(tx, target, replace(options, dry_run=True, live=None))
-        if request.base and request.packages:
+        if request.base and request.packages and not request.changes_packages:
             updates.note(tx, target, result.details["transaction"])
         return result
 
 
 def upgrade_target(tx: Transaction, request: Upgrade) -> Target:
-    """Pull the base from its remote; return the target of an upgrade. Raises what the pull raises."""
+    """Pull the base from its remote; return the target of an upgrade.
+
+    Raises UsageError for a package to drop that is not requested, and what the pull raises.
+    """
     origin = tx.merge_deployment.origin
     newer = _newer_base(tx, origin, request) if request.base else None
-    return _upgraded(tx, newer, packages=request.packages)
+    origin = with_packages(tx, origin, request, newer or _base(tx))
+    return _upgraded(tx, origin, newer, packages=request.packages)
 
 
 def run(tx: Transaction, request: Run) -> Result:
@@ -114,6 +118,18 @@ def run(tx: Transaction, request: Run) -> Result:
 # --- targets
 
 
+def with_packages(tx: Transaction, origin: Origin, request: BaseRequest, base: str) -> Origin:
+    """Return an origin without the packages that a request drops, and with those that it layers.
+
+    base: the commit that they are to be layered on; what it has needs no request, nor does what is requested.
+    Raises UsageError for a package to drop that is not requested, and a file that is not a package.
+    """
+    local = local_packages(tx, request.files)
+    origin = without_requests(origin, request.uninstall)
+    names = {package.name for package in packages_of(tx.sysroot.repo, base)} - {*origin.removed}
+    return add_requests(origin, new_requests(origin, request.install, names, idempotent=True), local)
+
+
 def changed(tx: Transaction, origin: Origin) -> Target:
     """Return the target for other requests: packages are added to the present tree and removed from it.
 
@@ -122,7 +138,7 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     merge, base = tx.merge_deployment, _base(tx)
     if origin == merge.origin:
         return Target(origin, merge.checksum)
-    drop = tuple(sorted(merge.origin.names - origin.names))
+    drop = _dropped(tx, origin)
     returns = tuple(sorted({*merge.origin.removed} - {*origin.removed} & names_in_base(tx)))
     if returns or (origin.layered and _made_of(merge.origin) != _made_of(origin)):
         # The scripts of what returns run again: what they had made of the machine went with it.
@@ -183,15 +199,15 @@ def rebuilt(
     return Target(origin, base, recipe)
 
 
-def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
+def _upgraded(tx: Transaction, origin: Origin, newer: str | None, *, packages: bool) -> Target:
     """Return the target of an upgrade, built on the current commit, or on the new base if there is one."""
-    merge, base = tx.merge_deployment, _base(tx)
-    origin = merge.origin
-    if newer is None or newer == base:
-        if not packages:
-            return Target(origin, merge.checksum)
-        recipe = Recipe(base, pinned_requests(origin), upgrade=True, yielding=_yielding(tx, origin))
-        return Target(origin, merge.checksum, recipe)
+    base = _base(tx)
+    newer = newer or base
+    drop = _dropped(tx, origin)
+    if newer == base and not packages:
+        return changed(tx, origin)
+    if newer == base and (not drop or _only_adds(tx, base, origin, drop)):
+        return _upgraded_here(tx, origin)
     if not (packages or origin.layered):
         return Target(origin, newer)
     keep = held(tx) if packages else _versions_in_use(tx, origin)
@@ -206,6 +222,27 @@ def _upgraded(tx: Transaction, newer: str | None, *, packages: bool) -> Target:
         commands=origin.commands,
     )
     return Target(origin, newer, recipe)
+
+
+def _upgraded_here(tx: Transaction, origin: Origin) -> Target:
+    """Return the target of an upgrade of the present tree's packages, with the changes of requests."""
+    merge, base = tx.merge_deployment, _base(tx)
+    requests, local = added_requests(merge.origin, origin)
+    recipe = Recipe(
+        base,
+        tuple(dict.fromkeys((*pinned_requests(origin), *requests))),
+        local,
+        upgrade=True,
+        yielding=_yielding(tx, origin),
+        drop=_dropped(tx, origin),
+        needed=names_in_base(tx) | origin.names,
+    )
+    return Target(origin, merge.checksum, recipe)
+
+
+def _dropped(tx: Transaction, origin: Origin) -> tuple[str, ...]:
+    """Return the names of requested packages that an origin does not request."""
+    return tuple(sorted(tx.merge_deployment.origin.names - origin.names))
 
 
 def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from apt_ostree.core import driver, trust
 from apt_ostree.core.deploy import Target, deploy
-from apt_ostree.core.packages import held, rebuilt, versions_of_layered
+from apt_ostree.core.packages import held, rebuilt, versions_of_layered, with_packages
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import Origin
@@ -28,20 +28,22 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
     The layered packages keep their versions. Those of the base become the commit's, also if they were
     upgraded from the archives.
 
-    Returns the result of `deploy`. Raises UsageError for a commit that the branch does not have, Refused for
-    an older one if that is not wanted, and what `deploy` and the pull raise.
+    Returns the result of `deploy`. Raises UsageError for a commit that the branch does not have or a package
+    to drop that is not requested, Refused for an older commit if that is not wanted, and what `deploy` and
+    the pull raise.
     """
     with tx.changing("deploy a commit"):
         if not request.revision:
             return driver.register(tx, request)
         driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
-        origin = tx.merge_deployment.origin
-        branch = Refspec.parse(origin.refspec)
+        present = tx.merge_deployment.origin
+        branch = Refspec.parse(present.refspec)
         revision = Revision.parse(request.revision)
         pull = not request.deploy.cache_only
         commit = _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
+        origin = with_packages(tx, present, request, commit)
         target = _target(tx, origin, commit, keep=versions_of_layered(tx))
         result = deploy(tx, target, request.deploy)
         if request.register_driver:
@@ -55,7 +57,8 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
     The layered packages get the versions that the archives offer for the new base.
 
     Returns the result of `deploy`. Raises UsageError for the present branch, a remote or a commit that does
-    not exist, Refused for an older commit if that is not wanted, and what `deploy` and the pull raise.
+    not exist, or a package to drop that is not requested, Refused for an older commit if that is not wanted,
+    and what `deploy` and the pull raise.
     """
     with tx.changing("rebase the system"):
         driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
@@ -69,7 +72,8 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
         commit = _newest(tx, branch, request)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
-        target = _target(tx, replace(old, refspec=str(branch)), commit, keep=held(tx))
+        origin = with_packages(tx, replace(old, refspec=str(branch)), request, commit)
+        target = _target(tx, origin, commit, keep=held(tx))
         result = deploy(tx, target, request.deploy)
         if result.next_boot and not request.skip_purge:
             _forget(tx, Refspec.parse(old.refspec), branch)

@@ -194,9 +194,7 @@ def rebase(refspec: str, options: Options) -> Request:
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str]) -> Request:
     """Return the request of OS.UpdateDeployment. files: the names of the files that were passed."""
     m, o = _read(_Modifiers, modifiers), _read(_Update, options)
-    if any(not 0 <= index < len(files) for index in m.install_local_packages):
-        raise UsageError("install-local-packages: a file was not passed")
-    local = tuple(OpenFile(index, files[index]) for index in m.install_local_packages)
+    local = local_packages(m.install_local_packages, files)
     if m.no_layering and m.uninstall_packages:
         raise UsageError("no-layering and uninstall-packages exclude each other")
     if m.is_override:
@@ -220,6 +218,13 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
         deploy=o.deploy(), packages=m.install_packages, files=local, uninstall=m.uninstall_packages,
         idempotent=o.idempotent_layering, allow_inactive=o.allow_inactive,
     )  # fmt: skip
+
+
+def local_packages(indexes: Sequence[int], files: Sequence[str]) -> tuple[OpenFile, ...]:
+    """Return the packages among files that were passed; UsageError for an index without one."""
+    if any(not 0 <= index < len(files) for index in indexes):
+        raise UsageError("install-local-packages: a file was not passed")
+    return tuple(OpenFile(index, files[index]) for index in indexes)
 
 
 def rollback(options: Options) -> Request:

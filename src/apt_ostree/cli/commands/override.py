@@ -7,13 +7,8 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options
-from apt_ostree.cli.commands.packages import asks, complete_requested
+from apt_ostree.cli.commands.packages import asks
 from apt_ostree.model.requests.packages import Override, Reset
-
-_install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
-_uninstall = click.option(
-    "--uninstall", multiple=True, metavar="PACKAGE", help="Also remove a layered package."
-)
 
 
 @click.group()
@@ -31,8 +26,8 @@ def override() -> None:
 @click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
 @options.deploy
 @click.option("--replace", "replacements", multiple=True, metavar="PACKAGE", help="Also replace a package.")
-@_install
-@_uninstall
+@options.also_install
+@options.also_uninstall
 def remove(packages: tuple[str, ...], replacements: tuple[str, ...], **given: Any) -> int:
     """Remove packages of the base from the next deployment.
 
@@ -45,8 +40,8 @@ def remove(packages: tuple[str, ...], replacements: tuple[str, ...], **given: An
 @click.argument("packages", nargs=-1, required=True, metavar="PACKAGE...")
 @options.deploy
 @click.option("--remove", "removals", multiple=True, metavar="PACKAGE", help="Also remove a package.")
-@_install
-@_uninstall
+@options.also_install
+@options.also_uninstall
 def replace(packages: tuple[str, ...], removals: tuple[str, ...], **given: Any) -> int:
     """Replace packages of the base in the next deployment.
 
@@ -56,11 +51,11 @@ def replace(packages: tuple[str, ...], removals: tuple[str, ...], **given: Any) 
 
 
 @override.command(epilog="Examples: apt-ostree override reset nano; apt-ostree override reset --all")
-@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=complete_requested)
+@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=options.complete_requested)
 @options.deploy
 @click.option("-a", "--all", "everything", is_flag=True, help="Reset all overrides.")
-@_install
-@_uninstall
+@options.also_install
+@options.also_uninstall
 def reset(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
     """Give the next deployment the base's own packages again, in the version that the base has."""
     if bool(packages) == everything:
@@ -76,13 +71,13 @@ def reset(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
 @click.option("-l", "--overlays", "layers", is_flag=True, help="Only drop the layered packages.")
 @click.option("-o", "--overrides", is_flag=True, help="Only reset the packages of the base.")
 @click.option("-i", "--initramfs", is_flag=True, help="Only take the initramfs of the base.")
-@_install
+@options.also_install
+@options.also_uninstall
 def reset_all(layers: bool, overrides: bool, initramfs: bool, **given: Any) -> int:
     """Deploy the base as it is, without layered packages, overrides, commands and upgraded packages."""
     deploy = options.deploy_options(given, allow_replacement=True)
-    parts = {"layers": layers, "overrides": overrides, "initramfs": initramfs}
-    with options.open_packages(given["install"]) as (names, files):
-        request = Reset(**parts, install=names, files=files, deploy=deploy)
+    with options.open_also(given) as packages:
+        request = Reset(layers=layers, overrides=overrides, initramfs=initramfs, **packages, deploy=deploy)
         return options.run_verb(request, given, ask=asks(given))
 
 

@@ -9,7 +9,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from apt_ostree.cli import options, render
-from apt_ostree.model.queries import OfferedPackages, RequestedPackages
+from apt_ostree.model.queries import OfferedPackages
 from apt_ostree.model.requests.packages import Install, Run, Uninstall, Upgrade
 
 
@@ -29,7 +29,7 @@ def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: s
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")
 @options.allow_replacement
-@click.option("--uninstall", multiple=True, metavar="PACKAGE", help="Also remove a layered package.")
+@options.also_uninstall
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
     """Layer packages on the next deployment.
 
@@ -53,19 +53,14 @@ def asks(given: dict[str, Any]) -> bool:
     return bool(given["apply_live"]) and options.can_ask(given)
 
 
-def complete_requested(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
-    """Complete the name of a requested package."""
-    return options.completions(RequestedPackages(), incomplete)
-
-
 @click.command(epilog="Examples: apt-ostree uninstall nginx; apt-ostree uninstall --all -A -y")
-@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=complete_requested)
+@click.argument("packages", nargs=-1, metavar="PACKAGE...", shell_complete=options.complete_requested)
 @options.deploy
 @options.idempotent
 # Programs that call rpm-ostree pass it here, too; a request is dropped whether it is active or not.
 @click.option("--allow-inactive", is_flag=True, hidden=True)
 @click.option("--all", "everything", is_flag=True, help="Remove all layered packages.")
-@click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
+@options.also_install
 def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
     """Remove layered packages from the next deployment.
 
@@ -130,6 +125,8 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 @click.option(
     "--packages-only", is_flag=True, help="Upgrade packages from the archives, and keep the base commit."
 )
+@options.also_install
+@options.also_uninstall
 @options.bypass_driver
 def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **given: Any) -> int:
     """Upgrade the base from its remote and the packages from the configured archives.
@@ -144,15 +141,17 @@ def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **
     only_check = check or preview
     if only_check:
         given["unchanged_exit_77"] = True
-    request = Upgrade(
-        base=not packages_only,
-        packages=not base_only,
-        check=only_check,
-        allow_downgrade=given["allow_downgrade"],
-        bypass_driver=given["bypass_driver"],
-        deploy=options.deploy_options(given, allow_replacement=True),
-    )
-    return options.run_verb(request, given, ask=asks(given), show=_show_unchanged)
+    with options.open_also(given) as packages:
+        request = Upgrade(
+            base=not packages_only,
+            packages=not base_only,
+            **packages,
+            check=only_check,
+            allow_downgrade=given["allow_downgrade"],
+            bypass_driver=given["bypass_driver"],
+            deploy=options.deploy_options(given, allow_replacement=True),
+        )
+        return options.run_verb(request, given, ask=asks(given), show=_show_unchanged)
 
 
 #: Options beside --trigger-automatic-update-policy.

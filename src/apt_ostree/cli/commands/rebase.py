@@ -20,6 +20,8 @@ _disallow_downgrade = click.option(
 )
 @click.argument("revision", required=False, default="")
 @options.deploy
+@options.also_install
+@options.also_uninstall
 @options.bypass_driver
 @click.option(
     "--register-driver",
@@ -42,16 +44,20 @@ def deploy(revision: str, preview: bool, **given: Any) -> int:
     """
     if not (revision or given["register_driver"]):
         raise click.UsageError("name a commit or a version")
+    if not revision and (given["install"] or given["uninstall"]):
+        raise click.UsageError("--install and --uninstall need a commit or a version")
     given["dry_run"] = given["dry_run"] or preview
-    request = Deploy(
-        revision=revision,
-        skip_branch_check=given["skip_branch_check"],
-        disallow_downgrade=given["disallow_downgrade"],
-        register_driver=given["register_driver"],
-        bypass_driver=given["bypass_driver"],
-        deploy=options.deploy_options(given, allow_replacement=True),
-    )
-    return options.run_verb(request, given, ask=asks(given))
+    with options.open_also(given) as packages:
+        request = Deploy(
+            revision=revision,
+            **packages,
+            skip_branch_check=given["skip_branch_check"],
+            disallow_downgrade=given["disallow_downgrade"],
+            register_driver=given["register_driver"],
+            bypass_driver=given["bypass_driver"],
+            deploy=options.deploy_options(given, allow_replacement=True),
+        )
+        return options.run_verb(request, given, ask=asks(given))
 
 
 @click.command(
@@ -61,6 +67,8 @@ def deploy(revision: str, preview: bool, **given: Any) -> int:
 @click.argument("refspec", required=False, metavar="[[REMOTE]:]BRANCH")
 @click.argument("revision", required=False)
 @options.deploy
+@options.also_install
+@options.also_uninstall
 @options.bypass_driver
 @click.option("-b", "--branch", metavar="BRANCH", help="Follow this branch of the present remote, or of -m.")
 @click.option(
@@ -80,12 +88,14 @@ def rebase(refspec: str | None, revision: str | None, **given: Any) -> int:
     branch, remote = given["branch"], given["remote"]
     if bool(refspec) == bool(branch or remote):
         raise click.UsageError("name a branch, or give --branch or --remote")
-    request = Rebase(
-        refspec=refspec or (f"{remote}:{branch or ''}" if remote else branch),
-        revision=revision,
-        skip_purge=given["skip_purge"],
-        disallow_downgrade=given["disallow_downgrade"],
-        bypass_driver=given["bypass_driver"],
-        deploy=options.deploy_options(given, allow_replacement=True),
-    )
-    return options.run_verb(request, given, ask=asks(given))
+    with options.open_also(given) as packages:
+        request = Rebase(
+            refspec=refspec or (f"{remote}:{branch or ''}" if remote else branch),
+            revision=revision,
+            **packages,
+            skip_purge=given["skip_purge"],
+            disallow_downgrade=given["disallow_downgrade"],
+            bypass_driver=given["bypass_driver"],
+            deploy=options.deploy_options(given, allow_replacement=True),
+        )
+        return options.run_verb(request, given, ask=asks(given))

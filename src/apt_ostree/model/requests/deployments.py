@@ -8,11 +8,11 @@ from typing import ClassVar
 from apt_ostree.model.kargs import Changes
 from apt_ostree.model.reach import Reach
 from apt_ostree.model.request import LONGEST_TITLE, Request
-from apt_ostree.model.requests.packages import DeployRequest
+from apt_ostree.model.requests.packages import BaseRequest, DeployRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Deploy(DeployRequest):
+class Deploy(BaseRequest):
     """Deploy a commit of the base's branch.
 
     revision: the commit, see model.refspec.Revision; empty to register a driver only.
@@ -32,6 +32,8 @@ class Deploy(DeployRequest):
     def __post_init__(self) -> None:
         if not (self.revision or self.register_driver):
             raise ValueError("revision: expected a commit or a version, or a driver to register")
+        if self.changes_packages and not self.revision:
+            raise ValueError("revision: packages are layered and dropped on a commit, which is not named")
 
     @property
     def reach(self) -> Reach | None:
@@ -39,13 +41,13 @@ class Deploy(DeployRequest):
         return self._reach if self.revision else None
 
     @property
-    def _operands(self) -> tuple[str, ...]:
+    def _of_base(self) -> tuple[str, ...]:
         driver = f"--register-driver={self.register_driver}" if self.register_driver else ""
         return tuple(filter(None, (driver, self.revision)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rebase(DeployRequest):
+class Rebase(BaseRequest):
     """Follow another branch.
 
     refspec: the branch, see model.refspec.Refspec.parse_partial, or a commit.
@@ -63,7 +65,7 @@ class Rebase(DeployRequest):
     bypass_driver: bool = False
 
     @property
-    def _operands(self) -> tuple[str, ...]:
+    def _of_base(self) -> tuple[str, ...]:
         return (self.refspec, self.revision) if self.revision else (self.refspec,)
 
 

@@ -91,7 +91,40 @@ class Uninstall(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Upgrade(DeployRequest):
+class BaseRequest(DeployRequest):
+    """What verbs share that deploy a base: packages are layered and dropped in the same transaction.
+
+    install, files: packages to layer.
+    uninstall: requested packages to drop.
+    """
+
+    install: tuple[str, ...] = ()
+    files: tuple[OpenFile, ...] = ()
+    uninstall: tuple[str, ...] = ()
+
+    @property
+    def changes_packages(self) -> bool:
+        """Return whether packages are layered or dropped."""
+        return bool(self.install or self.files or self.uninstall)
+
+    @property
+    def _operands(self) -> tuple[str, ...]:
+        return (*self._of_base, *self._of_packages)
+
+    @property
+    def _of_base(self) -> tuple[str, ...]:
+        """Return the arguments of the title that name the base."""
+        return ()
+
+    @property
+    def _of_packages(self) -> tuple[str, ...]:
+        installed = (*self.install, *(file.name for file in self.files))
+        given = {"--install": installed, "--uninstall": self.uninstall}
+        return tuple(f"{option}={name}" for option, names in given.items() for name in names)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upgrade(BaseRequest):
     """Upgrade the base from its remote and packages from the archives.
 
     check: only show the upgrades.
@@ -142,20 +175,17 @@ class Override(DeployRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reset(DeployRequest):
+class Reset(BaseRequest):
     """Deploy the base as it is, or give up a part of what the deployment has besides.
 
     layers: drop the layered packages. overrides: reset the base's. initramfs: have that of the base. Without
         one of them, drop all, with the commands and upgrades from the archives.
-    install, files: packages to layer.
     """
 
     verb: ClassVar[str] = "reset"
     layers: bool = False
     overrides: bool = False
     initramfs: bool = False
-    install: tuple[str, ...] = ()
-    files: tuple[OpenFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

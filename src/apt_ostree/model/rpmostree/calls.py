@@ -27,7 +27,7 @@ from apt_ostree.model.requests.deployments import (
     Rollback,
 )
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
-from apt_ostree.model.requests.packages import DeployRequest, Reset, Upgrade
+from apt_ostree.model.requests.packages import BaseRequest, DeployRequest, Reset, Upgrade
 from apt_ostree.model.rpmostree.names import NAME
 
 T = TypeVar("T")
@@ -180,10 +180,9 @@ def deploy(revision: str, options: Options) -> Call:
 
 def rebase(refspec: str, options: Options, packages: Sequence[str]) -> Call:
     """Return what OS.Rebase asks for."""
-    if packages:
-        raise UsageError("packages are not supported: a rebase keeps those that are layered")
-    o = _read(_Rebase, options)
-    return Call(_rebase(refspec, o.revision, o), _actions("rebase"), o.reboot)
+    o, m = _read(_Rebase, options), _Modifiers(install_packages=tuple(packages))
+    actions = _actions("rebase", *(["install-uninstall-packages"] if packages else []))
+    return Call(_with_packages(_rebase(refspec, o.revision, o), m), actions, o.reboot)
 
 
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str] = ()) -> Call:
@@ -214,15 +213,16 @@ def update_deployment(modifiers: Options, options: Options, files: Sequence[str]
         )  # fmt: skip
         return Call(reset, actions, o.reboot)
     if m.set_refspec is not None or m.set_revision is not None:
-        if changes_packages:
-            raise UsageError("packages and another base are two changes: make one after the other")
+        if m.overrides or o.no_overrides or o.no_layering:
+            raise UsageError("overrides and another base are two changes: make one after the other")
         is_rebase = m.set_refspec is not None
         base = (
             _rebase(m.set_refspec or "", m.set_revision, o) if is_rebase else _deploy(m.set_revision or "", o)
         )
-        return Call(base, actions, o.reboot)
-    if not changes_packages:
-        return Call(_upgrade(o), actions, o.reboot)
+        return Call(_with_packages(base, m, files), actions, o.reboot)
+    keeps_base = o.no_pull_base or m.overrides or o.no_overrides or o.no_layering
+    if not changes_packages or not keeps_base:
+        return Call(_with_packages(_upgrade(o), m, files), actions, o.reboot)
     note = "" if o.no_pull_base else "The base stays; an upgrade takes a newer one."
     return Call(_change_of_packages(m, o, files), actions, o.reboot, note)
 
@@ -326,7 +326,7 @@ def _refuse_driver(o: _Deploy) -> None:
         raise UsageError("register-driver is not supported: a driver is registered by Deploy")
 
 
-def _upgrade(o: _Deploy) -> Request:
+def _upgrade(o: _Deploy) -> BaseRequest:
     _refuse_driver(o)
     return Upgrade(
         deploy=o.deploy(),
@@ -336,7 +336,7 @@ def _upgrade(o: _Deploy) -> Request:
     )
 
 
-def _deploy(revision: str, o: _Deploy) -> Request:
+def _deploy(revision: str, o: _Deploy) -> BaseRequest:
     if not (revision or o.register_driver):
         raise UsageError("revision: expected a commit or a version")
     is_newer = o.allow_downgrade is False  # an older commit is fine unless that is said
@@ -350,13 +350,23 @@ def _deploy(revision: str, o: _Deploy) -> Request:
     )
 
 
-def _rebase(refspec: str, revision: str | None, o: _Deploy) -> Request:
+def _rebase(refspec: str, revision: str | None, o: _Deploy) -> BaseRequest:
     _refuse_driver(o)
     is_newer = o.allow_downgrade is False
     return Rebase(
         refspec=refspec, revision=revision, deploy=o.deploy(), skip_purge=o.skip_purge,
         disallow_downgrade=is_newer, bypass_driver=True,
     )  # fmt: skip
+
+
+def _with_packages(request: BaseRequest, m: _Modifiers, files: Sequence[str] = ()) -> BaseRequest:
+    """Return the request of another base with a change of layered packages."""
+    return replace(
+        request,
+        install=m.install_packages,
+        files=calls.local_packages(m.install_local_packages, files),
+        uninstall=m.uninstall_packages,
+    )
 
 
 def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) -> Request:

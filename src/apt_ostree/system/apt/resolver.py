@@ -127,7 +127,7 @@ class Resolver:
         self._requested = frozenset(pkg.name for pkg in targets)
         with explained("resolve the packages"):
             if goal.upgrade:
-                self._upgrade_all()
+                self._upgrade_all(but=goal.drop)
             for pkg in targets:
                 solver.clear(pkg)
                 solver.protect(pkg)
@@ -220,7 +220,10 @@ class Resolver:
         indexes = (self.sources.find_index(row[0]) for row in version.file_list)
         return any(index and index.archive_uri("").startswith(uri) for index in indexes)
 
-    def _upgrade_all(self) -> None:
+    def _upgrade_all(self, *, but: Sequence[str]) -> None:
+        for pkg in self._named(but):  # else what only their new versions need would be installed
+            if pkg.current_ver:
+                self.depcache.set_candidate_ver(pkg, pkg.current_ver)
         self.depcache.upgrade(True)
         if not self.depcache.del_count:
             return
