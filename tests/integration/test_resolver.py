@@ -259,6 +259,53 @@ def test_a_dropped_request_is_not_upgraded_before_it_goes(tmp_path: Path):
     )
 
 
+WANTED = [
+    package("foo", "1.0", Depends="libfoo", Recommends="extra"),
+    package("libfoo", "1.0", Recommends="data | other"),
+    package("bar", "1.0", Recommends="hint, enemy, taken"),
+    package("enemy", "1.0", Conflicts="there"),
+    package("taken", "1.0"),
+]
+OFFERED = {"main": [*WANTED, *(package(name, "1.0") for name in ("extra", "data", "other", "hint"))]}
+THERE = [installed("there", "1.0", Breaks="taken"), installed("old", "1.0")]
+
+
+@pytest.mark.parametrize("adds", [None, True, False])
+def test_what_is_recommended_comes_along_or_not(tmp_path: Path, adds):
+    goal = {"recommends": {"foo": False}, "adds_recommended": adds}
+    plan = resolve(tmp_path, THERE, OFFERED, install=("foo",), **goal)
+    assert {step["name"] for step in plan["install"]} == {
+        "foo", "libfoo", *(["extra", "data"] if adds is not False else []),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("recommends", "expected"),
+    [
+        ({"foo": False, "bar": False}, set()),
+        ({"foo": False}, {"hint"}),
+        ({"foo": True, "bar": False}, {"extra", "data"}),
+    ],
+)
+def test_what_some_requests_recommend_comes_along_unless_it_conflicts(tmp_path: Path, recommends, expected):
+    goal = {"recommends": recommends, "adds_recommended": False}
+    plan = resolve(tmp_path, THERE, OFFERED, install=("foo", "bar"), **goal)
+    assert {step["name"] for step in plan["install"]} == {"foo", "libfoo", "bar", *expected}
+    assert plan["remove"] == []
+
+
+@pytest.mark.parametrize(("adds", "expected"), [(None, {"needed", "extra"}), (False, {"needed"})])
+def test_an_upgrade_adds_what_is_recommended_or_not(tmp_path: Path, adds, expected):
+    present = [installed("foo", "1.0", Recommends="never"), installed("stays", "1.0")]
+    new = [
+        package("foo", "2.0", Depends="needed", Recommends="never, extra, stays"),
+        *(package(name, "1.0") for name in ("never", "needed", "extra")),
+    ]
+    goal = {"upgrade": True, "requested": ["foo"], "recommends": {"foo": False}, "adds_recommended": adds}
+    plan = resolve(tmp_path, present, {"main": new}, **goal)
+    assert ({step["name"] for step in plan["install"]}, plan["remove"]) == (expected, [])
+
+
 CLOCK = (
     installed("old-clock", "1.0", Provides="clock", Conflicts="clock"),
     installed("base", "1.0", Recommends="clock"),

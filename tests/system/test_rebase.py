@@ -61,6 +61,8 @@ def test_to_a_newer_commit_and_another_branch_and_back(follower: Host):
 
 
 def test_packages_change_with_the_base(follower: Host):
+    follower.ao("install", "--no-recommends", "fx-recommends")  # it recommends fx-conf
+    assert follower.json("status")["deployments"][0]["packages"] == ["fx-recommends"]
     follower.ao("install", "fx-hello=1.0", "fx-conf")
     before = follower.look()
     assert "'nosuch'" in follower.failure("upgrade", "--uninstall=nosuch", code=2)
@@ -78,9 +80,12 @@ def test_packages_change_with_the_base(follower: Host):
     follower.ao("rebase", OTHER, "--install=fx-hello", "--uninstall=fx-user")
     follower.reboot()
     booted = follower.deployments()[0]
-    assert (booted["version"], booted["requested-packages"]) == ("o1", ["fx-hello", "fx-service"])
+    assert (booted["version"], booted["requested-packages"]) == (
+        "o1",
+        ["fx-hello", "fx-recommends", "fx-service"],
+    )
     assert follower.sh("fx-hello") == "hello 2.0\n" and follower.is_active("fx-service.service")
-    assert not follower.exists("/usr/share/new-base")
+    assert not follower.exists("/usr/share/new-base") and not follower.exists("/usr/share/fx-conf")
     follower.check_clean()
 
 

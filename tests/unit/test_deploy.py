@@ -332,6 +332,19 @@ def test_install_adds_to_what_is_there(system: System, builder: Builder, layered
     assert [label.base for _wanted, label in builder.wanted] == [system.one, system.one]
 
 
+@pytest.mark.parametrize(("recommends", "chosen"), [(None, ()), (False, (("more", False),))])
+def test_recommended_packages_are_decided_for_later_builds_too(
+    system: System, builder: Builder, layered, recommends, chosen
+):
+    stage(system, layered, Origin("one", ("extra",), recommends=(("extra", True),)))
+    builder.commits = [_with_base(system, system.one, file="a"), _with_base(system, system.two, file="b")]
+    run(system, packages.install, Install(packages=("more",), recommends=recommends))
+    system.repo.set_ref("one", system.two)
+    run(system, packages.upgrade, Upgrade(packages=False))
+    assert [sources.recommends for _start, sources in builder.opened] == [recommends, recommends]
+    assert [goal.recommends for goal, _label in builder.wanted] == 2 * [{"extra": True, **dict(chosen)}]
+
+
 def test_what_the_base_has_needs_no_request(system: System, builder: Builder, layered):
     with pytest.raises(UsageError, match="already part of the base"):
         run(system, packages.install, Install(packages=("tool",)))

@@ -15,6 +15,7 @@ from apt_ostree.model.origin import (
     add_command,
     add_requests,
     added_requests,
+    adds_recommended,
     drop_requests,
     format_origin,
     named_architectures,
@@ -72,6 +73,37 @@ def test_what_is_not_requested_cannot_go_unless_that_is_accepted(name: str):
         without_requests(ORIGIN, ["htop", name])
     assert caught.value.hint and "htop, own, vim" in caught.value.hint
     assert without_requests(ORIGIN, ["htop", name], idempotent=True).requested == ("vim=2:9",)
+
+
+def test_recommended_packages_are_chosen_for_each_request():
+    origin = add_requests(ORIGIN, ("mc", "vim=2:10"), (), recommends=False)
+    assert origin.recommends == (("mc", False), ("vim", False))
+    origin = add_requests(origin, ("tmux",), (replace(LOCAL, name="mine"),), recommends=True)
+    assert dict(origin.recommends) == {"mc": False, "vim": False, "tmux": True, "mine": True}
+    assert parse_origin(format_origin(origin)) == origin
+    origin = without_requests(add_requests(origin, ("vim",), ()), ["mc", "mine"])
+    assert origin.recommends == (("tmux", True),)  # the new request says nothing
+
+
+@pytest.mark.parametrize(
+    ("chosen", "requests", "upgrade", "adds"),
+    [
+        ({}, ("mc",), False, None),
+        ({}, (), True, None),
+        ({"mc": False}, ("mc",), False, False),
+        ({"mc": True}, ("mc=1",), False, True),
+        ({"mc": False}, ("vim",), False, None),  # another one is there already
+        ({"mc": False}, ("mc", "vim"), False, False),
+        ({"mc": True}, ("mc", "vim"), False, None),
+        ({"mc": False, "vim": True}, ("mc", "vim"), False, False),
+        ({"mc": False}, (), True, False),
+        ({"mc": False}, ("vim",), True, False),
+        ({"mc": True}, ("mc",), True, None),
+    ],
+)
+def test_whether_all_recommended_packages_are_added(chosen, requests, upgrade, adds):
+    origin = replace(ORIGIN, recommends=tuple(chosen.items()))
+    assert adds_recommended(origin, requests, (), upgrade=upgrade) is adds
 
 
 def test_added_requests():

@@ -100,6 +100,8 @@ apt install apache2-                           | uninstall apache2
 apt-get --purge remove nginx                   | uninstall nginx
 apt purge -y nginx                             | uninstall -y nginx
 apt autoremove nginx                           | uninstall nginx
+apt install --no-install-recommends nginx      | install --no-recommends nginx
+apt-get install nginx --install-recommends     | install --recommends nginx
 apt upgrade                                    | upgrade
 apt-get -y dist-upgrade                        | upgrade -y
 apt full-upgrade                               | upgrade
@@ -120,7 +122,9 @@ dpkg-divert --add /x --root /mnt               | run dpkg-divert --add /x --root
 
 #: Command lines that are only explained, and the nearest command, if there is one.
 EXPLAINED = """
-apt install --no-install-recommends nginx | install nginx
+apt upgrade --no-install-recommends       | upgrade
+apt remove --install-recommends nginx     | uninstall nginx
+dpkg -i --no-install-recommends x.deb     | install x.deb
 apt install -t sid nginx                  | install nginx
 apt install nginx/sid                     | install nginx/sid
 apt install ~nginx                        | install ~nginx

@@ -25,7 +25,14 @@ from apt_ostree.errors import Refused
 from apt_ostree.model import layout, refusals
 from apt_ostree.model.etc_delta import Delta
 from apt_ostree.model.newer import follow
-from apt_ostree.model.origin import Command, LocalPackage, Origin, named_architectures, pinned_requests
+from apt_ostree.model.origin import (
+    Command,
+    LocalPackage,
+    Origin,
+    adds_recommended,
+    named_architectures,
+    pinned_requests,
+)
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.policy import Incoming
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
@@ -165,6 +172,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
         cache_only=options.cache_only or recipe.is_local,
         archives=not recipe.is_local,
         architectures=named_architectures(target.origin, _architectures(tx)),
+        recommends=adds_recommended(target.origin, recipe.install, recipe.local, upgrade=recipe.upgrade),
     )
     with layering.opened(tx, target.commit, sources) as session:
         requests = PackageGoal(
@@ -178,6 +186,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             pinned=pinned_requests(target.origin),
             yielding=recipe.yielding,
             requested=target.origin.names,
+            recommends=dict(target.origin.recommends),
         )
         built = layering.install(
             session,

@@ -52,6 +52,8 @@ class Origin:
     upgraded: the packages of the base are upgraded to the archives' newest versions.
     commands: commands that are run in each tree that is built on a base, in their order.
     removed: names of packages of the base that the deployment is not to have, sorted.
+    recommends: name of a request and whether what it recommends comes with it, sorted; of others, apt's
+        configuration says that.
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     initramfs_etc: paths below /etc that are also in the initramfs, sorted.
@@ -64,6 +66,7 @@ class Origin:
     upgraded: bool = False
     commands: tuple[Command, ...] = ()
     removed: tuple[str, ...] = ()
+    recommends: tuple[tuple[str, bool], ...] = ()
     initramfs: tuple[str, ...] | None = None
     initramfs_etc: tuple[str, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
@@ -96,8 +99,16 @@ def request_name(request: str) -> str:
     return request.partition("=")[0]
 
 
-def add_requests(origin: Origin, requests: tuple[str, ...], local: tuple[LocalPackage, ...]) -> Origin:
+def add_requests(
+    origin: Origin,
+    requests: tuple[str, ...],
+    local: tuple[LocalPackage, ...],
+    *,
+    recommends: bool | None = None,
+) -> Origin:
     """Return the origin with further requests; a new request replaces that for the same package.
+
+    recommends: whether what they recommend comes with them; None: as apt is configured.
 
     UsageError names packages that are removed from the base, which a new base could not have and lack.
     """
@@ -109,10 +120,14 @@ def add_requests(origin: Origin, requests: tuple[str, ...], local: tuple[LocalPa
         )
     kept = tuple(r for r in origin.requested if request_name(r) not in names)
     kept_local = tuple(p for p in origin.local if p.name not in names)
+    chosen = {name: comes for name, comes in origin.recommends if name not in names}
+    if recommends is not None:
+        chosen |= dict.fromkeys(names, recommends)
     return replace(
         origin,
         requested=tuple(sorted({*kept, *requests})),
         local=tuple(sorted({*kept_local, *local}, key=lambda p: (p.name, p.version))),
+        recommends=tuple(sorted(chosen.items())),
     )
 
 
@@ -122,6 +137,7 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
         origin,
         requested=tuple(r for r in origin.requested if request_name(r) not in names),
         local=tuple(p for p in origin.local if p.name not in names),
+        recommends=tuple(row for row in origin.recommends if row[0] not in names),
     )
 
 
@@ -244,6 +260,24 @@ def named_architectures(origin: Origin, architectures: Sequence[str]) -> tuple[s
     return tuple(name for name in architectures if name in given)
 
 
+def adds_recommended(
+    origin: Origin, requests: Sequence[str], local: Sequence[LocalPackage], *, upgrade: bool
+) -> bool | None:
+    """Return whether a resolver adds what all packages recommend; None: as apt is configured.
+
+    If it adds none, those of the requests that have them are added one by one. An upgrade adds none that are
+    new if a request is without.
+
+    requests, local: what is installed. upgrade: whether other packages are upgraded, too.
+    """
+    chosen = dict(origin.recommends)
+    names = (*map(request_name, requests), *(package.name for package in local))
+    choices = {chosen.get(name) for name in names}
+    if len(choices) == 1 and not upgrade:
+        return choices.pop()
+    return None if all(chosen.values()) else False
+
+
 def pinned_requests(origin: Origin) -> tuple[str, ...]:
     """Return the requests with a version, and those for the versions of local packages."""
     pinned = (request for request in origin.requested if "=" in request)
@@ -285,6 +319,7 @@ def parse_origin(text: str) -> Origin:
         upgraded=packages.get("upgraded", "") == "true",
         commands=_read_commands(packages.get("commands", "[]")),
         removed=_split(packages.get("removed", "")),
+        recommends=tuple(map(_read_recommends, _split(packages.get("recommends", "")))),
         initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
         initramfs_etc=_split(tracked),
         rest=tuple(_other_groups(parser)),
@@ -314,6 +349,9 @@ def format_origin(origin: Origin) -> str:
         parser[_GROUP]["commands"] = json.dumps(origin.commands)
     if origin.removed:
         parser[_GROUP]["removed"] = _join(origin.removed)
+    if origin.recommends:
+        rows = [f"{name}|{str(comes).lower()}" for name, comes in origin.recommends]
+        parser[_GROUP]["recommends"] = _join(rows)
     if origin.initramfs is not None:
         parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:
@@ -337,6 +375,11 @@ def _parser() -> configparser.ConfigParser:
 
 def _read_commands(text: str) -> tuple[Command, ...]:
     return tuple(tuple(map(str, command)) for command in _read_json(text, "commands"))
+
+
+def _read_recommends(text: str) -> tuple[str, bool]:
+    name, _, comes = text.partition("|")
+    return name, comes == "true"
 
 
 def _read_arguments(text: str) -> tuple[str, ...]:

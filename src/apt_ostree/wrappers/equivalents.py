@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple
 
 from apt_ostree.wrappers.words import Option, word_set
@@ -44,6 +44,8 @@ Change = Callable[[Asked], Equivalent]
 
 #: Options that apt-ostree has, too.
 _SAME = {"-y": "-y", "--yes": "-y", "--assume-yes": "-y", "-q": "-q", "--quiet": "-q"}
+#: Further ones for packages of archives that are installed.
+_SAME_OF_INSTALL = {"--install-recommends": "--recommends", "--no-install-recommends": "--no-recommends"}
 #: Options that ask for what apt-ostree does anyway, or for another look of the output.
 _ALREADY = word_set(
     "-V --verbose-versions -u --show-upgraded --show-progress --list-columns -f --fix-broken "
@@ -119,8 +121,9 @@ def _nothing(asked: Asked, reason: str) -> Equivalent:
 
 def _packages(verb: str, words: Sequence[str], asked: Asked) -> Equivalent:
     """Return a command for packages; it is not exact if a word or an option means nothing to apt-ostree."""
-    options = dict.fromkeys(_SAME[option.name] for option in asked.options if _is_same(option))
-    strange = [option.name for option in asked.options if not (_is_same(option) or _is_already(option))]
+    same = _SAME | _SAME_OF_INSTALL if verb == "install" and asked.tool != "dpkg" else _SAME
+    options = dict.fromkeys(same[option.name] for option in asked.options if _is_same(option, same))
+    strange = [o.name for o in asked.options if not (_is_same(o, same) or _is_already(o))]
     strange += [word for word in words if not _is_package(word, verb, asked.tool)]
     note = f"apt-ostree knows nothing like {', '.join(strange)}." if strange else ""
     return Equivalent((verb, *options, *words), note, exact=not strange)
@@ -142,8 +145,8 @@ def _is_package(word: str, verb: str, tool: str) -> bool:
     return bool(re.fullmatch(_NAME, word)) and not (verb == "install" and tool == "dpkg")
 
 
-def _is_same(option: Option) -> bool:
-    return option.name in _SAME and (option.value is None or option.name in {"-q", "--quiet"})
+def _is_same(option: Option, same: Collection[str]) -> bool:
+    return option.name in same and (option.value is None or option.name in {"-q", "--quiet"})
 
 
 def _is_already(option: Option) -> bool:

@@ -32,13 +32,14 @@ TYPES = {
 
 scratch, goal = Path(sys.argv[1]), json.load(sys.stdin)
 unreachable, in_use = goal.pop("unreachable"), goal.pop("in_use")
+adds = goal.pop("adds_recommended", None)
 settings = parse_settings([("world", f"[Policy]\n{goal.pop('policy')}")])
 policy = read_policy(settings.policy).at(datetime.now().astimezone())
 present = status.installed(Path(apt_pkg.config.find_file("Dir::State::status")).read_bytes())
 for key, kind in TYPES.items():
     goal[key] = kind(goal.get(key, ()))
 try:
-    resolver = Resolver(scratch)
+    resolver = Resolver(scratch, recommends=adds)
     left_out = leave_out(resolver, unreachable)
     lost = [p.label for p in out_of_reach(resolver, unreachable, [Package(*row, "amd64") for row in in_use])]
     held = offers.hold_back(resolver, partial(refuses_version, policy)) if policy.holds_back else ()

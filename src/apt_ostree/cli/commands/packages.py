@@ -29,6 +29,11 @@ def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: s
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")
 @options.allow_replacement
+@click.option(
+    "--recommends/--no-recommends",
+    default=None,
+    help="Also layer what the packages recommend, or not; else as apt is configured.",
+)
 @options.also_uninstall
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
     """Layer packages on the next deployment.
@@ -43,6 +48,7 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
             uninstall=given["uninstall"],
             idempotent=given["idempotent"],
             allow_inactive=given["allow_inactive"],
+            recommends=given["recommends"],
             deploy=deploy,
         )
         return options.run_verb(request, given, ask=asks(given))

@@ -62,6 +62,7 @@ class Sources:
     cache_only: whether to use only the package lists and archives in the cache.
     archives: whether packages may come from archives; else no package lists are read, which take long.
     architectures: architectures that the tree's dpkg gets in addition.
+    recommends: whether recommended packages are added, see model.origin.adds_recommended.
     """
 
     local: tuple[LocalPackage, ...] = ()
@@ -72,6 +73,7 @@ class Sources:
     cache_only: bool = False
     archives: bool = True
     architectures: tuple[str, ...] = ()
+    recommends: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,7 @@ def _read_lists(tx: Transaction, scratch: Path, sources: Sources) -> tuple[Resol
         with config.no_source():
             return Resolver(scratch), ()
     with tx.task("Reading package lists"):
-        resolver = Resolver(scratch)
+        resolver = Resolver(scratch, recommends=sources.recommends)
         return resolver, unreachable.leave_out(resolver, acquire.failed_archives()) if sources.upgrade else ()
 
 

@@ -63,6 +63,7 @@ class Install(DeployRequest):
     uninstall: requested packages to drop.
     idempotent: accept packages that are requested already.
     allow_inactive: accept packages of the base.
+    recommends: layer what they recommend, too; None: as apt is configured.
     """
 
     verb: ClassVar[str] = "install"
@@ -71,6 +72,7 @@ class Install(DeployRequest):
     uninstall: tuple[str, ...] = ()
     idempotent: bool = False
     allow_inactive: bool = False
+    recommends: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

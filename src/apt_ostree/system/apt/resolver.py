@@ -18,7 +18,7 @@ import apt_pkg
 from apt_ostree.errors import Refused
 from apt_ostree.model.newer import Newer, follow, security_updates
 from apt_ostree.model.package_plan import PackagePlan, Step
-from apt_ostree.system.apt import config, dropping, kernels, reasons, requests
+from apt_ostree.system.apt import config, dropping, kernels, reasons, recommended, requests
 from apt_ostree.system.apt.config import explained
 from apt_ostree.system.apt.reasons import final_version
 from apt_ostree.system.apt.requests import Problem
@@ -46,6 +46,8 @@ class PackageGoal:
     pinned: requests with a version (NAME=VERSION) that stay; the plan names newer versions of these.
     yielding: those of them that give way to a security update.
     requested: names of all requested packages, those that are there already included.
+    recommends: name of a request -> whether what it recommends comes with it, where the cache does not add
+        recommended packages; of others, apt's configuration says that.
     needed: with `drop`, the names of all packages that the base holds or that are still requested.
     """
 
@@ -60,13 +62,18 @@ class PackageGoal:
     pinned: tuple[str, ...] = ()
     yielding: frozenset[str] = frozenset()
     requested: frozenset[str] = frozenset()
+    recommends: Mapping[str, bool] = field(default_factory=dict)
 
 
 class Resolver:
     """An opened package cache and the decisions made on it."""
 
-    def __init__(self, scratch: Path) -> None:
-        with explained("read the package lists", hint="run 'apt-ostree refresh-md'"):
+    def __init__(self, scratch: Path, *, recommends: bool | None = None) -> None:
+        """Open the cache. recommends: whether it adds recommended packages; None: as apt is configured."""
+        self._recommends = recommended.configured()
+        self._adds_recommended = self._recommends if recommends is None else recommends
+        refresh = "run 'apt-ostree refresh-md'"
+        with recommended.followed(recommends), explained("read the package lists", hint=refresh):
             self.cache = apt_pkg.Cache(None)
             self.depcache: Any = apt_pkg.DepCache(self.cache)  # python-apt's stubs lack half of it
             self.sources = apt_pkg.SourceList()
@@ -139,6 +146,14 @@ class Resolver:
             if goal.drop:
                 self._drop(goal)
         self._solve(solver, targets)
+        if not self._adds_recommended:
+            named = (
+                (request.partition("=")[0], pkg) for request, pkg in zip(goal.install, targets, strict=True)
+            )
+            comes = (pkg for name, pkg in named if goal.recommends.get(name, self._recommends))
+            with explained("resolve the packages"):
+                recommended.add(self.depcache, comes)
+            self._refuse_broken()
         self._refuse_other_versions(goal.install, targets)
         return self._decided(self._requested | goal.requested)
 
