@@ -209,6 +209,27 @@ def test_programs_find_what_rpm_ostree_prints(monkeypatch, capsys, words, answer
     assert text in capsys.readouterr().out.splitlines()
 
 
+def test_old_names_of_options_are_accepted(monkeypatch):
+    seen = []
+
+    def call(request, _view, **_how):
+        seen.append(request)
+        return client.Answer({"changed": False}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    assert main.run(["upgrade", "--upgrade-unchanged-exit-77"]) == 77
+    assert main.run(["upgrade", "--check-diff"]) == 77
+    assert [request.check for request in seen] == [False, True]
+
+
+def test_a_quiet_search_prints_no_warnings(monkeypatch, capsys):
+    monkeypatch.setattr(options, "answer", lambda _query: {"warnings": ["old lists"], "matches": []})
+    assert main.run(["search", "x"]) == 0
+    assert "old lists" in capsys.readouterr().err
+    assert main.run(["search", "-q", "x"]) == 0
+    assert "old lists" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["apply-live", "livefs"])
 def test_apply_live_is_found_where_rpm_ostree_has_it(capsys, name):
     assert main.run(["ex", name, "--help"]) == 0

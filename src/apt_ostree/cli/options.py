@@ -57,6 +57,13 @@ class Size(click.ParamType):
 
 json_document = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="Print less.")
+
+
+def without_effect(*names: str) -> Callable[[Command], Command]:
+    """Return an option that rpm-ostree has, and that asks for what is done anyway."""
+    return click.option(*names, is_flag=True, hidden=True, expose_value=False)
+
+
 verbose = click.option(
     "-v", "--verbose", is_flag=True, help="Show all files and processes in the plan, and all of an error."
 )

@@ -26,13 +26,14 @@ def refresh_md(force: bool, **given: Any) -> int:
 @click.command(epilog="Examples: apt-ostree search editor; apt-ostree search web server")
 @click.argument("terms", nargs=-1, required=True, metavar="TERM...")
 @options.json_document
-def search(terms: tuple[str, ...], as_json: bool) -> None:
+@options.quiet
+def search(terms: tuple[str, ...], as_json: bool, quiet: bool) -> None:
     """Search packages by name and summary; each TERM must occur in one of them.
 
     Installed packages are marked.
     """
     result = options.answer(Search(terms=terms))
-    for warning in result["warnings"]:
+    for warning in () if quiet else result["warnings"]:
         render.warning(warning)
     if as_json:
         render.result_json(result)

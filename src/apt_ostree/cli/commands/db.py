@@ -14,10 +14,11 @@ Command = Callable[..., Any]
 
 
 def _place(command: Command) -> Command:
-    """Return the command with the options that say where the commits are."""
+    """Return the command with the options that say where the commits are; nothing but a result is printed."""
     for option in (
         click.option("--repo", "-r", metavar="PATH", help="Look in the repository at PATH."),
         click.option("--sysroot", default="/", metavar="PATH", help="Look in the system below PATH."),
+        options.without_effect("-q", "--quiet"),
     ):
         command = option(command)
     return command

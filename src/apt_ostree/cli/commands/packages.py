@@ -112,7 +112,8 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 )
 @options.deploy
 @click.option("--check", is_flag=True, help="Only show available upgrades; exit with 77 if there are none.")
-@click.option("--preview", is_flag=True, hidden=True)
+@click.option("--preview", "--check-diff", "preview", is_flag=True, hidden=True)
+@click.option("--upgrade-unchanged-exit-77", "unchanged", is_flag=True, hidden=True)
 @click.option(
     "--trigger-automatic-update-policy",
     "trigger",
@@ -134,12 +135,15 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 @options.also_install
 @options.also_uninstall
 @options.bypass_driver
-def upgrade(check: bool, preview: bool, base_only: bool, packages_only: bool, **given: Any) -> int:
+def upgrade(
+    check: bool, preview: bool, unchanged: bool, base_only: bool, packages_only: bool, **given: Any
+) -> int:
     """Upgrade the base from its remote and the packages from the configured archives.
 
     A package that was requested as NAME=VERSION takes security updates only, and none while it is on hold
     (apt-mark(8)). One given as a file stays.
     """
+    given["unchanged_exit_77"] |= unchanged
     if given.pop("trigger"):
         return _trigger({**given, "check": check or preview, "only": base_only or packages_only})
     if base_only and packages_only:
