@@ -124,6 +124,10 @@ def test_a_page_installs_a_package(own: Host):
     assert wrong[1][-1][1][0] is False and "no-such-package" in wrong[1][-1][1][1]
     assert "Old and new refs are equal" in rebased[1][-1][1][1]
     assert deployed[1][-1] == ["Finished", [True, ""]]
+    base = {"set-revision": ["s", booted["base-checksum"]], "install-packages": ["as", ["fx-hello"]]}
+    ((_address, signals),) = client(own, ["UpdateDeployment", [["a{sv}", base], NONE]])["results"]
+    assert signals[-1] == ["Finished", [True, ""]]
+    assert "fx-hello" in own.deployments()[0]["requested-packages"]
 
 
 def test_a_client_changes_how_the_system_boots(own: Host):
