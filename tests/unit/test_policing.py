@@ -237,6 +237,32 @@ def approved(site: Site, plan: str, uid: int) -> Any:
         site.uid = before
 
 
+@pytest.mark.parametrize(
+    ("function", "request_", "needs"),
+    [
+        (packages.upgrade, Upgrade(base=False, install=("extra",)), True),
+        (
+            packages.uninstall,
+            kind_of("uninstall")(packages=("x",), idempotent=True, install=("extra",)),
+            True,
+        ),
+        (override.override, kind_of("override")(remove=("tool",), install=("extra",)), True),
+        (override.reset, Reset(install=("extra",)), True),
+        (packages.upgrade, Upgrade(base=False), False),
+    ],
+)
+def test_an_approval_of_packages_is_needed_whatever_verb_layers_them(
+    site: Site, built: str, monkeypatch, function, request_, needs
+):
+    monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
+    site.set(Approval="install")
+    if needs:
+        (reason,) = site.refused(function, request_)
+        assert reason["rule"] == "approval"
+    else:
+        assert site.run(function, request_).changed
+
+
 def test_a_plan_is_approved_by_another_person(site: Site, built: str, monkeypatch):
     monkeypatch.setattr(calendar, "seconds_of", lambda _text: 3600.0)
     site.set(Approval="install apply-live finalize-deployment", ApprovalBy="other")

@@ -87,7 +87,8 @@ def name_of(reach: Reach, subject: Mapping[str, Any], plan: PackagePlan | None) 
 
 def needs_approval(policy: Policy, reach: Reach) -> bool:
     """Return whether a request needs an approval of its plan."""
-    return policy.approval is not None and reach.applies and reach.verb in policy.approval.names
+    verbs = {reach.verb, *(["install"] if reach.layers else [])}
+    return policy.approval is not None and reach.applies and not verbs.isdisjoint(policy.approval.names)
 
 
 def judge_approval(

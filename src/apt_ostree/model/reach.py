@@ -17,6 +17,7 @@ class Reach:
     override: why the policy is to be overridden, or empty.
     verb: its name.
     live: the options of its live change, if it makes one.
+    layers: it layers packages, as `install` does.
     """
 
     preview: bool = False
@@ -25,3 +26,4 @@ class Reach:
     override: str = ""
     verb: str = ""
     live: Mapping[str, Any] | None = None
+    layers: bool = False

@@ -34,7 +34,20 @@ class DeployRequest(Request):
         options = self.deploy
         waits = options.download_only or (options.lock_finalization and options.live is None)
         live = options.live.marks if options.live else None
-        return Reach(self._only_shows, not waits, options.reboot, options.override_policy, self.verb, live)
+        return Reach(
+            self._only_shows,
+            not waits,
+            options.reboot,
+            options.override_policy,
+            self.verb,
+            live,
+            layers=self._layers,
+        )
+
+    @property
+    def _layers(self) -> bool:
+        """Return whether packages are layered."""
+        return False
 
     @property
     def _only_shows(self) -> bool:
@@ -91,6 +104,10 @@ class Uninstall(DeployRequest):
     everything: bool = False
     idempotent: bool = False
 
+    @property
+    def _layers(self) -> bool:
+        return bool(self.install or self.files)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseRequest(DeployRequest):
@@ -108,6 +125,10 @@ class BaseRequest(DeployRequest):
     def changes_packages(self) -> bool:
         """Return whether packages are layered or dropped."""
         return bool(self.install or self.files or self.uninstall)
+
+    @property
+    def _layers(self) -> bool:
+        return bool(self.install or self.files)
 
     @property
     def _operands(self) -> tuple[str, ...]:
@@ -167,6 +188,10 @@ class Override(DeployRequest):
     install: tuple[str, ...] = ()
     install_files: tuple[OpenFile, ...] = ()
     uninstall: tuple[str, ...] = ()
+
+    @property
+    def _layers(self) -> bool:
+        return bool(self.install or self.install_files)
 
     @property
     def _operands(self) -> tuple[str, ...]:
