@@ -39,6 +39,7 @@ def resolve(
     unreachable: Sequence[str] = (),
     cached: Sequence[str] = (),
     in_use: Sequence[tuple[str, str]] = (),
+    automatic: Sequence[str] = (),
     policy: str = "",
     **goal: Any,
 ) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def resolve(
     unreachable: suites that are left out.
     cached: names of downloaded archives (NAME_VERSION_ARCHITECTURE.deb).
     in_use: names and versions of packages that may be out of reach.
+    automatic: names of installed packages that came as dependencies.
     policy: lines of [Policy].
 
     Returns the plan as JSON with `left_out`, `out_of_reach` and `policy`, the decision, or
@@ -58,6 +60,8 @@ def resolve(
     for name in ("etc/apt", "state/lists/partial", "cache/archives/partial"):
         (directory / name).mkdir(parents=True, exist_ok=True)
     (directory / "status").write_text("\n".join(present))
+    states = (f"Package: {name}\nArchitecture: amd64\nAuto-Installed: 1\n" for name in automatic)
+    (directory / "state/extended_states").write_text("\n".join(states))
     places = {suite: _write_archive(directory, suite, rows) for suite, rows in archives.items()}
     lines = (f"deb [trusted=yes] file:{place} ./\n" for place in places.values())
     (directory / "etc/apt/sources.list").write_text("".join(lines))

@@ -357,3 +357,18 @@ def test_what_an_alternative_needed_that_gave_way_is_left_out(tmp_path: Path):
     }
     plan = resolve(tmp_path, [], offered, install=("client", "postfix"), requested=["client", "postfix"])
     assert changes(plan) == dict.fromkeys(("client", "postfix", "postfix-base"), ("", "1.0"))
+
+
+@pytest.mark.parametrize("relation", ["Depends", "Pre-Depends", "Recommends"])
+def test_an_unneeded_package_of_the_tree_is_upgraded_with_what_it_needs_now(tmp_path: Path, relation: str):
+    """As the old library of a transition: nothing needs it any more, and it stays."""
+    needs: dict[str, str] = {relation: "new"}
+    offered = {
+        "main": [package("lib", "2.0", **needs), package("new", "1.0")],
+        "security": [package("app", "1.1")],
+    }
+    present = [installed("app", "1.0"), installed("lib", "1.0")]
+    plan = resolve(tmp_path, present, offered, upgrade=True, automatic=["lib"])
+    expected = {"app": ("1.0", "1.1"), "lib": ("1.0", "2.0")}
+    expected |= {} if relation == "Recommends" else {"new": ("", "1.0")}
+    assert changes(plan) == expected

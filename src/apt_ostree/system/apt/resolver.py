@@ -352,6 +352,9 @@ class Resolver:
         with group:
             for pkg in unneeded:
                 depcache.mark_delete(pkg, False)
+        # What is in the tree stays, with what it needs now, even if nothing needs it.
+        for pkg in filter(depcache.is_inst_broken, changed):
+            depcache.mark_install(pkg, True, not depcache.is_auto_installed(pkg))
         self._refuse_broken()
         return self._changed()
 
