@@ -205,13 +205,27 @@ def reset_failed(names: Sequence[str]) -> None:
     _systemctl(["reset-failed", "--", *names], "reset the failed state of units", check=False)
 
 
+#: Settings of a unit that runs at any time but during the shutdown; "rescue" and "emergency" do not stop it.
+_INDEPENDENT = (
+    "DefaultDependencies=no",
+    "Conflicts=shutdown.target",
+    "Before=shutdown.target",
+    "IgnoreOnIsolate=yes",
+)
+
+
 def run_later(name: str, command: Sequence[str], seconds: float) -> None:
-    """Run a command after some seconds, by a transient timer named after `name` (systemd-run(1))."""
+    """Run a command after some seconds, by a transient timer named after `name` (systemd-run(1)).
+
+    Neither waits for the system to be up: the boot may be what the command is to look at, and may itself wait
+    for a lock that the caller holds.
+    """
     # The name is unique: the running process may have been started by the previous timer.
     options = [
         f"--unit={name}-{time.monotonic_ns()}",
         f"--on-active={seconds:.0f}",
         "--timer-property=AccuracySec=1s",
+        *(f"--{kind}={setting}" for kind in ("property", "timer-property") for setting in _INDEPENDENT),
         "--collect",
     ]
     _run(["systemd-run", "--quiet", *options, "--", *command], "set a timer")
