@@ -187,6 +187,9 @@ class Host:
     def exists(self, path: str) -> bool:
         return self.succeeds(f"test -e {path}")
 
+    def is_link(self, path: str) -> bool:
+        return self.succeeds(f"test -L {path}")
+
     def suites(self, *names: str) -> None:
         """Offer these suites of the fixture repository."""
         self.run("testbed-fixtures", *names)

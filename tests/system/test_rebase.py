@@ -89,6 +89,26 @@ def test_packages_change_with_the_base(follower: Host):
     follower.check_clean()
 
 
+#: What the scripts of fx-divert make of /etc.
+ALTERNATIVE = "/etc/alternatives/fx-editor"
+
+
+@pytest.mark.parametrize("others", [(), ("fx-user",)])
+def test_dropped_packages_clean_up_before_the_base_changes(follower: Host, others):
+    follower.ao("install", "-A", "-y", "fx-divert", *others)
+    follower.sh("echo mine >/etc/mine")
+    follower.reboot()
+    assert follower.run("readlink", ALTERNATIVE).stdout == "/usr/bin/fx-editor-two\n"
+    follower.ao("upgrade", "--base-only", "--uninstall=fx-divert", *(["-A", "-y"] if others else []))
+    if others:
+        assert not follower.is_link(ALTERNATIVE)
+    follower.reboot()
+    booted = follower.deployments()[0]
+    assert (booted["version"], booted["requested-packages"]) == ("14", list(others))
+    assert not follower.is_link(ALTERNATIVE) and follower.sh("cat /etc/mine") == "mine\n"
+    follower.check_clean()
+
+
 def test_an_update_driver_decides(follower: Host):
     unit = "driver.service"
     kept = ("-p", "Type=oneshot", "-p", "RemainAfterExit=yes")

@@ -12,7 +12,8 @@ import pytest
 
 from apt_ostree.core import apply_live, deployments
 from apt_ostree.core.boot import moments
-from apt_ostree.core.deploy import Target, deploy
+from apt_ostree.core.build.layering import Built
+from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.live import health
 from apt_ostree.core.state import marks
 from apt_ostree.core.status import status
@@ -20,6 +21,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import layout
 from apt_ostree.model.history import Outcome
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.package_plan import PackagePlan
 from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.deployments import Rollback
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
@@ -282,6 +284,24 @@ def test_what_has_failed_is_not_deployed_again(failed: System):
     assert deploying(failed, failed.two, dry_run=True).details["failed"]
     assert "it is refused without --allow-failed" in failed.told("warning")[0]
     assert deploying(failed, failed.two, allow_failed=True).next_boot
+
+
+@pytest.mark.parametrize("also", [{}, {"commands": (("true",),)}])
+def test_another_initramfs_may_mend_a_boot(failed: System, monkeypatch: pytest.MonkeyPatch, also):
+    """Its mark is about the arguments with which it is made, not about the files that it holds."""
+    built = Built(PackagePlan(), failed.two)
+    monkeypatch.setattr("apt_ostree.core.deploy._build", lambda *_args, **_options: built)
+
+    def verb(tx, _request):
+        with tx.changing("make the initramfs"):
+            recipe = Recipe(failed.two, initramfs=True, **also)
+            return deploy(tx, Target(Origin("two"), failed.two, recipe), DeployOptions())
+
+    if also:
+        with pytest.raises(Refused, match="have failed before"):
+            failed.run(verb, Rollback())
+    else:
+        assert failed.run(verb, Rollback()).next_boot
 
 
 def test_the_same_packages_in_another_commit_are_the_same(system: System):

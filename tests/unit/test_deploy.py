@@ -37,6 +37,8 @@ from tests.unit.repos import System
 PLAN = PackagePlan(install=(Step("extra", "all", new="1", reason="requested"),))
 LIVE = DeployOptions(live=LiveOptions(allow_replacement=True))
 DRY = DeployOptions(dry_run=True)
+#: What the scripts of dropped packages do to /etc.
+REMOVED = {"alternatives/extra": Entry("x", "x", ABSENT)}
 
 
 @dataclass
@@ -50,10 +52,13 @@ class Builder:
     newer: tuple[Newer, ...] = ()
     taken: tuple[Newer, ...] = ()
     options: list[dict[str, bool]] = field(default_factory=list)
+    before: list[Any] = field(default_factory=list)
+    removals: list[PackageGoal] = field(default_factory=list)
 
     @contextmanager
-    def open(self, tx: Any, start: str, sources: Sources) -> Iterator[Any]:
+    def open(self, tx: Any, start: str, sources: Sources, *, before: Any = None) -> Iterator[Any]:
         self.opened.append((start, sources))
+        self.before.append(before)
 
         class Session:
             exact = tuple(p.label for p in sources.local)
@@ -75,12 +80,17 @@ class Builder:
             session.tx.report(shown)
         return Built(PLAN, None if options["dry_run"] or options["download_only"] else commit)
 
+    def run_removal(self, _session: Any, goal: PackageGoal, _base: str) -> Any:
+        self.removals.append(goal)
+        return REMOVED
+
 
 @pytest.fixture
 def builder(system: System, monkeypatch) -> Builder:
     found = Builder([])
     monkeypatch.setattr(layering, "opened", found.open)
     monkeypatch.setattr(layering, "install", found.install)
+    monkeypatch.setattr(layering, "run_removal", found.run_removal)
     return found
 
 
@@ -384,7 +394,8 @@ def test_packages_of_the_base_come_back_from_the_base(system: System, builder: B
     stage(system, present, Origin("one", (dropped, "more")))
     builder.commits = [_with_base(system, system.one, file="more")]
     run(system, packages.uninstall, Uninstall(packages=(dropped,)))
-    assert builder.opened[0][0] == system.one
+    assert [goal.drop for goal in builder.removals] == ([("extra",)] if dropped == "extra" else [])
+    assert builder.opened[-1][0] == system.one
     assert builder.wanted[0][0].install == ("more",)
     kept = {"extra": "1"} if dropped == "tool" else {"extra": "1", "tool": "3"}
     assert builder.wanted[0][0].keep == kept  # a rebuild upgrades nothing
@@ -557,7 +568,7 @@ def test_uninstalling_everything_keeps_overrides(system: System, builder: Builde
     builder.commits = [_with_base(system, system.one, file="a")]
     run(system, packages.uninstall, Uninstall(everything=True))
     assert (origins(system)[0], removed(system)) == (("tool=2.0",), ("other",))
-    assert builder.opened[0][0] == system.one
+    assert [start for start, _sources in builder.opened] == [layered, system.one]
     assert (builder.wanted[0][0].install, builder.wanted[0][0].remove) == (("tool=2.0",), ("other",))
 
 
@@ -642,9 +653,31 @@ def test_an_upgrade_to_a_new_base_layers_and_drops_some_too(system: System, buil
     builder.commits = [_with_base(system, system.two, file="new-base")]
     request = Upgrade(packages=False, install=("other", "extra"), uninstall=("more",))
     run(system, packages.upgrade, request)
-    ((start, _sources),) = builder.opened
-    assert (start, builder.wanted[0][0].install) == (system.two, ("other",))
+    goal = builder.wanted[0][0]
+    assert [start for start, _sources in builder.opened] == [layered, system.two]
+    assert (goal.install, goal.drop, builder.before) == (("other",), (), [None, REMOVED])
+    assert builder.removals == [
+        PackageGoal(drop=("more",), needed=frozenset({"base", "extra", "other", "tool"}))
+    ]
     assert origins(system)[0] == ("other",)  # the new base has the extra one
+
+
+def test_a_preview_runs_no_scripts_of_dropped_packages(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("more", "other")))
+    system.repo.set_ref("one", system.two)
+    builder.commits = [_with_base(system, system.two, file="new-base")]
+    run(system, packages.upgrade, Upgrade(packages=False, uninstall=("more",), deploy=DRY))
+    assert (builder.removals, builder.before) == ([], [None])
+
+
+def test_the_last_package_goes_with_a_new_base(system: System, builder: Builder, layered):
+    stage(system, layered, Origin("one", ("more",)))
+    system.repo.set_ref("one", system.two)
+    builder.commits = [system.two]
+    result = run(system, packages.upgrade, Upgrade(packages=False, uninstall=("more",)))
+    ((goal, label),) = builder.wanted
+    assert (builder.opened[0][0], label.deployed, goal.drop) == (layered, system.two, ("more",))
+    assert (origins(system)[0], result.details["commit"]) == ((), system.two)
 
 
 def test_an_upgrade_that_drops_the_last_request_is_the_new_base(system: System, builder: Builder, layered):

@@ -250,8 +250,8 @@ def test_what_scripts_did_is_what_the_merge_does_not_do(system: System, tmp_path
 
 def test_the_view_of_the_running_tree_is_the_running_etc(system: System):
     with system.transaction() as tx:
-        assert etc.view(tx, system.one) == EtcView({}, {}, frozenset())
-        other = etc.view(tx, system.two)
+        assert etc.view(tx, system.one, {}) == EtcView({}, {}, frozenset())
+        other = etc.view(tx, system.two, {})
     assert other.states  # another tree ships other files
 
 
@@ -262,9 +262,9 @@ def test_a_directory_that_goes_hides_nothing_of_the_administrators(system: Syste
     write_files(system.etc, {"gone/a.conf": "a", "gone/sub/b.conf": "mine"})
     with system.transaction() as tx:
         tx.__dict__["live"] = replace(tx.live, booted=replace(tx.live.booted, checksum=with_it))
-        assert set(etc.view(tx, without).states) == {"gone/a.conf"}
+        assert set(etc.view(tx, without, {}).states) == {"gone/a.conf"}
         write_files(system.etc, {"gone/sub/b.conf": "b"})
-        assert set(etc.view(tx, without).states) == {"gone", "gone/a.conf", "gone/sub", "gone/sub/b.conf"}
+        assert set(etc.view(tx, without, {}).states) == {"gone", "gone/a.conf", "gone/sub", "gone/sub/b.conf"}
 
 
 # --- directories

@@ -101,7 +101,7 @@ def built(system: System, monkeypatch) -> str:
     )
 
     @contextmanager
-    def opened(tx, start, sources):
+    def opened(tx, start, sources, **_options):
         session = type("Session", (), {"tx": tx, "exact": (), "kept": {}})
         yield session
 

@@ -162,6 +162,8 @@ def goals(system: System, vendor: Vendor, monkeypatch: pytest.MonkeyPatch) -> li
         if target.recipe is None:
             return None
         found.append(target.recipe)
+        if target.recipe.only_scripts:
+            return Built(PackagePlan(), target.recipe.base)
         words = {layout.META_BASE.replace("-", "_"): target.recipe.base}
         tree = {**repos.ONE, "usr/bin/extra": str(len(found))}
         commit = repos.write_commit(system.repo, tree, ref="built", packages=repos.PACKAGES["two"], **words)
@@ -185,7 +187,8 @@ def test_packages_are_layered_and_dropped_on_the_commit(system: System, vendor: 
     system.run(rebase.deploy_revision, request)
     assert (goals[1].base, goals[1].install) == (vendor.commits[2], ("more=1",))
     system.run(rebase.deploy_revision, Deploy(revision="13.3", uninstall=("more",)))
-    assert (pending(system)[0], requested(system), len(goals)) == (vendor.commits[3], (), 2)
+    assert (pending(system)[0], requested(system)) == (vendor.commits[3], ())
+    assert (goals[2].drop, goals[2].only_scripts) == (("more",), True)
 
 
 def test_packages_are_layered_and_dropped_on_another_branch(
@@ -196,6 +199,7 @@ def test_packages_are_layered_and_dropped_on_another_branch(
     assert (pending(system)[1], requested(system)) == ("vendor:debian/desktop", ("extra",))
     rebase_to(system, BRANCH, "13.3", uninstall=("extra",))
     assert (pending(system), requested(system)) == ((vendor.commits[3], FOLLOWED), ())
+    assert (goals[1].drop, goals[1].only_scripts) == (("extra",), True)
 
 
 def test_a_package_to_drop_has_to_be_requested(system: System, vendor: Vendor, goals: list[Recipe]):

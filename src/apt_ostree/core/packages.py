@@ -105,7 +105,7 @@ def run(tx: Transaction, request: Run) -> Result:
         if request.forget:
             origin = without_command(merge.origin, request.command_line)
             target = (
-                rebuilt(origin, base, keep=_versions_in_use(tx, origin))
+                rebuilt(tx, origin, base, keep=_versions_in_use(tx, origin))
                 if origin.layered
                 else Target(origin, base)
             )
@@ -126,7 +126,7 @@ def with_packages(tx: Transaction, origin: Origin, request: BaseRequest, base: s
     """
     local = local_packages(tx, request.files)
     origin = without_requests(origin, request.uninstall)
-    names = {package.name for package in packages_of(tx.sysroot.repo, base)} - {*origin.removed}
+    names = _names(tx, base) - {*origin.removed}
     return add_requests(origin, new_requests(origin, request.install, names, idempotent=True), local)
 
 
@@ -143,18 +143,12 @@ def changed(tx: Transaction, origin: Origin) -> Target:
     if returns or (origin.layered and _made_of(merge.origin) != _made_of(origin)):
         # The scripts of what returns run again: what they had made of the machine went with it.
         if origin.layered:
-            return rebuilt(origin, base, keep=_versions_in_use(tx, origin), configure=returns)
+            return rebuilt(tx, origin, base, keep=_versions_in_use(tx, origin), configure=returns)
         return Target(origin, base, Recipe(base, only_scripts=True, configure=returns))
     if not origin.layered:
-        # The base has none of them, but what they made of /etc is taken back by their own scripts.
-        recipe = Recipe(base, drop=drop, needed=names_in_base(tx), only_scripts=True)
-        return (
-            Target(origin, merge.checksum, recipe)
-            if drop and merge.checksum != base
-            else Target(origin, base)
-        )
+        return without_layers_on(tx, origin, base)
     if drop and not _only_adds(tx, base, origin, drop):
-        return rebuilt(origin, base, keep=_versions_in_use(tx, origin))
+        return rebuilt(tx, origin, base, keep=_versions_in_use(tx, origin))
     requests, local = added_requests(merge.origin, origin)
     remove = tuple(name for name in origin.removed if name not in merge.origin.removed)
     if not (requests or local or drop or remove):
@@ -182,8 +176,25 @@ def _only_adds(tx: Transaction, base: str, origin: Origin, drop: Sequence[str]) 
     return names <= {package.name for package in present} and not names & set(drop)
 
 
+def without_layers_on(tx: Transaction, origin: Origin, base: str) -> Target:
+    """Return the target of a base itself.
+
+    What packages that it does not have made of /etc is taken back by their own scripts.
+    """
+    present, names = tx.merge_deployment.checksum, _names(tx, base)
+    drop = tuple(name for name in _dropped(tx, origin) if name not in names)
+    if not drop or present == _base(tx):
+        return Target(origin, base)
+    return Target(origin, present, Recipe(base, drop=drop, needed=names, only_scripts=True))
+
+
 def rebuilt(
-    origin: Origin, base: str, *, keep: tuple[tuple[str, str], ...], configure: tuple[str, ...] = ()
+    tx: Transaction,
+    origin: Origin,
+    base: str,
+    *,
+    keep: tuple[tuple[str, str], ...],
+    configure: tuple[str, ...] = (),
 ) -> Target:
     """Return a target that is built from a base. keep, configure: see Recipe."""
     recipe = Recipe(
@@ -191,7 +202,9 @@ def rebuilt(
         origin.requested,
         origin.local,
         keep=keep,
+        drop=_dropped(tx, origin),
         remove=origin.removed,
+        needed=_names(tx, base) | origin.names,
         configure=configure,
         commands=origin.commands,
         initramfs=origin.changes_initramfs,
@@ -209,7 +222,7 @@ def _upgraded(tx: Transaction, origin: Origin, newer: str | None, *, packages: b
     if newer == base and (not drop or _only_adds(tx, base, origin, drop)):
         return _upgraded_here(tx, origin)
     if not (packages or origin.layered):
-        return Target(origin, newer)
+        return without_layers_on(tx, origin, newer)
     keep = held(tx) if packages else _versions_in_use(tx, origin)
     recipe = Recipe(
         newer,
@@ -218,7 +231,9 @@ def _upgraded(tx: Transaction, origin: Origin, newer: str | None, *, packages: b
         packages,
         yielding=_yielding(tx, origin) if packages else frozenset(),
         keep=keep,
+        drop=drop,
         remove=origin.removed,
+        needed=_names(tx, newer) | origin.names,
         commands=origin.commands,
     )
     return Target(origin, newer, recipe)
@@ -275,7 +290,11 @@ def _base(tx: Transaction) -> str:
 
 def names_in_base(tx: Transaction) -> frozenset[str]:
     """Return the names of the base's packages."""
-    return frozenset(package.name for package in packages_of(tx.sysroot.repo, _base(tx)))
+    return _names(tx, _base(tx))
+
+
+def _names(tx: Transaction, commit: str) -> frozenset[str]:
+    return frozenset(package.name for package in packages_of(tx.sysroot.repo, commit))
 
 
 def _versions_in_use(tx: Transaction, origin: Origin) -> tuple[tuple[str, str], ...]:

@@ -7,7 +7,13 @@ from dataclasses import replace
 
 from apt_ostree.core import driver, trust
 from apt_ostree.core.deploy import Target, deploy
-from apt_ostree.core.packages import held, rebuilt, versions_of_layered, with_packages
+from apt_ostree.core.packages import (
+    held,
+    rebuilt,
+    versions_of_layered,
+    with_packages,
+    without_layers_on,
+)
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import Origin
@@ -190,4 +196,6 @@ def _forget(tx: Transaction, old: Refspec, new: Refspec) -> None:
 def _target(tx: Transaction, origin: Origin, commit: str, *, keep: Sequence[tuple[str, str]]) -> Target:
     """Return the target for the requests of an origin on another base, whose own packages stay its own."""
     origin = replace(origin, upgraded=False)
-    return rebuilt(origin, commit, keep=tuple(keep)) if origin.layered else Target(origin, commit)
+    if not origin.layered:
+        return without_layers_on(tx, origin, commit)
+    return rebuilt(tx, origin, commit, keep=tuple(keep))

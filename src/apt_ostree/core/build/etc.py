@@ -43,8 +43,20 @@ class EtcView:
         return self.states[path] if path in self.states else files.read_state(ETC / path)
 
 
-def view(tx: Transaction, start: str) -> EtcView:
-    """Return the /etc of a build that starts from a commit: the running one, merged, with what is pending."""
+def pending(tx: Transaction) -> Delta:
+    """Return what scripts did to /etc for the deployment that is replaced, if it was not played yet.
+
+    The booted deployment's was; what is missing of it since is the administrator's decision.
+    """
+    merge = tx.merge_deployment
+    return {} if merge.booted else etc_deltas.read(merge.checksum)
+
+
+def view(tx: Transaction, start: str, delta: Delta) -> EtcView:
+    """Return the /etc of a build that starts from a commit: the running one, merged, with a delta played.
+
+    delta: what scripts did for the deployment that is replaced, see `pending`.
+    """
     repo, merge = tx.sysroot.repo, tx.merge_deployment
     commits = {tx.live.base, merge.checksum}
     made = frozenset(path for commit in commits for path in earlier.made_in_etc(tx, commit))
@@ -55,8 +67,6 @@ def view(tx: Transaction, start: str) -> EtcView:
     paths = {*sides, *map(etc_rules.directory_of, sides)}
     current = {path: states.get(path) or files.read_state(ETC / path) for path in paths}
     states |= _without_occupied(etc_rules.decide_all(sides, current, OverlayEtc()).states)
-    # The booted deployment's was played; what is missing of it since is the administrator's decision.
-    delta = {} if merge.booted else etc_deltas.read(merge.checksum)
     for path, entry in delta.items():
         if etc_rules.digest(states.get(path) or files.read_state(ETC / path)) == entry.before:
             states[path] = entry.after

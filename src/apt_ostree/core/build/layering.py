@@ -120,6 +120,7 @@ class Session:
     cache_only: whether to use only the archives in the cache.
     script_timeout: seconds that a maintainer script may take.
     present: the packages that the system has before the change.
+    etc: what scripts did to /etc before.
     _mounted: unmounts the root.
     """
 
@@ -133,6 +134,7 @@ class Session:
     cache_only: bool
     script_timeout: float
     present: frozenset[Package]
+    etc: Delta
     _mounted: ExitStack
 
 
@@ -151,8 +153,12 @@ class _Tree:
 
 
 @contextmanager
-def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
+def opened(
+    tx: Transaction, start: str, sources: Sources, *, before: Delta | None = None
+) -> Iterator[Session]:
     """Yield a session: a build root on the tree of a commit, with the package cache opened.
+
+    before: what scripts did to /etc before; None: what they did for the deployment that is replaced.
 
     Raises ExternalFailure if the root cannot be assembled or the package lists cannot be read, and UsageError
     for a file that is not a package.
@@ -162,6 +168,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
 
     beside = diff.directories_beside_usr(tx.sysroot.repo, start)
     timeout = tx.settings.script_timeout  # a mistake in the settings is told before anything is done
+    delta = etc.pending(tx) if before is None else before
     with (
         lowerdirs.usr_of(tx.sysroot, start) as lowers,
         buildroot.scratch_directory(tx.sysroot.state_dir / "work") as scratch,
@@ -171,7 +178,7 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         state = inside.package_state(root, sources.architectures)
         config.use_build_root(root, scratch, state.extended_states, state.architectures)
         if sources.archives:
-            if others := _other_sources(tx, start):
+            if others := _other_sources(tx, start, delta):
                 mounted.enter_context(source_files.of_deployment(others, root))
             _refresh_lists(tx, sources)
         local.offer(tx.report, list(filter(local_debs.is_stored, sources.local)), scratch)
@@ -185,18 +192,19 @@ def opened(tx: Transaction, start: str, sources: Sources) -> Iterator[Session]:
         if sources.archives:
             policing.hold_back(tx, resolver, tell=sources.upgrade)
         exact = tuple(package.label for package in sources.local)
-        before = packages_of(tx.sysroot.repo, start) | sources.in_use
+        had, offline = packages_of(tx.sysroot.repo, start) | sources.in_use, sources.cache_only
         yield Session(
-            tx, start, root, scratch, resolver, exact, present, sources.cache_only, timeout, before, mounted
+            tx, start, root, scratch, resolver, exact, present, offline, timeout, had, delta, mounted
         )
 
 
-def _other_sources(tx: Transaction, start: str) -> Mapping[str, FileState]:
+def _other_sources(tx: Transaction, start: str, delta: Delta) -> Mapping[str, FileState]:
     """Return the states of /etc/apt that the deployment will have, where another base gives it others."""
     repo = tx.sysroot.repo
     if repo.base_of(start) == repo.base_of(tx.live.base):
         return {}
-    return {path: state for path, state in etc.view(tx, start).states.items() if path.startswith("apt/")}
+    states = etc.view(tx, start, delta).states
+    return {path: state for path, state in states.items() if path.startswith("apt/")}
 
 
 def _refresh_lists(tx: Transaction, sources: Sources) -> None:
@@ -267,6 +275,21 @@ def install(
     return _build(session, label, Work(plan, archives, commands, configure, initramfs))
 
 
+def run_removal(session: Session, requests: PackageGoal, base: str) -> Delta:
+    """Run the scripts of packages as if they were removed; return what scripts did to /etc, as of now.
+
+    It is for a tree that never has the packages, as its base is another one. Nothing is written.
+
+    requests: the packages to drop. base: the commit that the present packages are layered on.
+    Raises Refused if another package needs them, and ExternalFailure if a script fails.
+    """
+    plan = _resolve(session, requests)
+    if not plan:
+        return session.etc
+    work = Work(plan, _download(session, plan), (), (), None, rehearsal=True)
+    return _build(session, Label(base, deployed=session.start), work).delta
+
+
 def _build(session: Session, label: Label, work: Work) -> Built:
     """Change the build root and write its commit; no commit if nothing but commands ran, without effect."""
     tx, plan = session.tx, work.plan
@@ -326,7 +349,7 @@ def _install(session: Session, work: Work) -> _Tree:
 
     tx, root, scratch, timeout = session.tx, session.root, session.scratch, session.script_timeout
     initramfs_etc.strip(root)
-    given = etc.view(tx, session.start)
+    given = etc.view(tx, session.start, session.etc)
     lowers: tuple[Path, ...] = (ETC,)
     if given.states:
         lowers = (buildroot.write_layer(scratch / "etc-merged", given.states, ETC), ETC)

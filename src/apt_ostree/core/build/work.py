@@ -34,6 +34,7 @@ class Work:
 
     archives: of the packages; None if the plan is empty.
     initramfs: what it has of the machine, if anything.
+    rehearsal: whether only scripts are run, for what they do to /etc.
     """
 
     plan: PackagePlan
@@ -41,6 +42,7 @@ class Work:
     commands: Sequence[Command]
     configure: Sequence[str]
     initramfs: OwnInitramfs | None
+    rehearsal: bool = False
 
     @property
     def dracut_arguments(self) -> tuple[str, ...] | None:
@@ -50,6 +52,8 @@ class Work:
     @property
     def title(self) -> str:
         """Return the title of the task."""
+        if self.rehearsal:
+            return "Running the scripts of dropped packages"
         if not (self.plan or self.commands or self.configure):
             return "Preparing the tree"
         if not self.plan:
