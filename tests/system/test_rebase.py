@@ -109,6 +109,36 @@ def test_dropped_packages_clean_up_before_the_base_changes(follower: Host, other
     follower.check_clean()
 
 
+#: Makes a package that has a file of gzip, which belongs to the base.
+FORCED = """
+mkdir -p /var/tmp/forced/DEBIAN /var/tmp/forced/usr/bin
+printf '#!/bin/sh\\necho forced\\n' >/var/tmp/forced/usr/bin/zgrep
+chmod 755 /var/tmp/forced/usr/bin/zgrep
+printf 'Package: fx-forced\\nVersion: 1\\nArchitecture: all\\nMaintainer: x\\nDescription: x\\n' \\
+    >/var/tmp/forced/DEBIAN/control
+dpkg-deb --root-owner-group --build /var/tmp/forced /var/tmp/forced.deb
+sha256sum /usr/bin/zgrep >/var/tmp/zgrep.sha256
+"""
+
+
+def test_replaced_files_stay_on_a_new_base_and_come_back(follower: Host):
+    follower.sh(FORCED)
+    assert "zgrep" in str(follower.json("install", "/var/tmp/forced.deb", code=1))
+    follower.ao("install", "-A", "-y", "--force-replacefiles", "/var/tmp/forced.deb")
+    assert follower.run("zgrep").stdout == "forced\n"
+    pending = follower.deployments()[0]
+    assert pending["requested-local-fileoverride-packages"] == ["fx-forced=1"]
+    assert pending["requested-local-packages"] == []
+    follower.ao("upgrade", "-A", "-y", "--base-only")
+    assert follower.run("zgrep").stdout == "forced\n" and follower.exists("/usr/share/new-base")
+    assert follower.sh("dpkg --verify gzip fx-forced") == ""
+    follower.ao("uninstall", "-A", "-y", "fx-forced")
+    follower.sh(
+        "sha256sum --check /var/tmp/zgrep.sha256; dpkg --verify gzip; ! dpkg-divert --list | grep fx-f"
+    )
+    follower.check_clean()
+
+
 def test_an_update_driver_decides(follower: Host):
     unit = "driver.service"
     kept = ("-p", "Type=oneshot", "-p", "RemainAfterExit=yes")

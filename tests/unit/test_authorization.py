@@ -59,6 +59,7 @@ def test_nobody_is_allowed_without_a_password():
         (Deploy(revision="1", uninstall=("x",)), ["deploy", "install-uninstall-packages"]),
         (Rebase(refspec="x", files=(OpenFile(3, "x.deb"),)), ["rebase", "install-local-packages"]),
         (Install(files=(OpenFile(3, "x.deb"),)), ["install-uninstall-packages", "install-local-packages"]),
+        (Install(packages=("x",), replace_files=True), ["install-uninstall-packages", "override"]),
         (
             Override(remove=("x",), install_files=(OpenFile(3, "y.deb"),)),
             ["override", "install-local-packages"],

@@ -497,8 +497,8 @@ class Builder:
     def open(self, tx, start, sources) -> Iterator[SimpleNamespace]:
         yield SimpleNamespace(tx=tx, start=start, sources=sources, resolver=None)
 
-    def install(self, _session, goal, label, *, ask):
-        assert not ask
+    def install(self, _session, goal, label, *, replaces, ask):
+        assert not ask and not replaces
         self.goals.append(goal)
         self.labels.append(label)
         return SimpleNamespace(commit=self.commit, delta={})

@@ -85,6 +85,14 @@ def test_recommended_packages_are_chosen_for_each_request():
     assert origin.recommends == (("tmux", True),)  # the new request says nothing
 
 
+def test_packages_that_replace_files_are_requests_that_said_so():
+    origin = add_requests(ORIGIN, ("mc", "vim=2:10"), (replace(LOCAL, name="mine"),), replaces=True)
+    assert origin.replacing == ("mc", "mine", "vim")
+    assert parse_origin(format_origin(origin)) == origin
+    origin = without_requests(add_requests(origin, ("vim",), ()), ["mc"])
+    assert origin.replacing == ("mine",)  # the new request says nothing
+
+
 @pytest.mark.parametrize(
     ("chosen", "requests", "upgrade", "adds"),
     [

@@ -161,12 +161,18 @@ def _signatures(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
         yield "GPGSignature", "none, but the remote's configuration requires one"
 
 
+#: Titles of lists of packages, and their keys.
+_LISTED = (
+    ("LayeredPackages", "packages"),
+    ("LocalPackages", "requested-local-packages"),
+    ("LocalForcedPackages", "requested-local-fileoverride-packages"),
+)
+
+
 def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
-    layered = entry["packages"]
-    if layered:
-        yield "LayeredPackages", " ".join(layered)
-    if entry["requested-local-packages"]:
-        yield "LocalPackages", " ".join(entry["requested-local-packages"])
+    for title, key in _LISTED:
+        if entry[key]:
+            yield title, " ".join(entry[key])
     replaced, removed = entry["base-local-replacements"], entry["base-removals"]
     if replaced:
         yield (
@@ -178,7 +184,7 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     gone = {row["name"] for row in removed}
     if others := [name for name in entry["requested-base-removals"] if name not in gone]:
         yield "InactiveBaseRemovals", " ".join(others)
-    active = {*layered, *(row["name"] for row in replaced)}
+    active = {*entry["packages"], *(row["name"] for row in replaced)}
     if inactive := [r for r in entry["requested-packages"] if package_name(r) not in active]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
     if entry["regenerate-initramfs"]:

@@ -195,6 +195,7 @@ def _build(tx: Transaction, target: Target, options: DeployOptions, *, dry_run: 
             commands=recipe.commands,
             configure=recipe.configure,
             initramfs=_own_initramfs(target, recipe, anew=anew),
+            replaces=target.origin.replacing,
             dry_run=dry_run,
             download_only=options.download_only,
             ask=not options.dry_run,

@@ -43,7 +43,8 @@ def install(tx: Transaction, request: Install) -> Result:
         merge = tx.merge_deployment
         base = frozenset() if request.allow_inactive else names_in_base(tx) - frozenset(merge.origin.removed)
         requests = new_requests(merge.origin, request.packages, base, idempotent=request.idempotent)
-        origin = add_requests(merge.origin, requests, local, recommends=request.recommends)
+        recommends, replaces = request.recommends, request.replace_files
+        origin = add_requests(merge.origin, requests, local, recommends=recommends, replaces=replaces)
         if request.uninstall:
             origin = without_requests(origin, request.uninstall, idempotent=request.idempotent)
         return deploy(tx, changed(tx, origin), request.deploy)

@@ -13,7 +13,7 @@ from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay, OverlayRequest
-from apt_ostree.model.requests.packages import BaseRequest, DeployRequest, Override
+from apt_ostree.model.requests.packages import BaseRequest, DeployRequest, Install, Override
 
 _PREFIX = "org.debian.aptostree1."
 CANCEL = f"{_PREFIX}cancel"
@@ -88,6 +88,8 @@ def actions_of(request: Request, *, own: bool = False) -> tuple[str, ...]:
         actions.append(_LOCAL_PACKAGES)
     if isinstance(request, BaseRequest | Override) and (request.install or request.uninstall):
         actions.append(_PACKAGES)
+    if isinstance(request, Install) and request.replace_files:
+        actions.append(ACTIONS["override"])
     if isinstance(request, ApplyLive) and (request.selection or request.target):
         actions.append(_PACKAGES)  # not what is deployed: these may come from the archives
     if isinstance(request, DeployRequest) and request.deploy.live:

@@ -54,6 +54,7 @@ class Origin:
     removed: names of packages of the base that the deployment is not to have, sorted.
     recommends: name of a request and whether what it recommends comes with it, sorted; of others, apt's
         configuration says that.
+    replacing: names of requests whose packages may replace files of others, sorted.
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     initramfs_etc: paths below /etc that are also in the initramfs, sorted.
@@ -67,6 +68,7 @@ class Origin:
     commands: tuple[Command, ...] = ()
     removed: tuple[str, ...] = ()
     recommends: tuple[tuple[str, bool], ...] = ()
+    replacing: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
     initramfs_etc: tuple[str, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
@@ -105,10 +107,12 @@ def add_requests(
     local: tuple[LocalPackage, ...],
     *,
     recommends: bool | None = None,
+    replaces: bool = False,
 ) -> Origin:
     """Return the origin with further requests; a new request replaces that for the same package.
 
     recommends: whether what they recommend comes with them; None: as apt is configured.
+    replaces: whether they may replace files of other packages.
 
     UsageError names packages that are removed from the base, which a new base could not have and lack.
     """
@@ -128,6 +132,7 @@ def add_requests(
         requested=tuple(sorted({*kept, *requests})),
         local=tuple(sorted({*kept_local, *local}, key=lambda p: (p.name, p.version))),
         recommends=tuple(sorted(chosen.items())),
+        replacing=tuple(sorted({*origin.replacing} - names | (names if replaces else set()))),
     )
 
 
@@ -138,6 +143,7 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
         requested=tuple(r for r in origin.requested if request_name(r) not in names),
         local=tuple(p for p in origin.local if p.name not in names),
         recommends=tuple(row for row in origin.recommends if row[0] not in names),
+        replacing=tuple(name for name in origin.replacing if name not in names),
     )
 
 
@@ -320,6 +326,7 @@ def parse_origin(text: str) -> Origin:
         commands=_read_commands(packages.get("commands", "[]")),
         removed=_split(packages.get("removed", "")),
         recommends=tuple(map(_read_recommends, _split(packages.get("recommends", "")))),
+        replacing=_split(packages.get("replacing", "")),
         initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
         initramfs_etc=_split(tracked),
         rest=tuple(_other_groups(parser)),
@@ -352,6 +359,8 @@ def format_origin(origin: Origin) -> str:
     if origin.recommends:
         rows = [f"{name}|{str(comes).lower()}" for name, comes in origin.recommends]
         parser[_GROUP]["recommends"] = _join(rows)
+    if origin.replacing:
+        parser[_GROUP]["replacing"] = _join(origin.replacing)
     if origin.initramfs is not None:
         parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:

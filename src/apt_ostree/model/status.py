@@ -149,8 +149,10 @@ class DeploymentStatus:
             "base-commit-meta": dict(base.metadata),
             "packages": list(self.layered),
             "requested-packages": list(origin.requested),
-            "requested-local-packages": [package.label for package in origin.local],
-            "requested-local-fileoverride-packages": [],
+            "requested-local-packages": [p.label for p in origin.local if p.name not in origin.replacing],
+            "requested-local-fileoverride-packages": [
+                p.label for p in origin.local if p.name in origin.replacing
+            ],
             "commands": [list(command) for command in origin.commands],
             "requested-base-removals": list(origin.removed),
             "requested-base-local-replacements": [p.label for p in origin.local if p.name in replaced],

@@ -63,6 +63,21 @@ def digests(admindir: Path) -> frozenset[str]:
     return frozenset(line.partition(" ")[0] for text in texts for line in text.splitlines())
 
 
+def diversions(admindir: Path) -> dict[str, tuple[str, str]]:
+    """Return path -> (where it is diverted to, the package whose own file is not), see dpkg-divert(1)."""
+    lines = files.text_of(admindir / "diversions").splitlines()
+    return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}
+
+
+def owners_of_all(admindir: Path) -> dict[str, set[str]]:
+    """Return path -> names of the packages that ship it; directories are among them."""
+    found: dict[str, set[str]] = {}
+    for name, text in _lists(admindir).items():
+        for path in text.splitlines():
+            found.setdefault(path, set()).add(name.partition(":")[0])
+    return found
+
+
 def owners(admindir: Path, path: str) -> tuple[str, ...]:
     """Return the names of the packages that ship a path."""
     return tuple(name for name, text in _lists(admindir).items() if path in text.splitlines())

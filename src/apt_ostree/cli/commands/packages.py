@@ -34,6 +34,7 @@ def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: s
     default=None,
     help="Also layer what the packages recommend, or not; else as apt is configured.",
 )
+@click.option("--force-replacefiles", is_flag=True, help="Let the packages replace files of other packages.")
 @options.also_uninstall
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
     """Layer packages on the next deployment.
@@ -49,6 +50,7 @@ def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) ->
             idempotent=given["idempotent"],
             allow_inactive=given["allow_inactive"],
             recommends=given["recommends"],
+            replace_files=given["force_replacefiles"],
             deploy=deploy,
         )
         return options.run_verb(request, given, ask=asks(given))

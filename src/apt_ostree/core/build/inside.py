@@ -343,7 +343,7 @@ def _lacking_programs() -> list[str]:
 
 def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
     """Bring the tree's /etc to what packages ship, from the archives: dpkg has changed the machine's."""
-    diverted = diversions()
+    diverted = dpkg_query.diversions(_ADMINDIR)
     states = [(Path(truename(f"/etc/{path}", package, diverted)), state) for package, path, state in shipped]
     files.write_states(states)
     gone = [
@@ -351,12 +351,6 @@ def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:
         for path in sorted(set(prepared.shipped) - dpkg_query.listed(_ADMINDIR, "/etc/"), reverse=True)
     ]
     files.write_states([(path, ABSENT) for path in gone])
-
-
-def diversions() -> Mapping[str, tuple[str, str]]:
-    """Return path -> (where it is diverted to, the package that diverts it), of dpkg-divert(1)'s file."""
-    lines = files.text_of(_ADMINDIR / "diversions").splitlines()
-    return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}
 
 
 def _finish_root(

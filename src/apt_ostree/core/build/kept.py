@@ -19,7 +19,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import dpkg_lists, kept, layout
 from apt_ostree.model.origin import LocalPackage
 from apt_ostree.model.package import Package
-from apt_ostree.system import buildroot, confined, files, sandbox
+from apt_ostree.system import buildroot, confined, dpkg_query, files, sandbox
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import diff
 
@@ -123,7 +123,7 @@ def _repack(package: Package, run_in_root: confined.RunInRoot) -> str:
     name = dpkg_lists.info_name({path.name for path in info.iterdir()}, package.name, package.architecture)
     listed = files.text_of(info / f"{name}.list").splitlines()
     parents = {Path(path).parent for path in listed}
-    diverted = inside.diversions()
+    diverted = dpkg_query.diversions(_ADMINDIR)
     (tree / "DEBIAN").mkdir(parents=True)
     for path in listed:
         source = Path(kept.truename(path, package.name, diverted))

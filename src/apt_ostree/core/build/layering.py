@@ -10,14 +10,23 @@ from __future__ import annotations
 
 import platform
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.core import policing
-from apt_ostree.core.build import earlier, etc, initramfs_etc, inside, kept, lowerdirs
+from apt_ostree.core.build import (
+    earlier,
+    etc,
+    initramfs_etc,
+    inside,
+    kept,
+    lowerdirs,
+    removal,
+    replacing,
+)
 from apt_ostree.core.build.etc import ETC, EtcView
 from apt_ostree.core.build.work import OwnInitramfs, Work
 from apt_ostree.core.state.inventory import packages_of
@@ -240,6 +249,7 @@ def install(
     commands: Sequence[Command] = (),
     configure: Sequence[str] = (),
     initramfs: OwnInitramfs | None = None,
+    replaces: Collection[str] = (),
     dry_run: bool = False,
     download_only: bool = False,
     ask: bool = True,
@@ -250,6 +260,7 @@ def install(
     commands: commands to run afterwards in the build root.
     configure: packages that are there and whose scripts run as if they were installed.
     initramfs: what it has of the machine, if anything.
+    replaces: names of packages that may replace files of others.
     ask: whether to ask the user to confirm the plan.
 
     Returns the plan and the commit. Raises UsageError for an unknown package, Refused for a conflict or an
@@ -272,7 +283,7 @@ def install(
     archives = _download(session, plan) if plan else None
     if download_only:
         return Built(plan)
-    return _build(session, label, Work(plan, archives, commands, configure, initramfs))
+    return _build(session, label, Work(plan, archives, commands, configure, initramfs, frozenset(replaces)))
 
 
 def run_removal(session: Session, requests: PackageGoal, base: str) -> Delta:
@@ -358,6 +369,8 @@ def _install(session: Session, work: Work) -> _Tree:
         prepared = inside.prepare(root, earlier.read(tx, session.start), installed)
         failpoint("layering.before-install")
         if work.archives:
+            for line in replacing.divert(root, work.archives.paths, work.replacing):
+                tx.message(line)
             install.install(
                 tx.report, work.archives, work.title, root=root, scratch=scratch, script_timeout=timeout
             )
@@ -370,10 +383,12 @@ def _install(session: Session, work: Work) -> _Tree:
         if work.dracut_arguments is not None:
             inside.make_initramfs(tx.report, root, work.dracut_arguments, timeout=max(timeout, _LONGEST_STEP))
             failpoint("layering.after-initramfs")
-        removed = _removed(session, work.plan)
+        removed = removal.kept_of(root, work.plan)
         before = earlier.configured(tx.sysroot.repo, session.start) if removed else {}
         gone = {package.name: before[package.name] for package in removed if package.name in before}
-        machine = inside.leave_etc(root, _purge(session, removed, (upper, *lowers)), gone, installed)
+        forgotten = removal.purge(root, scratch, removed, (upper, *lowers), timeout)
+        replacing.restore(root)
+        machine = inside.leave_etc(root, forgotten, gone, installed)
         tracked = initramfs_etc.read(root, work.initramfs.etc if work.initramfs else ())
     archives = work.archives.paths if work.archives else ()
     beside = inside.finish_root(
@@ -413,37 +428,6 @@ def _run(session: Session, command: Command) -> None:
         raise
     for line in sandbox.output_of(session.root, f"{what}: {text}"):
         session.tx.message(line)
-
-
-def _removed(session: Session, plan: PackagePlan) -> tuple[Package, ...]:
-    """Return the packages of the plan of which dpkg keeps a state after their removal."""
-    going = {step.name for step in plan.remove}
-    removed = dpkg_query.removed(session.root / layout.DPKG_ADMINDIR) if going else ()
-    return tuple(package for package in removed if package.name in going)
-
-
-def _purge(session: Session, removed: Sequence[Package], lowers: tuple[Path, ...]) -> list[str]:
-    """Make dpkg forget removed packages; return the paths below /etc that this would have removed.
-
-    The scripts see an /etc that is discarded: files that were edited, keys and data stay on the machine.
-    """
-    if not removed:
-        return []
-    admindir = session.root / layout.DPKG_ADMINDIR
-
-    def purge(packages: Sequence[Package]) -> None:
-        command = ["dpkg", "--purge", *(package.qualified for package in packages)]
-        sandbox.run(session.root, command, what="purge packages", timeout=session.script_timeout)
-
-    with buildroot.machine_etc(session.scratch, session.root, "etc-purged", lowers) as discarded:
-        try:
-            purge(removed)
-        except ExternalFailure:  # `apt remove` would not even run the script, and what it does is discarded
-            left = frozenset(dpkg_query.removed(admindir))
-            failed = [package for package in removed if package in left]
-            dpkg_query.drop_scripts(admindir, failed, "postrm")
-            purge(failed)
-        return buildroot.removed_from(discarded)
 
 
 def _commit(session: Session, label: Label, work: Work, tree: _Tree) -> str:

@@ -34,6 +34,7 @@ class Work:
 
     archives: of the packages; None if the plan is empty.
     initramfs: what it has of the machine, if anything.
+    replacing: names of packages that may replace files of others.
     rehearsal: whether only scripts are run, for what they do to /etc.
     """
 
@@ -42,6 +43,7 @@ class Work:
     commands: Sequence[Command]
     configure: Sequence[str]
     initramfs: OwnInitramfs | None
+    replacing: frozenset[str] = frozenset()
     rehearsal: bool = False
 
     @property

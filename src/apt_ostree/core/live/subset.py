@@ -142,7 +142,8 @@ def _install(choice: _Choice, session: Session, requests: PackageGoal, source: S
         metadata[rules.META_SELECTED_FROM] = source.commit
     base = choice.tx.sysroot.repo.base_of(choice.shown)
     label = Label(base, f"live {choice.selection}", metadata)
-    built = layering.install(session, requests, label, ask=False)
+    replaces = choice.tx.merge_deployment.origin.replacing
+    built = layering.install(session, requests, label, replaces=replaces, ask=False)
     if not built.commit:
         return _unchanged(choice)
     etc_deltas.write(built.commit, built.delta)

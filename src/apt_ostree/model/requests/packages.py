@@ -77,6 +77,7 @@ class Install(DeployRequest):
     idempotent: accept packages that are requested already.
     allow_inactive: accept packages of the base.
     recommends: layer what they recommend, too; None: as apt is configured.
+    replace_files: let them replace files of other packages.
     """
 
     verb: ClassVar[str] = "install"
@@ -86,6 +87,7 @@ class Install(DeployRequest):
     idempotent: bool = False
     allow_inactive: bool = False
     recommends: bool | None = None
+    replace_files: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,7 +35,7 @@ Options = Mapping[str, Any]
 
 #: Options and modifiers that are refused: what they ask for -> why.
 _UNSUPPORTED = {
-    "install-local-fileoverride-packages": "packages of the base are not replaced by files",
+    "install-local-fileoverride-packages": "'apt-ostree install --force-replacefiles' does that",
     "override-replace-local-packages": "packages of the base are replaced by name and version",
     "enable-modules": "Debian has no modules",
     "disable-modules": "Debian has no modules",

@@ -1,9 +1,10 @@
-"""What the archives of packages have below /etc (apt_inst reads them)."""
+"""What the archives of packages have (apt_inst reads them)."""
 
 from __future__ import annotations
 
 import stat
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,34 @@ from apt_ostree.system.apt.config import explained
 Shipped = tuple[str, str, FileState]
 
 
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What an archive has. paths: absolute ones, without directories."""
+
+    name: str
+    architecture: str
+    paths: tuple[str, ...]
+
+
+def contents(archive: Path) -> Contents:
+    """Return what an archive has."""
+    paths: list[str] = []
+
+    def add(member: Any, _data: bytes | None) -> None:
+        if not member.isdir():
+            paths.append(f"/{member.name.removeprefix('.').strip('/')}")
+
+    with explained(f"read the package {archive.name}"):
+        deb = apt_inst.DebFile(str(archive))
+        deb.data.go(add)
+        section = _control(deb)
+    return Contents(section["Package"], section["Architecture"], tuple(paths))
+
+
+def _control(deb: Any) -> Any:
+    return apt_pkg.TagSection(deb.control.extractdata("control").decode())
+
+
 def etc(archives: Iterable[Path], info: Path) -> list[Shipped]:
     """Return what archives contain below /etc; parents come first.
 
@@ -29,7 +58,7 @@ def etc(archives: Iterable[Path], info: Path) -> list[Shipped]:
     for archive in archives:
         with explained(f"read the package {archive.name}"):
             deb = apt_inst.DebFile(str(archive))
-            section = apt_pkg.TagSection(deb.control.extractdata("control").decode())
+            section = _control(deb)
             name = section["Package"]
             listed = f"{dpkg_lists.info_name(lists, name, section['Architecture'])}.list"
             if listed in lists and "\n/etc/" in (info / listed).read_text(errors="replace"):
