@@ -45,7 +45,13 @@ OWNERS = {
     "apt_inst": ["system.apt*"],
     "apt_pkg": ["system.apt*"],
     "click": ["cli", "cli.*"],
-    "ctypes": ["system.mounts", "system.process", "system.seccomp", "system.systemd_login"],
+    "ctypes": [
+        "system.exchange",
+        "system.mounts",
+        "system.process",
+        "system.seccomp",
+        "system.systemd_login",
+    ],
     "dasbus": ["daemon", "daemon.*", "system.polkit", "system.systemd_units"],
     "debian": ["system.changelogs"],
     "gi": [
