@@ -27,7 +27,8 @@ from apt_ostree.model.events import PlanShown
 from apt_ostree.model.history import Intent, Outcome, merged
 from apt_ostree.model.queries import History, ShowOperation, VerifyHistory
 from apt_ostree.model.request import Request
-from apt_ostree.model.requests.archives import ComposeSign, RefreshMd
+from apt_ostree.model.requests.archives import RefreshMd
+from apt_ostree.model.requests.compose import ComposeSign
 from apt_ostree.model.requests.deployments import Cleanup
 from apt_ostree.model.requests.live import ApplyLive, Moment, Recover
 from apt_ostree.model.requests.packages import Install

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.core.compose import tree
+from apt_ostree.core.compose import inputs, tree
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import events, layout
 from apt_ostree.model.package import Package
-from apt_ostree.model.requests.archives import ComposeTree
+from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.treefile import Units
 from apt_ostree.system import mmdebstrap, process
 from apt_ostree.system.ostree import commit
@@ -29,7 +29,8 @@ def programs(monkeypatch) -> Programs:
     found = Programs()
     found.results["dpkg"] = lambda _words: (0, "amd64\n")
     monkeypatch.setattr(process, "run", found.run)
-    monkeypatch.setattr(mmdebstrap, "simulate", lambda _wanted: PACKAGES)
+    monkeypatch.setattr(mmdebstrap, "simulate", lambda _wanted, _lists: PACKAGES)
+    monkeypatch.setattr(mmdebstrap, "refresh", lambda _wanted, _lists: None)
     monkeypatch.setattr(mmdebstrap, "native_architecture", lambda: "amd64")
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
@@ -83,7 +84,7 @@ def test_what_is_included_lies_below_what_includes_it(tmp_path):
         "parts/deep/run": "#!/bin/sh\n",
         "other.yaml": "suite: sid\nmetadata: {who: other}\n",
     }
-    found = tree.load_treefile(write(tmp_path, files))
+    found = inputs.load_treefile(write(tmp_path, files))
     assert (found.ref, found.suite, found.packages) == ("over", "sid", ("aa", "bb", "cc"))
     assert found.units == Units(enable=("a.service", "c.service"))
     assert found.add_files[0].path == str(tmp_path / "parts/motd")
@@ -101,7 +102,7 @@ def test_what_is_included_lies_below_what_includes_it(tmp_path):
 )
 def test_nothing_includes_itself(tmp_path, files):
     with pytest.raises(UsageError, match="includes itself"):
-        tree.load_treefile(write(tmp_path, files))
+        inputs.load_treefile(write(tmp_path, files))
 
 
 def test_a_file_may_be_included_twice(tmp_path):
@@ -111,7 +112,7 @@ def test_a_file_may_be_included_twice(tmp_path):
         "b.yaml": "include: c.yaml",
         "c.yaml": "packages: [x1]",
     }
-    assert tree.load_treefile(write(tmp_path, files)).packages == ("x1",)
+    assert inputs.load_treefile(write(tmp_path, files)).packages == ("x1",)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +129,7 @@ def test_a_file_may_be_included_twice(tmp_path):
 )
 def test_a_file_that_is_not_there_is_named_by_its_key(tmp_path, text, key):
     with pytest.raises(UsageError, match=key):
-        tree.load_treefile(write(tmp_path, {"os.yaml": text}))
+        inputs.load_treefile(write(tmp_path, {"os.yaml": text}))
 
 
 # --- the request
@@ -176,7 +177,7 @@ def test_what_is_no_repository_is_not_touched(tmp_path, programs):
 
 def composed(tmp_path: Path, path: Path, **options: str) -> tuple[Path, str]:
     """Make a commit as a compose of the treefile has it; return the repository and the commit."""
-    digest = tree.inputs_digest(tree.load_treefile(path), PACKAGES)
+    digest = inputs.inputs_digest(inputs.load_treefile(path), PACKAGES)
     repo = repos.make_repo(tmp_path / "repo")
     words = {layout.META_INPUTS: digest, **options}
     return tmp_path / "repo", repos.write_commit(repo, {"usr/x": "x"}, ref="test/amd64", **words)
@@ -215,7 +216,7 @@ def test_the_digest_is_of_all_that_counts(tmp_path):
     def digest(text: str = PLAIN, motd: str = "a", packages=PACKAGES, **files: str) -> str:
         path = write(tmp_path, {"os.yaml": text + "add-files: [{src: motd, dest: /etc/motd}]\n", **files})
         (tmp_path / "motd").write_text(motd)
-        return tree.inputs_digest(tree.load_treefile(path), packages)
+        return inputs.inputs_digest(inputs.load_treefile(path), packages)
 
     (tmp_path / "motd").touch()
     first = digest()
@@ -237,7 +238,7 @@ def test_the_digest_is_of_all_that_counts(tmp_path):
 def planned(tmp_path, programs, monkeypatch, text: str):
     """Return how packages would be installed."""
     wanted = []
-    monkeypatch.setattr(mmdebstrap, "simulate", lambda bootstrap: wanted.append(bootstrap) or ())
+    monkeypatch.setattr(mmdebstrap, "simulate", lambda bootstrap, _lists: wanted.append(bootstrap) or ())
     path = write(tmp_path, {"os.yaml": f"ref: x\nsuite: trixie\n{text}", "key.gpg": "key"})
     compose(path, repo=str(tmp_path / "repo"), dry_run=True)
     return wanted[0]

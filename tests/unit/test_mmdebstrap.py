@@ -47,7 +47,7 @@ def test_a_lockfile_leaves_nothing_in_the_configuration_of_apt(tmp_path: Path, m
     plain = Bootstrap("trixie", "minbase", (), (), recommends=recommends)
     made = []
     for bootstrap in (plain, replace(plain, locked={"jq": "1.7.1-3"})):
-        mmdebstrap.make_root(bootstrap, tmp_path, log=tmp_path / "log")
+        mmdebstrap.make_root(bootstrap, tmp_path, tmp_path / "lists", log=tmp_path / "log")
         made.append(conf.read_text() if conf.exists() else None)
         conf.unlink(missing_ok=True)
     assert made[0] == made[1] and bool(made[0]) == recommends

@@ -12,7 +12,7 @@ from apt_ostree.core.compose import publish
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, UsageError
 from apt_ostree.model import events
-from apt_ostree.model.requests.archives import ComposeSign
+from apt_ostree.model.requests.compose import ComposeSign
 from apt_ostree.model.result import Result
 from apt_ostree.system.ostree import commit, deltas, signatures
 from apt_ostree.system.ostree.gi_ostree import Gio, OSTree

@@ -17,8 +17,16 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import EditAction
 from apt_ostree.model.overlay_edit import PathEdit
 from apt_ostree.model.requests import VERBS, kind_of, read_request
-from apt_ostree.model.requests.archives import ComposeSign, ComposeTree, RefreshMd
+from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.automatic import AutomaticUpdate
+from apt_ostree.model.requests.compose import (
+    ComposeCommit,
+    ComposeInstall,
+    ComposePostprocess,
+    ComposeRootfs,
+    ComposeSign,
+    ComposeTree,
+)
 from apt_ostree.model.requests.deployments import (
     Cleanup,
     Deploy,
@@ -270,6 +278,10 @@ TITLES = [
     (Approve(plan="0" * 20), "approve 00000000000000000000"),
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
+    (ComposeCommit(treefile="x", rootfs="r"), "compose-commit"),
+    (ComposeInstall(treefile="x", destdir="d"), "compose-install"),
+    (ComposePostprocess(rootfs="r"), "compose-postprocess"),
+    (ComposeRootfs(treefile="x", dest="d"), "compose-rootfs"),
     (ComposeSign(repo="r", revs=("x",), keys=("k",)), "compose-sign"),
     (Confirm(), "confirm"),
     (Deploy(revision="13.2"), "deploy 13.2"),

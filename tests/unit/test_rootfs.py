@@ -56,6 +56,8 @@ def test_state_of_usr_moves_into_the_tree(tmp_path):
     assert (tmp_path / "usr/lib/sysimage/ucf").is_dir()
     assert (tmp_path / "usr/lib/sysimage/apt/extended_states").read_text() == "states"
     assert (tmp_path / "var/lib/other/x").exists()
+    rootfs.move_state(tmp_path)  # a second time changes nothing
+    assert (tmp_path / "var/lib/dpkg/status").read_text() == "packages"
 
 
 def test_state_that_is_a_file_and_is_not_there_is_made(tmp_path):
@@ -194,6 +196,15 @@ def test_boot_configuration_is_written_where_there_is_any(tmp_path):
     assert "crypt" in (tmp_path / layout.DRACUT_ARGUMENTS).read_text()
 
 
+def test_files_are_removed_and_a_missing_one_is_a_mistake(tmp_path):
+    write_files(tmp_path, {"usr/share/games/a": "x", "usr/b": "x", "lib": "-> usr"})
+    rootfs.remove_files(tmp_path, ["/usr/share/games", "/lib/b"])
+    assert sorted(path.name for path in (tmp_path / "usr").rglob("*")) == ["share"]
+    for path in ("/usr/none", "/"):
+        with pytest.raises(UsageError, match="is not in the tree"):
+            rootfs.remove_files(tmp_path, [path])
+
+
 # --- the shape of a tree
 
 
@@ -273,7 +284,7 @@ def test_the_kernel_of_a_tree_is_the_one_with_an_image(tmp_path):
 
 def test_release_files_are_read(tmp_path):
     lists = {"a_InRelease": "1", "b_Release": "2", "b_Release.gpg": "3", "c_Packages": "4"}
-    write_files(tmp_path, {f"var/lib/apt/lists/{name}": text for name, text in lists.items()})
+    write_files(tmp_path, lists)
     assert rootfs.read_releases(tmp_path) == {"a_InRelease": "1", "b_Release": "2"}
 
 

@@ -99,7 +99,7 @@ def test_postprocess_may_be_one_inline_script():
         ("add-files:\n  - {src: a, dest: /a, mode: 644}", ":2: add-files[0].mode", "in quotes"),
         ("add-files:\n  - {src: a, dest: /a, mode: rw}", ":2: add-files[0].mode", "an octal mode"),
         ("units: {enable: [nginx]}", ":1: units.enable[0]", "the full name of a unit"),
-        ("units: [a.service]", ":1: units", "a mapping"),
+        ("units: a.service", ":1: units", "a mapping"),
         ("postprocess:\n  - {inline: a, file: b}", ":2: postprocess[0]", "either inline or file"),
         ("machine-state: [{path: /a}]", ":1: machine-state[0]", "either package or shared: true"),
         (
@@ -114,6 +114,10 @@ def test_postprocess_may_be_one_inline_script():
         ("kernel-arguments: ['a b']", ":1: kernel-arguments[0]", "one argument"),
         ("metadata: {a: 1}", ":1: metadata.a", "a string"),
         ("suite: ''", ":1: suite", "something in it"),
+        ("packages-x86_64: [xx]", ":1: packages-x86_64", "one of the keys"),
+        ("default-target: graphical", ":1: default-target", "the full name of a target"),
+        ("remove-files: [../x]", ":1: remove-files[0]", "an absolute path"),
+        ("exclude-packages: [xx=1]", ":1: exclude-packages[0]", "the name of a package"),
         ("- a", "the document", "a mapping"),
     ],
 )
@@ -127,6 +131,43 @@ def test_a_mistake_is_named(text, where, expected):
 @pytest.mark.parametrize("text", ["a: [", "a: 1\na: 2", "a: !!python/object:os.system {}", "\x00"])
 def test_bad_yaml_is_a_usage_error(text):
     assert "/trees/os.yaml" in refusal(text)
+
+
+def test_keys_of_rpm_ostree():
+    tree = read("""
+packages: [xx]
+packages-amd64: [yy, xx]
+packages-arm64: [zz]
+exclude-packages: [never]
+documentation: false
+default-target: graphical.target
+remove-files: [/usr/share/games]
+units: [a.service]
+""")
+    assert treefile.for_architecture(tree, "amd64").packages == ("xx", "yy")
+    assert treefile.for_architecture(tree, "riscv64").packages == ("xx",)
+    assert tree.units == Units(enable=("a.service",))
+    assert treefile.to_json(tree) == {
+        "packages": ["xx"],
+        "packages-amd64": ["xx", "yy"],
+        "packages-arm64": ["zz"],
+        "exclude-packages": ["never"],
+        "documentation": False,
+        "default-target": "graphical.target",
+        "remove-files": ["/usr/share/games"],
+        "units": {"enable": ["a.service"]},
+    }
+    over = treefile.merge(
+        tree, read("packages-arm64: [ww]\ndefault-target: rescue.target\ndocumentation: true")
+    )
+    assert treefile.for_architecture(over, "arm64").packages == ("xx", "zz", "ww")
+    assert (over.default_target, over.documentation) == ("rescue.target", True)
+
+
+def test_a_package_is_not_both_wanted_and_excluded():
+    tree = read("ref: a\nsuite: b\npackages: [xx, yy]\nexclude-packages: [yy]")
+    with pytest.raises(UsageError, match="both have yy"):
+        treefile.check_complete(tree, name="os.yaml")
 
 
 def test_merge_joins_lists_and_replaces_values():

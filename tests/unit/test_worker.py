@@ -27,7 +27,7 @@ from apt_ostree.errors import (
 from apt_ostree.model import events
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.requests import VERBS, kind_of
-from apt_ostree.model.requests.archives import ComposeTree
+from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.deployments import Cleanup, Rollback
 from apt_ostree.model.requests.packages import Install
 from apt_ostree.system import journal

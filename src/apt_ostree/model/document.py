@@ -103,6 +103,13 @@ class Section:
         value = self._take(key)
         return Section({} if value is None else value, (*self._path, key), self._source)
 
+    def names(self) -> list[str]:
+        """Return all keys, which are arbitrary."""
+        for key in self._data:
+            if not isinstance(key, str):
+                self.fail((), "names as keys", describe(key))
+        return list(self._data)
+
     def all_strings(self) -> list[tuple[str, str]]:
         """Return all keys, which are arbitrary, with their strings."""
         return [(key, self.required(key)) for key in self._data]

@@ -41,6 +41,19 @@ def source_line(source: Source) -> str:
     return " ".join([f"deb{options}", source.uri, source.suite, *source.components])
 
 
+def date_of(releases: Mapping[str, str], sources: Iterable[Source]) -> int:
+    """Return the date of the first source whose Release file has one, in seconds since 1970, or 0.
+
+    releases: as for `describe`.
+    """
+    texts = {_path_of(name): text for name, text in releases.items()}
+    for source in sources:
+        match = re.search(r"^Date: *(.+)$", texts.get(_place_of(source), ""), re.MULTILINE)
+        if match:
+            return int(parsedate_to_datetime(match[1]).timestamp())
+    return 0
+
+
 def describe(releases: Mapping[str, str], sources: Iterable[Source]) -> tuple[str, ...]:
     """Return "origin suite component version date" for each component of each source, sorted.
 
@@ -51,11 +64,16 @@ def describe(releases: Mapping[str, str], sources: Iterable[Source]) -> tuple[st
     texts = {_path_of(name): text for name, text in releases.items()}
     lines = set()
     for source in sources:
-        where = source.uri.split(":", 1)[-1].removeprefix("//").rstrip("/").rsplit("@", 1)[-1]
-        text = texts.get(f"{where}/dists/{source.suite}")
+        text = texts.get(_place_of(source))
         if text is not None:
             lines |= {_describe(text, source.suite, component) for component in source.components}
     return tuple(sorted(lines))
+
+
+def _place_of(source: Source) -> str:
+    """Return host and directory of a source's Release file."""
+    where = source.uri.split(":", 1)[-1].removeprefix("//").rstrip("/").rsplit("@", 1)[-1]
+    return f"{where}/dists/{source.suite}"
 
 
 def _describe(release: str, suite: str, component: str) -> str:

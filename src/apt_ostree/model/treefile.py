@@ -1,6 +1,6 @@
 """Parses treefiles: plain values in, frozen dataclasses out; errors name the file, the line and the key.
 
-Values only: `system.yamlfile` reads YAML, `core.compose.tree` resolves `include` and reads scripts.
+Values only: `system.yamlfile` reads YAML, `core.compose.inputs` resolves `include` and reads scripts.
 The format is documented in docs/treefile.md.
 """
 
@@ -18,6 +18,8 @@ from apt_ostree.model.document import Check, KeyPath, Section, Source
 GUIDE = "docs/treefile.md lists the keys"
 #: Values of account-ids besides a file: the ids of the ref's last commit, or those of this compose alone.
 PARENT_IDS, NO_IDS = "parent", "none"
+#: dpkg's names of Debian's architectures, for the keys packages-NAME.
+ARCHITECTURES = ("amd64", "arm64", "armhf", "i386", "ppc64el", "riscv64", "s390x")
 VARIANTS = ("essential", "apt", "minbase", "buildd", "important", "standard")
 
 _T = TypeVar("_T")
@@ -26,6 +28,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9+.-]+")
 _SUITE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\@-]+\.(service|socket|target|timer|path|mount|automount|swap|slice)")
+_TARGET = re.compile(r"[A-Za-z0-9:_.\\@-]+\.target")
 _REF = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*")
 _MODE = re.compile(r"0?[0-7]{3,4}")
 _URI = re.compile(r"[a-z][a-z0-9+.-]*:/\S+")
@@ -121,6 +124,7 @@ class Treefile:
     """A treefile, or several merged ones; see docs/treefile.md for the fields.
 
     include: resolved paths; empty after a merge.
+    packages_of: (architecture, package) of packages that are for one architecture.
     account_ids: PARENT_IDS, NO_IDS, or the path of a file as written.
     ids_file: that path, resolved against the directory of the treefile.
     """
@@ -137,6 +141,11 @@ class Treefile:
     add_files: tuple[AddFile, ...] = ()
     units: Units = Units()
     postprocess: tuple[Script, ...] = ()
+    packages_of: tuple[tuple[str, str], ...] = ()
+    exclude_packages: tuple[str, ...] = ()
+    documentation: bool | None = None
+    remove_files: tuple[str, ...] = ()
+    default_target: str | None = None
     machine_state: tuple[MachineState, ...] = ()
     account_ids: str | None = None
     ids_file: str | None = None
@@ -160,13 +169,24 @@ def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:
         ref=top.string("ref", _matching(_REF, "a ref such as debian/13/${arch}/server", variables=True)),
         suite=top.string("suite", _matching(_SUITE, "the name of a suite, such as trixie")),
         components=top.strings("components", _matching(_WORD, "a component, such as main")),
-        archives=tuple(_archive(item, resolve) for item in top.mappings("archives")),
+        archives=archives(top, name),
         check_valid_until=top.boolean("check-valid-until"),
-        variant=top.string("variant", _one_of(VARIANTS)),
+        variant=top.string("variant", one_of(VARIANTS)),
         recommends=top.boolean("recommends"),
-        packages=top.strings("packages", _matching(_PACKAGE, "a package: NAME, NAME=VERSION or NAME/SUITE")),
+        packages=top.strings("packages", a_package),
+        packages_of=tuple(
+            (architecture, name)
+            for architecture in ARCHITECTURES
+            for name in top.strings(f"packages-{architecture}", a_package)
+        ),
+        exclude_packages=top.strings("exclude-packages", _matching(_NAME, "the name of a package")),
+        documentation=top.boolean("documentation"),
+        remove_files=top.strings("remove-files", _tree_path),
+        default_target=top.string(
+            "default-target", _matching(_TARGET, "the full name of a target, such as graphical.target")
+        ),
         add_files=tuple(_add_file(item, resolve) for item in top.mappings("add-files")),
-        units=_units(top.mapping("units")),
+        units=_units(top),
         postprocess=_scripts(top, resolve),
         machine_state=tuple(map(_machine_state, top.mappings("machine-state"))),
         account_ids=account_ids,
@@ -197,6 +217,11 @@ def merge(base: Treefile, over: Treefile) -> Treefile:
         variant=over.variant or base.variant,
         recommends=_first(over.recommends, base.recommends),
         packages=_join(base.packages, over.packages),
+        packages_of=_join(base.packages_of, over.packages_of),
+        exclude_packages=_join(base.exclude_packages, over.exclude_packages),
+        documentation=_first(over.documentation, base.documentation),
+        remove_files=_join(base.remove_files, over.remove_files),
+        default_target=over.default_target or base.default_target,
         add_files=_join(base.add_files, over.add_files),
         units=_merge_lists(base.units, over.units),
         postprocess=base.postprocess + over.postprocess,
@@ -210,8 +235,20 @@ def merge(base: Treefile, over: Treefile) -> Treefile:
     )
 
 
+def for_architecture(tree: Treefile, architecture: str) -> Treefile:
+    """Return a treefile with the packages that it has for one architecture among all others."""
+    own = tuple(name for of, name in tree.packages_of if of == architecture)
+    return replace(tree, packages=_join(tree.packages, own), packages_of=())
+
+
+def _of(tree: Treefile, architecture: str) -> list[str]:
+    return sorted(name for of, name in tree.packages_of if of == architecture)
+
+
 def check_complete(tree: Treefile, *, name: str) -> None:
-    """Raise UsageError for a merged treefile without required keys."""
+    """Raise UsageError for a merged treefile without required keys, or with a contradiction."""
+    if both := sorted({*tree.packages} & {*tree.exclude_packages}):
+        raise UsageError(f"{name}: packages and exclude-packages both have {', '.join(both)}", hint=GUIDE)
     for key, value in (("ref", tree.ref), ("suite", tree.suite)):
         if not value:
             raise UsageError(
@@ -232,6 +269,11 @@ def to_json(tree: Treefile) -> dict[str, Any]:
         "variant": tree.variant,
         "recommends": tree.recommends,
         "packages": sorted(tree.packages),
+        **{f"packages-{name}": _of(tree, name) for name in ARCHITECTURES},
+        "exclude-packages": list(tree.exclude_packages),
+        "documentation": tree.documentation,
+        "remove-files": list(tree.remove_files),
+        "default-target": tree.default_target,
         "add-files": [_plain(replace(item, path="")) for item in tree.add_files],
         "units": units,
         "postprocess": [_plain(replace(item, path=None)) for item in tree.postprocess],
@@ -251,6 +293,12 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 # --- the parts of a treefile
+
+
+def archives(top: Section, name: str) -> tuple[Archive, ...]:
+    """Return the archives of a document; UsageError names a mistake. name: of the file."""
+    resolve = _resolver(posixpath.dirname(name))
+    return tuple(_archive(item, resolve) for item in top.mappings("archives"))
 
 
 def _archive(entry: Section, resolve: Callable[[str], str]) -> Archive:
@@ -277,8 +325,12 @@ def _add_file(entry: Section, resolve: Callable[[str], str]) -> AddFile:
     return AddFile(src, dest, resolve(src), int(mode, 8) if mode else None)
 
 
-def _units(entry: Section) -> Units:
+def _units(top: Section) -> Units:
+    """Return the units; a list names those to enable, as in rpm-ostree's treefiles."""
     unit = _matching(_UNIT, "the full name of a unit, such as ssh.service")
+    if isinstance(top.peek("units"), list):
+        return Units(enable=top.strings("units", unit))
+    entry = top.mapping("units")
     units = Units(*(entry.strings(key, unit) for key in ("enable", "disable", "mask")))
     entry.refuse_the_rest()
     return units
@@ -330,7 +382,13 @@ def _matching(pattern: re.Pattern[str], expected: str, *, variables: bool = Fals
     return check
 
 
-def _one_of(values: Sequence[str]) -> Check:
+def a_package(value: str) -> str | None:
+    """Return what is expected instead of a text that is no package."""
+    return None if _PACKAGE.fullmatch(value) else "a package: NAME, NAME=VERSION or NAME/SUITE"
+
+
+def one_of(values: Sequence[str]) -> Check:
+    """Return a check that a string is one of some values."""
     return lambda value: None if value in values else "one of " + ", ".join(values)
 
 

@@ -6,6 +6,7 @@ It runs in its own mount and process namespaces, so that a cancel or a crash lea
 from __future__ import annotations
 
 import re
+import shlex
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,13 +25,24 @@ _CONTAINED = (
     *("sh", "-c", 'hostname localhost && exec "$0" "$@"'),
 )
 _NAMELESS = '--setup-hook=echo localhost >"$1/etc/hostname"'
-#: Kept for the commit's metadata; the caller removes them with the rest of /var.
-_SKIP = "cleanup/apt/lists"
-#: The file has all of --aptopt, and is not there without one. Where preferences are is not for the tree.
-_DROP_PREFERENCES = (
-    '--customize-hook=file="$1/etc/apt/apt.conf.d/99mmdebstrap"; '
-    'sed -i "/^Dir::Etc::Preferences/d" "$file" && if [ ! -s "$file" ]; then rm "$file"; fi'
+#: The lists are those that `refresh` has downloaded, and the caller's.
+_SKIP = "--skip=update,cleanup/apt/lists"
+_UPDATE = (
+    '--setup-hook=APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" '
+    "apt-get update --error-on=any -o pkgCacheFile::Generate=false"
 )
+#: The file has all of --aptopt. Where lists and preferences are is not for the tree.
+_DROP_PLACES = (
+    '--customize-hook=file="$1/etc/apt/apt.conf.d/99mmdebstrap"; '
+    'sed -i "/^Dir::/d" "$file" && if [ ! -s "$file" ]; then rm "$file"; fi'
+)
+#: Licences stay: who passes on a tree has to give them, too.
+_NO_DOCUMENTATION = (
+    *(f"path-exclude=/usr/share/{name}/*" for name in ("doc", "info", "man", "doc-base", "gtk-doc")),
+    "path-include=/usr/share/doc/*/copyright",
+)
+#: Where apt looks for archives, in the root.
+_ARCHIVES = "var/cache/apt/archives"
 _LOCAL = re.compile(r"^(deb (?:\[[^]]*\] )?)file:")
 _INSTALL = re.compile(r"^Inst (?P<name>\S+) (?:\[\S+\] )?\((?P<version>\S+) .*?\[(?P<architecture>[^]]+)\]\)")
 
@@ -45,6 +57,7 @@ class Bootstrap:
     packages: names of further packages, as mmdebstrap's --include.
     recommends: install recommended packages, too.
     check_valid_until: refuse outdated Release files.
+    documentation: install documentation, too; the tree's dpkg leaves it out otherwise, now and later.
     locked: NAME -> the version of a package that is taken if an archive has it.
     """
 
@@ -54,6 +67,7 @@ class Bootstrap:
     packages: tuple[str, ...]
     recommends: bool = False
     check_valid_until: bool = True
+    documentation: bool = True
     locked: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,17 +93,31 @@ def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
     return tuple(line for line in match[1].split("|") if line.startswith("deb"))
 
 
-def make_root(bootstrap: Bootstrap, root: Path, *, log: Path) -> None:
-    """Make the root directory; it keeps the downloaded package lists in /var/lib/apt/lists.
+def refresh(bootstrap: Bootstrap, lists: Path) -> None:
+    """Bring the package lists in a directory up to date; apt checks who signed them."""
+    (lists / "partial").mkdir(exist_ok=True)
+    options = ["--mode=root", "--variant=custom", "--format=null", _SKIP, *_places(bootstrap, lists), _UPDATE]
+    process.run(
+        [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
+        what=f"download the package lists of {bootstrap.suite}",
+        merge_stderr=True,
+    )
 
+
+def make_root(
+    bootstrap: Bootstrap, root: Path, lists: Path, *, log: Path, shelf: Shelf | None = None
+) -> None:
+    """Make the root directory.
+
+    lists: the package lists, see `refresh`.
     log: the file to which the output is appended.
+    shelf: archives that need not be downloaded, and where downloaded ones are copied to.
     """
-    # dpkg runs inside the root, where a local archive is not visible: apt has to copy its packages.
-    sources = [_LOCAL.sub(r"\1copy:", line) for line in bootstrap.sources]
     with _preferences(bootstrap.locked) as preferences:
-        options = [*_options(bootstrap), *preferences, f"--skip={_SKIP}", _NAMELESS]
+        options = [*_options(bootstrap, lists), *preferences, _DROP_PLACES, _NAMELESS]
+        options += shelf.hooks() if shelf else []
         process.run(
-            [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *sources],
+            [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *copied(bootstrap.sources)],
             what=f"make a root directory of {bootstrap.suite}",
             env={
                 "INITRD": "No"
@@ -99,17 +127,53 @@ def make_root(bootstrap: Bootstrap, root: Path, *, log: Path) -> None:
     (root / "etc/apt/sources.list").write_text("".join(f"{line}\n" for line in bootstrap.sources))
 
 
-def simulate(bootstrap: Bootstrap) -> tuple[Package, ...]:
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Directories of archives beside a root directory that is made.
+
+    given: archives that are there.
+    taken: gets a copy of each archive.
+    """
+
+    given: Path
+    taken: Path
+
+    def hooks(self) -> list[str]:
+        """Return the options of mmdebstrap(1)."""
+        given, taken = (shlex.quote(str(path)) for path in (self.given, self.taken))
+        return [
+            f'--setup-hook=mkdir -p "$1/{_ARCHIVES}" && cp -r {given}/. "$1/{_ARCHIVES}/"',
+            "--skip=essential/unlink",
+            f'--customize-hook=find "$1/{_ARCHIVES}" -maxdepth 1 -type f -name "*.deb"'
+            f" -exec cp -t {taken} {{}} +",
+        ]
+
+
+def archive_name(package: Package) -> str:
+    """Return how apt names a package's archive."""
+    quoted = (
+        text.replace("%", "%25").replace("_", "%5f").replace(":", "%3a")
+        for text in (package.name.partition(":")[0], package.version, package.architecture)
+    )
+    return "_".join(quoted) + ".deb"
+
+
+def simulate(bootstrap: Bootstrap, lists: Path) -> tuple[Package, ...]:
     """Return the packages that `make_root` would install, sorted."""
     command = ("mmdebstrap", "--simulate", "--verbose", "--format=null")
     with _preferences(bootstrap.locked) as preferences:
-        options = [*_options(bootstrap), *preferences]
+        options = [*_options(bootstrap, lists), *preferences]
         done = process.run(
-            [*_CONTAINED, *command, *options, bootstrap.suite, "/dev/null", *bootstrap.sources],
+            [*_CONTAINED, *command, *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
             what=f"resolve the packages of {bootstrap.suite}",
             merge_stderr=True,
         )
     return parse_simulation(done.stdout.splitlines())
+
+
+def copied(sources: Sequence[str]) -> list[str]:
+    """Return sources whose archives apt copies: dpkg runs in the root, where a local one is not visible."""
+    return [_LOCAL.sub(r"\1copy:", line) for line in sources]
 
 
 @contextmanager
@@ -124,7 +188,7 @@ def _preferences(locked: Mapping[str, str]) -> Iterator[list[str]]:
     with tempfile.NamedTemporaryFile("w", prefix="apt-ostree-", suffix=".pref") as file:
         file.write("\n".join(rows))
         file.flush()
-        yield [f'--aptopt=Dir::Etc::Preferences "{file.name}"', _DROP_PREFERENCES]
+        yield [f'--aptopt=Dir::Etc::Preferences "{file.name}"']
 
 
 def parse_simulation(lines: Iterable[str]) -> tuple[Package, ...]:
@@ -135,14 +199,21 @@ def parse_simulation(lines: Iterable[str]) -> tuple[Package, ...]:
     )
 
 
-def _options(bootstrap: Bootstrap) -> list[str]:
-    options = ["--mode=root", f"--variant={bootstrap.variant}"]
+def _places(bootstrap: Bootstrap, lists: Path) -> list[str]:
+    places = [f'--aptopt=Dir::State::Lists "{lists}/"']
+    if not bootstrap.check_valid_until:
+        places.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    return places
+
+
+def _options(bootstrap: Bootstrap, lists: Path) -> list[str]:
+    options = ["--mode=root", f"--variant={bootstrap.variant}", _SKIP, *_places(bootstrap, lists)]
     if bootstrap.packages:
         options.append(f"--include={','.join(bootstrap.packages)}")
     if bootstrap.recommends:
         options.append('--aptopt=APT::Install-Recommends "true"')
-    if not bootstrap.check_valid_until:
-        options.append('--aptopt=Acquire::Check-Valid-Until "false"')
+    if not bootstrap.documentation:
+        options += [f"--dpkgopt={rule}" for rule in _NO_DOCUMENTATION]
     return options
 
 
@@ -150,3 +221,14 @@ def native_architecture() -> str:
     """Return dpkg's name of this machine's architecture, such as amd64."""
     done = process.run(["dpkg", "--print-architecture"], what="find this machine's architecture")
     return done.stdout.strip()
+
+
+def tools() -> tuple[str, ...]:
+    """Return NAME VERSION of this machine's packages that decide what a root directory has."""
+    names = ("apt", "dpkg", "libapt-pkg*", "mmdebstrap", "tar")
+    done = process.run(
+        ["dpkg-query", "--show", "--showformat=${binary:Package} ${Version}\\n", *names],
+        what="find the versions of apt and mmdebstrap",
+        check=False,  # one of the names may match nothing
+    )
+    return tuple(sorted(done.stdout.splitlines()))

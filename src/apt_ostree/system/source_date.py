@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from apt_ostree.errors import UsageError
 
@@ -22,3 +24,17 @@ def settle(default: int | None = None) -> int:
         raise UsageError(f"{_NAME}: expected seconds since 1970, got {seconds!r}")
     os.environ[_NAME] = seconds
     return int(seconds)
+
+
+@contextmanager
+def set_to(seconds: int) -> Iterator[None]:
+    """Give programs that are started in the block another time."""
+    before = os.environ.get(_NAME)
+    os.environ[_NAME] = str(seconds)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_NAME]
+        else:
+            os.environ[_NAME] = before

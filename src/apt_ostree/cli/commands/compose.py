@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,99 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.errors import UsageError
-from apt_ostree.model.requests.archives import ComposeSign, ComposeTree
+from apt_ostree.model.requests.compose import (
+    ComposeCommit,
+    ComposeInstall,
+    ComposePostprocess,
+    ComposeRootfs,
+    ComposeSign,
+    ComposeTree,
+)
+
+Command = Callable[..., Any]
+_PATH = click.Path(path_type=Path)
 
 _homedir = click.option(
     "--gpg-homedir", metavar="DIR", help="Directory of the GnuPG keyring; the default is your own."
 )
+_cachedir = click.option(
+    "--cachedir", metavar="DIR", help="Keep in this directory what the next compose can use again."
+)
+_ids_of = click.option(
+    "-r", "--repo", metavar="REPO", help="Repository with the ref whose accounts keep their ids."
+)
+_dry_run = click.option(
+    "--dry-run", "-n", is_flag=True, help="Only list the packages that would be installed."
+)
+_LOCKFILES = (
+    click.option(
+        "--lockfile",
+        "--ex-lockfile",
+        "lockfiles",
+        multiple=True,
+        metavar="FILE",
+        help="Take the versions of this lockfile; may be repeated.",
+    ),
+    click.option(
+        "--lockfile-strict",
+        "--ex-lockfile-strict",
+        "lock_strictly",
+        is_flag=True,
+        help="Refuse packages that no lockfile has.",
+    ),
+    click.option(
+        "--write-lockfile-to",
+        "--ex-write-lockfile-to",
+        "write_lockfile",
+        metavar="FILE",
+        help="Write the versions to this lockfile.",
+    ),
+)
+_COMMIT = (
+    click.option(
+        "-r", "--repo", metavar="REPO", help="Repository to commit to; created (bare) if it does not exist."
+    ),
+    click.option("--ref", metavar="REF", help="Commit to this ref instead of that of the treefile."),
+    click.option("--version", metavar="VERSION", help="Use this version instead of that of the treefile."),
+    click.option(
+        "--add-metadata-string",
+        "strings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Add a string to the commit's metadata; may be repeated.",
+    ),
+    click.option("--no-parent", is_flag=True, help="Make a commit without a parent."),
+    click.option(
+        "--gpg-sign",
+        "sign",
+        multiple=True,
+        metavar="KEY-ID",
+        help="Sign the commit with this key of the GnuPG keyring; may be repeated.",
+    ),
+    _homedir,
+    click.option("--static-delta", is_flag=True, help="Make a static delta from the ref's last commit."),
+    click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing has changed."),
+    click.option(
+        "--touch-if-changed",
+        type=_PATH,
+        metavar="FILE",
+        help="Update the time stamp of FILE if there is a new commit.",
+    ),
+    click.option(
+        "--write-commitid-to", type=_PATH, metavar="FILE", help="Write the commit's checksum to FILE."
+    ),
+)
+#: rpm-ostree has it, and there is no other way here.
+_unified_core = options.without_effect("--unified-core", "--ex-unified-core")
+
+
+def _with(group: Sequence[Callable[[Command], Command]]) -> Callable[[Command], Command]:
+    def add(command: Command) -> Command:
+        for option in reversed(group):
+            command = option(command)
+        return command
+
+    return add
 
 
 @click.group()
@@ -24,96 +112,118 @@ def compose() -> None:
 
 
 @compose.command()
-@click.argument("treefile", type=click.Path(path_type=Path))
-@click.option(
-    "-r", "--repo", metavar="REPO", help="Repository to commit to; created (bare) if it does not exist."
-)
-@click.option("--ref", metavar="REF", help="Commit to this ref instead of that of the treefile.")
-@click.option("--version", metavar="VERSION", help="Use this version instead of that of the treefile.")
-@click.option(
-    "--add-metadata-string",
-    "strings",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Add a string to the commit's metadata; may be repeated.",
-)
+@click.argument("treefile", type=_PATH)
+@_with(_COMMIT)
 @click.option(
     "--workdir", metavar="DIR", help="Use this work directory; the default is in or beside the repository."
 )
+@_cachedir
 @click.option("--force-nocache", is_flag=True, help="Compose even if nothing has changed.")
-@click.option("--no-parent", is_flag=True, help="Make a commit without a parent.")
 @click.option("--print-only", is_flag=True, help="Only print the treefile as JSON, with its includes merged.")
-@click.option("--dry-run", "-n", is_flag=True, help="Only list the packages that would be installed.")
-@click.option(
-    "--gpg-sign",
-    "sign",
-    multiple=True,
-    metavar="KEY-ID",
-    help="Sign the commit with this key of the GnuPG keyring; may be repeated.",
-)
-@_homedir
-@click.option("--static-delta", is_flag=True, help="Make a static delta from the ref's last commit.")
-@click.option(
-    "--lockfile",
-    "--ex-lockfile",
-    "lockfiles",
-    multiple=True,
-    metavar="FILE",
-    help="Take the versions of this lockfile; may be repeated.",
-)
-@click.option(
-    "--lockfile-strict",
-    "--ex-lockfile-strict",
-    "lock_strictly",
-    is_flag=True,
-    help="Refuse packages that no lockfile has.",
-)
-@click.option(
-    "--write-lockfile-to",
-    "--ex-write-lockfile-to",
-    "write_lockfile",
-    metavar="FILE",
-    help="Write the versions to this lockfile.",
-)
-@click.option("--unchanged-exit-77", is_flag=True, help="Exit with 77 if nothing has changed.")
-@click.option(
-    "--touch-if-changed",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Update the time stamp of FILE if there is a new commit.",
-)
-@click.option(
-    "--write-commitid-to",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Write the commit's checksum to FILE.",
-)
+@_dry_run
+@_with(_LOCKFILES)
 @options.output
 def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
     """Compose the tree that TREEFILE describes and commit it to a repository."""
     request = ComposeTree(
         treefile=str(treefile),
-        repo=given["repo"],
-        ref=given["ref"],
-        version=given["version"],
-        metadata=dict(map(_key_and_value, strings)),
         workdir=given["workdir"],
         print_only=given["print_only"],
         dry_run=given["dry_run"],
         force=given["force_nocache"],
-        keep_parent=not given["no_parent"],
-        sign=given["sign"],
-        gpg_homedir=given["gpg_homedir"],
-        static_delta=given["static_delta"],
-        lockfiles=given["lockfiles"],
-        write_lockfile=given["write_lockfile"],
-        lock_strictly=given["lock_strictly"],
+        **_of_packages(given),
+        **_of_commit(strings, given),
     )
     if request.print_only:
         return options.run_verb(request, given, show=_show_treefile)
     if request.dry_run:
         return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
     return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))
+
+
+@compose.command()
+@click.argument("treefile", type=_PATH)
+@click.argument("destdir", type=_PATH)
+@_ids_of
+@_cachedir
+@click.option("--postprocess", is_flag=True, help="Give it the form of a tree, too.")
+@_dry_run
+@_with(_LOCKFILES)
+@_unified_core
+@options.output
+def install(treefile: Path, destdir: Path, **given: Any) -> int:
+    """Install the packages that TREEFILE describes in DESTDIR/rootfs.
+
+    DESTDIR is empty, or there is nothing. 'compose postprocess' and 'compose commit' go on from there.
+    """
+    request = ComposeInstall(
+        treefile=str(treefile),
+        destdir=str(destdir),
+        repo=given["repo"],
+        postprocess=given["postprocess"],
+        dry_run=given["dry_run"],
+        **_of_packages(given),
+    )
+    return options.run_verb(request, given, show=_show_packages if request.dry_run else _show_rootfs)
+
+
+@compose.command()
+@click.argument("rootfs", type=_PATH)
+@click.argument("treefile", type=_PATH, required=False)
+@_unified_core
+@options.output
+def postprocess(rootfs: Path, treefile: Path | None, **given: Any) -> int:
+    """Give the root filesystem ROOTFS the form of a tree.
+
+    The settings of TREEFILE, such as its files, units and scripts, are applied before. ROOTFS is that of
+    'compose install', or another one with Debian's packages; it is replaced when all is done.
+    """
+    request = ComposePostprocess(rootfs=str(rootfs), treefile=str(treefile) if treefile else None)
+    return options.run_verb(request, given, show=_show_rootfs)
+
+
+@compose.command()
+@click.argument("treefile", type=_PATH)
+@click.argument("rootfs", type=_PATH)
+@_with(_COMMIT)
+@_unified_core
+@options.output
+def commit(treefile: Path, rootfs: Path, strings: tuple[str, ...], **given: Any) -> int:
+    """Commit the root filesystem ROOTFS, which 'compose postprocess' has finished, to a repository.
+
+    TREEFILE says which ref, version and metadata; ROOTFS stays as it is.
+    """
+    request = ComposeCommit(treefile=str(treefile), rootfs=str(rootfs), **_of_commit(strings, given))
+    return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))
+
+
+@compose.command()
+@click.argument("treefile", type=_PATH)
+@click.argument("dest", type=_PATH)
+@_ids_of
+@_cachedir
+@_with(_LOCKFILES)
+@options.output
+def rootfs(treefile: Path, dest: Path, **given: Any) -> int:
+    """Make a root filesystem in the form of a tree at DEST, for other tools.
+
+    At DEST there is nothing, or an empty directory.
+    """
+    request = ComposeRootfs(treefile=str(treefile), dest=str(dest), repo=given["repo"], **_of_packages(given))
+    return options.run_verb(request, given, show=_show_rootfs)
+
+
+def _of_packages(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: given[name] for name in ("cachedir", "lockfiles", "write_lockfile", "lock_strictly")}
+
+
+def _of_commit(strings: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("repo", "ref", "version", "sign", "gpg_homedir", "static_delta")
+    metadata = dict(map(_key_and_value, strings))
+    return {name: given[name] for name in names} | {
+        "metadata": metadata,
+        "keep_parent": not given["no_parent"],
+    }
 
 
 @compose.command(
@@ -142,6 +252,10 @@ def _show_signed(result: Mapping[str, Any]) -> None:
     render.lines("\n".join(result["commits"]))
 
 
+def _show_rootfs(result: Mapping[str, Any]) -> None:
+    render.lines(result["rootfs"])
+
+
 def _show_treefile(result: Mapping[str, Any]) -> None:
     render.result_json(result["treefile"])
 
@@ -157,6 +271,10 @@ def _show_commit(result: Mapping[str, Any]) -> None:
 def _write_files(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     if commit_file := given["write_commitid_to"]:
         commit_file.write_text(f"{result['commit']}\n")
+    _touch(given, result)
+
+
+def _touch(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
     if (touched := given["touch_if_changed"]) and result["changed"]:
         touched.touch()
 

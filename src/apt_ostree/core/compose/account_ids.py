@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from apt_ostree.model import account_ids, accounts, layout
-from apt_ostree.model.account_ids import Ids
+from apt_ostree.model.account_ids import Ids, Moves
 from apt_ostree.model.treefile import NO_IDS, Treefile
 from apt_ostree.system import files, ownership
 from apt_ostree.system.ostree import overlay_repo
@@ -45,14 +45,18 @@ def keep(root: Path, earlier: Ids) -> None:
     Raises Refused if a package prescribes another id.
     """
     passwd, group = (root / "etc/passwd", root / "etc/group")
-    current = account_ids.of_accounts(files.text_of(passwd), files.text_of(group))
-    moves = account_ids.plan(current, earlier, _fixed(root))
-    if moves:
+    if moves := planned(root, earlier):
         ownership.move(root, moves.users, moves.groups)
         files.write_text(passwd, account_ids.moved_passwd(files.text_of(passwd), moves))
         files.write_text(group, account_ids.moved_group(files.text_of(group), moves))
     now = account_ids.of_accounts(files.text_of(passwd), files.text_of(group))
     files.write_text(root / layout.ACCOUNT_IDS, account_ids.format_ids(now.over(earlier)))
+
+
+def planned(root: Path, earlier: Ids) -> Moves:
+    """Return which ids have to change; Refused if a package prescribes another id."""
+    texts = (files.text_of(root / "etc/passwd"), files.text_of(root / "etc/group"))
+    return account_ids.plan(account_ids.of_accounts(*texts), earlier, _fixed(root))
 
 
 def _fixed(root: Path) -> frozenset[str]:

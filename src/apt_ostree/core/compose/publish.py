@@ -9,7 +9,7 @@ from typing import Any
 
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
-from apt_ostree.model.requests.archives import ComposeSign
+from apt_ostree.model.requests.compose import ComposeSign
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system.failpoints import failpoint

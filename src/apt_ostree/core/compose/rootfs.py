@@ -1,6 +1,6 @@
 """The steps of a compose that turn a directory with Debian packages into a tree.
 
-Each function does one step on the root directory. `core.compose.tree` calls them in order.
+Each function does one step on the root directory. `core.compose.postprocess` calls them in order.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ def move_state(root: Path) -> None:
     """Move the state that describes /usr into the tree and make links, as on the running system."""
     for path, target in layout.SYSIMAGE_LINKS.items():
         source, destination = root / path, root / target
+        if source.is_symlink():
+            continue
         destination.parent.mkdir(parents=True, exist_ok=True)
         if source.exists():
             shutil.move(source, destination)
@@ -102,6 +104,24 @@ def set_units(units: Units, run_in_root: RunInRoot) -> None:
     for verb, names in (("enable", units.enable), ("disable", units.disable), ("mask", units.mask)):
         if names:
             run_in_root(["systemctl", "--root=/", verb, *names], f"{verb} units of the tree")
+
+
+def set_default_target(target: str | None, run_in_root: RunInRoot) -> None:
+    """Set the target that the system boots into, if one is wanted; raise ExternalFailure if that fails."""
+    if target:
+        run_in_root(["systemctl", "--root=/", "set-default", target], "set the default target of the tree")
+
+
+def remove_files(root: Path, paths: Sequence[str]) -> None:
+    """Remove files and directories from the tree; raise UsageError for one that is not there."""
+    for path in paths:
+        target = inside(root, path)
+        if target == root or not os.path.lexists(target):
+            raise UsageError(
+                f"remove-files: {path} is not in the tree",
+                hint="the path may have changed; correct the treefile",
+            )
+        _remove(target)
 
 
 def run_scripts(root: Path, scripts: Sequence[Script], run_in_root: RunInRoot) -> None:
@@ -192,9 +212,8 @@ def kernel_of(root: Path) -> str | None:
     return next((path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz")), None)
 
 
-def read_releases(root: Path) -> dict[str, str]:
-    """Return the text of the Release files that apt downloaded, by their names."""
-    lists = root / "var/lib/apt/lists"
+def read_releases(lists: Path) -> dict[str, str]:
+    """Return the text of the Release files among apt's package lists, by their names."""
     return {path.name: path.read_text(errors="replace") for path in sorted(lists.glob("*Release"))}
 
 

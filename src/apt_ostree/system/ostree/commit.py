@@ -64,14 +64,18 @@ def commit_directory(
     metadata: Mapping[str, Any],
     keep_parent: bool = True,
     sign: Callable[[Repo, str], object] | None = None,
+    consume: bool = True,
+    leave_out: str = "",
 ) -> Written:
-    """Commit a directory, which is consumed, to a ref; a missing repository is created (bare).
+    """Commit a directory to a ref; a missing repository is created (bare).
 
     A directory that equals the ref's commit yields that commit again, not a child of it.
 
     timestamp: of the commit, in seconds since 1970.
     metadata: of the commit, as variants.
     sign: signs the commit before the ref names it, or the one that is there already.
+    consume: the directory is not needed any more.
+    leave_out: the name of an entry of the directory that is not committed.
     """
     created = not exists(path)
     repo = _create(path) if created else Repo.open(path)
@@ -80,7 +84,10 @@ def commit_directory(
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata, timestamp=timestamp)
 
     try:
-        return _write(repo, directory, ref, write, keep_parent=keep_parent, sign=sign)
+        with repo.transaction():
+            root = _write_tree(repo, directory, consume=consume, leave_out=leave_out)
+            failpoint("commit.objects-written")
+            return _set_ref(repo, root, ref, write, keep_parent=keep_parent, sign=sign)
     except BaseException:
         if created:
             shutil.rmtree(path, ignore_errors=True)
@@ -105,9 +112,9 @@ def _create(path: Path) -> Repo:
     return Repo.open(path)
 
 
-def _write(
+def _set_ref(
     repo: Repo,
-    directory: Path,
+    root: OSTree.RepoFile,
     ref: str,
     write: Callable[[OSTree.RepoFile, str | None], str],
     *,
@@ -115,27 +122,29 @@ def _write(
     sign: Callable[[Repo, str], object] | None,
 ) -> Written:
     before = _head(repo, ref)
-    with repo.transaction():
-        root = _write_tree(repo, directory)
-        failpoint("commit.objects-written")
-        contents = (root.tree_get_contents_checksum(), root.tree_get_metadata_checksum())
-        if before and repo.tree_checksums(before) == contents:
-            same_parent = OSTree.commit_get_parent(repo.load_commit(before))
-            if write(root, same_parent) == before:
-                if sign:
-                    sign(repo, before)
-                return Written(before, changed=False)
-        checksum = write(root, before if keep_parent else None)
-        if sign:
-            sign(repo, checksum)
-            failpoint("commit.signed")
-        repo.handle.transaction_set_ref(None, ref, checksum)
+    contents = (root.tree_get_contents_checksum(), root.tree_get_metadata_checksum())
+    if before and repo.tree_checksums(before) == contents:
+        same_parent = OSTree.commit_get_parent(repo.load_commit(before))
+        if write(root, same_parent) == before:
+            if sign:
+                sign(repo, before)
+            return Written(before, changed=False)
+    checksum = write(root, before if keep_parent else None)
+    if sign:
+        sign(repo, checksum)
+        failpoint("commit.signed")
+    repo.handle.transaction_set_ref(None, ref, checksum)
     return Written(checksum, changed=checksum != before)
 
 
-def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
-    _clear_times(directory)
-    modifier = OSTree.RepoCommitModifier.new(OSTree.RepoCommitModifierFlags.CONSUME, None)
+def _write_tree(repo: Repo, directory: Path, *, consume: bool, leave_out: str) -> OSTree.RepoFile:
+    flags = OSTree.RepoCommitModifierFlags.NONE
+    if consume:
+        _clear_times(directory)
+        flags = OSTree.RepoCommitModifierFlags.CONSUME
+    skip = f"/{leave_out}" if leave_out and os.path.lexists(directory / leave_out) else None
+    modifier = OSTree.RepoCommitModifier.new(flags, _leaving_out, skip) if skip else None
+    modifier = modifier or OSTree.RepoCommitModifier.new(flags, None)
     mtree = OSTree.MutableTree()
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -145,6 +154,13 @@ def _write_tree(repo: Repo, directory: Path) -> OSTree.RepoFile:
     finally:
         os.close(fd)
     return root
+
+
+def _leaving_out(
+    _repo: OSTree.Repo, path: str, _info: Gio.FileInfo, skip: str
+) -> OSTree.RepoCommitFilterResult:
+    result = OSTree.RepoCommitFilterResult
+    return result.SKIP if path == skip else result.ALLOW
 
 
 def _clear_times(directory: Path) -> None:

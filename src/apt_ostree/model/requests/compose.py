@@ -1,0 +1,133 @@
+"""The requests of `compose`, which makes trees from the packages of archives. All are for root alone.
+
+Paths are those of the caller: a treefile refers to other files, so that it cannot be passed as a descriptor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from apt_ostree.model.request import Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compose(Request):
+    """A request that needs no deployment, and changes nothing of the running system."""
+
+    @property
+    def is_for_users(self) -> bool:
+        """It is for root alone, because it names files by their paths."""
+        return False
+
+    @property
+    def is_recorded(self) -> bool:
+        """It changes nothing of the running system."""
+        return False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfPackages(_Compose):
+    """A request that takes packages from archives.
+
+    cachedir: directory for what the next compose can use again.
+    lockfiles, write_lockfile: see model.lockfile. lock_strictly: refuse what is not locked.
+    """
+
+    treefile: str
+    cachedir: str | None = None
+    lockfiles: tuple[str, ...] = ()
+    write_lockfile: str | None = None
+    lock_strictly: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfCommit(_Compose):
+    """A request that makes a commit.
+
+    sign: keys of the GnuPG keyring in `gpg_homedir`, or the caller's own, that sign the commit.
+    static_delta: make one from the commit that the ref had before.
+    """
+
+    repo: str | None = None
+    ref: str | None = None
+    version: str | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    keep_parent: bool = True
+    sign: tuple[str, ...] = ()
+    gpg_homedir: str | None = None
+    static_delta: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeTree(OfCommit):
+    """Compose a tree from a treefile and commit it; see OfPackages for what that has as well."""
+
+    verb: ClassVar[str] = "compose-tree"
+    treefile: str
+    cachedir: str | None = None
+    lockfiles: tuple[str, ...] = ()
+    write_lockfile: str | None = None
+    lock_strictly: bool = False
+    workdir: str | None = None
+    print_only: bool = False
+    dry_run: bool = False
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeInstall(OfPackages):
+    """Install the packages of a treefile in DESTDIR/rootfs.
+
+    repo: has the ref whose accounts keep their ids.
+    postprocess: give it the form of a tree, too.
+    """
+
+    verb: ClassVar[str] = "compose-install"
+    destdir: str
+    repo: str | None = None
+    postprocess: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposePostprocess(_Compose):
+    """Give a root filesystem the form of a tree. treefile: its settings are applied before."""
+
+    verb: ClassVar[str] = "compose-postprocess"
+    rootfs: str
+    treefile: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeCommit(OfCommit):
+    """Commit a root filesystem in the form of a tree."""
+
+    verb: ClassVar[str] = "compose-commit"
+    treefile: str
+    rootfs: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeRootfs(OfPackages):
+    """Make a root filesystem in the form of a tree, for other tools. repo: as for ComposeInstall."""
+
+    verb: ClassVar[str] = "compose-rootfs"
+    dest: str
+    repo: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeSign(_Compose):
+    """Sign commits of a repository.
+
+    revs: refs or commits.
+    keys, gpg_homedir: as `sign` of a request that makes a commit.
+    """
+
+    verb: ClassVar[str] = "compose-sign"
+    repo: str
+    revs: tuple[str, ...]
+    keys: tuple[str, ...]
+    gpg_homedir: str | None = None

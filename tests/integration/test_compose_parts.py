@@ -1,0 +1,293 @@
+"""The steps of a compose one after another, caches and extensions, with real packages.
+
+Needs root and a Debian mirror. The tree has no kernel: a test would take a quarter of a minute more.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.model import layout, rootfs_record
+from apt_ostree.system import mounts, rootstate
+from apt_ostree.system.ostree.repo import Repo
+
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.slow]
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
+REF = "test/parts"
+TREEFILE = """
+ref: test/parts
+version: "1"
+suite: trixie
+archives: [{suite: trixie}]
+packages-amd64: [openssh-client]
+packages: [systemd]
+documentation: false
+default-target: rescue.target
+remove-files: [/usr/share/bash-completion]
+units: [fstrim.timer]
+add-files: [{src: motd, dest: /etc/motd}]
+postprocess: |
+  echo "$SOURCE_DATE_EPOCH" > /etc/made-at
+  echo state > /var/lib/vendor
+metadata: {vendor: example}
+"""
+EXTENSIONS = """
+extensions:
+  tracers: {packages: [strace]}
+  never: {packages: [no-such-package], architectures: [s390x]}
+  sources: {kind: development, packages: [libsystemd-dev], match-base-evr: systemd}
+"""
+EPOCH = "1763900000"
+
+
+def start(*words, failpoint=None) -> subprocess.Popen[str]:
+    env = {**os.environ, "PYTHONPATH": str(SOURCE), "SOURCE_DATE_EPOCH": EPOCH}
+    if failpoint:
+        env["APT_OSTREE_FAILPOINT"] = failpoint
+    command = [sys.executable, "-m", "apt_ostree", "compose", *map(str, words), "--json"]
+    return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def compose(*words, failpoint=None, code=0) -> dict:
+    process = start(*words, failpoint=failpoint)
+    out, err = process.communicate()
+    assert process.returncode == code, err
+    return json.loads(out) if out.strip() else {}
+
+
+class World:
+    """A treefile, a cache, and a commit of `compose tree` with its root filesystem before and after."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.treefile = place / "os.yaml"
+        self.treefile.write_text(TREEFILE)
+        (place / "motd").write_text("Hello\n")
+        self.cache = f"--cachedir={place}/cache"
+        self.commit = compose("tree", self.treefile, f"--repo={place}/repo", self.cache)["commit"]
+        compose("install", self.treefile, place / "dest", self.cache)
+        self.installed = place / "dest/rootfs"
+        self.finished = self.copy("finished")
+        compose("postprocess", self.finished, self.treefile)
+
+    def copy(self, name: str, source: Path | None = None) -> Path:
+        target = self.place / name
+        shutil.rmtree(target, ignore_errors=True)
+        subprocess.run(["cp", "--archive", source or self.installed, target], check=True)
+        return target
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> World:
+    return World(tmp_path_factory.mktemp("parts"))
+
+
+def leftovers(place: Path) -> list[str]:
+    return [path.name for path in place.iterdir() if path.name.startswith(".apt-ostree-compose-")]
+
+
+# --- the steps
+
+
+def test_the_steps_give_the_commit_of_compose_tree(world, tmp_path):
+    before = rootstate.fingerprint(world.finished)
+    result = compose("commit", world.treefile, world.finished, f"--repo={tmp_path}/repo")
+    assert result["commit"] == world.commit
+    assert rootstate.fingerprint(world.finished) == before
+    again = compose("tree", world.treefile, f"--repo={tmp_path}/repo")
+    assert (again["commit"], again["changed"]) == (world.commit, False)
+
+
+def test_what_the_treefile_says_is_in_the_tree(world):
+    tree = world.finished
+    assert (tree / "usr/etc/made-at").read_text() == f"{EPOCH}\n"
+    assert os.readlink(tree / "usr/etc/systemd/system/default.target").endswith("/rescue.target")
+    assert not (tree / "usr/share/bash-completion").exists()
+    assert (tree / "usr/bin/ssh").exists()
+    assert (tree / "usr/share/doc/systemd/copyright").exists()
+    assert not (tree / "usr/share/man/man1").exists()
+    assert (tree / "usr/etc/systemd/system/timers.target.wants/fstrim.timer").is_symlink()
+    assert (tree / "usr/share/factory/var/lib/vendor").read_text() == "state\n"
+
+
+def test_a_root_filesystem_for_other_tools_is_the_tree(world, tmp_path):
+    (tmp_path / "tree").mkdir()
+    compose("rootfs", world.treefile, tmp_path / "tree", world.cache)
+    assert not (tmp_path / "tree" / rootfs_record.NAME).exists()
+    assert leftovers(tmp_path) == []
+    result = compose("commit", world.treefile, tmp_path / "tree", f"--repo={tmp_path}/repo")
+    repo = Repo.open(tmp_path / "repo")
+    assert repo.tree_checksums(result["commit"]) == Repo.open(world.place / "repo").tree_checksums(
+        world.commit
+    )
+    assert layout.META_INPUTS not in repo.metadata(result["commit"])  # nobody has recorded how it came about
+
+
+def test_what_others_change_between_the_steps_is_committed_as_such(world, tmp_path):
+    root = world.copy("changed", world.finished)
+    (root / "usr/etc/ours").write_text("x")
+    result = compose("commit", world.treefile, root, f"--repo={tmp_path}/repo")
+    assert result["commit"] != world.commit
+    assert layout.META_INPUTS not in Repo.open(tmp_path / "repo").metadata(result["commit"])
+
+
+def test_a_root_filesystem_of_another_program_becomes_a_tree(world, tmp_path):
+    root = world.copy("foreign")
+    (root / rootfs_record.NAME).unlink()
+    (root / "var/lib/dpkg").unlink()
+    (root / layout.DPKG_ADMINDIR).rename(root / "var/lib/dpkg")
+    (root / "etc/hostname").write_text("builder\n")
+    compose("postprocess", root)
+    result = compose("commit", world.treefile, root, f"--repo={tmp_path}/repo")
+    assert layout.META_INPUTS not in Repo.open(tmp_path / "repo").metadata(result["commit"])
+    assert not (root / "usr/etc/made-at").exists()
+    assert not (root / "usr/etc/hostname").exists()
+
+
+# --- what is refused
+
+
+def test_special_files_and_files_of_nobody_are_not_committed(world, tmp_path):
+    root = world.copy("odd", world.finished)
+    os.mkfifo(root / "usr/share/pipe")
+    error = compose("commit", world.treefile, root, f"--repo={tmp_path}/repo", code=3)
+    assert error["details"] == ["/usr/share/pipe is a named pipe"]
+    (root / "usr/share/pipe").unlink()
+    os.chown(root / "usr/bin/ssh", 4711, 0)
+    error = compose("commit", world.treefile, root, f"--repo={tmp_path}/repo", code=3)
+    assert error["details"] == ["/usr/bin/ssh belongs to 4711:0"]
+    assert not (tmp_path / "repo").exists()
+
+
+def test_a_mount_point_is_not_postprocessed(world, disk):
+    (disk / "root/usr").mkdir(parents=True)
+    mounts.mount("none", disk / "root", "tmpfs")
+    (disk / "root/usr").mkdir()
+    assert "mounted" in compose("postprocess", disk / "root", code=3)["message"]
+    mounts.umount(disk / "root")
+
+
+def test_ids_of_the_last_commit_are_kept_or_it_is_refused(world, tmp_path):
+    (tmp_path / "ids").write_text("g _ssh 777\n")
+    (tmp_path / "motd").touch()
+    own = tmp_path / "os.yaml"
+    own.write_text(f"{TREEFILE}\naccount-ids: ids\n")
+    repo = f"--repo={tmp_path}/repo"
+    compose("tree", own, repo, world.cache)
+    error = compose("commit", world.treefile, world.finished, repo, code=3)
+    assert any("group _ssh: 777 before" in line for line in error["details"])
+    compose("install", world.treefile, tmp_path / "dest", repo, "--postprocess", world.cache)
+    compose("commit", world.treefile, tmp_path / "dest/rootfs", repo)
+
+
+# --- faults
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "compose.root-made=kill",
+        "compose.root-made=error",
+        "compose.rootfs-installed=kill",
+        "compose.rootfs-placed=kill",
+    ],
+)
+def test_an_install_that_fails_leaves_nothing_or_all(world, tmp_path, point):
+    dest = tmp_path / "dest"
+    compose("install", world.treefile, dest, world.cache, failpoint=point, code=1)
+    if point.endswith("error"):
+        assert not dest.exists()
+    elif "placed" in point:
+        assert (dest / "rootfs" / rootfs_record.NAME).exists()
+        return
+    else:
+        assert not (dest / "rootfs").exists()
+    compose("install", world.treefile, dest, world.cache)
+    assert [path.name for path in dest.iterdir()] == ["rootfs"]
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "compose.left-to-machines=kill",
+        "compose.treefile-applied=error",
+        "compose.tree-made=kill",
+        "compose.rootfs-postprocessed=error",
+        "compose.rootfs-postprocessed=kill",
+        "compose.rootfs-exchanged=kill",
+    ],
+)
+def test_a_postprocess_that_fails_leaves_the_old_or_the_new(world, point):
+    (world.place / "faults").mkdir(exist_ok=True)
+    root = world.copy("faults/rootfs")
+    before = rootstate.fingerprint(root)
+    compose("postprocess", root, world.treefile, failpoint=point, code=1)
+    if "exchanged" in point:
+        compose("postprocess", root, world.treefile, code=3)
+    else:
+        assert rootstate.fingerprint(root) == before
+        if point == "compose.rootfs-postprocessed=kill":
+            compose("postprocess", root, world.treefile)
+        if point.endswith("error") or "postprocessed" in point:
+            assert leftovers(root.parent) == []
+
+
+@pytest.mark.parametrize(
+    "point", ["compose.commit=kill", "commit.objects-written=kill", "repo.before-commit=error"]
+)
+def test_a_commit_that_fails_leaves_the_ref_and_the_root_filesystem(world, tmp_path, point):
+    repo = f"--repo={tmp_path}/repo"
+    compose("commit", world.treefile, world.finished, repo, failpoint=point, code=1)
+    assert compose("commit", world.treefile, world.finished, repo)["commit"] == world.commit
+
+
+# --- caches
+
+
+def roots(world: World) -> list[Path]:
+    return sorted((world.place / "cache/roots").iterdir())
+
+
+def test_a_damaged_cache_is_not_used(world, tmp_path):
+    (kept,) = roots(world)
+    with kept.open("r+b") as stream:
+        stream.seek(1_000_000)
+        stream.write(b"damage")
+    result = compose("tree", world.treefile, f"--repo={tmp_path}/repo", world.cache)
+    assert result["commit"] == world.commit
+    (kept,) = roots(world)
+    assert hashlib.sha256(kept.read_bytes()).hexdigest() == kept.name.rpartition(".")[2]
+
+
+def test_two_composes_share_a_cache(world, tmp_path):
+    processes = [start("install", world.treefile, tmp_path / name, world.cache) for name in ("a", "b")]
+    assert [process.wait() for process in processes] == [0, 0]
+    names = [sorted(path.name for path in (tmp_path / name / "rootfs").iterdir()) for name in ("a", "b")]
+    assert names[0] == names[1]
+
+
+def test_a_cache_that_is_full_or_read_only_is_named(world, disk, tmp_path):
+    (disk / "cache").mkdir()
+    mounts.mount("none", disk / "cache", "tmpfs", data="size=1m,mode=700")
+    error = compose("install", world.treefile, tmp_path / "dest", f"--cachedir={disk}/cache", code=1)
+    assert f"the cache directory {disk}/cache cannot be used" in error["message"]
+    assert "No space left" in str((error["message"], error["details"]))
+    mounts.mount("none", disk / "cache", flags=mounts.MS_REMOUNT | mounts.MS_RDONLY)
+    error = compose("install", world.treefile, tmp_path / "dest", f"--cachedir={disk}/cache", code=1)
+    assert "Read-only file system" in error["message"]
+    mounts.umount(disk / "cache")
+    assert not (tmp_path / "dest").exists()
+
+
+def test_a_cache_in_the_repository_is_refused(world):
+    words = (f"--repo={world.place}/repo", f"--cachedir={world.place}/repo/cache")
+    assert "lie in each other" in compose("tree", world.treefile, *words, code=2)["message"]
