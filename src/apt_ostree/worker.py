@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "automatic-update": "automatic:update",
     "cleanup": "deployments:cleanup",
     "compose-commit": "compose.parts:commit",
+    "compose-extensions": "compose.extensions:extensions",
     "compose-install": "compose.parts:install",
     "compose-postprocess": "compose.parts:postprocess_rootfs",
     "compose-rootfs": "compose.parts:rootfs_for_others",

@@ -291,3 +291,48 @@ def test_a_cache_that_is_full_or_read_only_is_named(world, disk, tmp_path):
 def test_a_cache_in_the_repository_is_refused(world):
     words = (f"--repo={world.place}/repo", f"--cachedir={world.place}/repo/cache")
     assert "lie in each other" in compose("tree", world.treefile, *words, code=2)["message"]
+
+
+# --- extensions
+
+
+def extensions(world: World, text: str, *words, code=0, failpoint=None) -> dict:
+    (world.place / "extensions.yaml").write_text(text)
+    words = (world.treefile, world.place / "extensions.yaml", *words, world.cache)
+    return compose("extensions", *words, code=code, failpoint=failpoint)
+
+
+def test_extensions_fit_the_base_and_can_be_checked(world, tmp_path):
+    words = (f"--repo={world.place}/repo", f"--output-dir={tmp_path}/out")
+    result = extensions(world, EXTENSIONS, *words)
+    names = {row["name"] for row in result["packages"]}
+    assert {"strace", "libsystemd-dev"} <= names and "libc6" not in names
+    assert result["base"] == world.commit
+    listed = json.loads((tmp_path / "out/extensions.json").read_text())
+    assert listed["packages"] == result["packages"]
+    assert set(listed["extensions"]) == {"tracers", "sources"}
+    for row in result["packages"]:
+        assert hashlib.sha256((tmp_path / "out" / row["file"]).read_bytes()).hexdigest() == row["sha256"]
+    assert extensions(world, EXTENSIONS, *words)["changed"] is False
+    (tmp_path / "out" / result["packages"][0]["file"]).write_bytes(b"damaged")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    extensions(world, EXTENSIONS, *words, failpoint="compose.extensions-downloaded=kill", code=1)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert extensions(world, EXTENSIONS, *words)["changed"] is True
+    assert leftovers(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("packages", "reason"),
+    [
+        ("systemd", "systemd is in the base already"),
+        ("systemd-standalone-tmpfiles", "systemd would be removed"),
+        ("no-such-package", "Unable to locate package no-such-package"),
+    ],
+)
+def test_extensions_that_do_not_fit_the_base_are_refused(world, tmp_path, packages, reason):
+    text = f"extensions: {{bad: {{packages: [{packages}]}}}}"
+    words = (f"--rootfs={world.finished}", f"--output-dir={tmp_path}/out")
+    error = extensions(world, text, *words, code=3)
+    assert reason in "\n".join(error["details"])
+    assert list(tmp_path.iterdir()) == []

@@ -21,6 +21,7 @@ from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
+    ComposeExtensions,
     ComposeInstall,
     ComposePostprocess,
     ComposeRootfs,
@@ -279,6 +280,7 @@ TITLES = [
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
     (ComposeCommit(treefile="x", rootfs="r"), "compose-commit"),
+    (ComposeExtensions(treefile="x", extensions="e", output_dir="o"), "compose-extensions"),
     (ComposeInstall(treefile="x", destdir="d"), "compose-install"),
     (ComposePostprocess(rootfs="r"), "compose-postprocess"),
     (ComposeRootfs(treefile="x", dest="d"), "compose-rootfs"),

@@ -13,6 +13,7 @@ from apt_ostree.cli import options, render
 from apt_ostree.errors import UsageError
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
+    ComposeExtensions,
     ComposeInstall,
     ComposePostprocess,
     ComposeRootfs,
@@ -213,6 +214,43 @@ def rootfs(treefile: Path, dest: Path, **given: Any) -> int:
     return options.run_verb(request, given, show=_show_rootfs)
 
 
+@compose.command(
+    epilog="Example: apt-ostree compose extensions os.yaml extensions.yaml --repo=/srv/repo "
+    "--output-dir=/srv/extensions"
+)
+@click.argument("treefile", type=_PATH)
+@click.argument("extensions", metavar="EXTENSIONS.YAML", type=_PATH)
+@click.option("--output-dir", metavar="DIR", required=True, help="Directory for the packages.")
+@click.option("-r", "--repo", metavar="REPO", help="Repository with the base.")
+@click.option("--base-rev", metavar="REV", help="The base; by default the last commit of the treefile's ref.")
+@click.option("--rootfs", metavar="ROOTFS", help="The base is this root filesystem.")
+@_cachedir
+@click.option(
+    "--touch-if-changed",
+    type=_PATH,
+    metavar="FILE",
+    help="Update the time stamp of FILE if the packages have changed.",
+)
+@_unified_core
+@options.output
+def extensions(treefile: Path, extensions: Path, **given: Any) -> int:
+    """Download packages that machines can layer on a base.
+
+    They are resolved against the packages of the base, none of which they may change, and put into a
+    directory with a file extensions.json, which names them and their digests.
+    """
+    request = ComposeExtensions(
+        treefile=str(treefile),
+        extensions=str(extensions),
+        output_dir=given["output_dir"],
+        repo=given["repo"],
+        base_rev=given["base_rev"],
+        rootfs=given["rootfs"],
+        cachedir=given["cachedir"],
+    )
+    return options.run_verb(request, given, show=_show_extensions, then=partial(_touch, given))
+
+
 def _of_packages(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: given[name] for name in ("cachedir", "lockfiles", "write_lockfile", "lock_strictly")}
 
@@ -254,6 +292,10 @@ def _show_signed(result: Mapping[str, Any]) -> None:
 
 def _show_rootfs(result: Mapping[str, Any]) -> None:
     render.lines(result["rootfs"])
+
+
+def _show_extensions(result: Mapping[str, Any]) -> None:
+    render.lines("\n".join(f"{row['file']} {row['sha256']}" for row in result["packages"]))
 
 
 def _show_treefile(result: Mapping[str, Any]) -> None:

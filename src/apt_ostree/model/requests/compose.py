@@ -119,6 +119,25 @@ class ComposeRootfs(OfPackages):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeExtensions(_Compose):
+    """Download packages that can be layered on a base.
+
+    extensions: the file that describes them.
+    repo, base_rev: the base; by default the last commit of the treefile's ref.
+    rootfs: the base is this root filesystem.
+    """
+
+    verb: ClassVar[str] = "compose-extensions"
+    treefile: str
+    extensions: str
+    output_dir: str
+    repo: str | None = None
+    base_rev: str | None = None
+    rootfs: str | None = None
+    cachedir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeSign(_Compose):
     """Sign commits of a repository.
 
