@@ -52,6 +52,7 @@ def extensions(tx: Transaction, request: ComposeExtensions) -> Result:
     base = _base(request, tree)
     output = places.replaceable(request.output_dir, model.FILE)
     others = {"the directory of extensions": output}
+    others |= {"the repository": Path(request.repo)} if request.repo else {}
     cache = open_cache(request.cachedir, apart_from=others)
     architecture = mmdebstrap.native_architecture()
     given = model.for_base(_read(request.extensions), architecture, base.packages)

@@ -12,7 +12,10 @@ from apt_ostree.model import layout
 from apt_ostree.system import files, mountinfo, scratch
 
 #: What our own code opens by its path: a link there would lead out of the root filesystem.
-_REAL = ("etc", "usr", "usr/lib", "var", "var/lib", "var/lib/apt", "var/lib/systemd", "var/tmp")
+_REAL = (
+    *("boot", "etc", "usr", "usr/lib", "usr/lib/apt-ostree", "usr/lib/bootc", "usr/lib/modules"),
+    *("usr/lib/sysimage", "usr/share", "var", "var/lib", "var/lib/apt", "var/lib/systemd", "var/tmp"),
+)
 
 
 @contextmanager
