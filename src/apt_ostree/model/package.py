@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 
@@ -63,16 +64,34 @@ def qualified(name: str, architecture: str) -> str:
 
 
 def diff_packages(old: Iterable[Package], new: Iterable[Package]) -> PackageDiff:
-    """Return the difference between two sets of packages, which are compared by name and architecture."""
+    """Return the difference between two sets of packages, which are compared by name and architecture.
+
+    A package that gets another version and with it becomes independent of the architecture, or ceases to be,
+    is a changed one, with the new architecture.
+    """
     before = {(p.name, p.architecture): p for p in old}
     after = {(p.name, p.architecture): p for p in new}
     both = before.keys() & after.keys()
+    gone, come = [before[key] for key in before.keys() - both], [after[key] for key in after.keys() - both]
+    moved = _moved(gone, come)
+    same = [(before[key], after[key]) for key in both if before[key].version != after[key].version]
     return PackageDiff(
-        added=tuple(sorted(after[key] for key in after.keys() - both)),
-        removed=tuple(sorted(before[key] for key in before.keys() - both)),
+        added=tuple(sorted({*come} - {two for _one, two in moved})),
+        removed=tuple(sorted({*gone} - {one for one, _two in moved})),
         changed=tuple(
-            PackageChange(key[0], key[1], before[key].version, after[key].version)
-            for key in sorted(both)
-            if before[key].version != after[key].version
+            PackageChange(two.name, two.architecture, one.version, two.version)
+            for one, two in sorted([*same, *moved], key=lambda pair: pair[1])
         ),
     )
+
+
+def _moved(old: Collection[Package], new: Collection[Package]) -> list[tuple[Package, Package]]:
+    """Return the pairs of a package before and after it moved to or from the architecture "all"."""
+    times = [Counter(package.name for package in packages) for packages in (old, new)]
+    after = {package.name: package for package in new}
+    pairs = [(one, after[one.name]) for one in old if all(counts[one.name] == 1 for counts in times)]
+    return [
+        (one, two)
+        for one, two in pairs
+        if "all" in (one.architecture, two.architecture) and one.version != two.version
+    ]
