@@ -163,6 +163,15 @@ def test_json_of_a_layered_deployment():
     assert [package["name"] for package in entry["diff"]["added"]] == ["htop"]
 
 
+def test_a_file_that_replaces_a_package_of_the_base_is_told_once():
+    files = (LocalPackage("0" * 64, "dash", "2", "amd64"), LocalPackage("1" * 64, "tool", "1.0", "all"))
+    one = pending()
+    entry = replace(one, deployment=deployment(origin=Origin(PLAIN.refspec, local=files))).to_json()
+    assert entry["requested-base-local-replacements"] == ["dash=2"]
+    assert [change["name"] for change in entry["base-local-replacements"]] == ["dash"]
+    assert entry["requested-local-packages"] == ["tool=1.0"]
+
+
 def test_a_commit_without_a_version_has_none():
     plain = DeploymentStatus(deployment(), Commit(LAYERED, 0), base=Commit(BASE, 0))
     assert not {"version", "base-version"} & plain.to_json().keys()

@@ -133,6 +133,7 @@ class DeploymentStatus:
         deployment, origin = self.deployment, self.deployment.origin
         base = self.base or self.commit
         replaced = {change.name for change in self.upgraded} & origin.names
+        elsewhere = {*replaced, *origin.replacing}
         result: dict[str, Any] = {
             "id": deployment.id,
             "osname": deployment.osname,
@@ -149,7 +150,7 @@ class DeploymentStatus:
             "base-commit-meta": dict(base.metadata),
             "packages": list(self.layered),
             "requested-packages": list(origin.requested),
-            "requested-local-packages": [p.label for p in origin.local if p.name not in origin.replacing],
+            "requested-local-packages": [p.label for p in origin.local if p.name not in elsewhere],
             "requested-local-fileoverride-packages": [
                 p.label for p in origin.local if p.name in origin.replacing
             ],
