@@ -191,6 +191,14 @@ def test_packages_are_layered_and_dropped_on_the_commit(system: System, vendor: 
     assert (goals[2].drop, goals[2].only_scripts) == (("more",), True)
 
 
+def test_the_present_one_with_its_packages_changes_nothing(
+    system: System, vendor: Vendor, goals: list[Recipe]
+):
+    deploy(system, "13.3", install=("extra",))
+    assert not deploy(system, "13.3").changed and len(goals) == 1
+    assert deploy(system, "13.3", install=("more",)).changed and len(goals) == 2
+
+
 def test_packages_are_layered_and_dropped_on_another_branch(
     system: System, vendor: Vendor, goals: list[Recipe]
 ):

@@ -14,9 +14,11 @@ from apt_ostree.core.packages import (
     with_packages,
     without_layers_on,
 )
+from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.package import diff_packages
 from apt_ostree.model.refspec import Refspec, Revision, is_checksum
 from apt_ostree.model.requests.deployments import Deploy, Rebase
 from apt_ostree.model.result import Result
@@ -32,7 +34,7 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
     """Build the next deployment on a commit of the branch that the present one follows.
 
     The layered packages keep their versions. Those of the base become the commit's, also if they were
-    upgraded from the archives.
+    upgraded from the archives. If the present tree is that, nothing changes.
 
     Returns the result of `deploy`. Raises UsageError for a commit that the branch does not have or a package
     to drop that is not requested, Refused for an older commit if that is not wanted, and what `deploy` and
@@ -50,7 +52,10 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
         origin = with_packages(tx, present, request, commit)
-        target = _target(tx, origin, commit, keep=versions_of_layered(tx))
+        if _is_present(tx, origin, commit):
+            target = Target(origin, tx.merge_deployment.checksum)
+        else:
+            target = _target(tx, origin, commit, keep=versions_of_layered(tx))
         result = deploy(tx, target, request.deploy)
         if request.register_driver:
             driver.register(tx, request)
@@ -191,6 +196,15 @@ def _forget(tx: Transaction, old: Refspec, new: Refspec) -> None:
     if old.remote and old != new and repo.resolve_or_none(str(old)):
         failpoint("rebase.before-forget")
         remotes.forget(repo, str(old))
+
+
+def _is_present(tx: Transaction, origin: Origin, commit: str) -> bool:
+    """Return whether the present tree is what an origin asks for on a base whose packages stay its own."""
+    merge, repo = tx.merge_deployment, tx.sysroot.repo
+    if (origin, commit) != (merge.origin, repo.base_of(merge.checksum)):
+        return False
+    base, present = (packages_of(repo, name) for name in (commit, merge.checksum))
+    return {change.name for change in diff_packages(base, present).changed} <= origin.names
 
 
 def _target(tx: Transaction, origin: Origin, commit: str, *, keep: Sequence[tuple[str, str]]) -> Target:
