@@ -79,6 +79,18 @@ def test_without_network_only_what_is_there(system: System, vendor: Vendor):
     assert pending(system) == (vendor.commits[3], FOLLOWED)
 
 
+def test_what_was_downloaded_is_deployed_without_network(system: System, vendor: Vendor):
+    download = DeployOptions(download_only=True)
+    for revision in ("13.2", "13.3", "13.0"):
+        system.run(rebase.deploy_revision, Deploy(revision=revision, deploy=download))
+        assert pending(system) == (vendor.commits[1], FOLLOWED)
+    assert system.repo.resolve_or_none(FOLLOWED) == vendor.commits[3]  # not back to 13.0
+    system.repo.handle.remote_delete("vendor", None)
+    add_remote(system.repo, "vendor", vendor.path.with_name("gone"))
+    deploy(system, "13.3", cache_only=True)
+    assert pending(system) == (vendor.commits[3], FOLLOWED)
+
+
 def test_a_dry_run_deploys_nothing(system: System, vendor: Vendor):
     request = Deploy(revision="13.3", deploy=DeployOptions(dry_run=True))
     assert system.run(rebase.deploy_revision, request).changed

@@ -51,6 +51,8 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
         commit = _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
+        if request.deploy.download_only:
+            _keep(tx, branch, commit)
         origin = with_packages(tx, present, request, commit)
         if _is_present(tx, origin, commit):
             target = Target(origin, tx.merge_deployment.checksum)
@@ -83,6 +85,8 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
         commit = _newest(tx, branch, request)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
+        if request.deploy.download_only:
+            _keep(tx, branch, commit)
         origin = with_packages(tx, replace(old, refspec=str(branch)), request, commit)
         target = _target(tx, origin, commit, keep=held(tx))
         result = deploy(tx, target, request.deploy)
@@ -188,6 +192,13 @@ def _hint_on_remotes(configured: Collection[str]) -> str:
     if configured:
         return f"there are: {', '.join(sorted(configured))}; 'ostree remote add' adds one"
     return "'ostree remote add' adds one"
+
+
+def _keep(tx: Transaction, branch: Refspec, commit: str) -> None:
+    """Have a remote's branch be at a newer commit that was pulled, where --cache-only looks for it."""
+    repo = tx.sysroot.repo
+    if branch.remote and repo.resolve_or_none(str(branch)) in (None, *repo.history(commit)):
+        remotes.point(repo, str(branch), commit)
 
 
 def _forget(tx: Transaction, old: Refspec, new: Refspec) -> None:

@@ -47,6 +47,13 @@ def verification(repo: Repo, remote: str | None) -> Verification:
     return Verification.REQUIRED if enabled else Verification.EXEMPT
 
 
+def point(repo: Repo, refspec: str, commit: str) -> None:
+    """Have REMOTE:REF be at a commit."""
+    remote, _, ref = refspec.rpartition(":")
+    with explained(f"write the ref {refspec}"):
+        repo.handle.set_ref_immediate(remote, ref, commit, None)
+
+
 def forget(repo: Repo, refspec: str) -> None:
     """Forget the newest commit of REMOTE:REF."""
     remote, _, ref = refspec.rpartition(":")
