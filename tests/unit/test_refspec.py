@@ -20,6 +20,8 @@ def test_what_is_left_out_is_the_present_ones():
     assert partial("debian/14/server") == "vendor:debian/14/server"
     assert partial("mirror:") == "mirror:debian/13/server"
     assert partial(":own/branch") == "own/branch"
+    assert partial("ostree://mirror:") == "mirror:debian/13/server"
+    assert partial("ostree://debian/14/server") == "vendor:debian/14/server"
     assert str(Refspec.parse_partial("own/branch", Refspec("", "x"))) == "own/branch"
 
 
@@ -40,6 +42,8 @@ def test_revisions():
     assert Revision.parse(COMMIT) == Revision.parse(f"revision={COMMIT}") == Revision(commit=COMMIT)
     assert Revision.parse("13.2") == Revision.parse("version=13.2") == Revision(version="13.2")
     assert Revision.parse(f"version={COMMIT}") == Revision(version=COMMIT)
+    assert Revision.parse(f"REVISION={COMMIT}") == Revision(commit=COMMIT)
+    assert Revision.parse("Version=13.2") == Revision(version="13.2")
     assert Revision.parse("date=2026") == Revision(version="date=2026")
     assert str(Revision(commit=COMMIT)) == "commit 0123456789ab"
 

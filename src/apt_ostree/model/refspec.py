@@ -52,13 +52,14 @@ class Refspec:
         """Return the branch that a user names, who may leave out what the present one has.
 
         REMOTE:REF is complete, REF is one of the present remote, REMOTE: takes the present ref, and :REF is a
-        local branch.
+        local branch. As in rpm-ostree, "ostree://" may stand before it.
 
         Raises UsageError for a name that libostree does not accept.
         """
-        remote, colon, ref = text.partition(":")
+        name = text.removeprefix("ostree://")
+        remote, colon, ref = name.partition(":")
         if not colon:
-            remote, ref = present.remote, text
+            remote, ref = present.remote, name
         ref = ref or present.ref
         if not _REF.fullmatch(ref) or (remote and not _REMOTE.fullmatch(remote)):
             raise UsageError(f"{text!r} is no name of a branch", hint="it is [REMOTE:]REF")
@@ -80,9 +81,12 @@ class Revision:
     def parse(cls, text: str) -> Revision:
         """Read what rpm-ostree reads: CHECKSUM, revision=CHECKSUM, VERSION or version=VERSION.
 
+        The key may have capitals.
+
         Raises UsageError for a checksum that is none, and for an empty text.
         """
         key, equals, value = text.partition("=")
+        key = key.lower()
         if equals and key == "revision":
             if not is_checksum(value):
                 raise UsageError(f"{value!r} is not the checksum of a commit", hint="it has 64 digits")
