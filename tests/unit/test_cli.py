@@ -242,6 +242,12 @@ def test_a_mistyped_command_gets_a_proposal(mistyped, meant, capsys):
     assert f"did you mean '{meant}'?" in capsys.readouterr().err
 
 
+def test_options_of_a_deployment_that_exclude_each_other(monkeypatch):
+    monkeypatch.setattr(client, "call", lambda *_: pytest.fail("the request was sent"))
+    for words in (["-A", "-r"], ["-C", "--download-only"], ["-r", "--lock-finalization"]):
+        assert main.run(["upgrade", *words]) == errors.UsageError.exit_code
+
+
 @pytest.mark.parametrize("owner", ["0:99999999999", "4294967295:0", "no-such-user", "0:no-such-group"])
 def test_an_owner_that_cannot_be_is_a_mistake(monkeypatch, capsys, owner):
 

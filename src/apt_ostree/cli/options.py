@@ -196,6 +196,8 @@ def deploy_options(given: Mapping[str, Any], *, allow_replacement: bool) -> Depl
 
     if given["apply_live"] and given["reboot"]:
         raise click.UsageError("--apply-live and --reboot exclude each other")
+    if given["cache_only"] and given["download_only"]:
+        raise click.UsageError("--cache-only and --download-only exclude each other")
     live = replace(live_options(given, allow_replacement=allow_replacement), override_policy="")
     alone = replace(live, allow_replacement=False, test=False, allow_failed=False)
     if not given["apply_live"] and alone != LiveOptions():
