@@ -209,6 +209,16 @@ def test_programs_find_what_rpm_ostree_prints(monkeypatch, capsys, words, answer
     assert text in capsys.readouterr().out.splitlines()
 
 
+def test_a_reboot_that_is_refused_is_an_error(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(client, "call", lambda *_, **__: client.Answer({"changed": True}, next_boot=True))
+    script = tmp_path / "systemctl"
+    script.write_text("#!/bin/sh\necho it is inhibited by x >&2\nexit 1\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main.run(["install", "-r", "x"]) == 1
+    assert "it is inhibited by x" in capsys.readouterr().err
+
+
 def test_old_names_of_options_are_accepted(monkeypatch):
     seen = []
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from apt_ostree import program
-from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized
+from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, NotAuthorized
 from apt_ostree.model import events
 from apt_ostree.model.request import Request
 from apt_ostree.model.transaction import PASSED_ON
@@ -205,5 +205,11 @@ def _environment() -> dict[str, str]:
 
 
 def reboot() -> None:
-    """Reboot with systemctl."""
-    subprocess.run(["systemctl", "reboot"], check=True)
+    """Reboot with systemctl; raise ExternalFailure if it refuses, as while another program inhibits that."""
+    done = subprocess.run(["systemctl", "reboot"], stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise ExternalFailure(
+            "the change is made, but systemctl does not reboot the system",
+            details=done.stderr.splitlines(),
+            hint="reboot it later; 'systemd-inhibit --list' shows what may be in the way",
+        )

@@ -291,7 +291,10 @@ def run_verb(
     if given.get("unchanged_exit_77") and not answer.result["changed"]:
         return EXIT_UNCHANGED
     if given.get("reboot") and answer.next_boot:
-        client.reboot()
+        try:
+            client.reboot()
+        except AptOstreeError as failure:
+            return view.fail(failure)
     elif view.is_text and answer.next_boot and not answer.result.get("live"):
         # rpm-ostree's words, which programs look for.
         render.lines('Changes queued for next boot. Run "systemctl reboot" to start a reboot')
