@@ -327,8 +327,15 @@ def test_accounts_and_their_files_keep_their_ids(tmp_path):
     (tmp_path / "ids").write_text("u munge 456\n")
     packages = "openssh-client, munge, bind9, dbus, uuid-runtime"
     treefile = write_treefile(tmp_path, FEW.format(packages=packages) + "account-ids: ids")
-    done = apt_ostree(treefile, f"--repo={repo}")
+    work, touched = tmp_path / "work", tmp_path / "touched"
+    work.mkdir()
+    places = (f"--workdir={work}", f"--touch-if-changed={touched}")
+    done = apt_ostree(treefile, "-r", repo, *places, "--no-parent", "--add-metadata-string=fx.key=a value")
     assert done.returncode == 0, done.stderr
+    assert touched.exists() and list(work.iterdir()) == []
+    opened = Repo.open(repo)
+    assert len(list(opened.ancestry(opened.resolve(REF)))) == 1  # the ref's former commit is not its parent
+    assert opened.metadata(opened.resolve(REF))["fx.key"] == "a value"
     after = ids_of(repo)
     moved = {("passwd", "munge"): 456, ("group", "munge"): 456}
     assert {key: after[key] for key in before} == before | moved
@@ -391,11 +398,11 @@ def test_a_lockfile_keeps_versions_that_the_archives_have_surpassed(tmp_path):
     release, everything = write_treefile(tmp_path, few), tmp_path / "everything.yaml"
     everything.write_text(few.replace("archives: [{suite: trixie}]", ""))
     repo, lock = f"--repo={tmp_path / 'repo'}", tmp_path / "lock.json"
-    done = apt_ostree(release, repo, "--dry-run", f"--write-lockfile-to={lock}")
+    done = apt_ostree(release, repo, "--dry-run", f"--ex-write-lockfile-to={lock}")
     assert done.returncode == 0, done.stderr
     assert apt_ostree(everything, repo, "--dry-run").stdout != done.stdout
     done = apt_ostree(
-        everything, repo, f"--lockfile={lock}", "--lockfile-strict", f"--write-lockfile-to={lock}2"
+        everything, repo, f"--ex-lockfile={lock}", "--ex-lockfile-strict", f"--write-lockfile-to={lock}2"
     )
     assert done.returncode == 0, done.stderr
     locked = json.loads(lock.read_text())["packages"]

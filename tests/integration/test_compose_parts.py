@@ -74,10 +74,10 @@ class World:
         (place / "motd").write_text("Hello\n")
         self.cache = f"--cachedir={place}/cache"
         self.commit = compose("tree", self.treefile, f"--repo={place}/repo", self.cache)["commit"]
-        compose("install", self.treefile, place / "dest", self.cache)
+        compose("install", self.treefile, place / "dest", self.cache, "--unified-core")
         self.installed = place / "dest/rootfs"
         self.finished = self.copy("finished")
-        compose("postprocess", self.finished, self.treefile)
+        compose("postprocess", self.finished, self.treefile, "--unified-core")
 
     def copy(self, name: str, source: Path | None = None) -> Path:
         target = self.place / name
@@ -100,7 +100,7 @@ def leftovers(place: Path) -> list[str]:
 
 def test_the_steps_give_the_commit_of_compose_tree(world, tmp_path):
     before = rootstate.fingerprint(world.finished)
-    result = compose("commit", world.treefile, world.finished, f"--repo={tmp_path}/repo")
+    result = compose("commit", world.treefile, world.finished, f"--repo={tmp_path}/repo", "--ex-unified-core")
     assert result["commit"] == world.commit
     assert rootstate.fingerprint(world.finished) == before
     again = compose("tree", world.treefile, f"--repo={tmp_path}/repo")
@@ -303,8 +303,8 @@ def extensions(world: World, text: str, *words, code=0, failpoint=None) -> dict:
 
 
 def test_extensions_fit_the_base_and_can_be_checked(world, tmp_path):
-    words = (f"--repo={world.place}/repo", f"--output-dir={tmp_path}/out")
-    result = extensions(world, EXTENSIONS, *words)
+    words = (f"--repo={world.place}/repo", f"--base-rev={world.commit}", f"--output-dir={tmp_path}/out")
+    result = extensions(world, EXTENSIONS, "--unified-core", *words)
     names = {row["name"] for row in result["packages"]}
     assert {"strace", "libsystemd-dev"} <= names and "libc6" not in names
     assert result["base"] == world.commit

@@ -309,6 +309,17 @@ def _prepare(host: Host) -> None:
     host.look()  # so that every copy of the disk knows the digests of the base
 
 
+#: Where a program stands in for systemctl, and what it writes to.
+_NO_REBOOT, _REBOOTED = "/run/no-reboot", "/run/rebooted"
+
+
+def reboots(host: Host, *argv: str) -> bool:
+    """Run apt-ostree, which has to succeed; return whether it reboots the machine, which goes on."""
+    host.run_program("no_reboot.sh", _NO_REBOOT, _REBOOTED)
+    host.run("apt-ostree", *argv, env={"PATH": f"{_NO_REBOOT}:/usr/bin:/bin"})
+    return host.sh(f"cat {_REBOOTED} 2>/dev/null && rm {_REBOOTED} || true") == "reboot\n"
+
+
 #: Kills the worker of a change, as the kernel does when memory is short; fails if there is none.
 KILL_WORKER = "pkill -KILL -f '[p]rogram.py worker'"
 
