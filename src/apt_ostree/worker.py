@@ -44,6 +44,7 @@ VERBS: Mapping[str, str] = {
     "automatic-update": "automatic:update",
     "cleanup": "deployments:cleanup",
     "compose-commit": "compose.parts:commit",
+    "compose-disk": "compose.disk.image:compose_disk",
     "compose-extensions": "compose.extensions:extensions",
     "compose-install": "compose.parts:install",
     "compose-postprocess": "compose.parts:postprocess_rootfs",

@@ -508,8 +508,9 @@ GOVERNED = {
 #: Verbs that go back, repair, tidy or read, those that do not change this system, and the automatic update:
 #: each of its steps is judged.
 FREE = {
-    "approve", "automatic-update", "cleanup", "compose-commit", "compose-extensions", "compose-install",
-    "compose-postprocess", "compose-rootfs", "compose-sign", "compose-tree", "confirm", "overlay-backup",
+    "approve", "automatic-update", "cleanup", "compose-commit", "compose-disk", "compose-extensions",
+    "compose-install", "compose-postprocess", "compose-rootfs", "compose-sign", "compose-tree", "confirm",
+    "overlay-backup",
     "overlay-check", "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live",
     "unlock-discard", "unpin",
 }  # fmt: skip

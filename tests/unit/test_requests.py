@@ -40,6 +40,7 @@ from apt_ostree.model.requests.deployments import (
     Rollback,
     Unpin,
 )
+from apt_ostree.model.requests.images import ComposeDisk
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import (
@@ -280,6 +281,7 @@ TITLES = [
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
     (ComposeCommit(treefile="x", rootfs="r"), "compose-commit"),
+    (ComposeDisk(output="x"), "compose-disk"),
     (ComposeExtensions(treefile="x", extensions="e", output_dir="o"), "compose-extensions"),
     (ComposeInstall(treefile="x", destdir="d"), "compose-install"),
     (ComposePostprocess(rootfs="r"), "compose-postprocess"),

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
+from apt_ostree.cli.commands.compose_disk import disk
 from apt_ostree.errors import UsageError
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
@@ -110,6 +111,9 @@ def _with(group: Sequence[Callable[[Command], Command]]) -> Callable[[Command], 
 @click.group()
 def compose() -> None:
     """Compose a tree from Debian packages."""
+
+
+compose.add_command(disk)
 
 
 @compose.command()

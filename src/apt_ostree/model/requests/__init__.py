@@ -20,6 +20,7 @@ VERBS: Mapping[str, str] = {
     "automatic-update": "automatic:AutomaticUpdate",
     "cleanup": "deployments:Cleanup",
     "compose-commit": "compose:ComposeCommit",
+    "compose-disk": "images:ComposeDisk",
     "compose-extensions": "compose:ComposeExtensions",
     "compose-install": "compose:ComposeInstall",
     "compose-postprocess": "compose:ComposePostprocess",

@@ -1,0 +1,83 @@
+"""`apt-ostree compose disk`: makes a disk image of a tree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from apt_ostree.cli import options, render
+from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
+from apt_ostree.model.sizes import show_size
+
+
+@click.command()
+@click.argument("treefile", required=False, type=click.Path(path_type=Path))
+@click.option("-o", "--output", metavar="FILE", required=True, help="Write the image to FILE.")
+@click.option(
+    "-r", "--repo", metavar="REPO", help="Repository with the commit, or to commit the treefile's tree to."
+)
+@click.option("--ref", metavar="REF", help="Ref of the commit, which the machine follows.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice([*ImageFormat]),
+    help="The format of FILE; the default is qcow2 if it ends so, else raw.",
+)
+@click.option(
+    "--size",
+    metavar="SIZE",
+    type=options.Size(),
+    help="Size of the disk, such as 8G; the default has room for an upgrade.",
+)
+@click.option("--hostname", metavar="NAME", help="Name of the machine.")
+@click.option("--user", metavar="NAME", help="Add a user who has no password and may use sudo.")
+@click.option(
+    "--ssh-key",
+    metavar="FILE",
+    help="Let the holder of a public key log in, as that user or, without --user, as root.",
+)
+@click.option(
+    "--console",
+    "consoles",
+    multiple=True,
+    metavar="CONSOLE",
+    help="Console of the kernel and the boot menu, such as ttyS0; may be repeated.",
+)
+@click.option(
+    "--karg",
+    "kernel_arguments",
+    multiple=True,
+    metavar="ARGUMENT",
+    help="Add a kernel argument to those of the tree; may be repeated.",
+)
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@options.output
+def disk(treefile: Path | None, **given: Any) -> int:
+    """Compose a disk image that boots a tree, by UEFI and by BIOS.
+
+    The tree is composed from TREEFILE, or it is the commit of a ref in a repository.
+    """
+    form = given["form"]
+    request = ComposeDisk(
+        output=given["output"],
+        treefile=str(treefile) if treefile else None,
+        repo=given["repo"],
+        ref=given["ref"],
+        format=ImageFormat(form) if form else None,
+        size=given["size"],
+        hostname=given["hostname"],
+        user=given["user"],
+        ssh_key=given["ssh_key"],
+        consoles=given["consoles"],
+        kernel_arguments=given["kernel_arguments"],
+        force=given["force"],
+    )
+    return options.run_verb(request, given, show=_show)
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    sizes = f"a disk of {show_size(result['size'])}, {show_size(result['bytes'])} written"
+    render.lines(f"{result['output']}: {sizes}")

@@ -1,0 +1,1 @@
+"""Makes disk images that boot a commit."""

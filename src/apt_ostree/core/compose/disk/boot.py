@@ -1,0 +1,78 @@
+"""GRUB on a disk image: its files on /boot and the EFI system partition, and the boot sectors of a BIOS."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model import grub as texts
+from apt_ostree.model.diskimage import SECTOR, Layout, Partition
+from apt_ostree.system import ext4, fatfs, grub
+from apt_ostree.system.ext4 import FileSystem
+from apt_ostree.system.fatfs import FatSystem
+from apt_ostree.system.ostree.new_sysroot import NewSysroot
+
+PROGRAMS: Mapping[str, str] = {**grub.PROGRAMS, **fatfs.PROGRAMS}
+FILES: Mapping[Path, str] = grub.FILES
+#: Where UEFI looks on a disk that it knows nothing about.
+_EFI_PROGRAM = PurePosixPath("/EFI/BOOT/BOOTX64.EFI")
+
+
+def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...]) -> Path:
+    """Move /boot out of a sysroot, as it is a partition of its own, and put GRUB's files there."""
+    directory = work / "boot"
+    (sysroot.root / "boot").rename(directory)
+    (sysroot.root / "boot").mkdir()
+    _check_titles(directory)
+    (directory / "efi").mkdir()
+    for platform in (grub.EFI, grub.BIOS):
+        place = directory / "grub" / platform
+        place.mkdir(parents=True)
+        shutil.copyfile(grub.module(platform, texts.LOADER), place / f"{texts.LOADER}.mod")
+    (directory / "grub/grub.cfg").write_text(texts.menu(sysroot.stateroot, consoles))
+    return directory
+
+
+def _check_titles(directory: Path) -> None:
+    entries = (path.read_text() for path in sorted((directory / "loader/entries").glob("*.conf")))
+    titles = [line for entry in entries for line in entry.splitlines() if line.startswith("title ")]
+    if wrong := texts.unusable(titles):
+        raise Refused(
+            "the boot menu, a script of GRUB, cannot have this title",
+            details=wrong,
+            hint=f"it is made of the tree's os-release and version; none can have {texts.SPECIAL_CHARACTERS}",
+        )
+
+
+def write(image: Path, disk: Layout, directory: Path, work: Path, timestamp: int) -> None:
+    """Write the boot sectors, the EFI system partition and /boot.
+
+    directory: the content of /boot.
+    """
+    script = work / "grub-first.cfg"
+    script.write_text(texts.first_script(disk.boot_uuid))
+    _write_bios(image, disk.bios, script, work)
+    program = work / "grub.efi"
+    grub.make_core(grub.EFI, program, texts.efi_modules(grub.dependencies(grub.EFI)), script)
+    esp = FatSystem(image, disk.esp.start, disk.esp.size, disk.esp_serial, disk.esp.name)
+    fatfs.make(esp, {_EFI_PROGRAM: program}, timestamp)
+    ext4.make(
+        FileSystem(image, disk.boot.start, disk.boot.size, disk.boot_uuid, disk.boot_seed, disk.boot.name),
+        directory,
+        timestamp,
+    )
+
+
+def _write_bios(image: Path, partition: Partition, script: Path, work: Path) -> None:
+    core = work / "grub.core"
+    grub.make_core(grub.BIOS, core, texts.bios_modules(grub.dependencies(grub.BIOS)), script)
+    start = partition.start // SECTOR
+    data = texts.core_image(core.read_bytes(), start)
+    if len(data) > partition.size:
+        raise ExternalFailure(f"GRUB has {len(data)} bytes, and its partition {partition.size}")
+    with image.open("r+b") as disk:
+        disk.write(texts.boot_sector(grub.boot_image(), start))
+        disk.seek(partition.start)
+        disk.write(data)

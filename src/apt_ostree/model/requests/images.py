@@ -1,0 +1,57 @@
+"""The requests that make images of commits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from apt_ostree.model.request import Request
+
+
+class ImageFormat(StrEnum):
+    """The format of a disk image."""
+
+    RAW = "raw"
+    QCOW2 = "qcow2"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeDisk(Request):
+    """Compose a disk image that boots a commit.
+
+    output, treefile, repo and ssh_key are paths of the caller, who must be root.
+
+    treefile: compose the commit from it, into `repo` or, without one, for the image alone.
+    ref: the commit that machines follow; of a treefile, None is its own.
+    format: None is that of the output's name.
+    size: of the disk in bytes; None is what the tree needs, and room for changes.
+    user: an account to add, which `ssh_key`, a file with public keys, lets in; without one it lets root in.
+    consoles: of the kernel and the boot menu, as console= has them.
+    kernel_arguments: besides those of the tree.
+    force: replace a file that is there.
+    """
+
+    verb: ClassVar[str] = "compose-disk"
+    output: str
+    treefile: str | None = None
+    repo: str | None = None
+    ref: str | None = None
+    format: ImageFormat | None = None
+    size: int | None = None
+    hostname: str | None = None
+    user: str | None = None
+    ssh_key: str | None = None
+    consoles: tuple[str, ...] = ()
+    kernel_arguments: tuple[str, ...] = ()
+    force: bool = False
+
+    @property
+    def is_for_users(self) -> bool:
+        """It is for root alone, because it names files by their paths."""
+        return False
+
+    @property
+    def is_recorded(self) -> bool:
+        """It changes nothing of the running system."""
+        return False

@@ -1,0 +1,84 @@
+"""Makes a sysroot in a directory, with one deployment, and measures what a commit will take there.
+
+It uses the program ostree: a pull and a deployment take seconds, in which a cancel must be handled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from apt_ostree.model import diskimage
+from apt_ostree.system import process
+from apt_ostree.system.ostree.bootfs import boot_files
+from apt_ostree.system.ostree.gi_ostree import OSTree, explained
+from apt_ostree.system.ostree.repo import Repo
+
+#: Else the deployment's root is immutable, and only who knows that can remove a directory that was left over.
+_MUTABLE: Mapping[str, str] = {"OSTREE_SYSROOT_DEBUG": "mutable-deployments"}
+
+
+@dataclass(frozen=True, slots=True)
+class NewSysroot:
+    """A sysroot with one deployment.
+
+    deployment: the root of the deployment, relative to that of the sysroot.
+    """
+
+    root: Path
+    stateroot: str
+    deployment: str
+
+    @property
+    def etc(self) -> Path:
+        """The deployment's /etc."""
+        return self.root / self.deployment / "etc"
+
+    @property
+    def var(self) -> Path:
+        """The stateroot's /var."""
+        return self.root / "ostree/deploy" / self.stateroot / "var"
+
+
+def make(
+    root: Path, stateroot: str, source: Path, commit: str, ref: str, *, arguments: Sequence[str]
+) -> NewSysroot:
+    """Make a sysroot in an empty directory, whose one deployment follows a ref.
+
+    source: the repository with the commit.
+    arguments: of the kernel.
+    """
+    _ostree("admin", "init-fs", "--modern", root)
+    (root / "boot").mkdir(exist_ok=True)
+    _ostree("admin", "os-init", f"--sysroot={root}", stateroot)
+    repo = root / "ostree/repo"
+    # The boot menu reads libostree's entries, and nothing else is to be written for the boot loader.
+    _ostree("config", f"--repo={repo}", "set", "sysroot.bootloader", "none")
+    _ostree("config", f"--repo={repo}", "set", "sysroot.readonly", "true")
+    _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source, commit)
+    _ostree("refs", f"--repo={repo}", f"--create={ref}", commit)
+    given = [f"--karg={argument}" for argument in arguments]
+    _ostree("admin", "deploy", f"--sysroot={root}", f"--os={stateroot}", *given, ref)
+    (deployment,) = (root / "ostree/deploy" / stateroot / "deploy").glob("*.0")
+    return NewSysroot(root, stateroot, str(deployment.relative_to(root)))
+
+
+def _ostree(*words: str | Path) -> None:
+    what = f"make the system root (ostree {words[0]} {words[1] if words[0] == 'admin' else ''}".rstrip() + ")"
+    process.run(["ostree", *words], what=what, env=_MUTABLE)
+
+
+def measure(repo: Repo, commit: str) -> diskimage.Contents:
+    """Return what the deployment of a commit takes, with the repository that it is checked out from."""
+    with explained(f"read commit {commit[:12]}"):
+        _ok, names = repo.handle.traverse_commit(commit, 0, None)
+    objects = [OSTree.object_name_deserialize(name) for name in names]
+    files = [checksum for checksum, kind in objects if kind == OSTree.ObjectType.FILE]
+    content = sum(diskimage.allotted(repo.outline(checksum).size) for checksum in files)
+    # Each other object is a file of the repository, and at most one directory of the deployment.
+    others = 2 * diskimage.BLOCK * (len(objects) - len(files))
+    boot = boot_files(repo, commit).values()
+    return diskimage.Contents(
+        root=content + others, boot=sum(diskimage.allotted(repo.outline(checksum).size) for checksum in boot)
+    )
