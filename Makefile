@@ -1,13 +1,16 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check vm torture lint format man bench survey picture pictures deb testbed setup install
+.PHONY: help demo disk check vm torture lint format man bench survey picture pictures deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
 
 demo: setup ## show the product at work on a booted machine (root)
 	@tools/demo
+
+disk: setup ## compose a disk image into dist/ (root); ARGS="--user=me --ssh-key=me.pub" to log in
+	@tools/disk $(ARGS)
 
 check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 	@tools/check $(ARGS)

@@ -285,6 +285,14 @@ def test_names(check, good, bad):
             check(name)
 
 
+@pytest.mark.parametrize(
+    ("shadow", "accounts"),
+    [("", []), ("root:*:1::::::\nme:!:1::::::\nyou:!$y$x:1\n", []), ("root::1\nme:$y$x:1\n", ["root", "me"])],
+)
+def test_who_can_log_in_without_a_key(shadow, accounts):
+    assert machine.accounts_with_password(shadow) == accounts
+
+
 def test_machines_that_differ_have_other_disks():
     plain = machine.Machine()
     others = [replace(plain, **{field: "x"}) for field in ("hostname", "user", "keys")]

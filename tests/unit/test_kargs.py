@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from apt_ostree.core import kargs as core
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model import kargs
+from apt_ostree.model import grub, kargs
 from apt_ostree.model.kargs import Changes
 from apt_ostree.model.queries import KernelArguments
 from apt_ostree.model.requests.deployments import Kargs
@@ -169,3 +170,18 @@ def test_refusals_change_nothing(system: System):
     assert result.changed and system.order() == [system.one]
     with pytest.raises(ValueError, match="next boot"):
         replace(Kargs(), deploy=DeployOptions(download_only=True))
+
+
+def test_what_would_break_the_menu_of_a_composed_disk_is_refused(system: System):
+    menu = system.place / "boot/grub/grub.cfg"
+    menu.parent.mkdir(parents=True, exist_ok=True)
+    repo = f"--repo={system.place}/ostree/repo"
+    subprocess.run(["ostree", "config", repo, "set", "sysroot.bootloader", "none"], check=True)
+    quoted = Changes(append=('x="a b"',))
+    menu.write_text(grub.menu("debian"))
+    with pytest.raises(Refused, match="boot menu"):
+        set_arguments(system, changes=quoted)
+    assert system.order() == [system.one]
+    assert set_arguments(system, changes=Changes(append=("x=a,b",))).changed
+    menu.write_text("# made by grub-mkconfig\n")
+    assert set_arguments(system, changes=quoted).changed

@@ -9,12 +9,14 @@ from apt_ostree.core.deploy import Target, deploy
 from apt_ostree.core.state import reading
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model import grub as menu
 from apt_ostree.model import kargs
 from apt_ostree.model.deployment import Deployment, Deployments
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.queries import KernelArguments
 from apt_ostree.model.requests.deployments import Kargs
 from apt_ostree.model.result import Result
+from apt_ostree.system import grub
 
 _RUNNING = Path("/proc/cmdline")
 
@@ -23,8 +25,8 @@ def change(tx: Transaction, request: Kargs) -> Result:
     """Build the next deployment with other kernel arguments; its tree is the present one.
 
     Returns the result of `deploy` with `kernel-arguments`: `before` and `after`. Raises UsageError for an
-    argument that is not there, Refused if the arguments are not those that the caller has seen, and what
-    `deploy` raises.
+    argument that is not there, Refused if the arguments are not those that the caller has seen, or if they
+    would break the boot menu, and what `deploy` raises.
     """
     with tx.changing("change the kernel arguments"):
         merge = tx.merge_deployment
@@ -33,6 +35,8 @@ def change(tx: Transaction, request: Kargs) -> Result:
         if request.seen is not None and request.seen != before:
             raise Refused("the kernel arguments were changed meanwhile", hint="run the command again")
         after = request.changes.apply(before) if request.whole is None else request.whole
+        if grub.has_own_menu(Path(tx.sysroot.path)):
+            menu.refuse_unusable(after)
         details = {"before": list(merge.kernel_arguments), "after": list(after)}
         if details["before"] != details["after"]:
             tx.report(PlanShown("kernel-arguments", details))

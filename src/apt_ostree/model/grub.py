@@ -14,8 +14,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from apt_ostree.errors import Refused
 from apt_ostree.model import kargs
 
+#: How a menu of ours begins.
+MARK = "# apt-ostree's boot menu: "
 #: What is loaded when an entry is chosen.
 LOADER = "linux"
 _MODULES = (
@@ -46,6 +49,16 @@ _SECTOR = 512
 def unusable(texts: Iterable[str]) -> list[str]:
     """Return those of kernel arguments or titles that would break the menu."""
     return [text for text in texts if _SPECIAL.search(text) or not text.isprintable()]
+
+
+def refuse_unusable(arguments: Iterable[str]) -> None:
+    """Raise Refused for kernel arguments that would break the menu."""
+    if wrong := unusable(arguments):
+        raise Refused(
+            "there are kernel arguments that the boot menu, a script of GRUB, cannot have",
+            details=wrong,
+            hint=f"none can have quotes or any of {SPECIAL_CHARACTERS}; nothing was changed",
+        )
 
 
 def efi_modules(dependencies: str) -> tuple[str, ...]:
@@ -93,9 +106,9 @@ def menu(stateroot: str, consoles: Sequence[str] = ()) -> str:
 
 
 _HEAD = (
-    "# The boot menu: the newest deployment first, as libostree's boot entries have them. Each file in",
+    f"{MARK}the newest deployment first, as libostree's boot entries have them. Each file in",
     "# /loader/entries is read as a script in which the keys are functions. Written once, when the disk was",
-    "# composed by apt-ostree; a new deployment does not change it.",
+    "# composed; a new deployment does not change it.",
     f"set timeout={_TIMEOUT}",
     "set default=0",
 )

@@ -50,6 +50,12 @@ def check_console(console: str) -> None:
         raise UsageError(f"--console: {console!r} is not a console, such as tty0, ttyS0 or ttyS0,115200")
 
 
+def accounts_with_password(shadow: str) -> list[str]:
+    """Return the accounts of a shadow(5) that one can log in to by a password, or by an empty one."""
+    rows = (line.split(":") for line in shadow.splitlines() if ":" in line)
+    return [row[0] for row in rows if not row[1].startswith(("!", "*"))]
+
+
 def read_public_keys(text: str, name: str) -> str:
     """Return public keys as authorized_keys(5) has them, a line each.
 

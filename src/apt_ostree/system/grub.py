@@ -1,10 +1,11 @@
-"""GRUB's files of the host, and grub-mkimage(1), for a disk of the architecture amd64."""
+"""GRUB: the host's files and grub-mkimage(1), for a disk of the architecture amd64; the menu of a system."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from apt_ostree.model.grub import MARK
 from apt_ostree.system import process
 
 EFI, BIOS = "x86_64-efi", "i386-pc"
@@ -29,6 +30,15 @@ def module(platform: str, name: str) -> Path:
 def boot_image() -> bytes:
     """Return the boot sector of a BIOS, boot.img."""
     return (_DIRECTORY / BIOS / "boot.img").read_bytes()
+
+
+def has_own_menu(root: Path) -> bool:
+    """Return whether a system has the menu that `compose disk` writes."""
+    try:
+        with (root / "boot/grub/grub.cfg").open(errors="replace") as file:
+            return file.readline().startswith(MARK)
+    except OSError:
+        return False
 
 
 def make_core(platform: str, output: Path, modules: Sequence[str], script: Path) -> None:

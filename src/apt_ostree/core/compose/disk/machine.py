@@ -56,9 +56,8 @@ def furnish(tx: Transaction, sysroot: NewSysroot, disk: Layout, wanted: Machine)
         _let_administrate(tx, root, wanted.user)
     if wanted.keys:
         _authorize(home, wanted.keys)
-        if not (root / _SSH_SERVER).exists():
-            tx.warning("the tree has no SSH server, so that nobody can log in with the key")
     _give(home, uid, gid)
+    _tell_who_cannot_log_in(tx, root, wanted)
 
 
 def _write_mounts(tx: Transaction, root: Path, disk: Layout) -> None:
@@ -118,6 +117,13 @@ def _authorize(home: Path, keys: str) -> None:
     _make_directory(directory, 0o700)
     _write(directory / "authorized_keys", keys)
     (directory / "authorized_keys").chmod(0o600)
+
+
+def _tell_who_cannot_log_in(tx: Transaction, root: Path, wanted: Machine) -> None:
+    if wanted.keys and not (root / _SSH_SERVER).exists():
+        tx.warning("the tree has no SSH server, so that nobody can log in with the key")
+    elif not wanted.keys and not machine.accounts_with_password(files.text_of(root / "etc/shadow")):
+        tx.warning("no account has a password, and no --ssh-key is given: nobody can log in")
 
 
 def _give(home: Path, uid: int, gid: int) -> None:

@@ -106,12 +106,7 @@ def _check_arguments(arguments: kargs.Arguments) -> None:
     keys = [kargs.key_of(argument) for argument in arguments]
     if keys.count("root") > 1 or "ostree" in keys:
         raise UsageError("the kernel arguments root= and ostree= are the disk's own", hint="leave them out")
-    if wrong := grub.unusable(arguments):
-        raise Refused(
-            "there are kernel arguments that the boot menu, a script of GRUB, cannot have",
-            details=wrong,
-            hint=f"none can have quotes or any of {grub.SPECIAL_CHARACTERS}",
-        )
+    grub.refuse_unusable(arguments)
 
 
 def _staged(contents: diskimage.Contents, repo: Repo, path: Path, directory: Path) -> int:
