@@ -1,0 +1,112 @@
+"""A virtual machine that starts as hardware does: firmware, boot loader, kernel, all from one disk.
+
+The machines of the test bed are given the kernel by QEMU; this one has to find it.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from testbed_lib import agent
+from testbed_lib.common import ENVIRONMENT, TestbedError, wait_until
+from testbed_lib.kernel import die_with_parent
+
+#: Debian's OVMF, and what it stores.
+_UEFI = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+_MEMORY = "2048"
+_BOOT_SECONDS = 600
+
+
+class FirmwareMachine:
+    """One machine, until the `with` block ends; a Host can use it as one of the test bed."""
+
+    def __init__(self, disk: Path, directory: Path, *, uefi: bool) -> None:
+        self.name = f"firmware-{'uefi' if uefi else 'bios'}"
+        self.disk, self.directory, self.uefi = disk, directory, uefi
+        self.boot_id = ""
+
+    def __enter__(self) -> FirmwareMachine:
+        self.directory.mkdir()
+        with (self.directory / "console.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                self._command(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=ENVIRONMENT,
+                cwd=self.directory,
+                preexec_fn=lambda: die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - one thread
+            )
+        try:
+            self.wait_for_boot()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def _command(self) -> list[str]:
+        command = [
+            "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
+            "-accel", "tcg,thread=single", "-machine", "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off",
+            "-cpu", "max", "-smp", "2", "-m", _MEMORY, "-serial", "stdio",
+            "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe,discard=unmap",
+            "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-device", "virtio-rng-pci",
+            "-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile=",
+            "-device", f"virtio-serial-pci,max_ports={agent.CHANNELS + 1}",
+        ]  # fmt: skip
+        for number in range(agent.CHANNELS):
+            command += ["-chardev", f"socket,id=agent{number},path=agent{number},server=on,wait=off"]
+            command += ["-device", f"virtserialport,chardev=agent{number},name=testbed.{number}"]
+        if self.uefi:
+            code, variables = _UEFI
+            own = self.directory / "variables.fd"
+            own.write_bytes(variables.read_bytes())
+            command += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"]
+            command += ["-drive", f"if=pflash,format=raw,unit=1,file={own}"]
+        return command
+
+    def exec(self, *argv: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:
+        """Run a command as root; see testbed_lib.machine.Machine.exec."""
+        check = streams.pop("check", False)
+        done = agent.run_command(self.directory, argv, **streams)
+        if check and done.returncode:
+            raise TestbedError(f"exit code {done.returncode} from: {' '.join(argv)}\n{done.stderr!r}")
+        return done
+
+    def wait_for_boot(self) -> None:
+        """Wait until the machine has booted once more, and has settled."""
+        wait_until(self._has_booted, seconds=_BOOT_SECONDS, what=f"{self.name} booting\n{self.console()}")
+        self.exec("systemctl", "is-system-running", "--wait", timeout=_BOOT_SECONDS)
+
+    def _has_booted(self) -> bool:
+        if self.process.poll() is not None:
+            raise TestbedError(f"QEMU ended\n{self.console()}")
+        boot_id = self._ask(["cat", "/proc/sys/kernel/random/boot_id"])
+        if boot_id in ("", self.boot_id):
+            return False
+        self.boot_id = boot_id
+        return True
+
+    def _ask(self, argv: Sequence[str]) -> str:
+        """Return what a command prints; "" if the machine does not answer."""
+        try:
+            return agent.run_command(self.directory, argv, timeout=30, patience=5).stdout.decode()
+        except (TestbedError, OSError):
+            return ""
+
+    def reboot(self) -> None:
+        """Reboot; the firmware starts again."""
+        self.exec("systemctl", "--no-block", "reboot")
+        self.wait_for_boot()
+
+    def console(self) -> str:
+        """Return the end of what the machine has printed."""
+        return (self.directory / "console.log").read_bytes()[-4000:].decode(errors="replace")

@@ -1,0 +1,97 @@
+"""Composed disks start machines from the firmware on: UEFI and BIOS, the boot menu, a root that grows."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from testbed_lib.common import CHECKOUT, ENVIRONMENT, run
+from testbed_lib.image import mounted_disk
+from testbed_lib.machine import Machine
+from testbed_lib.qemu import _ARGUMENTS
+
+from tests.system.firmware import FirmwareMachine
+from tests.system.livehost import Host
+
+pytestmark = pytest.mark.vm
+
+TIMEOUT = 600  # seconds of one command; everything is emulated
+SIZE, LATER = 3_000_000_000, 5_000_000_000
+GIB = 1 << 30
+
+
+@pytest.fixture
+def disk(new_machine: Callable[..., Machine], tmp_path: Path) -> Path:
+    """A raw image of the test bed's tree; the disk has become larger since."""
+    source, output = new_machine(), tmp_path / "disk.raw"
+    with mounted_disk(source._disk()) as mounted:
+        repo = mounted / "ostree/repo"
+        (ref,) = (
+            name for name in run("ostree", "refs", f"--repo={repo}").split() if name.startswith("debian/")
+        )
+        options = [
+            f"--repo={repo}",
+            f"--ref={ref}",
+            f"--output={output}",
+            f"--size={SIZE}",
+            "--hostname=fx-disk",
+        ]
+        options += ["--console=ttyS0", *(f"--karg={one}" for one in _ARGUMENTS.split()[1:])]
+        subprocess.run(
+            ["/usr/bin/python3", "-m", "apt_ostree", "compose", "disk", *options],
+            env={**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT / "src")},
+            check=True,
+        )
+    os.truncate(output, LATER)
+    return output
+
+
+def command_line(host: Host) -> list[str]:
+    return host.sh("cat /proc/cmdline").split()
+
+
+def mounts(host: Host) -> dict[str, str]:
+    rows = host.sh("findmnt --list --noheadings --real --output TARGET,FSTYPE").splitlines()
+    return dict(row.split() for row in rows)
+
+
+def check_machine(host: Host) -> None:
+    """What is so on any machine from this disk."""
+    assert host.sh("hostname") == "fx-disk\n"
+    found = mounts(host)
+    assert (found["/sysroot"], found["/boot"], found["/boot/efi"]) == ("ext4", "ext4", "vfat")
+    assert host.sh("ls /boot/efi/EFI/BOOT") == "BOOTX64.EFI\n"
+    assert "i" in host.sh("lsattr -d /").split()[0]
+    assert host.failed_units() == []
+
+
+def test_a_disk_starts_by_uefi_grows_and_starts_what_is_deployed(disk: Path, tmp_path: Path):
+    with FirmwareMachine(disk, tmp_path / "vm", uefi=True) as machine:
+        host = Host(machine)
+        check_machine(host)
+        assert host.exists("/sys/firmware/efi")
+        assert int(host.sh("df --block-size=1 --output=size /sysroot | tail -n 1")) > 4 * GIB
+        (only,) = host.deployments()
+        assert only["booted"]
+
+        host.ao("kargs", "--append=fx.disk=1", timeout=TIMEOUT)
+        assert "quotes" in host.failure("kargs", '--append=fx="a b"', code=3)
+        machine.reboot()
+        assert "fx.disk=1" in command_line(host)
+        assert [one["booted"] for one in host.deployments()] == [True, False]
+
+        host.ao("rollback", timeout=TIMEOUT)
+        machine.reboot()
+        assert "fx.disk=1" not in command_line(host)
+        check_machine(host)
+        host.check_clean()
+
+
+def test_a_disk_starts_by_bios(disk: Path, tmp_path: Path):
+    with FirmwareMachine(disk, tmp_path / "vm", uefi=False) as machine:
+        host = Host(machine)
+        assert not host.exists("/sys/firmware/efi")
+        check_machine(host)
