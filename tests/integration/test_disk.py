@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.model import layout
+from apt_ostree.model import grubenv, layout
 from apt_ostree.system import mounts
 from apt_ostree.system.ostree import commit
 from apt_ostree.system.ostree.repo import text
@@ -194,6 +194,7 @@ def test_the_menu_has_the_entries_of_libostree(image: Image):
     menu = image.read("boot", "/grub/grub.cfg")
     subprocess.run(["grub-script-check"], input=menu, text=True, check=True)
     assert "serial --unit=0" in menu
+    assert grubenv.parse(image.read("boot", "/grub/grubenv")) == {"boot_attempts": "3"}
     for platform in ("x86_64-efi", "i386-pc"):
         assert image.names("boot", f"/grub/{platform}") == {"linux.mod"}
     (name,) = image.names("boot", "/loader/entries")
@@ -275,8 +276,9 @@ def test_the_same_input_gives_the_same_bytes(image: Image, repo: Path, tmp_path:
 
 
 def test_another_machine_has_other_identifiers(image: Image, repo: Path, tmp_path: Path):
-    compose(tmp_path / "other.raw", repo, "--hostname=web2", "--size=2G")
+    compose(tmp_path / "other.raw", repo, "--hostname=web2", "--size=2G", "--boot-attempts=0")
     other = Image(tmp_path / "other.raw", {})
+    assert grubenv.parse(other.read("boot", "/grub/grubenv")) == {"boot_attempts": "0"}
     assert other.table["id"] != image.table["id"]
     assert uuid_of(other, "root") != uuid_of(image, "root")
     assert other.names("root", "/ostree/deploy/debian/var") & {"home", "roothome"} == set()

@@ -83,7 +83,7 @@ class FirmwareMachine:
 
     def wait_for_boot(self) -> None:
         """Wait until the machine has booted once more, and has settled."""
-        wait_until(self._has_booted, seconds=_BOOT_SECONDS, what=f"{self.name} booting\n{self.console()}")
+        wait_until(self._has_booted, seconds=_BOOT_SECONDS, what=f"{self.name} booting")
         self.exec("systemctl", "is-system-running", "--wait", timeout=_BOOT_SECONDS)
 
     def _has_booted(self) -> bool:
@@ -108,5 +108,5 @@ class FirmwareMachine:
         self.wait_for_boot()
 
     def console(self) -> str:
-        """Return the end of what the machine has printed."""
-        return (self.directory / "console.log").read_bytes()[-4000:].decode(errors="replace")
+        """Return what the machine has printed."""
+        return (self.directory / "console.log").read_bytes().decode(errors="replace")

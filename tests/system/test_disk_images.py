@@ -90,8 +90,30 @@ def test_a_disk_starts_by_uefi_grows_and_starts_what_is_deployed(disk: Path, tmp
         host.check_clean()
 
 
-def test_a_disk_starts_by_bios(disk: Path, tmp_path: Path):
+def counter(host: Host) -> list[str]:
+    return [line for line in host.sh("cat /boot/grub/grubenv").splitlines() if "boot_counter" in line]
+
+
+def test_a_disk_starts_by_bios_and_leaves_what_does_not_boot(disk: Path, tmp_path: Path):
     with FirmwareMachine(disk, tmp_path / "vm", uefi=False) as machine:
         host = Host(machine)
         assert not host.exists("/sys/firmware/efi")
         check_machine(host)
+        assert counter(host) == []
+
+        # Without a first program, the kernel looks for a root file system that it cannot find, and panics.
+        host.ao("kargs", "--append=rdinit=/fx-none", "--append=panic=1", timeout=TIMEOUT)
+        assert counter(host) == ["boot_counter=3"]
+        machine.reboot()
+
+        assert machine.console().count("Kernel panic") == 3
+        assert "rdinit=/fx-none" not in command_line(host)
+        booted, left = host.deployments()
+        assert booted["booted"] and "gave it up after 3 attempts" in booted["rolled-back"]["reason"]
+        assert "gave it up after 3 attempts" in left["failed"][0]["reason"]
+        assert counter(host) == []
+        check_machine(host)
+
+        machine.reboot()
+        assert "apt-ostree.boot" not in host.sh("cat /proc/cmdline")
+        assert host.deployments()[0]["booted"]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model import diskimage, growth, grub, machine
+from apt_ostree.model import diskimage, growth, grub, grubenv, machine
 from apt_ostree.model.diskimage import GIB, MIB, Contents
 from apt_ostree.system.ext4 import free_inodes
 
@@ -206,6 +206,60 @@ def test_the_core_loads_the_rest_of_itself(image, start):
     assert int.from_bytes(count, "little") == len(core) // 512 - 1
     assert int.from_bytes(segment, "little") == 0x820
     assert (core[:0x1F4], core[512:]) == (image[:0x1F4], image[512:].ljust(len(core) - 512, b"\0"))
+
+
+# --- the environment of the menu
+
+NAMES = st.from_regex(r"[a-z_]{1,12}", fullmatch=True)
+VARIABLES = st.dictionaries(NAMES, st.text("abc019 .=,", max_size=12), max_size=20)
+
+
+@given(VARIABLES)
+def test_variables_are_read_as_they_are_written(variables):
+    text = grubenv.format_block(variables)
+    assert len(text.encode()) == 1024
+    assert grubenv.parse(text) == variables
+
+
+def test_what_is_no_environment():
+    for text in ("", "boot_counter=1\n".ljust(1024, "#"), grubenv.format_block({})[:-1]):
+        with pytest.raises(ValueError, match="environment block"):
+            grubenv.parse(text)
+    with pytest.raises(ValueError, match="too long"):
+        grubenv.format_block({"x": "y" * 1000})
+
+
+@given(VARIABLES, st.integers(0, grubenv.MOST_ATTEMPTS))
+def test_counting_starts_and_stops(variables, attempts):
+    given_attempts = variables | {grubenv.ATTEMPTS: str(attempts)}
+    begun = grubenv.started(given_attempts)
+    assert begun.get(grubenv.COUNTER) == (str(attempts) if attempts else None)
+    assert grubenv.stopped(begun) == grubenv.stopped(given_attempts)
+    assert grubenv.COUNTER not in grubenv.started(variables)  # it was never to be counted
+
+
+def run_menu(counter: str | None) -> tuple[str, dict[str, str]]:
+    """Run the part of the menu that counts, which is a shell's script as well; return what it sets."""
+    menu = grub.menu("debian")
+    part = menu[menu.index('set note=""') : menu.index("function title")]
+    script = re.sub(r"\bset (\w+=)", r"\1", part).replace("load_env boot_counter", "")
+    script = script.replace("save_env boot_counter", "saved=$boot_counter")
+    first = f"boot_counter={counter}\n" if counter is not None else ""
+    shown = subprocess.run(
+        ["sh", "-euc", f'{first}boot_counter=${{boot_counter-}}; default=0 saved=none\n{script}\n'
+         'echo "$default $saved $note"'],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip("\n")  # fmt: skip
+    default, saved, note = shown.split(" ", 2)
+    return default, {"saved": saved, "note": note}
+
+
+def test_the_menu_counts_down_and_then_starts_the_second_entry():
+    assert run_menu(None) == ("0", {"saved": "none", "note": ""})
+    assert run_menu("") == ("0", {"saved": "none", "note": ""})
+    for left in range(1, grubenv.MOST_ATTEMPTS + 1):
+        assert run_menu(str(left)) == ("0", {"saved": str(left - 1), "note": "apt-ostree.boot=counted"})
+    assert run_menu("0") == ("1", {"saved": "none", "note": "apt-ostree.boot=gave-up"})
 
 
 # --- ext4

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from apt_ostree.errors import Refused
 from apt_ostree.model import kargs
+from apt_ostree.model.grubenv import ARGUMENT, COUNTED, COUNTER, GAVE_UP, MOST_ATTEMPTS
 
 #: How a menu of ours begins.
 MARK = "# apt-ostree's boot menu: "
@@ -102,7 +103,7 @@ def first_script(boot_uuid: str) -> str:
 
 def menu(stateroot: str, consoles: Sequence[str] = ()) -> str:
     """Return the menu, grub.cfg. consoles: as the kernel's console= has them."""
-    return "\n".join((*_HEAD, *_terminals(consoles), *_functions(), *_loop(stateroot)))
+    return "\n".join((*_HEAD, *_terminals(consoles), *_counting(), *_functions(), *_loop(stateroot)))
 
 
 _HEAD = (
@@ -121,6 +122,18 @@ def _terminals(consoles: Sequence[str]) -> Iterator[str]:
         yield f"serial --unit={unit} --speed={speed or 115200}"
         yield "terminal_input console serial"
         yield "terminal_output console serial"
+
+
+def _counting() -> Iterator[str]:
+    """Yield the part that counts: with no attempt left, the second entry is started. GRUB cannot subtract."""
+    yield 'set note=""'
+    yield f"load_env {COUNTER}"
+    yield f'if [ "${COUNTER}" = 0 ]; then'
+    yield f"  set default=1; set note={ARGUMENT}={GAVE_UP}"
+    for left in range(1, MOST_ATTEMPTS + 1):
+        yield f'elif [ "${COUNTER}" = {left} ]; then'
+        yield f"  set {COUNTER}={left - 1}; save_env {COUNTER}; set note={ARGUMENT}={COUNTED}"
+    yield "fi"
 
 
 def _functions() -> Iterator[str]:
@@ -143,7 +156,7 @@ def _loop(stateroot: str) -> Iterator[str]:
         '        menuentry "$e_title" --id "ostree-$n" --unrestricted "$e_linux" "$e_initrd" "$e_options" {'
     )
     yield f"          insmod {LOADER}"
-    yield "          linux $2 $4"
+    yield "          linux $2 $4 $note"
     yield '          if [ -n "$3" ]; then initrd $3; fi'
     yield "        }"
     yield "      fi"

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from apt_ostree.errors import UsageError
+from apt_ostree.model.grubenv import ARGUMENT
 
 Arguments = tuple[str, ...]
 _ARGUMENT = re.compile(r'(?:[^\s"]|"[^"]*")+')
 #: What ostree adds for each deployment.
 _OF_OSTREE = "ostree"
 #: That, and what the boot loader adds.
-_OF_THE_BOOT = ("BOOT_IMAGE", "initrd", _OF_OSTREE)
+_OF_THE_BOOT = ("BOOT_IMAGE", "initrd", _OF_OSTREE, ARGUMENT)
 
 
 def split(line: str) -> Arguments:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
+from apt_ostree.model.grubenv import MOST_ATTEMPTS
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.model.sizes import show_size
 
@@ -53,6 +54,14 @@ from apt_ostree.model.sizes import show_size
     metavar="ARGUMENT",
     help="Add a kernel argument to those of the tree; may be repeated.",
 )
+@click.option(
+    "--boot-attempts",
+    metavar="N",
+    type=click.IntRange(0, MOST_ATTEMPTS),
+    default=3,
+    show_default=True,
+    help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @options.output
 def disk(treefile: Path | None, **given: Any) -> int:
@@ -73,6 +82,7 @@ def disk(treefile: Path | None, **given: Any) -> int:
         ssh_key=given["ssh_key"],
         consoles=given["consoles"],
         kernel_arguments=given["kernel_arguments"],
+        boot_attempts=given["boot_attempts"],
         force=given["force"],
     )
     return options.run_verb(request, given, show=_show)

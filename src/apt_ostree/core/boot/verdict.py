@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from apt_ostree.core.boot import counting
 from apt_ostree.core.live import health
 from apt_ostree.core.state import marks
 from apt_ostree.core.transaction import Transaction
@@ -38,7 +39,7 @@ _COMMAND = ("/usr/bin/apt-ostree", "recover", "--at=timeout")
 
 def is_due() -> bool:
     """Return whether this boot is to be judged, or the boot loader has given a deployment up."""
-    return verdicts.UNJUDGED.exists() or any(verdicts.given_up())
+    return verdicts.UNJUDGED.exists() or any(verdicts.given_up()) or counting.is_due()
 
 
 def judge_boot(tx: Transaction, at: Moment) -> Result:
@@ -47,9 +48,12 @@ def judge_boot(tx: Transaction, at: Moment) -> Result:
     At the moment TIMEOUT the boot has failed if it was not judged yet; a timer is set if that is too early.
     """
     _mark_given_up(tx)
+    gone_back = counting.settle(tx)
     memory, booted, policy = verdicts.read(), tx.deployments.booted, tx.safe_settings.boot_policy
     if not verdicts.UNJUDGED.exists() or booted is None or memory.boot == boot_id():
-        return Result(changed=False)
+        if gone_back and booted:
+            _tell_return(tx, memory, booted)
+        return Result(changed=gone_back)
     if policy is BootPolicy.NONE:
         return _settle(_judged(tx, memory, booted))
     if at is Moment.TIMEOUT and (left := tx.safe_settings.boot_timeout - systemd.userspace_seconds()) > 0:
@@ -169,8 +173,8 @@ def _write_motd(tx: Transaction, text: str) -> None:
 def _mark_given_up(tx: Transaction) -> None:
     """Mark the deployments that the boot loader has given up; see model.bootcounting."""
     by_path = {deployment.path: deployment for deployment in tx.deployments.all}
-    for path, counted in verdicts.given_up():
-        deployment = by_path.get(path)
+    found = [(by_path.get(path), counted) for path, counted in verdicts.given_up()]
+    for deployment, counted in (*found, *counting.left_behind(tx)):
         if deployment is None or deployment.booted:
             continue
         if marks.of_boot(tx.sysroot.repo, verdicts.read(), deployment):

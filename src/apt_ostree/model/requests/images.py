@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from apt_ostree.model.grubenv import MOST_ATTEMPTS
 from apt_ostree.model.request import Request
 
 
@@ -29,6 +30,7 @@ class ComposeDisk(Request):
     user: an account to add, which `ssh_key`, a file with public keys, lets in; without one it lets root in.
     consoles: of the kernel and the boot menu, as console= has them.
     kernel_arguments: besides those of the tree.
+    boot_attempts: how often a deployment is tried before the one before it is started; 0 does not count.
     force: replace a file that is there.
     """
 
@@ -44,7 +46,12 @@ class ComposeDisk(Request):
     ssh_key: str | None = None
     consoles: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
+    boot_attempts: int = 3
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
+            raise ValueError(f"boot_attempts: expected 0 to {MOST_ATTEMPTS}, got {self.boot_attempts}")
 
     @property
     def is_for_users(self) -> bool:

@@ -16,7 +16,7 @@ from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import kargs, layout
 from apt_ostree.model.deployment import Deployment, Deployments, Uncompleted
 from apt_ostree.model.origin import Origin, format_origin, parse_origin
-from apt_ostree.system import running, signals
+from apt_ostree.system import boot_counter, running, signals
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
@@ -169,6 +169,7 @@ class Sysroot:
                 else:
                     self._deploy_now(merge.osname, commit, keyfile, handle, arguments)
                 self.set_locked(locked)
+            boot_counter.start(Path(self.path))
             failpoint("stage.after")
             self._reload()
             self.sync_base_refs()
@@ -244,13 +245,17 @@ class Sysroot:
         """Write the list of deployments, the next boot's first."""
         handles = [self._handle(d) for d in order]
         failpoint("deployments.before-write")
-        with explained("write the list of deployments"):
-            self._sysroot.write_deployments(handles, None)
-        failpoint("deployments.after-write")
-        self._reload()
-        if not any(deployment.staged for deployment in self.deployments().all):
+        with boot_counter.for_another_order(Path(self.path), self._has_staged):
+            with explained("write the list of deployments"):
+                self._sysroot.write_deployments(handles, None)
+            failpoint("deployments.after-write")
+            self._reload()
+        if not self._has_staged():
             self.set_locked(False)
         self.sync_base_refs()
+
+    def _has_staged(self) -> bool:
+        return any(deployment.staged for deployment in self.deployments().all)
 
     def cleanup(self, *, thorough: bool = False) -> None:
         """Remove deployments' directories that no boot entry needs, then unreachable objects.

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from apt_ostree.errors import ExternalFailure, Refused
 from apt_ostree.model import grub as texts
+from apt_ostree.model import grubenv
 from apt_ostree.model.diskimage import SECTOR, Layout, Partition
 from apt_ostree.system import ext4, fatfs, grub
 from apt_ostree.system.ext4 import FileSystem
@@ -20,8 +21,11 @@ FILES: Mapping[Path, str] = grub.FILES
 _EFI_PROGRAM = PurePosixPath("/EFI/BOOT/BOOTX64.EFI")
 
 
-def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...]) -> Path:
-    """Move /boot out of a sysroot, as it is a partition of its own, and put GRUB's files there."""
+def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...], attempts: int) -> Path:
+    """Move /boot out of a sysroot, as it is a partition of its own, and put GRUB's files there.
+
+    attempts: how often a deployment is tried, see model.grubenv.
+    """
     directory = work / "boot"
     (sysroot.root / "boot").rename(directory)
     (sysroot.root / "boot").mkdir()
@@ -32,6 +36,8 @@ def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...]) -> Pat
         place.mkdir(parents=True)
         shutil.copyfile(grub.module(platform, texts.LOADER), place / f"{texts.LOADER}.mod")
     (directory / "grub/grub.cfg").write_text(texts.menu(sysroot.stateroot, consoles))
+    environment = {grubenv.ATTEMPTS: str(attempts)}
+    (directory / "grub/grubenv").write_text(grubenv.format_block(environment))
     return directory
 
 

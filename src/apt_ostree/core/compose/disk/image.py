@@ -43,7 +43,7 @@ def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
         planning.check_space(job, output.parent, form)
         sysroot = _deploy(tx, job, work)
         machine.furnish(tx, sysroot, job.disk, wanted)
-        files = boot.take_boot(sysroot, work, request.consoles)
+        files = boot.take_boot(sysroot, work, request.consoles, request.boot_attempts)
         failpoint("disk.furnished")
         image = _write_image(tx, job, sysroot, files, work)
         if form is ImageFormat.QCOW2:

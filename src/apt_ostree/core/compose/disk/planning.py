@@ -91,7 +91,7 @@ def plan(path: Path, ref: str, request: ComposeDisk, machine: Machine) -> Job:
         )
     timestamp = source_date.settle(repo.timestamp(checksum))
     contents = new_sysroot.measure(repo, checksum)
-    more = [*request.consoles, *request.kernel_arguments]
+    more = [*request.consoles, *request.kernel_arguments, request.boot_attempts]
     identity = json.dumps([checksum, ref, request.size, timestamp, machine.identity, more])
     disk = diskimage.plan(contents, request.size, identity)
     of_tree = repo.metadata(checksum).get(layout.META_KERNEL_ARGUMENTS, ())
