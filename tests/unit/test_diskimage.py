@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import diskimage, growth, grub, grubenv, machine
 from apt_ostree.model.diskimage import GIB, MIB, Contents
-from apt_ostree.system.ext4 import free_inodes
+from apt_ostree.system.ext4 import used_inodes
 
 CONTENTS = Contents(root=600 * MIB, boot=60 * MIB)
 contents = st.builds(Contents, root=st.integers(0, 64 * GIB), boot=st.integers(0, GIB))
@@ -266,10 +266,11 @@ def test_the_menu_counts_down_and_then_starts_the_second_entry():
 
 
 @given(st.sets(st.integers(1, 400)))
-def test_free_inodes_are_read_as_dumpe2fs_prints_them(free):
+def test_used_inodes_are_those_that_dumpe2fs_does_not_list_as_free(free):
     rows = [sorted(number for number in free if number // 100 == group) for group in range(5)]
     shown = "".join(f"  Free blocks: 7-9\n  Free inodes: {', '.join(spans(row))}\n" for row in rows)
-    assert free_inodes(f"Free inodes:              {len(free)}\n{shown}") == free
+    head = f"Inode count:              400\nFree inodes:              {len(free)}\n"
+    assert {*used_inodes(head + shown)} == {*range(1, 401)} - free
 
 
 def spans(numbers):
