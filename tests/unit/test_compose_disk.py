@@ -1,0 +1,124 @@
+"""`compose disk` as far as nothing is made: the command line, and what is refused without root or a tree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.cli import client, main
+from apt_ostree.core.compose.disk import image, machine, planning
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
+from apt_ostree.system import programs
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[ComposeDisk]:
+    """The requests that the command line makes."""
+    found: list[ComposeDisk] = []
+
+    def call(request, *_args, **_options):
+        found.append(request)
+        result = {"changed": True, "output": "/x.qcow2", "size": 4 * 10**9, "bytes": 3 * 10**8}
+        return client.Answer(result, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    return found
+
+
+def test_all_options_are_in_the_request(sent: list[ComposeDisk], capsys):
+    words = [
+        "--repo=r",
+        "--ref=os",
+        "-o",
+        "x.img",
+        "--format=qcow2",
+        "--size=4G",
+        "--hostname=web1",
+        "--user=me",
+    ]
+    words += ["--ssh-key=k", "--console=tty0", "--console=ttyS0", "--karg=a", "--karg=b", "--boot-attempts=5"]
+    assert main.run(["compose", "disk", "os.yaml", *words, "--force"]) == 0
+    assert sent == [
+        ComposeDisk(
+            output="x.img", treefile="os.yaml", repo="r", ref="os", format=ImageFormat.QCOW2, size=4 * 10**9,
+            hostname="web1", user="me", ssh_key="k", consoles=("tty0", "ttyS0"), kernel_arguments=("a", "b"),
+            boot_attempts=5, force=True,
+        )
+    ]  # fmt: skip
+    assert capsys.readouterr().out == "/x.qcow2: a disk of 4.0 GB, 300.0 MB written\n"
+
+
+def test_the_least_is_a_tree_and_an_output(sent: list[ComposeDisk]):
+    assert main.run(["compose", "disk", "os.yaml", "-o", "x.raw"]) == 0
+    assert sent == [ComposeDisk(output="x.raw", treefile="os.yaml")]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["os.yaml"],
+        ["-o", "x", "--size=much"],
+        ["-o", "x", "--format=vmdk"],
+        ["-o", "x", "--boot-attempts=10"],
+    ],
+)
+def test_mistakes_are_not_sent(sent: list[ComposeDisk], words: list[str]):
+    assert main.run(["compose", "disk", *words]) == 2
+    assert sent == []
+
+
+def compose(**options) -> None:
+    image.compose_disk(Transaction([].append, "compose-disk"), ComposeDisk(**options))
+
+
+@pytest.mark.parametrize("options", [{}, {"repo": "r"}, {"ref": "os"}])
+def test_without_a_tree_there_is_nothing_to_make(tmp_path: Path, options: dict[str, str]):
+    with pytest.raises(UsageError, match="nothing to make"):
+        compose(output=str(tmp_path / "x.raw"), **options)
+
+
+def test_it_needs_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 7)
+    with pytest.raises(Refused, match="needs root"):
+        compose(output=str(tmp_path / "x.raw"), treefile="os.yaml")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "asked", "form"),
+    [
+        ("x.raw", None, ImageFormat.RAW),
+        ("x.qcow2", None, ImageFormat.QCOW2),
+        ("x", None, ImageFormat.RAW),
+        ("x.qcow2", ImageFormat.RAW, ImageFormat.RAW),
+    ],
+)
+def test_the_format_is_that_of_the_name(tmp_path: Path, monkeypatch, name: str, asked, form: ImageFormat):
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(programs, "require", lambda *_: None)
+    monkeypatch.setattr(planning.mmdebstrap, "native_architecture", lambda: "amd64")
+    request = ComposeDisk(output=str(tmp_path / name), treefile="os.yaml", format=asked)
+    assert planning.check_request(request) == (tmp_path / name, form)
+
+
+def test_other_architectures_are_refused(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(planning.mmdebstrap, "native_architecture", lambda: "riscv64")
+    with pytest.raises(Refused, match="riscv64"):
+        planning.check_request(ComposeDisk(output=str(tmp_path / "x"), treefile="os.yaml"))
+
+
+def test_a_key_that_cannot_be_read_is_a_usage_error(tmp_path: Path):
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for path in (tmp_path / "none", tmp_path, tmp_path / "binary"):
+        with pytest.raises(UsageError, match="--ssh-key"):
+            machine.read(ComposeDisk(output="x", ssh_key=str(path)))
+
+
+def test_only_so_many_attempts_can_be_counted():
+    with pytest.raises(ValueError, match="boot_attempts"):
+        ComposeDisk(output="x", boot_attempts=10)
