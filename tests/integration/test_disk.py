@@ -25,6 +25,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src"
 EPOCH = 1763900000
 REF = "test/tree"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKc4 me@example.org\n"
+KERNEL = ("--console=tty0", "--console=ttyS0", "--karg=a=b", "--karg=a=c")
 #: xattr of `setcap cap_net_raw=ep`, see capabilities(7).
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 PASSWD = "root:x:0:0:root:/root:/bin/bash\n"
@@ -90,7 +91,7 @@ def image(repo: Path) -> Image:
     output = repo.parent / "full.raw"
     (repo.parent / "key.pub").write_text(KEY)
     options = ("--hostname=web1.example.org", "--user=me", f"--ssh-key={repo.parent}/key.pub")
-    done = compose(output, repo, *options, "--console=ttyS0", "--karg=a=b", "--size=2G", "--json")
+    done = compose(output, repo, *options, *KERNEL, "--size=2G", "--json")
     return Image(output, json.loads(done.stdout))
 
 
@@ -203,7 +204,9 @@ def test_the_menu_has_the_entries_of_libostree(image: Image):
     subprocess.run(["grub-script-check"], input=entry, text=True, check=True)
     fields = dict(line.split(" ", 1) for line in entry.splitlines())
     root = f"root=UUID={uuid_of(image, 'root')}"
-    assert fields["options"].split()[:-1] == [root, "rw", "quiet", "console=ttyS0", "a=b"]
+    assert fields["options"].split()[:-1] == [
+        root, "rw", "quiet", "console=tty0", "console=ttyS0", "a=b", "a=c"
+    ]  # fmt: skip
     assert "(made up) 13.1" in fields["title"]
     assert image.read("boot", fields["linux"]) == FILES["usr/lib/modules/6.1/vmlinuz"]
     assert image.read("boot", fields["initrd"]) == FILES["usr/lib/modules/6.1/initramfs.img"]
@@ -271,7 +274,7 @@ def test_the_tree_is_whole_and_its_root_immutable(image: Image):
 def test_the_same_input_gives_the_same_bytes(image: Image, repo: Path, tmp_path: Path):
     options = ("--hostname=web1.example.org", "--user=me", f"--ssh-key={repo.parent}/key.pub")
     os.utime(repo / "config")
-    compose(tmp_path / "again.raw", repo, *options, "--console=ttyS0", "--karg=a=b", "--size=2G")
+    compose(tmp_path / "again.raw", repo, *options, *KERNEL, "--size=2G")
     subprocess.run(["cmp", image.path, tmp_path / "again.raw"], check=True)
 
 

@@ -58,7 +58,8 @@ def make(
     _ostree("config", f"--repo={repo}", "set", "sysroot.readonly", "true")
     _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source, commit)
     _ostree("refs", f"--repo={repo}", f"--create={ref}", commit)
-    given = [f"--karg={argument}" for argument in arguments]
+    # The option --karg would replace an earlier one of the same key, such as console=.
+    given = [f"--karg-append={argument}" for argument in arguments]
     _ostree("admin", "deploy", f"--sysroot={root}", f"--os={stateroot}", *given, ref)
     (deployment,) = (root / "ostree/deploy" / stateroot / "deploy").glob("*.0")
     return NewSysroot(root, stateroot, str(deployment.relative_to(root)))
