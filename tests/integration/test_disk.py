@@ -216,6 +216,64 @@ def test_the_menu_has_the_entries_of_libostree(image: Image):
     assert image.names("root", "/boot") == set()
 
 
+def run_grub(disk: Path, menu: str, directory: Path) -> dict[str, str]:
+    """Have GRUB itself read the menu, with the disk as its first one; return what the first entry would get.
+
+    The entry is printed in the place of being offered.
+    """
+    begin = menu.index("menuentry ")
+    end = menu.index("        }\n", begin) + len("        }\n")
+    names = ("e_title", "e_linux", "e_initrd", "e_options", "note", "default")
+    shown = "".join(f'echo "<{name}=${name}>"\n' for name in names)
+    kept = [
+        row
+        for row in (menu[:begin] + shown + menu[end:]).splitlines()
+        if not row.startswith(("serial", "term"))
+    ]
+    boot = "set root=(hd0,gpt3)\nset prefix=(hd0,gpt3)/grub\n"
+    (directory / "grub.cfg").write_text(boot + "\n".join(kept) + "\nexit\n")
+    (directory / "device.map").write_text(f"(hd0) {disk}\n")
+    grub = f"stty cols 5000; exec grub-emu -m {directory}/device.map -d {directory} -r host"
+    done = subprocess.run(  # it wants a terminal
+        ["script", "--quiet", "--command", grub, "/dev/null"],
+        stdin=subprocess.DEVNULL, capture_output=True, timeout=60, check=False,
+    )  # fmt: skip
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|[\r\n]", "", done.stdout.decode(errors="replace"))
+    return dict(pair.split("=", 1) for pair in re.findall(r"<([a-z_]+=[^<>]*)>", text))
+
+
+def test_grub_reads_the_entry_and_counts_the_attempts(image: Image, tmp_path: Path):
+    disk = tmp_path / "disk.raw"
+    subprocess.run(["cp", "--sparse=always", image.path, disk], check=True)
+    menu = image.read("boot", "/grub/grub.cfg")
+
+    found = run_grub(disk, menu, tmp_path)
+
+    (name,) = image.names("boot", "/loader/entries")
+    entry = dict(line.split(" ", 1) for line in image.read("boot", f"/loader/entries/{name}").splitlines())
+    assert found["e_title"] == entry["title"]
+    assert (found["e_linux"], found["e_initrd"].strip()) == (entry["linux"], entry["initrd"])
+    assert found["e_options"] == entry["options"]
+    assert (found["note"], found["default"]) == ("", "0")
+
+    (tmp_path / "block").write_text(grubenv.format_block({"boot_attempts": "2", "boot_counter": "2"}))
+    script = f"rm /grub/grubenv\nwrite {tmp_path}/block /grub/grubenv\n"
+    boot = f"{disk}?offset={image.start('boot')}"
+    subprocess.run(
+        ["debugfs", "-w", "-f", "-", boot], input=script, text=True, capture_output=True, check=True
+    )
+    told = []
+    for _ in range(4):
+        found = run_grub(disk, menu, tmp_path)
+        left = grubenv.parse(Image(disk, {}).read("boot", "/grub/grubenv"))["boot_counter"]
+        told.append((found["note"], found["default"], left))
+    assert told == [
+        ("apt-ostree.boot=counted", "0", "1"),
+        ("apt-ostree.boot=counted", "0", "0"),
+        *2 * [("apt-ostree.boot=gave-up", "1", "0")],
+    ]
+
+
 def uuid_of(image: Image, part: str) -> str:
     name = f"{image.path}?offset={image.start(part)}"
     shown = subprocess.run(["dumpe2fs", "-h", name], capture_output=True, text=True, check=True).stdout
