@@ -13,7 +13,7 @@ from apt_ostree.model.request import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Compose(Request):
+class ComposeRequest(Request):
     """A request that needs no deployment, and changes nothing of the running system."""
 
     @property
@@ -28,7 +28,7 @@ class _Compose(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfPackages(_Compose):
+class OfPackages(ComposeRequest):
     """A request that takes packages from archives.
 
     cachedir: directory for what the next compose can use again.
@@ -43,7 +43,7 @@ class OfPackages(_Compose):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfCommit(_Compose):
+class OfCommit(ComposeRequest):
     """A request that makes a commit.
 
     sign: keys of the GnuPG keyring in `gpg_homedir`, or the caller's own, that sign the commit.
@@ -92,7 +92,7 @@ class ComposeInstall(OfPackages):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposePostprocess(_Compose):
+class ComposePostprocess(ComposeRequest):
     """Give a root filesystem the form of a tree. treefile: its settings are applied before."""
 
     verb: ClassVar[str] = "compose-postprocess"
@@ -119,7 +119,7 @@ class ComposeRootfs(OfPackages):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeExtensions(_Compose):
+class ComposeExtensions(ComposeRequest):
     """Download packages that can be layered on a base.
 
     extensions: the file that describes them.
@@ -138,7 +138,7 @@ class ComposeExtensions(_Compose):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeSign(_Compose):
+class ComposeSign(ComposeRequest):
     """Sign commits of a repository.
 
     revs: refs or commits.

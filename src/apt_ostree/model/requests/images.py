@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from apt_ostree.model.grubenv import MOST_ATTEMPTS
-from apt_ostree.model.request import Request
+from apt_ostree.model.requests.compose import ComposeRequest
 
 
 class ImageFormat(StrEnum):
@@ -18,7 +18,7 @@ class ImageFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeDisk(Request):
+class ComposeDisk(ComposeRequest):
     """Compose a disk image that boots a commit.
 
     output, treefile, repo and ssh_key are paths of the caller, who must be root.
@@ -52,13 +52,3 @@ class ComposeDisk(Request):
     def __post_init__(self) -> None:
         if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
             raise ValueError(f"boot_attempts: expected 0 to {MOST_ATTEMPTS}, got {self.boot_attempts}")
-
-    @property
-    def is_for_users(self) -> bool:
-        """It is for root alone, because it names files by their paths."""
-        return False
-
-    @property
-    def is_recorded(self) -> bool:
-        """It changes nothing of the running system."""
-        return False
