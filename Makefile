@@ -1,7 +1,7 @@
 # The commands of this project; each one installs what it needs first (see tools/setup).
 
 .DEFAULT_GOAL := help
-.PHONY: help demo disk check vm torture lint format man bench survey picture pictures deb testbed setup install
+.PHONY: help demo disk check extended vm torture lint format man bench survey picture pictures deb testbed setup install
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -14,6 +14,9 @@ disk: setup ## compose a disk image into dist/ (root); ARGS="--user=me --ssh-key
 
 check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 	@tools/check $(ARGS)
+
+extended: setup ## run the tests that check leaves out: longer ones, and more cases of each kind (root, an hour)
+	@tools/check -n 2 --dist loadfile -m extended tests/integration tests/system $(ARGS)
 
 vm: setup ## run the tests in virtual machines: real boots and reboots (root, minutes)
 	@/usr/bin/python3 -m pytest -v --tb=short --timeout=3600 -m vm tests/system $(ARGS)

@@ -1,9 +1,9 @@
-"""Reports, after a run, how long each kind of test took; no example of Hypothesis has a time limit."""
+"""Tells of a failure at once, and at the end how long each file took; Hypothesis has no time limits."""
 
 import gc
 from collections import Counter
-from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # The machine's other work is no failure of ours; pytest's own limit ends what hangs.
@@ -17,18 +17,38 @@ def pytest_collection_finish():
     gc.freeze()  # what was imported stays, so that no collection of garbage needs to look at it
 
 
+class AtOnce:
+    """Prints failures when they happen: a run that is ended from outside has no summary."""
+
+    def __init__(self, terminal):
+        self._terminal = terminal
+
+    def pytest_runtest_logreport(self, report):
+        if report.failed:
+            self._terminal.write_line(f"\n{report.nodeid} failed ({report.when}, {report.duration:.0f} s)")
+            self._terminal.write_line(report.longreprtext)
+
+
+def pytest_itemcollected(item):
+    if item.get_closest_marker("variants") and any(item.callspec.indices.values()):
+        item.add_marker("extended")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    if terminal := config.pluginmanager.get_plugin("terminalreporter"):
+        config.pluginmanager.register(AtOnce(terminal))
+
+
 def pytest_terminal_summary(terminalreporter):
-    tests_dir = Path(__file__).parent.name
     seconds, counts = Counter(), Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
-            path, duration = getattr(report, "nodeid", ""), getattr(report, "duration", None)
-            parts = Path(path.partition("::")[0]).parts
-            if duration is None or len(parts) < 2 or parts[0] != tests_dir:
-                continue
-            seconds[parts[1]] += duration
-            counts[parts[1]] += report.when == "call"
+            if (duration := getattr(report, "duration", None)) is not None:
+                path = report.nodeid.partition("::")[0]
+                seconds[path] += duration
+                counts[path] += report.when == "call"
     if seconds:
         terminalreporter.section("time")
-    for kind, total in seconds.items():
-        terminalreporter.write_line(f"{kind:12} {counts[kind]:5d} tests {total:8.1f} s")
+    for path, total in seconds.most_common(40):
+        terminalreporter.write_line(f"{total:7.1f} s {counts[path]:5d} tests  {path}")

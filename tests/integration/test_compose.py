@@ -212,7 +212,6 @@ def test_head_without_repository_or_ref(tmp_path):
 # --- a real compose
 
 
-@pytest.mark.slow
 def test_layout_of_the_tree(tree):
     assert {name: str((tree / name).readlink()) for name in layout.TOP_LINKS} == layout.TOP_LINKS
     for name in layout.TOP_DIRECTORIES:
@@ -227,7 +226,6 @@ def test_layout_of_the_tree(tree):
     assert "/var/lib/dpkg - - - - ../../usr/lib/sysimage/dpkg" in (tree / layout.TMPFILES_LAYOUT).read_text()
 
 
-@pytest.mark.slow
 def test_the_treefile_was_applied(tree):
     assert (tree / "usr/etc/motd").read_text() == "Hello\n"
     assert (tree / "usr/lib/test/secret").stat().st_mode & 0o777 == 0o600
@@ -240,7 +238,6 @@ def test_the_treefile_was_applied(tree):
     assert (tree / layout.DRACUT_ARGUMENTS).read_text() == "--omit\nnvdimm\n"
 
 
-@pytest.mark.slow
 def test_metadata_of_the_commit(composed):
     repo = Repo.open(composed / "repo")
     checksum = repo.resolve(REF)
@@ -256,7 +253,6 @@ def test_metadata_of_the_commit(composed):
     assert repo.timestamp(checksum) == EPOCH
 
 
-@pytest.mark.slow
 def test_dpkg_verifies_the_tree(tree, tmp_path):
     inside = ["bwrap", "--bind", tree, "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", "/var"]
     inside += ["--symlink", "usr/etc", "/etc", "--cap-add", "ALL"]
@@ -270,7 +266,6 @@ def test_dpkg_verifies_the_tree(tree, tmp_path):
     assert done.stdout.strip() == "", done.stderr
 
 
-@pytest.mark.slow
 def test_nothing_to_do_is_said_and_done(composed):
     before = state_of(composed / "repo")
     done = apt_ostree(composed / "os.yaml", f"--repo={composed}/repo", "--unchanged-exit-77")
@@ -279,7 +274,6 @@ def test_nothing_to_do_is_said_and_done(composed):
     assert state_of(composed / "repo") == before
 
 
-@pytest.mark.slow
 def test_a_second_compose_gives_the_same_commit_at_any_time(composed):
     repo = composed / "repo"
     done = apt_ostree(composed / "os.yaml", f"--repo={repo}", "--force-nocache", "--json", epoch=None)
@@ -289,7 +283,7 @@ def test_a_second_compose_gives_the_same_commit_at_any_time(composed):
     subprocess.run(["ostree", "fsck", "-q", f"--repo={repo}"], check=True)
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_cache_gives_the_same_commit_sooner(composed, tmp_path):
     words = (f"--repo={tmp_path}/repo", f"--cachedir={composed}/cache", "--unchanged-exit-77")
     began = time.monotonic()
@@ -316,7 +310,7 @@ def ids_of(repo: Path) -> dict[str, int]:
     return rows
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_accounts_and_their_files_keep_their_ids(tmp_path):
     repo, agent = tmp_path / "repo", "/usr/bin/ssh-agent"
     treefile = write_treefile(tmp_path, FEW.format(packages="openssh-client, munge"))
@@ -344,7 +338,7 @@ def test_accounts_and_their_files_keep_their_ids(tmp_path):
     assert ostree("ls", f"--repo={repo}", REF, agent) == mode
 
 
-@pytest.mark.slow
+@pytest.mark.variants
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_cancelled_compose_leaves_nothing(composed, number):
     repo = composed / "repo"
@@ -361,7 +355,7 @@ def test_a_cancelled_compose_leaves_nothing(composed, number):
     assert mounts_and_processes(str(repo)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_a_killed_compose_leaves_the_ref_and_the_next_one_cleans_up(composed):
     repo = composed / "repo"
     before = state_of(repo)
@@ -376,7 +370,7 @@ def test_a_killed_compose_leaves_the_ref_and_the_next_one_cleans_up(composed):
     assert mounts_and_processes(str(repo)) == []
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_the_output_of_a_failed_compose_survives(tmp_path):
     content = f"ref: {REF}\nsuite: trixie\narchives: [{{suite: trixie}}]\npostprocess: seq 1000; exit 3\n"
     done = apt_ostree(write_treefile(tmp_path, content), f"--repo={tmp_path}/repo", "--json")
@@ -392,6 +386,7 @@ def test_the_output_of_a_failed_compose_survives(tmp_path):
     place.unlink()
 
 
+@pytest.mark.extended
 def test_a_lockfile_keeps_versions_that_the_archives_have_surpassed(tmp_path):
     """There are newer versions among the updates of the release, which the lockfile does not let in."""
     few = FEW.format(packages="openssh-client, munge")

@@ -19,7 +19,7 @@ from apt_ostree.model import layout, rootfs_record
 from apt_ostree.system import mounts, rootstate
 from apt_ostree.system.ostree.repo import Repo
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root"), pytest.mark.slow]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 SOURCE = Path(__file__).resolve().parents[2] / "src"
 REF = "test/parts"
@@ -119,6 +119,7 @@ def test_what_the_treefile_says_is_in_the_tree(world):
     assert (tree / "usr/share/factory/var/lib/vendor").read_text() == "state\n"
 
 
+@pytest.mark.extended
 def test_a_root_filesystem_for_other_tools_is_the_tree(world, tmp_path):
     (tmp_path / "tree").mkdir()
     compose("rootfs", world.treefile, tmp_path / "tree", world.cache)
@@ -176,6 +177,7 @@ def test_a_mount_point_is_not_postprocessed(world, disk):
     mounts.umount(disk / "root")
 
 
+@pytest.mark.extended
 def test_ids_of_the_last_commit_are_kept_or_it_is_refused(world, tmp_path):
     (tmp_path / "ids").write_text("g _ssh 777\n")
     (tmp_path / "motd").touch()
@@ -192,6 +194,7 @@ def test_ids_of_the_last_commit_are_kept_or_it_is_refused(world, tmp_path):
 # --- faults
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "point",
     [
@@ -215,6 +218,7 @@ def test_an_install_that_fails_leaves_nothing_or_all(world, tmp_path, point):
     assert [path.name for path in dest.iterdir()] == ["rootfs"]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "point",
     [
@@ -241,6 +245,7 @@ def test_a_postprocess_that_fails_leaves_the_old_or_the_new(world, point):
             assert leftovers(root.parent) == []
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "point", ["compose.commit=kill", "commit.objects-written=kill", "repo.before-commit=error"]
 )
@@ -257,6 +262,7 @@ def roots(world: World) -> list[Path]:
     return sorted((world.place / "cache/roots").iterdir())
 
 
+@pytest.mark.extended
 def test_a_damaged_cache_is_not_used(world, tmp_path):
     (kept,) = roots(world)
     with kept.open("r+b") as stream:
@@ -268,6 +274,7 @@ def test_a_damaged_cache_is_not_used(world, tmp_path):
     assert hashlib.sha256(kept.read_bytes()).hexdigest() == kept.name.rpartition(".")[2]
 
 
+@pytest.mark.extended
 def test_two_composes_share_a_cache(world, tmp_path):
     processes = [start("install", world.treefile, tmp_path / name, world.cache) for name in ("a", "b")]
     assert [process.wait() for process in processes] == [0, 0]

@@ -104,8 +104,7 @@ class Sweep:
 
     def end(self) -> None:
         try:
-            self.host.check_clean()
-            self.host.run("ostree", "fsck", "--quiet")
+            self.host.check_clean("whole")
         finally:
             self._stack.close()
 

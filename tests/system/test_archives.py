@@ -49,6 +49,7 @@ def test_the_archive_that_cannot_be_reached_is_named_without_its_password(host: 
     assert "secret" not in text
 
 
+@pytest.mark.extended
 def test_an_archive_that_got_another_name_is_told_until_it_is_refreshed(own: Host):
     """It has fx-hello 9.0 in its older lists; the other archives are not held back, nor tried again."""
     own.ao("install", "fx-hello", "fx-conf")
@@ -78,6 +79,7 @@ def test_an_archive_that_got_another_name_is_told_until_it_is_refreshed(own: Hos
     own.sh(f"umount {RELABELLED}")
 
 
+@pytest.mark.extended
 def test_on_a_newer_base_what_is_in_use_does_not_become_older(own: Host):
     """The archive of fx-hello 9.0 fails, and another one has 1.0."""
     own.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))

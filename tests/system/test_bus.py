@@ -49,6 +49,7 @@ def hanging(host: Host, service: str) -> Iterator[None]:
         host.sh(back)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("service", "warning"),
     [
@@ -72,6 +73,7 @@ def test_a_bus_service_that_hangs_costs_a_moment(host: Host, tree, service: str,
         assert seconds < most + 4  # the bus is asked twice, for a second each
 
 
+@pytest.mark.extended
 def test_the_bus_stays_when_a_change_gives_it_another_name(host: Host, tree):
     pid = host.unit_property("dbus.service", "MainPID")
     ref = tree(f"cp /{UNITS}/dbus.service {UNITS}/fx-bus.service; ln -s fx-bus.service {UNITS}/dbus.service")
@@ -82,6 +84,7 @@ def test_the_bus_stays_when_a_change_gives_it_another_name(host: Host, tree):
         host.sh("busctl --timeout=5 list >/dev/null")
 
 
+@pytest.mark.extended
 def test_the_bus_does_not_go_with_a_unit_that_it_needs_for_a_while(host: Host, tree):
     """Neither forwards nor back."""
     pid = host.unit_property("dbus.service", "MainPID")

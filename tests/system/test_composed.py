@@ -13,6 +13,8 @@ from testbed_lib.images import Wanted, image
 from tests.system import livehost
 from tests.system.livehost import Host
 
+pytestmark = pytest.mark.extended
+
 TREEFILE = Path(__file__).parent / "trees" / "machines.yaml"
 MINE = [
     "/etc/bind/rndc.key",
@@ -72,7 +74,6 @@ def first(host: Host) -> Seen:
     return look(host)
 
 
-@pytest.mark.slow
 def test_two_machines_share_what_the_author_wrote(host: Host, first: Seen, other: Seen):
     assert set(MINE) <= set(first.secrets) and set(MINE) <= set(other.secrets)
     shared = {path for path, digest in first.secrets.items() if other.secrets.get(path) == digest}
@@ -82,7 +83,6 @@ def test_two_machines_share_what_the_author_wrote(host: Host, first: Seen, other
     assert "main/global" not in shipped
 
 
-@pytest.mark.slow
 def test_their_services_run(host: Host, first: Seen):
     assert first.failed == ""
     assert "STATUS:          Success" in host.sh("munge -n | unmunge")
@@ -91,7 +91,6 @@ def test_their_services_run(host: Host, first: Seen):
     assert host.sh("stat -c %U:%a /etc/munge/munge.key /etc/bind/rndc.key") == "munge:600\nbind:640\n"
 
 
-@pytest.mark.slow
 def test_what_a_machine_made_stays(host: Host, first: Seen):
     host.sh("rm /etc/nvme/hostid")
     host.reboot()
@@ -106,7 +105,6 @@ def test_what_a_machine_made_stays(host: Host, first: Seen):
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("action", ["error", "kill"])
 @pytest.mark.parametrize("step", ["before", "configured", "before-record"])
 def test_a_configure_step_that_was_cut_short_is_repeated(host: Host, first: Seen, step: str, action: str):
@@ -124,7 +122,6 @@ def test_a_configure_step_that_was_cut_short_is_repeated(host: Host, first: Seen
     host.sh("systemctl reset-failed munge; systemctl start munge; munge -n | unmunge")
 
 
-@pytest.mark.slow
 def test_a_live_change_to_such_a_tree_configures_its_packages(host: Host, first: Seen):
     """The next tree of the ref leaves munge to machines, and this one has not configured it yet."""
     host.sh("systemctl stop munge; rm /etc/munge/munge.key /etc/apt-ostree/configured.json")

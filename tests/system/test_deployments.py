@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.system.livehost import WRITABLE_SYSROOT, Host
 
 STORE = "/var/lib/apt-ostree/debs"
@@ -45,6 +47,7 @@ def test_cleanup_wants_to_know_what(own: Host):
     assert own.look().everything() == before.everything()
 
 
+@pytest.mark.extended
 def test_cleanup_of_a_pending_deployment_that_is_live(own: Host):
     own.ao("install", "-A", "-y", "fx-hello")
     live = own.deployments()[1]["live-replaced"]
@@ -76,6 +79,7 @@ def test_cleanup_keeps_pinned_and_removes_the_rest(own: Host):
     assert own.deployments()[0]["packages"] == ["fx-hello"], "the base's commit is still there"
 
 
+@pytest.mark.extended
 def test_cleanup_keeps_the_files_of_local_packages_that_are_needed(own: Host):
     package = own.sh("ls /var/lib/testbed/repo/pool/fx-conf_1.0_all.deb").strip()
     own.ao("install", package)
@@ -120,6 +124,7 @@ def test_a_locked_deployment_waits_until_it_is_finalized(own: Host):
     own.ao("finalize-deployment", "--allow-missing-checksum", code=3)
 
 
+@pytest.mark.extended
 def test_a_locked_deployment_can_be_replaced_and_dropped(own: Host):
     own.ao("install", "--lock-finalization", "fx-hello")
     own.ao("install", "fx-conf")
@@ -131,6 +136,7 @@ def test_a_locked_deployment_can_be_replaced_and_dropped(own: Host):
     assert not own.exists("/run/ostree/staged-deployment-locked")
 
 
+@pytest.mark.extended
 def test_pinned_deployments_stay(own: Host):
     own.ao("install", "fx-hello")
     own.ao("pin", "pending", code=3)

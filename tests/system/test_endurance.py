@@ -10,9 +10,13 @@ import random
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import pytest
+
 from tests.system import livehost
 from tests.system.livehost import Host, same
 from tests.system.sweep import COUNT, SEED, TORTURE
+
+pytestmark = pytest.mark.extended
 
 CHANGES = (COUNT or 300) if TORTURE else 12
 KEPT = 3

@@ -1,8 +1,8 @@
 """The sweep: fail, die or lose power at every failpoint of a live change, and at every system call of one.
 
-Then old or new, never between, and the services run what is shown. `make check` takes a sample with a fixed
-seed. `make torture` takes all of them; APT_OSTREE_TORTURE_SEED and APT_OSTREE_TORTURE_COUNT choose others, or
-fewer.
+Then old or new, never between, and the services run what is shown. `make check` and `make extended` take
+samples with a fixed seed. `make torture` takes all of them; APT_OSTREE_TORTURE_SEED and
+APT_OSTREE_TORTURE_COUNT choose others, or fewer.
 """
 
 from __future__ import annotations
@@ -17,18 +17,10 @@ from tests.system import livehost, syscalls
 from tests.system.livehost import Host, same
 from tests.system.sweep import COUNT, SEED, TORTURE, UNDO, VERBS, Shown, Sweep, failpoints
 
-#: Of these, `make check` takes one case, or none: each costs seconds to get ready for.
+#: One case of these is enough but for `make torture`: each costs seconds to get ready for.
 SLOW = {"upgrade"}
-RARE = {
-    "run",
-    "rollback",
-    "part",
-    "confirm-within",
-    "confirm",
-    "overlay-disable",
-    "overlay-reorder",
-    "overlay-rollback",
-}
+#: The verbs of which `make check` takes a sample.
+OFTEN = {"install", "apply-live", "overlay-add"}
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +64,9 @@ def test_failpoints_are_found():
     } <= failpoints()
 
 
-@pytest.mark.parametrize("name", [name for name in VERBS if TORTURE or name not in RARE])
+@pytest.mark.parametrize(
+    "name", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.extended) for name in VERBS]
+)
 def test_sweep(sweep: Sweep, name: str):
     passed = sweep.learn(name)[2]
     assert len(set(passed)) > (0 if name == "confirm" else 5)
@@ -143,6 +137,7 @@ def test_interrupted_at_any_moment(sweep: Sweep, cut: bool):
 # --- system calls
 
 
+@pytest.mark.extended
 def test_failing_system_calls(sweep: Sweep):
     """The kernel answers a call of apply-live, or of what it starts, with an error."""
     before, after, _passed = sweep.learn("apply-live")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.system import livehost
 from tests.system.livehost import Host
 
@@ -69,6 +71,7 @@ def etc_of(host: Host) -> str:
     return host.run_program("initramfs_etc.sh", initramfs(host)).stdout
 
 
+@pytest.mark.extended
 def test_files_of_etc_follow_it(own: Host):
     base = own.sh(f"sha256sum <{initramfs(own)}")
     own.sh("mkdir -m 750 /etc/fx.d; echo one >/etc/fx.d/a; chmod 640 /etc/fx.d/a; ln -s fx.d /etc/fx-link")

@@ -33,6 +33,7 @@ def test_dry_run_changes_nothing(host: Host):
     same(before.everything(), host.look().everything())
 
 
+@pytest.mark.extended
 def test_a_dry_run_of_both_halves_plans_what_the_run_does(host: Host):
     restart = ("-A", "-y", "--restart-services")
     for words, suites in (
@@ -75,6 +76,7 @@ def test_refused_install_stages_nothing(own: Host):
     same(before.everything(), own.look().everything())
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("point", ["act.switched", "stage.before", "stage.after"])
 def test_failed_install_leaves_what_was_pending(own: Host, point: str):
     own.ao("install", "-y", "fx-hello")
@@ -195,6 +197,7 @@ def test_edits_after_the_change_are_kept_on_reset(own: Host):
     assert after.usr == before.usr and after.records == [] and after.live_refs == []
 
 
+@pytest.mark.extended
 def test_user_added_between_apply_and_reset_without_accounts_in_the_change(own: Host):
     own.ao("install", "-A", "-y", "fx-hello")
     own.sh("useradd --no-create-home joe")
@@ -248,6 +251,7 @@ def test_types_change_live(own: Host):
     assert own.sh("cd /usr/share/fx-dirs; find . -printf '%p %y %m %l\\n' | sort") == shown
 
 
+@pytest.mark.extended
 def test_types_change_in_etc(own: Host):
     """Directories of /etc become files and the other way round, also with files of the administrator."""
     own.run_program("types_in_etc.sh")
@@ -272,6 +276,7 @@ def test_types_change_in_etc(own: Host):
 # --- surroundings
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", [(), ("--transient",)], ids=["development", "transient"])
 def test_unlocked(own: Host, how: tuple[str, ...]):
     own.run("ostree", "admin", "unlock", *how)

@@ -120,7 +120,7 @@ def test_a_scanner_decides(host: Host, overlays: Overlays):
     assert texts(host, (TOOL,)) == {TOOL: "good\n"}
 
 
-@pytest.mark.slow
+@pytest.mark.extended
 def test_clamav_decides(machine: Machine):
     """Debian's own scanner, as the manual has it, with a signature of the test's own."""
     host = Host(machine)

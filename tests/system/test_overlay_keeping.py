@@ -171,6 +171,7 @@ def _made(overlays: Overlays) -> dict[str, str | None]:
     return texts(overlays.host, (f"/usr/{OWN}/file", TWO))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
 def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Overlays, kind: str, how: str):
     before = host.shown()
@@ -193,6 +194,7 @@ def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Over
     same(before, host.shown())
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
 def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how: str):
     """What the checked-out layer still has is repaired from that; else the overlay alone is disabled."""
@@ -226,6 +228,7 @@ def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how:
     host.check_clean()
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("kind", "how"), [(kind, how) for kind, how in DAMAGES if kind in ("commit", "dirtree")]
 )
@@ -243,6 +246,7 @@ def test_damage_of_what_is_shown_is_repaired(host: Host, overlays: Overlays, kin
     same(before, host.shown())
 
 
+@pytest.mark.extended
 def test_damage_in_several_places_on_one_path(host: Host, overlays: Overlays):
     """What the checked-out layer says of directories is right, also where a file in them is not."""
     files = _made(overlays)
@@ -261,6 +265,7 @@ def test_damage_in_several_places_on_one_path(host: Host, overlays: Overlays):
     overlays("--remove", "--name=web")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("backup", [True, False], ids=["backup", "no-backup"])
 def test_damage_of_what_is_inherited(host: Host, overlays: Overlays, backup: bool):
     before = host.shown()
@@ -278,6 +283,7 @@ def test_damage_of_what_is_inherited(host: Host, overlays: Overlays, backup: boo
     overlays.clear()
 
 
+@pytest.mark.extended
 def test_damage_that_two_overlays_share(host: Host, overlays: Overlays):
     _made(overlays)
     overlays.new("twin", {"/usr/share/fx-twin": "content of its own\n"})
@@ -290,6 +296,7 @@ def test_damage_that_two_overlays_share(host: Host, overlays: Overlays):
     host.sh(f"rm -r {PLACE}")
 
 
+@pytest.mark.extended
 def test_what_a_template_gave_is_rendered_again(host: Host, overlays: Overlays):
     host.sh("echo '{{ os.ID }} {{ machine.hostname }}' >/run/t.j2")
     overlays("--create", "--name=web", f"--add={ONE}", "--from=/run/t.j2", "--template")
@@ -300,6 +307,7 @@ def test_what_a_template_gave_is_rendered_again(host: Host, overlays: Overlays):
     assert overlays("--check")["view"] == [] and overlays.list()["web"]["enabled"]
 
 
+@pytest.mark.extended
 def test_nothing_is_removed_that_cannot_be_replaced(host: Host, overlays: Overlays):
     """A damaged directory of an overlay that nothing shows may be all that there is."""
     _made(overlays)
@@ -315,6 +323,7 @@ def test_nothing_is_removed_that_cannot_be_replaced(host: Host, overlays: Overla
     overlays("--cleanup")
 
 
+@pytest.mark.extended
 def test_what_is_added_again_is_whole(host: Host, overlays: Overlays):
     """The same content is the same object, which must not be used again if it is damaged."""
     files = _made(overlays)
@@ -324,6 +333,7 @@ def test_what_is_added_again_is_whole(host: Host, overlays: Overlays):
     assert overlays("--check")["damaged"] == {}
 
 
+@pytest.mark.extended
 def test_a_damaged_base_does_not_keep_overlays_from_being_repaired(own: Host):
     overlays = Overlays(own)
     files = _made(overlays)
@@ -335,6 +345,7 @@ def test_a_damaged_base_does_not_keep_overlays_from_being_repaired(own: Host):
     own.machine.kill()  # nothing is sound here in the end
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("kind", "how"), [("commit", "empty"), ("dirtree", "missing")])
 def test_a_boot_goes_on_without_what_is_damaged(own: Host, kind: str, how: str):
     overlays = Overlays(own)
@@ -379,6 +390,7 @@ def test_cleanup_takes_only_what_is_disabled_and_beyond_a_limit(host: Host, over
     assert not [ref for ref in host.look().refs if "/o1" in ref or "/o3" in ref]
 
 
+@pytest.mark.extended
 def test_what_another_one_inherits_is_not_cleaned_up(host: Host, overlays: Overlays):
     overlays.new("ground", {ONE: "1\n"})
     overlays("--disable=ground")

@@ -51,6 +51,7 @@ def test_the_examples_work_as_written(host: Host, overlays: Overlays, nginx: str
     assert overlays.list() == {}
 
 
+@pytest.mark.extended
 def test_the_administrators_file_that_was_added_as_it_is_stays(host: Host, overlays: Overlays, nginx: str):
     before = host.shown()
     overlays("--create", "--name=web", f"--add={nginx}", f"--add={LICENSE}")
@@ -115,6 +116,7 @@ def test_modify_and_drop(host: Host, overlays: Overlays):
     overlays("--modify=/usr/share/fx-nothing", "--from=/run/text", code=2)
 
 
+@pytest.mark.extended
 def test_edits_while_an_overlay_shows_are_kept_and_told(host: Host, overlays: Overlays):
     host.sh(f"cp -a {ISSUE} /run/issue")
     overlays.new("web", {ISSUE: "theirs\n", "/etc/fx-web.conf": "theirs\n"})
@@ -137,6 +139,7 @@ def test_edits_while_an_overlay_shows_are_kept_and_told(host: Host, overlays: Ov
     host.sh(f"cp -a /run/issue {ISSUE}; rm /etc/fx-web.conf")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", ["rollback", "reboot", "power-cut"])
 def test_what_was_removed_by_hand_stays_removed(own: Host, how: str):
     """Also a file that an overlay removed before, and gave back: it is now as it was in between."""
@@ -156,6 +159,7 @@ def test_what_was_removed_by_hand_stays_removed(own: Host, how: str):
     assert not own.exists("/etc/inputrc")
 
 
+@pytest.mark.extended
 def test_whatever_shows_can_be_removed(host: Host, overlays: Overlays):
     """Also what another overlay shows, or the administrator has put into /etc."""
     host.sh("echo mine >/etc/fx-mine.conf")
@@ -173,6 +177,7 @@ def test_whatever_shows_can_be_removed(host: Host, overlays: Overlays):
     host.sh("rm /etc/fx-mine.conf")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -192,6 +197,7 @@ def test_paths_that_exclude_each_other(host: Host, overlays: Overlays, first: li
     same(before.everything(), host.look().everything())
 
 
+@pytest.mark.extended
 def test_a_file_over_anothers_directory(host: Host, overlays: Overlays):
     for top in ("/usr/share/fx-x", "/etc/fx-x"):
         before = host.shown()
@@ -283,6 +289,7 @@ def _make_all_kinds(host: Host, overlays: Overlays) -> None:
         overlays.new("part", part, "--persistence=hybrid", "--persist=/etc/*")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("how", ["reboot", "power-cut"])
 def test_what_a_boot_makes_of_overlays(host: Host, overlays: Overlays, how: str):
     host.sh(f"cp -a {ISSUE} /var/tmp/issue; echo mine >>{ISSUE}")

@@ -173,6 +173,7 @@ def test_the_whole_output_is_kept(host: Host):
     )
 
 
+@pytest.mark.extended
 def test_output_is_kept_of_what_succeeds_and_the_oldest_goes(host: Host):
     host.sh(
         f"rm -rf {LOGS}; mkdir {LOGS}; for i in $(seq 30); do touch -d 2020-01-01 {LOGS}/old-$i.log; done"
@@ -344,6 +345,7 @@ def test_cancelled(host: Host):
             assert left_over(host) == [], point
 
 
+@pytest.mark.extended
 def test_cancelled_when_it_is_done(host: Host):
     code, _text = at(host, "stage.after", "kill -INT $client", "install", "fx-conf")
     assert code == 0 and layered(host)[0] == ["fx-conf"]
@@ -395,6 +397,7 @@ def test_worker_killed(host: Host):
     assert layered(host)[0] == ["fx-conf", "fx-hello"]
 
 
+@pytest.mark.extended
 def test_worker_killed_while_a_script_runs(host: Host):
     before = host.look().everything()
     install_and(host, "fx-hang", HANGS, livehost.KILL_WORKER)
@@ -493,6 +496,7 @@ def test_uninstall_does_not_upgrade_what_stays(host: Host):
     assert versions(host, next_commit(host))["fx-hello"] == "1.0"
 
 
+@pytest.mark.extended
 def test_uninstall_needs_no_package_lists(host: Host):
     host.ao("install", "fx-hello", "fx-conf")
     host.ao("cleanup", "--repomd")
@@ -502,6 +506,7 @@ def test_uninstall_needs_no_package_lists(host: Host):
     host.ao("refresh-md")
 
 
+@pytest.mark.extended
 def test_uninstall_leaves_what_other_packages_recommend(host: Host):
     host.ao("install", "fx-recommends", "fx-hello", "fx-set-40")
     assert "fx-conf" in versions(host, next_commit(host))
@@ -554,6 +559,7 @@ def test_local_package(host: Host):
     assert layered(host) == (["fx-var"], [])
 
 
+@pytest.mark.extended
 def test_local_package_wins_over_the_archives_of_the_same_version(host: Host):
     path = build_deb(host, "fx-hello", "1.0", depends="fx-conf", content="mine")
     host.ao("install", path)
@@ -617,6 +623,7 @@ def newer(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, str]]:
 # --- /opt
 
 
+@pytest.mark.extended
 def test_what_the_administrator_has_in_opt_stays(host: Host):
     host.sh("mkdir -p /var/opt/fx; echo mine >/var/opt/fx/file")
     with untouched(host):
@@ -702,6 +709,7 @@ CONTENTS = (
 )
 
 
+@pytest.mark.extended
 def test_newer_base_without_layers(own: Host):
     follow(own, "--no-gpg-verify")
     with untouched_but_pulled(own):

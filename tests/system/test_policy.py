@@ -61,6 +61,7 @@ def test_packages(host: Host, policy: Callable[..., None]):
     host.ao("cleanup", "--pending")
 
 
+@pytest.mark.extended
 def test_archives(host: Host, policy: Callable[..., None]):
     host.ao("install", "fx-hello", "fx-service", "fx-conf")
     host.suites("stable", "security", "updates")
@@ -86,6 +87,7 @@ def test_archives(host: Host, policy: Callable[..., None]):
     assert host.json("policy", "install", "/var/tmp/given.deb")["allowed"]
 
 
+@pytest.mark.extended
 def test_windows(host: Host, policy: Callable[..., None]):
     policy(f"ApplyWindow={CLOSED}", f"RebootWindow={CLOSED}")
     for argv in (("usroverlay", "--create", "--name=x"), ("apply-live", "--packages=fx-hello")):

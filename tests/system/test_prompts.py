@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.system.livehost import Host, same
 
 #: Until the change that nobody confirmed is undone; it must not wait for the prompt.
@@ -42,6 +44,7 @@ def test_the_answer_to_a_live_plan_is_about_the_plan(host: Host):
     assert not host.exists("/usr/bin/fx-hello")
 
 
+@pytest.mark.extended
 def test_what_does_not_change_the_system_leaves_the_answer_alone(host: Host):
     host.ao("install", "-A", "-y", "--confirm-within=1h", "fx-service")
     host.ao("install", "fx-hello")

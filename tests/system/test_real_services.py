@@ -30,7 +30,7 @@ from tests.system import livehost
 from tests.system.livehost import Host
 from tests.system.test_security_upgrade import SECURITY, TREEFILE
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.extended
 
 SERVICES = ("nginx", "openssh-server", "postgresql", "needrestart")
 #: The kernel's update takes half a minute for its initramfs, and is test_security_upgrade's matter.

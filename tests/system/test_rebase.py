@@ -93,6 +93,7 @@ def test_packages_change_with_the_base(follower: Host):
 ALTERNATIVE = "/etc/alternatives/fx-editor"
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("others", [(), ("fx-user",)])
 def test_dropped_packages_clean_up_before_the_base_changes(follower: Host, others):
     follower.ao("install", "-A", "-y", "fx-divert", *others)
@@ -121,6 +122,7 @@ sha256sum /usr/bin/zgrep >/var/tmp/zgrep.sha256
 """
 
 
+@pytest.mark.extended
 def test_replaced_files_stay_on_a_new_base_and_come_back(follower: Host):
     follower.sh(FORCED)
     assert "zgrep" in str(follower.json("install", "/var/tmp/forced.deb", code=1))
@@ -139,6 +141,7 @@ def test_replaced_files_stay_on_a_new_base_and_come_back(follower: Host):
     follower.check_clean()
 
 
+@pytest.mark.extended
 def test_an_update_driver_decides(follower: Host):
     unit = "driver.service"
     kept = ("-p", "Type=oneshot", "-p", "RemainAfterExit=yes")
@@ -178,6 +181,7 @@ def test_refusals_touch_nothing(follower: Host):
 POINTS = ("repo.after-history", "stage.before", "stage.after", "rebase.before-forget")
 
 
+@pytest.mark.extended
 def test_killed_or_failed_at_each_step(follower: Host):
     first = versions(follower)
     for point in POINTS:

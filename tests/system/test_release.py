@@ -13,6 +13,8 @@ from testbed_lib.images import Wanted, image
 from tests.system import livehost
 from tests.system.livehost import Host
 
+pytestmark = pytest.mark.extended
+
 TREEFILE = Path(__file__).resolve().parents[2] / "examples/debian-12-release-only.yaml"
 NEXT = "debian/13/amd64/minimal"
 #: Debian 13 has no geekcode any more.
@@ -41,7 +43,6 @@ def release(host: Host) -> str:
     return host.sh(". /etc/os-release; echo $VERSION_ID").strip()
 
 
-@pytest.mark.slow
 def test_to_the_next_release_and_back(host: Host):
     host.ao("install", "-A", "-y", *PACKAGES, timeout=300)
     host.sh("echo '# mine' >>/etc/default/munge")

@@ -94,6 +94,7 @@ def test_an_update_that_does_not_boot_goes_back(host: Host):
     assert not host.exists("/var/lib/apt-ostree/unjudged")
 
 
+@pytest.mark.extended
 def test_by_default_it_is_told_and_a_good_boot_clears(host: Host):
     configure(host, "[Live]", "SettleSeconds=0.2", "[Rollback]", "LiveWatch=3s")
     unit = "systemd-tmpfiles-setup.service"  # well in the first boot

@@ -12,6 +12,8 @@ import pytest
 from tests.system import livehost
 from tests.system.livehost import WRITABLE_SYSROOT, Host, program, reboots
 
+pytestmark = pytest.mark.extended
+
 BRANCH, OTHER = "debian/13/amd64/minimal", "debian/13/amd64/other"
 #: Another branch of the remote, of the version o1, and another remote with the same repository.
 ADD_OTHERS = (

@@ -130,6 +130,7 @@ def test_a_page_installs_a_package(own: Host):
     assert "fx-hello" in own.deployments()[0]["requested-packages"]
 
 
+@pytest.mark.extended
 def test_a_client_changes_how_the_system_boots(own: Host):
     kernel = own.json("kargs")["kernel-arguments"]
     plain: list[Any] = ["SetInitramfsState", [["b", False], ["as", []], NONE]]
@@ -149,6 +150,7 @@ def test_a_client_changes_how_the_system_boots(own: Host):
     own.undeploy()
 
 
+@pytest.mark.extended
 def test_programs_find_what_they_look_for_in_the_output(own: Host):
     """Ansible's modules, with their command lines."""
     options = ("--allow-inactive", "--idempotent", "--unchanged-exit-77")
@@ -173,6 +175,7 @@ def test_programs_find_what_they_look_for_in_the_output(own: Host):
     assert int(rows["VmRSS"].split()[0]) < 60_000  # kB
 
 
+@pytest.mark.extended
 def test_updates_and_what_archives_offer(own: Host):
     own.ao("install", "fx-service")
     own.suites("stable", "updates")

@@ -11,6 +11,8 @@ import pytest
 from tests.system import livehost
 from tests.system.livehost import Host, reboots
 
+pytestmark = pytest.mark.extended
+
 #: Older versions of packages of the base.
 ATTR, PING = "/var/tmp/attr_0.deb", "/var/tmp/iputils-ping_0.deb"
 #: Of what dracut takes by itself nothing is left but what it needs: that is fast.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.system.livehost import WRITABLE_SYSROOT, Host, program
 
 ADD = ("dpkg", "--add-architecture", "i386")
@@ -42,6 +44,7 @@ def test_what_programs_did_is_there_at_once_and_after_a_reboot(own: Host):
     assert own.sh("apt-mark showhold; fx-hello") == "fx-hello\nhello 1.0\n"
 
 
+@pytest.mark.extended
 def test_programs_are_run_again_on_a_new_base(own: Host):
     own.ao("run", *ADD)
     own.ao("run", "sh", "-c", "ls /usr/share/new-base >/usr/share/of-a-program || true")

@@ -58,6 +58,7 @@ def test_a_changed_program_is_named_and_with_the_option_restarted(host: Host):
     assert version(host, "fx-service") == "1.0"
 
 
+@pytest.mark.extended
 def test_without_the_option_nothing_is_restarted_and_later_it_still_is_known(host: Host):
     newer(host, "fx-service", "fx-hello")
     host.ao("upgrade", "-A", "-y", "--packages-only")
@@ -72,6 +73,7 @@ def test_without_the_option_nothing_is_restarted_and_later_it_still_is_known(hos
     assert unit_steps(again) == {}
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("service", ["fx-broken", "fx-flaps", "fx-mute"])
 def test_an_update_that_does_not_run_is_undone(host: Host, service: str):
     newer(host, service)
@@ -85,6 +87,7 @@ def test_an_update_that_does_not_run_is_undone(host: Host, service: str):
     assert host.json("history")[-1]["outcome"] == "failed"
 
 
+@pytest.mark.extended
 def test_a_service_that_does_not_stop_is_undone(host: Host):
     newer(host, "fx-deaf")
     before = host.look()
@@ -117,6 +120,7 @@ def follower(host: Host, service: str) -> Iterator[None]:
         host.sh("systemctl daemon-reload")
 
 
+@pytest.mark.extended
 def test_what_depends_on_a_service_comes_back_with_it(host: Host):
     newer(host, "fx-broken", "fx-service")
     with follower(host, "fx-broken"):
@@ -131,6 +135,7 @@ def test_what_depends_on_a_service_comes_back_with_it(host: Host):
         assert host.unit_property("fx-follower", "MainPID") != first
 
 
+@pytest.mark.extended
 def test_a_service_that_stops_before_the_switch_runs_its_old_code_after_an_undo(host: Host):
     newer(host, "fx-service")
     directory = "/run/systemd/system/fx-service.service.d"
@@ -181,6 +186,7 @@ def test_a_socket_stays_open(host: Host):
     assert {"version 1.0", "version 2.0"} <= set(answers)
 
 
+@pytest.mark.extended
 def test_a_service_that_a_new_socket_started_goes_with_it(host: Host):
     host.ao("install", "-A", "-y", "fx-socket")
     knock = 'import socket; s = socket.socket(socket.AF_UNIX); s.connect("/run/fx-socket"); s.send(b"x")'
@@ -224,6 +230,7 @@ def test_new_units_that_do_not_run_are_kept_and_named(host: Host):
     assert not [line for line in host.failed_units() if "fx-" in line]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("package", UNWELL)
 def test_a_new_unit_that_does_not_run_undoes_the_change_if_the_settings_say_so(host: Host, package: str):
     before = host.look()
@@ -235,6 +242,7 @@ def test_a_new_unit_that_does_not_run_undoes_the_change_if_the_settings_say_so(h
     assert not [line for line in host.failed_units() if "fx-" in line]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("choice", "action"), [("skip", "skip"), ("defer", "defer")])
 def test_settings_for_one_unit(host: Host, choice: str, action: str):
     newer(host, "fx-service")
@@ -244,6 +252,7 @@ def test_settings_for_one_unit(host: Host, choice: str, action: str):
     assert version(host, "fx-service") == "1.0"
 
 
+@pytest.mark.extended
 def test_policy_rc_d_is_asked(host: Host):
     newer(host, "fx-service")
     host.sh(
@@ -299,6 +308,7 @@ def test_rollback_of_one_package(host: Host):
     host.ao("rollback", "--live", "--packages=fx-hello", code=3)  # the booted tree has none: only all of it
 
 
+@pytest.mark.extended
 def test_a_unit_that_is_starting_is_in_the_way(host: Host):
     newer(host, "fx-service")
     host.ao("upgrade", "--packages-only")
@@ -315,6 +325,7 @@ def test_a_unit_that_is_starting_is_in_the_way(host: Host):
         host.sh("systemctl restart fx-service")
 
 
+@pytest.mark.extended
 def test_a_client_that_starts_a_service_again_does_not_keep_it_from_stopping(host: Host):
     """As the bus starts avahi-daemon for a client, just while it is stopped to be removed."""
     host.ao("install", "-A", "-y", "fx-service")
@@ -327,6 +338,7 @@ def test_a_client_that_starts_a_service_again_does_not_keep_it_from_stopping(hos
     assert not host.is_active("fx-service.service")
 
 
+@pytest.mark.extended
 def test_changes_in_a_row_are_no_crashes_in_a_row(host: Host):
     newer(host, "fx-service")
     directory = "/run/systemd/system/fx-service.service.d"
@@ -370,6 +382,7 @@ def test_confirmed_stays(host: Host):
     host.ao("confirm", code=3)
 
 
+@pytest.mark.extended
 def test_units_and_programs_below_opt_are_those_of_their_package(host: Host):
     newer(host, "fx-linked")
     assert host.sh("cat /run/fx-linked") == "1.0\n"

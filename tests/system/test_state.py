@@ -114,6 +114,7 @@ def test_a_base_with_an_account_that_has_the_id_of_a_packages_is_refused(used: H
     assert used.deployments() == before
 
 
+@pytest.mark.extended
 def test_a_base_with_an_account_that_has_another_id_here_is_told(own: Host):
     own.sh("useradd --system --uid 987 mine; echo fx-new:x:986: >>/etc/group")
     _newer_base_with_account(own, "987")
@@ -140,6 +141,7 @@ def test_a_package_that_comes_again_has_what_it_ships(own: Host):
     assert own.sh("cat /var/lib/fx-state/shipped /var/lib/fx-state/db") == "shipped\nmine\n"
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("live", [True, False])
 def test_a_package_that_comes_again_is_not_configured_as_the_first_time(own: Host, live: bool):
     """Its scripts know the version of before, as after `apt remove`: else slapd makes another directory."""
@@ -175,6 +177,7 @@ def test_a_seed_that_was_cut_short_is_given_again(own: Host):
     own.sh("! ls -A /var/lib | grep -F .apt-ostree")
 
 
+@pytest.mark.extended
 def test_a_seed_that_was_cut_short_is_tidied_up(own: Host):
     own.ao("install", "-A", "-y", "fx-state", code=1, failpoint="seeds.copied=kill")
     assert ".apt-ostree-seed" in own.sh("ls -A /var/lib")
@@ -214,6 +217,7 @@ def test_scripts_see_the_machine(own: Host):
     assert own.sh("debconf-show fx-looks; echo 'get fx-looks/answer' | debconf-communicate x") != ""
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("live", [True, False])
 def test_an_edit_goes_along_with_a_renamed_conffile(own: Host, live: bool):
     how = ("-A", "-y", "--allow-replacement") if live else ()
@@ -249,6 +253,7 @@ def _without_finalized(host: Host) -> None:
     host.sh("systemctl daemon-reload")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("earlier", [(), ("fx-hello",)])
 def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]):
     """Also if nothing is left of the packages, so that the booted tree is shown again."""
@@ -263,6 +268,7 @@ def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]
     assert not own.exists(made)
 
 
+@pytest.mark.extended
 def test_accounts_of_a_package_that_was_only_live_stay(own: Host):
     """So does what it made below /var, which is theirs."""
     own.ao("install", "-A", "-y", "fx-state", "fx-user")
@@ -275,6 +281,7 @@ def test_accounts_of_a_package_that_was_only_live_stay(own: Host):
     own.check_clean()
 
 
+@pytest.mark.extended
 def test_what_scripts_of_a_dropped_removal_did_does_not_come(own: Host):
     """The deployment that was dropped had the booted tree."""
     own.ao("install", "-A", "-y", "fx-state")
@@ -297,6 +304,7 @@ def test_a_power_cut_before_the_delta_was_played(own: Host):
     assert not own.exists("/var/lib/apt-ostree/etc-due")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("step", "action"), sample(FAILURES, 2))
 def test_what_a_boot_could_not_give_the_next_one_gives(own: Host, step: str, action: str):
     """A seed is given whole or not at all, and a delta is played once, at whatever step the boot fails."""
@@ -331,6 +339,7 @@ def test_what_a_boot_could_not_give_the_next_one_gives(own: Host, step: str, act
     own.sh("! test -e /etc/fx-state/key; ! test -e /var/lib/fx-state/log")
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(("stop", "action"), sample(STOP_FAILURES, 2))
 def test_what_a_shutdown_could_not_do_the_boot_does(own: Host, stop: tuple[str, str], action: str):
     """Edits stay the administrator's and state the machine's, at whatever step the shutdown fails."""
@@ -353,6 +362,7 @@ def test_what_a_shutdown_could_not_do_the_boot_does(own: Host, stop: tuple[str, 
     own.check_clean()
 
 
+@pytest.mark.extended
 @pytest.mark.parametrize("action", sample(("error", "kill"), 1))
 def test_a_boot_that_could_not_clear_up_is_repeated(own: Host, action: str):
     before = own.look().etc

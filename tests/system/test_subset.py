@@ -86,6 +86,7 @@ def test_one_package_of_the_pending_deployment(pending: Host):
     assert pending.look().records[-1][2] == next_boot
 
 
+@pytest.mark.extended
 def test_dependencies_come_along(pending: Host):
     before = versions(pending)
     done = pending.events("apply-live", "--packages=fx-set-40")
@@ -142,6 +143,7 @@ def test_all_but_some_of_the_pending_deployment(pending: Host):
     assert pending.answer().startswith("1.0\n")
 
 
+@pytest.mark.extended
 def test_all_but_some_of_the_archives(host: Host):
     before = versions(host)
     host.suites("stable", "updates")
@@ -149,6 +151,7 @@ def test_all_but_some_of_the_archives(host: Host):
     assert versions(host) == dict.fromkeys(before, "2.0") | {"fx-conf": "1.0"}
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("staged", [True, False], ids=["pending", "archives"])
 def test_a_dependency_that_is_excepted(host: Host, staged: bool):
     host.suites("stable", "updates")
@@ -177,6 +180,7 @@ def test_security_updates_of_the_archives(host: Host):
     host.ao("apply-live", "--security", "--unchanged-exit-77", code=77)
 
 
+@pytest.mark.extended
 def test_security_updates_of_the_pending_deployment(host: Host):
     before = versions(host)
     host.suites("stable", "security", "updates")
@@ -212,6 +216,7 @@ def test_requests_that_cannot_be(pending: Host):
         pending.ao("apply-live", *words.split(), code=2)
 
 
+@pytest.mark.extended
 def test_requests_of_the_archives_that_cannot_be(host: Host):
     host.suites("stable", "updates")
     host.ao("refresh-md", "--force")
@@ -227,6 +232,7 @@ def test_requests_of_the_archives_that_cannot_be(host: Host):
         assert [word for word in told if word not in text] == [], text
 
 
+@pytest.mark.extended
 def test_removals_are_the_whole_deployments(host: Host):
     host.suites("stable", "updates")
     host.ao("uninstall", "fx-hello")
@@ -238,6 +244,7 @@ def test_removals_are_the_whole_deployments(host: Host):
     assert versions(host) == dict.fromkeys(before, "2.0") | {"fx-hello": "1.0", "fx-conf": "1.0"}
 
 
+@pytest.mark.extended
 def test_versions_that_are_gone(pending: Host):
     pending.suites("stable")
     pending.ao("refresh-md", "--force")
@@ -258,6 +265,7 @@ def test_dry_run_shows_the_plan_and_leaves_nothing(pending: Host):
             assert done["changed"] and done["plan"]["etc"]
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize(
     "failpoint", ["layering.after-install", "layering.before-commit", "prepare.before-layer", "act.switched"]
 )

@@ -131,6 +131,7 @@ def test_reboot_follows_the_boot_entry(machine: Machine):
     check_reboot_follows_the_boot_entry(machine)
 
 
+@pytest.mark.extended
 def test_reboot_from_inside(machine: Machine):
     staged = stage_deployment(machine)
     machine.exec("systemctl", "--no-block", "reboot", check=True)
@@ -146,6 +147,7 @@ def test_power_cut_loses_what_was_not_synced(machine: Machine):
     check_power_cut_loses_what_was_not_synced(machine)
 
 
+@pytest.mark.extended
 def test_stop_keeps_the_disk(machine: Machine):
     text_of(machine, "echo kept >/var/kept")
     machine.stop()
@@ -193,6 +195,7 @@ def start_run() -> tuple[subprocess.Popen[bytes], str]:
     return process, name
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_killed_run_leaves_nothing(number: signal.Signals):
     process, name = start_run()
@@ -204,6 +207,7 @@ def test_killed_run_leaves_nothing(number: signal.Signals):
     wait_until(lambda: not disk.exists() and not (MACHINES / name).exists(), seconds=30, what="no files")
 
 
+@pytest.mark.extended
 def test_killed_guardian_leaves_nothing():
     process, name = start_run()
     guardian = json.loads((MACHINES / name / "state.json").read_text())["guardian"]
@@ -230,6 +234,7 @@ class LateCommand(Cgroup):
             wait_until(lambda: bool(self.processes()), seconds=10, what="a command in the cgroup")
 
 
+@pytest.mark.extended
 def test_a_command_that_enters_late_is_killed_too():
     group = LateCommand(machine_cgroup("test-late-command").path)
     group.create()
@@ -253,6 +258,7 @@ def test_fixture_suites(machine: Machine):
         assert "9.0" not in text_of(machine, "apt-cache policy fx-hello")
 
 
+@pytest.mark.extended
 def test_without_fixture_repository(new_machine: Callable[..., Machine]):
     machine = new_machine(Wanted(fixtures=False))
     machine.boot()

@@ -54,6 +54,7 @@ def test_a_service_that_would_fail_is_refused(own: Host):
     own.failure("apply-live", "-y", "--allow-replacement", code=3)
 
 
+@pytest.mark.extended
 def test_what_fails_in_any_container_does_not_count(own: Host):
     own.sh(f"mkdir -p {Path(CHECK).parent}; printf '#!/bin/sh\\ntest -e /run/ostree-booted\\n' >{CHECK}")
     own.sh(f"chmod 755 {CHECK}; echo kept >/var/lib/test-boot; ip link >/run/links")

@@ -167,6 +167,7 @@ def test_senseless_calls_are_errors_and_nothing_more(own: Host):
     same(before.everything(), own.look().everything())
 
 
+@pytest.mark.extended
 def test_operators_go_back_and_install_nothing(own: Host):
     own.ao("install", "-A", "-y", "fx-hello", "fx-service")
     own.sh("groupadd operators; useradd -G operators op")
@@ -252,6 +253,7 @@ def test_the_command_that_cancels(own: Host):
     same(before.everything(), own.look().everything())
 
 
+@pytest.mark.extended
 def test_a_client_that_is_gone_ends_nothing(own: Host):
     with allowed(own):
         meanwhile(own, f"{RUNNING}; pkill -KILL -u nobody")
@@ -280,6 +282,7 @@ def test_transactions_queue_and_join(own: Host):
         wait_until(own, has_ended(own))
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("script", ["true", f"systemctl kill -s KILL {UNIT}"])
 def test_a_question_is_answered_through_the_service(own: Host, script: str):
     with allowed(own):
@@ -323,6 +326,7 @@ def test_root_without_the_service(own: Host):
     own.sh(f"systemctl unmask --runtime {UNIT}")
 
 
+@pytest.mark.extended
 def test_the_service_is_killed_at_random(own: Host):
     """Each transaction ends right all the same, and its client sees it whole."""
     count = 50 if TORTURE else 4
@@ -344,6 +348,7 @@ def test_the_service_is_killed_at_random(own: Host):
     own.check_clean()
 
 
+@pytest.mark.extended
 def test_many_transactions_leave_nothing(own: Host):
     """Of the service's memory, descriptors, units and files."""
     count = 1000 if TORTURE else 20

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.system.livehost import NOBODY, Host, program, same
 from tests.system.test_transactions import CALL, allowed
 
@@ -70,6 +72,7 @@ def test_a_live_change_is_made_and_told(own: Host):
     assert not own.exists("/usr/bin/fx-hello") and len(own.deployments()) == 1
 
 
+@pytest.mark.extended
 def test_another_program_that_covers_usr_is_told(own: Host):
     done = own.run(*program("foreign_change.py"))
     assert done.stdout.split() == ["[", '"foreign"', "]", "uncovered"]

@@ -25,6 +25,7 @@ def _unlock(overlays: Overlays, how: str) -> None:
     assert _unlocked(overlays.host)
 
 
+@pytest.mark.variants
 @pytest.mark.parametrize("live", [False, True], ids=["booted", "live"])
 @pytest.mark.parametrize("how", WRITE)
 def test_what_was_written_is_kept_or_thrown_away(host: Host, overlays: Overlays, how: str, live: bool):
@@ -79,6 +80,7 @@ def test_saving_replaces_what_an_overlay_had(host: Host, overlays: Overlays):
     assert overlays.list()["web"]["shown"] and not _unlocked(host)
 
 
+@pytest.mark.extended
 def test_an_unlocked_system_and_what_changes_meanwhile(host: Host, overlays: Overlays):
     """Overlays and packages come and go while /usr is unlocked; what was written stays on top."""
     before = host.shown()

@@ -1,30 +1,57 @@
-"""Verifies the objects of the repository that were touched since the disk was prepared, and prints nothing.
+"""Verifies the repository as `ostree fsck` does, in a tenth of the time, and prints nothing.
 
-As `ostree fsck` does for all: a write through a hardlink would be seen, in half a second instead of five.
-Fails with the first object that is not what its name says.
+Of objects, those that are new or changed since the first time are verified. A write through a hardlink
+changes the time of the object, and other owners, modes and attributes are seen; only a time that was set back
+would not be. With the argument "whole", all that a ref needs has to be there, too. Fails with the
+first that is wrong.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import gi
 
 gi.require_version("OSTree", "1.0")
 from gi.repository import Gio, OSTree  # noqa: E402
 
+OBJECTS, VERIFIED = "/ostree/repo/objects", Path("/var/lib/testbed/verified.json")
 KINDS = {
     "commit": OSTree.ObjectType.COMMIT,
     "dirtree": OSTree.ObjectType.DIR_TREE,
     "dirmeta": OSTree.ObjectType.DIR_META,
     "file": OSTree.ObjectType.FILE,
 }
-PREPARED = os.stat("/etc/apt/sources.list").st_ctime
 
+
+def objects() -> Iterator[tuple[str, str]]:
+    """Give the name of each object, as COMMIT.KIND, and what a change of it would change."""
+    for directory in os.scandir(OBJECTS):
+        for entry in os.scandir(directory):
+            info = entry.stat(follow_symlinks=False)
+            names = os.listxattr(entry.path, follow_symlinks=False)
+            attributes = [
+                (name, os.getxattr(entry.path, name, follow_symlinks=False)) for name in sorted(names)
+            ]
+            about = (info.st_mode, info.st_uid, info.st_gid, info.st_size, info.st_mtime_ns, attributes)
+            yield directory.name + entry.name, str(about)
+
+
+verified = json.loads(VERIFIED.read_text()) if VERIFIED.exists() else {}
 repo = OSTree.Repo.new(Gio.File.new_for_path("/ostree/repo"))
 repo.open(None)
-for where, _directories, files in os.walk("/ostree/repo/objects"):
-    for name in files:
-        stem, _, kind = name.partition(".")
-        if kind in KINDS and os.lstat(f"{where}/{name}").st_ctime > PREPARED:
-            repo.fsck_object(KINDS[kind], where[-2:] + stem, None)
+seen = dict(objects())
+for name, about in seen.items():
+    stem, _, kind = name.partition(".")
+    if kind in KINDS and verified.get(name) != about:
+        repo.fsck_object(KINDS[kind], stem, None)
+if "whole" in sys.argv[1:]:
+    for ref, commit in repo.list_refs(None, None)[1].items():
+        for name, kind in map(OSTree.object_name_deserialize, repo.traverse_commit(commit, 0, None)[1]):
+            assert OSTree.object_to_string(name, kind) in seen, f"{ref} has no {name} ({kind})"
+if not verified:
+    VERIFIED.write_text(json.dumps(seen))
