@@ -77,4 +77,13 @@ class Cgroup:
 
 def machine_cgroup(name: str) -> Cgroup:
     """Return the cgroup of a machine (which may not exist)."""
-    return Cgroup(hierarchy() / "apt-ostree-testbed" / name)
+    return Cgroup(_machines() / name)
+
+
+def machine_cgroups() -> list[str]:
+    """Return the names of the machines that have a cgroup."""
+    return sorted(path.parent.name for path in _machines().glob("*/cgroup.procs"))
+
+
+def _machines() -> Path:
+    return hierarchy() / "apt-ostree-testbed"

@@ -20,7 +20,7 @@ from typing import Any
 
 from testbed_lib import agent
 from testbed_lib.agent import EXIT_TIMEOUT, Stream
-from testbed_lib.cgroup import Cgroup, hierarchy, machine_cgroup
+from testbed_lib.cgroup import Cgroup, hierarchy, machine_cgroup, machine_cgroups
 from testbed_lib.common import CHECKOUT, ENVIRONMENT, MACHINES, TestbedError, say, wait_until
 from testbed_lib.guardian import remove_files
 from testbed_lib.kernel import clone_file
@@ -268,14 +268,20 @@ def all_machines() -> list[Machine]:
 
 
 def sweep() -> None:
-    """Remove what machines left whose guardian was killed: throw-away files, empty cgroups."""
-    for machine in all_machines():
-        if not machine.is_running():
+    """Remove what machines left whose guardian was killed: throw-away files, cgroups.
+
+    A command whose caller was killed may be in the cgroup of a machine that has no files any more.
+    """
+    for machine in (*all_machines(), *map(Machine, machine_cgroups())):
+        if machine.is_running():
+            continue
+        owner = re.match(r"run-(\d+)-", machine.name)
+        was_killed = owner and not Path(f"/proc/{owner[1]}").exists()
+        if was_killed or machine.directory.exists():
             machine_cgroup(machine.name).remove()
-            owner = re.match(r"run-(\d+)-", machine.name)
-            if owner and not Path(f"/proc/{owner[1]}").exists():
-                say(f"removing the files of {machine.name}, which was killed")
-                remove_files(machine.name)
+        if was_killed:
+            say(f"removing what is left of {machine.name}, which was killed")
+            remove_files(machine.name)
 
 
 def throw_away_name() -> str:
