@@ -15,8 +15,8 @@ disk: setup ## compose a disk image into dist/ (root); ARGS="--user=me --ssh-key
 check: ## run all linters and tests (root); ARGS="tests/unit -k name" for some
 	@tools/check $(ARGS)
 
-extended: setup ## run the tests that check leaves out: longer ones, and more cases of each kind (root, an hour)
-	@tools/check -n 2 --dist loadfile -m extended tests/integration tests/system $(ARGS)
+extended: ## run the tests that check leaves out: longer ones, and more cases of each kind (root, an hour)
+	@tools/check -m extended tests/integration tests/system $(ARGS)
 
 vm: setup ## run the tests in virtual machines: real boots and reboots (root, minutes)
 	@/usr/bin/python3 -m pytest -v --tb=short --timeout=3600 -m vm tests/system $(ARGS)

@@ -2,8 +2,8 @@
 
 Of objects, those that are new or changed since the first time are verified. A write through a hardlink
 changes the time of the object, and other owners, modes and attributes are seen; only a time that was set back
-would not be. With the argument "whole", all that a ref needs has to be there, too. Fails with the
-first that is wrong.
+would not be. With the argument "whole", all that a ref needs has to be there, too. Fails with the first that
+is wrong.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KINDS = {
 
 
 def objects() -> Iterator[tuple[str, str]]:
-    """Give the name of each object, as COMMIT.KIND, and what a change of it would change."""
+    """Give the name of each object, as CHECKSUM.KIND, and what a change of it would change."""
     for directory in os.scandir(OBJECTS):
         for entry in os.scandir(directory):
             info = entry.stat(follow_symlinks=False)
@@ -51,7 +51,8 @@ for name, about in seen.items():
         repo.fsck_object(KINDS[kind], stem, None)
 if "whole" in sys.argv[1:]:
     for ref, commit in repo.list_refs(None, None)[1].items():
-        for name, kind in map(OSTree.object_name_deserialize, repo.traverse_commit(commit, 0, None)[1]):
-            assert OSTree.object_to_string(name, kind) in seen, f"{ref} has no {name} ({kind})"
+        for one in repo.traverse_commit(commit, 0, None)[1]:
+            name = OSTree.object_to_string(*OSTree.object_name_deserialize(one))
+            assert name in seen, f"{ref} has no {name}"
 if not verified:
     VERIFIED.write_text(json.dumps(seen))
