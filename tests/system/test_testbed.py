@@ -244,14 +244,13 @@ def test_a_command_that_enters_late_is_killed_too():
 
 
 def test_what_entered_a_machine_that_is_gone_is_killed_by_the_next_command():
-    caller = subprocess.run(
-        ["sh", "-c", "echo $$"], stdout=subprocess.PIPE, text=True, check=True
-    ).stdout.strip()
-    group = machine_cgroup(f"run-{caller}-late").create()
+    with subprocess.Popen(["true"]) as caller:
+        pass
+    group = machine_cgroup(f"run-{caller.pid}-late").create()
     with subprocess.Popen([*group.launcher(), "sleep", "infinity"]) as late:
         wait_until(group.processes, seconds=10, what="a command in the cgroup")
         group.freeze()
-        subprocess.run([TESTBED, "list"], check=True)
+        sweep()
         assert late.wait(10) == -signal.SIGKILL
     assert not group.path.exists()
 
