@@ -480,6 +480,19 @@ def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, build
     assert result.details["commit"] == system.one
 
 
+def test_a_replacement_waits_for_a_base_that_has_the_package(system: System, builder: Builder):
+    """It is active, inactive and active again; only a replacement is, and it is reset in any state."""
+    stage(system, system.one, Origin("one", ("extra=1", "tool=2.0"), overriding=("tool",)))
+    system.repo.set_ref("one", _without_tool(system, system.two))
+    builder.commits = [_with_base(system, system.two, file="a"), _with_base(system, system.one, file="b")]
+    run(system, packages.upgrade, Upgrade(packages=False))
+    system.repo.set_ref("one", system.one)
+    run(system, packages.upgrade, Upgrade(packages=False, allow_downgrade=True))
+    installed = [wanted.install for wanted, _label in builder.wanted]
+    assert installed == [("extra=1",), ("extra=1", "tool=2.0")]
+    assert origins(system)[0] == ("extra=1", "tool=2.0")
+
+
 def test_a_reset_deploys_the_base_or_drops_a_part(system: System, builder: Builder, layered):
     origin = Origin("one", ("extra",), upgraded=True, commands=(("true",),), removed=("tool",))
     stage(system, layered, origin)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model.origin import (
     LocalPackage,
     Origin,
+    active_requests,
     add_command,
     add_requests,
     added_requests,
@@ -19,14 +21,18 @@ from apt_ostree.model.origin import (
     drop_requests,
     format_origin,
     named_architectures,
+    new_local,
     new_requests,
+    overridden_names,
     parse_origin,
     pinned_requests,
     without_command,
     without_layers,
+    without_overrides,
     without_requests,
     yielding_requests,
 )
+from apt_ostree.model.package import Package
 
 LOCAL = LocalPackage("0" * 64, "own", "1", "all")
 ORIGIN = Origin("debian:13", requested=("htop", "vim=2:9"), local=(LOCAL,))
@@ -62,12 +68,16 @@ def test_two_requests_for_one_package_are_a_mistake(idempotent: bool):
         new_requests(ORIGIN, ["mc=1", "mc=2"], (), idempotent=idempotent)
 
 
-def test_requests_that_go_by_name():
-    assert without_requests(ORIGIN, ["vim", "own"]) == Origin("debian:13", requested=("htop",))
+@pytest.mark.parametrize("names", [["vim", "own"], ["vim=2:9", "own=1"], ["vim", "vim=2:9", "own"]])
+def test_requests_that_go_by_name_or_as_they_are_shown(names: list[str]):
+    assert without_requests(ORIGIN, names) == Origin("debian:13", requested=("htop",))
+
+
+def test_no_requests_that_go():
     assert without_requests(ORIGIN, []) == ORIGIN
 
 
-@pytest.mark.parametrize("name", ["mc", "vim=2:9"])
+@pytest.mark.parametrize("name", ["mc", "vim=2:8", "own=2", "htop=1"])
 def test_what_is_not_requested_cannot_go_unless_that_is_accepted(name: str):
     with pytest.raises(UsageError) as caught:
         without_requests(ORIGIN, ["htop", name])
@@ -91,6 +101,29 @@ def test_packages_that_replace_files_are_requests_that_said_so():
     assert parse_origin(format_origin(origin)) == origin
     origin = without_requests(add_requests(origin, ("vim",), ()), ["mc"])
     assert origin.replacing == ("mine",)  # the new request says nothing
+
+
+def test_overrides_are_active_while_the_base_has_the_package():
+    base = {"bash", "own", "vim"}
+    origin = add_requests(ORIGIN, ("bash=5",), (replace(LOCAL, version="2"),), overrides=True)
+    assert parse_origin(format_origin(origin)) == origin
+    assert active_requests(origin, base) == origin
+    assert active_requests(origin, {"bash"}).names == {"bash", "htop", "vim"}
+    assert overridden_names(origin, set()) == {"bash", "own"}
+    assert overridden_names(origin, base) == {"bash", "own", "vim"}
+    reset = without_overrides(origin, ["own=2", "bash"], set())
+    assert reset == replace(ORIGIN, local=())
+    assert add_requests(origin, ("bash",), ()).overriding == ("own",)  # a mere request overrides nothing
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_file_of_what_the_base_has_is_refused_unless_that_is_accepted(version: str):
+    local = (replace(LOCAL, version=version),)
+    base = [Package("own", "2", "amd64")]
+    fresh = () if version == "2" else local
+    assert new_local(local, base, idempotent=True) == fresh
+    with contextlib.nullcontext() if fresh else pytest.raises(UsageError):
+        new_local(local, base)
 
 
 @pytest.mark.parametrize(

@@ -173,18 +173,9 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     for title, key in _LISTED:
         if entry[key]:
             yield title, " ".join(entry[key])
-    replaced, removed = entry["base-local-replacements"], entry["base-removals"]
-    if replaced:
-        yield (
-            "ReplacedBasePackages",
-            ", ".join(f"{row['name']} {row['old']} -> {row['new']}" for row in replaced),
-        )
-    if removed:
-        yield "RemovedBasePackages", ", ".join(f"{row['name']} {row['version']}" for row in removed)
-    gone = {row["name"] for row in removed}
-    if others := [name for name in entry["requested-base-removals"] if name not in gone]:
-        yield "InactiveBaseRemovals", " ".join(others)
-    active = {*entry["packages"], *(row["name"] for row in replaced)}
+    yield from _overrides(entry)
+    replaced = (row["name"] for row in entry["base-local-replacements"])
+    active = {*entry["packages"], *replaced}
     if inactive := [r for r in entry["requested-packages"] if package_name(r) not in active]:
         yield "InactiveRequests", " ".join(inactive)  # the base has them already
     if entry["regenerate-initramfs"]:
@@ -201,6 +192,24 @@ def _packages(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
         changes = [f"{c['name']} {c['old']} -> {c['new']}" for c in upgraded]
         names = _shortened([change["name"] for change in upgraded])
         yield "UpgradedPackages", ", ".join(changes if verbose else names)
+
+
+def _overrides(entry: Mapping[str, Any]) -> Iterator[Row]:
+    """Yield what is replaced and removed of the base, and what is not as the base lacks it."""
+    replaced, removed = entry["base-local-replacements"], entry["base-removals"]
+    if replaced:
+        yield (
+            "ReplacedBasePackages",
+            ", ".join(f"{row['name']} {row['old']} -> {row['new']}" for row in replaced),
+        )
+    if removed:
+        yield "RemovedBasePackages", ", ".join(f"{row['name']} {row['version']}" for row in removed)
+    gone = {row["name"] for row in removed}
+    if others := [name for name in entry["requested-base-removals"] if name not in gone]:
+        yield "InactiveBaseRemovals", " ".join(others)
+    changed = {row["name"] for row in replaced}
+    if others := [r for r in entry["requested-base-local-replacements"] if package_name(r) not in changed]:
+        yield "InactiveBaseReplacements", " ".join(others)
 
 
 def _newer(newer: Mapping[str, Any]) -> str:

@@ -36,7 +36,8 @@ def override(tx: Transaction, request: Override) -> Result:
         local, layered = (local_packages(tx, files) for files in (request.files, request.install_files))
         _refuse_others(request.replace, local, base)
         origin = with_overrides(origin, request.remove, base)
-        origin = add_requests(origin, (*request.replace, *request.install), (*local, *layered))
+        origin = add_requests(origin, request.replace, local, overrides=True)
+        origin = add_requests(origin, request.install, layered)
         origin = without_requests(origin, request.uninstall)
         return deploy(tx, changed(tx, origin), request.deploy)
 

@@ -14,9 +14,11 @@ from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import (
     LocalPackage,
     Origin,
+    active_requests,
     add_command,
     add_requests,
     added_requests,
+    new_local,
     new_requests,
     pinned_requests,
     without_command,
@@ -39,14 +41,17 @@ def install(tx: Transaction, request: Install) -> Result:
     a package, and what `deploy` raises.
     """
     with tx.changing("install packages"):
-        local = local_packages(tx, request.files)
-        merge = tx.merge_deployment
-        base = frozenset() if request.allow_inactive else names_in_base(tx) - frozenset(merge.origin.removed)
-        requests = new_requests(merge.origin, request.packages, base, idempotent=request.idempotent)
+        merge, idempotent = tx.merge_deployment, request.idempotent
+        shipped = [package for package in _shipped(tx) if package.name not in merge.origin.removed]
+        if request.allow_inactive:
+            shipped = []
+        local = new_local(local_packages(tx, request.files), shipped, idempotent=idempotent)
+        base = {package.name for package in shipped}
+        requests = new_requests(merge.origin, request.packages, base, idempotent=idempotent)
         recommends, replaces = request.recommends, request.replace_files
         origin = add_requests(merge.origin, requests, local, recommends=recommends, replaces=replaces)
         if request.uninstall:
-            origin = without_requests(origin, request.uninstall, idempotent=request.idempotent)
+            origin = without_requests(origin, request.uninstall, idempotent=idempotent)
         return deploy(tx, changed(tx, origin), request.deploy)
 
 
@@ -198,14 +203,16 @@ def rebuilt(
     configure: tuple[str, ...] = (),
 ) -> Target:
     """Return a target that is built from a base. keep, configure: see Recipe."""
+    names = _names(tx, base)
+    active = active_requests(origin, names)
     recipe = Recipe(
         base,
-        origin.requested,
-        origin.local,
+        active.requested,
+        active.local,
         keep=keep,
         drop=_dropped(tx, origin),
         remove=origin.removed,
-        needed=_names(tx, base) | origin.names,
+        needed=names | active.names,
         configure=configure,
         commands=origin.commands,
         initramfs=origin.changes_initramfs,
@@ -225,16 +232,18 @@ def _upgraded(tx: Transaction, origin: Origin, newer: str | None, *, packages: b
     if not (packages or origin.layered):
         return without_layers_on(tx, origin, newer)
     keep = held(tx) if packages else _versions_in_use(tx, origin)
+    names = _names(tx, newer)
+    active = active_requests(origin, names)
     recipe = Recipe(
         newer,
-        origin.requested,
-        origin.local,
+        active.requested,
+        active.local,
         packages,
         yielding=_yielding(tx, origin) if packages else frozenset(),
         keep=keep,
         drop=drop,
         remove=origin.removed,
-        needed=_names(tx, newer) | origin.names,
+        needed=names | active.names,
         commands=origin.commands,
     )
     return Target(origin, newer, recipe)
@@ -292,6 +301,11 @@ def _base(tx: Transaction) -> str:
 def names_in_base(tx: Transaction) -> frozenset[str]:
     """Return the names of the base's packages."""
     return _names(tx, _base(tx))
+
+
+def _shipped(tx: Transaction) -> Sequence[Package]:
+    """Return the base's packages."""
+    return packages_of(tx.sysroot.repo, _base(tx))
 
 
 def _names(tx: Transaction, commit: str) -> frozenset[str]:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from apt_ostree.errors import AptOstreeError, UsageError
+from apt_ostree.model.package import Package
 
 _GROUP = "packages"
 #: The group and the key of rpm-ostree for what is tracked.
@@ -55,6 +56,8 @@ class Origin:
     recommends: name of a request and whether what it recommends comes with it, sorted; of others, apt's
         configuration says that.
     replacing: names of requests whose packages may replace files of others, sorted.
+    overriding: names of requests that replace packages of the base, sorted; while the base has no such
+        package, they are inactive.
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     initramfs_etc: paths below /etc that are also in the initramfs, sorted.
@@ -69,6 +72,7 @@ class Origin:
     removed: tuple[str, ...] = ()
     recommends: tuple[tuple[str, bool], ...] = ()
     replacing: tuple[str, ...] = ()
+    overriding: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
     initramfs_etc: tuple[str, ...] = ()
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
@@ -108,11 +112,13 @@ def add_requests(
     *,
     recommends: bool | None = None,
     replaces: bool = False,
+    overrides: bool = False,
 ) -> Origin:
     """Return the origin with further requests; a new request replaces that for the same package.
 
     recommends: whether what they recommend comes with them; None: as apt is configured.
     replaces: whether they may replace files of other packages.
+    overrides: whether they replace packages of the base.
 
     UsageError names packages that are removed from the base, which a new base could not have and lack.
     """
@@ -133,6 +139,7 @@ def add_requests(
         local=tuple(sorted({*kept_local, *local}, key=lambda p: (p.name, p.version))),
         recommends=tuple(sorted(chosen.items())),
         replacing=tuple(sorted({*origin.replacing} - names | (names if replaces else set()))),
+        overriding=tuple(sorted({*origin.overriding} - names | (names if overrides else set()))),
     )
 
 
@@ -144,14 +151,31 @@ def drop_requests(origin: Origin, names: frozenset[str]) -> Origin:
         local=tuple(p for p in origin.local if p.name not in names),
         recommends=tuple(row for row in origin.recommends if row[0] not in names),
         replacing=tuple(name for name in origin.replacing if name not in names),
+        overriding=tuple(name for name in origin.overriding if name not in names),
     )
+
+
+def active_requests(origin: Origin, base: Collection[str]) -> Origin:
+    """Return the origin without the overrides that are inactive: those of packages that a base does not have.
+
+    base: the names of the base's packages.
+    """
+    return drop_requests(origin, frozenset(origin.overriding) - frozenset(base))
+
+
+def _named(origin: Origin, names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of packages for names, or for requests with a version as `status` shows them."""
+    pinned = pinned_requests(origin)
+    return tuple(request_name(name) if name in pinned else name for name in names)
 
 
 def without_requests(origin: Origin, names: Sequence[str], *, idempotent: bool = False) -> Origin:
     """Return the origin without the requests for these packages.
 
-    UsageError names packages that are not requested, unless `idempotent` is set.
+    names: NAME or, as requested, NAME=VERSION. UsageError names packages that are not requested, unless
+    `idempotent` is set.
     """
+    names = _named(origin, names)
     requested = ", ".join(sorted(origin.names)) or "none"
     absent = {name: "is not requested" for name in names if name not in origin.names}
     _accept(absent, idempotent, hint=f"requested packages: {requested}")
@@ -181,6 +205,21 @@ def new_requests(
             fresh.append(request)
     _accept(here, idempotent, hint="add --idempotent to accept that")
     return tuple(fresh)
+
+
+def new_local(
+    local: Sequence[LocalPackage], base: Collection[Package], *, idempotent: bool = False
+) -> tuple[LocalPackage, ...]:
+    """Return the local packages that the base does not have in the same version.
+
+    UsageError names those that it has, unless `idempotent` is set.
+
+    base: the base's packages.
+    """
+    shipped = {f"{package.name}={package.version}" for package in base}
+    here = {package.label: "is already part of the base" for package in local if package.label in shipped}
+    _accept(here, idempotent, hint="add --idempotent to accept that")
+    return tuple(package for package in local if package.label not in here)
 
 
 def _accept(reasons: Mapping[str, str], idempotent: bool, *, hint: str) -> None:
@@ -219,9 +258,10 @@ def with_overrides(origin: Origin, remove: Sequence[str], base: Collection[str])
 def without_overrides(origin: Origin, names: Sequence[str], base: Collection[str]) -> Origin:
     """Return the origin with the base's own versions of packages, which were removed or replaced.
 
-    base: the names of the base's packages. UsageError names packages without an override.
+    names: NAME or, as requested, NAME=VERSION. base: the names of the base's packages. UsageError names
+    packages without an override.
     """
-    overridden = overridden_names(origin, base)
+    names, overridden = _named(origin, names), overridden_names(origin, base)
     others = [name for name in names if name not in overridden]
     if others:
         listed = ", ".join(sorted(overridden)) or "none"
@@ -240,9 +280,12 @@ def without_layers(origin: Origin, base: Collection[str]) -> Origin:
 
 
 def overridden_names(origin: Origin, base: Collection[str]) -> frozenset[str]:
-    """Return the names of the base's packages that the deployment lacks or has in a requested version."""
+    """Return the names of the base's packages that the deployment lacks or has in a requested version.
+
+    Those of inactive overrides are among them.
+    """
     versions = {request_name(request) for request in pinned_requests(origin)}
-    return frozenset(origin.removed) | (versions & frozenset(base))
+    return frozenset({*origin.removed, *origin.overriding}) | (versions & frozenset(base))
 
 
 def add_command(origin: Origin, command: Command) -> Origin:
@@ -327,6 +370,7 @@ def parse_origin(text: str) -> Origin:
         removed=_split(packages.get("removed", "")),
         recommends=tuple(map(_read_recommends, _split(packages.get("recommends", "")))),
         replacing=_split(packages.get("replacing", "")),
+        overriding=_split(packages.get("overriding", "")),
         initramfs=_read_arguments(packages["initramfs"]) if "initramfs" in packages else None,
         initramfs_etc=_split(tracked),
         rest=tuple(_other_groups(parser)),
@@ -361,6 +405,8 @@ def format_origin(origin: Origin) -> str:
         parser[_GROUP]["recommends"] = _join(rows)
     if origin.replacing:
         parser[_GROUP]["replacing"] = _join(origin.replacing)
+    if origin.overriding:
+        parser[_GROUP]["overriding"] = _join(origin.overriding)
     if origin.initramfs is not None:
         parser[_GROUP]["initramfs"] = json.dumps(origin.initramfs)
     for name, items in origin.rest:

@@ -133,7 +133,8 @@ class DeploymentStatus:
         deployment, origin = self.deployment, self.deployment.origin
         base = self.base or self.commit
         replaced = {change.name for change in self.upgraded} & origin.names
-        elsewhere = {*replaced, *origin.replacing}
+        overriding = {*replaced, *origin.overriding}
+        elsewhere = {*overriding, *origin.replacing}
         result: dict[str, Any] = {
             "id": deployment.id,
             "osname": deployment.osname,
@@ -156,7 +157,7 @@ class DeploymentStatus:
             ],
             "commands": [list(command) for command in origin.commands],
             "requested-base-removals": list(origin.removed),
-            "requested-base-local-replacements": [p.label for p in origin.local if p.name in replaced],
+            "requested-base-local-replacements": [p.label for p in origin.local if p.name in overriding],
             "base-removals": [asdict(package) for package in self.removed],
             "base-local-replacements": [asdict(c) for c in self.upgraded if c.name in replaced],
             "base-remote-replacements": {},
