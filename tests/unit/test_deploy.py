@@ -608,6 +608,18 @@ def test_upgrade_follows_the_ref_of_the_base(system: System, builder: Builder):
     assert builder.opened == []
 
 
+def test_a_base_is_not_followed_before_that_is_configured(system: System, builder: Builder):
+    """The reason stays with whatever is layered; another branch has none."""
+    stage(system, system.one, Origin("one", unconfigured="it needs a subscription"))
+    system.repo.set_ref("one", system.two)
+    with pytest.raises(Refused, match="it needs a subscription"):
+        run(system, packages.upgrade, Upgrade(packages=False))
+    builder.commits = [_with_base(system, system.one, file="extra")]
+    run(system, packages.install, Install(packages=("extra",)))
+    with pytest.raises(Refused, match="it needs a subscription"):
+        run(system, packages.upgrade, Upgrade(packages=False))
+
+
 def test_upgrade_of_packages_on_the_same_base(system: System, builder: Builder):
     builder.commits = [None]
     assert not run(system, packages.upgrade, Upgrade()).changed

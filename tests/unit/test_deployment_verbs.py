@@ -13,7 +13,7 @@ from apt_ostree.model.origin import Origin
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.requests.live import ApplyLive
 from apt_ostree.model.requests.options import LiveOptions
-from apt_ostree.system import local_debs, usrview
+from apt_ostree.system import busctl, local_debs, usrview
 from apt_ostree.system.apt import acquire, config
 from apt_ostree.system.ostree import sysroot
 from apt_ostree.system.usrview import ViewInUse
@@ -216,6 +216,23 @@ def test_nothing_is_finalized_that_was_not_looked_at(system: System):
     for wrong in ({}, {"checksum": "x", "allow_missing_checksum": True}):
         with pytest.raises(ValueError, match="either a checksum"):
             FinalizeDeployment(**wrong)
+
+
+def test_nothing_is_finalized_while_a_program_inhibits_the_reboot(system: System, monkeypatch):
+    """The answers are those of busctl 252 and 257."""
+    rows = [
+        ["sleep", "Screen", "Locks the screen", "block", 0, 1],
+        ["shutdown:sleep", "apt-ostree", "finalize", "block", 0, 2],
+        ["shutdown", "Desk", "Asks", "delay", 0, 3],
+        ["sleep:shutdown", "Writer", "Burns a disk", "block", 1000, 4],
+    ]
+    monkeypatch.setattr(busctl, "call", lambda *_call: [rows])
+    with system.open() as machine:
+        machine.stage(system.two, Origin("two"), machine.deployments().all[0])
+    with pytest.raises(Refused, match=r"a reboot is inhibited by Writer \(Burns a disk\)"):
+        finalize(system, checksum=system.two, allow_unlocked=True)
+    del rows[-1]
+    assert finalize(system, checksum=system.two, allow_unlocked=True).next_boot
 
 
 def test_the_lock_goes_with_what_was_locked(system: System, monkeypatch, tmp_path):

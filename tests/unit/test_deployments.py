@@ -98,5 +98,9 @@ def test_a_staged_deployment_that_no_shutdown_completed(system: System):
             if time:
                 (place / f"{name}.origin").touch()
                 os.utime(place / f"{name}.origin", (time, time))
-        (place / f"{'d' * 64}.0.origin").touch()
+        without_directory = place / f"{'d' * 64}.0.origin"
+        without_directory.touch()
+        os.utime(without_directory, (300, 300))
         assert sysroot.uncompleted() == Uncompleted("b" * 64, 200.0)
+        os.utime(without_directory, (1e10, 1e10))  # nothing was staged since
+        assert sysroot.uncompleted() == Uncompleted("d" * 64, 1e10)

@@ -229,7 +229,7 @@ def keys_of_status() -> dict[str, set[str]]:
     described = DeploymentStatus(
         deployment,
         Commit("c" * 64, 0, "2"),
-        base=Commit("b" * 64, 0, "1"),
+        base=Commit("b" * 64, 0, "1", {"ostree.endoflife": "follow debian/14"}),
         diff=PackageDiff(),
         live=Live("d" * 64, 1, unfinished="e" * 64),
         mounted_over="sysext",

@@ -24,6 +24,9 @@ OFFERS = (
         (["http", "server"], [("apache2", Group.SUMMARY)]),
         (["vim"], [("vim", Group.NAME)]),
         (["editor", "server"], []),
+        (["*edit*"], [("gedit-editor", Group.BOTH), ("editorconfig", Group.NAME), ("nano", Group.SUMMARY)]),
+        (["edit*"], [("editorconfig", Group.NAME)]),
+        (["[nv]*", "editor"], [("nano", Group.BOTH)]),
     ],
 )
 def test_find(terms, found):

@@ -172,6 +172,26 @@ def test_a_file_that_replaces_a_package_of_the_base_is_told_once():
     assert entry["requested-local-packages"] == ["tool=1.0"]
 
 
+def test_a_replacement_that_the_base_gives_no_place_to():
+    file = LocalPackage("0" * 64, "tool", "1.0", "all")
+    origin = Origin(PLAIN.refspec, local=(file,), overriding=("tool",))
+    one = replace(pending(), deployment=deployment(origin=origin))
+    entry = one.to_json()
+    assert (entry["requested-base-local-replacements"], entry["base-local-replacements"]) == (
+        ["tool=1.0"],
+        [],
+    )
+    assert entry["requested-local-packages"] == []
+    assert rows(one)["InactiveBaseReplacements"] == "tool=1.0"
+
+
+def test_the_end_of_a_branch_is_that_of_what_is_layered_on_it():
+    one = pending()
+    assert "endoflife" not in one.to_json()
+    ended = replace(one, base=Commit(BASE, 0, "13.1", {"ostree.endoflife": "follow debian/14"}))
+    assert rows(ended)["EndOfLife"] == "follow debian/14"
+
+
 def test_a_commit_without_a_version_has_none():
     plain = DeploymentStatus(deployment(), Commit(LAYERED, 0), base=Commit(BASE, 0))
     assert not {"version", "base-version"} & plain.to_json().keys()

@@ -97,16 +97,7 @@ def brief(status: Mapping[str, Any], *, bullet: str = "●") -> Iterator[str]:
 
 
 def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Row]:
-    booted = "Booted" if "live-replaced" in entry else ""
-    base = entry.get("base-checksum")
-    if entry.get("version"):
-        yield "Version", f"{entry['version']} ({_time(entry['timestamp'])})"
-    else:
-        yield "Timestamp", _time(entry["timestamp"])
-    if base:
-        yield f"{booted}BaseCommit", base
-    if verbose or not base:
-        yield (f"{booted}Commit" if not base else "Commit"), entry["checksum"]
+    yield from _commits(entry, verbose=verbose)
     yield from _verdicts(entry)
     yield from _live(entry, busy=busy, verbose=verbose)
     if verbose:
@@ -129,6 +120,22 @@ def _rows(entry: Mapping[str, Any], *, busy: bool, verbose: bool) -> Iterator[Ro
         yield "Staged", "yes"
     if entry.get("finalization-locked"):
         yield "Finalization", "locked, until 'apt-ostree finalize-deployment' is run"
+
+
+def _commits(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
+    """Yield which commits a deployment and its base are, and whether there will be no more of them."""
+    booted = "Booted" if "live-replaced" in entry else ""
+    base = entry.get("base-checksum")
+    if entry.get("version"):
+        yield "Version", f"{entry['version']} ({_time(entry['timestamp'])})"
+    else:
+        yield "Timestamp", _time(entry["timestamp"])
+    if base:
+        yield f"{booted}BaseCommit", base
+    if verbose or not base:
+        yield (f"{booted}Commit" if not base else "Commit"), entry["checksum"]
+    if end := entry.get("endoflife"):
+        yield "EndOfLife", end
 
 
 def _verdicts(entry: Mapping[str, Any]) -> Iterator[Row]:

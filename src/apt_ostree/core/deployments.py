@@ -13,7 +13,7 @@ from apt_ostree.model.deployment import Deployment, Deployments, named, plan_cle
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.result import Result
-from apt_ostree.system import available_update, newer_versions, space, verdicts
+from apt_ostree.system import available_update, newer_versions, space, systemd_login, verdicts
 from apt_ostree.system.failpoints import failpoint
 
 
@@ -80,8 +80,8 @@ def _set_pinned(tx: Transaction, names: Sequence[str], *, pinned: bool) -> Resul
 def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
     """Let the next shutdown complete the staged deployment.
 
-    Returns `commit`. Raises Refused if there is none, if it is another one than the caller knows, or if it is
-    not locked.
+    Returns `commit`. Raises Refused if there is none, if it is another one than the caller knows, if it is
+    not locked, or if a program inhibits the reboot that follows.
     """
     with tx.changing("finalize the staged deployment"):
         staged = next((deployment for deployment in tx.deployments.all if deployment.staged), None)
@@ -95,6 +95,11 @@ def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
         if not (staged.locked or request.allow_unlocked):
             raise Refused(
                 "the staged deployment is not locked", hint="the next shutdown completes it in any case"
+            )
+        if blocking := systemd_login.blocking_shutdown():
+            raise Refused(
+                f"a reboot is inhibited by {', '.join(blocking)}",
+                hint="wait until that ends; 'systemd-inhibit --list' shows it, too; nothing was changed",
             )
         policing.require_approval(tx, None, staged.checksum)
         details = {"commit": staged.checksum}

@@ -9,6 +9,7 @@ from apt_ostree.core import driver, trust, updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import Refused
 from apt_ostree.model import layout
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import (
@@ -42,9 +43,8 @@ def install(tx: Transaction, request: Install) -> Result:
     """
     with tx.changing("install packages"):
         merge, idempotent = tx.merge_deployment, request.idempotent
-        shipped = [package for package in _shipped(tx) if package.name not in merge.origin.removed]
-        if request.allow_inactive:
-            shipped = []
+        shipped = set() if request.allow_inactive else {*_shipped(tx)}
+        shipped -= {package for package in shipped if package.name in merge.origin.removed}
         local = new_local(local_packages(tx, request.files), shipped, idempotent=idempotent)
         base = {package.name for package in shipped}
         requests = new_requests(merge.origin, request.packages, base, idempotent=idempotent)
@@ -274,6 +274,11 @@ def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None
     """Pull the base's ref from its remote; return its commit, or None for a base without a ref."""
     if not origin.refspec:
         return None
+    if origin.unconfigured:
+        raise Refused(
+            f"{origin.refspec} cannot be followed: {origin.unconfigured}",
+            hint="'apt-ostree rebase' follows another branch",
+        )
     repo = tx.sysroot.repo
     if origin.remote and not request.deploy.cache_only:
         with tx.task(f"Pulling {origin.refspec}"):
@@ -303,7 +308,7 @@ def names_in_base(tx: Transaction) -> frozenset[str]:
     return _names(tx, _base(tx))
 
 
-def _shipped(tx: Transaction) -> Sequence[Package]:
+def _shipped(tx: Transaction) -> frozenset[Package]:
     """Return the base's packages."""
     return packages_of(tx.sysroot.repo, _base(tx))
 

@@ -87,7 +87,7 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
             trust.refuse_older(tx, commit, _OLDER)
         if request.deploy.download_only:
             _keep(tx, branch, commit)
-        origin = with_packages(tx, replace(old, refspec=str(branch)), request, commit)
+        origin = with_packages(tx, replace(old, refspec=str(branch), unconfigured=""), request, commit)
         target = _target(tx, origin, commit, keep=held(tx))
         result = deploy(tx, target, request.deploy)
         if result.next_boot and not request.skip_purge:

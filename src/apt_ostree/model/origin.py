@@ -20,6 +20,7 @@ from apt_ostree.model.package import Package
 _GROUP = "packages"
 #: The group and the key of rpm-ostree for what is tracked.
 _TRACKED_GROUP, _TRACKED = "rpmostree", "initramfs-etc"
+_UNCONFIGURED = "unconfigured-state"
 
 #: A program and its arguments.
 Command = tuple[str, ...]
@@ -61,6 +62,8 @@ class Origin:
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     initramfs_etc: paths below /etc that are also in the initramfs, sorted.
+    unconfigured: why the base cannot be followed yet, such as a subscription that is missing (ostree's
+        `unconfigured-state`).
     rest: the other groups of the file, unchanged.
     """
 
@@ -75,6 +78,7 @@ class Origin:
     overriding: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
     initramfs_etc: tuple[str, ...] = ()
+    unconfigured: str = ""
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
     @property
@@ -359,6 +363,7 @@ def parse_origin(text: str) -> Origin:
     tracked = parser[_TRACKED_GROUP].get(_TRACKED, "") if parser.has_section(_TRACKED_GROUP) else ""
     return Origin(
         refspec=section.get("baserefspec") or section.get("refspec", ""),
+        unconfigured=section.get(_UNCONFIGURED, ""),
         requested=_split(packages.get("requested", "")),
         local=tuple(
             LocalPackage(*fields)
@@ -389,6 +394,8 @@ def format_origin(origin: Origin) -> str:
     """Return the text of an origin file."""
     parser = _parser()
     parser["origin"] = {"baserefspec" if origin.layered else "refspec": origin.refspec}
+    if origin.unconfigured:
+        parser["origin"][_UNCONFIGURED] = origin.unconfigured
     if origin.layered:
         fields = ["|".join((p.sha256, p.name, p.version, p.architecture)) for p in origin.local]
         parser[_GROUP] = {

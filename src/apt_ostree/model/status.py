@@ -24,6 +24,9 @@ if TYPE_CHECKING:  # most systems know of none
     from apt_ostree.model.update import Update
     from apt_ostree.model.verdict import Mark, Return
 
+#: ostree's key of a commit whose branch gets no more commits: what its users are to do.
+_END_OF_LIFE = "ostree.endoflife"
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
@@ -166,17 +169,16 @@ class DeploymentStatus:
             "etc-beside": list(self.etc_beside),
             **_initramfs_json(origin),
         }
-        if self.remote_error:
-            result["remote-error"] = self.remote_error
-        if deployment.locked:
-            result["finalization-locked"] = True
-        if self.base:
-            result |= _commit_json("base-", self.base)
-            result["layered-commit-meta"] = dict(self.commit.metadata)
-        if self.mounted_over is not None:
-            result["mounted-over"] = self.mounted_over
-        if self.diff is not None:
-            result["diff"] = asdict(self.diff)
+        optional = {
+            **(_commit_json("base-", self.base) if self.base else {}),
+            "endoflife": base.metadata.get(_END_OF_LIFE),
+            "remote-error": self.remote_error,
+            "finalization-locked": deployment.locked or None,
+            "layered-commit-meta": dict(self.commit.metadata) if self.base else None,
+            "mounted-over": self.mounted_over,
+            "diff": asdict(self.diff) if self.diff is not None else None,
+        }
+        result |= {key: value for key, value in optional.items() if value is not None}
         result |= _verdicts_json(self.failed, self.back)
         return result | (_live_json(self.live) if self.live else {})
 

@@ -5,7 +5,6 @@ What cannot be asked, as it is not there, does not hold an update back.
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
@@ -13,11 +12,10 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.automatic import Facts, runs_on_battery, users_of
-from apt_ostree.system import files, process, systemd, update_driver
+from apt_ostree.system import busctl, files, process, systemd, update_driver
 
 _SUPPLIES = Path("/sys/class/power_supply")
 _NETWORK = "org.freedesktop.NetworkManager"
@@ -25,7 +23,6 @@ _NETWORK_PATH = "/org/freedesktop/NetworkManager"
 _LOGIN = "org.freedesktop.login1"
 _LOGIN_PATH = "/org/freedesktop/login1"
 _METERED = (1, 3)  # yes, and probably (NMMetered)
-_PATIENCE = 10.0  # seconds for an answer on the bus
 _LONGEST_FETCH = 120.0  # seconds
 
 
@@ -34,7 +31,7 @@ def read() -> Facts:
     return Facts(
         now=time.time(),
         uptime=time.clock_gettime(time.CLOCK_BOOTTIME),
-        metered=_property(_NETWORK, _NETWORK_PATH, _NETWORK, "Metered") in [[m] for m in _METERED],
+        metered=busctl.properties(_NETWORK, _NETWORK_PATH, _NETWORK, "Metered") in [[m] for m in _METERED],
         on_battery=runs_on_battery([_supply(path) for path in _supplies()]),
         load=os.getloadavg()[0] / (os.cpu_count() or 1),
         users=users_of(_sessions()),
@@ -73,32 +70,11 @@ def _supply(directory: Path) -> dict[str, str]:
 
 def _sessions() -> list[tuple[str, str, str]]:
     """Return user, class and state of each session."""
-    answer = _bus("call", _LOGIN, _LOGIN_PATH, f"{_LOGIN}.Manager", "ListSessions")
-    rows = answer[0]["data"][0] if answer else []
+    answer = busctl.call(_LOGIN, _LOGIN_PATH, f"{_LOGIN}.Manager", "ListSessions")
+    rows = answer[0] if answer else []
     sessions = []
     for _id, _uid, user, _seat, path in (row[:5] for row in rows):
-        properties = _property(_LOGIN, path, f"{_LOGIN}.Session", "Class", "State")
+        properties = busctl.properties(_LOGIN, path, f"{_LOGIN}.Session", "Class", "State")
         if len(properties) == 2:
             sessions.append((user, *properties))
     return sessions
-
-
-def _property(name: str, path: str, interface: str, *properties: str) -> list[Any]:
-    """Return the values of properties; none if nobody answers."""
-    return [one["data"] for one in _bus("get-property", name, path, interface, *properties)]
-
-
-def _bus(*arguments: str) -> list[Any]:
-    command = [
-        "busctl",
-        "--system",
-        "--json=short",
-        "--auto-start=no",
-        f"--timeout={_PATIENCE:.0f}",
-        *arguments,
-    ]
-    try:
-        done = process.run(command, what="ask the bus", check=False, timeout=2 * _PATIENCE)
-    except ExternalFailure:
-        return []
-    return [json.loads(line) for line in done.stdout.splitlines()] if done.returncode == 0 else []

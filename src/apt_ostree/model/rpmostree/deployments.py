@@ -41,6 +41,7 @@ DEPLOYMENT: Mapping[str, str] = {
     "regenerate-initramfs": "b",
     "initramfs-args": "as",
     "initramfs-etc": "as",
+    "endoflife": "s",
     "live-inprogress": "s",
     "live-replaced": "s",
 }

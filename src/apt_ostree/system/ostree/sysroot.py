@@ -121,20 +121,24 @@ class Sysroot:
     def uncompleted(self) -> Uncompleted | None:
         """Return the newest deployment that was staged and that no shutdown completed.
 
-        Its directory has an origin, which staging writes last, but it has no boot entry. The next deployment
-        removes it. Needs no privileges.
+        It has an origin, which staging writes last, but no boot entry. The next deployment removes it, but
+        for the origin if the directory is gone. Needs no privileges.
         """
         listed = {deployment.path for deployment in self.deployments().all}
-        origins = [
-            path
+        times = {
+            path.with_suffix(""): path.stat().st_mtime
             for path in self._physical.glob("ostree/deploy/*/deploy/*.origin")
-            if path.with_suffix("").is_dir()
-            and str(path.with_suffix("").relative_to(self._physical)) not in listed
+        }
+        newest = max(times.values(), default=0.0)
+        gone = [
+            (time, path.name.partition(".")[0])
+            for path, time in times.items()
+            if str(path.relative_to(self._physical)) not in listed and (path.is_dir() or time == newest)
         ]
-        newest = max(origins, key=lambda path: path.stat().st_mtime, default=None)
-        if newest is None:
+        if not gone:
             return None
-        return Uncompleted(newest.name.partition(".")[0], newest.stat().st_mtime)
+        staged, commit = max(gone)
+        return Uncompleted(commit, staged)
 
     def stage(
         self,
