@@ -100,15 +100,15 @@ def test_options_of_the_transaction_are_separate():
 
 def test_an_object_of_json():
     value = variants.dictionary(
-        {"timestamp": 5, "number": 5, "x": None, "names": [], "added": [], "on": True}
+        {"timestamp": 5, "number": 5, "large": 2**63, "x": None, "names": [], "added": [], "on": True}
     )
     assert {key: one.get_type_string() for key, one in value.items()} == {
-        "timestamp": "t", "number": "x", "names": "as", "added": "aa{sv}", "on": "b",
+        "timestamp": "t", "number": "x", "large": "t", "names": "as", "added": "aa{sv}", "on": "b",
     }  # fmt: skip
 
 
 _TEXT = st.text(st.characters(blacklist_categories=("Cs",), blacklist_characters="\0"))
-_NUMBERS = st.integers(-(2**31), 2**31)
+_NUMBERS = st.integers(-(2**63), 2**64 - 1)
 _PLAIN = st.booleans() | _NUMBERS | _TEXT | st.floats(allow_nan=False, allow_infinity=False)
 _JSON = st.recursive(
     _PLAIN, lambda inner: st.lists(inner, min_size=1) | st.dictionaries(_TEXT, inner), max_leaves=20

@@ -9,6 +9,8 @@ from dasbus.typing import get_variant
 
 #: Keys whose numbers have another type than x (64 bits), as in rpm-ostree.
 _NUMBERS = {"serial": "i", "index": "i", "timestamp": "t", "base-timestamp": "t"}
+#: The metadata of a commit may have such numbers.
+_TOO_LARGE = 1 << 63
 #: Keys of lists of objects, which may be empty. All other empty lists are of strings.
 _OF_OBJECTS = frozenset(
     {"added", "removed", "changed", "newer-versions", "upgraded-packages", "base-removals",
@@ -34,7 +36,7 @@ def _kind(key: str, value: Any) -> str:
     if isinstance(value, bool):
         return "b"
     if isinstance(value, int):
-        return _NUMBERS.get(key, "x")
+        return _NUMBERS.get(key, "x" if value < _TOO_LARGE else "t")
     if isinstance(value, float):
         return "d"
     if isinstance(value, list | tuple):

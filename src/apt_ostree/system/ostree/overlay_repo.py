@@ -21,11 +21,12 @@ from apt_ostree.system import files, whiteouts
 from apt_ostree.system.ostree import diff
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
 from apt_ostree.system.ostree.layers import WHITEOUT_PREFIX, write_whiteout
+from apt_ostree.system.ostree.metadata import numbers
 from apt_ostree.system.ostree.objects import write as write_object
 from apt_ostree.system.ostree.repo import DirTree, Repo, text
 
 META_DEFINITION = "apt-ostree.overlay"
-_META_EXTENT = "apt-ostree.overlay-extent"  # (tt): number of files, and bytes of the different ones
+_META_EXTENT = "apt-ostree.extent"  # (tt): number of files, and bytes of the different ones
 _ROOT = FileState("directory", 0o755)
 
 
@@ -90,7 +91,7 @@ def write(
             _fill(child, below, write_whiteout(repo))
         with explained("write an overlay"):
             _ok, root = repo.handle.write_mtree(mtree, None)
-        extent = GLib.Variant("(tt)", _extent(repo, (nodes, templates)))
+        extent = numbers(_extent(repo, (nodes, templates)))
         metadata = {META_DEFINITION: text(definition), _META_EXTENT: extent}
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata)
 

@@ -18,6 +18,7 @@ from apt_ostree.model import layout
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.package import Package
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import metadata as values
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explained
 
 #: A directory object: (file name -> checksum, directory name -> (contents checksum, metadata checksum)).
@@ -120,14 +121,14 @@ class Repo:
         rows = self.load_commit(checksum).get_child_value(0)
         entries = (rows.get_child_value(index) for index in range(rows.n_children()))
         return {
-            key: entry.get_child_value(1).unpack()
+            key: values.unpack(entry.get_child_value(1).get_variant())
             for entry in entries
             if (key := entry.get_child_value(0).get_string()) != layout.META_PACKAGES
         }
 
     def _value(self, checksum: str, key: str) -> Any:
         value = self.load_commit(checksum).get_child_value(0).lookup_value(key, None)
-        return None if value is None else value.unpack()
+        return None if value is None else values.unpack(value)
 
     def timestamp(self, checksum: str) -> int:
         """Return the commit's time, in seconds since 1970."""
