@@ -6,9 +6,10 @@ A failure, a cancel or a crash leaves every ref as it was.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo
 
+_CHECKSUM = re.compile(r"[0-9a-f]{64}")
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -24,10 +27,13 @@ class Written:
 
     checksum: the commit that the ref names now.
     changed: the ref named another commit before, or none.
+    counts: libostree's counts of what was written, see Repo.transaction; those of content are not there if
+        files were moved into the repository, which libostree does not count.
     """
 
     checksum: str
     changed: bool
+    counts: Mapping[str, int] = field(default_factory=dict)
 
 
 def exists(path: Path) -> bool:
@@ -54,6 +60,23 @@ def head(path: Path, ref: str) -> str | None:
     return _head(Repo.open(path), ref) if exists(path) else None
 
 
+def parent_of(path: Path, rev: str | None) -> str | None:
+    """Return the commit that a new one is to name as its parent; None without one.
+
+    rev: a ref or commit; a full checksum is taken as it is, as the history may be in another repository.
+
+    UsageError is raised for any other that the repository does not have.
+    """
+    return rev if rev is None or _CHECKSUM.fullmatch(rev) else found(path, rev)
+
+
+def found(path: Path, rev: str) -> str:
+    """Return the checksum of a ref or commit; UsageError if the repository does not have it."""
+    if not exists(path):
+        raise UsageError(f"no commit or ref {rev!r}: there is no repository {path} yet")
+    return Repo.open(path).resolve(rev)
+
+
 def commit_directory(
     path: Path,
     directory: Path,
@@ -63,6 +86,7 @@ def commit_directory(
     timestamp: int,
     metadata: Mapping[str, Any],
     keep_parent: bool = True,
+    parent: str | None = None,
     sign: Callable[[Repo, str], object] | None = None,
     consume: bool = True,
     leave_out: str = "",
@@ -73,6 +97,8 @@ def commit_directory(
 
     timestamp: of the commit, in seconds since 1970.
     metadata: of the commit, as variants.
+    keep_parent: the ref's commit becomes the parent.
+    parent: becomes the parent in place of that; the repository need not have it.
     sign: signs the commit before the ref names it, or the one that is there already.
     consume: the directory is not needed any more.
     leave_out: the name of an entry of the directory that is not committed.
@@ -84,10 +110,13 @@ def commit_directory(
         return repo.write_commit(root, parent=parent, subject=subject, metadata=metadata, timestamp=timestamp)
 
     try:
-        with repo.transaction():
+        with repo.transaction() as counts:
             root = _write_tree(repo, directory, consume=consume, leave_out=leave_out)
             failpoint("commit.objects-written")
-            return _set_ref(repo, root, ref, write, keep_parent=keep_parent, sign=sign)
+            written = _set_ref(repo, root, ref, write, keep_parent=keep_parent, parent=parent, sign=sign)
+        is_counted = not (consume and repo.is_bare)
+        known = {name: n for name, n in counts.items() if is_counted or not name.startswith("content_")}
+        return replace(written, counts=known)
     except BaseException:
         if created:
             shutil.rmtree(path, ignore_errors=True)
@@ -119,17 +148,17 @@ def _set_ref(
     write: Callable[[OSTree.RepoFile, str | None], str],
     *,
     keep_parent: bool,
+    parent: str | None,
     sign: Callable[[Repo, str], object] | None,
 ) -> Written:
     before = _head(repo, ref)
     contents = (root.tree_get_contents_checksum(), root.tree_get_metadata_checksum())
-    if before and repo.tree_checksums(before) == contents:
-        same_parent = OSTree.commit_get_parent(repo.load_commit(before))
-        if write(root, same_parent) == before:
-            if sign:
-                sign(repo, before)
-            return Written(before, changed=False)
-    checksum = write(root, before if keep_parent else None)
+    is_same = before and repo.tree_checksums(before) == contents
+    if before and is_same and write(root, parent or repo.parent(before)) == before:
+        if sign:
+            sign(repo, before)
+        return Written(before, changed=False)
+    checksum = write(root, parent or (before if keep_parent else None))
     if sign:
         sign(repo, checksum)
         failpoint("commit.signed")

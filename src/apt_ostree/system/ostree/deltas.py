@@ -41,12 +41,12 @@ def make(repo: Repo, old: str, new: str) -> Delta:
 
 def missing(repo: Repo, new: str) -> str | None:
     """Return the parent of a commit if the repository has it, and no static delta from it."""
-    old = OSTree.commit_get_parent(repo.load_commit(new))
+    old = repo.parent(new)
     if not old or not repo.has_commit(old):
         return None
     with explained("list the static deltas"):
         names = repo.handle.list_static_delta_names(None)[1]
-    return None if f"{old}-{new}" in names else str(old)
+    return None if f"{old}-{new}" in names else old
 
 
 def _added(repo: Repo, old: str, new: str) -> set[tuple[int, str]]:

@@ -23,6 +23,12 @@ from apt_ostree.system.ostree.gi_ostree import DAMAGE, Gio, GLib, OSTree, explai
 
 #: A directory object: (file name -> checksum, directory name -> (contents checksum, metadata checksum)).
 DirTree = tuple[dict[str, str], dict[str, tuple[str, str]]]
+#: Of OSTree.RepoTransactionStats; `total` has those that were there already.
+_COUNTS = (
+    *("metadata_objects_total", "metadata_objects_written"),
+    *("content_objects_total", "content_objects_written", "content_bytes_written"),
+    "devino_cache_hits",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +80,11 @@ class Repo:
         """Return whether it is of the mode `archive`, from which machines pull."""
         return bool(self.handle.get_mode() == OSTree.RepoMode.ARCHIVE)
 
+    @property
+    def is_bare(self) -> bool:
+        """Return whether it is of the mode `bare`, as a system's, in which files keep owner and mode."""
+        return bool(self.handle.get_mode() == OSTree.RepoMode.BARE)
+
     # -- commits ----------------------------------------------------------------------------------
 
     def resolve(self, rev: str) -> str:
@@ -117,7 +128,7 @@ class Repo:
         return variant
 
     def metadata(self, checksum: str) -> dict[str, Any]:
-        """Return the commit's metadata, unpacked, except for the package list (see `packages`)."""
+        """Return the commit's metadata as plain values, except for the package list (see `packages`)."""
         rows = self.load_commit(checksum).get_child_value(0)
         entries = (rows.get_child_value(index) for index in range(rows.n_children()))
         return {
@@ -137,6 +148,14 @@ class Repo:
     def subject(self, checksum: str) -> str:
         """Return the first line of the commit's message."""
         return str(self.load_commit(checksum).get_child_value(3).get_string())
+
+    def parent(self, checksum: str) -> str | None:
+        """Return the parent that a commit names, if any; the repository may not have it."""
+        return OSTree.commit_get_parent(self.load_commit(checksum)) or None
+
+    def content_checksum(self, checksum: str) -> str:
+        """Return libostree's checksum of the tree alone, without the commit's metadata."""
+        return str(OSTree.commit_get_content_checksum(self.load_commit(checksum)))
 
     def base_of(self, checksum: str) -> str:
         """Return the base commit of a layered commit, or the commit itself."""
@@ -166,7 +185,7 @@ class Repo:
         commits = []
         while checksum and has(checksum):
             commits.append(checksum)
-            checksum = OSTree.commit_get_parent(self.load_commit(checksum))
+            checksum = self.parent(checksum)
         return commits
 
     def _has_metadata(self, checksum: str) -> bool:
@@ -250,15 +269,20 @@ class Repo:
     # -- changes ----------------------------------------------------------------------------------
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Write objects and refs atomically: all of them on success, none on an error."""
+    def transaction(self) -> Iterator[dict[str, int]]:
+        """Write objects and refs atomically: all of them on success, none on an error.
+
+        Yields what has libostree's counts of what was written, by their names, after the block.
+        """
+        counts: dict[str, int] = {}
         with explained("begin a repository transaction"):
             self.handle.prepare_transaction(None)
         try:
-            yield
+            yield counts
             failpoint("repo.before-commit")
             with explained("write to the repository"):
-                self.handle.commit_transaction(None)
+                _ok, found = self.handle.commit_transaction(None)
+            counts |= {name: int(getattr(found, name)) for name in _COUNTS}
         except BaseException:
             self.handle.abort_transaction(None)
             raise
