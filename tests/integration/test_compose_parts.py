@@ -49,16 +49,17 @@ extensions:
 EPOCH = "1763900000"
 
 
-def start(*words, failpoint=None) -> subprocess.Popen[str]:
+def start(*words, failpoint=None, network=True) -> subprocess.Popen[str]:
     env = {**os.environ, "PYTHONPATH": str(SOURCE), "SOURCE_DATE_EPOCH": EPOCH}
     if failpoint:
         env["APT_OSTREE_FAILPOINT"] = failpoint
     command = [sys.executable, "-m", "apt_ostree", "compose", *map(str, words), "--json"]
+    command = command if network else ["unshare", "--net", *command]
     return subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def compose(*words, failpoint=None, code=0) -> dict:
-    process = start(*words, failpoint=failpoint)
+def compose(*words, failpoint=None, network=True, code=0) -> dict:
+    process = start(*words, failpoint=failpoint, network=network)
     out, err = process.communicate()
     assert process.returncode == code, err
     return json.loads(out) if out.strip() else {}
@@ -152,6 +153,76 @@ def test_a_root_filesystem_of_another_program_becomes_a_tree(world, tmp_path):
     assert layout.META_INPUTS not in Repo.open(tmp_path / "repo").metadata(result["commit"])
     assert not (root / "usr/etc/made-at").exists()
     assert not (root / "usr/etc/hostname").exists()
+
+
+# --- the commit
+
+#: A commit that no repository has.
+FAR = "0123456789abcdef" * 4
+GIVEN = {"build": {"number": 7, "half": 0.5, "of": ["a", True]}, "vendor": "other", "stamp": 1_700_000_000}
+
+
+def shown(repo: Path, checksum: str, key: str) -> str:
+    command = ["ostree", f"--repo={repo}", "show", f"--print-metadata-key={key}", checksum]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_the_commit_has_what_the_command_line_says_of_it(world, tmp_path):
+    (tmp_path / "given.json").write_text(json.dumps(GIVEN))
+    place, told = tmp_path / "repo", tmp_path / "told.json"
+    words = ("commit", world.treefile, world.finished, f"--repo={place}", f"--write-composejson-to={told}")
+    first = compose(*words, f"--parent={FAR}", f"--add-metadata-from-json={tmp_path}/given.json")["commit"]
+    repo, given = Repo.open(place), json.loads(told.read_text())
+    assert repo.metadata(first) == repo.metadata(first) | GIVEN
+    assert (repo.parent(first), given["ostree-parent-commit"]) == (FAR, FAR)
+    assert shown(place, first, "stamp") == "int64 1700000000"
+    assert shown(place, first, "build") == "{'number': <int64 7>, 'half': <0.5>, 'of': <[<'a'>, <true>]>}"
+    assert (given["ref"], given["ostree-commit"], given["ostree-version"]) == (REF, first, "1")
+    assert given["ostree-timestamp"] == "2025-11-23T12:13:20Z"
+    assert given["rpm-ostree-inputhash"] == repo.metadata(first)[layout.META_INPUTS]
+    assert given["ostree-n-content-written"] > 1000 and given["ostree-content-bytes-written"] > 1_000_000
+    assert "pkgdiff" not in given
+
+    second = compose(*words, f"--parent={REF}", "--add-metadata-string=version=2")
+    assert (second["version"], repo.parent(second["commit"])) == ("2", first)
+    given = json.loads(told.read_text())
+    assert (given["pkgdiff"], given["ostree-version"], given["ostree-n-content-written"]) == ([], "2", 0)
+    subprocess.run(["ostree", "fsck", "-q", f"--repo={place}"], check=True)
+
+
+def test_a_tree_is_compared_with_what_the_command_line_names(world, tmp_path):
+    place, touched, told = tmp_path / "repo", tmp_path / "touched", tmp_path / "told.json"
+    (tmp_path / "given.json").write_text(json.dumps(GIVEN))
+    words = ("tree", world.treefile, f"--repo={place}", world.cache, "--workdir-tmpfs")
+    dry = (*words, f"--touch-if-changed={touched}", "--dry-run")
+    first = compose(*words)["commit"]
+    assert not compose(*dry)["changed"] and not touched.exists()
+    words = (*words, f"--add-metadata-from-json={tmp_path}/given.json", f"--write-composejson-to={told}")
+    dry = (*words, f"--touch-if-changed={touched}", "--dry-run")
+    assert compose(*dry)["changed"] and touched.exists()
+
+    made = compose(*words, f"--parent={world.commit[:63]}x", code=2)
+    assert "no commit or ref" in made["message"] and not told.exists()
+    second = compose(*words, f"--previous-commit={first}")["commit"]
+    given = json.loads(told.read_text())
+    assert (given["ostree-parent-commit"], given["pkgdiff"]) == (first, [])
+    assert given["ostree-n-metadata-written"] > 0 and "ostree-n-content-written" not in given
+    touched.unlink()
+    digest = given["rpm-ostree-inputhash"]
+    same = compose(*dry, f"--previous-commit={first}", f"--previous-inputhash={digest}")
+    assert not same["changed"] and not touched.exists()
+    assert compose(*dry, f"--previous-commit={first}")["changed"] and touched.exists()
+    again = compose(*words)
+    assert (again["commit"], again["changed"]) == (second, False)
+    assert json.loads(told.read_text())["ostree-commit"] == second
+    third = compose(*words, "--force-nocache", f"--parent={FAR}")
+    assert third["changed"] and Repo.open(place).parent(third["commit"]) == FAR
+
+
+def test_an_install_prints_the_treefile_and_makes_nothing(world, tmp_path):
+    words = ("install", world.treefile, tmp_path / "dest", "--force-nocache", "--print-only")
+    assert compose(*words)["treefile"]["ref"] == REF
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- what is refused
@@ -256,6 +327,37 @@ def test_a_commit_that_fails_leaves_the_ref_and_the_root_filesystem(world, tmp_p
 
 
 # --- caches
+
+
+def test_a_machine_without_a_network_composes_from_the_cache(world, tmp_path):
+    repo, cache = f"--repo={tmp_path}/repo", f"--cachedir={tmp_path}/cache"
+    error = compose("tree", world.treefile, repo, cache, "--cache-only", network=False, code=3)
+    assert "package lists" in error["message"] and "trixie" in error["details"][0]
+    result = compose("tree", world.treefile, repo, cache, "--download-only")
+    assert result["changed"] and not (tmp_path / "repo").exists()
+    archives = sorted((tmp_path / "cache/archives").iterdir())
+    assert len(archives) == len(result["packages"])
+    assert not (tmp_path / "cache/roots").exists()
+
+    archives[0].unlink()
+    error = compose("tree", world.treefile, repo, cache, "--cache-only", network=False, code=3)
+    (line,) = error["details"]
+    assert line in {f"{name} {version}" for name, version, _architecture in result["packages"]}
+    compose("install", world.treefile, tmp_path / "dest", cache, "--download-only-rpms")
+    assert sorted((tmp_path / "cache/archives").iterdir()) == archives
+    made = compose("tree", world.treefile, repo, cache, "--cache-only", network=False)
+    assert made["commit"] == world.commit
+    compose("install", world.treefile, tmp_path / "dest", cache, "--cache-only", network=False)
+    assert (tmp_path / "dest/rootfs/usr/bin/ssh").exists()
+
+
+def test_a_download_that_is_killed_leaves_a_cache_that_works(world, tmp_path):
+    words = ("tree", world.treefile, f"--repo={tmp_path}/repo", f"--cachedir={tmp_path}/cache")
+    compose(*words, "--download-only", failpoint="compose.packages-downloaded=kill", code=1)
+    result = compose(*words, "--download-only")
+    cache = tmp_path / "cache"
+    assert len(list((cache / "archives").iterdir())) == len(result["packages"])
+    assert {path.name for path in cache.iterdir()} == {"CACHEDIR.TAG", "archives", "lists", "plans"}
 
 
 def roots(world: World) -> list[Path]:

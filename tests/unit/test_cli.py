@@ -279,6 +279,38 @@ def test_a_failure_after_the_verb_is_the_only_document(monkeypatch, capsys):
     assert failure["error"] == "ExternalFailure" and "/nonexistent/directory/id" in failure["message"]
 
 
+@pytest.mark.parametrize(
+    ("words", "changed", "touched"),
+    [
+        (["--dry-run"], True, True),
+        (["--dry-run"], False, False),
+        (["--download-only-rpms", "--cachedir=c"], True, True),
+        ([], False, False),
+    ],
+)
+def test_a_file_is_touched_if_there_is_or_would_be_a_commit(monkeypatch, tmp_path, words, changed, touched):
+    result = {"changed": changed, "commit": None, "ref": "os", "packages": []}
+    monkeypatch.setattr(client, "call", lambda *_args, **_options: client.Answer(result, next_boot=False))
+    files = (f"--touch-if-changed={tmp_path}/touched", f"--write-commitid-to={tmp_path}/id")
+    code = main.run(["compose", "tree", "os.yaml", "--unchanged-exit-77", *files, *words])
+    assert code == (0 if changed else 77)
+    assert [path.name for path in tmp_path.iterdir()] == (["touched"] if touched else [])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tree", "x", "--no-parent", "--parent=y"],
+        ["commit", "x", "root", "--no-parent", "--parent=y"],
+        ["tree", "x", "--cache-only", "--download-only"],
+        ["install", "x", "dest", "--dry-run", "--download-only-rpms"],
+    ],
+)
+def test_options_of_a_compose_that_exclude_each_other(monkeypatch, words):
+    monkeypatch.setattr(client, "call", lambda *_: pytest.fail("the request was sent"))
+    assert main.run(["compose", *words]) == errors.UsageError.exit_code
+
+
 def test_a_mistake_ends_the_stream_of_events(capsys):
     assert main.run(["install", "./nothing.deb", "--events"]) == 2
     (line,) = capsys.readouterr().out.splitlines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -145,6 +146,25 @@ def test_the_request_has_the_last_word(tmp_path):
     assert found["metadata"] == {"a": "1", "b": "2", "c": "2"}
 
 
+def test_metadata_of_files_has_types_and_strings_win(tmp_path):
+    files = {
+        "os.yaml": PLAIN + "version: '1'\nmetadata: {a: '1', b: '1'}\n",
+        "one.json": '{"b": {"x": [1, true]}, "c": 2, "d": 2.5, "version": "2"}',
+        "two.json": '{"c": 3, "d": "word"}',
+    }
+    path = write(tmp_path, files)
+    given = tuple(str(tmp_path / name) for name in ("one.json", "two.json"))
+    result, _told = compose(path, print_only=True, metadata_files=given, metadata={"d": "4"})
+    found = result.details["treefile"]
+    assert found["metadata"] == {"a": "1", "b": {"x": [1, True]}, "c": 3, "d": "4"}
+    assert found["version"] == "2"
+    result, _told = compose(path, print_only=True, metadata={"version": "3"})
+    assert (result.details["treefile"]["version"], result.details["treefile"]["metadata"]["a"]) == ("3", "1")
+    for name in ("missing.json", "os.yaml"):
+        with pytest.raises(UsageError, match=name):
+            compose(path, print_only=True, metadata_files=(str(tmp_path / name),))
+
+
 @pytest.mark.parametrize("text", ["suite: trixie", "ref: x"])
 def test_a_treefile_that_is_not_whole_is_a_mistake(tmp_path, text):
     with pytest.raises(UsageError, match="expected a value here or in an included file"):
@@ -190,6 +210,66 @@ def test_the_same_inputs_are_no_change(tmp_path, programs):
     assert (result.changed, result.details["commit"], result.details["packages"]) == (False, checksum, 2)
     assert any("No change: test/amd64" in e.text for e in told if isinstance(e, events.Message))
     assert not programs.calls
+
+
+def test_a_dry_run_says_whether_there_would_be_a_commit(tmp_path, programs):
+    path = write(tmp_path, {"os.yaml": PLAIN})
+    options = {"repo": str(tmp_path / "repo"), "dry_run": True}
+    assert compose(path, **options)[0].changed
+    composed(tmp_path, path)
+    assert not compose(path, **options)[0].changed
+    assert compose(path, force=True, **options)[0].changed
+    path.write_text(PLAIN + "packages: [more]\n")
+    assert compose(path, **options)[0].changed
+
+
+def test_the_commit_to_compare_with_may_be_another_one(tmp_path, programs):
+    path = write(tmp_path, {"os.yaml": PLAIN})
+    repo, earlier = composed(tmp_path, path)
+    repos.write_commit(repos.open_repo(repo), {"usr/x": "y"}, ref="test/amd64")
+    options = {"repo": str(repo), "dry_run": True}
+    assert compose(path, **options)[0].changed
+    assert not compose(path, **options, previous_commit=earlier)[0].changed
+    result, told = compose(path, repo=str(repo), previous_commit=earlier)
+    assert (result.changed, result.details["commit"]) == (False, earlier)
+    assert any(earlier[:12] in event.text for event in told if isinstance(event, events.Message))
+    for where in (repo, tmp_path / "new"):
+        with pytest.raises(UsageError, match="no commit or ref 'none'"):
+            compose(path, repo=str(where), previous_commit="none")
+    assert not programs.calls
+
+
+def test_inputs_to_compare_with_may_be_given(tmp_path, programs):
+    path = write(tmp_path, {"os.yaml": PLAIN})
+    digest = inputs.inputs_digest(inputs.load_treefile(path), PACKAGES)
+    file, repo = str(tmp_path / "told.json"), str(tmp_path / "repo")
+    result, _told = compose(path, repo=repo, previous_inputs=digest, write_composejson=file)
+    assert (result.changed, result.details["commit"], result.details["version"]) == (False, None, None)
+    assert {entry.name for entry in tmp_path.iterdir()} == {"os.yaml"}
+    composed(tmp_path, path)
+    assert compose(path, repo=repo, previous_inputs="0" * 64, dry_run=True)[0].changed
+    result, _told = compose(path, repo=repo, previous_inputs=digest)
+    assert result.details["commit"] == commit.head(tmp_path / "repo", "test/amd64")
+
+
+def test_without_a_change_the_commit_that_is_there_is_told(tmp_path, programs):
+    path = write(tmp_path, {"os.yaml": PLAIN})
+    repo, checksum = composed(tmp_path, path)
+    compose(path, repo=str(repo), write_composejson=str(tmp_path / "told.json"))
+    told = json.loads((tmp_path / "told.json").read_text())
+    assert (told["ref"], told["ostree-commit"]) == ("test/amd64", checksum)
+    assert told["rpm-ostree-inputhash"] == inputs.inputs_digest(inputs.load_treefile(path), PACKAGES)
+
+
+@pytest.mark.parametrize("options", [{"parent": "none"}, {"write_composejson": "/none/told.json"}])
+def test_what_is_wrong_about_the_commit_is_said_before_anything_is_done(tmp_path, monkeypatch, options):
+    monkeypatch.setattr(mmdebstrap, "native_architecture", lambda: "amd64")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    path = write(tmp_path, {"os.yaml": PLAIN})
+    monkeypatch.setattr(process, "run", lambda *_words, **_how: pytest.fail("a program was run"))
+    with pytest.raises(UsageError):
+        compose(path, repo=str(tmp_path / "repo"), **options)
+    assert not (tmp_path / "repo").exists()
 
 
 @pytest.mark.parametrize("change", ["treefile", "force"])

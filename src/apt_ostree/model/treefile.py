@@ -127,6 +127,7 @@ class Treefile:
     packages_of: (architecture, package) of packages that are for one architecture.
     account_ids: PARENT_IDS, NO_IDS, or the path of a file as written.
     ids_file: that path, resolved against the directory of the treefile.
+    metadata: values of JSON; those that are written in treefiles are strings.
     """
 
     include: tuple[str, ...] = ()
@@ -152,7 +153,7 @@ class Treefile:
     kernel_arguments: tuple[str, ...] = ()
     dracut: Dracut = Dracut()
     version: str | None = None
-    metadata: tuple[tuple[str, str], ...] = ()
+    metadata: tuple[tuple[str, Any], ...] = ()
 
 
 def parse(data: Any, *, name: str, lines: Mapping[KeyPath, int]) -> Treefile:

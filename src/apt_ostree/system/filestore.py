@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -75,6 +75,10 @@ class FileStore:
             for path in before:
                 if path != place:
                     path.unlink(missing_ok=True)
+
+    def work_directory(self) -> AbstractContextManager[Path]:
+        """Return what yields an empty directory beside the files, which is removed after the block."""
+        return scratch.directory(self.path, _WORK_PREFIX)
 
     def prune(self, most: Mapping[str, int], *, days: float) -> None:
         """Remove what has not been used for so many days, and all but the last used files of a kind.

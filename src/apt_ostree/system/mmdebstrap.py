@@ -17,13 +17,7 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model.package import Package
 from apt_ostree.system import process
 
-#: All processes are killed with this one, and the mounts end with the last process.
-#: Scripts do not learn the name of the machine that composes.
-_CONTAINED = (
-    *("setpriv", "--pdeathsig", "KILL"),
-    *("unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--propagation", "private"),
-    *("sh", "-c", 'hostname localhost && exec "$0" "$@"'),
-)
+_UNSHARE = ("unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--propagation", "private")
 _NAMELESS = '--setup-hook=echo localhost >"$1/etc/hostname"'
 #: The lists are those that `refresh` has downloaded, and the caller's.
 _SKIP = "--skip=update,cleanup/apt/lists"
@@ -71,13 +65,26 @@ class Bootstrap:
     locked: Mapping[str, str] = field(default_factory=dict)
 
 
+def _contained(*, offline: bool = False) -> tuple[str, ...]:
+    """Return the words before those of mmdebstrap. offline: there is no network.
+
+    All processes are killed with this one, and the mounts end with the last process. Scripts do not learn the
+    name of the machine that composes.
+    """
+    return (
+        *("setpriv", "--pdeathsig", "KILL"),
+        *(*_UNSHARE, *(("--net",) if offline else ())),
+        *("sh", "-c", 'hostname localhost && exec "$0" "$@"'),
+    )
+
+
 def default_sources(suite: str, components: Sequence[str]) -> tuple[str, ...]:
     """Return the lines of sources.list(5) that mmdebstrap takes for a suite when it is given no mirror."""
     # A failing hook stops mmdebstrap after it has written the sources, before anything is downloaded.
     hook = 'printf "sources:%s\\n" "$(cat "$1"/etc/apt/sources.list | tr "\\n" "|")"; exit 1'
     options = ["--mode=root", "--variant=custom", "--format=null", f"--components={','.join(components)}"]
     done = process.run(
-        [*_CONTAINED, "mmdebstrap", *options, f"--setup-hook={hook}", suite, "/dev/null"],
+        [*_contained(), "mmdebstrap", *options, f"--setup-hook={hook}", suite, "/dev/null"],
         what=f"find the default archives of {suite}",
         check=False,
         merge_stderr=True,
@@ -98,26 +105,34 @@ def refresh(bootstrap: Bootstrap, lists: Path) -> None:
     (lists / "partial").mkdir(exist_ok=True)
     options = ["--mode=root", "--variant=custom", "--format=null", _SKIP, *_places(bootstrap, lists), _UPDATE]
     process.run(
-        [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
+        [*_contained(), "mmdebstrap", *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
         what=f"download the package lists of {bootstrap.suite}",
         merge_stderr=True,
     )
 
 
 def make_root(
-    bootstrap: Bootstrap, root: Path, lists: Path, *, log: Path, shelf: Shelf | None = None
+    bootstrap: Bootstrap,
+    root: Path,
+    lists: Path,
+    *,
+    log: Path,
+    shelf: Shelf | None = None,
+    offline: bool = False,
 ) -> None:
     """Make the root directory.
 
     lists: the package lists, see `refresh`.
     log: the file to which the output is appended.
     shelf: archives that need not be downloaded, and where downloaded ones are copied to.
+    offline: there is no network.
     """
     with _preferences(bootstrap.locked) as preferences:
         options = [*_options(bootstrap, lists), *preferences, _DROP_PLACES, _NAMELESS]
         options += shelf.hooks() if shelf else []
+        options += [bootstrap.suite, str(root), *copied(bootstrap.sources)]
         process.run(
-            [*_CONTAINED, "mmdebstrap", *options, bootstrap.suite, root, *copied(bootstrap.sources)],
+            [*_contained(offline=offline), "mmdebstrap", *options],
             what=f"make a root directory of {bootstrap.suite}",
             env={
                 "INITRD": "No"
@@ -148,6 +163,12 @@ class Shelf:
             f" -exec cp -t {taken} {{}} +",
         ]
 
+    @property
+    def downloaded(self) -> list[Path]:
+        """Return the archives that were not given."""
+        there = {path.name for path in self.given.iterdir()}
+        return [path for path in self.taken.iterdir() if path.name not in there]
+
 
 def archive_name(package: Package) -> str:
     """Return how apt names a package's archive."""
@@ -164,7 +185,7 @@ def simulate(bootstrap: Bootstrap, lists: Path) -> tuple[Package, ...]:
     with _preferences(bootstrap.locked) as preferences:
         options = [*_options(bootstrap, lists), *preferences]
         done = process.run(
-            [*_CONTAINED, *command, *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
+            [*_contained(), *command, *options, bootstrap.suite, "/dev/null", *copied(bootstrap.sources)],
             what=f"resolve the packages of {bootstrap.suite}",
             merge_stderr=True,
         )

@@ -31,6 +31,19 @@ _homedir = click.option(
 _cachedir = click.option(
     "--cachedir", metavar="DIR", help="Keep in this directory what the next compose can use again."
 )
+_cache_only = click.option(
+    "--cache-only", is_flag=True, help="Use only what is in the directory of --cachedir, and no network."
+)
+_download_only = click.option(
+    "--download-only",
+    "--download-only-rpms",
+    "download_only",
+    is_flag=True,
+    help="Only download the packages into the directory of --cachedir.",
+)
+_print_only = click.option(
+    "--print-only", is_flag=True, help="Only print the treefile as JSON, with its includes merged."
+)
 _ids_of = click.option(
     "-r", "--repo", metavar="REPO", help="Repository with the ref whose accounts keep their ids."
 )
@@ -74,7 +87,17 @@ _COMMIT = (
         metavar="KEY=VALUE",
         help="Add a string to the commit's metadata; may be repeated.",
     ),
+    click.option(
+        "--add-metadata-from-json",
+        "metadata_files",
+        multiple=True,
+        metavar="FILE",
+        help="Add the keys of the JSON object in FILE to the commit's metadata; may be repeated.",
+    ),
     click.option("--no-parent", is_flag=True, help="Make a commit without a parent."),
+    click.option(
+        "--parent", metavar="REV", help="Make this ref or commit the parent, in place of the ref's commit."
+    ),
     click.option(
         "--gpg-sign",
         "sign",
@@ -89,10 +112,16 @@ _COMMIT = (
         "--touch-if-changed",
         type=_PATH,
         metavar="FILE",
-        help="Update the time stamp of FILE if there is a new commit.",
+        help="Update the time stamp of FILE if there is a new commit, or would be.",
     ),
     click.option(
         "--write-commitid-to", type=_PATH, metavar="FILE", help="Write the commit's checksum to FILE."
+    ),
+    click.option(
+        "--write-composejson-to",
+        "write_composejson",
+        metavar="FILE",
+        help="Write to FILE what was committed, as JSON with rpm-ostree's keys.",
     ),
 )
 #: rpm-ostree has it, and there is no other way here.
@@ -122,10 +151,24 @@ compose.add_command(disk)
 @click.option(
     "--workdir", metavar="DIR", help="Use this work directory; the default is in or beside the repository."
 )
+@options.without_effect("--workdir-tmpfs")
 @_cachedir
+@_cache_only
 @click.option("--force-nocache", is_flag=True, help="Compose even if nothing has changed.")
-@click.option("--print-only", is_flag=True, help="Only print the treefile as JSON, with its includes merged.")
+@click.option(
+    "--previous-commit",
+    metavar="REV",
+    help="Compare with this ref or commit, and keep the ids of its accounts, in place of the ref's commit.",
+)
+@click.option(
+    "--previous-inputhash",
+    "previous_inputs",
+    metavar="DIGEST",
+    help="Compare with this digest of inputs, in place of that of a commit.",
+)
+@_print_only
 @_dry_run
+@_download_only
 @_with(_LOCKFILES)
 @options.output
 def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
@@ -133,16 +176,19 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
     request = ComposeTree(
         treefile=str(treefile),
         workdir=given["workdir"],
+        previous_commit=given["previous_commit"],
+        previous_inputs=given["previous_inputs"],
         print_only=given["print_only"],
         dry_run=given["dry_run"],
+        download_only=given["download_only"],
         force=given["force_nocache"],
         **_of_packages(given),
         **_of_commit(strings, given),
     )
     if request.print_only:
-        return options.run_verb(request, given, show=_show_treefile)
-    if request.dry_run:
-        return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_packages)
+        return options.run_verb(request, given | {"unchanged_exit_77": False}, show=_show_treefile)
+    if request.dry_run or request.download_only:
+        return options.run_verb(request, given, show=_show_packages, then=partial(_touch, given))
     return options.run_verb(request, given, show=_show_commit, then=partial(_write_files, given))
 
 
@@ -151,8 +197,12 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
 @click.argument("destdir", type=_PATH)
 @_ids_of
 @_cachedir
+@_cache_only
+@options.without_effect("--force-nocache")
 @click.option("--postprocess", is_flag=True, help="Give it the form of a tree, too.")
+@_print_only
 @_dry_run
+@_download_only
 @_with(_LOCKFILES)
 @_unified_core
 @options.output
@@ -166,10 +216,15 @@ def install(treefile: Path, destdir: Path, **given: Any) -> int:
         destdir=str(destdir),
         repo=given["repo"],
         postprocess=given["postprocess"],
+        print_only=given["print_only"],
         dry_run=given["dry_run"],
+        download_only=given["download_only"],
         **_of_packages(given),
     )
-    return options.run_verb(request, given, show=_show_packages if request.dry_run else _show_rootfs)
+    if request.print_only:
+        return options.run_verb(request, given, show=_show_treefile)
+    is_list = request.dry_run or request.download_only
+    return options.run_verb(request, given, show=_show_packages if is_list else _show_rootfs)
 
 
 @compose.command()
@@ -207,6 +262,7 @@ def commit(treefile: Path, rootfs: Path, strings: tuple[str, ...], **given: Any)
 @click.argument("dest", type=_PATH)
 @_ids_of
 @_cachedir
+@_cache_only
 @_with(_LOCKFILES)
 @options.output
 def rootfs(treefile: Path, dest: Path, **given: Any) -> int:
@@ -256,11 +312,20 @@ def extensions(treefile: Path, extensions: Path, **given: Any) -> int:
 
 
 def _of_packages(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: given[name] for name in ("cachedir", "lockfiles", "write_lockfile", "lock_strictly")}
+    for other in ("cache_only", "dry_run"):
+        if given.get("download_only") and given[other]:
+            raise click.UsageError(f"--{other.replace('_', '-')} and --download-only exclude each other")
+    names = ("cachedir", "cache_only", "lockfiles", "write_lockfile", "lock_strictly")
+    return {name: given[name] for name in names}
 
 
 def _of_commit(strings: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("repo", "ref", "version", "sign", "gpg_homedir", "static_delta")
+    if given["no_parent"] and given["parent"]:
+        raise click.UsageError("--no-parent and --parent exclude each other")
+    names = (
+        *("repo", "ref", "version", "metadata_files", "parent", "write_composejson"),
+        *("sign", "gpg_homedir", "static_delta"),
+    )
     metadata = dict(map(_key_and_value, strings))
     return {name: given[name] for name in names} | {
         "metadata": metadata,
@@ -311,11 +376,12 @@ def _show_packages(result: Mapping[str, Any]) -> None:
 
 
 def _show_commit(result: Mapping[str, Any]) -> None:
-    render.lines(f"{result['ref']} {result['commit']}")
+    if result["commit"]:
+        render.lines(f"{result['ref']} {result['commit']}")
 
 
 def _write_files(given: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    if commit_file := given["write_commitid_to"]:
+    if (commit_file := given["write_commitid_to"]) and result["commit"]:
         commit_file.write_text(f"{result['commit']}\n")
     _touch(given, result)
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import platform
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import apt_ostree
 from apt_ostree.core.compose import inputs
+from apt_ostree.errors import UsageError
 from apt_ostree.model.package import Package
 from apt_ostree.system import filestore, mmdebstrap, rootstate, tar
 from apt_ostree.system.filestore import FileStore
@@ -70,6 +71,10 @@ class Cache:
     def prune(self) -> None:
         """Remove what has not been used for long, and what is too much."""
         self._store.prune(_MOST, days=_DAYS)
+
+    def work_directory(self) -> AbstractContextManager[Path]:
+        """Return what yields an empty directory, which is removed after the block."""
+        return self._store.work_directory()
 
     # --- package lists and what they make of a treefile
 
@@ -135,23 +140,41 @@ class Cache:
 
     # --- archives
 
-    def fill_shelf(self, shelf: mmdebstrap.Shelf, plan: Digests) -> None:
-        """Put the archives that are kept into the shelf of a root directory to make."""
-        for package, digests in plan.items():
-            for digest in digests[:1] if len(digests) == 1 else ():
-                with self._store.opened("archives", digest) as found:
-                    # The name has the digest of the content; the archive's own lists have the same.
-                    if found and Path(str(found.name)).name == f"{digest}.{digest}":
-                        with (shelf.given / mmdebstrap.archive_name(package)).open("wb") as target:
-                            shutil.copyfileobj(found, target)
+    @contextmanager
+    def _archive(self, digests: Sequence[str]) -> Iterator[IO[bytes] | None]:
+        """Yield the open archive of a package, None if it is not kept."""
+        if len(digests) != 1:  # the lists do not say which one it is
+            yield None
+            return
+        with self._store.opened("archives", digests[0]) as found:
+            # The name has the digest of the content; the archive's own lists have the same.
+            is_it = found and Path(str(found.name)).name == f"{digests[0]}.{digests[0]}"
+            yield found if is_it else None
 
-    def keep_archives(self, shelf: mmdebstrap.Shelf, plan: Digests) -> None:
-        """Keep the archives that were downloaded, as far as the lists have them."""
+    def absent(self, plan: Digests) -> list[Package]:
+        """Return the packages whose archives are not kept."""
+        absent = []
+        for package, digests in plan.items():
+            with self._archive(digests) as found:
+                absent += [package] if found is None else []
+        return absent
+
+    def fill_shelf(self, shelf: mmdebstrap.Shelf, plan: Digests) -> list[Package]:
+        """Put the archives that are kept into the shelf of a root directory to make; return what is not."""
+        absent = []
+        for package, digests in plan.items():
+            with self._archive(digests) as found:
+                if found is None:
+                    absent.append(package)
+                    continue
+                with (shelf.given / mmdebstrap.archive_name(package)).open("wb") as target:
+                    shutil.copyfileobj(found, target)
+        return absent
+
+    def keep_archives(self, paths: Iterable[Path], plan: Digests) -> None:
+        """Keep archives that were downloaded, as far as the lists have them."""
         known = {digest for digests in plan.values() for digest in digests}
-        there = {path.name for path in shelf.given.iterdir()}
-        for path in shelf.taken.iterdir():
-            if path.name in there:
-                continue
+        for path in paths:
             digest = sha256(path.read_bytes()).hexdigest()
             if digest in known:
                 with self._store.writing("archives", digest) as new:
@@ -180,9 +203,16 @@ class Cache:
             tar.pack(modules, new, names)
 
 
-def open_cache(path: str | None, *, apart_from: Mapping[str, Path]) -> Cache | None:
-    """Return the cache at a path, or None without one; raises what filestore.open_store raises."""
+def open_cache(path: str | None, *, apart_from: Mapping[str, Path], needed: bool = False) -> Cache | None:
+    """Return the cache at a path, or None without one; raises what filestore.open_store raises.
+
+    needed: raise UsageError without one.
+    """
     if path is None:
+        if needed:
+            raise UsageError(
+                "--cache-only and --download-only need a cache", hint="name its directory with --cachedir"
+            )
         return None
     return Cache(filestore.open_store(Path(path).absolute(), apart_from=apart_from))
 

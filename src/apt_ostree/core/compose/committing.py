@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from apt_ostree.core.compose import inputs, rootfs
+from apt_ostree.core.compose import composejson, inputs, publish, rootfs
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import layout, rootfs_record
 from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.package import Package
+from apt_ostree.model.requests.compose import OfCommit
 from apt_ostree.model.result import Result
 from apt_ostree.model.treefile import Treefile
 from apt_ostree.system import dpkg_query, mmdebstrap, rootstate
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import commit
+from apt_ostree.system.ostree import metadata as values
 from apt_ostree.system.ostree import repo as repository
 from apt_ostree.system.ostree.repo import Repo
 
@@ -30,20 +32,33 @@ class Job:
 
     tree: the merged treefile.
     ref: the ref to commit to.
-    version: the version of the commit.
     repo: the repository.
     timestamp: the time of the commit, in seconds since 1970.
+    version: the version of the commit.
     keep_parent: whether the commit of the ref becomes the parent.
+    parent: the commit that becomes the parent in place of that.
+    composejson: the file that tells what was made, see core.compose.composejson.
     sign: signs the commit.
     """
 
     tree: Treefile
     ref: str
-    version: str | None
     repo: Path
-    timestamp: int
+    timestamp: int = 0
+    version: str | None = None
     keep_parent: bool = True
+    parent: str | None = None
+    composejson: Path | None = None
     sign: Callable[[Repo, str], object] | None = None
+
+    def at(self, timestamp: int) -> Job:
+        """Return the job with the time of the commit, in seconds since 1970, and the version of that time."""
+        return replace(self, timestamp=timestamp, version=_version_of(self.tree, timestamp))
+
+    def tell(self, checksum: str, counts: Mapping[str, int]) -> None:
+        """Write the file that tells what was made, if it is wanted. counts: of composejson.write."""
+        if self.composejson:
+            composejson.write(self.composejson, Repo.open(self.repo), self.ref, checksum, counts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +92,26 @@ def ref_of(tree: Treefile) -> str:
     return treefiles.expand(tree.ref or "", {"arch": mmdebstrap.native_architecture()})
 
 
-def version_of(tree: Treefile, timestamp: int) -> str | None:
-    """Return the version of a commit of that time."""
+def job_of(tree: Treefile, request: OfCommit) -> Job:
+    """Return what a request says of the commit of a tree, without its time.
+
+    Raises UsageError for what cannot be done, and Refused without root's rights.
+    """
+    repo = require_repository(request.repo)
+    if request.static_delta:
+        publish.require_archive(repo)
+    return Job(
+        tree,
+        ref_of(tree),
+        repo,
+        keep_parent=request.keep_parent,
+        parent=commit.parent_of(repo, request.parent),
+        composejson=composejson.place(request.write_composejson),
+        sign=publish.signing(request.sign, request.gpg_homedir),
+    )
+
+
+def _version_of(tree: Treefile, timestamp: int) -> str | None:
     date = time.strftime("%Y%m%d", time.gmtime(timestamp))
     variables = {"arch": mmdebstrap.native_architecture(), "date": date}
     return treefiles.expand(tree.version, variables) if tree.version else None
@@ -101,10 +134,12 @@ def commit_tree(tx: Transaction, job: Job, root: Path, origin: Origin, *, consum
             timestamp=job.timestamp,
             metadata=_metadata(job, root, packages, origin),
             keep_parent=job.keep_parent,
+            parent=job.parent,
             sign=job.sign,
             consume=consume,
             leave_out=rootfs_record.NAME,
         )
+    job.tell(written.checksum, written.counts)
     return result_of(job, written.checksum, len(packages), changed=written.changed)
 
 
@@ -118,14 +153,15 @@ def refuse_special_files(root: Path) -> None:
         )
 
 
-def result_of(job: Job, checksum: str, packages: int, *, changed: bool) -> Result:
-    """Return the result of a compose. packages: their number."""
-    details = {"ref": job.ref, "commit": checksum, "version": job.version, "packages": packages}
+def result_of(job: Job, checksum: str | None, packages: int, *, changed: bool) -> Result:
+    """Return the result of a compose. checksum: None: no commit is here. packages: their number."""
+    version = job.version if checksum else None
+    details = {"ref": job.ref, "commit": checksum, "version": version, "packages": packages}
     return Result(changed, details=details)
 
 
 def _metadata(job: Job, root: Path, packages: Sequence[Package], origin: Origin) -> dict[str, Any]:
-    metadata: dict[str, Any] = {key: repository.text(value) for key, value in job.tree.metadata}
+    metadata: dict[str, Any] = {key: values.of_json(value) for key, value in job.tree.metadata}
     metadata |= {
         layout.META_PACKAGES: repository.package_list(packages),
         layout.META_SOURCES: commit.texts(origin.sources),

@@ -12,9 +12,10 @@ from typing import Any
 from apt_ostree import __version__
 from apt_ostree.core.compose import rootfs
 from apt_ostree.errors import UsageError
-from apt_ostree.model import release
+from apt_ostree.model import commit_metadata, layout, release
 from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.package import Package
+from apt_ostree.model.requests.compose import OfCommit
 from apt_ostree.model.treefile import Treefile
 from apt_ostree.system import mmdebstrap, yamlfile
 from apt_ostree.system.mmdebstrap import Bootstrap
@@ -27,7 +28,7 @@ def read_treefile(
     *,
     ref: str | None = None,
     version: str | None = None,
-    metadata: Mapping[str, str] | None = None,
+    metadata: Mapping[str, Any] | None = None,
 ) -> Treefile:
     """Return a whole treefile; what the request gives wins. UsageError names a mistake."""
     tree = load_treefile(Path(path))
@@ -36,6 +37,24 @@ def read_treefile(
     tree = treefiles.for_architecture(tree, mmdebstrap.native_architecture()) if tree.packages_of else tree
     treefiles.check_complete(tree, name=path)
     return tree
+
+
+def treefile_of_commit(path: str, request: OfCommit) -> Treefile:
+    """Return a whole treefile with what a request says of the commit; UsageError names a mistake.
+
+    A version among the metadata is the commit's, as with rpm-ostree.
+    """
+    metadata: dict[str, Any] = {}
+    for file in request.metadata_files:
+        try:
+            text = Path(file).read_text()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the metadata of {file} cannot be read: {error}") from error
+        metadata |= commit_metadata.parse(text, name=file)
+    metadata |= request.metadata
+    of_metadata = metadata.pop(layout.META_VERSION, None)
+    version = request.version or of_metadata
+    return read_treefile(path, ref=request.ref, version=version, metadata=metadata)
 
 
 def load_treefile(path: Path, seen: tuple[Path, ...] = ()) -> Treefile:

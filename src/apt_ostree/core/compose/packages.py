@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from apt_ostree.model.events import TaskBegin, TaskEnd
 from apt_ostree.model.package import Package
 from apt_ostree.model.result import Result
 from apt_ostree.model.treefile import Treefile
-from apt_ostree.system import dpkg_query, mmdebstrap, rootstate, sandbox, scratch, source_date
+from apt_ostree.system import aptget, dpkg_query, mmdebstrap, rootstate, sandbox, scratch, source_date
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.mmdebstrap import Bootstrap, Shelf
 
@@ -38,6 +38,7 @@ class Plan:
     sources: a description of each archive.
     source_date: the time that the packages' scripts see, in seconds since 1970.
     lists: a directory with the package lists.
+    offline: archives are taken from the cache alone, and there is no network.
     """
 
     bootstrap: Bootstrap
@@ -46,6 +47,7 @@ class Plan:
     sources: tuple[str, ...]
     source_date: int
     lists: Path
+    offline: bool = False
 
     @property
     def packages(self) -> tuple[Package, ...]:
@@ -54,16 +56,32 @@ class Plan:
 
 
 @contextmanager
-def lists_of(bootstrap: Bootstrap, cache: Cache | None) -> Iterator[Path]:
-    """Yield a directory with the present package lists."""
+def lists_of(bootstrap: Bootstrap, cache: Cache | None, *, offline: bool = False) -> Iterator[Path]:
+    """Yield a directory with the present package lists; if offline, those that the cache has.
+
+    Raises Refused if it has none.
+    """
     # apt's user, which downloads, has to reach it.
     with scratch.directory(Path(tempfile.gettempdir()), _LISTS_PREFIX) as lists:
         lists.chmod(0o755)
         before = cache.restore_lists(bootstrap, lists) if cache else ""
-        mmdebstrap.refresh(bootstrap, lists)
-        if cache and lists_digest(lists) != before:
-            cache.keep_lists(bootstrap, lists)
+        if offline:
+            _refuse_absent_lists(bootstrap, lists)
+        else:
+            mmdebstrap.refresh(bootstrap, lists)
+            if cache and lists_digest(lists) != before:
+                cache.keep_lists(bootstrap, lists)
         yield lists
+
+
+def _refuse_absent_lists(bootstrap: Bootstrap, lists: Path) -> None:
+    if not any(lists.iterdir()):
+        raise Refused(
+            "the package lists of these archives are not in the cache",
+            details=bootstrap.sources,
+            hint="compose without --cache-only first, or with --download-only; "
+            "what other versions of apt-ostree, apt and mmdebstrap have put there is not used",
+        )
 
 
 @contextmanager
@@ -72,21 +90,24 @@ def planned(
     tree: Treefile,
     locked: Mapping[str, str],
     cache: Cache | None,
+    *,
     check: Callable[[Plan], object],
+    offline: bool,
 ) -> Iterator[Plan]:
     """Yield what the archives make of a treefile.
 
     locked: the versions to take, by package.
     check: is called with it first.
+    offline: only what is in the cache is used.
 
-    Raises Refused for a package that the treefile excludes.
+    Raises Refused for a package that the treefile excludes, and for lists that are not in the cache.
     """
     keyrings = sorted({item.keyring for item in tree.archives if item.keyring})
     keys = tuple(hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in keyrings)
     begin = TaskBegin("Resolving packages")
     tx.report(begin)
     bootstrap = inputs.plan_bootstrap(tree, locked)
-    with lists_of(bootstrap, cache) as lists:
+    with lists_of(bootstrap, cache, offline=offline) as lists:
         digests = cache.plan(bootstrap, lists, keys) if cache else None
         if digests is None:
             digests = _resolve(bootstrap, lists, with_digests=cache is not None)
@@ -103,6 +124,7 @@ def planned(
             release.describe(releases, sources),
             release.date_of(releases, own_suite_first),
             lists,
+            offline,
         )
         check(plan)
         tx.report(TaskEnd(begin.title))
@@ -128,7 +150,10 @@ def _refuse_excluded(tree: Treefile, packages: Mapping[Package, object]) -> None
 
 
 def make_root(tx: Transaction, tree: Treefile, plan: Plan, work: Path, cache: Cache | None) -> Base | None:
-    """Make work/root, a root directory with the packages; return what it is based on if there is a cache."""
+    """Make work/root, a root directory with the packages; return what it is based on if there is a cache.
+
+    Raises Refused for archives that are not in the cache, if only these are to be used.
+    """
     root = work / "root"
     title = f"Installing packages of {plan.bootstrap.suite}"
     tx.report(TaskBegin(title))
@@ -155,14 +180,53 @@ def _install(plan: Plan, work: Path, cache: Cache | None) -> None:
     if shelf and cache:
         for directory in (shelf.given, shelf.taken):
             directory.mkdir()
-        cache.fill_shelf(shelf, plan.digests)
+        absent = cache.fill_shelf(shelf, plan.digests)
+        if absent and plan.offline:
+            raise Refused(
+                f"{len(absent)} packages are not in the cache",
+                details=[_why_absent(package, plan.digests[package]) for package in sorted(absent)],
+                hint="compose without --cache-only, or download them with --download-only",
+            )
     with source_date.set_to(plan.source_date):
-        mmdebstrap.make_root(plan.bootstrap, root, plan.lists, log=sandbox.output_log(root), shelf=shelf)
+        log = sandbox.output_log(root)
+        mmdebstrap.make_root(plan.bootstrap, root, plan.lists, log=log, shelf=shelf, offline=plan.offline)
     if shelf and cache:
-        cache.keep_archives(shelf, plan.digests)
+        cache.keep_archives(shelf.downloaded, plan.digests)
 
 
-def listed(plan: Plan) -> Result:
-    """Return the result of a dry run: `packages`."""
+def _why_absent(package: Package, digests: Sequence[str]) -> str:
+    if len(digests) == 1:
+        return package.label
+    reason = "different archives of this version" if digests else "no digest of it"
+    return f"{package.label}: the lists have {reason}, so that none is kept"
+
+
+def download(tx: Transaction, plan: Plan, cache: Cache | None) -> None:
+    """Download the archives that the cache does not have, and keep them; ExternalFailure if that fails."""
+    absent = sorted(cache.absent(plan.digests)) if cache else []
+    if not (cache and absent):
+        tx.message("All packages are in the cache")
+        return
+    with tx.task(f"Downloading {len(absent)} packages"), cache.work_directory() as work:
+        world = aptget.make_world(
+            work,
+            plan.lists,
+            mmdebstrap.copied(plan.bootstrap.sources),
+            status=b"",
+            base=(),
+            recommends=False,
+            architecture=mmdebstrap.native_architecture(),
+        )
+        world.fetch_alone([f"{package.name}={package.version}" for package in absent])
+        failpoint("compose.packages-downloaded")
+        cache.keep_archives(sorted(world.archives.glob("*.deb")), plan.digests)
+    if left := cache.absent({package: plan.digests[package] for package in absent}):
+        lines = [_why_absent(package, plan.digests[package]) for package in sorted(left)]
+        tx.warning(f"{len(left)} packages are not kept: {'; '.join(lines)}")
+    cache.prune()
+
+
+def listed(plan: Plan, *, changed: bool) -> Result:
+    """Return the result of a compose that makes nothing: `packages`. changed: it would make something."""
     rows = [[package.name, package.version, package.architecture] for package in plan.packages]
-    return Result(changed=False, details={"packages": rows})
+    return Result(changed, details={"packages": rows})

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from apt_ostree.core.compose import account_ids, committing, inputs, packages, places, publish, rootfs
 from apt_ostree.core.compose.cache import Base, Cache, open_cache
-from apt_ostree.core.compose.committing import Job, Origin
+from apt_ostree.core.compose.committing import Origin
 from apt_ostree.core.compose.packages import Plan
 from apt_ostree.core.compose.postprocess import Work, postprocess
 from apt_ostree.core.compose.tree import planned, working
@@ -20,6 +20,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import account_ids as ids_text
 from apt_ostree.model import accounts, layout, rootfs_record
+from apt_ostree.model import treefile as treefiles
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
     ComposeInstall,
@@ -39,17 +40,22 @@ _ROOTFS = "rootfs"
 def install(tx: Transaction, request: ComposeInstall) -> Result:
     """Install the packages of a treefile in DESTDIR/rootfs.
 
-    Returns `rootfs` and the number of `packages`, or the list of `packages` (dry_run). Raises UsageError for
-    an error in the treefile or the request, Refused without root's rights or for a directory that is not
-    empty.
+    Returns `rootfs` and the number of `packages`, or `treefile` (print_only), or the list of `packages`
+    (dry_run, download_only). Raises UsageError for an error in the treefile or the request, Refused without
+    root's rights or for a directory that is not empty.
     """
     tree = inputs.read_treefile(request.treefile)
+    if request.print_only:
+        return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
     committing.require_root()
     ids = _kept_ids(tree, request.repo)
-    cache = _cache(request.cachedir, Path(request.destdir), request.repo)
+    needed = request.cache_only or request.download_only
+    cache = _cache(request, Path(request.destdir), needed=needed)
     with planned(tx, tree, request, cache) as plan:
-        if request.dry_run:
-            return packages.listed(plan)
+        if request.download_only:
+            packages.download(tx, plan, cache)
+        if request.dry_run or request.download_only:
+            return packages.listed(plan, changed=True)
         with (
             places.new_directory(request.destdir) as dest,
             working(tx, dest, f"compose install {request.treefile}") as work,
@@ -109,14 +115,9 @@ def commit(tx: Transaction, request: ComposeCommit) -> Result:
     Returns what `compose tree` returns. Raises Refused for a root filesystem that has not this form, that was
     postprocessed with another treefile, or that has files which nobody in it owns.
     """
-    tree = inputs.read_treefile(
-        request.treefile, ref=request.ref, version=request.version, metadata=request.metadata
-    )
-    repo = committing.require_repository(request.repo)
+    tree = inputs.treefile_of_commit(request.treefile, request)
+    job = committing.job_of(tree, request)
     root = places.existing_root(request.rootfs)
-    sign = publish.signing(request.sign, request.gpg_homedir)
-    if request.static_delta:
-        publish.require_archive(repo)
     record = _read(root)
     _refuse_unfinished(request, root, record)
     if record and record.applied not in ("", inputs.applied_digest(tree)):
@@ -126,14 +127,11 @@ def commit(tx: Transaction, request: ComposeCommit) -> Result:
         )
     committing.refuse_special_files(root)
     _refuse_unknown_owners(root)
-    ref = committing.ref_of(tree)
-    head = commits.head(repo, ref)
-    _refuse_other_ids(root, account_ids.kept(tree, repo, head))
-    timestamp = source_date.settle(record.timestamp if record else None)
-    version = committing.version_of(tree, timestamp)
-    job = Job(tree, ref, version, repo, timestamp, keep_parent=request.keep_parent, sign=sign)
+    head = commits.head(job.repo, job.ref)
+    _refuse_other_ids(root, account_ids.kept(tree, job.repo, head))
+    job = job.at(source_date.settle(record.timestamp if record else None))
     result = committing.commit_tree(tx, job, root, _origin(tx, tree, root, record), consume=False)
-    return publish.with_static_delta(tx, repo, head, result) if request.static_delta else result
+    return publish.with_static_delta(tx, job.repo, head, result) if request.static_delta else result
 
 
 def rootfs_for_others(tx: Transaction, request: ComposeRootfs) -> Result:
@@ -145,7 +143,7 @@ def rootfs_for_others(tx: Transaction, request: ComposeRootfs) -> Result:
     committing.require_root()
     dest = places.new_root(request.dest)
     ids = _kept_ids(tree, request.repo)
-    cache = _cache(request.cachedir, dest, request.repo)
+    cache = _cache(request, dest, needed=request.cache_only)
     with (
         planned(tx, tree, request, cache) as plan,
         working(tx, dest.parent, f"compose rootfs {request.treefile}") as work,
@@ -165,9 +163,10 @@ def rootfs_for_others(tx: Transaction, request: ComposeRootfs) -> Result:
 # --- the steps
 
 
-def _cache(path: str | None, dest: Path, repo: str | None) -> Cache | None:
-    others = {"the root filesystem": dest} | ({"the repository": Path(repo)} if repo else {})
-    return open_cache(path, apart_from=others)
+def _cache(request: ComposeInstall | ComposeRootfs, dest: Path, *, needed: bool) -> Cache | None:
+    others = {"the root filesystem": dest}
+    others |= {"the repository": Path(request.repo)} if request.repo else {}
+    return open_cache(request.cachedir, apart_from=others, needed=needed)
 
 
 def _kept_ids(tree: Treefile, repo: str | None) -> ids_text.Ids:

@@ -83,6 +83,8 @@ def with_static_delta(tx: Transaction, path: Path, head: str | None, result: Res
     after its commit.
     """
     new = result.details["commit"]
+    if new is None:
+        return result
     old = head if result.changed else deltas.missing(Repo.open(path), new)
     if not old:
         return result

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.compose import account_ids, committing, lockfiles, packages, publish
 from apt_ostree.core.compose.cache import Cache, open_cache
 from apt_ostree.core.compose.committing import Job, Origin
-from apt_ostree.core.compose.inputs import inputs_digest, read_treefile
+from apt_ostree.core.compose.inputs import inputs_digest, treefile_of_commit
 from apt_ostree.core.compose.packages import Plan
 from apt_ostree.core.compose.postprocess import Work, postprocess
 from apt_ostree.core.transaction import Transaction
@@ -29,41 +30,56 @@ from apt_ostree.system.ostree.repo import Repo
 WORK_PREFIX = ".apt-ostree-compose-"
 
 
+@dataclass(frozen=True, slots=True)
+class Previous:
+    """What a tree is compared with.
+
+    commit: whose accounts keep their ids, if there is one.
+    inputs: the digest of what that was made of, if it says so.
+    given: the digest that decides in its place.
+    """
+
+    commit: str | None
+    inputs: str | None
+    given: str | None
+
+    def is_made_of(self, inputs: str) -> bool:
+        """Return whether it was made of these inputs, by their digest."""
+        return inputs == (self.given or self.inputs)
+
+
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     """Compose a tree and commit it to its ref.
 
-    Returns `treefile` (print_only), `packages` (dry_run), or `ref`, `commit`, `version` and the number of
-    `packages`. Raises UsageError for an error in the treefile or the request, Refused without root's rights,
-    and ExternalFailure if a step fails.
+    Returns `treefile` (print_only), `packages` (dry_run, download_only), or `ref`, `commit`, `version` and
+    the number of `packages`. Raises UsageError for an error in the treefile or the request, Refused without
+    root's rights or for what is not in the cache (cache_only), and ExternalFailure if a step fails.
     """
-    tree = read_treefile(
-        request.treefile, ref=request.ref, version=request.version, metadata=request.metadata
-    )
+    tree = treefile_of_commit(request.treefile, request)
     if request.print_only:
         return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
-    repo = committing.require_repository(request.repo)
-    sign = publish.signing(request.sign, request.gpg_homedir)
-    if request.static_delta:
-        publish.require_archive(repo)
-    ref = committing.ref_of(tree)
-    head = commit.head(repo, ref)
-    cache = open_cache(request.cachedir, apart_from={"the repository": repo})
+    job = committing.job_of(tree, request)
+    head = commit.head(job.repo, job.ref)
+    previous = _previous(job, request, head)
+    needed = request.cache_only or request.download_only
+    cache = open_cache(request.cachedir, apart_from={"the repository": job.repo}, needed=needed)
     with planned(tx, tree, request, cache) as plan:
-        if request.dry_run:
-            return packages.listed(plan)
         inputs = inputs_digest(tree, plan.packages)
-        repeated = head if head and _inputs_of(repo, head) == inputs else None
+        is_new = request.force or not previous.is_made_of(inputs)
+        if request.download_only:
+            packages.download(tx, plan, cache)
+        if request.dry_run or request.download_only:
+            return packages.listed(plan, changed=is_new)
         # By default, the same inputs have the same time, so that their commit is made again.
-        timestamp = source_date.settle(Repo.open(repo).timestamp(repeated) if repeated else None)
-        version = committing.version_of(tree, timestamp)
-        job = Job(tree, ref, version, repo, timestamp, keep_parent=request.keep_parent, sign=sign)
-        if repeated and not request.force:
-            result = _unchanged(tx, job, repeated, len(plan.packages))
+        repeated = previous.commit if previous.inputs == inputs else None
+        job = job.at(source_date.settle(Repo.open(job.repo).timestamp(repeated) if repeated else None))
+        if is_new:
+            result = _compose(tx, job, plan, request, previous=previous, cache=cache)
         else:
-            result = _compose(tx, job, plan, request, cache)
+            result = _unchanged(tx, job, repeated, len(plan.packages))
     if cache:
         cache.prune()
-    return publish.with_static_delta(tx, repo, head, result) if request.static_delta else result
+    return publish.with_static_delta(tx, job.repo, head, result) if request.static_delta else result
 
 
 def planned(
@@ -76,19 +92,39 @@ def planned(
         lockfile.check(plan.packages, locked, strict=request.lock_strictly)
         lockfiles.write(request.write_lockfile, plan.packages)
 
-    return packages.planned(tx, tree, locked, cache, check)
+    return packages.planned(tx, tree, locked, cache, check=check, offline=request.cache_only)
 
 
-def _unchanged(tx: Transaction, job: Job, head: str, count: int) -> Result:
-    tx.message(f"No change: {job.ref} has these packages and this treefile already")
-    if job.sign:
-        job.sign(Repo.open(job.repo), head)
-    return committing.result_of(job, head, count, changed=False)
+def _previous(job: Job, request: ComposeTree, head: str | None) -> Previous:
+    """Return what a tree is compared with. head: the commit of the ref."""
+    chosen = commit.found(job.repo, request.previous_commit) if request.previous_commit else head
+    inputs = Repo.open(job.repo).metadata(chosen).get(layout.META_INPUTS) if chosen else None
+    return Previous(chosen, inputs, request.previous_inputs)
 
 
-def _compose(tx: Transaction, job: Job, plan: Plan, request: ComposeTree, cache: Cache | None) -> Result:
+def _unchanged(tx: Transaction, job: Job, repeated: str | None, count: int) -> Result:
+    """Return the result where the same was made before. repeated: the commit, if it is here."""
+    is_of_ref = repeated and repeated == commit.head(job.repo, job.ref)
+    name = job.ref if is_of_ref else f"the commit {repeated[:12]}" if repeated else "what was made before"
+    tx.message(f"No change: {name} has these packages and this treefile already")
+    if repeated:
+        job.tell(repeated, {})
+        if job.sign:
+            job.sign(Repo.open(job.repo), repeated)
+    return committing.result_of(job, repeated, count, changed=False)
+
+
+def _compose(
+    tx: Transaction,
+    job: Job,
+    plan: Plan,
+    request: ComposeTree,
+    *,
+    previous: Previous,
+    cache: Cache | None,
+) -> Result:
     """Make the tree in a work directory, and commit it."""
-    ids = account_ids.kept(job.tree, job.repo, commit.head(job.repo, job.ref))
+    ids = account_ids.kept(job.tree, job.repo, previous.commit)
     parent = job.repo / "tmp" if commit.exists(job.repo) else job.repo.parent
     heading = f"compose {job.ref} from {request.treefile}"
     with working(tx, Path(request.workdir).absolute() if request.workdir else parent, heading) as work:
@@ -107,7 +143,3 @@ def working(tx: Transaction, parent: Path, heading: str) -> Iterator[Path]:
         outputlog.kept(tx.report, sandbox.output_log(work / "root"), "compose", [heading]),
     ):
         yield work
-
-
-def _inputs_of(repo: Path, head: str) -> object:
-    return Repo.open(repo).metadata(head).get(layout.META_INPUTS)

@@ -32,11 +32,13 @@ class OfPackages(ComposeRequest):
     """A request that takes packages from archives.
 
     cachedir: directory for what the next compose can use again.
+    cache_only: use the package lists and archives that are in it, and no network.
     lockfiles, write_lockfile: see model.lockfile. lock_strictly: refuse what is not locked.
     """
 
     treefile: str
     cachedir: str | None = None
+    cache_only: bool = False
     lockfiles: tuple[str, ...] = ()
     write_lockfile: str | None = None
     lock_strictly: bool = False
@@ -46,6 +48,10 @@ class OfPackages(ComposeRequest):
 class OfCommit(ComposeRequest):
     """A request that makes a commit.
 
+    metadata: strings for the commit. metadata_files: with JSON objects for it, see model.commit_metadata.
+    parent: a ref or commit that becomes the parent in place of the ref's commit; it need not be in the
+        repository if it is a full checksum.
+    write_composejson: the file that tells what was made, see core.compose.composejson.
     sign: keys of the GnuPG keyring in `gpg_homedir`, or the caller's own, that sign the commit.
     static_delta: make one from the commit that the ref had before.
     """
@@ -54,7 +60,10 @@ class OfCommit(ComposeRequest):
     ref: str | None = None
     version: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
+    metadata_files: tuple[str, ...] = ()
     keep_parent: bool = True
+    parent: str | None = None
+    write_composejson: str | None = None
     sign: tuple[str, ...] = ()
     gpg_homedir: str | None = None
     static_delta: bool = False
@@ -62,17 +71,27 @@ class OfCommit(ComposeRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeTree(OfCommit):
-    """Compose a tree from a treefile and commit it; see OfPackages for what that has as well."""
+    """Compose a tree from a treefile and commit it; see OfPackages for what that has as well.
+
+    previous_commit: a ref or commit that the tree is compared with, and whose accounts keep their ids, in
+        place of the ref's commit.
+    previous_inputs: a digest of inputs that those of the tree are compared with, in place of a commit's.
+    download_only: download the archives of the packages into the cache.
+    """
 
     verb: ClassVar[str] = "compose-tree"
     treefile: str
     cachedir: str | None = None
+    cache_only: bool = False
     lockfiles: tuple[str, ...] = ()
     write_lockfile: str | None = None
     lock_strictly: bool = False
     workdir: str | None = None
+    previous_commit: str | None = None
+    previous_inputs: str | None = None
     print_only: bool = False
     dry_run: bool = False
+    download_only: bool = False
     force: bool = False
 
 
@@ -82,13 +101,16 @@ class ComposeInstall(OfPackages):
 
     repo: has the ref whose accounts keep their ids.
     postprocess: give it the form of a tree, too.
+    download_only: download the archives of the packages into the cache.
     """
 
     verb: ClassVar[str] = "compose-install"
     destdir: str
     repo: str | None = None
     postprocess: bool = False
+    print_only: bool = False
     dry_run: bool = False
+    download_only: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
