@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from apt_ostree.model import dpkg_lists
 from apt_ostree.model.package import Package
 from apt_ostree.system import files, process
 
@@ -64,9 +65,8 @@ def digests(admindir: Path) -> frozenset[str]:
 
 
 def diversions(admindir: Path) -> dict[str, tuple[str, str]]:
-    """Return path -> (where it is diverted to, the package whose own file is not), see dpkg-divert(1)."""
-    lines = files.text_of(admindir / "diversions").splitlines()
-    return {lines[n]: (lines[n + 1], lines[n + 2]) for n in range(0, len(lines) - 2, 3)}
+    """Return the diversions of the database in `admindir`, see dpkg_lists.diversions."""
+    return dpkg_lists.diversions(files.text_of(admindir / "diversions"))
 
 
 def owners_of_all(admindir: Path) -> dict[str, set[str]]:
