@@ -68,6 +68,7 @@ OWNERS = {
     "subprocess": ["system.polkit_agent", "system.process", "cli.client"],
     "systemd": ["daemon", "daemon.*", "system.journal"],
     "yaml": ["system.yamlfile"],
+    "zstandard": ["system.zstd"],
 }
 
 #: What a module of pure values has no use for.

@@ -10,6 +10,7 @@ import apt_pkg
 
 from apt_ostree.model.closure import Key, Member, Relation
 from apt_ostree.model.package import Package
+from apt_ostree.model.spdx import Record
 from apt_ostree.system.apt.config import explained
 
 #: States of a package without installed files (dpkg(1)).
@@ -43,6 +44,12 @@ def members(status: bytes) -> Mapping[Key, Member]:
         return {member.key: member for member in all_members}
 
 
+def records(status: bytes) -> tuple[Record, ...]:
+    """Return the installed packages of a status file with their sources, sorted."""
+    with _paragraphs(status) as paragraphs:
+        return tuple(sorted(map(_record, paragraphs)))
+
+
 def as_removed(status: bytes) -> dict[str, str]:
     """Return name -> paragraphs of the configured packages, as dpkg has them after a removal.
 
@@ -72,6 +79,19 @@ def _paragraphs(status: bytes) -> Iterator[Iterator[Mapping[str, str]]]:
 
 def _package(section: Mapping[str, str]) -> Package:
     return Package(section["Package"], section["Version"], section["Architecture"])
+
+
+def _record(section: Mapping[str, str]) -> Record:
+    package = _package(section)
+    # Without a version in it, the source has that of the package; without the field, its name as well.
+    source, _, version = section.get("Source", package.name).partition(" ")
+    return Record(
+        package,
+        source,
+        version.strip("()") or package.version,
+        section.get("Maintainer", ""),
+        section.get("Homepage", ""),
+    )
 
 
 def _relations(section: Mapping[str, str], *fields: str) -> Iterator[list[Relation]]:
