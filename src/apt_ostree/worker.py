@@ -46,6 +46,7 @@ VERBS: Mapping[str, str] = {
     "compose-commit": "compose.parts:commit",
     "compose-disk": "compose.disk.image:compose_disk",
     "compose-extensions": "compose.extensions:extensions",
+    "compose-image": "compose.image.export:compose_image",
     "compose-install": "compose.parts:install",
     "compose-postprocess": "compose.parts:postprocess_rootfs",
     "compose-rootfs": "compose.parts:rootfs_for_others",

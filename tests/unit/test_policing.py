@@ -509,10 +509,9 @@ GOVERNED = {
 #: each of its steps is judged.
 FREE = {
     "approve", "automatic-update", "cleanup", "compose-commit", "compose-disk", "compose-extensions",
-    "compose-install", "compose-postprocess", "compose-rootfs", "compose-sign", "compose-tree", "confirm",
-    "overlay-backup",
-    "overlay-check", "overlay-cleanup", "pin", "recover", "refresh-md", "rollback", "rollback-live",
-    "unlock-discard", "unpin",
+    "compose-image", "compose-install", "compose-postprocess", "compose-rootfs", "compose-sign",
+    "compose-tree", "confirm", "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
+    "refresh-md", "rollback", "rollback-live", "unlock-discard", "unpin",
 }  # fmt: skip
 
 

@@ -40,7 +40,7 @@ from apt_ostree.model.requests.deployments import (
     Rollback,
     Unpin,
 )
-from apt_ostree.model.requests.images import ComposeDisk
+from apt_ostree.model.requests.images import ComposeDisk, ComposeImage
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import (
@@ -283,6 +283,7 @@ TITLES = [
     (ComposeCommit(treefile="x", rootfs="r"), "compose-commit"),
     (ComposeDisk(output="x"), "compose-disk"),
     (ComposeExtensions(treefile="x", extensions="e", output_dir="o"), "compose-extensions"),
+    (ComposeImage(output="x"), "compose-image"),
     (ComposeInstall(treefile="x", destdir="d"), "compose-install"),
     (ComposePostprocess(rootfs="r"), "compose-postprocess"),
     (ComposeRootfs(treefile="x", dest="d"), "compose-rootfs"),

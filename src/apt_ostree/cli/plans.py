@@ -14,6 +14,8 @@ _ETC_LINES = 5
 _UNITS = 8
 #: Packages that such a line names.
 _OWNERS = 4
+#: Layers of an image that are listed, the biggest ones.
+_LAYERS = 12
 
 
 def lines(
@@ -204,9 +206,22 @@ def _policy(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {'yes' if reason['allowed'] else 'no'}: {reason['text']} ({place})"
 
 
+def _image(plan: Mapping[str, Any]) -> Iterator[str]:
+    layers = plan["layers"]
+    made_of = f"{plan['ref']} {plan['commit'][:12]}, {show_size(plan['bytes'])}"
+    yield f"Image of {made_of} in {count(len(layers), 'layer')}:"
+    differing = sorted((row for row in layers if row["fate"] != "unchanged"), key=lambda row: -row["bytes"])
+    yield from (f"  {row['name']}: {show_size(row['bytes'])}, {row['fate']}" for row in differing[:_LAYERS])
+    if rest := differing[_LAYERS:]:
+        yield f"  {len(rest)} smaller ones, changed or new: {show_size(sum(row['bytes'] for row in rest))}"
+    if same := [row for row in layers if row["fate"] == "unchanged"]:
+        yield f"  {len(same)} as in the previous image: {show_size(sum(row['bytes'] for row in same))}"
+
+
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "deployments": _deployments,
     "kernel-arguments": _kernel_arguments,
     "policy": _policy,
+    "image": _image,
 }

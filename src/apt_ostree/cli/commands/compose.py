@@ -11,6 +11,7 @@ import click
 
 from apt_ostree.cli import options, render
 from apt_ostree.cli.commands.compose_disk import disk
+from apt_ostree.cli.commands.compose_image import container_encapsulate, image
 from apt_ostree.errors import UsageError
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
@@ -143,6 +144,8 @@ def compose() -> None:
 
 
 compose.add_command(disk)
+compose.add_command(image)
+compose.add_command(container_encapsulate)
 
 
 @compose.command()

@@ -22,6 +22,7 @@ VERBS: Mapping[str, str] = {
     "compose-commit": "compose:ComposeCommit",
     "compose-disk": "images:ComposeDisk",
     "compose-extensions": "compose:ComposeExtensions",
+    "compose-image": "images:ComposeImage",
     "compose-install": "compose:ComposeInstall",
     "compose-postprocess": "compose:ComposePostprocess",
     "compose-rootfs": "compose:ComposeRootfs",

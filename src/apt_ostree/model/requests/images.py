@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import ClassVar
 
+from apt_ostree.model import image_layers
 from apt_ostree.model.grubenv import MOST_ATTEMPTS
+from apt_ostree.model.oci import Compression, Form
 from apt_ostree.model.requests.compose import ComposeRequest
 
 
@@ -52,3 +55,46 @@ class ComposeDisk(ComposeRequest):
     def __post_init__(self) -> None:
         if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
             raise ValueError(f"boot_attempts: expected 0 to {MOST_ATTEMPTS}, got {self.boot_attempts}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeImage(ComposeRequest):
+    """Compose a container image (OCI) of a commit.
+
+    output, treefile, repo, previous, cachedir and lockfiles are paths of the caller, who must be root.
+
+    treefile: compose the commit from it, into `repo` or, without one, for the image alone.
+    ref: a ref of `repo`, or a commit; of a treefile, None is its own ref.
+    cachedir, lockfiles, force: as for ComposeTree.
+    format: None is that of the output's name.
+    max_layers: see model.image_layers.
+    previous: an image, or its manifest, whose layers the new one keeps as far as possible; None is the one
+        at `output`, if there is one.
+    initialize: cut the layers anew, like no other image.
+    labels: further labels of the image.
+    copy_metadata, copy_optional: keys of the commit's metadata that become labels; those of the second may
+        be missing.
+    """
+
+    verb: ClassVar[str] = "compose-image"
+    output: str
+    treefile: str | None = None
+    repo: str | None = None
+    ref: str | None = None
+    cachedir: str | None = None
+    lockfiles: tuple[str, ...] = ()
+    force: bool = False
+    format: Form | None = None
+    compression: Compression = Compression.ZSTD
+    max_layers: int = image_layers.DEFAULT
+    previous: str | None = None
+    initialize: bool = False
+    labels: Mapping[str, str] = field(default_factory=dict)
+    copy_metadata: tuple[str, ...] = ()
+    copy_optional: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        least, most = image_layers.LEAST, image_layers.MOST
+        if not least <= self.max_layers <= most:
+            raise ValueError(f"max_layers: expected {least} to {most}, got {self.max_layers}")

@@ -208,7 +208,7 @@ class Repo:
             return FileState("symlink", 0o777, *owner, os.fsencode(info.get_symlink_target()))
         mode = info.get_attribute_uint32("unix::mode") & 0o7777
         content = stream.read_bytes(info.get_size(), None).get_data() if info.get_size() else b""
-        return FileState("file", mode, *owner, content or b"", _xattrs(xattrs))
+        return FileState("file", mode, *owner, content or b"", read_xattrs(xattrs))
 
     def outline(self, checksum: str, *, is_dir: bool = False) -> Outline:
         """Return the outline of a file object, or of a directory's metadata object."""
@@ -219,7 +219,7 @@ class Repo:
             )
         with explained(f"read the file object {checksum[:12]}", hint=DAMAGE):
             _ok, _stream, info, xattrs = self.handle.load_file(checksum)
-        names = tuple(name for name, _value in _xattrs(xattrs))
+        names = tuple(name for name, _value in read_xattrs(xattrs))
         owner = (info.get_attribute_uint32("unix::uid"), info.get_attribute_uint32("unix::gid"))
         if info.get_file_type() == Gio.FileType.SYMBOLIC_LINK:
             return Outline("symlink", 0o777, *owner, 0, str(info.get_symlink_target()), names)
@@ -259,7 +259,7 @@ class Repo:
             GLib.Variant.new_uint32(variant.get_child_value(i).get_uint32()).byteswap().get_uint32()
             for i in range(3)
         )
-        return FileState("directory", mode & 0o7777, uid, gid, b"", _xattrs(variant.get_child_value(3)))
+        return FileState("directory", mode & 0o7777, uid, gid, b"", read_xattrs(variant.get_child_value(3)))
 
     def version(self, checksum: str) -> str | None:
         """Return the version that the commit's metadata gives, if any."""
@@ -371,7 +371,8 @@ def _place(checksum: str) -> str:
     return f"objects/{checksum[:2]}/{checksum[2:]}.file"
 
 
-def _xattrs(variant: Any) -> tuple[tuple[str, bytes], ...]:
+def read_xattrs(variant: Any) -> tuple[tuple[str, bytes], ...]:
+    """Return (name, value) of each extended attribute of a variant a(ayay) or None, sorted."""
     pairs = variant.unpack() if variant is not None else []
     return tuple(sorted((bytes(name).rstrip(b"\0").decode(), bytes(value)) for name, value in pairs))
 

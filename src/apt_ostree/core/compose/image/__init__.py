@@ -1,0 +1,1 @@
+"""Makes container images (OCI) of commits."""

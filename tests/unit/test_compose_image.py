@@ -1,0 +1,398 @@
+"""`compose image` on a repository in a directory, and its command line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.cli import client, main, plans
+from apt_ostree.core.compose.image import export, planning
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model import events, oci, spdx
+from apt_ostree.model.oci import Compression, Form
+from apt_ostree.model.requests.images import ComposeImage
+from apt_ostree.system import ociblobs
+from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree
+from apt_ostree.system.ostree.repo import Repo
+from tests.fixtures import image_tree
+from tests.fixtures.image_tree import REF, Image
+from tests.unit import repos
+
+# --- the command line
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[ComposeImage]:
+    """The requests that the command line makes."""
+    found: list[ComposeImage] = []
+
+    def call(request, *_args, **_options):
+        found.append(request)
+        rows = [{"reused": True}, {"reused": False}]
+        result = {"changed": True, "output": "/x", "layers": rows, "size": 9 * 10**6, "new_size": 10**6}
+        return client.Answer({**result, "manifest": "sha256:1"}, next_boot=False)
+
+    monkeypatch.setattr(client, "call", call)
+    return found
+
+
+def test_all_options_are_in_the_request(sent: list[ComposeImage], capsys, tmp_path: Path):
+    words = ["--repo=r", "--ref=os", "-o", "x", "--format=oci-archive", "--compression=gzip"]
+    words += ["--max-layers=40", "--previous=p", "--label=a=b=c", "-l", "d=", "--cachedir=c", "--lockfile=f"]
+    words += ["--copymeta=k", "--copymeta-opt=o", f"--touch-if-changed={tmp_path}/t", "--force-nocache"]
+    assert main.run(["compose", "image", "os.yaml", *words]) == 0
+    assert sent == [
+        ComposeImage(
+            output="x", treefile="os.yaml", repo="r", ref="os", cachedir="c", lockfiles=("f",), force=True,
+            format=Form.ARCHIVE, compression=Compression.GZIP, max_layers=40, previous="p",
+            labels={"a": "b=c", "d": ""}, copy_metadata=("k",), copy_optional=("o",),
+        )
+    ]  # fmt: skip
+    assert capsys.readouterr().out == "/x: 2 layers, 9.0 MB; 1 new, 1.0 MB\nsha256:1\n"
+    assert (tmp_path / "t").exists()
+
+
+def test_it_can_be_typed_as_with_rpm_ostree(sent: list[ComposeImage]):
+    assert main.run(["compose", "image", "-i", "--format=ociarchive", "os.yaml", "x"]) == 0
+    words = ["--repo=r", "os/1", "oci:/x", "--max-layers=10", "--previous-build-manifest=m.json", "-l", "a=b"]
+    assert main.run(["compose", "container-encapsulate", *words]) == 0
+    assert sent == [
+        ComposeImage(output="x", treefile="os.yaml", format=Form.ARCHIVE, initialize=True),
+        ComposeImage(
+            output="/x",
+            repo="r",
+            ref="os/1",
+            format=Form.OCI,
+            max_layers=10,
+            previous="m.json",
+            labels={"a": "b"},
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["image"],
+        ["image", "os.yaml"],
+        ["image", "os.yaml", "x", "-o", "y"],
+        ["image", "-o", "x", "--format=docker"],
+        ["image", "-o", "x", "--label=a"],
+        ["image", "-o", "x", "--label==a"],
+        ["image", "-o", "x", "--max-layers=7"],
+        ["image", "-o", "x", "--max-layers=121"],
+        ["container-encapsulate", "--repo=r", "os", "docker://e.org/x"],
+        ["container-encapsulate", "--repo=r", "os", "oci:"],
+        ["container-encapsulate", "os", "oci:x"],
+    ],
+)
+def test_mistakes_are_not_sent(sent: list[ComposeImage], words: list[str]):
+    assert main.run(["compose", *words]) == 2
+    assert sent == []
+
+
+def test_only_so_many_layers_can_be_asked_for():
+    with pytest.raises(ValueError, match="max_layers"):
+        ComposeImage(output="x", max_layers=5)
+
+
+# --- images
+
+
+class Place:
+    """A directory with a repository."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.repo = path / "repo"
+        self.events: list[events.Event] = []
+        self.repo.mkdir()
+        mode = OSTree.RepoMode.BARE if image_tree.IS_ROOT else OSTree.RepoMode.BARE_USER
+        OSTree.Repo.new(Gio.File.new_for_path(str(self.repo))).create(mode, None)
+        (self.repo / "config").write_text((self.repo / "config").read_text() + "fsync=false\n")
+        self.commit = self.write()
+
+    def write(self, changed: dict[str, str | None] | None = None, **metadata: str) -> str:
+        return image_tree.write(self.repo, self.path / "tree", changed, **metadata)
+
+    def compose(self, output: str = "image", **options) -> dict:
+        request = ComposeImage(
+            output=str(self.path / output), **{"repo": str(self.repo), "ref": REF, **options}
+        )
+        self.events = []
+        result = export.compose_image(Transaction(self.events.append, request.title), request)
+        return result.to_json()
+
+    def image(self, output: str = "image") -> Image:
+        return Image(self.path / output)
+
+    @property
+    def names(self) -> set[str]:
+        return {path.name for path in self.path.iterdir()} - {"repo", "tree"}
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 0)
+    with repos.memory_directory() as directory, repos.same_signals():
+        yield Place(directory)
+
+
+def fates(result: dict) -> dict[str, str]:
+    return {row["name"]: row["fate"] for row in result["layers"]}
+
+
+def test_the_image_has_the_tree_in_layers(place: Place):
+    result = place.compose()
+    image = place.image()
+    assert set(image.layers) == {
+        "source bash", "source git", "source glibc", "source six", "generated", "etc", "dpkg", "initramfs",
+        "kernel", "sbom",
+    }  # fmt: skip
+    assert image.files("source glibc") == {"usr/lib/libc.so.6", "usr/lib/libc.so", "usr/bin/ldd"}
+    assert "usr/lib/python3/six/__pycache__/six.pyc" in image.files("source six")
+    assert "usr/share/doc/linux-image-6.12/changelog" in image.files("kernel")
+    assert image.files("etc") == {"etc/passwd", "etc/skel/.profile"}
+    assert image.files("sbom") == {spdx.PATH}
+    assert image.layers["source glibc"]["annotations"]["ostree.components"] == "glibc"
+    every = [name for layer in image.layers for name in image.files(layer)]
+    assert len(every) == len(set(every))
+    assert not [name for name in every if name.startswith("usr/etc")]
+    assert {"boot", "tmp", "usr/share/nothing", "usr/src"} <= {
+        n for la in image.layers for n in image.names(la)
+    }
+    assert (result["manifest"], result["changed"]) == (image.digest, True)
+    assert result["size"] == sum(row["size"] for row in image.layers.values()) == result["new_size"]
+    assert [row["diff_id"] for row in result["layers"]] == image.config["rootfs"]["diff_ids"]
+    for name, diff_id in zip(image.layers, image.config["rootfs"]["diff_ids"], strict=True):
+        assert oci.digest_of(image.tar(name)) == diff_id
+
+
+def test_the_image_says_what_it_is(place: Place):
+    place.write(vendor="me")
+    place.compose(labels={"vendor": "you"}, copy_optional=("vendor", "none"), copy_metadata=("version",))
+    labels = place.image().config["config"]["Labels"]
+    assert labels == {
+        "containers.bootc": "1",
+        "ostree.bootable": "true",
+        "ostree.linux": image_tree.KERNEL,
+        "org.opencontainers.image.version": "13.1",
+        "org.opencontainers.image.created": "2025-11-23T12:13:20Z",
+        "version": "13.1",
+        "vendor": "you",
+    }
+    assert place.image().config["architecture"] == "amd64"
+    with place.image().opened("sbom") as archive:
+        bill = json.load(archive.extractfile(spdx.PATH))
+    assert {package["name"] for package in bill["packages"]} == {REF, *image_tree.SOURCES}
+
+
+@pytest.mark.skipif(not image_tree.IS_ROOT, reason="owners need root")
+@pytest.mark.parametrize("compression", Compression)
+def test_the_commit_can_be_had_again_with_its_signatures(place: Place, compression: Compression):
+    repo = Repo.open(place.repo)
+    kept = GLib.Variant("a{sv}", {"test.note": GLib.Variant("s", "beside")})
+    repo.handle.write_commit_detached_metadata(place.commit, kept, None)
+    place.compose(compression=compression)
+    (place.path / "restored").mkdir()
+    target = Repo.create(place.path / "restored")
+    assert image_tree.restore(place.image(), target) == place.commit
+    assert target.handle.fsck_object(OSTree.ObjectType.COMMIT, place.commit, None)
+    assert target.handle.read_commit_detached_metadata(place.commit, None)[1].unpack() == {
+        "test.note": "beside"
+    }
+
+
+def test_every_layer_has_its_directories_as_the_tree_has_them(place: Place):
+    place.compose()
+    for name in place.image().layers:
+        seen = set()
+        with place.image().opened(name) as archive:
+            for member in archive:
+                parent = member.name.rpartition("/")[0] or "."
+                assert member.name == "." or parent in seen, (name, member.name)
+                seen.add(member.name)
+
+
+def test_what_is_the_same_file_twice_is_a_link(place: Place):
+    place.compose()
+    with place.image().opened("source git") as archive:
+        link = archive.getmember("usr/lib/git-core/git-mv")
+        assert archive.getmember("usr/lib/git-core/naïve").isreg()
+        assert archive.getmember("usr/bin/git").isreg()
+    # For root, usr/bin/git has another owner.
+    target = "usr/lib/git-core/git-add" if image_tree.IS_ROOT else "usr/bin/git"
+    assert (link.islnk(), link.linkname) == (True, target)
+
+
+def test_two_exports_are_the_same(place: Place):
+    first, second = place.compose("one"), place.compose("two")
+    assert first["manifest"] == second["manifest"]
+    assert place.image("one").layers == place.image("two").layers
+    archives = place.compose("a.tar"), place.compose("b.oci-archive")
+    assert {one["manifest"] for one in archives} == {first["manifest"]}
+    assert (place.path / "a.tar").read_bytes() == (place.path / "b.oci-archive").read_bytes()
+    assert oci.digest_of(ociblobs.read_manifest(place.path / "a.tar")) == first["manifest"]
+
+
+def test_an_archive_repository_gives_the_same_image(place: Place):
+    (place.path / "archive").mkdir()
+    archive = OSTree.Repo.new(Gio.File.new_for_path(str(place.path / "archive")))
+    archive.create(OSTree.RepoMode.ARCHIVE, None)
+    options = GLib.Variant("a{sv}", {"refs": GLib.Variant("as", [REF])})
+    archive.pull_with_options(f"file://{place.repo}", options, None, None)
+    first = place.compose("one")
+    second = place.compose("two", repo=str(place.path / "archive"), ref=place.commit)
+    assert first["layers"][:-1] == second["layers"][:-1]  # the bill has the name that was given
+
+
+# --- one after another
+
+
+def test_the_same_commit_changes_nothing(place: Place):
+    first = place.compose()
+    stamp = (place.path / "image/index.json").stat()
+    again = place.compose()
+    assert (again["changed"], again["new_size"], again["manifest"]) == (False, 0, first["manifest"])
+    assert (place.path / "image/index.json").stat() == stamp
+    assert set(fates(again).values()) == {"unchanged"}
+    assert place.names == {"image"}
+
+
+@pytest.mark.parametrize("output", ["image", "image.tar"])
+def test_an_update_replaces_the_image_and_says_what_is_new(place: Place, output: str):
+    place.compose(output)
+    place.write({"usr/lib/libc.so.6": "newer", "usr/bin/new": "x"}, version="13.2")
+    result = place.compose(output)
+    assert {name for name, fate in fates(result).items() if fate != "unchanged"} == {
+        "source glibc", "generated", "sbom"
+    }  # fmt: skip
+    assert {row["name"] for row in result["layers"] if not row["reused"]} == {
+        "source glibc", "generated", "sbom"
+    }  # fmt: skip
+    assert 0 < result["new_size"] < result["size"]
+    assert oci.read_manifest(ociblobs.read_manifest(place.path / output)).digest == result["manifest"]
+    assert place.names == {output}
+
+
+def test_the_layers_of_the_previous_image_are_kept(place: Place):
+    place.compose(max_layers=12)  # three sources have layers of their own
+    before = place.image().manifest
+    assert "source six" not in place.image().layers
+    (place.path / "manifest.json").write_text(json.dumps(before))
+    place.write({"usr/lib/python3/six/six.py": "6" * 10000})
+    kept = {
+        "replaced": place.compose(max_layers=12, dry_run=True),
+        "directory": place.compose("two", max_layers=12, previous=str(place.path / "image")),
+        "manifest": place.compose("three", max_layers=12, previous=str(place.path / "manifest.json")),
+    }
+    for how, result in kept.items():
+        assert "source bash" in fates(result), how
+        assert "source six" not in fates(result), how
+    assert "source six" in fates(place.compose("four", max_layers=12))
+    assert "source six" in fates(place.compose(max_layers=12, initialize=True))
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(place: Place):
+    result = place.compose(dry_run=True)
+    assert place.names == set()
+    assert (result["changed"], "manifest" in result) == (True, False)
+    (plan,) = [event for event in place.events if isinstance(event, events.PlanShown)]
+    assert (plan.kind, plan.plan["commit"]) == ("image", place.commit)
+    rows = list(plans.lines(plan.kind, json.loads(json.dumps(plan.plan))))
+    assert rows[0].startswith(f"Image of {REF} {place.commit[:12]}, ") and rows[0].endswith(" in 10 layers:")
+    assert "  source glibc: 20.0 kB, new" in rows
+    place.compose()
+    assert not place.compose(dry_run=True)["changed"]
+    (plan,) = [event for event in place.events if isinstance(event, events.PlanShown)]
+    assert "10 as in the previous image" in list(plans.lines(plan.kind, plan.plan))[1]
+
+
+def test_progress_is_told(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("apt_ostree.core.compose.image.writing._STEP", 1)
+    result = place.compose()
+    told = [event for event in place.events if isinstance(event, events.Progress)]
+    assert told[-1].done == told[-1].total == result["bytes"]
+    assert [event.done for event in told] == sorted(event.done for event in told)
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"ref": None}, UsageError),
+        ({"repo": None}, UsageError),
+        ({"ref": "none"}, UsageError),
+        ({"repo": "/nonexistent/repo"}, UsageError),
+        ({"treefile": "os.yaml", "dry_run": True}, UsageError),
+        ({"previous": "/nonexistent"}, UsageError),
+        ({"treefile": "/nonexistent.yaml", "previous": "/dev/null"}, UsageError),
+        ({"previous": "x", "initialize": True}, UsageError),
+        ({"labels": {"ostree.final-diffid": "x"}}, UsageError),
+        ({"copy_metadata": ("none",)}, UsageError),
+        ({"output": "no/such/directory"}, UsageError),
+        ({"output": "no/such/directory.tar"}, UsageError),
+        ({"output": "image:tag"}, UsageError),
+    ],
+)
+def test_what_cannot_be_is_refused(place: Place, options: dict, error: type[Exception]):
+    with pytest.raises(error):
+        place.compose(**options)
+    assert place.names == set()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"usr/lib/sysimage/dpkg/status": None}, "no packages"),
+        ({"etc/passwd": "x"}, "has /etc"),
+        ({"usr/share/.wh.name": "x"}, "such names"),
+        ({spdx.PATH: "x"}, "sbom"),
+    ],
+)
+def test_a_tree_that_no_image_can_hold_is_refused(place: Place, changed: dict, message: str):
+    place.write(changed)
+    with pytest.raises(Refused, match=message):
+        place.compose()
+    assert place.names == set()
+
+
+def test_it_needs_root(place: Place, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 7)
+    with pytest.raises(Refused, match="needs root"):
+        place.compose()
+
+
+def test_what_is_no_image_is_not_replaced(place: Place):
+    (place.path / "full").mkdir()
+    (place.path / "full/precious").touch()
+    (place.path / "file.tar").write_text("precious")
+    (place.path / "link.tar").symlink_to("file.tar")
+    place.compose("two")
+    index = place.path / "two/index.json"
+    both = json.loads(index.read_text())
+    index.write_text(json.dumps(both | {"manifests": both["manifests"] * 2}))
+    for output in ("full", "file.tar", "two"):
+        with pytest.raises(Refused):
+            place.compose(output)
+    with pytest.raises(UsageError):
+        place.compose("link.tar")
+    assert (place.path / "file.tar").read_text() == "precious"
+    assert place.names == {"full", "file.tar", "link.tar", "two"}
+
+
+def test_a_damaged_repository_is_told(place: Place):
+    for path in (place.repo / "objects").rglob("*.file"):
+        if path.lstat().st_size == 20000:
+            data = path.read_bytes()
+            path.unlink()
+            path.write_bytes(b"x" + data[1:])
+    with pytest.raises(ExternalFailure, match="damaged"):
+        place.compose()
+    assert place.names == set()
