@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,10 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import events, oci, spdx
 from apt_ostree.model.oci import Compression, Form
+from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.images import ComposeImage
-from apt_ostree.system import ociblobs
+from apt_ostree.model.result import Result
+from apt_ostree.system import failpoints, ociblobs
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree
 from apt_ostree.system.ostree.repo import Repo
 from tests.fixtures import image_tree
@@ -396,3 +400,66 @@ def test_a_damaged_repository_is_told(place: Place):
     with pytest.raises(ExternalFailure, match="damaged"):
         place.compose()
     assert place.names == set()
+
+
+# --- what fails on the way
+
+
+@pytest.mark.parametrize("output", ["image", "image.tar"])
+@pytest.mark.parametrize("point", ["image.blob-written=error:3", "image.written=error"])
+def test_a_failure_leaves_the_old_image(
+    place: Place, monkeypatch: pytest.MonkeyPatch, point: str, output: str
+):
+    first = place.compose(output)
+    place.write({"usr/lib/libc.so.6": "newer"})
+    monkeypatch.setattr(failpoints, "_passed", {})
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", point)
+    with pytest.raises(OSError, match="failpoint"):
+        place.compose(output)
+    assert oci.digest_of(ociblobs.read_manifest(place.path / output)) == first["manifest"]
+    assert place.names == {output}
+
+
+def test_a_full_disk_is_explained(place: Place, monkeypatch: pytest.MonkeyPatch):
+    @contextmanager
+    def full(*_args: object) -> Iterator[None]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+        yield
+
+    monkeypatch.setattr(ociblobs.ImageLayout, "writing", full)
+    with pytest.raises(ExternalFailure, match="does not fit") as failure:
+        place.compose()
+    assert "before compression" in (failure.value.hint or "")
+    assert place.names == set()
+
+
+# --- of a treefile
+
+
+@pytest.mark.parametrize("repo", [None, "repo"])
+def test_the_tree_of_a_treefile_is_composed_first(
+    place: Place, monkeypatch: pytest.MonkeyPatch, repo: str | None
+):
+    asked: list[ComposeTree] = []
+
+    def compose_tree(_tx: Transaction, request: ComposeTree) -> Result:
+        asked.append(request)
+        if repo is None:  # for the image alone
+            image_tree.write(Path(request.repo or ""), place.path / "tree")
+        return Result(changed=True, details={"ref": REF})
+
+    monkeypatch.setattr(export.trees, "compose_tree", compose_tree)
+    where = str(place.path / repo) if repo else None
+    result = place.compose(
+        treefile="os.yaml", repo=where, ref=None, cachedir="c", lockfiles=("l",), force=True
+    )
+    (request,) = asked
+    assert (request.treefile, request.cachedir, request.lockfiles, request.force) == (
+        "os.yaml",
+        "c",
+        ("l",),
+        True,
+    )
+    assert request.repo == where if repo else request.repo.startswith(str(place.path))
+    assert (result["ref"], place.image().digest) == (REF, result["manifest"])
+    assert place.names == {"image"}
