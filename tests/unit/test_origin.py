@@ -227,6 +227,20 @@ _origins = st.builds(
 )
 
 
+_images = st.builds(
+    lambda origin, image: replace(origin, refspec="", image=image, image_digest=f"sha256:{'0' * 64}"),
+    _origins,
+    st.sampled_from(["ostree-unverified-registry:e.org/os:13", "ostree-image-signed:oci:/a+b=c"]),
+)
+
+
+@given(_images)
+def test_an_origin_of_an_image_is_as_rpm_ostree_has_it(origin: Origin):
+    text = format_origin(origin)
+    assert parse_origin(text) == origin
+    assert text.startswith(f"[origin]\ncontainer-image-reference={origin.image}\n") and "refspec=" not in text
+
+
 @given(_origins)
 def test_origin_round_trip(origin: Origin):
     text = format_origin(origin)

@@ -217,6 +217,17 @@ def test_text_marks_the_booted_deployment():
     assert next(statusview.lines(Status((), busy=True).to_json())) == "State: busy"
 
 
+def test_text_of_an_image():
+    image, digest = "ostree-unverified-registry:e.org/os:13", f"sha256:{'a' * 64}"
+    entry = booted()
+    origin = Origin(image=image, image_digest=digest)
+    entry = replace(entry, deployment=replace(entry.deployment, origin=origin))
+    lines = list(statusview.lines(Status((entry,)).to_json()))
+    assert f"● {image}" in lines
+    assert [line.strip() for line in lines if "Digest" in line] == [f"Digest: {digest}"]
+    assert next(statusview.brief(Status((entry,)).to_json())).startswith(f"● {image} ")
+
+
 def test_newer_versions_of_what_is_pinned():
     security = Newer("tool=1.0", "1.1", "Debian:stable-security/main", security=True)
     entry = replace(pending(), newer=(security, Newer("tool=1.0", "2.0", "Debian:stable/main")))

@@ -126,6 +126,8 @@ def _commits(entry: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     """Yield which commits a deployment and its base are, and whether there will be no more of them."""
     booted = "Booted" if "live-replaced" in entry else ""
     base = entry.get("base-checksum")
+    if digest := entry.get("container-image-reference-digest"):
+        yield "Digest", digest
     if entry.get("version"):
         yield "Version", f"{entry['version']} ({_time(entry['timestamp'])})"
     else:
@@ -272,7 +274,7 @@ def _shortened(names: Sequence[str]) -> list[str]:
 
 
 def _origin(entry: Mapping[str, Any]) -> str:
-    return str(entry["origin"] or entry["checksum"])
+    return str(entry.get("container-image-reference") or entry["origin"] or entry["checksum"])
 
 
 def _time(timestamp: float) -> str:

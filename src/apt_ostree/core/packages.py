@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apt_ostree.core import driver, trust, updates
+from apt_ostree.core import driver, images, trust, updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
@@ -78,6 +78,10 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     options = request.deploy
     with tx.changing("upgrade the system"):
         driver.require_none_else(tx, bypass=request.bypass_driver or request.check or options.dry_run)
+        only_shown = request.check or (options.dry_run and options.live is None)
+        awaiting = images.awaiting(tx, cache_only=options.cache_only) if request.base and only_shown else None
+        if awaiting:
+            return awaiting
         target = upgrade_target(tx, request)
         if not request.check:
             return deploy(tx, target, options)
@@ -88,12 +92,16 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
 
 
 def upgrade_target(tx: Transaction, request: Upgrade) -> Target:
-    """Pull the base from its remote; return the target of an upgrade.
+    """Pull the base from its remote, or fetch its image; return the target of an upgrade.
 
-    Raises UsageError for a package to drop that is not requested, and what the pull raises.
+    Raises UsageError for a package to drop that is not requested, and what the pull or the fetch raises.
     """
-    origin = tx.merge_deployment.origin
-    newer = _newer_base(tx, origin, request) if request.base else None
+    origin, newer = tx.merge_deployment.origin, None
+    if request.base and origin.image:
+        cache_only, allow_older = request.deploy.cache_only, request.allow_downgrade
+        origin, newer = images.newest(tx, origin, cache_only=cache_only, allow_older=allow_older)
+    elif request.base:
+        newer = _newer_base(tx, origin, request)
     origin = with_packages(tx, origin, request, newer or _base(tx))
     return _upgraded(tx, origin, newer, packages=request.packages)
 

@@ -1,11 +1,11 @@
-"""deploy and rebase: builds the next deployment on another commit of its branch, or on another branch."""
+"""deploy and rebase: builds the next deployment on another commit of what it follows, or on another one."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from apt_ostree.core import driver, trust
+from apt_ostree.core import driver, images, trust
 from apt_ostree.core.deploy import Target, deploy
 from apt_ostree.core.packages import (
     held,
@@ -17,6 +17,8 @@ from apt_ostree.core.packages import (
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
+from apt_ostree.model import image_reference
+from apt_ostree.model.image_reference import ImageReference
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.package import diff_packages
 from apt_ostree.model.refspec import Refspec, Revision, is_checksum
@@ -31,7 +33,7 @@ _OLDER = "leave --disallow-downgrade out to deploy it"
 
 
 def deploy_revision(tx: Transaction, request: Deploy) -> Result:
-    """Build the next deployment on a commit of the branch that the present one follows.
+    """Build the next deployment on a commit of the branch, or an image, that the present one follows.
 
     The layered packages keep their versions. Those of the base become the commit's, also if they were
     upgraded from the archives. If the present tree is that, nothing changes.
@@ -44,16 +46,12 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
         if not request.revision:
             return driver.register(tx, request)
         driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
-        present = tx.merge_deployment.origin
-        branch = Refspec.parse(present.refspec)
-        revision = Revision.parse(request.revision)
-        pull = not request.deploy.cache_only
-        commit = _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
+        origin, commit = _at_revision(tx, request)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
         if request.deploy.download_only:
-            _keep(tx, branch, commit)
-        origin = with_packages(tx, present, request, commit)
+            _keep(tx, Refspec.parse(origin.refspec), commit)
+        origin = with_packages(tx, origin, request, commit)
         if _is_present(tx, origin, commit):
             target = Target(origin, tx.merge_deployment.checksum)
         else:
@@ -65,7 +63,7 @@ def deploy_revision(tx: Transaction, request: Deploy) -> Result:
 
 
 def rebase(tx: Transaction, request: Rebase) -> Result:
-    """Build the next deployment on another branch, which it follows from then on.
+    """Build the next deployment on another branch or image, which it follows from then on.
 
     The layered packages get the versions that the archives offer for the new base.
 
@@ -76,23 +74,58 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
     with tx.changing("rebase the system"):
         driver.require_none_else(tx, bypass=request.bypass_driver or request.deploy.dry_run)
         old = tx.merge_deployment.origin
-        branch = _new_branch(tx, Refspec.parse(old.refspec), request.refspec)
-        if str(branch) == old.refspec and request.revision is None:
-            raise UsageError(
-                f"Old and new refs are equal: {branch}",
-                hint="'apt-ostree upgrade' follows the present branch",
-            )
-        commit = _newest(tx, branch, request)
+        is_image = image_reference.is_image(request.refspec)
+        origin, commit = (_on_image if is_image else _on_branch)(tx, old, request)
         if request.disallow_downgrade:
             trust.refuse_older(tx, commit, _OLDER)
+        branch = Refspec.parse(origin.refspec)
         if request.deploy.download_only:
             _keep(tx, branch, commit)
-        origin = with_packages(tx, replace(old, refspec=str(branch), unconfigured=""), request, commit)
+        origin = with_packages(tx, origin, request, commit)
         target = _target(tx, origin, commit, keep=held(tx))
         result = deploy(tx, target, request.deploy)
         if result.next_boot and not request.skip_purge:
             _forget(tx, Refspec.parse(old.refspec), branch)
         return result
+
+
+# --- what is followed
+
+
+def _at_revision(tx: Transaction, request: Deploy) -> tuple[Origin, str]:
+    """Return the origin and the commit of a revision of what the system follows."""
+    present = tx.merge_deployment.origin
+    if present.image:
+        return images.revision(tx, present, request.revision)
+    pull, revision = not request.deploy.cache_only, Revision.parse(request.revision)
+    branch = Refspec.parse(present.refspec)
+    return present, _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
+
+
+def _on_image(tx: Transaction, old: Origin, request: Rebase) -> tuple[Origin, str]:
+    """Return an origin that follows an image, and the image's commit."""
+    reference = ImageReference.parse(request.refspec)
+    if request.revision is not None:
+        raise UsageError(
+            "an image has no revisions beside its name", hint="name its digest: HOST/REPOSITORY@sha256:..."
+        )
+    if str(reference) == old.image:
+        raise UsageError(
+            f"Old and new refs are equal: {reference}", hint="'apt-ostree upgrade' follows the present image"
+        )
+    return images.take(tx, old, reference, cache_only=request.deploy.cache_only)
+
+
+def _on_branch(tx: Transaction, old: Origin, request: Rebase) -> tuple[Origin, str]:
+    """Return an origin that follows a branch, and the commit of the branch that is asked for."""
+    branch = _new_branch(tx, Refspec.parse(old.refspec), request.refspec)
+    if str(branch) == old.refspec and request.revision is None:
+        raise UsageError(
+            f"Old and new refs are equal: {branch}",
+            hint="'apt-ostree upgrade' follows the present branch",
+        )
+    origin = replace(old, refspec=str(branch), image="", image_digest="", unconfigured="")
+    return origin, _newest(tx, branch, request)
 
 
 # --- the commit

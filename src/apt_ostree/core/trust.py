@@ -1,6 +1,7 @@
 """Which commits may be used: those that are signed as the configuration of their remote requires.
 
-A local branch is root's own, and needs no signature.
+A local branch is root's own, and needs no signature. Of an image, the policy of containers says what has to
+be verified (containers-policy.json(5)), or its name says that nothing has to be.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model.audit import Kind
+from apt_ostree.model.image_reference import Check, ImageReference
 from apt_ostree.model.refspec import Refspec
+from apt_ostree.system import skopeo
 from apt_ostree.system.ostree import remotes, signatures
 from apt_ostree.system.ostree.remotes import Verification
 
@@ -44,6 +47,45 @@ def require_signed(tx: Transaction, branch: Refspec, commit: str) -> None:
                     hint=f"'ostree remote list-gpg-keys {remote}' lists the keys that may sign",
                     concerns_trust=True,
                 )
+
+
+def require_image_policy(tx: Transaction, reference: ImageReference) -> None:
+    """Raise Refused for an image of which nothing would be verified, unless its name says that.
+
+    What the policy requires is enforced when the image is fetched.
+    """
+    if reference.check is Check.SIGNED and skopeo.policy_accepts_anything(reference):
+        raise Refused(
+            f"nothing would be verified of {reference.image}: the policy of containers accepts anything",
+            details=[f"{skopeo.POLICY} has 'insecureAcceptAnything' for it"],
+            hint="require a signature (containers-policy.json(5)), "
+            f"or name it {Check.UNVERIFIED}:{reference.image}",
+            concerns_trust=True,
+        )
+    if reference.remote and reference.remote not in remotes.names(tx.sysroot.repo):
+        raise Refused(
+            f"{reference.image} cannot be verified: there is no remote {reference.remote!r}",
+            hint="'ostree remote add' configures it, with the keys that may sign",
+            concerns_trust=True,
+        )
+
+
+def note_image(tx: Transaction, reference: ImageReference, digest: str) -> None:
+    """Record as a security event that an image was taken of which nothing was verified."""
+    if reference.check is Check.UNVERIFIED and skopeo.policy_accepts_anything(reference):
+        text = f"image {reference.image} ({digest[:19]}) was not verified: its name says that it need not be"
+        tx.warning(text)
+        tx.record(Kind.SECURITY, text, unverified=digest)
+
+
+def refuse_older_image(tx: Transaction, reference: ImageReference, created: int, hint: str) -> None:
+    """Raise Refused if an image was made before the present base. created: seconds since 1970."""
+    repo = tx.sysroot.repo
+    base = repo.base_of(tx.merge_deployment.checksum)
+    if created < repo.timestamp(base):
+        raise Refused(
+            f"{reference.image} is older than the present base, {base[:12]}", hint=hint, concerns_trust=True
+        )
 
 
 def refuse_older(tx: Transaction, commit: str, hint: str) -> None:

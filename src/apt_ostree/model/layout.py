@@ -101,6 +101,11 @@ META_SOURCES = "apt-ostree.sources"  # as: "origin suite component version date"
 META_VERSION = "version"  # s: ostree's own key
 META_INPUTS = "apt-ostree.inputs"  # s: SHA-256 over treefile, added files and package list of a compose
 META_KERNEL_ARGUMENTS = "apt-ostree.kernel-arguments"  # as: in their order
+#: Of the commit of an image that is none of an image of ours: its name, and what bootc and rpm-ostree note.
+META_IMAGE = "apt-ostree.image"  # s: the reference that it was taken by
+META_IMAGE_DIGEST = "ostree.manifest-digest"  # s
+META_IMAGE_MANIFEST = "ostree.manifest"  # s: JSON
+META_IMAGE_CONFIG = "ostree.container.image-config"  # s: JSON
 #: In the state directory: the paths of /etc with what scripts made of edited files, one per line.
 ETC_BESIDE = "etc-beside"
 

@@ -21,6 +21,8 @@ _GROUP = "packages"
 #: The group and the key of rpm-ostree for what is tracked.
 _TRACKED_GROUP, _TRACKED = "rpmostree", "initramfs-etc"
 _UNCONFIGURED = "unconfigured-state"
+#: The key of rpm-ostree for an image, and the one of its status for the image's digest.
+_IMAGE, _DIGEST = "container-image-reference", "container-image-reference-digest"
 
 #: A program and its arguments.
 Command = tuple[str, ...]
@@ -62,6 +64,8 @@ class Origin:
     initramfs: further arguments of dracut, with which the machine makes its own initramfs; None: it has that
         of the base.
     initramfs_etc: paths below /etc that are also in the initramfs, sorted.
+    image, image_digest: of the image that the base is of, if it is of one and not of a ref; see
+        model.image_reference.
     unconfigured: why the base cannot be followed yet, such as a subscription that is missing (ostree's
         `unconfigured-state`).
     rest: the other groups of the file, unchanged.
@@ -78,6 +82,8 @@ class Origin:
     overriding: tuple[str, ...] = ()
     initramfs: tuple[str, ...] | None = None
     initramfs_etc: tuple[str, ...] = ()
+    image: str = ""
+    image_digest: str = ""
     unconfigured: str = ""
     rest: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = field(default=())
 
@@ -363,6 +369,8 @@ def parse_origin(text: str) -> Origin:
     tracked = parser[_TRACKED_GROUP].get(_TRACKED, "") if parser.has_section(_TRACKED_GROUP) else ""
     return Origin(
         refspec=section.get("baserefspec") or section.get("refspec", ""),
+        image=section.get(_IMAGE, ""),
+        image_digest=section.get(_DIGEST, ""),
         unconfigured=section.get(_UNCONFIGURED, ""),
         requested=_split(packages.get("requested", "")),
         local=tuple(
@@ -393,7 +401,8 @@ def _other_groups(parser: configparser.ConfigParser) -> Iterator[tuple[str, tupl
 def format_origin(origin: Origin) -> str:
     """Return the text of an origin file."""
     parser = _parser()
-    parser["origin"] = {"baserefspec" if origin.layered else "refspec": origin.refspec}
+    of_image = {_IMAGE: origin.image, _DIGEST: origin.image_digest} if origin.image else None
+    parser["origin"] = of_image or {"baserefspec" if origin.layered else "refspec": origin.refspec}
     if origin.unconfigured:
         parser["origin"][_UNCONFIGURED] = origin.unconfigured
     if origin.layered:

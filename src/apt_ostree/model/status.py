@@ -148,7 +148,7 @@ class DeploymentStatus:
             "staged": deployment.staged,
             "pinned": deployment.pinned,
             "unlocked": deployment.unlocked,
-            "origin": origin.refspec or None,
+            **_followed_json(origin),
             "gpg-enabled": self.gpg_enabled,
             "signatures": [asdict(signature) for signature in self.signatures],
             "base-commit-meta": dict(base.metadata),
@@ -181,6 +181,15 @@ class DeploymentStatus:
         result |= {key: value for key, value in optional.items() if value is not None}
         result |= _verdicts_json(self.failed, self.back)
         return result | (_live_json(self.live) if self.live else {})
+
+
+def _followed_json(origin: Origin) -> dict[str, str | None]:
+    """Return what the base is of; the keys of an image are only there if it is of one."""
+    result = {"origin": origin.refspec or None}
+    if origin.image:
+        result["container-image-reference"] = origin.image
+        result["container-image-reference-digest"] = origin.image_digest
+    return result
 
 
 def _initramfs_json(origin: Origin) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Compresses with zstd (python3-zstandard). The same version of the library gives the same bytes."""
+"""Compresses with zstd (python3-zstandard), and decompresses. The same version gives the same bytes."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import IO, Protocol
 
 import zstandard
 
@@ -23,3 +23,19 @@ def compressor() -> Compressor:
     """Return what compresses one stream, in one thread."""
     made: Compressor = zstandard.ZstdCompressor(level=_LEVEL, write_checksum=True).compressobj()
     return made
+
+
+def reader(stream: IO[bytes]) -> IO[bytes]:
+    """Return what reads the content of a compressed stream; it raises ValueError for what is damaged."""
+    return _Reader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))  # type: ignore[return-value]
+
+
+class _Reader:
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except zstandard.ZstdError as error:
+            raise ValueError(str(error)) from error

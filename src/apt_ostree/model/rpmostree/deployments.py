@@ -19,6 +19,8 @@ DEPLOYMENT: Mapping[str, str] = {
     "finalization-locked": "b",
     "unlocked": "s",
     "origin": "s",
+    "container-image-reference": "s",
+    "container-image-reference-digest": "s",
     "version": "s",
     "timestamp": "t",
     "gpg-enabled": "b",

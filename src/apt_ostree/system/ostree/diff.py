@@ -45,7 +45,11 @@ def _replaced(
 
 def directory_of(repo: Repo, commit: str, path: str) -> tuple[str, str] | None:
     """Return the checksums (contents, metadata) of a directory in a commit, or None if there is none."""
-    directory: tuple[str, str] | None = repo.tree_checksums(commit)
+    return directory_in(repo, repo.tree_checksums(commit), path)
+
+
+def directory_in(repo: Repo, directory: tuple[str, str] | None, path: str) -> tuple[str, str] | None:
+    """Return the checksums (contents, metadata) of a directory in another one, or None if there is none."""
     for name in filter(None, path.split("/")):
         if directory is None:
             return None
@@ -55,8 +59,13 @@ def directory_of(repo: Repo, commit: str, path: str) -> tuple[str, str] | None:
 
 def file_of(repo: Repo, commit: str, path: str) -> str | None:
     """Return the checksum of a file in a commit, or None if there is none."""
+    return file_in(repo, repo.tree_checksums(commit), path)
+
+
+def file_in(repo: Repo, root: tuple[str, str], path: str) -> str | None:
+    """Return the checksum of a file in a directory, or None if there is none."""
     parent, _, name = path.rpartition("/")
-    directory = directory_of(repo, commit, parent)
+    directory = directory_in(repo, root, parent)
     return read_dirtree(repo, directory[0])[0].get(name) if directory else None
 
 
@@ -107,4 +116,13 @@ def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, st
     return DirDiff(name, old, new, files, dirs)
 
 
-__all__ = ["diff_commits", "directories_beside_usr", "directory_of", "file_of", "read_dirtree", "replaced"]
+__all__ = [
+    "diff_commits",
+    "directories_beside_usr",
+    "directory_in",
+    "directory_of",
+    "file_in",
+    "file_of",
+    "read_dirtree",
+    "replaced",
+]

@@ -27,14 +27,14 @@ def _write_file(repo: Repo, state: FileState) -> str:
     content = b"" if state.type == "symlink" else state.content
     stream = Gio.MemoryInputStream.new_from_bytes(GLib.Bytes.new(content))
     with explained("write a file into the repository"):
-        _ok, raw, length = OSTree.raw_file_to_content_stream(stream, info, _xattrs(state), None)
+        _ok, raw, length = OSTree.raw_file_to_content_stream(stream, info, xattrs_of(state), None)
         _ok, checksum = repo.handle.write_content(None, raw, length, None)
     return str(OSTree.checksum_from_bytes(checksum))
 
 
 def _write_directory(repo: Repo, state: FileState) -> str:
     with explained("write a directory into the repository"):
-        variant = OSTree.create_directory_metadata(_info(state), _xattrs(state))
+        variant = OSTree.create_directory_metadata(_info(state), xattrs_of(state))
         _ok, checksum = repo.handle.write_metadata(OSTree.ObjectType.DIR_META, None, variant, None)
     return str(OSTree.checksum_from_bytes(checksum))
 
@@ -53,6 +53,7 @@ def _info(state: FileState) -> Any:
     return info
 
 
-def _xattrs(state: FileState) -> Any:
+def xattrs_of(state: FileState) -> Any:
+    """Return the variant of the extended attributes of a state; None without any."""
     rows = [(name.encode() + b"\0", value) for name, value in state.xattrs]
     return GLib.Variant("a(ayay)", rows) if rows else None

@@ -1,0 +1,161 @@
+"""Makes a commit of an image that was fetched: each layer is looked at, written, and laid on those below.
+
+All of it is one transaction of the repository: an error, a cancel or a power cut leaves it as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model import layout, oci_image
+from apt_ostree.model.events import Progress
+from apt_ostree.model.image_merge import LayerTree, Merge
+from apt_ostree.model.image_reference import ImageReference
+from apt_ostree.model.image_screen import Screen, Unfit
+from apt_ostree.model.oci import Descriptor
+from apt_ostree.model.oci_image import Config, Manifest
+from apt_ostree.system import tarreader
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ocilayout import KeptLayout
+from apt_ostree.system.ostree import diff, image_commits
+from apt_ostree.system.ostree.gi_ostree import OSTree
+from apt_ostree.system.ostree.image_commits import LayerWriter
+from apt_ostree.system.ostree.repo import package_list, text
+
+_STATUS = f"{layout.DPKG_ADMINDIR}/status"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An image that was fetched.
+
+    reference: as it was asked for.
+    digest: what the reference stands for; that of an index, if it is one of several images.
+    blobs: where its blobs are.
+    """
+
+    reference: ImageReference
+    digest: str
+    manifest: Manifest
+    config: Config
+    blobs: KeptLayout
+
+
+def take_in(tx: Transaction, image: Fetched) -> str:
+    """Write an image into the repository; return the commit to deploy.
+
+    It is the commit that the image was made of, if the image says which one and has its very tree.
+
+    Raises Refused for an image with what no layer may have, or which no machine can boot, and ExternalFailure
+    for one that is damaged.
+    """
+    repo, layers = tx.sysroot.repo, image.manifest.layers
+    known = {diff_id: image_commits.known(repo, diff_id) for diff_id in image.config.diff_ids}
+    new = [n for n, diff_id in enumerate(image.config.diff_ids) if known[diff_id] is None]
+    progress = _Progress(tx, f"Importing {len(new)} of {len(layers)} layers", [layers[n].size for n in new])
+    with tx.task(progress.title), repo.transaction():
+        for number in new:
+            diff_id = image.config.diff_ids[number]
+            if known[diff_id] is None:  # an image may have a layer twice
+                known[diff_id] = _write_layer(tx, image, layers[number], diff_id)
+            progress.add(layers[number].size)
+        merge = Merge(partial(diff.read_dirtree, repo), image_commits.plain_directory(repo))
+        for diff_id in image.config.diff_ids:
+            if (tree := known[diff_id]) is not None:
+                merge.lay(tree)
+        root = image_commits.write_merged(repo, merge.root)
+        _require_bootable(tx, image, root)
+        commit = _commit(tx, image, root)
+        image_commits.remember(repo, image.digest, image.config.diff_ids)
+        failpoint("import.before-commit")
+    failpoint("import.imported")
+    return commit
+
+
+def _write_layer(tx: Transaction, image: Fetched, layer: Descriptor, diff_id: str) -> LayerTree:
+    screen, writer = Screen(), LayerWriter(tx.sysroot.repo)
+    compression = oci_image.compression_of(layer)
+    with _refusing(image, layer), image.blobs.opened(layer, compression, diff_id) as read:
+        for member in tarreader.members(read):
+            if kept := screen.take(member.header):
+                writer.add(kept, member.header.size, member.chunks)
+        screen.finish()
+    failpoint("import.layer-written")
+    return writer.commit(diff_id, screen.implied, screen.removed, screen.emptied)
+
+
+@contextmanager
+def _refusing(image: Fetched, layer: Descriptor) -> Iterator[None]:
+    try:
+        yield
+    except Unfit as error:
+        raise Refused(
+            f"a layer of {image.reference.image} has what no layer of a machine's image may have",
+            details=[f"{layer.digest[7:19]}: {error}"],
+            hint="who makes the image has to leave it out; nothing was changed",
+            concerns_trust=True,
+        ) from error
+
+
+def _require_bootable(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> None:
+    """Raise Refused for a tree from which no machine boots."""
+    repo, top = tx.sysroot.repo, image_commits.checksums(root)
+    modules = diff.directory_in(repo, top, layout.KERNEL_MODULES)
+    kernels = diff.read_dirtree(repo, modules[0])[1] if modules else {}
+    if not any("vmlinuz" in diff.read_dirtree(repo, contents)[0] for contents, _meta in kernels.values()):
+        raise Refused(
+            f"{image.reference.image} has no kernel in /{layout.KERNEL_MODULES}, so that no machine boots it",
+            hint="'apt-ostree compose image' makes images for machines; nothing was changed",
+        )
+
+
+def _commit(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> str:
+    """Write the commit of an image's tree: the one that it was made of, or else a new one."""
+    repo = tx.sysroot.repo
+    try:
+        own = oci_image.own_commit(image.manifest.annotations)
+    except ValueError as error:
+        raise ExternalFailure(f"the image {image.reference.image} is damaged: {error}") from error
+    if own and image_commits.restore(repo, own, root):
+        return own.checksum
+    metadata = _metadata(tx, image, root)
+    return image_commits.write(repo, root, created=image.config.created, metadata=metadata)
+
+
+def _metadata(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> dict[str, Any]:
+    """Return the metadata of a new commit, with the keys by which bootc and rpm-ostree know an image's."""
+    repo = tx.sysroot.repo
+    status = diff.file_in(repo, image_commits.checksums(root), _STATUS)
+    if status is None:
+        raise Refused(
+            f"{image.reference.image} has no packages of Debian",
+            hint=f"dpkg's database belongs in /{layout.DPKG_ADMINDIR}; what is in /var is not taken",
+        )
+    from apt_ostree.system.apt import status as statuses  # only such an image needs libapt
+
+    rows = {
+        layout.META_PACKAGES: package_list(statuses.installed(repo.file_state(status).content)),
+        layout.META_IMAGE: text(str(image.reference)),
+        layout.META_IMAGE_DIGEST: text(image.digest),
+        layout.META_IMAGE_MANIFEST: text(image.manifest.text),
+        layout.META_IMAGE_CONFIG: text(image.config.text),
+    }
+    return rows | ({layout.META_VERSION: text(image.config.version)} if image.config.version else {})
+
+
+class _Progress:
+    """Reports how many bytes of the layers are imported."""
+
+    def __init__(self, tx: Transaction, title: str, sizes: list[int]) -> None:
+        self.title = title
+        self._tx, self._total, self._done = tx, sum(sizes), 0
+
+    def add(self, size: int) -> None:
+        self._done += size
+        self._tx.report(Progress(self.title, self._done, self._total))

@@ -1,0 +1,186 @@
+"""The images that machines follow: what their names stand for now, and the commit of one that is fetched."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from apt_ostree.core import image_import, trust
+from apt_ostree.core.image_import import Fetched
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model import oci, oci_image
+from apt_ostree.model.image_reference import ImageReference, Transport, is_digest
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.refspec import Refspec
+from apt_ostree.model.result import Result
+from apt_ostree.system import skopeo
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ocilayout import KeptLayout
+
+#: What was fetched is kept, so that the next image's fetch takes only what that has not.
+_KEPT = Path("/var/cache/apt-ostree/images")
+_OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
+#: Name of a machine's kernel -> OCI's names of the architectures that it runs.
+_MACHINES = {
+    "x86_64": ("amd64", "386"),
+    "i686": ("386",),
+    "aarch64": ("arm64", "arm"),
+    "armv7l": ("arm",),
+    "ppc64le": ("ppc64le",),
+    "riscv64": ("riscv64",),
+    "s390x": ("s390x",),
+    "loongarch64": ("loong64",),
+}
+
+
+def take(
+    tx: Transaction, origin: Origin, reference: ImageReference, *, cache_only: bool
+) -> tuple[Origin, str]:
+    """Fetch an image, which an origin is to follow from now on; return the new origin and the commit.
+
+    cache_only: do not use the network.
+
+    Raises Refused for an image that is not verified as it has to be or that no machine can use, UsageError
+    for one that the network is needed for, and ExternalFailure if it cannot be had.
+    """
+    if cache_only and reference.transport is Transport.REGISTRY:
+        raise UsageError(
+            f"{reference.image} is in a registry",
+            hint="leave --cache-only out to fetch it, or name an image on disk",
+        )
+    trust.require_image_policy(tx, reference)
+    data = _looked_at(tx, reference)
+    digest = oci.digest_of(data)
+    commit = _imported(tx, reference, data, allow_older=True)
+    return followed(origin, reference, digest), commit
+
+
+def newest(
+    tx: Transaction, origin: Origin, *, cache_only: bool, allow_older: bool
+) -> tuple[Origin, str | None]:
+    """Fetch what the image of an origin stands for now; return the new origin and the commit.
+
+    The commit is None if that is what the origin has, or if it cannot be known without the network.
+
+    Raises what `take` does, and Refused for an older image unless `allow_older` is set.
+    """
+    reference = ImageReference.parse(origin.image)
+    if cache_only and reference.transport is Transport.REGISTRY:
+        return origin, None
+    data = _looked_at(tx, reference)
+    digest = oci.digest_of(data)
+    if digest == origin.image_digest:
+        return origin, None
+    trust.require_image_policy(tx, reference)
+    commit = _imported(tx, reference, data, allow_older=allow_older)
+    return followed(origin, reference, digest), commit
+
+
+def revision(tx: Transaction, origin: Origin, digest: str) -> tuple[Origin, str]:
+    """Fetch another image of the repository that an origin follows; return the new origin and the commit.
+
+    Raises UsageError for what is no digest, and what `take` does.
+    """
+    if not is_digest(digest):
+        raise UsageError(
+            f"{digest!r} is no revision of the image that is followed",
+            hint="name its digest, sha256:..., or another image with 'apt-ostree rebase'",
+        )
+    reference = ImageReference.parse(origin.image)
+    pinned, commit = take(tx, origin, reference.at(digest), cache_only=False)
+    return replace(pinned, image=origin.image), commit
+
+
+def awaiting(tx: Transaction, *, cache_only: bool) -> Result | None:
+    """Return what there is to say if the image that is followed is another one now; else None.
+
+    Nothing is fetched but its manifest: which packages differ is not known before.
+    """
+    origin = tx.merge_deployment.origin
+    if not origin.image:
+        return None
+    reference = ImageReference.parse(origin.image)
+    if cache_only and reference.transport is Transport.REGISTRY:
+        return None
+    digest = oci.digest_of(_looked_at(tx, reference))
+    if digest == origin.image_digest:
+        return None
+    tx.message(f"{reference.image} is another image now: {digest}")
+    image = {"reference": str(reference), "digest": digest}
+    details = {"transaction": None, "commit": None, "staged": False, "image": image}
+    return Result(changed=True, details=details)
+
+
+def followed(origin: Origin, reference: ImageReference, digest: str) -> Origin:
+    """Return an origin that follows an image, of which it has the one with a digest."""
+    return replace(origin, refspec="", unconfigured="", image=str(reference), image_digest=digest)
+
+
+# --- fetch
+
+
+def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
+    """Return the manifest, or the index, that a name stands for; Refused for one of another format."""
+    with tx.task(f"Looking at {reference.image}"):
+        data = skopeo.manifest(reference)
+    try:
+        kind = oci_image.kind_of(data)
+    except ValueError as error:
+        raise ExternalFailure(f"{reference.image} has a manifest that cannot be read: {error}") from error
+    if kind not in (oci.MANIFEST, oci.INDEX):
+        raise Refused(
+            f"{reference.image} is no OCI image, but {kind}",
+            hint="'skopeo copy --format=oci' makes one of it, 'podman push --format=oci' pushes one",
+        )
+    return data
+
+
+def _imported(tx: Transaction, reference: ImageReference, data: bytes, *, allow_older: bool) -> str:
+    """Fetch and import the image of a manifest or an index; return its commit."""
+    tx.tidy_at_end()  # which drops what no deployment comes to need
+    image = _fetched(tx, reference, data)
+    if not allow_older:
+        trust.refuse_older_image(tx, reference, image.config.created, _OLDER)
+    commit = image_import.take_in(tx, image)
+    if reference.remote:
+        trust.require_signed(tx, Refspec(reference.remote, str(reference)), commit)
+    if not allow_older:
+        trust.refuse_older(tx, commit, _OLDER)
+    image.blobs.keep_only(image.manifest.blobs)
+    return commit
+
+
+def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched:
+    """Fetch an image, which the policy has to accept. data: its manifest, or the index that it is of."""
+    blobs = KeptLayout(_KEPT)
+    _KEPT.parent.mkdir(parents=True, exist_ok=True)
+    _KEPT.mkdir(mode=0o700, exist_ok=True)
+    with tx.task(f"Fetching {reference.image}"):
+        skopeo.fetch(reference, _KEPT)
+    failpoint("import.fetched")
+    trust.note_image(tx, reference, oci.digest_of(data))
+    try:
+        name = blobs.named(skopeo.NAME)
+        is_index = oci_image.kind_of(data) == oci.INDEX
+        possible = oci_image.read_index(data) if is_index else {oci.digest_of(data)}
+        if name is None or name not in possible:
+            raise ExternalFailure(
+                f"{reference.image} became another image while it was fetched", hint="try again"
+            )
+        manifest = oci_image.read_manifest(blobs.text(name))
+        config = oci_image.read_config(blobs.text(manifest.config.digest), manifest)
+    except ValueError as error:
+        raise Refused(f"{reference.image} cannot be used: {error}", hint="nothing was changed") from error
+    _require_architecture(reference, config.architecture)
+    return Fetched(reference, oci.digest_of(data), manifest, config, blobs)
+
+
+def _require_architecture(reference: ImageReference, architecture: str) -> None:
+    machine = os.uname().machine
+    if architecture not in ("all", *_MACHINES.get(machine, (architecture,))):
+        raise Refused(
+            f"{reference.image} is for {architecture}, and this machine is {machine}",
+            hint="name an image for this architecture; nothing was changed",
+        )

@@ -1,0 +1,117 @@
+"""The OCI image layout in which fetched images are kept: reads blobs, each of which is verified before."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import shutil
+import zlib
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from apt_ostree.errors import ExternalFailure
+from apt_ostree.model import oci, oci_image
+from apt_ostree.model.oci import Compression, Descriptor
+
+_BLOBS = "blobs/sha256"
+_KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE})
+_CHUNK = 1 << 20
+#: No manifest and no configuration is as large.
+_LARGEST_TEXT = 16 << 20
+
+
+class KeptLayout:
+    """A layout below a directory that only root can write to. path: of the layout; it may not be there."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def named(self, name: str) -> str | None:
+        """Return the digest of the manifest of a name; None without one."""
+        path = self.path / oci.INDEX_FILE
+        with _explained(path):
+            return oci_image.named(path.read_bytes(), name)
+
+    def text(self, digest: str) -> bytes:
+        """Return a blob that is no layer."""
+        path = self._place(digest)
+        with _explained(path):
+            if path.stat().st_size > _LARGEST_TEXT:
+                raise ExternalFailure(f"the blob {digest} is too large for what it is")
+        self._require_sound(digest)
+        return path.read_bytes()
+
+    @contextmanager
+    def opened(
+        self, layer: Descriptor, compression: Compression, diff_id: str
+    ) -> Iterator[Callable[[int], bytes]]:
+        """Yield what reads the content of a layer, all of which has to be read in the block.
+
+        Raises ExternalFailure for a blob that is damaged, and at the end for another content than that of the
+        `diff_id`.
+        """
+        self._require_sound(layer.digest)
+        digest = hashlib.sha256()
+        with self._place(layer.digest).open("rb") as file, _explained(self._place(layer.digest)):
+            stream = _decompressed(file, compression)
+
+            def read(size: int) -> bytes:
+                data = stream.read(size)
+                digest.update(data)
+                return data
+
+            yield read
+            if stream.read(1) or f"sha256:{digest.hexdigest()}" != diff_id:
+                raise ExternalFailure(
+                    f"the layer {layer.digest[7:19]} has not the content that the image's configuration says",
+                    hint="who made the image has to make it again",
+                )
+
+    def keep_only(self, digests: Collection[str]) -> None:
+        """Remove all blobs but these, and what killed programs have left."""
+        names = {digest.partition(":")[2] for digest in digests}
+        for path in self.path.glob("*"):
+            if path.name not in _KEPT:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.path / _BLOBS).glob("*"):
+            if path.name not in names:
+                path.unlink()
+
+    def _require_sound(self, digest: str) -> None:
+        """Remove a blob that is damaged, so that it is fetched again, and raise ExternalFailure."""
+        path, found = self._place(digest), hashlib.sha256()
+        with _explained(path), path.open("rb") as file:
+            while data := file.read(_CHUNK):
+                found.update(data)
+        if f"sha256:{found.hexdigest()}" != digest:
+            path.unlink()
+            raise ExternalFailure(
+                f"the fetched blob {digest[7:19]} is damaged", hint="try again: it will be fetched anew"
+            )
+
+    def _place(self, digest: str) -> Path:
+        return self.path / _BLOBS / digest.partition(":")[2]
+
+
+def _decompressed(file: IO[bytes], compression: Compression) -> IO[bytes]:
+    if compression is Compression.GZIP:
+        return gzip.GzipFile(fileobj=file)  # type: ignore[return-value]
+    if compression is Compression.ZSTD:
+        from apt_ostree.system import zstd
+
+        return zstd.reader(file)
+    return file
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ExternalFailure(
+            f"{path} was not fetched", hint="try again; 'apt-ostree cleanup -m' removes what was fetched"
+        ) from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise ExternalFailure(f"{path.name[:12]} cannot be decompressed: {error}") from error

@@ -1,0 +1,414 @@
+"""Machines on images: rebase, upgrade and deploy, on real deployments and images."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from apt_ostree.core import deployments, packages, rebase, status
+from apt_ostree.core.compose.image import planning
+from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.model import layout, oci, oci_image
+from apt_ostree.model.queries import Status
+from apt_ostree.model.requests.deployments import Cleanup, Rebase
+from apt_ostree.model.requests.options import DeployOptions
+from apt_ostree.model.requests.packages import Upgrade
+from apt_ostree.model.result import Result
+from apt_ostree.system.ostree import image_commits
+from tests.fixtures import image_tree
+from tests.fixtures.image_tree import Image
+from tests.unit import registry as registries
+from tests.unit.registry import REJECTS, SIGNED, Registry
+from tests.unit.repos import System
+from tests.unit.vendor import add_remote, deploy, rebase_to, signer
+
+NEW = {"usr/lib/libc.so.6": "newer" * 1000}
+NAME = "registry.example.org/os:13"
+
+
+@pytest.fixture
+def registry(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 0)
+    made = Registry(tmp_path / "registry", system)
+    made.commit()
+    return made
+
+
+@pytest.fixture
+def image(registry: Registry) -> Image:
+    """An image, which a registry has."""
+    made = registry.image()
+    registry.names[NAME] = made.path
+    return made
+
+
+def unverified(image: Image) -> str:
+    return f"ostree-unverified-image:oci:{image.path}"
+
+
+def upgrade(system: System, *, check: bool = False, allow_downgrade: bool = False, **options) -> Result:
+    request = Upgrade(
+        packages=False, check=check, allow_downgrade=allow_downgrade, deploy=DeployOptions(**options)
+    )
+    return system.run(packages.upgrade, request)
+
+
+def first(system: System):
+    with system.open(writable=False) as machine:
+        return machine.deployments().all[0]
+
+
+def images_refs(system: System) -> dict[str, set[str]]:
+    return {kind: set(system.repo.refs(f"apt-ostree/image/{kind}")) for kind in ("layer", "manifest")}
+
+
+def state(system: System) -> object:
+    return system.order(), first(system).origin, images_refs(system), system.repo.refs("")
+
+
+def refused(system: System, text: str, kind: type[Exception] = Refused) -> Exception:
+    """Return why a system does not follow an image, and is as it was before."""
+    before = state(system)
+    with pytest.raises(kind) as caught:
+        rebase_to(system, text)
+    assert state(system) == before
+    return caught.value
+
+
+# --- rebase
+
+
+def test_an_image_of_ours_gives_the_very_commit(system: System, registry: Registry, image: Image):
+    commit = registry.source.resolve(image_tree.REF)
+    result = rebase_to(system, unverified(image))
+    assert (result.changed, result.next_boot, first(system).checksum) == (True, True, commit)
+    origin = first(system).origin
+    assert (origin.refspec, origin.image, origin.image_digest) == ("", unverified(image), image.digest)
+    assert {f"apt-ostree/image/layer/{one[7:]}" for one in image.config["rootfs"]["diff_ids"]} == images_refs(
+        system
+    )["layer"]
+    assert system.repo.metadata(commit)["version"] == "13.1"
+
+
+def test_the_status_names_it(system: System, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    shown = status.status(Status(sysroot=str(system.place))).deployments[0].to_json()
+    assert shown["container-image-reference"] == f"ostree-unverified-registry:{NAME}"
+    assert shown["container-image-reference-digest"] == image.digest
+    assert (shown["origin"], shown["version"]) == (None, "13.1")
+
+
+def test_a_new_commit_of_a_derived_image(system: System, registry: Registry, image: Image):
+    members = [("etc/motd", "hello"), ("usr/bin/.wh.git", ""), ("usr/lib/git-core/.wh..wh..opq", "")]
+    members += [("usr/lib/git-core/only", "x"), ("var/lib/x", "x"), ("run/y", "y")]
+    derived = registry.derive(image, "derived", registries.layer(members), created="2026-01-02T03:04:05Z")
+    rebase_to(system, unverified(derived))
+    commit, repo = first(system).checksum, system.repo
+    assert commit != registry.source.resolve(image_tree.REF)
+    metadata = repo.metadata(commit)
+    assert metadata[layout.META_IMAGE] == unverified(derived)
+    assert metadata[layout.META_IMAGE_DIGEST] == derived.digest
+    assert json.loads(metadata[layout.META_IMAGE_CONFIG]) == derived.config
+    assert json.loads(metadata[layout.META_IMAGE_MANIFEST]) == derived.manifest
+    assert (repo.timestamp(commit), repo.version(commit)) == (1767323045, "13.1")
+    assert {package.name for package in repo.packages(commit)} == set(image_tree.SOURCES)
+    files = dict(paths(system, commit))
+    assert {"usr/etc/motd", "usr/lib/git-core/only", "usr/etc/skel/.profile"} <= set(files)
+    gone = {
+        "usr/bin/git",
+        "usr/lib/git-core/git-add",
+        "var/lib/x",
+        "run/y",
+        "etc",
+        "usr/lib/sysimage/sbom.spdx.json",
+    }
+    assert not gone & set(files)
+    skel = repo.directory_state(files["usr/etc/skel"].checksum)
+    assert (skel.uid, skel.gid) == ((3, 4) if image_tree.IS_ROOT else (skel.uid, skel.gid))
+
+
+def paths(system: System, commit: str):
+    from apt_ostree.system.ostree import contents
+
+    return contents.entries(system.repo, commit)
+
+
+def test_it_must_be_another_one(system: System, image: Image):
+    rebase_to(system, unverified(image))
+    assert "upgrade" in str(refused(system, unverified(image), UsageError).hint)
+    with pytest.raises(UsageError, match="no revisions"):
+        rebase_to(system, f"ostree-unverified-registry:{NAME}", "13.1")
+
+
+def test_back_to_a_branch(system: System, image: Image):
+    rebase_to(system, unverified(image))
+    rebase_to(system, ":two")
+    origin = first(system).origin
+    assert (origin.refspec, origin.image, origin.image_digest) == ("two", "", "")
+
+
+@pytest.mark.parametrize("compression", ["gzip", "none"])
+def test_each_compression(system: System, registry: Registry, compression: str):
+    made = registry.image("other", compression=oci.Compression(compression))
+    rebase_to(system, unverified(made))
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+
+
+# --- upgrade
+
+
+def test_an_upgrade_fetches_and_imports_what_is_new(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    assert not upgrade(system).changed
+    assert len(registry.fetched) == 1
+    newer = registry.commit(NEW)
+    second = registry.image("image")
+    result = upgrade(system, check=True)
+    assert (result.changed, result.details["image"]["digest"]) == (True, second.digest)
+    assert len(registry.fetched) == 1
+    assert upgrade(system, dry_run=True).details["staged"] is False
+    before = images_refs(system)["layer"]
+    system.events.clear()
+    assert upgrade(system).next_boot
+    assert (first(system).checksum, first(system).origin.image_digest) == (newer, second.digest)
+    assert (
+        len(registry.fetched[1]) == 4
+    )  # the manifest, the configuration, libc's layer, the bill of materials
+    assert len(images_refs(system)["layer"] - before) == 2
+    titles = [event.title for event in system.events if hasattr(event, "title")]
+    assert any(title.startswith("Importing 2 of ") for title in titles)
+
+
+def test_an_older_image_is_no_upgrade(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    old = registry.derive(image, "old", registries.layer([("usr/x", "x")]), created="2001-01-01T00:00:00Z")
+    registry.names[NAME] = old.path
+    before = state(system)
+    with pytest.raises(Refused, match="older") as caught:
+        upgrade(system)
+    assert "--allow-downgrade" in str(caught.value.hint)
+    assert state(system) == before
+    assert upgrade(system, allow_downgrade=True).changed
+
+
+def test_without_the_network(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    registry.image("image")
+    assert not upgrade(system, cache_only=True).changed
+    assert not upgrade(system, cache_only=True, check=True).changed
+    with pytest.raises(UsageError, match="in a registry"):
+        request = Rebase(refspec="ostree-unverified-registry:e.org/x", deploy=DeployOptions(cache_only=True))
+        system.run(rebase.rebase, request)
+
+
+def test_an_image_by_its_digest(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    second = registry.image("second")
+    registry.names[f"registry.example.org/os@{second.digest}"] = second.path
+    assert deploy(system, second.digest).changed
+    origin = first(system).origin
+    assert (origin.image, origin.image_digest) == (f"ostree-unverified-registry:{NAME}", second.digest)
+    with pytest.raises(UsageError, match="no revision of the image"):
+        deploy(system, "13.1")
+
+
+def test_layers_of_images_that_no_deployment_has_are_dropped(
+    system: System, registry: Registry, image: Image
+):
+    rebase_to(system, unverified(image))
+    assert images_refs(system)["manifest"]
+    system.run(deployments.cleanup, Cleanup(pending=True))
+    assert images_refs(system) == {"layer": set(), "manifest": set()}
+
+
+# --- trust
+
+
+def test_what_nothing_verifies_has_to_say_so(system: System, registry: Registry, image: Image):
+    refusal = refused(system, f"ostree-image-signed:docker://{NAME}")
+    assert refusal.concerns_trust and "accepts anything" in refusal.message
+    assert registry.fetched == []
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    assert [text for text in system.told("warning") if "was not verified" in text]
+
+
+def test_the_policy_is_enforced(system: System, registry: Registry, image: Image):
+    registry.set_policy(REJECTS)
+    for text in (f"ostree-image-signed:docker://{NAME}", unverified(image)):
+        refusal = refused(system, text)
+        assert refusal.concerns_trust and "does not accept" in refusal.message
+    registry.set_policy(SIGNED)
+    refused(system, f"ostree-image-signed:docker://{NAME}")
+
+
+def test_a_policy_that_cannot_be_read(system: System, registry: Registry, image: Image):
+    (system.etc / "containers/policy.json").write_text("{")
+    assert "cannot be read" in refused(system, f"ostree-image-signed:docker://{NAME}").message
+
+
+def test_a_signed_commit_in_an_image(system: System, registry: Registry):
+    with signer() as key:
+        add_remote(system.repo, "vendor", registry.repo, verify=True)
+        key.trusted_by(system.repo, "vendor")
+        unsigned = registry.image("unsigned")
+        text = f"ostree-remote-image:vendor:oci:{unsigned.path}"
+        assert "no valid signature" in refused(system, text).message
+        key.sign(registry.source, registry.source.resolve(image_tree.REF))
+        signed = registry.image("signed")
+        derived = registry.derive(signed, "derived", registries.layer([("usr/x", "x")]))
+        refused(system, f"ostree-remote-image:vendor:oci:{derived.path}")
+        rebase_to(system, f"ostree-remote-image:vendor:oci:{signed.path}")
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+    assert "no remote" in refused(system, f"ostree-remote-image:other:oci:{signed.path}").message
+
+
+# --- what is refused, and what fails
+
+
+def hostile(path: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(path)
+    made.type, made.linkname = kind, link
+    return made
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        hostile("../x"),
+        hostile("usr/null", tarfile.CHRTYPE),
+        hostile("usr/x", tarfile.LNKTYPE, "/etc/shadow"),
+        hostile("home", tarfile.DIRTYPE),
+        hostile("usr/.ostree-wh.x"),
+    ],
+)
+def test_a_hostile_layer(system: System, registry: Registry, image: Image, member: tarfile.TarInfo):
+    derived = registry.derive(image, "derived", registries.layer([("usr/x1", "x"), member]))
+    refusal = refused(system, unverified(derived))
+    assert refusal.concerns_trust and repr(member.name) in refusal.details[0]
+
+
+def test_a_tree_without_kernel_or_packages(system: System, registry: Registry, image: Image):
+    kernel = registry.derive(
+        image, "one", registries.layer([(f"usr/lib/modules/.wh.{image_tree.KERNEL}", "")])
+    )
+    assert "no kernel" in refused(system, unverified(kernel)).message
+    database = registry.derive(image, "two", registries.layer([("usr/lib/sysimage/.wh.dpkg", "")]))
+    assert "no packages of Debian" in refused(system, unverified(database)).message
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "vax"}, "is for vax"),
+        ({"os": "windows"}, "windows"),
+        ({"rootfs": None}, "name its layers"),
+        ({"created": "yesterday"}, "no time"),
+        ({"rootfs": {"diff_ids": [f"sha256:{'0' * 64}"]}}, "names 1 layers"),
+    ],
+)
+def test_configurations_that_are_refused(
+    system: System, registry: Registry, image: Image, changes: dict, message: str
+):
+    derived = registry.derive(image, "derived", registries.layer([("usr/x", "x")]), **changes)
+    assert message in refused(system, unverified(derived)).message
+
+
+def test_an_image_of_another_format(system: System, registry: Registry, image: Image):
+    manifest = image.manifest | {"mediaType": "application/vnd.docker.distribution.manifest.v2+json"}
+    docker = registry.finish(image.path, manifest)
+    assert "skopeo copy" in str(refused(system, unverified(docker)).hint)
+
+
+def test_a_layer_that_is_not_what_the_configuration_says(system: System, registry: Registry, image: Image):
+    wrong = image.config["rootfs"]
+    wrong["diff_ids"] = [*wrong["diff_ids"], f"sha256:{'0' * 64}"]
+    derived = registry.derive(image, "derived", registries.layer([("usr/x", "x")]), rootfs=wrong)
+    assert "not the content" in str(refused(system, unverified(derived), ExternalFailure))
+
+
+def test_a_commit_that_the_image_is_not_of(system: System, registry: Registry, image: Image):
+    manifest = image.manifest
+    other = registry.commit(NEW)
+    data = registry.image("other").manifest["annotations"]
+    manifest["annotations"] = data  # a tree of its own, and the commit of another one
+    forged = registry.finish(image.path, manifest)
+    rebase_to(system, unverified(forged))
+    assert first(system).checksum != other
+    assert layout.META_IMAGE in system.repo.metadata(first(system).checksum)
+    manifest["annotations"] = data | {oci.COMMIT: "0" * 64}
+    forged = registry.finish(image.path, manifest)
+    with pytest.raises(ExternalFailure, match="another one than it says"):
+        upgrade(system)
+
+
+def test_a_blob_that_is_damaged_is_fetched_again(system: System, registry: Registry, image: Image):
+    digest = image.manifest["layers"][0]["digest"]
+    kept = system.state / "cache/images/blobs/sha256"
+    kept.mkdir(parents=True)
+    (kept / digest[7:]).write_bytes(b"damaged")
+    assert "try again" in str(refused(system, unverified(image), ExternalFailure).hint)
+    assert rebase_to(system, unverified(image)).changed
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "import.fetched",
+        "import.layer-written",
+        "import.before-commit",
+        "import.imported",
+        "repo.before-commit",
+    ],
+)
+def test_what_fails_changes_nothing(
+    system: System, image: Image, monkeypatch: pytest.MonkeyPatch, point: str
+):
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", f"{point}=error")
+    before = state(system)
+    with pytest.raises((OSError, ExternalFailure)):
+        rebase_to(system, unverified(image))
+    monkeypatch.delenv("APT_OSTREE_FAILPOINT")
+    assert state(system) == before
+    assert rebase_to(system, unverified(image)).changed
+
+
+def test_an_image_that_is_not_there(system: System, registry: Registry):
+    failure = refused(system, "ostree-unverified-registry:e.org/none", ExternalFailure)
+    assert "no such image" in failure.details[0] and "skopeo inspect docker://e.org/none" in str(failure.hint)
+
+
+# --- manifests
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"layers": []}',
+        b'{"layers": [1]}',
+        b'{"layers": [{"digest": "md5:1", "size": 1}]}',
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_manifest(manifest: bytes):
+    with pytest.raises(ValueError):
+        oci_image.read_manifest(manifest)
+
+
+def test_times():
+    seconds = oci_image._seconds
+    assert (seconds(None), seconds("0001-01-01T00:00:00Z")) == (0, 0)
+    assert seconds("1970-01-02T00:00:00.123456789+01:00") == 82800
+
+
+def test_refs_of_a_repository_without_images(system: System):
+    image_commits.sync_refs(system.repo, [""])
+    assert images_refs(system) == {"layer": set(), "manifest": set()}
