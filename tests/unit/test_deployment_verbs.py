@@ -169,7 +169,7 @@ def test_downloads_go_and_are_counted(system: System, monkeypatch):
     monkeypatch.setattr(acquire, "remove_downloads", lambda: 3)
     result = clean(system, repomd=True)
     assert result.details["downloads"] == 3
-    assert system.told() == ["3 files of package lists and archives removed"]
+    assert system.told() == ["3 files of package lists, archives and images removed"]
     assert system.order() == [system.one]
 
 

@@ -18,7 +18,8 @@ from apt_ostree.model.requests.deployments import Cleanup, Rebase
 from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.result import Result
-from apt_ostree.system.ostree import image_commits
+from apt_ostree.system import available_update
+from apt_ostree.system.ostree import image_commits, remotes
 from tests.fixtures import image_tree
 from tests.fixtures.image_tree import Image
 from tests.unit import registry as registries
@@ -92,6 +93,15 @@ def test_an_image_of_ours_gives_the_very_commit(system: System, registry: Regist
         system
     )["layer"]
     assert system.repo.metadata(commit)["version"] == "13.1"
+
+
+def test_a_commit_that_was_here_without_its_tree(system: System, registry: Registry, image: Image):
+    commit = registry.source.resolve(image_tree.REF)
+    add_remote(system.repo, "vendor", registry.repo)
+    remotes.pull_history(system.repo, f"vendor:{image_tree.REF}", print)
+    assert not system.repo.has_commit(commit)
+    rebase_to(system, unverified(image))
+    assert system.repo.has_commit(commit) and first(system).checksum == commit
 
 
 def test_the_status_names_it(system: System, image: Image):
@@ -170,6 +180,9 @@ def test_an_upgrade_fetches_and_imports_what_is_new(system: System, registry: Re
     result = upgrade(system, check=True)
     assert (result.changed, result.details["image"]["digest"]) == (True, second.digest)
     assert len(registry.fetched) == 1
+    with system.transaction() as tx:
+        noted = available_update.read(tx.merge_deployment.checksum)
+    assert noted and (noted.origin, noted.digest) == (first(system).origin.image, second.digest)
     assert upgrade(system, dry_run=True).details["staged"] is False
     before = images_refs(system)["layer"]
     system.events.clear()
@@ -309,6 +322,7 @@ def test_a_tree_without_kernel_or_packages(system: System, registry: Registry, i
         ({"os": "windows"}, "windows"),
         ({"rootfs": None}, "name its layers"),
         ({"created": "yesterday"}, "no time"),
+        ({"config": {"Labels": {"ostree.final-diffid": "sha256:0"}}}, "encapsulated"),
         ({"rootfs": {"diff_ids": [f"sha256:{'0' * 64}"]}}, "names 1 layers"),
     ],
 )

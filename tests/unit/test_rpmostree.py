@@ -106,6 +106,9 @@ def test_a_deployment_has_all_keys_with_their_types():
     kinds = {key: one.get_type_string() for key, one in value.items()}
     assert kinds.items() >= NEEDED.items() and kinds.items() <= deployments.DEPLOYMENT.items()
     assert deployments.DEPLOYMENT.keys() - kinds.keys() == {
+        "container-image-reference",
+        "container-image-reference-digest",
+        "endoflife",
         "version",
         "finalization-locked",
         "initramfs-args",

@@ -224,7 +224,7 @@ def test_a_row_that_is_gone_is_missed(section, name):
 def keys_of_status() -> dict[str, set[str]]:
     """Return the keys of a status in which nothing is left out, by the heading of their table."""
     flags = {"booted": True, "staged": True, "pinned": False, "unlocked": "none", "locked": True}
-    origin = Origin("deb:debian/13", initramfs=("-v",), initramfs_etc=("/etc/a",))
+    origin = Origin(initramfs=("-v",), initramfs_etc=("/etc/a",), image="image", image_digest="digest")
     deployment = Deployment(0, "debian", "c" * 64, 0, "deploy", origin, **flags)
     described = DeploymentStatus(
         deployment,

@@ -228,6 +228,26 @@ def test_text_of_an_image():
     assert next(statusview.brief(Status((entry,)).to_json())).startswith(f"● {image} ")
 
 
+def test_the_image_that_is_available():
+    update = Update(
+        against=BASE,
+        osname="debian",
+        origin="ostree-image-signed:oci:/x",
+        commit="",
+        version=None,
+        timestamp=0,
+        new_base=True,
+        gpg_enabled=False,
+        diff=PackageDiff(),
+        digest="sha256:1",
+    )
+    found = Status((booted(),), update=update).to_json()
+    assert found["cached-update"]["container-image-reference-digest"] == "sha256:1"
+    assert "checksum" not in found["cached-update"]
+    text = [line.strip() for line in statusview.lines(found)]
+    assert text[text.index("AvailableUpdate:") + 1 :] == ["Digest: sha256:1"]
+
+
 def test_newer_versions_of_what_is_pinned():
     security = Newer("tool=1.0", "1.1", "Debian:stable-security/main", security=True)
     entry = replace(pending(), newer=(security, Newer("tool=1.0", "2.0", "Debian:stable/main")))

@@ -62,6 +62,9 @@ def _automatic(automatic: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _available(update: Mapping[str, Any], *, verbose: bool) -> Iterator[Row]:
     """Yield what is to be said of the update that the last check has noted."""
+    if digest := update.get("container-image-reference-digest"):
+        yield "Digest", digest
+        return  # the packages are known once the image is fetched
     if update["ref-has-new-commit"]:
         yield "Version", f"{update.get('version', '')} ({_time(update['timestamp'])})".lstrip()
         yield "Commit", update["checksum"]

@@ -13,7 +13,7 @@ from apt_ostree.model.deployment import Deployment, Deployments, named, plan_cle
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, Pin, Rollback, Unpin
 from apt_ostree.model.result import Result
-from apt_ostree.system import available_update, newer_versions, space, systemd_login, verdicts
+from apt_ostree.system import available_update, newer_versions, ocilayout, space, systemd_login, verdicts
 from apt_ostree.system.failpoints import failpoint
 
 
@@ -166,9 +166,9 @@ def _remove_downloads(tx: Transaction) -> int:
     from apt_ostree.system.apt import acquire, config
 
     config.use_host()
-    with tx.task("Removing package lists and archives"):
-        removed = acquire.remove_downloads()
+    with tx.task("Removing package lists, archives and fetched images"):
+        removed = acquire.remove_downloads() + ocilayout.forget()
         newer_versions.forget()
         available_update.forget()
-    tx.message(f"{removed} files of package lists and archives removed")
+    tx.message(f"{removed} files of package lists, archives and images removed")
     return removed

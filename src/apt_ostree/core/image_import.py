@@ -24,8 +24,7 @@ from apt_ostree.system import tarreader
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import KeptLayout
 from apt_ostree.system.ostree import diff, image_commits
-from apt_ostree.system.ostree.gi_ostree import OSTree
-from apt_ostree.system.ostree.image_commits import LayerWriter
+from apt_ostree.system.ostree.image_commits import LayerWriter, WrittenTree
 from apt_ostree.system.ostree.repo import package_list, text
 
 _STATUS = f"{layout.DPKG_ADMINDIR}/status"
@@ -69,12 +68,13 @@ def take_in(tx: Transaction, image: Fetched) -> str:
         for diff_id in image.config.diff_ids:
             if (tree := known[diff_id]) is not None:
                 merge.lay(tree)
-        root = image_commits.write_merged(repo, merge.root)
-        _require_bootable(tx, image, root)
-        commit = _commit(tx, image, root)
+        written = image_commits.write_merged(repo, merge.root)
+        _require_bootable(tx, image, written)
+        commit = _commit(tx, image, written)
         image_commits.remember(repo, image.digest, image.config.diff_ids)
         failpoint("import.before-commit")
     failpoint("import.imported")
+    image_commits.mark_whole(repo, commit)
     return commit
 
 
@@ -103,10 +103,10 @@ def _refusing(image: Fetched, layer: Descriptor) -> Iterator[None]:
         ) from error
 
 
-def _require_bootable(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> None:
+def _require_bootable(tx: Transaction, image: Fetched, tree: WrittenTree) -> None:
     """Raise Refused for a tree from which no machine boots."""
-    repo, top = tx.sysroot.repo, image_commits.checksums(root)
-    modules = diff.directory_in(repo, top, layout.KERNEL_MODULES)
+    repo = tx.sysroot.repo
+    modules = diff.directory_in(repo, tree.checksums, layout.KERNEL_MODULES)
     kernels = diff.read_dirtree(repo, modules[0])[1] if modules else {}
     if not any("vmlinuz" in diff.read_dirtree(repo, contents)[0] for contents, _meta in kernels.values()):
         raise Refused(
@@ -115,23 +115,23 @@ def _require_bootable(tx: Transaction, image: Fetched, root: OSTree.RepoFile) ->
         )
 
 
-def _commit(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> str:
+def _commit(tx: Transaction, image: Fetched, tree: WrittenTree) -> str:
     """Write the commit of an image's tree: the one that it was made of, or else a new one."""
     repo = tx.sysroot.repo
     try:
         own = oci_image.own_commit(image.manifest.annotations)
     except ValueError as error:
         raise ExternalFailure(f"the image {image.reference.image} is damaged: {error}") from error
-    if own and image_commits.restore(repo, own, root):
+    if own and image_commits.restore(repo, own, tree):
         return own.checksum
-    metadata = _metadata(tx, image, root)
-    return image_commits.write(repo, root, created=image.config.created, metadata=metadata)
+    metadata = _metadata(tx, image, tree)
+    return image_commits.write(repo, tree, created=image.config.created, metadata=metadata)
 
 
-def _metadata(tx: Transaction, image: Fetched, root: OSTree.RepoFile) -> dict[str, Any]:
+def _metadata(tx: Transaction, image: Fetched, tree: WrittenTree) -> dict[str, Any]:
     """Return the metadata of a new commit, with the keys by which bootc and rpm-ostree know an image's."""
     repo = tx.sysroot.repo
-    status = diff.file_in(repo, image_commits.checksums(root), _STATUS)
+    status = diff.file_in(repo, tree.checksums, _STATUS)
     if status is None:
         raise Refused(
             f"{image.reference.image} has no packages of Debian",

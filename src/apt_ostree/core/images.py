@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 from apt_ostree.core import image_import, trust
 from apt_ostree.core.image_import import Fetched
@@ -15,12 +14,9 @@ from apt_ostree.model.image_reference import ImageReference, Transport, is_diges
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.result import Result
-from apt_ostree.system import skopeo
+from apt_ostree.system import ocilayout, skopeo
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ocilayout import KeptLayout
 
-#: What was fetched is kept, so that the next image's fetch takes only what that has not.
-_KEPT = Path("/var/cache/apt-ostree/images")
 _OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
 #: Name of a machine's kernel -> OCI's names of the architectures that it runs.
 _MACHINES = {
@@ -154,11 +150,9 @@ def _imported(tx: Transaction, reference: ImageReference, data: bytes, *, allow_
 
 def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched:
     """Fetch an image, which the policy has to accept. data: its manifest, or the index that it is of."""
-    blobs = KeptLayout(_KEPT)
-    _KEPT.parent.mkdir(parents=True, exist_ok=True)
-    _KEPT.mkdir(mode=0o700, exist_ok=True)
+    blobs = ocilayout.kept()
     with tx.task(f"Fetching {reference.image}"):
-        skopeo.fetch(reference, _KEPT)
+        skopeo.fetch(reference, blobs.path)
     failpoint("import.fetched")
     trust.note_image(tx, reference, oci.digest_of(data))
     try:

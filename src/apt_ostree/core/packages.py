@@ -81,6 +81,8 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
         only_shown = request.check or (options.dry_run and options.live is None)
         awaiting = images.awaiting(tx, cache_only=options.cache_only) if request.base and only_shown else None
         if awaiting:
+            if request.check:
+                updates.note_image(tx, awaiting.details["image"]["digest"])
             return awaiting
         target = upgrade_target(tx, request)
         if not request.check:

@@ -33,6 +33,24 @@ def note(tx: Transaction, target: Target, plan: Mapping[str, Any] | None) -> Non
     record.write(_update(repo, merge, (old, new), new, diff))
 
 
+def note_image(tx: Transaction, digest: str) -> None:
+    """Note that the image that is followed is another one now, of which only the digest is known."""
+    merge = tx.merge_deployment
+    update = Update(
+        against=merge.checksum,
+        osname=merge.osname,
+        origin=merge.origin.image,
+        commit="",
+        version=None,
+        timestamp=0,
+        new_base=True,
+        gpg_enabled=False,
+        diff=PackageDiff(),
+        digest=digest,
+    )
+    record.write(update)
+
+
 def available_update(_query: AvailableUpdate) -> Update | None:
     """Return what the last check found if that is still true, else what the pending deployment changes."""
     with reading.opened() as sysroot:
@@ -72,7 +90,7 @@ def _update(
     return Update(
         against=present.checksum,
         osname=present.osname,
-        origin=origin.refspec,
+        origin=origin.image or origin.refspec,
         commit=commit,
         version=repo.metadata(commit).get(layout.META_VERSION),
         timestamp=repo.timestamp(commit),

@@ -22,6 +22,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MOST_LAYERS = 500
 _LARGEST_BLOB = 64 << 30
 _REF_NAME = "org.opencontainers.image.ref.name"
+_ENCAPSULATED = "ostree.final-diffid"  # of ostree's own exporter: the layers are an object store
 _VERSION = "org.opencontainers.image.version"
 _COMPRESSIONS = {one.media_type: one for one in Compression}
 
@@ -132,7 +133,10 @@ def read_config(data: bytes, manifest: Manifest) -> Config:
         raise ValueError(f"it is for the system {value.get('os')!r}")
     inner = value.get("config")
     labels = inner.get("Labels") if isinstance(inner, dict) else None
-    version = labels.get(_VERSION) if isinstance(labels, dict) else None
+    labels = labels if isinstance(labels, dict) else {}
+    if _ENCAPSULATED in labels:
+        raise ValueError("a commit is encapsulated in it, and not a tree in plain layers")
+    version = labels.get(_VERSION)
     return Config(
         text=data.decode(),
         created=_seconds(value.get("created")),

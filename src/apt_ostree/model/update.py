@@ -17,13 +17,14 @@ class Update:
     """An update.
 
     against: the commit of the deployment that it changes.
-    osname, origin: of that deployment; `origin` is empty for a base without a ref.
-    commit: of the base after the update; of a deployment that waits, its own.
+    osname, origin: of that deployment; `origin` is empty for a base without a ref or an image.
+    commit: of the base after the update; of a deployment that waits, its own; empty if there is a `digest`.
     version, timestamp: of that commit.
     new_base: the base differs.
     gpg_enabled: commits of the base's remote must be signed.
     deployment: the id of the deployment that waits for the next boot, or empty.
     layered: the names of the packages of `diff` that are not the base's.
+    digest: of an image that was not fetched, so that nothing else is known of it.
     """
 
     against: str
@@ -37,6 +38,7 @@ class Update:
     diff: PackageDiff
     deployment: str = ""
     layered: tuple[str, ...] = ()
+    digest: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.new_base or self.diff or self.deployment)

@@ -15,6 +15,8 @@ from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import oci, oci_image
 from apt_ostree.model.oci import Compression, Descriptor
 
+#: What was fetched is kept, so that of the next image only those blobs are fetched that this one has not.
+_KEPT_IN = Path("/var/cache/apt-ostree/images")
 _BLOBS = "blobs/sha256"
 _KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE})
 _CHUNK = 1 << 20
@@ -22,8 +24,22 @@ _CHUNK = 1 << 20
 _LARGEST_TEXT = 16 << 20
 
 
+def kept() -> KeptLayout:
+    """Return the layout, below a directory that only root can read; it may be empty."""
+    _KEPT_IN.parent.mkdir(parents=True, exist_ok=True)
+    _KEPT_IN.mkdir(mode=0o700, exist_ok=True)
+    return KeptLayout(_KEPT_IN)
+
+
+def forget() -> int:
+    """Remove what was fetched; return the number of files removed."""
+    count = sum(1 for path in _KEPT_IN.rglob("*") if path.is_file())
+    shutil.rmtree(_KEPT_IN, ignore_errors=True)
+    return count
+
+
 class KeptLayout:
-    """A layout below a directory that only root can write to. path: of the layout; it may not be there."""
+    """A layout. path: of its directory, which only root can write to."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -106,7 +106,7 @@ def finalize_deployment(checksum: str | None, **given: Any) -> int:
 @click.option("-b", "--base", is_flag=True, help="Remove temporary files and unused objects.")
 @click.option("-p", "--pending", is_flag=True, help="Remove the pending deployment.")
 @click.option("-r", "--rollback", is_flag=True, help="Remove the rollback deployment.")
-@click.option("-m", "--repomd", is_flag=True, help="Remove downloaded package lists and archives.")
+@click.option("-m", "--repomd", is_flag=True, help="Remove downloaded package lists, archives and images.")
 @click.option("--stateroot", "--os", metavar="NAME", help="Work on this stateroot instead of the booted one.")
 def cleanup(base: bool, pending: bool, rollback: bool, repomd: bool, **given: Any) -> int:
     """Remove deployments, temporary files and downloads. At least one option is needed.

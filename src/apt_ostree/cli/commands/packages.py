@@ -140,7 +140,9 @@ def run(program: str, arguments: tuple[str, ...], forget: bool, **given: Any) ->
 def upgrade(
     check: bool, preview: bool, unchanged: bool, base_only: bool, packages_only: bool, **given: Any
 ) -> int:
-    """Upgrade the base from its remote and the packages from the configured archives.
+    """Upgrade the base from its remote, or to its newest image, and the packages from the archives.
+
+    Of an image that is another one now, --check tells the digest; what is in it is known once it is fetched.
 
     A package that was requested as NAME=VERSION takes security updates only, and none while it is on hold
     (apt-mark(8)). One given as a file stays.

@@ -33,11 +33,11 @@ _disallow_downgrade = click.option(
 @click.option("--skip-branch-check", is_flag=True, help="Accept a commit that the branch does not have.")
 @_disallow_downgrade
 def deploy(revision: str, preview: bool, **given: Any) -> int:
-    """Deploy a commit of the branch that the system follows.
+    """Deploy a commit of the branch, or an image of the repository, that the system follows.
 
-    A REVISION is the checksum of a commit, or a version; 'version=' and 'revision=' before it say which. An
-    older commit is a downgrade of the base. Layered packages keep their versions. The next upgrade goes on
-    with the newest commit of the branch.
+    A REVISION is the checksum of a commit, or a version; 'version=' and 'revision=' before it say which. Of
+    an image, it is the digest, sha256:... An older one is a downgrade of the base. Layered packages keep
+    their versions. The next upgrade goes on with the newest one.
 
     Until the next boot, only a registered driver upgrades, deploys and rebases, as long as its service is
     active, and those who give --bypass-driver.
@@ -62,9 +62,10 @@ def deploy(revision: str, preview: bool, **given: Any) -> int:
 
 @click.command(
     epilog="Examples: apt-ostree rebase debian/14/amd64/server; apt-ostree rebase -m mirror; "
-    "apt-ostree rebase vendor:debian/13/amd64/server; apt-ostree rebase :local/branch"
+    "apt-ostree rebase vendor:debian/13/amd64/server; apt-ostree rebase :local/branch; "
+    "apt-ostree rebase ostree-image-signed:docker://registry.example.org/server:13"
 )
-@click.argument("refspec", required=False, metavar="[[REMOTE]:]BRANCH")
+@click.argument("refspec", required=False, metavar="[[REMOTE]:]BRANCH|IMAGE")
 @click.argument("revision", required=False)
 @options.deploy
 @options.also_install
@@ -77,11 +78,16 @@ def deploy(revision: str, preview: bool, **given: Any) -> int:
 @click.option("--skip-purge", is_flag=True, help="Keep what was pulled of the branch that is left.")
 @_disallow_downgrade
 def rebase(refspec: str | None, revision: str | None, **given: Any) -> int:
-    """Follow another branch from now on.
+    """Follow another branch, or a container image, from now on.
 
     A BRANCH alone is one of the present remote, REMOTE: takes the present branch of another remote, and
     :BRANCH is a local one. A commit instead of it is kept until the next rebase. A REVISION is a commit or a
     version of the branch, as for 'apt-ostree deploy'.
+
+    An IMAGE is docker://HOST/REPOSITORY[:TAG], oci:DIRECTORY or oci-archive:FILE. Before it stands what is
+    verified: 'ostree-image-signed:' takes what the policy of containers verifies (containers-policy.json(5)),
+    'ostree-remote-image:REMOTE:' what the keys of a remote have signed, and 'ostree-unverified-image:' needs
+    neither. skopeo fetches it.
 
     Layered packages stay, with the versions that the archives have for the new base.
     """

@@ -13,9 +13,9 @@ from apt_ostree.model.requests.packages import BaseRequest, DeployRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deploy(BaseRequest):
-    """Deploy a commit of the base's branch.
+    """Deploy a commit of the base's branch, or an image of its repository.
 
-    revision: the commit, see model.refspec.Revision; empty to register a driver only.
+    revision: the commit, see model.refspec.Revision, or the image's digest; empty to register a driver only.
     skip_branch_check: it need not be of the branch.
     disallow_downgrade: refuse a commit that is older than the present base.
     register_driver: the name under which the caller drives updates from now on, or empty.
@@ -48,9 +48,10 @@ class Deploy(BaseRequest):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebase(BaseRequest):
-    """Follow another branch.
+    """Follow another branch or an image.
 
-    refspec: the branch, see model.refspec.Refspec.parse_partial, or a commit.
+    refspec: the branch, see model.refspec.Refspec.parse_partial, a commit, or an image, see
+        model.image_reference.
     revision: a commit of the branch; None is its newest one.
     skip_purge: keep what was pulled of the branch that is left.
     disallow_downgrade: refuse a commit that is older than the present base.

@@ -54,6 +54,7 @@ _UPDATE: Mapping[str, tuple[str, str]] = {
     "version": ("s", "version"),
     "timestamp": ("t", "timestamp"),
     "origin": ("s", "origin"),
+    "container-image-reference-digest": ("s", "digest"),
     "gpg-enabled": ("b", "gpg_enabled"),
     "ref-has-new-commit": ("b", "new_base"),
     "update-sha256": ("s", "against"),

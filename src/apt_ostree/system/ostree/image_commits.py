@@ -8,6 +8,7 @@ is in them, is in its metadata.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from apt_ostree.model import layout
@@ -73,7 +74,9 @@ class LayerWriter:
         metadata = {key: GLib.Variant("as", names) for key, names in lists.items()}
         commit = self._repo.write_commit(root, parent=None, subject="", metadata=metadata, timestamp=0)
         self._repo.handle.transaction_set_ref(None, _ref(_LAYERS, diff_id), commit)
-        return LayerTree(*checksums(root), frozenset(implied), tuple(lists[_REMOVED]), tuple(lists[_EMPTIED]))
+        return LayerTree(
+            *_checksums(root), frozenset(implied), tuple(lists[_REMOVED]), tuple(lists[_EMPTIED])
+        )
 
     def _directory(self, path: str) -> OSTree.MutableTree:
         """Return a directory, which is made with those above it if it is not there yet."""
@@ -103,18 +106,30 @@ class LayerWriter:
 # --- the tree
 
 
+@dataclass(frozen=True, slots=True)
+class WrittenTree:
+    """A tree in the repository, of which there is no commit yet.
+
+    handle: the root, for this module.
+    checksums: of the root directory: (contents, metadata).
+    """
+
+    handle: OSTree.RepoFile
+    checksums: tuple[str, str]
+
+
 def plain_directory(repo: Repo) -> str:
     """Write the metadata of a directory that is root's, inside a transaction; return its checksum."""
     return objects.write(repo, _PLAIN)
 
 
-def write_merged(repo: Repo, merged: Directory) -> OSTree.RepoFile:
-    """Write a merged tree, inside a transaction; return its root."""
+def write_merged(repo: Repo, merged: Directory) -> WrittenTree:
+    """Write a merged tree, inside a transaction."""
     mtree = OSTree.MutableTree.new()
     _fill(repo, mtree, merged)
     with explained("write the tree of an image"):
         _ok, root = repo.handle.write_mtree(mtree, None)
-    return root
+    return WrittenTree(root, _checksums(root))
 
 
 def _fill(repo: Repo, mtree: OSTree.MutableTree, directory: Directory) -> None:
@@ -129,15 +144,14 @@ def _fill(repo: Repo, mtree: OSTree.MutableTree, directory: Directory) -> None:
             raise RuntimeError(f"directory {name!r} of an image was not empty")
 
 
-def checksums(root: OSTree.RepoFile) -> tuple[str, str]:
-    """Return the checksums of a directory that was written: (contents, metadata)."""
+def _checksums(root: OSTree.RepoFile) -> tuple[str, str]:
     return root.tree_get_contents_checksum(), root.tree_get_metadata_checksum()
 
 
 # --- commits
 
 
-def restore(repo: Repo, own: OwnCommit, root: OSTree.RepoFile) -> bool:
+def restore(repo: Repo, own: OwnCommit, tree: WrittenTree) -> bool:
     """Write the commit that an image was made of, inside a transaction, if it has this very tree.
 
     Returns False for one that has another tree, or that is layered: the machine that it is of has its base.
@@ -150,7 +164,7 @@ def restore(repo: Repo, own: OwnCommit, root: OSTree.RepoFile) -> bool:
     metadata = variant.get_child_value(0)
     keys = (layout.META_BASE, layout.META_OVERLAID)
     named = tuple(OSTree.checksum_from_bytes_v(variant.get_child_value(n)) for n in (6, 7))
-    if any(metadata.lookup_value(key, None) for key in keys) or named != checksums(root):
+    if any(metadata.lookup_value(key, None) for key in keys) or named != tree.checksums:
         return False
     with explained(f"write commit {own.checksum[:12]}"):
         repo.handle.write_metadata(OSTree.ObjectType.COMMIT, own.checksum, variant, None)
@@ -161,12 +175,21 @@ def restore(repo: Repo, own: OwnCommit, root: OSTree.RepoFile) -> bool:
     return True
 
 
-def write(repo: Repo, root: OSTree.RepoFile, *, created: int, metadata: Mapping[str, Any]) -> str:
+def mark_whole(repo: Repo, commit: str) -> None:
+    """Have a commit count as one with its tree, after the transaction that has written that.
+
+    A commit that was pulled without its tree, such as one of a branch's history, is marked otherwise.
+    """
+    with explained(f"mark commit {commit[:12]} as whole"):
+        repo.handle.mark_commit_partial(commit, False)
+
+
+def write(repo: Repo, tree: WrittenTree, *, created: int, metadata: Mapping[str, Any]) -> str:
     """Write a new commit of an image's tree, inside a transaction; return its checksum.
 
     created: its time, in seconds since 1970.
     """
-    return repo.write_commit(root, parent=None, subject="", metadata=metadata, timestamp=created)
+    return repo.write_commit(tree.handle, parent=None, subject="", metadata=metadata, timestamp=created)
 
 
 def _read(kind: str, data: bytes) -> GLib.Variant:
