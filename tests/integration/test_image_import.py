@@ -1,0 +1,227 @@
+"""Images that skopeo itself fetches, from layouts, archives and a registry, and what verifies them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.fixtures import image_tree
+from tests.unit import registry as registries
+from tests.unit.conftest import system, template  # noqa: F401  # fixtures
+from tests.unit.registry import ACCEPTS, REJECTS, Registry
+from tests.unit.repos import System
+from tests.unit.vendor import rebase_to, signer
+
+from apt_ostree.core import packages
+from apt_ostree.core.compose.image import planning
+from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model.oci import Compression
+from apt_ostree.model.requests.packages import Upgrade
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(shutil.which("skopeo") is None, reason="needs skopeo"),
+]
+
+NEW = {"usr/lib/libc.so.6": "newer" * 1000}
+
+
+def skopeo(words: list[str]) -> tuple[int, str]:
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    return done.returncode, done.stderr if done.returncode else done.stdout
+
+
+@pytest.fixture
+def registry(system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:  # noqa: F811
+    """A build host whose images skopeo has to fetch."""
+    monkeypatch.setattr(planning.os, "geteuid", lambda: 0)
+    made = Registry(tmp_path / "registry", system)
+    system.programs.results["skopeo"] = skopeo
+    made.commit()
+    return made
+
+
+def first(system: System):  # noqa: F811
+    with system.open(writable=False) as machine:
+        return machine.deployments().all[0]
+
+
+def fetched(system: System) -> set[str]:  # noqa: F811
+    return {path.name for path in (system.state / "cache/images/blobs/sha256").iterdir()}
+
+
+def fsck(system: System) -> None:  # noqa: F811
+    subprocess.run(["ostree", "fsck", f"--repo={system.place}/ostree/repo"], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_the_very_commit_comes_from_a_layout(system: System, registry: Registry, compression: Compression):  # noqa: F811
+    image = registry.image(compression=compression)
+    rebase_to(system, f"ostree-unverified-image:oci:{image.path}")
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+    assert first(system).origin.image_digest == image.digest
+    fsck(system)
+
+
+def test_and_from_an_archive(system: System, registry: Registry):  # noqa: F811
+    image = registry.image()
+    archive = image.path.with_suffix(".tar")
+    assert (
+        skopeo(["skopeo", "copy", "--insecure-policy", f"oci:{image.path}", f"oci-archive:{archive}"])[0] == 0
+    )
+    rebase_to(system, f"ostree-unverified-image:oci-archive:{archive}")
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+
+
+def test_an_upgrade_keeps_the_blobs_that_it_needs(system: System, registry: Registry):  # noqa: F811
+    for number in range(3):
+        newer = registry.commit({**NEW, "usr/bin/ldd": f"ldd {number}"})
+        image = registry.image()
+        if number:
+            assert system.run(packages.upgrade, Upgrade(packages=False)).next_boot
+        else:
+            rebase_to(system, f"ostree-unverified-image:oci:{image.path}")
+        assert first(system).checksum == newer
+        wanted = {row["digest"] for row in (*image.manifest["layers"], image.manifest["config"])}
+        assert fetched(system) == {digest[7:] for digest in (*wanted, image.digest)}
+    fsck(system)
+
+
+def test_an_image_of_several_is_chosen(system: System, registry: Registry):  # noqa: F811
+    image = registry.image()
+    path = image.path
+    (row,) = json.loads((path / "index.json").read_text())["manifests"]
+    other = {**row, "digest": f"sha256:{'0' * 64}", "platform": {"architecture": "s390x", "os": "linux"}}
+    inner = json.dumps({"schemaVersion": 2, "mediaType": registries.oci.INDEX, "manifests": [other, row]})
+    described = registry._add(path, inner.encode())
+    index = {"schemaVersion": 2, "manifests": [{"mediaType": registries.oci.INDEX, **described}]}
+    (path / "index.json").write_text(json.dumps(index))
+    rebase_to(system, f"ostree-unverified-image:oci:{path}")
+    assert first(system).origin.image_digest == described["digest"]
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+
+
+def test_the_policy_is_enforced(system: System, registry: Registry):  # noqa: F811
+    image = registry.image()
+    registry.set_policy(REJECTS)
+    for check in ("ostree-unverified-image", "ostree-image-signed"):
+        with pytest.raises(Refused, match="does not accept"):
+            rebase_to(system, f"{check}:oci:{image.path}")
+    registry.set_policy(ACCEPTS)
+    with pytest.raises(Refused, match="accepts anything"):
+        rebase_to(system, f"ostree-image-signed:oci:{image.path}")
+
+
+def test_what_is_not_there(system: System, registry: Registry, tmp_path: Path):  # noqa: F811
+    with pytest.raises(ExternalFailure, match="cannot look at"):
+        rebase_to(system, f"ostree-unverified-image:oci:{tmp_path}/none")
+
+
+# --- a registry
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """The host of a registry, which serves without TLS: skopeo accepts that from the local host alone."""
+    if shutil.which("docker-registry") is None:
+        pytest.skip("needs docker-registry")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = tmp_path / "config.yml"
+    config.write_text(
+        f"version: 0.1\nhttp: {{addr: 127.0.0.1:{port}}}\n"
+        f"storage: {{filesystem: {{rootdirectory: {tmp_path}/storage}}}}\n"
+    )
+    log = (tmp_path / "log").open("wb")
+    process = subprocess.Popen(["docker-registry", "serve", config], stdout=log, stderr=log)
+    try:
+        end = time.monotonic() + 60
+        while socket.socket().connect_ex(("127.0.0.1", port)):
+            assert process.poll() is None and time.monotonic() < end
+            time.sleep(0.05)
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+        log.close()
+
+
+@pytest.fixture
+def pushed(server: str, registry: Registry, system: System, tmp_path: Path) -> str:  # noqa: F811
+    """An image in the registry, signed with GnuPG; signatures are beside it, in a directory."""
+    lookaside = tmp_path / "signatures"
+    (tmp_path / "registries.d").mkdir()
+    place = f"docker: {{\"{server}\": {{lookaside: 'file://{lookaside}', lookaside-staging: 'file://{lookaside}'}}}}\n"
+    (tmp_path / "registries.d/test.yaml").write_text(place)
+    (tmp_path / "registries.conf").write_text(f'[[registry]]\nlocation = "{server}"\ninsecure = true\n')
+
+    def here(words: list[str]) -> tuple[int, str]:
+        options = [
+            "--registries.d",
+            f"{tmp_path}/registries.d",
+            "--registries-conf",
+            f"{tmp_path}/registries.conf",
+        ]
+        return skopeo([words[0], *options, *words[1:]])
+
+    system.programs.results["skopeo"] = here
+    return f"{server}/os:13"
+
+
+def push(system: System, source: Path, name: str, *options: str, home: Path | None = None) -> None:  # noqa: F811
+    words = ["skopeo", "copy", "--insecure-policy", *options, f"oci:{source}", f"docker://{name}"]
+    before = os.environ.get("GNUPGHOME")
+    try:
+        if home:
+            os.environ["GNUPGHOME"] = str(home)
+        code, text = system.programs.results["skopeo"](words)
+    finally:
+        os.environ.pop("GNUPGHOME", None)
+        if before:
+            os.environ["GNUPGHOME"] = before
+    assert code == 0, text
+
+
+def test_from_a_registry_by_name_and_by_digest(system: System, registry: Registry, pushed: str):  # noqa: F811
+    push(system, registry.image().path, pushed)
+    rebase_to(system, f"ostree-unverified-registry:{pushed}")
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+    before = fetched(system)
+    newer = registry.commit(NEW)
+    second = registry.image()
+    push(system, second.path, pushed)
+    assert system.run(packages.upgrade, Upgrade(packages=False)).next_boot
+    assert first(system).checksum == newer
+    assert len(fetched(system) - before) == 4
+    with pytest.raises(ExternalFailure):
+        rebase_to(system, f"ostree-unverified-registry:{pushed.rpartition(':')[0]}@sha256:{'0' * 64}")
+
+
+def test_a_signature_of_gnupg_is_required_and_found(
+    system: System,  # noqa: F811
+    registry: Registry,
+    pushed: str,
+    tmp_path: Path,
+):
+    image = registry.image()
+    with signer() as key:
+        public = tmp_path / "key.gpg"
+        public.write_bytes(key.gpg("--export"))
+        rule = [{"type": "signedBy", "keyType": "GPGKeys", "keyPath": str(public)}]
+        host = pushed.partition("/")[0]
+        registry.set_policy({"default": [{"type": "reject"}], "transports": {"docker": {host: rule}}})
+        push(system, image.path, pushed)
+        with pytest.raises(Refused, match="does not accept"):
+            rebase_to(system, f"ostree-image-signed:docker://{pushed}")
+        push(system, image.path, pushed, "--sign-by=signer@example.com", home=key.home)
+        rebase_to(system, f"ostree-image-signed:docker://{pushed}")
+    assert first(system).checksum == registry.source.resolve(image_tree.REF)
+    assert not [text for text in system.told("warning") if "was not verified" in text]
