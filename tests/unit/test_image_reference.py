@@ -89,6 +89,8 @@ def test_what_rpm_ostree_reads(text: str, shown: str):
         "ostree-image-signed:docker://",
         "ostree-image-signed:docker://os",
         "ostree-image-signed:docker://debian/os",
+        "ostree-unverified-registry:docker.io/debian:13",
+        "ostree-unverified-registry:index.docker.io/library/debian:13",
         "ostree-unverified-registry:example.org",
         "ostree-unverified-registry:example.org/Os",
         "ostree-unverified-registry:example.org/os:1@" + DIGEST,
@@ -185,7 +187,7 @@ def test_scopes_without_a_tag_with_a_digest_and_on_disk():
         f"e.org/os@{DIGEST}",
         "e.org/os",
     )
-    assert image_policy.scopes(Transport.DIRECTORY, "/srv/os:13") == ("/srv/os:13", "/srv/os", "/srv")
+    assert image_policy.scopes(Transport.DIRECTORY, "/srv/os:13") == ("/srv/os", "/srv")
     assert accepts("/srv/os", {"oci": {"/srv": ANY}}, transport=Transport.DIRECTORY)
     assert not accepts("/srv/os", {"oci-archive": {"/srv": ANY}}, transport=Transport.DIRECTORY)
 

@@ -44,10 +44,11 @@ def _rules(policy: Any, transport: Transport, name: str) -> Any:
 def scopes(transport: Transport, name: str) -> tuple[str, ...]:
     """Return the scopes that an image is in, the most specific first.
 
-    These are the image itself, the repository or path and what that is below, and wildcards for hosts.
+    These are the image itself, its repository and what that is below, and wildcards for hosts; of an image on
+    a disk, its path and what that is below.
     """
     if transport is not Transport.REGISTRY:
-        return tuple(dict.fromkeys([name, *_above(name.partition(":")[0])]))
+        return tuple(_above(name.partition(":")[0]))  # the name in a layout is no part of a scope
     repository, at, _digest = name.partition("@")
     if not at:
         head, slash, last = name.rpartition("/")

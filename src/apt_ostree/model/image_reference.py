@@ -154,7 +154,11 @@ def _require_name(text: str, transport: Transport, name: str) -> None:
         if not re.search(r"[.:]|^localhost$", found["host"]):
             raise UsageError(
                 f"{name!r} does not name its registry",
-                hint=f"begin with a host, such as docker.io/{name}; a short name may be anybody's",
+                hint="begin with a host, such as registry.example.org; a short name may be anybody's",
+            )
+        if found["host"] == "index.docker.io" or re.fullmatch(r"docker\.io/[^/]*", name):
+            raise UsageError(  # skopeo and its policy know it by another name
+                f"{name!r} is not the whole name of an image", hint="it is docker.io/library/REPOSITORY"
             )
         return
     found = _ON_DISK.fullmatch(name)

@@ -189,9 +189,9 @@ class Screen:
             raise Unfit(header.path, "is a hard link to itself")
         state = self._states.get(target)
         if state is None:
-            raise Unfit(header.path, f"is a hard link to /{target}, which is not in the layer before it")
+            raise Unfit(header.path, f"is a hard link to {target!r}, which is not in the layer before it")
         if state.type == "directory":
-            raise Unfit(header.path, f"is a hard link to the directory /{target}")
+            raise Unfit(header.path, f"is a hard link to the directory {target!r}")
         return state
 
     def _place(self, header: Header, path: str, state: FileState) -> None:
@@ -213,7 +213,7 @@ class Screen:
             if state is None:
                 missing.append(in_tree(above))
             elif state.type != "directory":
-                raise Unfit(header.path, f"is below /{above}, which is no directory")
+                raise Unfit(header.path, f"is below {above!r}, which is no directory")
         if parts[0] == "etc" and len(parts) > 1:
             missing += [] if "usr" in self._states else ["usr"]
         return missing
@@ -291,7 +291,7 @@ def _checked_target(header: Header, path: str) -> bytes:
     for part in header.target.split("/"):
         depth += {"": 0, ".": 0, "..": -1}.get(part, 1)
         if depth < 0:
-            raise Unfit(header.path, f"is a link that leaves the tree: {header.target}")
+            raise Unfit(header.path, f"is a link that leaves the tree: {header.target!r}")
     return target
 
 
