@@ -65,6 +65,21 @@ def test_what_is_known_is_left_to_machines(root):
     assert (root / "var/lib/mysql").is_dir()
 
 
+def test_what_a_tree_says_already_stays_true(root):
+    leave(root, MachineState("/etc/app/key", package="app"), MachineState("/etc/kept", shared=True))
+    write_files = {"etc/app/key": KEY, "etc/kept/key": KEY, SNAKEOIL: "made again"}
+    assert "app" not in leave(root)
+    repos.write_files(root, {**write_files, layout.DEFERRED: '{"app": ["/etc/app/key"], "gone": ["/x"]}'})
+    packages = (*PACKAGES, "app")
+    assert sorted(machine_state.known(root, packages)) == [("etc/app/key", "app"), (SNAKEOIL, "ssl-cert")]
+    assert machine_state.unknown(root) == ["/etc/app/key: a private key"]
+    assert leave(root, packages=packages) == {
+        "app": ["/etc/app/key"],
+        "ssl-cert": [f"/{SNAKEOIL}"],
+    }
+    assert not (root / "etc/app/key").exists() and (root / "etc/kept/key").exists()
+
+
 def test_what_a_package_did_not_make_is_not_left(root):
     (root / SNAKEOIL).unlink()
     (root / "etc/ssl/private/ssl-cert-snakeoil.key").unlink()

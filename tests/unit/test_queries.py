@@ -102,5 +102,5 @@ def test_an_answer_is_given_as_json(monkeypatch, value, told):
 
 
 def test_another_system_is_for_the_command_line_only():
-    with pytest.raises(UsageError, match="sysroot: only the command line"):
+    with pytest.raises(UsageError, match="status: only the command line"):
         queries.answer_json("status", {"sysroot": "/srv/other"})

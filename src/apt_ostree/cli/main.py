@@ -61,6 +61,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "refresh-md": ("apt_ostree.cli.commands.archives", "refresh_md", "Download the package lists"),
     "search": ("apt_ostree.cli.commands.archives", "search", "Search packages by name and summary"),
     "usroverlay": ("apt_ostree.cli.commands.overlays", "usroverlay", "Manage named overlays of files"),
+    "container": ("apt_ostree.cli.commands.container", "container", "Work in containers of an image"),
     "compose": ("apt_ostree.cli.commands.compose", "compose", "Compose a tree from Debian packages"),
 }
 

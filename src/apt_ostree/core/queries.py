@@ -17,6 +17,8 @@ from apt_ostree.model.request import Request
 QUERIES: Mapping[str, str] = {
     "archives": "archives:archives",
     "available-update": "updates:available_update",
+    "container-lint": "container.lint:lint",
+    "container-rules": "container.lint:rules",
     "db-diff": "db:commit_diff",
     "db-list": "db:commit_packages",
     "deployment-diff": "updates:deployment_diff",
@@ -52,7 +54,7 @@ def answer_json(name: Any, value: Any) -> Any:
     """
     query = read_query(name, value)
     if not query.is_for_users:
-        raise UsageError("sysroot: only the command line can name another system or a repository")
+        raise UsageError(f"{name}: only the command line can name another system or a directory")
     return _to_json(answer(query))
 
 

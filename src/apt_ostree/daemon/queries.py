@@ -13,10 +13,20 @@ from apt_ostree.daemon.replies import read_json
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 
-#: Queries that read the archives' lists, many commits or all records: up to 100 MB that a service does not
-#: give back.
+#: Queries that read the archives' lists, many commits, all records or a whole image: up to 100 MB that a
+#: service does not give back.
 _HEAVY = frozenset(
-    {"archives", "db-diff", "db-list", "history-verify", "offered-packages", "packages", "search"}
+    {
+        "archives",
+        "container-lint",
+        "container-rules",
+        "db-diff",
+        "db-list",
+        "history-verify",
+        "offered-packages",
+        "packages",
+        "search",
+    }
 )
 
 

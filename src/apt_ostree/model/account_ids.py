@@ -158,6 +158,17 @@ def shared(ids: Ids) -> frozenset[str]:
     return frozenset(texts)
 
 
+def changed(now: Ids, before: Ids) -> tuple[str, ...]:
+    """Return a text for each account that had another id before."""
+    kinds = (("user", now.users, before.users), ("group", now.groups, before.groups))
+    return tuple(
+        f"{kind} {name}: {old[name]} before, {number} now"
+        for kind, new, old in kinds
+        for name, number in sorted(new.items())
+        if old.get(name, number) != number
+    )
+
+
 def unlike(tree: Ids, before: Ids, machine: Ids) -> tuple[str, ...]:
     """Return a text for each account of a new tree whose id is another account's on the machine, or another.
 

@@ -154,6 +154,13 @@ def described_names(sysusers_text: str) -> frozenset[str]:
     return frozenset(row[1] for row in rows if len(row) > 1 and row[0] in {"u", "u!", "g"})
 
 
+def described_accounts(sysusers_text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the users, and the groups, that sysusers.d text makes; each user has a group of its name."""
+    rows = [row for line in sysusers_text.splitlines() if len(row := line.split()) > 1]
+    users = frozenset(row[1] for row in rows if row[0] in {"u", "u!"})
+    return users, users | {row[1] for row in rows if row[0] == "g"}
+
+
 def lines_about(sysusers_text: str, chosen: frozenset[str]) -> list[str]:
     """Return the lines of sysusers.d text that make these users and groups, or make them members."""
     rows = ((line, line.split()) for line in sysusers_text.splitlines())

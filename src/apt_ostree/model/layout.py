@@ -75,6 +75,8 @@ ANSWERS = "var/cache/debconf"
 SEEDS = f"{SYSIMAGE}/apt-ostree/seeds.json"
 #: The packages that each machine configures itself, see model.identities.
 DEFERRED = f"{SYSIMAGE}/apt-ostree/deferred.json"
+#: What seems to belong to one machine and all are to have alike: patterns of paths, one per line.
+SHARED = f"{SYSIMAGE}/apt-ostree/shared-state"
 #: The ids of accounts that the next composed tree keeps, see model.account_ids.
 ACCOUNT_IDS = f"{SYSIMAGE}/apt-ostree/account-ids.conf"
 

@@ -223,6 +223,31 @@ class OverlayHistory(Request):
     name: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ContainerLint(Request):
+    """Which rules about images a root directory breaks.
+
+    rootfs: a path of the caller.
+    skip: names of rules that are left out.
+    """
+
+    verb: ClassVar[str] = "container-lint"
+    rootfs: str = "/"
+    skip: tuple[str, ...] = ()
+
+    @property
+    def is_for_users(self) -> bool:
+        """The service would read it with its own rights."""
+        return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerRules(Request):
+    """The rules about images."""
+
+    verb: ClassVar[str] = "container-rules"
+
+
 #: The queries by name.
 QUERIES: Mapping[str, type[Request]] = {
     request.verb: request
@@ -232,6 +257,8 @@ QUERIES: Mapping[str, type[Request]] = {
         CommitDiff,
         CommitPackages,
         CompareOperations,
+        ContainerLint,
+        ContainerRules,
         DeploymentDiff,
         History,
         KernelArguments,

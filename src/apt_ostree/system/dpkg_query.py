@@ -11,6 +11,7 @@ from apt_ostree.model.package import Package
 from apt_ostree.system import files, process
 
 _STATUS, _WANT = "${db:Status-Status}", "${db:Status-Want}"
+_FINISHED = ("installed", "config-files", "not-installed")
 #: Packages for which it is worth to start another dpkg.
 _VERIFIED_AT_ONCE = 10
 _FORMAT = "\\t${Package}\\t${Version}\\t${Architecture}\\n"
@@ -36,6 +37,11 @@ def held(admindir: Path) -> tuple[Package, ...]:
     return _selected(admindir, _WANT, "hold")
 
 
+def unfinished(admindir: Path) -> tuple[tuple[Package, str], ...]:
+    """Return the packages that are neither installed nor removed, with the state that they are in, sorted."""
+    return tuple((package, state) for package, state in _states(admindir, _STATUS) if state not in _FINISHED)
+
+
 def drop_scripts(admindir: Path, packages: Iterable[Package], name: str) -> None:
     """Remove a maintainer script of packages from the database in `admindir`."""
     for package in packages:
@@ -44,12 +50,17 @@ def drop_scripts(admindir: Path, packages: Iterable[Package], name: str) -> None
 
 
 def _selected(admindir: Path, field: str, value: str) -> tuple[Package, ...]:
+    return tuple(package for package, found in _states(admindir, field) if found == value)
+
+
+def _states(admindir: Path, field: str) -> list[tuple[Package, str]]:
+    """Return the packages with the value of a field, sorted."""
     done = process.run(
         ["dpkg-query", f"--admindir={admindir}", "--show", f"--showformat={field}{_FORMAT}"],
         what=f"list the packages in {admindir}",
     )
     rows = (line.split("\t") for line in done.stdout.splitlines())
-    return tuple(sorted(Package(*row[1:]) for row in rows if row[0] == value))
+    return sorted((Package(*row[1:]), row[0]) for row in rows)
 
 
 def listed(admindir: Path, top: str) -> frozenset[str]:

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
-from apt_ostree.system import files
+from apt_ostree.system import files, mountinfo
 
 #: Path relative to the root -> inode and time of the last change of content or metadata, in nanoseconds.
 Moment = Mapping[str, tuple[int, int]]
@@ -21,19 +21,41 @@ _KINDS = {
 }
 
 
-def _walk(root: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield each path below a directory, relative to it, sorted within its directory."""
-    todo = [""]
+def _walk(root: Path, top: str = "", apart: Collection[str] = ()) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield each path below a directory, relative to the root, sorted within its directory.
+
+    apart: paths that are left out, with all below them.
+    """
+    todo = [top]
     while todo:
         directory = todo.pop()
         with os.scandir(root / directory) as entries:
             found = sorted(entries, key=lambda entry: entry.name)
         for entry in found:
             path = f"{directory}/{entry.name}" if directory else entry.name
+            if path in apart:
+                continue
             info = entry.stat(follow_symlinks=False)
             yield path, info
             if stat.S_ISDIR(info.st_mode):
                 todo.append(path)
+
+
+def mounted_below(root: Path) -> frozenset[str]:
+    """Return the mount points below a root directory, relative to it; in a container, no image has them."""
+    real = root.resolve()
+    try:
+        targets = [Path(entry.target) for entry in mountinfo.read()]
+    except FileNotFoundError:  # not even /proc is mounted
+        return frozenset()
+    return frozenset(str(target.relative_to(real)) for target in targets if real in target.parents)
+
+
+def of_image(root: Path, top: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """Yield each path below a directory of an image, without what is mounted there; none if it is missing."""
+    mounted = mounted_below(root)
+    if (root / top).is_dir() and not (root / top).is_symlink() and top not in mounted:
+        yield from _walk(root, top, mounted)
 
 
 def take(root: Path) -> Moment:
@@ -88,6 +110,6 @@ def owned_by_others(root: Path, users: Collection[int], groups: Collection[int])
     """Return a text for each path whose owner or group is none of these ids."""
     return [
         f"/{path} belongs to {info.st_uid}:{info.st_gid}"
-        for path, info in _walk(root)
+        for path, info in of_image(root)
         if info.st_uid not in users or info.st_gid not in groups
     ]

@@ -17,12 +17,12 @@ from apt_ostree.model import identities, layout, tmpfiles
 from apt_ostree.model.identities import Identity
 from apt_ostree.model.tmpfiles import Treatment
 from apt_ostree.model.treefile import MachineState
-from apt_ostree.system import dpkg_query, files
+from apt_ostree.system import dpkg_query, files, rootstate
 
 #: Where packages' scripts write; the content of those in `layout.TOP_LINKS` goes to /var.
 _TOPS = ("etc", "usr", "var", "home", "opt", "root", "srv")
 #: An empty file of this name is what systemd needs to make one (machine-id(5)).
-_MACHINE_ID = "etc/machine-id"
+MACHINE_ID = "etc/machine-id"
 #: So much of a file is examined, in bytes.
 _EXAMINED = 65536
 #: The directories in / that are links to those of the same names in /usr.
@@ -32,38 +32,96 @@ _MERGED = ("/bin/", "/lib", "/sbin/")
 def leave_to_machines(root: Path, packages: Collection[str], own: Sequence[MachineState]) -> list[str]:
     """Remove what packages made for one machine; write and return which ones each machine configures itself.
 
+    What the root says of that already, as the tree of an image does, stays true.
+
     packages: the names of the installed packages.
     own: the treefile's entries.
 
     Raises Refused if there is more that seems to belong to one machine.
     """
-    shared = [item.path for item in own if item.shared]
-    shared_state = [*identities.KNOWN, *(_identity(item) for item in own if item.package)]
-    deferred: dict[str, list[str]] = {}
+    shared = _record_shared(root, [item.path for item in own if item.shared])
+    identities_of_tree = [*identities.KNOWN, *(_identity(item) for item in own if item.package)]
+    before = _deferred(root)
+    deferred = {name: sorted(paths) for name, paths in before.items() if name in packages}
     for name in sorted(packages):
-        for identity in identities.of_package(name, shared_state):
+        for identity in identities.of_package(name, [*identities_of_tree, *_recorded(before)]):
             removed = _remove(root, identity, shared)
             if removed and identity.configure:
                 deferred[name] = sorted({*deferred.get(name, []), *removed})
     files.write_text(root / layout.DEFERRED, identities.format_deferred(deferred))
-    _refuse_unknown(root, shared)
+    _refuse_unknown(root)
     return sorted(deferred)
+
+
+def known(root: Path, packages: Collection[str]) -> list[tuple[str, str]]:
+    """Return what packages made for one machine: its paths, relative to the root, and the packages' names."""
+    shared, recorded = _shared(root), _recorded(_deferred(root))
+    return [
+        (str(path.relative_to(root)), name)
+        for name in sorted(packages)
+        for identity in identities.of_package(name, [*identities.KNOWN, *recorded])
+        for paths in _made(root, identity, shared).values()
+        for path in paths
+    ]
+
+
+def unknown(root: Path) -> list[str]:
+    """Return a text for each file that no package ships, is not known, and seems to be of one machine."""
+    digests = dpkg_query.digests(root / layout.DPKG_ADMINDIR)
+    shared = _shared(root)
+    return [
+        f"/{path}: {reason}"
+        for path in _made_by_scripts(root)
+        if not identities.matches_any(path, shared)
+        and (reason := _suspicion(root, path))
+        and hashlib.md5((root / path).read_bytes()).hexdigest() not in digests  # a copy of a shipped file
+    ]
+
+
+def _record_shared(root: Path, paths: Sequence[str]) -> list[str]:
+    """Add patterns to the tree's record of what all machines have alike; return all of them."""
+    shared = sorted({*_shared(root), *paths})
+    if shared:
+        files.write_text(root / layout.SHARED, "".join(f"{path}\n" for path in shared))
+    return shared
+
+
+def _shared(root: Path) -> list[str]:
+    return files.text_of(root / layout.SHARED).splitlines()
+
+
+def _deferred(root: Path) -> dict[str, list[str]]:
+    return identities.parse(files.text_of(root / layout.DEFERRED))
+
+
+def _recorded(deferred: identities.Deferred) -> list[Identity]:
+    """Return what an earlier step has left to machines."""
+    return [
+        Identity(re.escape(name), tuple(path.removeprefix("/") for path in paths))
+        for name, paths in deferred.items()
+    ]
 
 
 def _identity(item: MachineState) -> Identity:
     return Identity(re.escape(item.package or ""), (item.path.removeprefix("/"),))
 
 
+def _made(root: Path, identity: Identity, shared: Sequence[str]) -> dict[str, list[Path]]:
+    """Return what a package made, by the patterns of which there is something."""
+    found = {
+        pattern: [path for path in sorted(root.glob(pattern)) if not _is_shared(root, path, shared)]
+        for pattern in identity.paths
+    }
+    return {pattern: paths for pattern, paths in found.items() if paths}
+
+
 def _remove(root: Path, identity: Identity, shared: Sequence[str]) -> list[str]:
     """Remove what a package made; return the patterns, with a slash before, of which there was something."""
-    removed = []
-    for pattern in identity.paths:
-        paths = [path for path in sorted(root.glob(pattern)) if not _is_shared(root, path, shared)]
-        for path in paths:
-            files.remove_all(path)
-            _remove_links(path)
-        removed += [f"/{pattern}"] if paths else []
-    return removed
+    made = _made(root, identity, shared)
+    for path in (path for paths in made.values() for path in paths):
+        files.remove_all(path)
+        _remove_links(path)
+    return [f"/{pattern}" for pattern in made]
 
 
 def _is_shared(root: Path, path: Path, shared: Sequence[str]) -> bool:
@@ -77,16 +135,8 @@ def _remove_links(target: Path) -> None:
             path.unlink()
 
 
-def _refuse_unknown(root: Path, shared: Sequence[str]) -> None:
-    digests = dpkg_query.digests(root / layout.DPKG_ADMINDIR)
-    suspicions = [
-        f"/{path}: {reason}"
-        for path in _made_by_scripts(root)
-        if not identities.matches_any(path, shared)
-        and (reason := _suspicion(root, path))
-        and hashlib.md5((root / path).read_bytes()).hexdigest() not in digests  # a copy of a shipped file
-    ]
-    if suspicions:
+def _refuse_unknown(root: Path) -> None:
+    if suspicions := unknown(root):
         raise Refused(
             "scripts of packages made what seems to belong to one machine; all machines would have it",
             details=suspicions,
@@ -99,12 +149,10 @@ def _made_by_scripts(root: Path) -> Iterator[str]:
     """Yield the paths, relative to the root, that no package ships and that a tree would hold."""
     shipped = {_merged(path) for path in dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/")}
     for top in _TOPS:
-        for directory, _names, entries in os.walk(root / top):
-            below = str(Path(directory).relative_to(root))
-            for path in (f"{below}/{name}" for name in sorted(entries)):
-                is_state = top != "var" or tmpfiles.treatment(path) is Treatment.KEEP
-                if is_state and f"/{path}" not in shipped:
-                    yield path
+        for path, info in rootstate.of_image(root, top):
+            is_state = top != "var" or tmpfiles.treatment(path) is Treatment.KEEP
+            if is_state and not stat.S_ISDIR(info.st_mode) and f"/{path}" not in shipped:
+                yield path
 
 
 def _merged(path: str) -> str:
@@ -113,7 +161,7 @@ def _merged(path: str) -> str:
 
 def _suspicion(root: Path, path: str) -> str | None:
     info = os.lstat(root / path)
-    if path == _MACHINE_ID or not stat.S_ISREG(info.st_mode):
+    if path == MACHINE_ID or not stat.S_ISREG(info.st_mode):
         return None
     with (root / path).open("rb") as stream:
         return identities.suspicion(path, info.st_mode, stream.read(_EXAMINED))
