@@ -14,7 +14,7 @@ from apt_ostree.cli import client, main, plans
 from apt_ostree.core.compose.image import export, planning
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
-from apt_ostree.model import events, oci, spdx
+from apt_ostree.model import events, layout, oci, spdx, tmpfiles
 from apt_ostree.model.oci import Compression, Form
 from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.images import ComposeImage
@@ -174,6 +174,29 @@ def test_the_image_has_the_tree_in_layers(place: Place):
     assert [row["diff_id"] for row in result["layers"]] == image.config["rootfs"]["diff_ids"]
     for name, diff_id in zip(image.layers, image.config["rootfs"]["diff_ids"], strict=True):
         assert oci.digest_of(image.tar(name)) == diff_id
+
+
+def test_var_is_what_a_machine_makes_at_boot(place: Place):
+    conf = "d /var/lib/app 0700 root root -\nL /var/run - - - - ../run\n"
+    place.commit = place.write({layout.TMPFILES_LAYOUT: tmpfiles.layout_text(), layout.TMPFILES_VAR: conf})
+    place.compose()
+    with place.image().opened("generated") as archive:
+        found = {member.name: member for member in archive if member.name.startswith("var/")}
+    assert found["var/lib/app"].isdir() and found["var/lib/app"].mode == 0o700
+    assert found["var/lib/dpkg"].linkname == "../../usr/lib/sysimage/dpkg"
+    assert found["var/run"].linkname == "../run"
+    assert found["var/roothome"].mode == 0o700
+    restored = Repo.create(_made(place.path / "restored"))
+    assert image_tree.restore(place.image(), restored) == place.commit
+    before = place.image().layers["generated"]["annotations"]
+    place.write({layout.TMPFILES_LAYOUT: tmpfiles.layout_text(), layout.TMPFILES_VAR: conf + "d /var/new\n"})
+    place.compose()
+    assert place.image().layers["generated"]["annotations"] != before
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
 
 
 def test_the_image_says_what_it_is(place: Place):

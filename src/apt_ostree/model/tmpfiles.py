@@ -43,6 +43,10 @@ OWNERS = {
 LEFTOVER_ENDINGS = (".dpkg-old", ".dpkg-new", ".dpkg-tmp", ".old", "-old", "~", ".lock")
 
 
+#: In a path: a specifier, a pattern, quotes, or an escape that we do not write.
+_VARIES = re.compile(r"""%[^%]|[*?\["']|\\(?!x[0-9a-f]{2})""")
+
+
 class Treatment(Enum):
     """How a path of the build's /var is handled."""
 
@@ -94,6 +98,18 @@ def merge(old: str, entries: Iterable[Entry], *, gone: Callable[[str], bool] = l
     lines = {_path_field(text): text for text in old_lines if not gone(_unescape(_path_field(text)))}
     lines |= {_escape(entry.path): line(entry) for entry in entries}
     return _HEADER + "".join(f"{lines[path]}\n" for path in sorted(lines))
+
+
+def entries(text: str) -> list[Entry]:
+    """Return the lines of tmpfiles.d text whose path has no specifier, pattern or quotes."""
+    found = []
+    for text_line in text.splitlines():
+        fields = text_line.split(maxsplit=6)
+        if len(fields) >= 2 and not fields[0].startswith("#") and not _VARIES.search(fields[1]):
+            mode, user, group, _age, argument = (*fields[2:], *[""] * 5)[:5]
+            path = _unescape(fields[1]).rstrip("/")
+            found.append(Entry(fields[0], path, mode, user, group, _unescape(argument) or None))
+    return found
 
 
 def described(text: str) -> frozenset[str]:

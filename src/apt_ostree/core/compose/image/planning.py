@@ -15,7 +15,8 @@ from apt_ostree.core.compose import places
 from apt_ostree.core.compose.image import reading
 from apt_ostree.core.compose.image.reading import Tree
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
-from apt_ostree.model import image_layers, oci, spdx
+from apt_ostree.model import filestate, image_layers, oci, spdx
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.image_layers import Layer
 from apt_ostree.model.oci import Compression, Form, Previous
 from apt_ostree.model.requests.images import ComposeImage
@@ -78,7 +79,7 @@ class Job:
     """What an image is made of.
 
     ref: as it was given.
-    bill: the bill of materials, which is the last layer.
+    added: path -> what the commit does not have: the bill of materials, which is the last layer, and /var.
     """
 
     tree: Tree
@@ -86,7 +87,7 @@ class Job:
     commit: str
     facts: oci.Facts
     layers: tuple[Planned, ...]
-    bill: bytes
+    added: Mapping[str, FileState]
     output: Output
     compression: Compression
 
@@ -192,31 +193,37 @@ def plan(path: Path, ref: str, request: ComposeImage, output: Output) -> Job:
         )
     previous = output.previous
     tree = reading.read(repo, commit)
-    bill = _bill(tree, commit, ref)
+    var, bill = tree.var, _bill(tree, commit, ref)
+    added = {**var, spdx.PATH: FileState("file", 0o644, content=bill)}
     apart = image_layers.sources_apart(previous.contents if previous else ())
-    layers = image_layers.cut(tree.sizes, tree.source_of, request.max_layers, apart)
+    sizes = {**tree.sizes, **dict.fromkeys(var, 0)}
+    layers = image_layers.cut(sizes, tree.source_of, request.max_layers, apart)
     last = Layer(image_layers.SBOM, (), (spdx.PATH,), len(bill))
     return Job(
         tree=tree,
         ref=ref,
         commit=commit,
         facts=_facts(tree, commit, request),
-        layers=tuple(_planned(tree, layer, bill, previous) for layer in (*layers, last)),
-        bill=bill,
+        layers=tuple(_planned(tree, layer, added, previous) for layer in (*layers, last)),
+        added=added,
         output=output,
         compression=request.compression,
     )
 
 
-def _planned(tree: Tree, layer: Layer, bill: bytes, previous: Previous | None) -> Planned:
+def _planned(tree: Tree, layer: Layer, added: Mapping[str, FileState], previous: Previous | None) -> Planned:
     digest = hashlib.sha256(_WAY)
     for path in image_layers.with_parents(layer.paths):
-        checksum = oci.digest_of(bill) if path == spdx.PATH else tree.entries[path].checksum
+        checksum = _checksum(added[path]) if path in added else tree.entries[path].checksum
         digest.update(f"\n{path}\0{checksum}".encode())
     content = f"sha256:{digest.hexdigest()}"
     before = previous.contents.get(layer.name) if previous else None
     fate = Fate.NEW if before is None else Fate.UNCHANGED if before == content else Fate.CHANGED
     return Planned(layer, content, fate)
+
+
+def _checksum(state: FileState) -> str:
+    return oci.digest_of(oci.to_bytes({"state": filestate.pack(state)}))
 
 
 def _facts(tree: Tree, commit: str, request: ComposeImage) -> oci.Facts:

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from apt_ostree.errors import Refused
-from apt_ostree.model import dpkg_lists, image_sources, layout, spdx
+from apt_ostree.model import dpkg_lists, image_sources, image_var, layout, spdx
+from apt_ostree.model.filestate import FileState
 from apt_ostree.model.spdx import Record
 from apt_ostree.system.ostree import contents
 from apt_ostree.system.ostree.contents import Entry
@@ -19,6 +20,7 @@ _SHIPPED_ETC = "usr/etc"
 _STATUS = f"{layout.DPKG_ADMINDIR}/status"
 _DIVERSIONS = f"{layout.DPKG_ADMINDIR}/diversions"
 _INFO = f"{layout.DPKG_ADMINDIR}/info/"
+_TMPFILES = "usr/lib/tmpfiles.d/"
 _OS_RELEASE = "usr/lib/os-release"
 #: What a layer means by a name that begins so: that a path of an earlier layer is gone.
 _WHITEOUT = ".wh."
@@ -58,6 +60,16 @@ class Tree:
         """The text of os-release(5)."""
         return _content(self.repo, self.entries, _OS_RELEASE).decode(errors="replace")
 
+    @property
+    def var(self) -> dict[str, FileState]:
+        """The /var that an image of it has, see model.image_var."""
+        paths = [path for path in self.entries if path.startswith(_TMPFILES) and path.endswith(".conf")]
+        passwd, group = (self._text(f"etc/{name}") for name in ("passwd", "group"))
+        return image_var.paths(map(self._text, sorted(paths)), passwd, group)
+
+    def _text(self, path: str) -> str:
+        return _content(self.repo, self.entries, path).decode(errors="surrogateescape")
+
     def source_of(self, path: str) -> str:
         """Return the source package of a path, or ""."""
         return image_sources.source_of(path, self.owned)
@@ -95,6 +107,11 @@ def _refuse_unfit(entries: Mapping[str, Entry]) -> None:
         raise Refused(
             "an image cannot hold files with such names, which mean that other files are gone",
             details=[f"/{path}" for path in names],
+        )
+    if any(path.startswith(f"{image_var.TOP}/") for path in entries):
+        raise Refused(
+            "the tree has something in /var, which is the machines'",
+            hint="'apt-ostree compose postprocess' gives a root filesystem the form of a tree",
         )
     if spdx.PATH in entries:
         raise Refused(f"the tree has /{spdx.PATH}, where an image lists its packages", hint="leave it out")

@@ -8,15 +8,13 @@ from pathlib import Path
 
 from apt_ostree.core.compose.image.planning import Job, Planned
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import image_layers, oci, spdx
+from apt_ostree.model import image_layers, oci
 from apt_ostree.model.events import Progress
-from apt_ostree.model.filestate import FileState
 from apt_ostree.model.oci import Descriptor
 from apt_ostree.system.ociblobs import ImageLayout
 from apt_ostree.system.ostree import contents
 from apt_ostree.system.tarstream import Member, TarStream
 
-_BILL = FileState("file", 0o644)
 #: Between two reports of the progress.
 _STEP = 4 << 20
 
@@ -75,9 +73,10 @@ def _add(tar: TarStream, job: Job, path: str, seen: dict[str, str]) -> int:
     seen: file object -> its path in this layer. What has the same content and metadata is one file in a
     deployment, too.
     """
-    if path == spdx.PATH:
-        tar.add(Member(path, _BILL, len(job.bill)), io.BytesIO(job.bill))
-        return len(job.bill)
+    if own := job.added.get(path):
+        size = len(own.content) if own.type == "file" else 0
+        tar.add(Member(path, own, size), io.BytesIO(own.content) if size else None)
+        return size
     entry, repo = job.tree.entries[path], job.tree.repo
     if entry.is_directory:
         tar.add(Member(path, repo.directory_state(entry.checksum)))
