@@ -91,7 +91,7 @@ def test_kernel_moves_beside_its_modules_with_diversions(root):
     sandbox = finish(root)
     modules = root / layout.KERNEL_MODULES / KERNEL
     assert {path.name for path in modules.iterdir()} == {
-        "System.map", "config", "initramfs.img", "initramfs.list", "kernel", "vmlinuz"
+        "System.map", "config", "initramfs.img", "initramfs.inputs", "initramfs.list", "kernel", "vmlinuz"
     }  # fmt: skip
     assert sandbox.names() == ["dpkg-divert"] * 3 + ["dracut", "sh", "cp"]
     assert f"/usr/lib/modules/{KERNEL}/vmlinuz" in sandbox.commands[0]

@@ -87,6 +87,8 @@ KERNEL_MODULES = "usr/lib/modules"
 #: Beside a kernel's modules: its initramfs, and the paths that this contains, one per line.
 INITRAMFS = "initramfs.img"
 INITRAMFS_LIST = "initramfs.list"
+#: Beside it: a digest of what it was made of, see core.build.initramfs_state.
+INITRAMFS_INPUTS = "initramfs.inputs"
 #: Beside it: its own size in bytes, if an archive with files of the machine's /etc follows it in the image.
 INITRAMFS_SIZE = "initramfs.size"
 DRACUT_MODULES = "usr/lib/dracut/modules.d"

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from apt_ostree.core.build import var
+from apt_ostree.core.build import initramfs_state, var
 from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, initramfs, layout
 from apt_ostree.model.events import Report, task
@@ -95,11 +95,13 @@ def place_kernels(root: Path, run_in_root: RunInRoot, report: Report) -> None:
 
     Raises ExternalFailure if a program fails, and Refused if a kernel was added and it is not the only one.
     """
+    require_one_kernel(root)
     all_modules = _directories(root / layout.KERNEL_MODULES)
-    added = [modules.name for modules in all_modules if _place_boot_files(root, modules, run_in_root)]
+    for modules in all_modules:
+        for name in _boot_files(root, modules):
+            target = f"{layout.KERNEL_MODULES}/{modules.name}/{BOOT_FILES[name]}"
+            _divert(root, f"boot/{name}-{modules.name}", target, run_in_root)
     kernels = [modules for modules in all_modules if (modules / "vmlinuz").exists()]
-    if added and len(kernels) > 1:
-        raise _several_kernels(root, [modules.name for modules in kernels])
     for modules in all_modules:
         if modules not in kernels:
             _remove_kernel_files(root, modules, run_in_root)
@@ -118,17 +120,25 @@ def make_initramfs_images(
             _make_initramfs(root, modules.name, run_in_root, report, arguments)
 
 
-def _place_boot_files(root: Path, modules: Path, run_in_root: RunInRoot) -> bool:
-    """Move the files of a kernel package in /boot beside the modules; return whether there were any."""
-    names = [name for name in BOOT_FILES if (root / f"boot/{name}-{modules.name}").is_file()]
-    for name in names:
-        target = f"{layout.KERNEL_MODULES}/{modules.name}/{BOOT_FILES[name]}"
-        _divert(root, f"boot/{name}-{modules.name}", target, run_in_root)
-    return bool(names)
+def require_one_kernel(root: Path) -> None:
+    """Raise Refused if a kernel was added and it is not the only one: ostree boots an arbitrary one."""
+    found = {modules: _boot_files(root, modules) for modules in _directories(root / layout.KERNEL_MODULES)}
+    kernels = [
+        modules.name
+        for modules, boot_files in found.items()
+        if (modules / "vmlinuz").exists() or "vmlinuz" in boot_files
+    ]
+    if any(found.values()) and len(kernels) > 1:
+        raise _several_kernels(root, kernels)
+
+
+def _boot_files(root: Path, modules: Path) -> list[str]:
+    """Return which files of BOOT_FILES a kernel's package has in /boot."""
+    return [name for name in BOOT_FILES if (root / f"boot/{name}-{modules.name}").is_file()]
 
 
 def _several_kernels(root: Path, kernels: list[str]) -> Refused:
-    """Return the error about several kernels in a tree: ostree boots an arbitrary one of them."""
+    """Return the error about several kernels in a tree."""
     owners = {
         name: dpkg_query.owners(root / layout.DPKG_ADMINDIR, f"/boot/vmlinuz-{name}") for name in kernels
     }
@@ -171,6 +181,7 @@ def _make_initramfs(
         run_in_root(dracut.list_argv(image, f"/{listing}"), f"list the initramfs of {kernel}")
     held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
     files.write_text(root / listing, "".join(f"{path}\n" for path in sorted(held)))
+    initramfs_state.write(root, kernel)
 
 
 # --- /opt

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from apt_ostree.core.build import configured, finish
+from apt_ostree.core.build import configured, finish, initramfs_state
 from apt_ostree.core.build.earlier import Earlier
 from apt_ostree.errors import Refused
 from apt_ostree.model import accounts, build_accounts, dpkg_lists, initramfs, layout, seeds
@@ -329,16 +329,8 @@ def _prepare(earlier_names: frozenset[str], taken: Mapping[str, str]) -> Prepare
         sorted(earlier_names),
         taken,
         var,
-        _lacking_programs(),
+        initramfs_state.lacking_programs(_ROOT),
     )
-
-
-def _lacking_programs() -> list[str]:
-    """Return the paths of programs without which dracut leaves out one of its modules, relative to /usr."""
-    texts = map(files.text_of, Path("/", layout.DRACUT_MODULES).glob("*/module-setup.sh"))
-    programs = (places for text in texts for places in initramfs.required(text))
-    lacking = (places for places in programs if not any(Path("/usr", place).exists() for place in places))
-    return sorted({place for places in lacking for place in places})
 
 
 def _update_etc(prepared: Prepared, shipped: Sequence[Shipped]) -> None:

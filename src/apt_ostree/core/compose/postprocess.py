@@ -20,6 +20,7 @@ from apt_ostree.system.failpoints import failpoint
 
 _PROGRAM = "usr/bin/apt-ostree"
 _IMAGES = f"*/{layout.INITRAMFS}"
+_BESIDE_IMAGES = (layout.INITRAMFS_LIST, layout.INITRAMFS_INPUTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def postprocess(tx: Transaction, root: Path, tree: Treefile, work: Work) -> None
         _tell_what_is_left(tx, root, left)
         rootfs.move_linked_directories(root)
         key = _restore_initramfs(tx, root, tree, work)
-        confined.call(root, partial(_finish, tx.report, work.ids), run_in_root)
+        confined.call(root, partial(finish, tx.report, work.ids), run_in_root)
         if key and work.cache:
             _keep_initramfs(work.cache, key, root)
     rootfs.make_top_level(root)
@@ -80,7 +81,14 @@ def _tell_what_is_left(tx: Transaction, root: Path, packages: Sequence[str]) -> 
         tx.warning("the tree does not have apt-ostree, which does that at the first boot")
 
 
-def _finish(report: Report, ids: Ids, run_in_root: confined.RunInRoot) -> None:
+def finish(report: Report, ids: Ids, run_in_root: confined.RunInRoot) -> None:
+    """Finish the tree in the root directory of this process, in which all scripts have run.
+
+    ids: the ids that accounts have to keep.
+    run_in_root: runs a program there.
+
+    Raises ExternalFailure if a program fails, and Refused for a second kernel and for an id that cannot be.
+    """
     root = Path("/")
     account_ids.keep(root, ids)
     finish_tree(root, run_in_root=run_in_root, report=report)
@@ -107,8 +115,9 @@ def _restore_initramfs(tx: Transaction, root: Path, tree: Treefile, work: Work) 
     if held.isdisjoint(changed - relevant):
         tx.message("The initramfs is that of an earlier compose")
         return None
-    for path in (*modules.glob(_IMAGES), *modules.glob(f"*/{layout.INITRAMFS_LIST}")):
-        path.unlink()
+    for name in (layout.INITRAMFS, *_BESIDE_IMAGES):
+        for path in modules.glob(f"*/{name}"):
+            path.unlink()
     return key
 
 
@@ -128,5 +137,5 @@ def _keep_initramfs(cache: Cache, key: str, root: Path) -> None:
     ]
     names = [str(path.relative_to(modules)) for path in images]
     if names:
-        lists = [name.replace(layout.INITRAMFS, layout.INITRAMFS_LIST) for name in names]
-        cache.keep_initramfs(key, modules, [*names, *lists])
+        beside = [name.replace(layout.INITRAMFS, other) for name in names for other in _BESIDE_IMAGES]
+        cache.keep_initramfs(key, modules, [*names, *beside])
