@@ -53,6 +53,8 @@ VERBS: Mapping[str, str] = {
     "compose-sign": "compose.publish:sign",
     "compose-tree": "compose.tree:compose_tree",
     "confirm": "live.confirmation:confirm",
+    "container-commit": "container.committing:commit",
+    "container-prepare": "container.preparing:prepare",
     "deploy": "rebase:deploy_revision",
     "finalize-deployment": "deployments:finalize",
     "initramfs": "initramfs:change",

@@ -31,7 +31,8 @@ NEEDED = LiveOptions(restart_services=RestartPolicy.NEEDED)
 
 
 def test_each_verb_has_an_action():
-    assert set(VERBS) - set(authorization.ACTIONS) == {verb for verb in VERBS if verb.startswith("compose-")}
+    of_root = {verb for verb in VERBS if verb.startswith(("compose-", "container-"))}
+    assert set(VERBS) - set(authorization.ACTIONS) == of_root
     assert set(authorization.ACTIONS) <= set(VERBS)
 
 

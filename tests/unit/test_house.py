@@ -90,7 +90,7 @@ ROOMS = {
     "overlays": {"state", "build", "live"},
     "boot": {"state", "build", "live", "overlays"},
     "compose": {"build"},
-    "container": {"build", "compose"},
+    "container": {"state", "build", "compose"},
 }
 FOR_ALL_ROOMS = {"core.operation", "core.transaction", "core.steps", "core.policing"}
 

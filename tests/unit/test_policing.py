@@ -510,7 +510,8 @@ GOVERNED = {
 FREE = {
     "approve", "automatic-update", "cleanup", "compose-commit", "compose-disk", "compose-extensions",
     "compose-image", "compose-install", "compose-postprocess", "compose-rootfs", "compose-sign",
-    "compose-tree", "confirm", "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
+    "compose-tree", "confirm", "container-commit", "container-prepare",
+    "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
     "refresh-md", "rollback", "rollback-live", "unlock-discard", "unpin",
 }  # fmt: skip
 

@@ -40,7 +40,7 @@ from apt_ostree.model.requests.deployments import (
     Rollback,
     Unpin,
 )
-from apt_ostree.model.requests.images import ComposeDisk, ComposeImage
+from apt_ostree.model.requests.images import ComposeDisk, ComposeImage, ContainerCommit, ContainerPrepare
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import (
@@ -284,6 +284,8 @@ TITLES = [
     (ComposeDisk(output="x"), "compose-disk"),
     (ComposeExtensions(treefile="x", extensions="e", output_dir="o"), "compose-extensions"),
     (ComposeImage(output="x"), "compose-image"),
+    (ContainerCommit(shared=("/etc/x",)), "container commit"),
+    (ContainerPrepare(), "container prepare"),
     (ComposeInstall(treefile="x", destdir="d"), "compose-install"),
     (ComposePostprocess(rootfs="r"), "compose-postprocess"),
     (ComposeRootfs(treefile="x", dest="d"), "compose-rootfs"),

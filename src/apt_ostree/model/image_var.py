@@ -14,6 +14,8 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.tmpfiles import Entry
 
 TOP = "var"
+#: Path relative to the root -> its state.
+Paths = Mapping[str, FileState]
 _MODE = 0o755
 #: Types of lines that make directories and links (tmpfiles.d(5)).
 _DIRECTORIES, _LINK = "dDvqQ", "L"

@@ -47,6 +47,7 @@ class Subject:
     created: seconds since 1970.
     os_release: the text of os-release(5).
     program: name and version of the program that writes the document.
+    is_commit: whether the image is that of the commit, and no other one that is derived from it.
     """
 
     name: str
@@ -55,6 +56,25 @@ class Subject:
     created: int
     os_release: str
     program: str
+    is_commit: bool = True
+
+
+def derived(before: Mapping[str, Any], *, digest: str, os_release: str, program: str) -> Subject:
+    """Return the subject of an image that is derived from the one which a document is about.
+
+    digest: of what tells it apart, in the place of the commit.
+    """
+    created = datetime.fromisoformat(before["creationInfo"]["created"])
+    (image,) = (package for package in before["packages"] if package["SPDXID"] == _IMAGE)
+    return Subject(
+        name=image["name"],
+        version=image["versionInfo"],
+        commit=digest,
+        created=int(created.timestamp()),
+        os_release=os_release,
+        program=program,
+        is_commit=False,
+    )
 
 
 def document(subject: Subject, records: Iterable[Record]) -> dict[str, Any]:
@@ -92,7 +112,9 @@ def _image(subject: Subject) -> dict[str, Any]:
         "name": subject.name,
         "versionInfo": subject.version or subject.commit,
         "primaryPackagePurpose": "OPERATING-SYSTEM",
-        "comment": f"OSTree commit {subject.commit}",
+        "comment": f"OSTree commit {subject.commit}"
+        if subject.is_commit
+        else "an image that is derived from the one of this name",
         **_nothing_else(),
     }
 

@@ -7,20 +7,21 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-from apt_ostree.system import files
+from apt_ostree.system import rootstate
 
 _CAPABILITIES = "security.capability"
 
 
 def move(root: Path, users: Mapping[int, int], groups: Mapping[int, int]) -> None:
-    """Give the files below a directory to other users and groups; raise OSError if one cannot be changed.
+    """Give the files below a directory to other users and groups, but not what is mounted there.
+
+    Raises OSError if one cannot be changed.
 
     users, groups: id -> new id.
     """
     seen = set()
-    for name, _state in files.walk_below(root):
-        path = Path(f"{root}{name}")
-        info = path.lstat()
+    for name, info in rootstate.of_image(root):
+        path = root / name
         uid, gid = users.get(info.st_uid, info.st_uid), groups.get(info.st_gid, info.st_gid)
         if (uid, gid) == (info.st_uid, info.st_gid) or info.st_ino in seen:
             continue

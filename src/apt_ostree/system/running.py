@@ -53,6 +53,11 @@ def name_and_unit(pid: int) -> tuple[str, str]:
         return "", ""
 
 
+def booted_with_systemd() -> bool:
+    """Return whether systemd is the init of this system (sd_booted(3)); it is of no container that builds."""
+    return Path("/run/systemd/system").is_dir()
+
+
 def booted_on_ostree() -> bool:
     """Return whether this system was booted from an OSTree deployment."""
     return Path("/run/ostree-booted").exists()  # written by ostree

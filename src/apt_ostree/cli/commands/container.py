@@ -2,21 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import click
 
 from apt_ostree.cli import options, plans, render
 from apt_ostree.model.lint import Linted, Outcome, Rule, Severity, State
 from apt_ostree.model.queries import ContainerLint, ContainerRules
+from apt_ostree.model.requests.images import ContainerCommit, ContainerPrepare
 
 #: So many findings of a rule are shown, unless all are wanted.
 _SHOWN = 5
 
 
-@click.group(epilog="Example, at the end of a Containerfile: RUN apt-ostree container lint --fatal-warnings")
+@click.group(
+    epilog="Example, in a Containerfile: RUN apt-ostree container commit && apt-ostree container lint"
+)
 def container() -> None:
     """Work in containers of an image for machines."""
+
+
+@container.command()
+@click.option(
+    "--shared",
+    multiple=True,
+    metavar="PATH",
+    help="All machines have this file, though it looks like a key or an id of one; may be repeated.",
+)
+@click.option(
+    "--account-ids",
+    metavar="FILE",
+    help="Give accounts the ids of FILE, which has lines of sysusers.d(5).",
+)
+@options.output
+def commit(shared: tuple[str, ...], account_ids: str | None, **given: Any) -> int:
+    """Finish the image whose container this is: the last RUN step that changes it.
+
+    It does what a compose does after installing packages. What they left below /var becomes what machines are
+    given, and what belongs to one machine is left to each. Then /run, /tmp and /var are emptied.
+    """
+    return options.run_verb(ContainerCommit(shared=shared, account_ids=account_ids), given, show=_show)
+
+
+def _show(result: Mapping[str, Any]) -> None:
+    if result["deferred"]:
+        render.lines(f"Each machine configures itself: {', '.join(result['deferred'])}")
+    kernel = f", with the kernel {result['kernel']}" if result["kernel"] else ""
+    render.lines(f"The image has {plans.count(result['packages'], 'package')}{kernel}.")
+
+
+@container.command()
+@options.output
+def prepare(**given: Any) -> int:
+    """Fill /var in a container as on a machine, for the scripts of packages.
+
+    apt does this before it runs dpkg. It is needed before packages are installed in another way.
+    """
+    return options.run_verb(ContainerPrepare(), given)
 
 
 @container.command()

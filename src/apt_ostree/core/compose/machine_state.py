@@ -65,14 +65,17 @@ def known(root: Path, packages: Collection[str]) -> list[tuple[str, str]]:
     ]
 
 
-def unknown(root: Path) -> list[str]:
-    """Return a text for each file that no package ships, is not known, and seems to be of one machine."""
+def unknown(root: Path, packages: Collection[str] = (), shared: Sequence[str] = ()) -> list[str]:
+    """Return a text for each file that no package ships, is not known, and seems to be of one machine.
+
+    packages: those whose known files are left out. shared: patterns besides those of the tree.
+    """
     digests = dpkg_query.digests(root / layout.DPKG_ADMINDIR)
-    shared = _shared(root)
+    patterns = [*_shared(root), *shared, *(f"/{path}" for path, _package in known(root, packages))]
     return [
         f"/{path}: {reason}"
         for path in _made_by_scripts(root)
-        if not identities.matches_any(path, shared)
+        if not identities.matches_any(path, patterns)
         and (reason := _suspicion(root, path))
         and hashlib.md5((root / path).read_bytes()).hexdigest() not in digests  # a copy of a shipped file
     ]

@@ -59,10 +59,10 @@ def machine_state_of(root: Path) -> Iterator[str]:
     """Yield what packages made for one machine."""
     if text := files.text_of(root / machine_state.MACHINE_ID).strip():
         yield f"/{machine_state.MACHINE_ID} has an id: {text}"
-    if _has_packages(root):
-        names = {package.name for package in dpkg_query.installed(root / layout.DPKG_ADMINDIR)}
-        yield from (f"/{path} is of {package}" for path, package in machine_state.known(root, names))
-    yield from machine_state.unknown(root)
+    installed = dpkg_query.installed(root / layout.DPKG_ADMINDIR) if _has_packages(root) else ()
+    names = {package.name for package in installed}
+    yield from (f"/{path} is of {package}" for path, package in machine_state.known(root, names))
+    yield from machine_state.unknown(root, names)
 
 
 def packages(root: Path) -> Iterator[str]:

@@ -29,6 +29,8 @@ VERBS: Mapping[str, str] = {
     "compose-sign": "compose:ComposeSign",
     "compose-tree": "compose:ComposeTree",
     "confirm": "live:Confirm",
+    "container-commit": "images:ContainerCommit",
+    "container-prepare": "images:ContainerPrepare",
     "deploy": "deployments:Deploy",
     "finalize-deployment": "deployments:FinalizeDeployment",
     "initramfs": "deployments:Initramfs",

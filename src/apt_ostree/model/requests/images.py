@@ -58,6 +58,28 @@ class ComposeDisk(ComposeRequest):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPrepare(ComposeRequest):
+    """Fill /var of a container as on a machine, for the scripts of packages."""
+
+    verb: ClassVar[str] = "container-prepare"
+    command: ClassVar[str] = "container prepare"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerCommit(ComposeRequest):
+    """Finish the image whose container this is.
+
+    shared: patterns of absolute paths that seem to belong to one machine and that all are to have alike.
+    account_ids: a file with lines of sysusers.d(5), whose ids accounts get.
+    """
+
+    verb: ClassVar[str] = "container-commit"
+    command: ClassVar[str] = "container commit"
+    shared: tuple[str, ...] = ()
+    account_ids: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComposeImage(ComposeRequest):
     """Compose a container image (OCI) of a commit.
 
