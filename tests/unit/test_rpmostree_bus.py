@@ -403,6 +403,7 @@ def test_an_update_is_told_with_its_packages(service: Service):
     found = {
         "against": "2" * 64, "osname": "debian", "origin": "r:x", "commit": "3" * 64, "version": "9",
         "timestamp": 5, "new_base": True, "gpg_enabled": False, "deployment": "", "layered": ["b"],
+        "digest": "",
         "diff": {"added": [{"name": "b", "version": "1:2", "architecture": "all"}], "removed": [],
                  "changed": [{"name": "a", "architecture": "amd64", "old": "2", "new": "1~"}]},
     }  # fmt: skip
