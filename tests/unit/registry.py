@@ -107,6 +107,8 @@ class Registry:
         policy = next(word for word in words if word.startswith("--policy=")).partition("=")[2]
         if "--remove-signatures" not in words:
             return 1, "Pushing signatures for OCI images is not supported"
+        if "--preserve-digests" not in words:
+            return 1, "Layers that are not compressed would be"
         if json.loads(Path(policy).read_text())["default"][0]["type"] != "insecureAcceptAnything":
             return 1, "Source image rejected: A signature was required, but no signature exists"
         self._copy(image, *operands[2].removeprefix("oci:").rsplit(":", 1))

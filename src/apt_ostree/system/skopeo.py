@@ -57,8 +57,9 @@ def fetch(reference: ImageReference, layout: Path) -> None:
     Raises Refused for one that the policy does not accept, and ExternalFailure if it cannot be had.
     """
     # The signatures are checked, and not copied: a layout has no place for them, and skopeo would fail.
-    command = ["skopeo", f"--policy={POLICY}", "copy", "--quiet", "--remove-signatures"]
-    command += [*_credentials("--src-authfile"), reference.image, f"oci:{layout}:{NAME}"]
+    # It would compress layers that are not, too, which makes another image of it.
+    options = ("--quiet", "--remove-signatures", "--preserve-digests", *_credentials("--src-authfile"))
+    command = ["skopeo", f"--policy={POLICY}", "copy", *options, reference.image, f"oci:{layout}:{NAME}"]
     _run(command, reference, f"fetch {reference.image}")
 
 

@@ -27,6 +27,8 @@ MACHINE_ID = "etc/machine-id"
 _EXAMINED = 65536
 #: The directories in / that are links to those of the same names in /usr.
 _MERGED = ("/bin/", "/lib", "/sbin/")
+#: dracut lets others not read it; what is in it comes from the tree.
+_INITRAMFS = f"/{layout.KERNEL_MODULES}/*/{layout.INITRAMFS}"
 
 
 def leave_to_machines(root: Path, packages: Collection[str], own: Sequence[MachineState]) -> list[str]:
@@ -71,7 +73,8 @@ def unknown(root: Path, packages: Collection[str] = (), shared: Sequence[str] = 
     packages: those whose known files are left out. shared: patterns besides those of the tree.
     """
     digests = dpkg_query.digests(root / layout.DPKG_ADMINDIR)
-    patterns = [*_shared(root), *shared, *(f"/{path}" for path, _package in known(root, packages))]
+    of_packages = (f"/{path}" for path, _package in known(root, packages))
+    patterns = [_INITRAMFS, *_shared(root), *shared, *of_packages]
     return [
         f"/{path}: {reason}"
         for path in _made_by_scripts(root)
