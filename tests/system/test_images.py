@@ -101,7 +101,7 @@ def test_to_an_image_live_by_reboot_and_back(host: Host):
     result = host.json("upgrade", "-A", "-y", "--base-only", timeout=600)
     assert result["live"] and host.sh("cat /usr/share/new-base") == "new\n"
     assert host.deployments()[0]["base-checksum"] == newer
-    assert 0 < len(set(layers(host)) - known) < 5
+    assert 0 < len(set(layers(host)) - known) < len(known) / 4
     host.reboot()
     assert followed(host.deployments()[0]) == (FOLLOWED, digest) and host.is_active("fx-service.service")
 
@@ -119,7 +119,7 @@ def test_to_an_image_live_by_reboot_and_back(host: Host):
 
 @pytest.mark.extended
 def test_an_image_that_was_built_on_another(host: Host):
-    make(host, OLD)
+    make(host, NEW)
     host.run(
         "python3",
         "-c",
@@ -128,11 +128,11 @@ def test_an_image_that_was_built_on_another(host: Host):
         "usr/share/mine=mine",
         "etc/mine=mine",
         "var/mine=x",
-        "usr/bin/.wh.zgrep=",
+        "usr/share/.wh.new-base=",
     )
     host.ao("rebase", "-A", "-y", FOLLOWED, timeout=600)
     assert host.sh("cat /usr/share/mine /etc/mine") == "minemine"
-    assert not host.exists("/usr/bin/zgrep") and not host.exists("/var/mine")
+    assert not host.exists("/usr/share/new-base") and not host.exists("/var/mine")
     host.ao("install", "-A", "-y", "fx-hello")
     host.reboot()
     assert host.sh("fx-hello; cat /usr/share/mine") == "hello 1.0\nmine"

@@ -8,7 +8,7 @@ boot and shutdown is recorded only when there is something to tell.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -88,12 +88,15 @@ class Operation:
             return self.number
         return auditlog.highest_number() + 1
 
-    def event(self, kind: Kind, message: str, **further: str) -> None:
-        """Record something that happens meanwhile. further: fields of their own; see docs/audit.md."""
+    def event(self, kind: Kind, message: str, reasons: Sequence[str] = (), **further: str) -> None:
+        """Record something that happens meanwhile.
+
+        reasons: details of an error. further: fields of their own; see docs/audit.md.
+        """
         if self.is_off:
             return
         self._begin_late()
-        self._add(self._record(kind, message=message, further=further))
+        self._add(self._record(kind, message=message, reasons=tuple(reasons), further=further))
 
     def end(self, result: Result, settings: Settings) -> None:
         """Record that the request was carried out, and remove records that are too old."""
@@ -110,7 +113,7 @@ class Operation:
         """Record that the request failed or was refused, and why."""
         kind = _kind_of(error)
         if error.concerns_trust:
-            self.event(Kind.SECURITY, error.message)
+            self.event(Kind.SECURITY, error.message, error.details)
         self._must_end = True
         self._end(
             kind,
