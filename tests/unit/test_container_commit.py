@@ -105,6 +105,7 @@ def test_the_steps_of_a_commit(root, steps, monkeypatch):
     })  # fmt: skip
     result, _events = commit(shared=("/etc/app",), account_ids=str(root / "usr/ids"))
     assert steps == [*FILL, "finish {'app': 900, 'other': 300}"]
+    assert "SOURCE_DATE_EPOCH" not in os.environ
     assert {name: result[name] for name in ("changed", "packages", "kernel", "deferred")} == {
         "changed": True, "packages": 2, "kernel": KERNEL, "deferred": [],
     }  # fmt: skip

@@ -12,8 +12,8 @@ from apt_ostree.errors import UsageError
 _NAME = "SOURCE_DATE_EPOCH"
 
 
-def settle(default: int | None = None) -> int:
-    """Return the build's time in seconds since 1970, and set it for all programs that we start.
+def read(default: int | None = None) -> int:
+    """Return the build's time in seconds since 1970.
 
     default: the time if the environment has none; None is now.
 
@@ -22,8 +22,14 @@ def settle(default: int | None = None) -> int:
     seconds = os.environ.get(_NAME) or str(int(time.time()) if default is None else default)
     if not seconds.isdecimal():
         raise UsageError(f"{_NAME}: expected seconds since 1970, got {seconds!r}")
-    os.environ[_NAME] = seconds
     return int(seconds)
+
+
+def settle(default: int | None = None) -> int:
+    """Return what `read` does, and set it for all programs that we start from now on."""
+    seconds = read(default)
+    os.environ[_NAME] = str(seconds)
+    return seconds
 
 
 @contextmanager

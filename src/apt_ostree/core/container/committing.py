@@ -49,7 +49,7 @@ def commit(tx: Transaction, request: ContainerCommit) -> Result:
     packages = _packages(_ROOT)
     refuse_unfit(_ROOT, packages, request.shared)
     failpoint("container.checked")
-    with source_date.set_to(source_date.settle(_TIME)):
+    with source_date.set_to(source_date.read(_TIME)):
         deferred = machine_state.leave_to_machines(_ROOT, packages, shared)
         failpoint("container.left-to-machines")
         drop_outdated_initramfs(tx, _ROOT)
