@@ -19,7 +19,7 @@ from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.result import Result
 from apt_ostree.system import available_update
-from apt_ostree.system.ostree import image_commits, remotes
+from apt_ostree.system.ostree import image_refs, remotes
 from tests.fixtures import image_tree
 from tests.fixtures.image_tree import Image
 from tests.unit import registry as registries
@@ -424,5 +424,5 @@ def test_times():
 
 
 def test_refs_of_a_repository_without_images(system: System):
-    image_commits.sync_refs(system.repo, [""])
+    image_refs.sync(system.repo, [""])
     assert images_refs(system) == {"layer": set(), "manifest": set()}

@@ -10,7 +10,7 @@ from apt_ostree.core.state import etc_deltas, generations, seeds
 from apt_ostree.model.deployment import Deployments
 from apt_ostree.model.generation import Generation, Held
 from apt_ostree.system import local_debs, running, scratch, usrview
-from apt_ostree.system.ostree import image_commits
+from apt_ostree.system.ostree import image_refs
 from apt_ostree.system.ostree.sysroot import Sysroot
 from apt_ostree.system.statedb import StateDb
 
@@ -32,7 +32,7 @@ def remove(sysroot: Sysroot, records: StateDb, deployments: Deployments, *, thor
     """
     sysroot.sync_base_refs()
     sysroot.repo.sync_refs(PREVIOUS, {})
-    image_commits.sync_refs(sysroot.repo, (d.origin.image_digest for d in deployments.all))
+    image_refs.sync(sysroot.repo, (d.origin.image_digest for d in deployments.all))
     etc_deltas.drop_others(deployments)
     generations.reclaim(sysroot, records)
     seeds.discard_leftovers()

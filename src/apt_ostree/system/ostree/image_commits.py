@@ -7,7 +7,7 @@ is in them, is in its metadata.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,14 +16,11 @@ from apt_ostree.model.filestate import FileState
 from apt_ostree.model.image_merge import Directory, LayerTree
 from apt_ostree.model.image_screen import ROOT, Kept
 from apt_ostree.model.oci_image import OwnCommit
-from apt_ostree.system.ostree import objects
+from apt_ostree.system.ostree import image_refs, objects
 from apt_ostree.system.ostree.gi_ostree import GLib, OSTree, explained
 from apt_ostree.system.ostree.repo import Repo, text
 
-_LAYERS = "apt-ostree/image/layer"
-_IMAGES = "apt-ostree/image/manifest"
 _IMPLIED, _REMOVED, _EMPTIED = "apt-ostree.implied", "apt-ostree.removed", "apt-ostree.emptied"
-_DIFF_IDS = "apt-ostree.diff-ids"
 _PLAIN = FileState("directory", 0o755)
 _COMMIT_TYPE, _METADATA_TYPE = "(a{sv}aya(say)sstayay)", "a{sv}"
 _SMALL = 1 << 20
@@ -34,7 +31,7 @@ _SMALL = 1 << 20
 
 def known(repo: Repo, diff_id: str) -> LayerTree | None:
     """Return the tree of a layer that is here; None if it is not."""
-    commit = repo.local_ref(_ref(_LAYERS, diff_id))
+    commit = repo.local_ref(image_refs.of_layer(diff_id))
     if commit is None or not repo.has_commit(commit):
         return None
     metadata = repo.metadata(commit)
@@ -73,7 +70,7 @@ class LayerWriter:
         lists = {_IMPLIED: sorted(implied), _REMOVED: sorted(removed), _EMPTIED: sorted(emptied)}
         metadata = {key: GLib.Variant("as", names) for key, names in lists.items()}
         commit = self._repo.write_commit(root, parent=None, subject="", metadata=metadata, timestamp=0)
-        self._repo.handle.transaction_set_ref(None, _ref(_LAYERS, diff_id), commit)
+        self._repo.handle.transaction_set_ref(None, image_refs.of_layer(diff_id), commit)
         return LayerTree(
             *_checksums(root), frozenset(implied), tuple(lists[_REMOVED]), tuple(lists[_EMPTIED])
         )
@@ -196,34 +193,12 @@ def _read(kind: str, data: bytes) -> GLib.Variant:
     return GLib.Variant.new_from_bytes(GLib.VariantType.new(kind), GLib.Bytes.new(data), False)
 
 
-# --- refs
-
-
 def remember(repo: Repo, digest: str, diff_ids: Sequence[str]) -> None:
     """Note which layers an image has, inside a transaction."""
     mtree = OSTree.MutableTree.new()
     mtree.set_metadata_checksum(objects.write(repo, _PLAIN))
     with explained("note the layers of an image"):
         _ok, root = repo.handle.write_mtree(mtree, None)
-    metadata = {_DIFF_IDS: GLib.Variant("as", list(diff_ids)), "apt-ostree.digest": text(digest)}
+    metadata = {image_refs.DIFF_IDS: GLib.Variant("as", list(diff_ids)), "apt-ostree.digest": text(digest)}
     commit = repo.write_commit(root, parent=None, subject="", metadata=metadata, timestamp=0)
-    repo.handle.transaction_set_ref(None, _ref(_IMAGES, digest), commit)
-
-
-def sync_refs(repo: Repo, digests: Iterable[str]) -> None:
-    """Keep the refs of these images and of their layers, and remove all others."""
-    present = repo.refs(_IMAGES)
-    wanted = {_ref(_IMAGES, digest) for digest in digests if digest}
-    images = {ref: commit for ref, commit in present.items() if ref in wanted}
-    layers = {
-        _ref(_LAYERS, diff_id)
-        for commit in images.values()
-        for diff_id in repo.metadata(commit).get(_DIFF_IDS, ())
-    }
-    kept = {ref: commit for ref, commit in repo.refs(_LAYERS).items() if ref in layers}
-    repo.sync_refs(_LAYERS, kept)
-    repo.sync_refs(_IMAGES, images)
-
-
-def _ref(kind: str, digest: str) -> str:
-    return f"{kind}/{digest.partition(':')[2]}"
+    repo.handle.transaction_set_ref(None, image_refs.of_image(digest), commit)
