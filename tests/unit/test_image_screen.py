@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -184,6 +185,9 @@ def test_what_is_refused(case: str):
     with pytest.raises(Unfit) as caught:
         screened(*HOSTILE[case])
     assert str(caught.value).isprintable()
+    names = [header.path.encode("utf-8", "backslashreplace").decode() for header in HOSTILE[case]]
+    names += [in_tree(name.replace(".wh.", "")) for name in names]  # of what is gone, the path that it had
+    assert str(caught.value).startswith(tuple(repr(name[:200]) for name in names))
 
 
 def test_there_are_cases_enough():
@@ -196,6 +200,22 @@ def test_a_layer_has_only_so_many_members(monkeypatch: pytest.MonkeyPatch):
     screened(*headers[:10])
     with pytest.raises(Unfit):
         screened(*headers)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        file("usr/x", xattrs=(("user.a", bytes(60_000)),)),
+        link("usr/x", "t" * 4000),
+        file("var/" + "/".join(["n" * 200] * 19)),
+    ],
+)
+def test_names_and_attributes_have_a_limit_together(monkeypatch: pytest.MonkeyPatch, header: Header):
+    monkeypatch.setattr(image_screen, "_MOST_TEXT", 100_000)
+    screen = Screen()
+    with pytest.raises(Unfit, match="names and attributes"):
+        for number in range(100):
+            screen.take(replace(header, path=f"{header.path}{number}"))
 
 
 # --- what is left out, and what is kept
@@ -404,6 +424,7 @@ BROKEN = {
     "other attributes": archive(info("usr/x", pax_headers={"LIBARCHIVE.xattr.user.x": "eA"})),
     "lists of access": archive(info("usr/x", pax_headers={"SCHILY.acl.access": "user::rwx"})),
     "size that is none": archive(info("usr/x", pax_headers={"size": "x"})),
+    "owner of many digits": archive(info("usr/x", pax_headers={"uid": "9" * 5000})),
 }  # fmt: skip
 _global = io.BytesIO()
 with tarfile.open(

@@ -34,6 +34,7 @@ _TOP = frozenset({*_DIRECTORIES, *_LINKS})
 _MOST_MEMBERS = 1_000_000
 _MOST_BYTES = 64 << 30
 _LARGEST_FILE = 16 << 30
+_MOST_TEXT = 256 << 20  # of names, targets and attributes, which are kept in memory
 _LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 255, 4000, 100
 _LARGEST_ID = (1 << 32) - 2  # the one above it means "no change" to chown(2)
 _MOST_XATTRS, _LARGEST_XATTR = 64, 64 << 10
@@ -103,7 +104,7 @@ class Screen:
         self.emptied: set[str] = set()
         self.implied: set[str] = set()
         self._states: dict[str, FileState] = {}
-        self._members = self._bytes = 0
+        self._members = self._bytes = self._text = 0
 
     def take(self, header: Header) -> Kept | None:
         """Return what becomes of a member; None if it is no part of a tree. Raises Unfit."""
@@ -138,6 +139,10 @@ class Screen:
         self._bytes += header.size
         if self._bytes > _MOST_BYTES:
             raise Unfit(header.path, f"makes the layer larger than {_MOST_BYTES >> 30} GiB")
+        attributes = sum(len(name) + len(value) for name, value in header.xattrs)
+        self._text += len(header.path) + len(header.target) + attributes
+        if self._text > _MOST_TEXT:
+            raise Unfit(header.path, f"makes names and attributes of more than {_MOST_TEXT >> 20} MiB")
 
     def _whiteout(self, header: Header, path: str, parts: list[str]) -> None:
         """Note what a layer takes away of those below it."""

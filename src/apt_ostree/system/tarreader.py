@@ -16,6 +16,8 @@ _BLOCK = tarfile.BLOCKSIZE
 _CHUNK = 1 << 20
 #: What the headers of one member may have in bytes, with extended attributes.
 _MOST_METADATA = 4 << 20
+#: tarfile takes longer numbers than Python reads for 0, too.
+_MOST_DIGITS = 20
 #: Zeros behind the end, in bytes; GNU tar writes 10 kB.
 _MOST_PADDING = 1 << 20
 #: How extended attributes are named, by GNU tar and libarchive.
@@ -90,7 +92,7 @@ def _header(info: tarfile.TarInfo) -> Header:
     )
     # tarfile takes what is no number for 0.
     texts = [info.pax_headers.get(key, "0") for key in ("size", "uid", "gid")]
-    if not all(text.isascii() and text.isdigit() for text in texts):
+    if not all(text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS for text in texts):
         raise Unfit(info.name, "has a number that is none")
     numbers = (info.size, info.mode, info.uid, info.gid)
     return Header(
