@@ -537,6 +537,16 @@ def test_files_and_directories_replace_each_other():
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("path", ["usr", "usr/a"])
+def test_what_would_be_below_a_link_to_others_is_refused(path: str):
+    above = {"usr": {"a": {"y": "2"}}}
+    below = {"usr": "1"} if path == "usr" else {"usr": {"a": "1"}}
+    with pytest.raises(Unfit, match=repr(path)):
+        merged(below, (above, {"implied": [".", "usr", "usr/a"]}))
+    assert merged(below, above)["usr/a/y"] == "2"
+    assert merged(below, (above, {"implied": [path], "removed": [path]}))["usr/a/y"] == "2"
+
+
 def test_what_is_taken_away_is_gone_and_may_come_back():
     base = {"usr": {"a": "1", "d": {"": "m", "x": "1", "y": {"z": "1"}}}}
     assert merged(base, ({}, {"removed": ["usr/a", "usr/d", "usr/none", "none/x", "usr/a/x"]})) == {

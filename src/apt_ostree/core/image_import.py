@@ -67,7 +67,8 @@ def take_in(tx: Transaction, image: Fetched) -> str:
         merge = Merge(partial(diff.read_dirtree, repo), image_commits.plain_directory(repo))
         for diff_id in image.config.diff_ids:
             if (tree := known[diff_id]) is not None:
-                merge.lay(tree)
+                with _refusing(image, layer):
+                    merge.lay(tree)
         written = image_commits.write_merged(repo, merge.root)
         _require_bootable(tx, image, written)
         commit = _commit(tx, image, written)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from apt_ostree.model.image_screen import Unfit
+
 #: Files of a directory (name -> object), and its directories (name -> (contents, metadata)).
 Listing = tuple[dict[str, str], dict[str, tuple[str, str]]]
 #: Returns what is in a directory object.
@@ -54,7 +56,11 @@ class Merge:
         self._read = read
 
     def lay(self, layer: LayerTree) -> None:
-        """Lay a layer on what is there."""
+        """Lay a layer on what is there.
+
+        Raises Unfit for what is in a directory that the layer does not have, where a file or a link is below:
+        others would follow the link.
+        """
         for path in layer.emptied:
             if (found := self._find(path)) is not None:
                 found.files.clear()
@@ -76,9 +82,11 @@ class Merge:
             on.directories.pop(name, None)
             on.files[name] = checksum
         for name, below in directories.items():
-            on.files.pop(name, None)
+            inner = name if path == "." else f"{path}/{name}"
+            if on.files.pop(name, None) and inner in implied:
+                raise Unfit(inner, "has something below it, and is no directory in the layers before")
             if name in on.directories:
-                self._lay(on.directories[name], below, name if path == "." else f"{path}/{name}", implied)
+                self._lay(on.directories[name], below, inner, implied)
             else:
                 on.directories[name] = Directory(below[1], below[0])
 
