@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
@@ -80,6 +81,20 @@ class Registry:
         manifest["layers"].append(row)
         manifest["config"] |= self._add(path, json.dumps(config).encode())
         return self.finish(path, manifest)
+
+    def scratch(self, name: str, layer: bytes) -> Image:
+        """Make an image of one layer."""
+        path = self.place / name
+        (path / "blobs/sha256").mkdir(parents=True)
+        config = {
+            "os": "linux",
+            "architecture": "amd64" if os.uname().machine == "x86_64" else "arm64",
+            "created": "2026-01-02T03:04:05Z",
+            "rootfs": {"type": "layers", "diff_ids": [oci.digest_of(layer)]},
+        }
+        row = {"mediaType": "application/vnd.oci.image.layer.v1.tar", **self._add(path, layer)}
+        described = {"mediaType": oci.CONFIG, **self._add(path, json.dumps(config).encode())}
+        return self.finish(path, {"schemaVersion": 2, "config": described, "layers": [row]})
 
     def finish(self, path: Path, manifest: Mapping[str, Any]) -> Image:
         """Have the layout at a path be that of a manifest."""

@@ -5,21 +5,24 @@ from __future__ import annotations
 import json
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from apt_ostree.core import deployments, packages, rebase, status
+from apt_ostree.core import deployments, image_import, packages, rebase, status
 from apt_ostree.core.compose.image import planning
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout, oci, oci_image
+from apt_ostree.model.image_screen import Unfit
 from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.deployments import Cleanup, Rebase
 from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
 from apt_ostree.model.result import Result
-from apt_ostree.system import available_update
-from apt_ostree.system.ostree import image_refs, remotes
+from apt_ostree.model.sizes import Space
+from apt_ostree.system import available_update, ociblobs, ocilayout, process, space, tarreader
+from apt_ostree.system.ostree import image_refs, remotes, signatures
 from tests.fixtures import image_tree
 from tests.fixtures.image_tree import Image
 from tests.unit import registry as registries
@@ -29,6 +32,7 @@ from tests.unit.vendor import add_remote, deploy, rebase_to, signer
 
 NEW = {"usr/lib/libc.so.6": "newer" * 1000}
 NAME = "registry.example.org/os:13"
+STATUS = "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\n"
 
 
 @pytest.fixture
@@ -313,6 +317,80 @@ def test_a_tree_without_kernel_or_packages(system: System, registry: Registry, i
     assert "no kernel" in refused(system, unverified(kernel)).message
     database = registry.derive(image, "two", registries.layer([("usr/lib/sysimage/.wh.dpkg", "")]))
     assert "no packages of Debian" in refused(system, unverified(database)).message
+
+
+def test_a_tree_that_lacks_what_boots(system: System, registry: Registry):
+    kernel = (f"usr/lib/modules/{image_tree.KERNEL}/vmlinuz", "kernel")
+    database = ("usr/lib/sysimage/dpkg/status", STATUS)
+    tops = [hostile(name, tarfile.DIRTYPE) for name in layout.TOP_DIRECTORIES]
+    link = hostile("ostree", tarfile.SYMTYPE, "sysroot/ostree")
+    whole = [kernel, database, *tops, link, ("etc/x", "x"), ("usr/lib/os-release", "ID=debian\n")]
+    for number, name in enumerate(("sysroot", "tmp", "ostree", "etc/x", "usr/lib/os-release")):
+        members = [one for one in whole if (one[0] if isinstance(one, tuple) else one.name) != name]
+        made = registry.scratch(f"lacks{number}", registries.layer(members))
+        assert f"has no /{name.removesuffix('/x')}," in refused(system, unverified(made)).message
+    assert rebase_to(system, unverified(registry.scratch("whole", registries.layer(whole)))).changed
+
+
+def test_a_kernel_that_is_a_link(system: System, registry: Registry, image: Image):
+    kernel = hostile(f"usr/lib/modules/{image_tree.KERNEL}/vmlinuz", tarfile.SYMTYPE, "/etc/shadow")
+    derived = registry.derive(image, "derived", registries.layer([kernel]))
+    assert "no kernel" in refused(system, unverified(derived)).message
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "no packages"),
+        ("Package: a\n\n", "cannot be read"),
+        ("Package: a\nStatus: \n\n", "cannot be read"),
+        ("Status: install ok installed\nVersion: 1\nArchitecture: all\n\n", "cannot be read"),
+        (STATUS.replace("Version: 1", "Version: 1\x1b[2J"), "of no package"),
+        ("Package: a\n" * 1000, "bytes"),
+    ],
+    ids=["empty", "without a state", "empty state", "without a name", "escape sequence", "large"],
+)
+def test_a_database_of_packages_that_is_none(
+    system: System,
+    registry: Registry,
+    image: Image,
+    monkeypatch: pytest.MonkeyPatch,
+    content: str,
+    message: str,
+):
+    monkeypatch.setattr(image_import, "_LARGEST_STATUS", 10_000)
+    layer = registries.layer([("usr/lib/sysimage/dpkg/status", content)])
+    assert message in refused(system, unverified(registry.derive(image, "derived", layer))).message
+
+
+def test_a_database_that_is_a_link(system: System, registry: Registry, image: Image):
+    link = hostile("usr/lib/sysimage/dpkg/status", tarfile.SYMTYPE, "status-old")
+    derived = registry.derive(image, "derived", registries.layer([link]))
+    assert "no packages" in refused(system, unverified(derived)).message
+
+
+def test_a_layer_that_reaches_through_a_link_of_another(system: System, registry: Registry, image: Image):
+    one = registry.derive(image, "one", registries.layer([hostile("usr/lib/x", tarfile.SYMTYPE, "/etc")]))
+    two = registry.derive(one, "two", registries.layer([("usr/lib/x/motd", "x")]))
+    refusal = refused(system, unverified(two))
+    assert refusal.concerns_trust and "'usr/lib/x'" in refusal.details[0]
+
+
+@pytest.mark.parametrize("compression", oci.Compression)
+@pytest.mark.parametrize("place", ["header", "content", "end"])
+def test_a_layer_that_cannot_be_decompressed(tmp_path: Path, compression: oci.Compression, place: str):
+    plain = registries.layer([("usr/x", "".join(map(str, range(300_000)))), ("usr/y", "y")])
+    written = ociblobs.ImageLayout(tmp_path / "made")
+    with written.writing(compression) as blob:
+        blob.write(plain)
+    data = bytearray((written.path / "blobs/sha256" / blob.stored_digest[7:]).read_bytes())
+    at = {"header": 30, "content": len(data) // 2, "end": len(data) - 6}[place]
+    data[at] ^= 0xFF
+    damaged = written.add(bytes(data), compression.media_type)
+    opened = ocilayout.KeptLayout(written.path).opened(damaged, compression, oci.digest_of(plain))
+    with pytest.raises((ExternalFailure, Unfit)), opened as read:
+        for member in tarreader.members(read):
+            assert member.header
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from apt_ostree.model.image_reference import ImageReference
 from apt_ostree.model.image_screen import Screen, Unfit
 from apt_ostree.model.oci import Descriptor
 from apt_ostree.model.oci_image import Config, Manifest
+from apt_ostree.model.package import Package
 from apt_ostree.system import tarreader
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import KeptLayout
@@ -28,6 +29,10 @@ from apt_ostree.system.ostree.image_commits import LayerWriter, WrittenTree
 from apt_ostree.system.ostree.repo import package_list, text
 
 _STATUS = f"{layout.DPKG_ADMINDIR}/status"
+_LARGEST_STATUS = 64 << 20  # Debian's whole archive has about as much
+#: libostree names boot entries by it, and would fail no sooner than at the shutdown.
+_OS_RELEASE = ("usr/etc/os-release", "usr/lib/os-release")
+_FOR_MACHINES = "'apt-ostree compose image' makes images for machines; nothing was changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,7 @@ def take_in(tx: Transaction, image: Fetched) -> str:
                 known[diff_id] = _write_layer(tx, image, layers[number], diff_id)
             progress.add(layers[number].size)
         merge = Merge(partial(diff.read_dirtree, repo), image_commits.plain_directory(repo))
-        for diff_id in image.config.diff_ids:
+        for layer, diff_id in zip(layers, image.config.diff_ids, strict=True):
             if (tree := known[diff_id]) is not None:
                 with _refusing(image, layer):
                     merge.lay(tree)
@@ -109,10 +114,21 @@ def _require_bootable(tx: Transaction, image: Fetched, tree: WrittenTree) -> Non
     repo = tx.sysroot.repo
     modules = diff.directory_in(repo, tree.checksums, layout.KERNEL_MODULES)
     kernels = diff.read_dirtree(repo, modules[0])[1] if modules else {}
-    if not any("vmlinuz" in diff.read_dirtree(repo, contents)[0] for contents, _meta in kernels.values()):
+    found = (diff.read_dirtree(repo, contents)[0].get("vmlinuz") for contents, _meta in kernels.values())
+    if not any(kernel and repo.outline(kernel).type == "file" for kernel in found):
         raise Refused(
             f"{image.reference.image} has no kernel in /{layout.KERNEL_MODULES}, so that no machine boots it",
-            hint="'apt-ostree compose image' makes images for machines; nothing was changed",
+            hint=_FOR_MACHINES,
+        )
+    files, directories = diff.read_dirtree(repo, tree.checksums[0])
+    missing = sorted({*layout.TOP_DIRECTORIES, "usr"} - directories.keys())
+    missing += [] if "ostree" in files else ["ostree"]
+    missing += [] if diff.directory_in(repo, tree.checksums, "usr/etc") else ["etc"]
+    if not any(diff.file_in(repo, tree.checksums, name) for name in _OS_RELEASE):
+        missing.append("usr/lib/os-release")
+    if missing:
+        raise Refused(
+            f"{image.reference.image} has no /{missing[0]}, so that no machine boots it", hint=_FOR_MACHINES
         )
 
 
@@ -131,23 +147,44 @@ def _commit(tx: Transaction, image: Fetched, tree: WrittenTree) -> str:
 
 def _metadata(tx: Transaction, image: Fetched, tree: WrittenTree) -> dict[str, Any]:
     """Return the metadata of a new commit, with the keys by which bootc and rpm-ostree know an image's."""
-    repo = tx.sysroot.repo
-    status = diff.file_in(repo, tree.checksums, _STATUS)
-    if status is None:
-        raise Refused(
-            f"{image.reference.image} has no packages of Debian",
-            hint=f"dpkg's database belongs in /{layout.DPKG_ADMINDIR}; what is in /var is not taken",
-        )
-    from apt_ostree.system.apt import status as statuses  # only such an image needs libapt
-
     rows = {
-        layout.META_PACKAGES: package_list(statuses.installed(repo.file_state(status).content)),
+        layout.META_PACKAGES: package_list(_packages(tx, image, tree)),
         layout.META_IMAGE: text(str(image.reference)),
         layout.META_IMAGE_DIGEST: text(image.digest),
         layout.META_IMAGE_MANIFEST: text(image.manifest.text),
         layout.META_IMAGE_CONFIG: text(image.config.text),
     }
     return rows | ({layout.META_VERSION: text(image.config.version)} if image.config.version else {})
+
+
+def _packages(tx: Transaction, image: Fetched, tree: WrittenTree) -> frozenset[Package]:
+    """Return the packages of a tree; Refused without any, and for a database that is none."""
+    repo = tx.sysroot.repo
+    status = diff.file_in(repo, tree.checksums, _STATUS)
+    outline = repo.outline(status) if status else None
+    if status is None or outline is None or outline.type != "file":
+        raise _without_packages(image)
+    if outline.size > _LARGEST_STATUS:
+        raise Refused(f"{image.reference.image} has a /{_STATUS} of {outline.size} bytes")
+    from apt_ostree.system.apt import status as statuses  # only such an image needs libapt
+
+    try:
+        found = statuses.installed(repo.file_state(status).content)
+    except (ExternalFailure, LookupError, ValueError) as error:
+        raise Refused(f"{image.reference.image} has a /{_STATUS} that cannot be read: {error}") from error
+    texts = (text for one in found for text in (one.name, one.version, one.architecture))
+    if strange := sorted(text for text in texts if not (text.isprintable() and text.isascii())):
+        raise Refused(f"{image.reference.image} has a /{_STATUS} with {strange[0]!r}, which is of no package")
+    if not found:
+        raise _without_packages(image)
+    return found
+
+
+def _without_packages(image: Fetched) -> Refused:
+    return Refused(
+        f"{image.reference.image} has no packages of Debian",
+        hint=f"dpkg's database belongs in /{layout.DPKG_ADMINDIR}; what is in /var is not taken",
+    )
 
 
 class _Progress:

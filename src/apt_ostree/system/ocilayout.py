@@ -65,8 +65,8 @@ class KeptLayout:
     ) -> Iterator[Callable[[int], bytes]]:
         """Yield what reads the content of a layer, all of which has to be read in the block.
 
-        Raises ExternalFailure for a blob that is damaged, and at the end for another content than that of the
-        `diff_id`.
+        Raises ExternalFailure for a blob that is damaged, or cannot be decompressed, and at the end for
+        another content than that of the `diff_id`.
         """
         self._require_sound(layer.digest)
         digest = hashlib.sha256()
@@ -74,12 +74,18 @@ class KeptLayout:
             stream = _decompressed(file, compression)
 
             def read(size: int) -> bytes:
-                data = stream.read(size)
+                try:
+                    data = stream.read(size)
+                except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+                    raise ExternalFailure(
+                        f"the layer {layer.digest[7:19]} cannot be decompressed: {error}",
+                        hint="who made the image has to make it again",
+                    ) from error
                 digest.update(data)
                 return data
 
             yield read
-            if stream.read(1) or f"sha256:{digest.hexdigest()}" != diff_id:
+            if read(1) or f"sha256:{digest.hexdigest()}" != diff_id:
                 raise ExternalFailure(
                     f"the layer {layer.digest[7:19]} has not the content that the image's configuration says",
                     hint="who made the image has to make it again",
@@ -129,5 +135,3 @@ def _explained(path: Path) -> Iterator[None]:
         raise ExternalFailure(
             f"{path} was not fetched", hint="try again; 'apt-ostree cleanup -m' removes what was fetched"
         ) from error
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise ExternalFailure(f"{path.name[:12]} cannot be decompressed: {error}") from error
