@@ -285,6 +285,22 @@ def test_a_signed_commit_in_an_image(system: System, registry: Registry):
     assert "no remote" in refused(system, f"ostree-remote-image:other:oci:{signed.path}").message
 
 
+def test_signatures_are_taken_from_each_image_of_a_commit(system: System, registry: Registry):
+    commit = registry.source.resolve(image_tree.REF)
+    with signer() as wrong, signer() as right:
+        add_remote(system.repo, "vendor", registry.repo, verify=True)
+        right.trusted_by(system.repo, "vendor")
+        wrong.sign(registry.source, commit)
+        planted = registry.image("planted")
+        rebase_to(system, unverified(planted))  # so that the commit is here, signed by somebody else
+        registry.source.handle.write_commit_detached_metadata(commit, None, None)
+        right.sign(registry.source, commit)
+        signed = registry.image("signed")
+        rebase_to(system, f"ostree-remote-image:vendor:oci:{signed.path}")
+        assert first(system).checksum == commit
+        assert len(signatures.of_remote(system.repo, commit, "vendor")) == 2
+
+
 # --- what is refused, and what fails
 
 

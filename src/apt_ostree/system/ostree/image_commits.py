@@ -24,6 +24,8 @@ _IMPLIED, _REMOVED, _EMPTIED = "apt-ostree.implied", "apt-ostree.removed", "apt-
 _PLAIN = FileState("directory", 0o755)
 _COMMIT_TYPE, _METADATA_TYPE = "(a{sv}aya(say)sstayay)", "a{sv}"
 _SMALL = 1 << 20
+_SIGNATURES, _SIGNATURES_TYPE = "ostree.gpgsigs", "aay"  # of libostree, beside a commit
+_MOST_SIGNATURES = 32
 
 
 # --- layers
@@ -151,9 +153,13 @@ def _checksums(root: OSTree.RepoFile) -> tuple[str, str]:
 def restore(repo: Repo, own: OwnCommit, tree: WrittenTree) -> bool:
     """Write the commit that an image was made of, inside a transaction, if it has this very tree.
 
+    What was kept beside the commit stays; only signatures are added.
+
     Returns False for one that has another tree, or that is layered: the machine that it is of has its base.
     """
     variant = _read(_COMMIT_TYPE, own.object)
+    if not variant.is_normal_form():  # libostree would write another object
+        return False
     try:
         OSTree.validate_structureof_commit(variant)
     except GLib.Error:
@@ -167,9 +173,26 @@ def restore(repo: Repo, own: OwnCommit, tree: WrittenTree) -> bool:
         repo.handle.write_metadata(OSTree.ObjectType.COMMIT, own.checksum, variant, None)
         detached = _read(_METADATA_TYPE, own.detached)
         _ok, present = repo.handle.read_commit_detached_metadata(own.checksum, None)
-        if own.detached and detached.is_normal_form() and present is None:
-            repo.handle.write_commit_detached_metadata(own.checksum, detached, None)
+        if own.detached and detached.is_normal_form():
+            beside = _with_signatures(present, detached) if present else detached
+            repo.handle.write_commit_detached_metadata(own.checksum, beside, None)
     return True
+
+
+def _with_signatures(present: GLib.Variant, further: GLib.Variant) -> GLib.Variant:
+    """Return what is kept beside a commit, with the signatures of another one before its own.
+
+    Otherwise the first image of a commit, which nobody may have signed, would decide for all others. So many
+    are kept that they cannot grow without end.
+    """
+    kind = GLib.VariantType.new(_SIGNATURES_TYPE)
+    lists = [one.lookup_value(_SIGNATURES, kind) for one in (further, present)]
+    signatures = [bytes(one) for found in lists if found is not None for one in found.unpack()]
+    made = GLib.VariantDict.new(present)
+    if signatures:
+        kept = list(dict.fromkeys(signatures))[:_MOST_SIGNATURES]
+        made.insert_value(_SIGNATURES, GLib.Variant(_SIGNATURES_TYPE, kept))
+    return made.end()
 
 
 def mark_whole(repo: Repo, commit: str) -> None:
