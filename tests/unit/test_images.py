@@ -244,6 +244,63 @@ def test_layers_of_images_that_no_deployment_has_are_dropped(
     assert images_refs(system) == {"layer": set(), "manifest": set()}
 
 
+def kept_blobs(system: System) -> set[str]:
+    return {path.name for path in (system.state / "cache/images/blobs/sha256").iterdir()}
+
+
+def test_images_that_are_refused_do_not_fill_the_disk(system: System, registry: Registry, image: Image):
+    for number in range(3):
+        layer = registries.layer([(f"usr/x{number}", "x"), ("../x", str(number))])
+        derived = registry.derive(image, f"derived{number}", layer)
+        refused(system, unverified(derived))
+        assert kept_blobs(system) == {path.name for path in (derived.path / "blobs/sha256").iterdir()} - {
+            image.digest[7:], image.manifest["config"]["digest"][7:]
+        }  # fmt: skip
+
+
+def test_an_image_that_does_not_fit(
+    system: System, registry: Registry, image: Image, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(space, "of", lambda _path: Space(available=1000, unused=1000, inodes=None))
+    assert "does not fit" in refused(system, unverified(image)).message
+    assert registry.fetched == []
+
+
+def test_what_is_here_need_not_be_fetched_again(system: System, registry: Registry, image: Image):
+    rebase_to(system, unverified(image))
+    manifest = oci_image.read_manifest(image.blob(image.digest))
+    assert ocilayout.kept().missing(manifest.layers) == 0
+    (system.state / "cache/images/blobs/sha256" / manifest.layers[0].digest[7:]).unlink()
+    assert ocilayout.kept().missing(manifest.layers * 2) == manifest.layers[0].size
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [b"", bytes(100), b'{"manifests": [', b"[" * 100_000],
+    ids=["empty", "zeros", "half", "deep"],
+)
+def test_an_index_that_a_power_cut_has_damaged(
+    system: System, registry: Registry, image: Image, damage: bytes
+):
+    rebase_to(system, unverified(image))
+    index = system.state / "cache/images/index.json"
+    index.write_bytes(damage)
+    before = kept_blobs(system)
+    layout_of = ocilayout.kept()
+    assert not index.exists() and kept_blobs(system) == before
+    with pytest.raises(ExternalFailure, match="not fetched"):
+        layout_of.named("fetched")
+
+
+def test_an_image_that_cannot_be_followed_yet(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    with system.open() as machine:
+        deployment = machine.deployments().all[0]
+        machine.stage(deployment.checksum, replace(deployment.origin, unconfigured="no licence"), deployment)
+    with pytest.raises(Refused, match="no licence"):
+        upgrade(system)
+
+
 # --- trust
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from apt_ostree.core import image_import, trust
@@ -11,11 +13,14 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import oci, oci_image
 from apt_ostree.model.image_reference import ImageReference, Transport, is_digest
+from apt_ostree.model.oci_image import Manifest
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.result import Result
-from apt_ostree.system import ocilayout, skopeo
+from apt_ostree.model.sizes import show_size
+from apt_ostree.system import ocilayout, skopeo, space
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ocilayout import KeptLayout
 
 _OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
 #: Name of a machine's kernel -> OCI's names of the architectures that it runs.
@@ -144,31 +149,51 @@ def _imported(tx: Transaction, reference: ImageReference, data: bytes, *, allow_
         trust.require_signed(tx, Refspec(reference.remote, str(reference)), commit)
     if not allow_older:
         trust.refuse_older(tx, commit, _OLDER)
-    image.blobs.keep_only(image.manifest.blobs)
     return commit
 
 
 def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched:
     """Fetch an image, which the policy has to accept. data: its manifest, or the index that it is of."""
     blobs = ocilayout.kept()
+    with _usable(reference):
+        is_index = oci_image.kind_of(data) == oci.INDEX
+        possible = oci_image.read_index(data) if is_index else {oci.digest_of(data)}
+        if not is_index:
+            _require_room(reference, oci_image.read_manifest(data), blobs)
     with tx.task(f"Fetching {reference.image}"):
         skopeo.fetch(reference, blobs.path)
     failpoint("import.fetched")
     trust.note_image(tx, reference, oci.digest_of(data))
-    try:
+    with _usable(reference):
         name = blobs.named(skopeo.NAME)
-        is_index = oci_image.kind_of(data) == oci.INDEX
-        possible = oci_image.read_index(data) if is_index else {oci.digest_of(data)}
         if name is None or name not in possible:
             raise ExternalFailure(
                 f"{reference.image} became another image while it was fetched", hint="try again"
             )
         manifest = oci_image.read_manifest(blobs.text(name))
+        blobs.keep_only(manifest.blobs)  # at once: images that are refused day by day would fill the disk
         config = oci_image.read_config(blobs.text(manifest.config.digest), manifest)
-    except ValueError as error:
-        raise Refused(f"{reference.image} cannot be used: {error}", hint="nothing was changed") from error
     _require_architecture(reference, config.architecture)
     return Fetched(reference, oci.digest_of(data), manifest, config, blobs)
+
+
+@contextmanager
+def _usable(reference: ImageReference) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise Refused(f"{reference.image} cannot be used: {error}", hint="nothing was changed") from error
+
+
+def _require_room(reference: ImageReference, manifest: Manifest, blobs: KeptLayout) -> None:
+    """Raise Refused for an image that does not fit where it is fetched to."""
+    needed, free = blobs.missing((manifest.config, *manifest.layers)), space.of(blobs.path).available
+    if needed > free:
+        raise Refused(
+            f"{reference.image} does not fit into {blobs.path}: {show_size(needed)} have to be fetched, "
+            f"and {show_size(free)} are free",
+            hint="free some space there; nothing was changed",
+        )
 
 
 def _require_architecture(reference: ImageReference, architecture: str) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import json
 import shutil
 import zlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -25,9 +26,19 @@ _LARGEST_TEXT = 16 << 20
 
 
 def kept() -> KeptLayout:
-    """Return the layout, below a directory that only root can read; it may be empty."""
+    """Return the layout, below a directory that only root can read; it may be empty.
+
+    A power cut can leave an index that cannot be read, with which no fetch would ever succeed: it is removed.
+    """
     _KEPT_IN.parent.mkdir(parents=True, exist_ok=True)
     _KEPT_IN.mkdir(mode=0o700, exist_ok=True)
+    index = _KEPT_IN / oci.INDEX_FILE
+    try:
+        json.loads(index.read_bytes())
+    except FileNotFoundError:
+        pass
+    except (ValueError, RecursionError):
+        index.unlink()
     return KeptLayout(_KEPT_IN)
 
 
@@ -58,6 +69,10 @@ class KeptLayout:
                 raise ExternalFailure(f"the blob {digest} is too large for what it is")
         self._require_sound(digest)
         return path.read_bytes()
+
+    def missing(self, blobs: Iterable[Descriptor]) -> int:
+        """Return the bytes of those blobs that are not here."""
+        return sum({one.digest: one.size for one in blobs if not self._place(one.digest).exists()}.values())
 
     @contextmanager
     def opened(
