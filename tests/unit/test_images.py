@@ -233,6 +233,16 @@ def test_an_image_by_its_digest(system: System, registry: Registry, image: Image
     assert (origin.image, origin.image_digest) == (f"ostree-unverified-registry:{NAME}", second.digest)
     with pytest.raises(UsageError, match="no revision of the image"):
         deploy(system, "13.1")
+    fetched = len(registry.fetched)
+    with pytest.raises(UsageError, match="in a registry"):
+        deploy(system, image.digest, cache_only=True)
+    assert len(registry.fetched) == fetched
+
+
+def test_a_registry_that_has_another_image_for_a_digest(system: System, registry: Registry, image: Image):
+    name = f"registry.example.org/os@sha256:{'0' * 64}"
+    registry.names[name] = image.path
+    assert image.digest in refused(system, f"ostree-unverified-registry:{name}", ExternalFailure).message
 
 
 def test_layers_of_images_that_no_deployment_has_are_dropped(
@@ -546,6 +556,18 @@ def test_what_fails_changes_nothing(
 def test_an_image_that_is_not_there(system: System, registry: Registry):
     failure = refused(system, "ostree-unverified-registry:e.org/none", ExternalFailure)
     assert "no such image" in failure.details[0] and "skopeo inspect docker://e.org/none" in str(failure.hint)
+
+
+def test_a_registry_that_does_not_answer(system: System, registry: Registry, monkeypatch: pytest.MonkeyPatch):
+    limits = []
+
+    def run(*_words: object, timeout: float | None = None, **_how: object) -> object:
+        limits.append(timeout)
+        raise ExternalFailure("cannot look: no result within 300 seconds")
+
+    monkeypatch.setattr(process, "run", run)
+    refused(system, "ostree-unverified-registry:e.org/none", ExternalFailure)
+    assert limits and limits[0]
 
 
 # --- manifests

@@ -79,8 +79,10 @@ def newest(
     return followed(origin, reference, digest), commit
 
 
-def revision(tx: Transaction, origin: Origin, digest: str) -> tuple[Origin, str]:
+def revision(tx: Transaction, origin: Origin, digest: str, *, cache_only: bool) -> tuple[Origin, str]:
     """Fetch another image of the repository that an origin follows; return the new origin and the commit.
+
+    cache_only: do not use the network.
 
     Raises UsageError for what is no digest, and what `take` does.
     """
@@ -90,7 +92,7 @@ def revision(tx: Transaction, origin: Origin, digest: str) -> tuple[Origin, str]
             hint="name its digest, sha256:..., or another image with 'apt-ostree rebase'",
         )
     reference = ImageReference.parse(origin.image)
-    pinned, commit = take(tx, origin, reference.at(digest), cache_only=False)
+    pinned, commit = take(tx, origin, reference.at(digest), cache_only=cache_only)
     return replace(pinned, image=origin.image), commit
 
 
@@ -126,13 +128,18 @@ def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
     """Return the manifest, or the index, that a name stands for; Refused for one of another format."""
     with tx.task(f"Looking at {reference.image}"):
         data = skopeo.manifest(reference)
+    if reference.is_pinned and not reference.name.endswith(oci.digest_of(data)):
+        raise ExternalFailure(
+            f"the registry has another manifest for {reference.image}: {oci.digest_of(data)}",
+            hint="try again; if that stays so, the registry or a mirror is damaged",
+        )
     try:
         kind = oci_image.kind_of(data)
     except ValueError as error:
         raise ExternalFailure(f"{reference.image} has a manifest that cannot be read: {error}") from error
     if kind not in (oci.MANIFEST, oci.INDEX):
         raise Refused(
-            f"{reference.image} is no OCI image, but {kind}",
+            f"{reference.image} is no OCI image, but {kind!r}",
             hint="'skopeo copy --format=oci' makes one of it, 'podman push --format=oci' pushes one",
         )
     return data

@@ -99,6 +99,8 @@ def upgrade_target(tx: Transaction, request: Upgrade) -> Target:
     Raises UsageError for a package to drop that is not requested, and what the pull or the fetch raises.
     """
     origin, newer = tx.merge_deployment.origin, None
+    if request.base:
+        _require_configured(origin)
     if request.base and origin.image:
         cache_only, allow_older = request.deploy.cache_only, request.allow_downgrade
         origin, newer = images.newest(tx, origin, cache_only=cache_only, allow_older=allow_older)
@@ -280,15 +282,20 @@ def _dropped(tx: Transaction, origin: Origin) -> tuple[str, ...]:
     return tuple(sorted(tx.merge_deployment.origin.names - origin.names))
 
 
+def _require_configured(origin: Origin) -> None:
+    """Raise Refused for a branch or an image that cannot be followed yet."""
+    followed = origin.image or origin.refspec
+    if followed and origin.unconfigured:
+        raise Refused(
+            f"{followed} cannot be followed: {origin.unconfigured}",
+            hint="'apt-ostree rebase' follows another one",
+        )
+
+
 def _newer_base(tx: Transaction, origin: Origin, request: Upgrade) -> str | None:
     """Pull the base's ref from its remote; return its commit, or None for a base without a ref."""
     if not origin.refspec:
         return None
-    if origin.unconfigured:
-        raise Refused(
-            f"{origin.refspec} cannot be followed: {origin.unconfigured}",
-            hint="'apt-ostree rebase' follows another branch",
-        )
     repo = tx.sysroot.repo
     if origin.remote and not request.deploy.cache_only:
         with tx.task(f"Pulling {origin.refspec}"):

@@ -96,7 +96,7 @@ def _at_revision(tx: Transaction, request: Deploy) -> tuple[Origin, str]:
     """Return the origin and the commit of a revision of what the system follows."""
     present = tx.merge_deployment.origin
     if present.image:
-        return images.revision(tx, present, request.revision)
+        return images.revision(tx, present, request.revision, cache_only=request.deploy.cache_only)
     pull, revision = not request.deploy.cache_only, Revision.parse(request.revision)
     branch = Refspec.parse(present.refspec)
     return present, _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)

@@ -21,6 +21,8 @@ _CREDENTIALS = tuple(Path(place, "ostree/auth.json") for place in ("/etc", "/run
 #: The name of the image in the layout to which it is fetched; the one before has it no more.
 NAME = "fetched"
 _HINT = "'skopeo inspect {}' tries it by itself; 'man containers-auth.json' has the credentials"
+#: Seconds in which a registry has to tell what a name stands for; skopeo itself would wait for ever.
+_PATIENCE = 300
 #: How skopeo says that the policy does not accept an image.
 _REJECTED = ("Source image rejected", "rejected by policy")
 
@@ -45,7 +47,7 @@ def manifest(reference: ImageReference) -> bytes:
     Raises ExternalFailure if it cannot be had.
     """
     command = ["skopeo", "inspect", "--raw", *_credentials("--authfile"), reference.image]
-    text = _run(command, reference, f"look at {reference.image}")
+    text = _run(command, reference, f"look at {reference.image}", timeout=_PATIENCE)
     if "\ufffd" in text:  # else the digest would be that of another text
         raise ExternalFailure(f"the manifest of {reference.image} is not UTF-8")
     return text.encode()
@@ -63,9 +65,9 @@ def fetch(reference: ImageReference, layout: Path) -> None:
     _run(command, reference, f"fetch {reference.image}")
 
 
-def _run(command: list[str], reference: ImageReference, what: str) -> str:
-    """Run skopeo; return what it prints."""
-    done = process.run(command, what=what, check=False)
+def _run(command: list[str], reference: ImageReference, what: str, timeout: float | None = None) -> str:
+    """Run skopeo; return what it prints. timeout: in seconds."""
+    done = process.run(command, what=what, check=False, timeout=timeout)
     if not done.returncode:
         return done.stdout
     output = done.stderr or done.stdout
