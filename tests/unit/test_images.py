@@ -480,6 +480,10 @@ def test_a_layer_that_cannot_be_decompressed(tmp_path: Path, compression: oci.Co
     ("changes", "message"),
     [
         ({"architecture": "vax"}, "is for vax"),
+        ({"architecture": "\x1b[2J"}, "architecture is '\\x1b[2J'"),
+        ({"architecture": None}, "architecture is None"),
+        ({"config": {"Labels": {"org.opencontainers.image.version": "1\ud800"}}}, "version is '1\\ud800'"),
+        ({"config": {"Labels": {"org.opencontainers.image.version": "1\x1b[2J"}}}, "version is '1\\x1b[2J'"),
         ({"os": "windows"}, "windows"),
         ({"rootfs": None}, "name its layers"),
         ({"created": "yesterday"}, "no time"),

@@ -136,13 +136,12 @@ def read_config(data: bytes, manifest: Manifest) -> Config:
     labels = labels if isinstance(labels, dict) else {}
     if _ENCAPSULATED in labels:
         raise ValueError("a commit is encapsulated in it, and not a tree in plain layers")
-    version = labels.get(_VERSION)
     return Config(
         text=data.decode(),
         created=_seconds(value.get("created")),
         diff_ids=tuple(diff_ids),
-        architecture=str(value.get("architecture")),
-        version=version if isinstance(version, str) and version else None,
+        architecture=_shown("architecture", value.get("architecture")),
+        version=_shown("version", labels.get(_VERSION) or "") or None,
     )
 
 
@@ -160,6 +159,13 @@ def own_commit(annotations: Mapping[str, str]) -> OwnCommit | None:
     if oci.digest_of(data) != f"sha256:{annotations[oci.COMMIT]}":
         raise ValueError("its annotation of a commit is another one than it says")
     return OwnCommit(annotations[oci.COMMIT], data, detached)
+
+
+def _shown(what: str, value: object) -> str:
+    """Return a text that terminals are going to show."""
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError(f"its {what} is {value!r}, which is no text of one line")
+    return value
 
 
 def _seconds(created: object) -> int:
