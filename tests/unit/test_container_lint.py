@@ -264,6 +264,12 @@ def test_what_cannot_be_read_breaks_the_rule_about_it(root):
     (root / "var/lib/app/secret").chmod(0o700)
 
 
+def test_what_is_no_file_breaks_the_rule_about_it(root):
+    (root / "usr/lib/bootc/kargs.d/20-x.toml").mkdir()
+    (root / "usr/lib/bootc/kargs.d/30-x.toml").symlink_to("nothing")
+    assert "Is a directory" in linted(root)["bootc-kargs"][0]
+
+
 def test_what_is_no_image_is_refused(tmp_path, root):
     with pytest.raises(UsageError, match="no directory usr"):
         linted(tmp_path / "etc")

@@ -129,4 +129,6 @@ def _outcome(check: Check, root: Path, *, skipped: bool) -> Outcome:
         findings = tuple(sorted(check.findings(root)))
     except PermissionError as error:
         findings = (f"{error.filename} cannot be read: {error.strerror}; root can",)
+    except OSError as error:
+        findings = (f"{error.filename} cannot be read: {error.strerror}",)
     return Outcome(check.rule, State.FAILED if findings else State.PASSED, findings)
