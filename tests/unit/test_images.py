@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.core import deployments, image_import, packages, rebase, status
+from apt_ostree.core import automatic, deployments, image_import, packages, rebase, status
 from apt_ostree.core.compose.image import planning
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout, oci, oci_image
@@ -252,6 +252,57 @@ def test_layers_of_images_that_no_deployment_has_are_dropped(
     assert images_refs(system)["manifest"]
     system.run(deployments.cleanup, Cleanup(pending=True))
     assert images_refs(system) == {"layer": set(), "manifest": set()}
+
+
+def imported(system: System) -> str:
+    """Return how many layers of how many were imported, since the last time."""
+    titles = [event.title for event in system.events if hasattr(event, "title")]
+    system.events.clear()
+    return next(title for title in titles if title.startswith("Importing "))
+
+
+def test_what_is_downloaded_is_imported_once(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    second = registry.image("image")
+    imported(system)
+    before = images_refs(system)
+    assert not upgrade(system, download_only=True).next_boot
+    assert imported(system).startswith("Importing 2 of ")
+    assert before["manifest"] < images_refs(system)["manifest"]
+    upgrade(system, download_only=True)
+    assert imported(system).startswith("Importing 0 of ")
+    system.run(deployments.cleanup, Cleanup(rollback=True, base=True))
+    assert upgrade(system).next_boot
+    assert imported(system).startswith("Importing 0 of ")
+    assert first(system).origin.image_digest == second.digest
+    assert not system.repo.refs("apt-ostree/image/awaited")
+
+
+def test_what_an_automatic_update_finds_is_imported_once(
+    system: System, registry: Registry, image: Image, monkeypatch: pytest.MonkeyPatch
+):
+    plan = Result(changed=False, details={"transaction": None})  # building mounts file systems
+    monkeypatch.setattr(automatic, "deploy", lambda *_words: plan)
+    monkeypatch.setattr(automatic.updates, "note", lambda *_words: None)
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    registry.image("image")
+    for expected in ("Importing 2 of ", "Importing 0 of "):
+        system.events.clear()
+        with system.transaction() as tx:
+            automatic._System(tx, tx.settings.automatic).check()
+        assert imported(system).startswith(expected)
+    assert system.repo.refs("apt-ostree/image/awaited")
+
+
+def test_no_image_is_awaited_on_a_branch(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    digest = first(system).origin.image_digest
+    image_refs.await_image(system.repo, digest)
+    assert system.repo.refs("apt-ostree/image/awaited")
+    image_refs.sync(system.repo, [""])
+    assert not system.repo.refs("apt-ostree/image/awaited") and not images_refs(system)["layer"]
 
 
 def kept_blobs(system: System) -> set[str]:

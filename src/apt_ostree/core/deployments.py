@@ -15,6 +15,7 @@ from apt_ostree.model.requests.deployments import Cleanup, FinalizeDeployment, P
 from apt_ostree.model.result import Result
 from apt_ostree.system import available_update, newer_versions, ocilayout, space, systemd_login, verdicts
 from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import image_refs
 
 
 def boot_previous(tx: Transaction, request: Rollback) -> Result:
@@ -135,6 +136,8 @@ def cleanup(tx: Transaction, request: Cleanup) -> Result:
             with tx.task("Writing the list of deployments"):
                 tx.sysroot.write_order(plan.order)
             tx.reread()
+        if request.repomd:
+            image_refs.await_image(tx.sysroot.repo, "")
         if unreferenced:
             with tx.task("Removing unreferenced objects"):
                 leftovers.remove(tx.sysroot, tx.records, tx.deployments, thorough=True)

@@ -21,6 +21,7 @@ from apt_ostree.model.sizes import show_size
 from apt_ostree.system import ocilayout, skopeo, space
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import KeptLayout
+from apt_ostree.system.ostree import image_refs
 
 _OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
 #: Name of a machine's kernel -> OCI's names of the architectures that it runs.
@@ -114,6 +115,12 @@ def awaiting(tx: Transaction, *, cache_only: bool) -> Result | None:
     image = {"reference": str(reference), "digest": digest}
     details = {"transaction": None, "commit": None, "staged": False, "image": image}
     return Result(changed=True, details=details)
+
+
+def await_deployment(tx: Transaction, origin: Origin) -> None:
+    """Keep the layers of an origin's image, which is deployed later, so that they are imported once."""
+    if origin.image and origin.image_digest != tx.merge_deployment.origin.image_digest:
+        image_refs.await_image(tx.sysroot.repo, origin.image_digest)
 
 
 def followed(origin: Origin, reference: ImageReference, digest: str) -> Origin:

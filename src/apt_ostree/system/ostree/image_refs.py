@@ -8,6 +8,7 @@ from apt_ostree.system.ostree.repo import Repo
 
 _LAYERS = "apt-ostree/image/layer"
 _IMAGES = "apt-ostree/image/manifest"
+_AWAITED = "apt-ostree/image/awaited"
 #: Metadata of an image's commit: the layers that it has.
 DIFF_IDS = "apt-ostree.diff-ids"
 
@@ -22,15 +23,30 @@ def of_image(digest: str) -> str:
     return _ref(_IMAGES, digest)
 
 
+def await_image(repo: Repo, digest: str) -> None:
+    """Have the layers of an image stay until it is deployed; of one at a time. digest: "" is none."""
+    commit = repo.local_ref(of_image(digest)) if digest else None
+    repo.sync_refs(_AWAITED, {_ref(_AWAITED, digest): commit} if commit else {})
+
+
 def sync(repo: Repo, digests: Iterable[str]) -> None:
-    """Keep the refs of these images and of their layers, and remove all others."""
-    present = repo.refs(_IMAGES)
+    """Keep the refs of these images, of the one that is awaited and of their layers, and remove all others.
+
+    Without any of these images, none is awaited: the system follows a branch.
+    """
     wanted = {of_image(digest) for digest in digests if digest}
-    images = {ref: commit for ref, commit in present.items() if ref in wanted}
+    awaited = {
+        ref: commit
+        for ref, commit in repo.refs(_AWAITED).items()
+        if wanted and ref.replace(_AWAITED, _IMAGES) not in wanted
+    }
+    wanted |= {ref.replace(_AWAITED, _IMAGES) for ref in awaited}
+    images = {ref: commit for ref, commit in repo.refs(_IMAGES).items() if ref in wanted}
     layers = {
         of_layer(diff_id) for commit in images.values() for diff_id in repo.metadata(commit).get(DIFF_IDS, ())
     }
     kept = {ref: commit for ref, commit in repo.refs(_LAYERS).items() if ref in layers}
+    repo.sync_refs(_AWAITED, awaited)
     repo.sync_refs(_LAYERS, kept)
     repo.sync_refs(_IMAGES, images)
 
