@@ -1,7 +1,9 @@
 """Tells of a failure at once, and at the end how long each file took; Hypothesis has no time limits."""
 
 import gc
+import os
 from collections import Counter
+from unittest import mock
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -15,6 +17,12 @@ settings.load_profile("unhurried")
 
 def pytest_collection_finish():
     gc.freeze()  # what was imported stays, so that no collection of garbage needs to look at it
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_protocol():
+    with mock.patch.dict(os.environ):  # verbs set variables for all that a worker starts from then on
+        yield
 
 
 class AtOnce:
