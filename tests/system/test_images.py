@@ -1,4 +1,4 @@
-"""Machines that follow container images: live, by reboot, killed at each step, from a registry."""
+"""Machines that follow container images: live, by reboot, killed at each step."""
 
 from __future__ import annotations
 
@@ -178,26 +178,3 @@ def test_what_is_killed_changes_nothing_and_goes_on(host: Host, point: str):
     host.reboot()
     assert followed(host.deployments()[0])[0] == FOLLOWED
     host.check_clean()
-
-
-@pytest.mark.extended
-def test_another_image_of_a_repository(host: Host):
-    if not host.succeeds("command -v docker-registry"):
-        pytest.skip("the machine has no docker-registry")
-    config = (
-        "version: 0.1\nhttp: {addr: '127.0.0.1:5000'}\nstorage: {filesystem: {rootdirectory: /var/tmp/r}}\n"
-    )
-    host.run("tee", "/var/tmp/registry.yml", input=config)
-    host.run("systemd-run", "--quiet", "docker-registry", "serve", "/var/tmp/registry.yml")
-    host.run("mkdir", "-p", "/etc/containers/registries.conf.d")
-    insecure = '[[registry]]\nlocation = "127.0.0.1:5000"\ninsecure = true\n'
-    host.run("tee", "/etc/containers/registries.conf.d/test.conf", input=insecure)
-    push = f"skopeo copy --retry-times 5 oci:{IMAGE} docker://127.0.0.1:5000/os:13"
-    old, _ = make(host, OLD), host.sh(push)
-    name = "ostree-unverified-registry:127.0.0.1:5000/os:13"
-    host.ao("rebase", name, timeout=600)
-    digest, _ = make(host, NEW), host.sh(push)
-    host.ao("upgrade", "--base-only", timeout=600)
-    assert followed(host.deployments()[0]) == (name, digest)
-    host.ao("deploy", old, timeout=600)
-    assert followed(host.deployments()[0]) == (name, old)
