@@ -15,7 +15,6 @@ them: `files` in the first line says where the service has them, and the request
 
 from __future__ import annotations
 
-import importlib
 import itertools
 import json
 import os
@@ -27,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from apt_ostree import program
 from apt_ostree.core import policing
 from apt_ostree.core.operation import Operation
 from apt_ostree.core.transaction import Transaction
@@ -199,7 +199,7 @@ def function_of(verb: str) -> Callable[[Transaction, Request], Result]:
     """Import and return the function of a verb."""
     module, _, name = VERBS[verb].partition(":")
     function: Callable[[Transaction, Request], Result] = getattr(
-        importlib.import_module(f"apt_ostree.core.{module}"), name
+        program.imported(f"apt_ostree.core.{module}"), name
     )
     return function
 

@@ -10,7 +10,7 @@ import pytest
 
 from apt_ostree.errors import NotAuthorized
 from apt_ostree.model import authorization
-from apt_ostree.model.automatic import Policy
+from apt_ostree.model.automatic_settings import Policy
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.overlay_edit import DefinitionEdit

@@ -13,7 +13,8 @@ import pytest
 from apt_ostree.core.automatic import Ran, run
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, Refused
 from apt_ostree.model import automatic
-from apt_ostree.model.automatic import AutomaticSettings, Facts, Offer, Policy, Record
+from apt_ostree.model.automatic import Facts, Offer, Record
+from apt_ostree.model.automatic_settings import AutomaticSettings, Policy
 from apt_ostree.model.history import Entry, Outcome
 from apt_ostree.model.package import PackageChange, PackageDiff
 from apt_ostree.model.plan import LivePlan, UnitAction, UnitStep

@@ -10,7 +10,8 @@ import pytest
 from apt_ostree.core import automatic
 from apt_ostree.core import status as core_status
 from apt_ostree.errors import ExternalFailure, Refused
-from apt_ostree.model.automatic import AutomaticSettings, Facts, Policy, Record
+from apt_ostree.model.automatic import Facts, Record
+from apt_ostree.model.automatic_settings import AutomaticSettings, Policy
 from apt_ostree.model.queries import Status
 from apt_ostree.model.requests.automatic import AutomaticUpdate
 from apt_ostree.system import automatic_record, available_update, conditions, motd, process

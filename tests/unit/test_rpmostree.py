@@ -14,7 +14,7 @@ from apt_ostree.daemon.rpmostree import objects, peer, stateroot, sysroot
 from apt_ostree.daemon.rpmostree.peer import end_of, read_event
 from apt_ostree.daemon.rpmostree.replies import structure
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model.automatic import Policy
+from apt_ostree.model.automatic_settings import Policy
 from apt_ostree.model.deployment import Deployment
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.origin import Origin

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.automatic import AutomaticSettings, Policy
+from apt_ostree.model.automatic_settings import AutomaticSettings, Policy
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.settings import Settings, parse_settings
 from apt_ostree.model.sizes import read_size, show_size

@@ -21,7 +21,8 @@ from apt_ostree.core.state import etc_deltas
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, ExternalFailure, Refused, from_os_error
 from apt_ostree.model import automatic, layout
-from apt_ostree.model.automatic import AutomaticSettings, Facts, Offer, Policy, Reason, Record
+from apt_ostree.model.automatic import Facts, Offer, Reason, Record
+from apt_ostree.model.automatic_settings import POLICY_KEY, AutomaticSettings, Policy
 from apt_ostree.model.prediction import Prediction, predict
 from apt_ostree.model.reach import Reach
 from apt_ostree.model.requests.automatic import AutomaticUpdate
@@ -210,7 +211,7 @@ def update(tx: Transaction, request: AutomaticUpdate) -> Result:
         return _after_reboot(tx)
     policy = request.policy or tx.settings.automatic_policy
     if policy is Policy.NONE:
-        tx.message(f"Automatic updates are off ({automatic.POLICY_KEY}=none).")
+        tx.message(f"Automatic updates are off ({POLICY_KEY}=none).")
         return Result(changed=False, details={"policy": policy, "outcome": "none", "reasons": []})
     settings = tx.settings.automatic
     with tx.changing("update the system automatically"):

@@ -16,12 +16,11 @@ from typing import TYPE_CHECKING
 from apt_ostree.core.state import marks, scanning
 from apt_ostree.core.state.inventory import packages_of
 from apt_ostree.errors import NotAuthorized, Refused, UsageError
-from apt_ostree.model.approval import LASTING, Asked, judge_approval, name_of, needs_approval
 from apt_ostree.model.events import PlanShown
 from apt_ostree.model.policy import Decision, Incoming, Policy, Reason, Rule, Setting, Times, Windows
 from apt_ostree.model.policy_rules import decide, judge_packages, judge_scan, judge_window, refuses_version
 from apt_ostree.model.result import Result
-from apt_ostree.system import approvals, calendar, journal
+from apt_ostree.system import calendar, journal
 
 if TYPE_CHECKING:
     from apt_ostree.core.transaction import Transaction
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
 
 #: Seconds that the scanner may take, unless the settings say another number.
 _SCAN_SECONDS = 600.0
+#: How long an approval lasts, where the settings do not say (systemd.time(7)).
+_APPROVAL_LASTS = "24h"
 #: Reasons that the text of a refusal has.
 _LINES = 20
 
@@ -105,8 +106,11 @@ def require_approval(tx: Transaction, plan: PackagePlan | None = None, *commits:
     """
     if tx.reach is None or any(reason.rule is Rule.APPROVAL for reason in tx.reasons):
         return
-    if not needs_approval(tx.policy, tx.reach):
+    if not tx.policy.needs_approval(tx.reach):
         return
+    from apt_ostree.model.approval import Asked, judge_approval, name_of
+    from apt_ostree.system import approvals
+
     name = name_of(tx.reach, {**tx.subject, "commits": commits}, plan)
     reach, asked, since = tx.reach, Asked(name, person(tx)), time.time() - approval_lasts(tx)
     require(tx, lambda policy: judge_approval(policy, reach, asked, approvals.read(), since=since))
@@ -116,7 +120,7 @@ def approval_lasts(tx: Transaction) -> float:
     """Return the seconds that an approval lasts; raise UsageError for a text that systemd cannot read."""
     span = tx.policy.approval_expires
     with _placed(span.setting if span else None):
-        return calendar.seconds_of(span.text if span else LASTING)
+        return calendar.seconds_of(span.text if span else _APPROVAL_LASTS)
 
 
 def person(tx: Transaction) -> int:

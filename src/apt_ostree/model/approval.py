@@ -16,8 +16,6 @@ from apt_ostree.model.reach import Reach
 
 #: Hexadecimal digits of the name of a plan: who asks for a change chooses what is in it.
 _DIGITS = 40
-#: How long an approval lasts, where the settings do not say (systemd.time(7)).
-LASTING = "24h"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +83,6 @@ def name_of(reach: Reach, subject: Mapping[str, Any], plan: PackagePlan | None) 
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:_DIGITS]
 
 
-def needs_approval(policy: Policy, reach: Reach) -> bool:
-    """Return whether a request needs an approval of its plan."""
-    verbs = {reach.verb, *(["install"] if reach.layers else [])}
-    return policy.approval is not None and reach.applies and not verbs.isdisjoint(policy.approval.names)
-
-
 def judge_approval(
     policy: Policy, reach: Reach, asked: Asked, approvals: Iterable[Approval], *, since: float
 ) -> tuple[Reason, ...]:
@@ -98,7 +90,7 @@ def judge_approval(
 
     since: the time, in seconds since 1970, before which an approval is too old.
     """
-    if policy.approval is None or not needs_approval(policy, reach):
+    if policy.approval is None or not policy.needs_approval(reach):
         return ()
     given = [approval for approval in approvals if approval.plan == asked.plan]
     fresh = [approval for approval in given if approval.time >= since]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from apt_ostree.errors import NotAuthorized
-from apt_ostree.model.automatic import Policy
+from apt_ostree.model.automatic_settings import Policy
 from apt_ostree.model.overlay import Scope
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request

@@ -306,6 +306,11 @@ class Policy:
         needed[Rule.REBOOT] = (reach.reboots, self.reboot_windows)
         return {rule: windows for rule, (needs, windows) in needed.items() if needs and windows}
 
+    def needs_approval(self, reach: Reach) -> bool:
+        """Return whether a request needs an approval of its plan."""
+        verbs = {reach.verb, *(["install"] if reach.layers else [])}
+        return self.approval is not None and reach.applies and not verbs.isdisjoint(self.approval.names)
+
     @property
     def holds_back(self) -> bool:
         """Return whether a rule decides which versions come in (`refuses_version`)."""

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model.automatic import POLICY_KEY, AutomaticSettings, Policy
+from apt_ostree.model.automatic_settings import POLICY_KEY, AutomaticSettings, Policy
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.policy import Setting
 from apt_ostree.model.policy_settings import SECTIONS

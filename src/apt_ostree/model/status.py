@@ -224,7 +224,7 @@ def package_name(request: str) -> str:
 class AutomaticStatus:
     """Automatic updates.
 
-    policy: what is done without a request, see model.automatic.Policy.
+    policy: what is done without a request, see model.automatic_settings.Policy.
     timer: whether their timer is active.
     last_run, outcome, reasons: of the last run, in seconds since 1970.
     waiting_since: since when the system is not up to date, in seconds since 1970.

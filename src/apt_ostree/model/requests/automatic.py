@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from apt_ostree.model.automatic import Policy
+from apt_ostree.model.automatic_settings import Policy
 from apt_ostree.model.request import Request
 
 

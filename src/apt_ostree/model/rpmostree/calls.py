@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from apt_ostree.errors import UsageError
 from apt_ostree.model import calls, jsonvalue, kargs
-from apt_ostree.model.automatic import Policy
+from apt_ostree.model.automatic_settings import Policy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
 from apt_ostree.model.requests.automatic import AutomaticUpdate
