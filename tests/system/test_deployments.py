@@ -32,12 +32,18 @@ def test_rollback_there_and_back(own: Host):
     assert not own.exists("/usr/share/fx-hello")
 
 
-def test_rollback_drops_a_staged_deployment_and_says_so(own: Host):
+def test_rollback_refuses_while_a_deployment_is_staged(own: Host):
     own.ao("install", "fx-hello")
-    result = own.json("rollback")
-    assert [row["reason"] for row in result["dropped"]] == ["staged"]
-    assert result["next_boot"] is False
-    assert names(own) == [[]]
+    own.reboot()
+    own.ao("install", "fx-service")
+    before = own.look()
+    refused = own.failure("rollback", code=3)
+    assert "is staged" in refused and "cleanup --pending" in refused
+    own.ao("rollback", "--dry-run", code=3)
+    assert own.look().everything() == before.everything()
+    own.ao("cleanup", "--pending")
+    assert own.json("rollback")["next_boot"] is True
+    assert names(own) == [[], ["fx-hello"]]
 
 
 def test_cleanup_wants_to_know_what(own: Host):

@@ -65,6 +65,7 @@ def test_to_the_next_release_and_back(host: Host):
 
     host.ao("install", "-A", "-y", "figlet", timeout=300)  # from the lists of Debian 13
     assert host.installed()["figlet"]
+    host.ao("cleanup", "--pending")
     host.ao("rollback")
     host.reboot()
     assert release(host) == "12" and host.installed() == old

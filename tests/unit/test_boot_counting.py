@@ -65,13 +65,17 @@ class Menu:
         elif left:
             note = f" {grubenv.ARGUMENT}={grubenv.COUNTED}"
             self.write(grubenv.parse(self.block.read_text()) | {grubenv.COUNTER: str(left - 1)})
+        self.start(chosen, note)
+        return chosen
+
+    def start(self, chosen: str, note: str = "") -> None:
+        """Start a commit; what was staged is finalized."""
         self.command_line.write_text(f"rw quiet{note}\n")
         self.system.booted = chosen
         with self.system.open() as machine:
             self.finalized = frozenset(d.id for d in machine.deployments().all)
         self.system.reboot(self.monkeypatch)
         self.system.events.clear()
-        return chosen
 
 
 @pytest.fixture
@@ -187,5 +191,6 @@ def test_where_nothing_is_counted_nothing_is_written(system: System, menu: Menu,
         menu.block.write_text(block)
     before = menu.block.read_text() if menu.block.exists() else None
     deploy_second(system)
-    system.run(deployments.boot_previous, Rollback())
+    menu.start(system.two)
+    assert system.run(deployments.boot_previous, Rollback()).changed
     assert (menu.block.read_text() if menu.block.exists() else None) == before

@@ -46,13 +46,14 @@ def test_there_is_nothing_to_roll_back_to(system: System):
     assert "apply-live --reset" in str(caught.value.hint)
 
 
-def test_a_pending_deployment_is_dropped(pending: System):
-    result = roll_back(pending)
-    assert (result.changed, result.next_boot) == (True, False)
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_staged_deployment_is_not_rolled_back_over(pending: System, dry_run: bool):
+    with pytest.raises(Refused, match=f"{pending.two}.0 is staged") as caught:
+        roll_back(pending, dry_run=dry_run)
+    assert "cleanup --pending" in str(caught.value.hint)
+    assert pending.order() == [pending.two, pending.one]
+    clean(pending, pending=True)
     assert pending.order() == [pending.one]
-    (plan,) = pending.plans("deployments")
-    assert [row["reason"] for row in plan["dropped"]] == ["staged"]
-    assert result.details["next"] == plan["next"]
 
 
 def test_a_rollback_boots_the_one_before_and_the_second_takes_that_back(pending: System):
@@ -63,10 +64,12 @@ def test_a_rollback_boots_the_one_before_and_the_second_takes_that_back(pending:
 
 
 def test_a_dry_run_only_shows_the_order(pending: System):
+    pending.booted = pending.two  # after a reboot
     result = roll_back(pending, dry_run=True)
     assert not result.next_boot
     assert pending.order() == [pending.two, pending.one]
-    assert len(pending.plans("deployments")) == 1
+    (plan,) = pending.plans("deployments")
+    assert result.details["next"] == plan["next"]
 
 
 # --- cleanup

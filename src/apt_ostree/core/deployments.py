@@ -21,9 +21,15 @@ from apt_ostree.system.ostree import image_refs
 def boot_previous(tx: Transaction, request: Rollback) -> Result:
     """Make the rollback deployment the default for the next boot; a second rollback reverts the first.
 
-    Returns the plan's keys and `next_boot`. Raises Refused when there is no deployment to roll back to.
+    Returns the plan's keys and `next_boot`. Raises Refused when there is no deployment to roll back to, and
+    while one is staged: whether that is to go, or an older one is to be booted, is not known.
     """
     with tx.changing("roll back"):
+        if staged := tx.deployments.staged:
+            raise Refused(
+                f"{staged.id} is staged for the next boot, and only an older deployment is rolled back to",
+                hint="'apt-ostree cleanup --pending' drops it, and the booted one is the next one again",
+            )
         plan = plan_rollback(tx.deployments)
         if plan is None:
             raise Refused(
@@ -85,7 +91,7 @@ def finalize(tx: Transaction, request: FinalizeDeployment) -> Result:
     not locked, or if a program inhibits the reboot that follows.
     """
     with tx.changing("finalize the staged deployment"):
-        staged = next((deployment for deployment in tx.deployments.all if deployment.staged), None)
+        staged = tx.deployments.staged
         if staged is None:
             raise Refused("no deployment is staged", hint="'apt-ostree status' lists the deployments")
         if request.checksum not in (None, staged.checksum, tx.sysroot.repo.base_of(staged.checksum)):

@@ -74,6 +74,11 @@ class Deployments:
         return first if first and not first.booted else None
 
     @property
+    def staged(self) -> Deployment | None:
+        """Return the deployment that the next shutdown is to complete."""
+        return next((d for d in self.all if d.staged), None)
+
+    @property
     def rollback(self) -> Deployment | None:
         """Return the next deployment of the same stateroot after the booted one."""
         behind = False
@@ -115,14 +120,13 @@ class OrderPlan:
 def plan_rollback(deployments: Deployments) -> OrderPlan | None:
     """Return the plan to boot the rollback deployment next, or else the booted one; None if nothing changes.
 
-    A second rollback reverts the first one. A staged deployment is dropped, as it can only be the first.
+    A second rollback reverts the first one. None of the deployments may be staged: such a one can only be the
+    first.
     """
     target = deployments.rollback or (deployments.booted if deployments.pending else None)
     if target is None:
         return None
-    staged = tuple(d for d in deployments.all if d.staged)
-    others = tuple(d for d in deployments.all if d is not target and not d.staged)
-    return OrderPlan((target, *others), tuple((d, "staged") for d in staged))
+    return OrderPlan((target, *(d for d in deployments.all if d is not target)))
 
 
 def plan_cleanup(deployments: Deployments, osname: str, *, pending: bool, rollback: bool) -> OrderPlan:

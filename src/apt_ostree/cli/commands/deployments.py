@@ -31,7 +31,8 @@ from apt_ostree.model.sizes import show_size
 def rollback(live: bool, generation: int | None, **given: Any) -> int:
     """Boot the previous deployment next, or go back on the running system.
 
-    A second rollback reverts the first. A staged deployment is dropped, and the output lists it.
+    A second rollback reverts the first. It is refused while a deployment is staged, which 'apt-ostree cleanup
+    -p' drops.
 
     With --live, /usr, /etc and services are restored to their state before the last live change, or to that
     of a GENERATION, which 'apt-ostree history' lists; 0 is how the boot began. With --packages, only these
