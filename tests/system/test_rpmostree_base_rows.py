@@ -153,6 +153,8 @@ def test_what_only_shows(host: Host):
     assert json.loads(host.ao("db", "diff", "--base", "--format=json").stdout)["pkgdiff"] == []
     changes = host.json("db", "diff", "-c", "-a", "--repo=/ostree/repo", *ends)
     assert (changes["changelogs"], changes["advisories"]) == ({}, [])  # of what is upgraded alone
+    equal = host.ao("db", "diff", "booted", "booted").stdout.splitlines()
+    assert [line.partition(":")[0] for line in equal] == ["ostree diff commit from", "ostree diff commit to"]
     host.ao("db", "diff", entry["checksum"], "no-such-ref", code=2)
     listed = host.ao("db", "list", "--repo=/ostree/repo", entry["checksum"], "fx-*").stdout.splitlines()
     assert len(listed) == 2 and "fx-hello" in listed[1]

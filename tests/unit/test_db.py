@@ -117,6 +117,12 @@ def test_the_command_line(system: System, capsys):
         assert main.run(["db", *words]) == 0
         return capsys.readouterr().out
 
+    one = system.repo.resolve("old")
+    assert said("diff", "old", one) == (
+        f"ostree diff commit from: old ({one})\nostree diff commit to:   {one}\n"
+    )
+    assert said("diff", "-F", "diff", one, one) == said("diff", "-c", "-a", one, one)
+    assert json.loads(said("diff", "--json", one, one))["pkgdiff"] == []
     assert "Downgraded:\n  tool 2.0 -> 1.0\n" in said("diff", "old", "new")
     text = said("diff", "new", "old", "--changelogs", "-a")
     assert text.startswith(f"ostree diff commit from: new ({system.repo.resolve('new')})\n")

@@ -81,7 +81,7 @@ def list_packages(names: tuple[str, ...], as_json: bool, **given: Any) -> int:
         return 0
     for commit in answer:
         packages = [f" {p['name']} {p['version']} {p['architecture']}" for p in commit["packages"]]
-        render.lines("\n".join([_named("ostree commit", commit), *packages]))
+        render.lines("\n".join([_named("ostree commit: ", commit), *packages]))
     return 0
 
 
@@ -96,7 +96,7 @@ def version(revisions: tuple[str, ...], as_json: bool, **given: Any) -> int:
         render.result_json([{k: v for k, v in commit.items() if k != "packages"} for commit in answer])
         return 0
     for commit in answer:
-        render.lines(f"{_named('ostree commit', commit)}\n  packages: {commit['digest']}")
+        render.lines(f"{_named('ostree commit: ', commit)}\n  packages: {commit['digest']}")
     return 0
 
 
@@ -104,14 +104,15 @@ def version(revisions: tuple[str, ...], as_json: bool, **given: Any) -> int:
 
 
 def _ends(answer: Mapping[str, Any]) -> Iterator[str]:
-    yield _named("ostree diff commit from", answer["from"])
-    yield _named("ostree diff commit to", answer["to"])
+    """Yield the two commits, which is all that there is of equal ones."""
+    yield _named("ostree diff commit from: ", answer["from"])
+    yield _named("ostree diff commit to:   ", answer["to"])
 
 
 def _named(what: str, commit: Mapping[str, Any]) -> str:
     deployments = ("booted", "pending", "rollback", "live")
     name = f"{commit['name']} deployment" if commit["name"] in deployments else commit["name"]
-    return f"{what}: {name} ({commit['checksum']})"
+    return what + (name if name == commit["checksum"] else f"{name} ({commit['checksum']})")
 
 
 def _blocks(answer: Mapping[str, Any]) -> Iterator[str]:
