@@ -83,6 +83,7 @@ def test_overrides_are_made_and_reset(host: Host):
     assert (entry["removals"], entry["packages"]) == (["iputils-ping", "nano"], []) and not is_locked(entry)
     assert entry["replacements"] == {"attr": "0"}
     assert host.json("override", "reset", "nano", "-n")["changed"] and pending(host) == entry
+    assert "Added:\n  nano " in host.ao("override", "reset", "nano", "-n").stdout
     host.ao("override", "reset", "nano", "-C", "--lock-finalization", "--install=fx-conf")
     entry = pending(host)
     assert (entry["removals"], entry["replacements"]) == (["iputils-ping"], {"attr": "0"})

@@ -169,6 +169,7 @@ def test_a_dry_run_stages_nothing(system: System):
         result = deploy.deploy(tx, target(system, system.two), DRY)
     assert (result.changed, result.next_boot) == (True, False)
     assert system.order() == [system.one]
+    assert system.plans("packages") == [result.details["packages"]]
 
 
 def test_live_at_once_and_with_the_next_boot(system: System):
@@ -467,6 +468,24 @@ def test_the_last_override_reset_is_the_base(system: System, builder: Builder):
     assert result.details["commit"] == system.one
     # What the package's scripts had made of the machine is made again.
     assert (builder.wanted[0][1].deployed, builder.options[0]["configure"]) == (system.one, ("tool",))
+
+
+@pytest.mark.parametrize("requested", [(), ("extra",)])
+def test_a_dry_reset_shows_what_comes_back(system: System, builder: Builder, requested: tuple[str, ...]):
+    """The plan of packages is none, or says what is laid on the base."""
+    present = _without_tool(system, system.one)
+    stage(system, present, Origin("one", requested, removed=("tool",)))
+    builder.commits = ["not built" if requested else None]
+    assert change(system, reset=("tool",), deploy=DRY).changed
+    (difference,) = system.plans("packages")
+    assert [row["name"] for row in difference["added"]] == [*requested, "tool"]
+    assert system.order() == [present, system.one] and removed(system) == ("tool",)
+
+
+def test_the_plan_of_the_present_tree_says_it_all(system: System, builder: Builder):
+    builder.commits = ["not built"]
+    assert run(system, packages.install, Install(packages=("extra",), deploy=DRY)).changed
+    assert len(system.plans("transaction")) == 1 and not system.plans("packages")
 
 
 def test_a_replacement_is_reset_to_the_version_of_the_base(system: System, builder: Builder):

@@ -52,6 +52,16 @@ def test_packages_after_a_plan():
     assert {package.label for package in after} == {"a 2", "c 1", "d 1"}
 
 
+def test_packages_after_a_plan_that_changes_an_architecture():
+    now = [Package("a", "1", "amd64"), Package("b", "1", "amd64"), Package("b", "1", "i386")]
+    plan = PackagePlan(
+        upgrade=(Step("b", "amd64", "1", "2"), Step("b", "i386", "1", "2")),
+        downgrade=(Step("a", "all", "1", "0"),),
+    )
+    after = {(p.label, p.architecture) for p in packages_after(now, asdict(plan))}
+    assert after == {("a 0", "all"), ("b 2", "amd64"), ("b 2", "i386")}
+
+
 def test_a_record_is_read_as_it_was_written(tmp_path, monkeypatch):
     monkeypatch.setattr(available_update, "RECORD", tmp_path / "x")
     found = update(diff=PackageDiff(changed=(PackageChange("a", "amd64", "1", "2"),)), layered=("a",))

@@ -220,6 +220,7 @@ def _image(plan: Mapping[str, Any]) -> Iterator[str]:
 
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
+    "packages": package_lines,
     "deployments": _deployments,
     "kernel-arguments": _kernel_arguments,
     "policy": _policy,

@@ -24,6 +24,7 @@ from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import layout, refusals
 from apt_ostree.model.etc_delta import Delta
+from apt_ostree.model.events import PlanShown
 from apt_ostree.model.newer import follow
 from apt_ostree.model.origin import (
     Command,
@@ -129,7 +130,7 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
     policing.require_packages(tx, [Incoming(name.partition(":")[0]) for name in requested])
     tx.subject = asdict(target)
     built = _build(tx, target, options, dry_run=options.dry_run and not (live or only_runs))
-    target = _with_commit(tx, target, built)
+    start, target = target.commit, _with_commit(tx, target, built)
     _refuse_occupied(tx, target.commit)
     _refuse_small_boot(tx, target.commit)
     account_files.refuse_shared_ids(tx.sysroot.repo, target.commit)
@@ -138,6 +139,8 @@ def deploy(tx: Transaction, target: Target, options: DeployOptions) -> Result:
         if not options.download_only:
             outcome |= _require_unfailed(tx, target, built, options)
         policing.require_approval(tx)
+    if options.dry_run and not (live or options.judge):
+        _show_difference(tx, start, target.commit, built)
     if options.download_only or (options.dry_run and not live):
         return _result({**outcome, "commit": None if built and built.commit else outcome["commit"]})
     if not outcome["changed"]:
@@ -305,6 +308,20 @@ def _outcome(tx: Transaction, target: Target, built: Built | None, *, dry_run: b
         difference = diff_packages(packages_of(repo, merge.checksum), packages_of(repo, target.commit))
         outcome["packages"] = asdict(difference)
     return outcome
+
+
+def _show_difference(tx: Transaction, start: str, commit: str, built: Built | None) -> None:
+    """Show how packages differ from the present ones, if their plan is none, or says what is laid on a base.
+
+    start: the commit that the plan is carried out on. commit: what is deployed without it.
+    """
+    repo, present = tx.sysroot.repo, tx.merge_deployment.checksum
+    plan = built.plan.to_json() if built and built.plan else None
+    if plan and start == present:
+        return
+    after = packages_after(packages_of(repo, commit), plan) if plan else packages_of(repo, commit)
+    if difference := diff_packages(packages_of(repo, present), after):
+        tx.report(PlanShown("packages", asdict(difference)))
 
 
 def _require_unfailed(

@@ -52,7 +52,10 @@ def packages_after(packages: Iterable[Package], plan: Mapping[str, Any]) -> froz
     """Return the packages after a plan was carried out. plan: the JSON object of a PackagePlan."""
     now = {(package.name, package.architecture): package.version for package in packages}
     for step in (*plan["install"], *plan["upgrade"], *plan["downgrade"]):
-        now[step["name"], step["architecture"]] = step["new"]
+        key = step["name"], step["architecture"]
+        if step["old"] and key not in now:  # of another architecture before: one of them is "all"
+            now = {k: old for k, old in now.items() if (k[0], old) != (step["name"], step["old"])}
+        now[key] = step["new"]
     for step in plan["remove"]:
         now.pop((step["name"], step["architecture"]), None)
     return frozenset(Package(name, version, architecture) for (name, architecture), version in now.items())
