@@ -516,6 +516,19 @@ def test_uninstall_leaves_what_other_packages_recommend(host: Host):
     assert set(versions(host, next_commit(host))) == {"fx-var"}
 
 
+@pytest.mark.extended
+def test_what_other_verbs_install_comes_with_what_it_recommends_or_without(host: Host):
+    host.ao("install", "fx-hello")
+    host.ao("uninstall", "fx-hello", "--install=fx-recommends", "--no-recommends")
+    assert set(versions(host, next_commit(host))) == {"fx-recommends"}
+    host.ao("uninstall", "fx-recommends", "--install=fx-hello")
+    host.sh("echo 'APT::Install-Recommends \"false\";' >/etc/apt/apt.conf.d/99fx")
+    host.ao("upgrade", "--packages-only", "--install=fx-recommends", "--recommends", "--uninstall=fx-hello")
+    assert set(versions(host, next_commit(host))) == {"fx-recommends", "fx-conf"}
+    host.sh("rm /etc/apt/apt.conf.d/99fx")
+    host.ao("upgrade", "--packages-only", "--no-recommends", code=2)
+
+
 def test_dry_run_and_download_only(host: Host):
     with untouched(host):
         result = host.json("install", "-n", "fx-hello")

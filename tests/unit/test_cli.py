@@ -440,6 +440,23 @@ def test_a_package_in_a_file_is_opened_wherever_one_is_taken(sent, tmp_path, wor
     assert sent[0].open_files == getattr(sent[0], field)
 
 
+OTHER_VERBS = [
+    ["uninstall", "x"], ["override", "remove", "x"], ["override", "replace", "x=1"],
+    ["override", "reset", "x"], ["reset"], ["upgrade"], ["deploy", "13.2"], ["rebase", "x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", OTHER_VERBS)
+@pytest.mark.parametrize(
+    ("chosen", "expected"), [([], None), (["--recommends"], True), (["--no-recommends"], False)]
+)
+def test_what_is_recommended_is_chosen_wherever_packages_are_layered(sent, words, chosen, expected):
+    assert main.run([*words, "--install=name", *chosen]) == 0
+    assert (sent[0].install, sent[0].recommends) == (("name",), expected)
+    assert main.run([*words, *chosen]) == (2 if chosen else 0)
+    assert len(sent) == (1 if chosen else 2)
+
+
 @pytest.mark.parametrize(
     "words",
     [["install"], ["override", "replace"], ["override", "remove", "x", "--install"], ["reset", "--install"]],

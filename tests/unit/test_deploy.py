@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from apt_ostree.core import deploy, initramfs, override, packages, queries, status
+from apt_ostree.core import deploy, initramfs, override, packages, queries, rebase, status
 from apt_ostree.core.build import layering
 from apt_ostree.core.build.layering import Built, Label, Sources
 from apt_ostree.core.build.work import OwnInitramfs
@@ -26,7 +26,7 @@ from apt_ostree.model.origin import LocalPackage, Origin
 from apt_ostree.model.package import Package
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.queries import Status as StatusQuery
-from apt_ostree.model.requests.deployments import InitramfsEtc
+from apt_ostree.model.requests.deployments import InitramfsEtc, Rebase
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.system import local_debs, newer_versions, openfiles
@@ -354,6 +354,29 @@ def test_recommended_packages_are_decided_for_later_builds_too(
     run(system, packages.upgrade, Upgrade(packages=False))
     assert [sources.recommends for _start, sources in builder.opened] == [recommends, recommends]
     assert [goal.recommends for goal, _label in builder.wanted] == 2 * [{"extra": True, **dict(chosen)}]
+
+
+@pytest.mark.parametrize(
+    ("verb", "request_"),
+    [
+        (packages.uninstall, Uninstall(packages=("extra",), install=("more",), recommends=False)),
+        (packages.upgrade, Upgrade(base=False, install=("more",), uninstall=("extra",), recommends=False)),
+        (override.override, Override(remove=("base",), install=("more",), recommends=False)),
+        (override.reset, Reset(layers=True, install=("more",), recommends=False)),
+        (rebase.rebase, Rebase(refspec=":two", install=("more",), uninstall=("extra",), recommends=False)),
+    ],
+)
+def test_what_is_recommended_is_decided_with_other_changes(
+    system: System, builder: Builder, layered, verb: Any, request_: Any
+):
+    stage(system, layered, Origin("one", ("extra",), recommends=(("extra", True),)))
+    builder.commits = [_with_base(system, system.one, file="more")]
+    run(system, verb, request_)
+    with system.open(writable=False) as machine:
+        chosen = dict(machine.deployments().all[0].origin.recommends)
+    keeps = isinstance(request_, Override)
+    assert chosen == {"more": False} | ({"extra": True} if keeps else {})
+    assert builder.wanted[-1][0].recommends == chosen
 
 
 def test_what_the_base_has_needs_no_request(system: System, builder: Builder, layered):

@@ -110,7 +110,20 @@ def complete_requested(_context: click.Context, _parameter: click.Parameter, inc
     return completions(RequestedPackages(), incomplete)
 
 
-also_install = click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")
+recommends = click.option(
+    "--recommends/--no-recommends",
+    default=None,
+    help="Also layer what the packages recommend, or not; else as apt is configured.",
+)
+
+
+def also_install(command: Command) -> Command:
+    """Return the command with the options for packages that are layered besides."""
+    return click.option("--install", multiple=True, metavar="PACKAGE", help="Also layer a package.")(
+        recommends(command)
+    )
+
+
 also_uninstall = click.option(
     "--uninstall",
     multiple=True,
@@ -396,10 +409,19 @@ def open_packages(packages: Sequence[str]) -> Iterator[tuple[tuple[str, ...], tu
 def open_also(given: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield what --install and --uninstall ask for, as fields of a BaseRequest.
 
-    Raises what `open_packages` does.
+    Raises what `open_packages` and `recommends_of` do.
     """
+    fields = {"recommends": recommends_of(given), "uninstall": given["uninstall"]}
     with open_packages(given["install"]) as (names, files):
-        yield {"install": names, "files": files, "uninstall": given["uninstall"]}
+        yield {"install": names, "files": files, **fields}
+
+
+def recommends_of(given: Mapping[str, Any]) -> bool | None:
+    """Return whether what the packages of --install recommend comes along; click.UsageError without any."""
+    if given["recommends"] is not None and not given["install"]:
+        raise click.UsageError("--recommends and --no-recommends are for packages of --install")
+    chosen: bool | None = given["recommends"]
+    return chosen
 
 
 def package_names(given: Iterable[str], option: str) -> tuple[str, ...]:

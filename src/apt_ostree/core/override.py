@@ -37,7 +37,7 @@ def override(tx: Transaction, request: Override) -> Result:
         _refuse_others(request.replace, local, base)
         origin = with_overrides(origin, request.remove, base)
         origin = add_requests(origin, request.replace, local, overrides=True)
-        origin = add_requests(origin, request.install, layered)
+        origin = add_requests(origin, request.install, layered, recommends=request.recommends)
         origin = without_requests(origin, request.uninstall)
         return deploy(tx, changed(tx, origin), request.deploy)
 
@@ -61,7 +61,7 @@ def reset(tx: Transaction, request: Reset) -> Result:
             origin = replace(origin, initramfs=None, initramfs_etc=())
         if everything:
             origin = replace(origin, commands=(), upgraded=False)
-        origin = add_requests(origin, request.install, local)
+        origin = add_requests(origin, request.install, local, recommends=request.recommends)
         return deploy(tx, changed(tx, origin), request.deploy)
 
 

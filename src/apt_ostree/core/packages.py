@@ -67,7 +67,8 @@ def uninstall(tx: Transaction, request: Uninstall) -> Result:
         if request.everything:
             origin = without_layers(origin, names_in_base(tx))
         origin = without_requests(origin, request.packages, idempotent=request.idempotent)
-        return deploy(tx, changed(tx, add_requests(origin, request.install, local)), request.deploy)
+        origin = add_requests(origin, request.install, local, recommends=request.recommends)
+        return deploy(tx, changed(tx, origin), request.deploy)
 
 
 def upgrade(tx: Transaction, request: Upgrade) -> Result:
@@ -147,7 +148,8 @@ def with_packages(tx: Transaction, origin: Origin, request: BaseRequest, base: s
     local = local_packages(tx, request.files)
     origin = without_requests(origin, request.uninstall)
     names = _names(tx, base) - {*origin.removed}
-    return add_requests(origin, new_requests(origin, request.install, names, idempotent=True), local)
+    requests = new_requests(origin, request.install, names, idempotent=True)
+    return add_requests(origin, requests, local, recommends=request.recommends)
 
 
 def changed(tx: Transaction, origin: Origin) -> Target:

@@ -90,6 +90,7 @@ def _run(given: dict[str, Any], replacements: tuple[str, ...], **changes: Any) -
             files=files,
             install=layers,
             install_files=layer_files,
+            recommends=options.recommends_of(given),
             uninstall=given["uninstall"],
             deploy=deploy,
             **changes,

@@ -29,11 +29,7 @@ def _offered(_context: click.Context, _parameter: click.Parameter, incomplete: s
 @options.idempotent
 @click.option("--allow-inactive", is_flag=True, help="Request packages that the base already contains.")
 @options.allow_replacement
-@click.option(
-    "--recommends/--no-recommends",
-    default=None,
-    help="Also layer what the packages recommend, or not; else as apt is configured.",
-)
+@options.recommends
 @click.option("--force-replacefiles", is_flag=True, help="Let the packages replace files of other packages.")
 @options.also_uninstall
 def install(packages: tuple[str, ...], allow_replacement: bool, **given: Any) -> int:
@@ -82,6 +78,7 @@ def uninstall(packages: tuple[str, ...], everything: bool, **given: Any) -> int:
             packages=packages,
             install=names,
             files=files,
+            recommends=options.recommends_of(given),
             everything=everything,
             idempotent=given["idempotent"],
             deploy=deploy,
@@ -177,7 +174,7 @@ _WITH_TRIGGER = (
 def _trigger(given: dict[str, Any]) -> int:
     """Carry out the policy of automatic updates; it reboots if that says so."""
     others = {key: value for key, value in given.items() if key not in _WITH_TRIGGER and value != "none"}
-    if any(others.values()):
+    if any(others.values()) or given["recommends"] is False:
         raise click.UsageError("--trigger-automatic-update-policy excludes options that say what to do")
     from apt_ostree.model.requests.automatic import AutomaticUpdate
 

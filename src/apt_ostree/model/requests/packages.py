@@ -95,6 +95,7 @@ class Uninstall(DeployRequest):
     """Drop requested packages.
 
     install, files: packages to layer.
+    recommends: see Install; of those.
     everything: drop all but those that override packages of the base.
     idempotent: accept packages that are not requested.
     """
@@ -103,6 +104,7 @@ class Uninstall(DeployRequest):
     packages: tuple[str, ...] = ()
     install: tuple[str, ...] = ()
     files: tuple[OpenFile, ...] = ()
+    recommends: bool | None = None
     everything: bool = False
     idempotent: bool = False
 
@@ -116,11 +118,13 @@ class BaseRequest(DeployRequest):
     """What verbs share that deploy a base: packages are layered and dropped in the same transaction.
 
     install, files: packages to layer.
+    recommends: see Install; of those.
     uninstall: requested packages to drop.
     """
 
     install: tuple[str, ...] = ()
     files: tuple[OpenFile, ...] = ()
+    recommends: bool | None = None
     uninstall: tuple[str, ...] = ()
 
     @property
@@ -179,6 +183,7 @@ class Override(DeployRequest):
     reset: names of packages that become the base's own again.
     reset_all: reset all of them.
     install, install_files, uninstall: packages to layer, and requests to drop, in the same transaction.
+    recommends: see Install; of those that are layered.
     """
 
     verb: ClassVar[str] = "override"
@@ -189,6 +194,7 @@ class Override(DeployRequest):
     reset_all: bool = False
     install: tuple[str, ...] = ()
     install_files: tuple[OpenFile, ...] = ()
+    recommends: bool | None = None
     uninstall: tuple[str, ...] = ()
 
     @property
