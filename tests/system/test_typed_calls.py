@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.system.livehost import NOBODY, Host, program, same
+from tests.system.test_override import POOL
 from tests.system.test_transactions import CALL, allowed
 
 EMPTY: list[Any] = ["a{sv}", {}]
@@ -70,6 +71,28 @@ def test_a_live_change_is_made_and_told(own: Host):
         )
     assert results[3:] == ["org.debian.aptostree1.Error.Usage"] * 2
     assert not own.exists("/usr/bin/fx-hello") and len(own.deployments()) == 1
+
+
+@pytest.mark.extended
+def test_packages_change_with_the_base(own: Host):
+    changes = {
+        "no-pull-base": ["b", True],
+        "install-packages": ["as", ["fx-recommends"]],
+        "install-local-packages": ["ah", [f"{POOL}/fx-user_1.0_all.deb"]],
+        "recommends": ["b", False],
+    }
+    with allowed(own):
+        results, _signals = call(own, ["OS", "Upgrade", [["a{sv}", changes]]])
+    assert len(results) == 1
+    entry = own.deployments()[0]
+    requested = (entry["requested-packages"], entry["requested-local-packages"])
+    assert requested == (["fx-recommends"], ["fx-user=1.0"])
+    status = own.sh(f"ostree cat {entry['checksum']} /usr/lib/sysimage/dpkg/status")
+    assert "Package: fx-user\n" in status and "Package: fx-conf\n" not in status  # which is recommended
+    wrong = {"recommends": ["b", False]}
+    with allowed(own):
+        results, _signals = call(own, ["OS", "Upgrade", [["a{sv}", wrong]]])
+    assert results == ["org.debian.aptostree1.Error.Usage"]
 
 
 @pytest.mark.extended

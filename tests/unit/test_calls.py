@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollb
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
-from apt_ostree.model.requests.packages import Install, Override, Uninstall, Upgrade
+from apt_ostree.model.requests.packages import Install, Override, Reset, Uninstall, Upgrade
 from apt_ostree.model.selection import Selection
 
 update = partial(calls.update_deployment, files=())
@@ -47,6 +48,23 @@ AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 6
          Uninstall(everything=True, install=("a",))),
         (calls.update_deployment({"install-local-packages": [0]}, {}, ["/x.deb"]),
          Install(files=(OpenFile(0, "/x.deb"),))),
+        (calls.update_deployment(
+            {"install-local-fileoverride-packages": [0], "install-fileoverride-packages": ["a"],
+             "uninstall-packages": ["b"]}, {"recommends": False}, ["/x.deb"]),
+         Install(packages=("a",), files=(OpenFile(0, "/x.deb"),), uninstall=("b",), recommends=False,
+                 replace_files=True)),
+        (update({"no-initramfs": True, "no-overrides": True, "install-packages": ["a"]},
+                {"recommends": True}),
+         Reset(overrides=True, initramfs=True, install=("a",), recommends=True)),
+        (calls.upgrade({"install-local-packages": [0], "uninstall-packages": ["b"]}, ["/x.deb"]),
+         Upgrade(files=(OpenFile(0, "/x.deb"),), uninstall=("b",))),
+        (calls.upgrade({"allow-failed": True, "override-policy": "why", **AS_LIVE}),
+         Upgrade(deploy=replace(LIVE, allow_failed=True, override_policy="why",
+                                live=LiveOptions(RestartPolicy.NEEDED, 60.0, allow_failed=True)))),
+        (calls.deploy("13.2", {"install-packages": ["a"], "recommends": False}),
+         Deploy(revision="13.2", install=("a",), recommends=False)),
+        (calls.rebase("a:b", {"install-packages": ["a"], "install-local-packages": [0]}, ["/x.deb"]),
+         Rebase(refspec="a:b", install=("a",), files=(OpenFile(0, "/x.deb"),))),
         (calls.deploy("13.2", {"skip-branch-check": True}), Deploy(revision="13.2", skip_branch_check=True)),
         (calls.rebase("a:b", {"revision": "13.2", "skip-purge": True}),
          Rebase(refspec="a:b", revision="13.2", skip_purge=True)),
@@ -58,6 +76,9 @@ AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 6
         (update({"no-overrides": True}, {"dry-run": True}),
          Override(reset_all=True, deploy=DeployOptions(dry_run=True))),
         (calls.rollback({"dry-run": True}), Rollback(dry_run=True)),
+        (calls.rollback({"allow-failed": True}), Rollback(allow_failed=True)),
+        (calls.apply_live({"excluded-packages": ["a"], "security": True, "override-policy": "why"}),
+         ApplyLive(selection=Selection((), ("a",), True), live=LiveOptions(override_policy="why"))),
         (calls.cleanup(["base", "pending-deploy"], "debian"),
          Cleanup(base=True, pending=True, stateroot="debian")),
         (calls.refresh_md({"force": True}), RefreshMd(force=True)),
@@ -83,6 +104,18 @@ def test_the_request_of_a_call(made: object, request_: object):
         (lambda: calls.cleanup(["all"], "debian"), "named 'all'"),
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
         (lambda: update({"no-layering": True, "uninstall-packages": ["a"]}, {}), "exclude each other"),
+        (
+            lambda: update({"no-layering": True, "no-overrides": True, "override-reset-packages": ["a"]}, {}),
+            "exclude overrides",
+        ),
+        (
+            lambda: update({"install-fileoverride-packages": ["a"], "install-packages": ["b"]}, {}),
+            "exclude other changes",
+        ),
+        (lambda: update({"uninstall-packages": ["a"]}, {"recommends": True}), "packages to install"),
+        (lambda: calls.upgrade({"recommends": False}), "packages to install"),
+        (lambda: calls.rebase("x", {"install-local-packages": [0]}), "was not passed"),
+        (lambda: calls.upgrade({"install-local-packages": [0, 0]}, ["/x.deb"]), "was not passed"),
         (lambda: calls.apply_live({"restart-services": "some"}), "one of none, needed, all"),
         (lambda: calls.apply_live({"confirm-within": -1.0}), "expected a time above 0"),
         (lambda: calls.upgrade({"apply-live": True, "confirm-within": 0.0}), "expected a time above 0"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dasbus.typing import get_variant
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -167,6 +168,34 @@ def test_a_call_is_made_again_if_the_service_ends(monkeypatch, errors: list[str]
     else:
         with pytest.raises(BusError):
             bus._persistently(call)
+
+
+def test_the_files_of_several_options_are_counted_through(tmp_path: Path):
+    paths = [tmp_path / name for name in ("a.deb", "b.deb", "c.deb", "none.deb")]
+    for path in paths:
+        path.touch()
+    descriptors = [os.open(path, os.O_RDONLY) for path in paths]
+    passed = Passed(descriptors)
+    given = {
+        "install-local-packages": get_variant("ah", [2]),
+        "recommends": get_variant("b", True),
+        "install-local-fileoverride-packages": get_variant("ah", [1, 0]),
+    }
+
+    def begin(native: Any, files: list[int], labels: list[str]) -> Any:
+        assert files == [descriptors[2], descriptors[1], descriptors[0]]
+        assert labels == [str(paths[2]), str(paths[1]), str(paths[0])]
+        raise Refused(json.dumps(native, sort_keys=True))
+
+    with pytest.raises(Refused) as caught:
+        sysroot.with_files(given, {"files": passed}, begin)
+    passed.close()
+    assert json.loads(caught.value.message) == {
+        "install-local-packages": [0], "recommends": True, "install-local-fileoverride-packages": [1, 2],
+    }  # fmt: skip
+    for descriptor in descriptors:
+        with pytest.raises(OSError):
+            os.fstat(descriptor)
 
 
 def test_files_that_were_not_passed_are_none_of_ours():

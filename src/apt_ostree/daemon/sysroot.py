@@ -22,6 +22,7 @@ from apt_ostree.daemon.transactions import Transactions, close
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 from apt_ostree.model import calls
+from apt_ostree.model.request import Request
 
 
 @dbus_interface(names.SYSROOT)
@@ -163,17 +164,17 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
     @accepts_additional_arguments
     def Upgrade(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
         """Upgrade base and packages."""
-        return self._transactions.begin_typed(calls.upgrade, options, call_info)
+        return self._begin(calls.upgrade, options, call_info)
 
     @accepts_additional_arguments
     def Deploy(self, revision: Str, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
         """Deploy a commit of the branch."""
-        return self._transactions.begin_typed(partial(calls.deploy, revision), options, call_info)
+        return self._begin(partial(calls.deploy, revision), options, call_info)
 
     @accepts_additional_arguments
     def Rebase(self, refspec: Str, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
         """Follow another branch."""
-        return self._transactions.begin_typed(partial(calls.rebase, refspec), options, call_info)
+        return self._begin(partial(calls.rebase, refspec), options, call_info)
 
     @accepts_additional_arguments
     def UpdateDeployment(  # noqa: N802
@@ -202,6 +203,14 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
         """Download the package lists."""
         return self._transactions.begin_typed(calls.refresh_md, options, call_info)
 
+    def _begin(self, make: Callable[..., Request], options: Structure, call_info: Mapping[str, Any]) -> Any:
+        """Begin what a call makes of its options, among which are files."""
+
+        def begin(native: Mapping[str, Any], files: list[int], labels: list[str]) -> Any:
+            return self._transactions.begin_typed(partial(make, files=labels), native, call_info, files)
+
+        return with_files(options, call_info, begin)
+
     def announce(self) -> None:
         """Announce the properties, which may have changed."""
         for name in ("BootedDeployment", "DefaultDeployment", "RollbackDeployment"):
@@ -210,12 +219,12 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
 
 
 def with_files(
-    modifiers: Structure,
+    options: Structure,
     call_info: Mapping[str, Any],
     begin: Callable[[Mapping[str, Any], list[int], list[str]], Any],
 ) -> Any:
     """Begin a change of packages with the files that were passed as local packages, and their paths."""
-    native, indexes = _with_indexes(modifiers)
+    native, indexes = _with_indexes(options)
     files = call_info["files"].take(indexes)
     try:
         return begin(native, files, [str(Path(f"/proc/self/fd/{fd}").readlink()) for fd in files])
@@ -224,11 +233,11 @@ def with_files(
         raise
 
 
-def _with_indexes(modifiers: Structure) -> tuple[dict[str, Any], list[int]]:
-    """Return modifiers whose local packages are counted from 0, and the indexes of their files."""
-    native = get_native(modifiers)
-    packages = modifiers.get("install-local-packages")
-    if packages is None or packages.get_type_string() != "ah":
-        return native, []
-    indexes = list(native["install-local-packages"])
-    return native | {"install-local-packages": list(range(len(indexes)))}, indexes
+def _with_indexes(options: Structure) -> tuple[dict[str, Any], list[int]]:
+    """Return options whose local packages are counted from 0, and the indexes of their files."""
+    native, indexes = get_native(options), list[int]()
+    for key in (key for key, value in options.items() if value.get_type_string() == "ah"):
+        first = len(indexes)
+        indexes += native[key]
+        native[key] = list(range(first, len(indexes)))
+    return native, indexes

@@ -37,7 +37,9 @@ class _Live:
     confirm_within: float | None = None
     allow_replacement: bool = False
     force: bool = False
+    override_policy: str = ""
     test: bool = False
+    allow_failed: bool = False
 
     def __post_init__(self) -> None:
         self.live()  # which may refuse a value
@@ -48,13 +50,15 @@ class _Live:
             self.confirm_within,
             self.allow_replacement,
             self.force,
-            test=self.test,
+            self.override_policy,
+            self.test,
+            self.allow_failed,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Deploy(_Live):
-    """Options of a call that makes a deployment. apply_live: _Live's need it, but for test."""
+    """Options of a call that makes a deployment. apply_live: what is of live changes alone needs it."""
 
     dry_run: bool = False
     cache_only: bool = False
@@ -64,8 +68,9 @@ class _Deploy(_Live):
     bypass_driver: bool = False
 
     def deploy(self) -> DeployOptions:
-        live = self.live()
-        if not self.apply_live and replace(live, allow_replacement=False, test=False) != LiveOptions():
+        live = replace(self.live(), override_policy="")
+        alone = replace(live, allow_replacement=False, test=False, allow_failed=False)
+        if not self.apply_live and alone != LiveOptions():
             raise UsageError("restart-services, confirm-within and force need apply-live")
         return DeployOptions(
             self.dry_run,
@@ -73,12 +78,35 @@ class _Deploy(_Live):
             self.download_only,
             live if self.apply_live else None,
             self.lock_finalization,
+            override_policy=self.override_policy,
             test=self.test,
+            allow_failed=self.allow_failed,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Upgrade(_Deploy):
+class _Base(_Deploy):
+    """Options of a call that deploys a base, with a change of layered packages."""
+
+    install_packages: tuple[str, ...] = ()
+    install_local_packages: tuple[int, ...] = ()
+    uninstall_packages: tuple[str, ...] = ()
+    recommends: bool | None = None
+
+    def packages(self, files: Sequence[str]) -> dict[str, Any]:
+        """Return the fields of a BaseRequest."""
+        local = local_packages(self.install_local_packages, files)
+        _refuse_recommends(self.recommends, self.install_packages, local)
+        return {
+            "install": self.install_packages,
+            "files": local,
+            "recommends": self.recommends,
+            "uninstall": self.uninstall_packages,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Upgrade(_Base):
     no_pull_base: bool = False
     no_packages: bool = False
     check: bool = False
@@ -86,14 +114,14 @@ class _Upgrade(_Deploy):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DeployRevision(_Deploy):
+class _DeployRevision(_Base):
     skip_branch_check: bool = False
     disallow_downgrade: bool = False
     register_driver: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Rebase(_Deploy):
+class _Rebase(_Base):
     revision: str | None = None
     skip_purge: bool = False
     disallow_downgrade: bool = False
@@ -103,27 +131,55 @@ class _Rebase(_Deploy):
 class _Update(_Deploy):
     idempotent_layering: bool = False
     allow_inactive: bool = False
+    recommends: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Modifiers:
-    """What UpdateDeployment changes. The local packages are indexes of open files."""
+    """What UpdateDeployment changes. The local packages are indexes of open files.
+
+    The fileoverride packages are installed, and may replace files of others.
+    """
 
     install_packages: tuple[str, ...] = ()
     install_local_packages: tuple[int, ...] = ()
+    install_fileoverride_packages: tuple[str, ...] = ()
+    install_local_fileoverride_packages: tuple[int, ...] = ()
     uninstall_packages: tuple[str, ...] = ()
     no_layering: bool = False
     override_remove_packages: tuple[str, ...] = ()
     override_replace_packages: tuple[str, ...] = ()
     override_reset_packages: tuple[str, ...] = ()
     no_overrides: bool = False
+    no_initramfs: bool = False
+
+    def __post_init__(self) -> None:
+        if self.no_layering and self.uninstall_packages:
+            raise UsageError("no-layering and uninstall-packages exclude each other")
+        if self.is_reset and self.names_overrides:
+            raise UsageError("no-layering and no-initramfs exclude overrides of single packages")
+        others = (*self.install_packages, *self.install_local_packages)
+        if self.replaces_files and (others or self.is_override or self.no_layering or self.no_initramfs):
+            raise UsageError("packages that replace files exclude other changes than uninstall-packages")
 
     @property
-    def is_override(self) -> bool:
+    def names_overrides(self) -> bool:
         changes = (
             self.override_remove_packages, self.override_replace_packages, self.override_reset_packages,
         )  # fmt: skip
-        return any(changes) or self.no_overrides
+        return any(changes)
+
+    @property
+    def is_override(self) -> bool:
+        return self.names_overrides or self.no_overrides
+
+    @property
+    def is_reset(self) -> bool:
+        return self.no_initramfs or (self.no_layering and self.is_override)
+
+    @property
+    def replaces_files(self) -> bool:
+        return bool(self.install_fileoverride_packages or self.install_local_fileoverride_packages)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +187,8 @@ class _ApplyLive(_Live):
     target: str | None = None
     reset: bool = False
     packages: tuple[str, ...] = ()
+    excluded_packages: tuple[str, ...] = ()
+    security: bool = False
     dry_run: bool = False
 
 
@@ -143,8 +201,9 @@ class _RollbackLive:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _DryRun:
+class _Rollback:
     dry_run: bool = False
+    allow_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,16 +220,16 @@ class _EditOverlay(_Live):
     dry_run: bool = False
 
 
-def upgrade(options: Options) -> Request:
-    """Return the request of OS.Upgrade."""
+def upgrade(options: Options, files: Sequence[str] = ()) -> Request:
+    """Return the request of OS.Upgrade. files: the names of the files that were passed, here and below."""
     o = _read(_Upgrade, options)
     return Upgrade(
         deploy=o.deploy(), base=not o.no_pull_base, packages=not o.no_packages, check=o.check,
-        allow_downgrade=o.allow_downgrade, bypass_driver=o.bypass_driver,
+        allow_downgrade=o.allow_downgrade, bypass_driver=o.bypass_driver, **o.packages(files),
     )  # fmt: skip
 
 
-def deploy(revision: str, options: Options) -> Request:
+def deploy(revision: str, options: Options, files: Sequence[str] = ()) -> Request:
     """Return the request of OS.Deploy."""
     o = _read(_DeployRevision, options)
     if not (revision or o.register_driver):
@@ -178,58 +237,65 @@ def deploy(revision: str, options: Options) -> Request:
     return Deploy(
         revision=revision, deploy=o.deploy(), skip_branch_check=o.skip_branch_check,
         disallow_downgrade=o.disallow_downgrade, register_driver=o.register_driver,
-        bypass_driver=o.bypass_driver,
+        bypass_driver=o.bypass_driver, **o.packages(files),
     )  # fmt: skip
 
 
-def rebase(refspec: str, options: Options) -> Request:
+def rebase(refspec: str, options: Options, files: Sequence[str] = ()) -> Request:
     """Return the request of OS.Rebase."""
     o = _read(_Rebase, options)
     return Rebase(
         refspec=refspec, revision=o.revision, deploy=o.deploy(), skip_purge=o.skip_purge,
-        disallow_downgrade=o.disallow_downgrade, bypass_driver=o.bypass_driver,
+        disallow_downgrade=o.disallow_downgrade, bypass_driver=o.bypass_driver, **o.packages(files),
     )  # fmt: skip
 
 
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str]) -> Request:
-    """Return the request of OS.UpdateDeployment. files: the names of the files that were passed."""
+    """Return the request of OS.UpdateDeployment."""
     m, o = _read(_Modifiers, modifiers), _read(_Update, options)
-    local = local_packages(m.install_local_packages, files)
-    if m.no_layering and m.uninstall_packages:
-        raise UsageError("no-layering and uninstall-packages exclude each other")
+    local = local_packages((*m.install_local_packages, *m.install_local_fileoverride_packages), files)
+    names = (*m.install_packages, *m.install_fileoverride_packages)
+    _refuse_recommends(o.recommends, names, local)
+    if m.is_reset:
+        return Reset(
+            deploy=o.deploy(), layers=m.no_layering, overrides=m.no_overrides, initramfs=m.no_initramfs,
+            install=names, files=local, recommends=o.recommends, uninstall=m.uninstall_packages,
+        )  # fmt: skip
     if m.is_override:
-        if m.no_layering:
-            if not m.no_overrides or m.uninstall_packages:
-                raise UsageError("no-layering excludes other changes, but for no-overrides")
-            return Reset(
-                deploy=o.deploy(), layers=True, overrides=True, install=m.install_packages, files=local
-            )
         return Override(
             deploy=o.deploy(), remove=m.override_remove_packages, replace=m.override_replace_packages,
-            reset=m.override_reset_packages, reset_all=m.no_overrides, install=m.install_packages,
-            install_files=local, uninstall=m.uninstall_packages,
+            reset=m.override_reset_packages, reset_all=m.no_overrides, install=names, install_files=local,
+            recommends=o.recommends, uninstall=m.uninstall_packages,
         )  # fmt: skip
-    if m.no_layering or (m.uninstall_packages and not m.install_packages and not local):
+    if m.no_layering or (m.uninstall_packages and not names and not local):
         return Uninstall(
-            deploy=o.deploy(), packages=m.uninstall_packages, everything=m.no_layering,
-            install=m.install_packages, files=local, idempotent=o.idempotent_layering,
+            deploy=o.deploy(), packages=m.uninstall_packages, everything=m.no_layering, install=names,
+            files=local, recommends=o.recommends, idempotent=o.idempotent_layering,
         )  # fmt: skip
     return Install(
-        deploy=o.deploy(), packages=m.install_packages, files=local, uninstall=m.uninstall_packages,
-        idempotent=o.idempotent_layering, allow_inactive=o.allow_inactive,
+        deploy=o.deploy(), packages=names, files=local, uninstall=m.uninstall_packages,
+        idempotent=o.idempotent_layering, allow_inactive=o.allow_inactive, recommends=o.recommends,
+        replace_files=m.replaces_files,
     )  # fmt: skip
 
 
+def _refuse_recommends(recommends: bool | None, names: Sequence[str], files: Sequence[OpenFile]) -> None:
+    """Raise UsageError for a choice about packages that are recommended by none."""
+    if recommends is not None and not (names or files):
+        raise UsageError("recommends is for packages to install")
+
+
 def local_packages(indexes: Sequence[int], files: Sequence[str]) -> tuple[OpenFile, ...]:
-    """Return the packages among files that were passed; UsageError for an index without one."""
-    if any(not 0 <= index < len(files) for index in indexes):
-        raise UsageError("install-local-packages: a file was not passed")
+    """Return the packages among files that were passed; UsageError for an index without one of its own."""
+    if len({*indexes}) < len(indexes) or any(not 0 <= index < len(files) for index in indexes):
+        raise UsageError("a file of a local package was not passed")
     return tuple(OpenFile(index, files[index]) for index in indexes)
 
 
 def rollback(options: Options) -> Request:
     """Return the request of OS.Rollback."""
-    return Rollback(dry_run=_read(_DryRun, options).dry_run)
+    o = _read(_Rollback, options)
+    return Rollback(dry_run=o.dry_run, allow_failed=o.allow_failed)
 
 
 def cleanup(what: Sequence[str], stateroot: str) -> Request:
@@ -255,7 +321,7 @@ def apply_live(options: Options) -> Request:
     return ApplyLive(
         target=o.target,
         reset=o.reset,
-        selection=Selection(packages=o.packages),
+        selection=Selection(o.packages, o.excluded_packages, o.security),
         live=o.live(),
         dry_run=o.dry_run,
     )

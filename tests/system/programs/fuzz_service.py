@@ -50,6 +50,7 @@ TYPED = (
 )
 OPTIONS = (
     "install-packages", "install-local-packages", "uninstall-packages", "no-layering", "apply-live", "force",
+    "install-local-fileoverride-packages", "recommends", "allow-failed", "override-policy", "no-initramfs",
     "restart-services", "confirm-within", "generation", "packages", "reset", "create", "remove", "ask", "key",
     "environment", "x",
 )  # fmt: skip
