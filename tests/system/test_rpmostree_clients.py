@@ -14,6 +14,7 @@ import pytest
 
 from tests.system import livehost
 from tests.system.livehost import NOBODY, Host, program, same
+from tests.system.test_rebase import FORCED
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "/var/tmp/compat.deb"
@@ -128,6 +129,21 @@ def test_a_page_installs_a_package(own: Host):
     ((_address, signals),) = client(own, ["UpdateDeployment", [["a{sv}", base], NONE]])["results"]
     assert signals[-1] == ["Finished", [True, ""]]
     assert "fx-hello" in own.deployments()[0]["requested-packages"]
+
+
+@pytest.mark.extended
+def test_a_client_passes_a_package_that_replaces_files(own: Host):
+    own.sh(FORCED)
+    file = ["ah", ["/var/tmp/forced.deb"]]
+    plain, forced = (
+        ["UpdateDeployment", [["a{sv}", {key: file}], KEEP]]
+        for key in ("install-local-packages", "install-local-fileoverride-packages")
+    )
+    refused, replaced = client(own, plain, forced)["results"]
+    assert refused[1][-1][1][0] is False and "zgrep" in refused[1][-1][1][1]
+    assert replaced[1][-1] == ["Finished", [True, ""]]
+    assert own.deployments()[0]["requested-local-fileoverride-packages"] == ["fx-forced=1"]
+    own.undeploy()
 
 
 @pytest.mark.extended

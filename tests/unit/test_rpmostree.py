@@ -61,6 +61,7 @@ BOOLEANS = dict.fromkeys(
 KEEP = {"no-pull-base": True}
 update = partial(calls.update_deployment, files=())
 
+REPLACING = Install(files=(OpenFile(0, "/x.deb"),), replace_files=True)
 SIGNATURE = Signature(True, False, False, False, False, "AB", 1, 0, "EdDSA", "SHA512", "OS", "os@example.com")
 
 
@@ -210,6 +211,12 @@ def test_a_package_has_what_is_read_of_it():
         (update({"uninstall-packages": ["b"]}, KEEP), Uninstall(packages=("b",)), [PACKAGES]),
         (calls.update_deployment({"install-local-packages": [0]}, KEEP, ["/x.deb"]),
          Install(files=(OpenFile(0, "/x.deb"),)), [LOCAL]),
+        (calls.update_deployment({"install-local-fileoverride-packages": [0]}, KEEP, ["/x.deb"]), REPLACING,
+         [LOCAL, OVERRIDE]),
+        (calls.update_deployment({"install-fileoverride-local-packages": [0]}, KEEP, ["/x.deb"]), REPLACING,
+         [LOCAL, OVERRIDE]),
+        (update({"install-fileoverride-packages": ["a"], "uninstall-packages": ["b"]}, KEEP),
+         Install(packages=("a",), uninstall=("b",), replace_files=True), [PACKAGES, OVERRIDE]),
         (calls.deploy("x", {"reboot": True}),
          Deploy(revision="x", deploy=DeployOptions(reboot=True)), ["deploy"]),
         (calls.deploy("x", {"allow-downgrade": False, "skip-branch-check": True}),
@@ -277,6 +284,7 @@ def test_a_live_update_of_somebodys_own_needs_more_actions():
 
 
 def test_a_base_that_stays_is_told():
+    assert "base stays" in update({"install-fileoverride-packages": ["a"]}, {}).note
     assert "base stays" in update({"override-remove-packages": ["a"]}, {}).note
     assert not update({"override-remove-packages": ["a"]}, KEEP).note
 
@@ -300,6 +308,16 @@ def test_a_base_that_stays_is_told():
         (lambda: calls.upgrade({"cache-only": True, "download-only": True}), "exclude each other"),
         (lambda: update({}, {"lock-finalization": True, "reboot": True}), "exclude each other"),
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
+        (lambda: update({"install-local-fileoverride-packages": [0]}, KEEP), "was not passed"),
+        (
+            lambda: update({"install-fileoverride-packages": ["a"], "install-packages": ["b"]}, KEEP),
+            "exclude other changes",
+        ),
+        (
+            lambda: update({"install-fileoverride-packages": ["a"], "set-revision": "x"}, {}),
+            "after the other",
+        ),
+        (lambda: update({"install-fileoverride-packages": ["a"]}, {"no-initramfs": True}), "no-initramfs"),
         (lambda: calls.cleanup(["all"], "x"), "named 'all'"),
         (lambda: calls.automatic_update({"mode": "sometimes"}, "none"), "none of auto"),
     ],

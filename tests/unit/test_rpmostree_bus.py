@@ -276,6 +276,28 @@ def test_others_wait_join_or_attach(service: Service):
     assert (service.place / "place").read_text() == "put back"
 
 
+@pytest.mark.parametrize("key", ["install-local-packages", "install-local-fileoverride-packages"])
+def test_a_package_is_passed_as_a_file(service: Service, key: str):
+    package = service.place / "x.deb"
+    package.touch()
+    passed = Gio.UnixFDList.new()
+    with package.open() as file:
+        index = passed.append(file.fileno())
+
+    def modifiers(number: int) -> Any:
+        return GLib.Variant("a{sv}", {key: GLib.Variant("ah", [number])})
+
+    assert service.error(lambda: service.os("UpdateDeployment", modifiers(0), NONE)).endswith("Code0")
+    keep = GLib.Variant("a{sv}", {"no-pull-base": GLib.Variant("b", True)})
+    values = GLib.Variant.new_tuple(modifiers(index), keep)
+    where = (names.NAME, OS, names.OS, "UpdateDeployment", values, None, Gio.DBusCallFlags.NONE, 10_000)
+    answer, _files = service.bus.call_with_unix_fd_list_sync(*where, passed, None)
+    follower = Follower(answer.unpack()[0])
+    assert follower.properties()["Title"] == "install"
+    follower.call("Start")
+    assert follower.end() == (True, "")
+
+
 def test_a_reboot_follows_the_end(service: Service):
     (address,) = service.os("Rollback", GLib.Variant("a{sv}", {"reboot": GLib.Variant("b", True)}))
     follower = Follower(address)

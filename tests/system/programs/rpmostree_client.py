@@ -1,15 +1,17 @@
 """Does what cockpit's page does: looks at rpm-ostree's objects, then calls methods of the booted stateroot.
 
 The calls are JSON on standard input: [[METHOD, [[TYPE, VALUE], ...]], ...]; a value of a{sv} is
-{KEY: [TYPE, VALUE]}. One that returns an address is followed to its end. Printed as JSON: what there was
-before the calls; for each call its values, with the signals of its socket, or the name of its error; and the
-properties that were announced.
+{KEY: [TYPE, VALUE]}, and one of ah is [PATH, ...]. One that returns an address is followed to its end.
+Printed as JSON: what there was before the calls; for each call its values, with the signals of its socket, or
+the name of its error; and the properties that were announced.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from gi.repository import Gio, GLib
@@ -19,10 +21,15 @@ SYSROOT = (f"{PATH}/Sysroot", f"{NAME}.Sysroot")
 CLIENT, NONE = Gio.DBusConnectionFlags.AUTHENTICATION_CLIENT, Gio.DBusSignalFlags.NONE
 bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
 loop = GLib.MainLoop()
+passed = Gio.UnixFDList.new()
 announced: dict[str, Any] = {}
 
 
 def typed(kind: str, value: Any) -> Any:
+    if kind == "ah":
+        with ExitStack() as opened:
+            files = [opened.enter_context(Path(path).open("rb")) for path in value]
+            return GLib.Variant(kind, [passed.append(file.fileno()) for file in files])
     if kind == "a{sv}":
         return GLib.Variant(kind, {key: typed(*item) for key, item in value.items()})
     return GLib.Variant(kind, value)
@@ -30,7 +37,8 @@ def typed(kind: str, value: Any) -> Any:
 
 def call(path: str, interface: str, method: str, *arguments: Any, name: str = NAME) -> Any:
     values = GLib.Variant.new_tuple(*arguments)
-    return bus.call_sync(name, path, interface, method, values, None, Gio.DBusCallFlags.NONE, -1).unpack()
+    where = (name, path, interface, method, values, None, Gio.DBusCallFlags.NONE, -1)
+    return bus.call_with_unix_fd_list_sync(*where, passed, None)[0].unpack()
 
 
 def changed(*signal: Any) -> None:

@@ -35,7 +35,6 @@ Options = Mapping[str, Any]
 
 #: Options and modifiers that are refused: what they ask for -> why.
 _UNSUPPORTED = {
-    "install-local-fileoverride-packages": "'apt-ostree install --force-replacefiles' does that",
     "override-replace-local-packages": "packages of the base are replaced by name and version",
     "enable-modules": "Debian has no modules",
     "disable-modules": "Debian has no modules",
@@ -44,6 +43,8 @@ _UNSUPPORTED = {
     "custom-origin": "an origin is a ref of a repository",
     "treefile": "a treefile is composed with 'apt-ostree compose'",
 }
+#: The name that rpm-ostree's own client has for a modifier, and the described one.
+_OF_CLIENT = {"install-fileoverride-local-packages": "install-local-fileoverride-packages"}
 _APPLY_LIVE = "org.debian.aptostree1.apply-live"
 _RESTART_SERVICES = "org.debian.aptostree1.restart-services"
 
@@ -107,11 +108,16 @@ class _Deploy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Modifiers:
-    """What UpdateDeployment changes. The local packages are indexes of open files."""
+    """What UpdateDeployment changes. The local packages are indexes of open files.
+
+    The fileoverride packages are installed, and may replace files of others.
+    """
 
     install_packages: tuple[str, ...] = ()
     uninstall_packages: tuple[str, ...] = ()
     install_local_packages: tuple[int, ...] = ()
+    install_fileoverride_packages: tuple[str, ...] = ()
+    install_local_fileoverride_packages: tuple[int, ...] = ()
     override_remove_packages: tuple[str, ...] = ()
     override_replace_packages: tuple[str, ...] = ()
     override_reset_packages: tuple[str, ...] = ()
@@ -122,6 +128,7 @@ class _Modifiers:
     def overrides(self) -> bool:
         changes = (
             self.override_remove_packages, self.override_replace_packages, self.override_reset_packages,
+            self.install_fileoverride_packages, self.install_local_fileoverride_packages,
         )  # fmt: skip
         return any(changes)
 
@@ -187,16 +194,18 @@ def rebase(refspec: str, options: Options, packages: Sequence[str]) -> Call:
 
 def update_deployment(modifiers: Options, options: Options, files: Sequence[str] = ()) -> Call:
     """Return what OS.UpdateDeployment asks for. files: the names of the files that were passed."""
+    modifiers = {_OF_CLIENT.get(name, name): value for name, value in modifiers.items()}
     m, o = _read(_Modifiers, modifiers), _read(_Deploy, options)
-    has_packages = bool(m.install_packages or m.uninstall_packages or o.no_layering)
+    named = m.install_packages or m.install_fileoverride_packages
+    has_packages = bool(named or m.uninstall_packages or o.no_layering)
     needed = {
         "bootconfig": o.no_initramfs,
         "rebase": m.set_refspec is not None,
         "deploy": m.set_refspec is None and m.set_revision is not None,
         "upgrade": m.set_refspec is None and m.set_revision is None and not o.no_pull_base,
         "install-uninstall-packages": has_packages,
-        "install-local-packages": bool(m.install_local_packages),
-        "override": o.no_overrides or m.overrides,
+        "install-local-packages": bool(m.install_local_packages or m.install_local_fileoverride_packages),
+        "override": o.no_overrides or m.overrides,  # for files that are replaced, unlike rpm-ostree, too
     }
     actions = _actions(*(name for name, is_needed in needed.items() if is_needed)) or _actions("override")
     if o.apply_live:  # rpm-ostree has no action of its own for it
@@ -376,6 +385,8 @@ def _change_of_packages(m: _Modifiers, o: _Deploy, files: Sequence[str] = ()) ->
         "install-packages": m.install_packages,
         "uninstall-packages": m.uninstall_packages,
         "install-local-packages": m.install_local_packages,
+        "install-fileoverride-packages": m.install_fileoverride_packages,
+        "install-local-fileoverride-packages": m.install_local_fileoverride_packages,
         "no-layering": o.no_layering,
         "override-remove-packages": m.override_remove_packages,
         "override-replace-packages": m.override_replace_packages,
