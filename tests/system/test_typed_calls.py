@@ -96,6 +96,36 @@ def test_packages_change_with_the_base(own: Host):
 
 
 @pytest.mark.extended
+def test_how_the_system_boots_is_changed(own: Host):
+    locked = ["a{sv}", {"lock-finalization": ["b", True]}]
+    with allowed(own):
+        results, _signals = call(
+            own,
+            ["OS", "KernelArgs", [["s", "not=seen"], ["as", ["fx.a"]], ["as", []], ["as", []], EMPTY]],
+            ["OS", "KernelArgs", [["s", ""], ["as", ["fx.a"]], ["as", []], ["as", []], EMPTY]],
+            ["OS", "InitramfsEtc", [["as", ["/etc/passwd"]], ["as", []], ["b", False], ["b", False], locked]],
+        )
+    assert len(results) == 3
+    assert own.json("kargs")["kernel-arguments"][-1] == "fx.a"
+    entry = own.deployments()[0]
+    assert entry["initramfs-etc"] == ["/etc/passwd"] and entry["finalization-locked"]
+    with allowed(own):
+        results, _signals = call(
+            own,
+            ["OS", "FinalizeDeployment", [["a{sv}", {"checksum": ["s", entry["checksum"]]}]]],
+            ["OS", "FinalizeDeployment", [EMPTY]],
+        )
+    assert results[1] == "org.debian.aptostree1.Error.Usage"
+    assert not own.deployments()[0].get("finalization-locked")
+    with allowed(own):
+        plain = ["OS", "SetInitramfsState", [["b", False], ["as", []], EMPTY]]
+        call(own, ["OS", "SetInitramfsState", [["b", True], ["as", ["--verbose"]], EMPTY]])
+        assert own.deployments()[0]["initramfs-args"] == ["--verbose"]
+        call(own, plain)
+    assert not own.deployments()[0]["regenerate-initramfs"]
+
+
+@pytest.mark.extended
 def test_another_program_that_covers_usr_is_told(own: Host):
     done = own.run(*program("foreign_change.py"))
     assert done.stdout.split() == ["[", '"foreign"', "]", "uncovered"]
@@ -128,6 +158,10 @@ def test_properties_and_refusals(own: Host):
         ["OS", "UpdateDeployment", [modifiers("override-remove-packages", "adduser"), EMPTY]],
         ["OS", "Deploy", [["s", "13"], EMPTY]],
         ["OS", "Rebase", [["s", "other"], EMPTY]],
+        ["OS", "KernelArgs", [["s", ""], ["as", ["x"]], ["as", []], ["as", []], EMPTY]],
+        ["OS", "SetInitramfsState", [["b", True], ["as", []], EMPTY]],
+        ["OS", "InitramfsEtc", [["as", ["/etc/passwd"]], ["as", []], ["b", False], ["b", False], EMPTY]],
+        ["OS", "FinalizeDeployment", [["a{sv}", {"allow-missing-checksum": ["b", True]}]]],
         ["OS", "Rollback", [EMPTY]],
         ["OS", "Cleanup", [["as", ["base"]]]],
         ["OS", "RefreshMd", [EMPTY]],

@@ -16,10 +16,20 @@ from apt_ostree.daemon import variants
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 from apt_ostree.model import calls
+from apt_ostree.model.kargs import Changes
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.requests.archives import RefreshMd
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.deployments import (
+    Cleanup,
+    Deploy,
+    FinalizeDeployment,
+    Initramfs,
+    InitramfsEtc,
+    Kargs,
+    Rebase,
+    Rollback,
+)
 from apt_ostree.model.requests.live import ApplyLive, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
@@ -75,6 +85,18 @@ AS_LIVE = {"apply-live": True, "restart-services": "needed", "confirm-within": 6
          Override(remove=("a",), install_files=(OpenFile(0, "/x.deb"),))),
         (update({"no-overrides": True}, {"dry-run": True}),
          Override(reset_all=True, deploy=DeployOptions(dry_run=True))),
+        (calls.kernel_args("root=1 ostree=/x", ["a b=1"], ["root=2"], [], {"delete-if-present": ["d"]}),
+         Kargs(changes=Changes(append=("a", "b=1"), replace=("root=2",), delete_if_present=("d",)),
+               seen=("root=1",))),
+        (calls.kernel_args("", [], [], ["quiet"], {"lock-finalization": True, "dry-run": True}),
+         Kargs(changes=Changes(delete=("quiet",)),
+               deploy=DeployOptions(dry_run=True, lock_finalization=True))),
+        (calls.set_initramfs_state(True, ["-v"], {"allow-failed": True}),
+         Initramfs(enable=True, arguments=("-v",), deploy=DeployOptions(allow_failed=True))),
+        (calls.initramfs_etc(["/etc/a"], ["/etc/b"], untrack_all=False, force_sync=True, options={}),
+         InitramfsEtc(track=("/etc/a",), untrack=("/etc/b",), force_sync=True)),
+        (calls.finalize({"checksum": "c" * 64, "allow-unlocked": True}),
+         FinalizeDeployment(checksum="c" * 64, allow_unlocked=True)),
         (calls.rollback({"dry-run": True}), Rollback(dry_run=True)),
         (calls.rollback({"allow-failed": True}), Rollback(allow_failed=True)),
         (calls.apply_live({"excluded-packages": ["a"], "security": True, "override-policy": "why"}),
@@ -102,6 +124,11 @@ def test_the_request_of_a_call(made: object, request_: object):
         (lambda: calls.upgrade({"dry-run": 1}), "dry_run: expected true or false"),
         (lambda: calls.upgrade({"force": True}), "need apply-live"),
         (lambda: calls.cleanup(["all"], "debian"), "named 'all'"),
+        (lambda: calls.kernel_args("", ['a "b'], ["x y"], [], {"append-if-missing": ["a b"]}), "'a b'"),
+        (lambda: calls.set_initramfs_state(False, ["-v"], {}), "that the machine makes"),
+        (lambda: calls.initramfs_etc([], [], untrack_all=False, force_sync=False, options={}), "is needed"),
+        (lambda: calls.finalize({}), "either a checksum or"),
+        (lambda: calls.finalize({"allow-missing-checksum": True, "reboot": True}), "unknown field 'reboot'"),
         (lambda: update({"install-local-packages": [0]}, {}), "was not passed"),
         (lambda: update({"no-layering": True, "uninstall-packages": ["a"]}, {}), "exclude each other"),
         (

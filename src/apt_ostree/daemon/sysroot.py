@@ -12,7 +12,7 @@ from typing import Any
 
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.server.property import PropertiesInterface
-from dasbus.typing import List, ObjPath, Str, Structure, Tuple, get_native
+from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, get_native
 
 from apt_ostree.daemon import variants
 from apt_ostree.daemon.clients import Clients
@@ -187,6 +187,54 @@ class OS(PropertiesInterface):  # type: ignore[misc]  # dasbus has no types
             return self._transactions.begin_typed(make, options, call_info, files)
 
         return with_files(modifiers, call_info, begin)
+
+    @accepts_additional_arguments
+    def KernelArgs(  # noqa: N802
+        self,
+        existing_kernel_arg_string: Str,
+        kernel_args_added: List[Str],
+        kernel_args_replaced: List[Str],
+        kernel_args_removed: List[Str],
+        options: Structure,
+        *,
+        call_info: Mapping[str, Any],
+    ) -> ObjPath:
+        """Change the kernel arguments."""
+        changes = (kernel_args_added, kernel_args_replaced, kernel_args_removed)
+        make = partial(calls.kernel_args, existing_kernel_arg_string, *changes)
+        return self._transactions.begin_typed(make, options, call_info)
+
+    @accepts_additional_arguments
+    def SetInitramfsState(  # noqa: N802
+        self, regenerate: Bool, args: List[Str], options: Structure, *, call_info: Mapping[str, Any]
+    ) -> ObjPath:
+        """Have the machine make its own initramfs, or not."""
+        make = partial(calls.set_initramfs_state, regenerate, args)
+        return self._transactions.begin_typed(make, options, call_info)
+
+    @accepts_additional_arguments
+    def InitramfsEtc(  # noqa: N802
+        self,
+        track: List[Str],
+        untrack: List[Str],
+        untrack_all: Bool,
+        force_sync: Bool,
+        options: Structure,
+        *,
+        call_info: Mapping[str, Any],
+    ) -> ObjPath:
+        """Change which files of /etc are in the initramfs."""
+
+        def make(given: Mapping[str, Any]) -> Request:
+            whole = {"untrack_all": untrack_all, "force_sync": force_sync}
+            return calls.initramfs_etc(track, untrack, **whole, options=given)
+
+        return self._transactions.begin_typed(make, options, call_info)
+
+    @accepts_additional_arguments
+    def FinalizeDeployment(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802
+        """Let the shutdown complete the staged deployment, which was locked."""
+        return self._transactions.begin_typed(calls.finalize, options, call_info)
 
     @accepts_additional_arguments
     def Rollback(self, options: Structure, *, call_info: Mapping[str, Any]) -> ObjPath:  # noqa: N802

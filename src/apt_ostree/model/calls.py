@@ -10,12 +10,21 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from apt_ostree.errors import UsageError
-from apt_ostree.model import jsonvalue
+from apt_ostree.model import jsonvalue, kargs
 from apt_ostree.model.openfile import OpenFile
 from apt_ostree.model.plan import RestartPolicy
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests.archives import RefreshMd
-from apt_ostree.model.requests.deployments import Cleanup, Deploy, Rebase, Rollback
+from apt_ostree.model.requests.deployments import (
+    Cleanup,
+    Deploy,
+    FinalizeDeployment,
+    Initramfs,
+    InitramfsEtc,
+    Kargs,
+    Rebase,
+    Rollback,
+)
 from apt_ostree.model.requests.live import ApplyLive, Confirm, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import EditOverlay
@@ -132,6 +141,30 @@ class _Update(_Deploy):
     idempotent_layering: bool = False
     allow_inactive: bool = False
     recommends: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _NextBoot:
+    """Options of a call that makes a deployment which differs in how it boots."""
+
+    dry_run: bool = False
+    lock_finalization: bool = False
+    override_policy: str = ""
+    allow_failed: bool = False
+
+    def deploy(self) -> DeployOptions:
+        return DeployOptions(
+            self.dry_run,
+            lock_finalization=self.lock_finalization,
+            override_policy=self.override_policy,
+            allow_failed=self.allow_failed,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kargs(_NextBoot):
+    append_if_missing: tuple[str, ...] = ()
+    delete_if_present: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +323,43 @@ def local_packages(indexes: Sequence[int], files: Sequence[str]) -> tuple[OpenFi
     if len({*indexes}) < len(indexes) or any(not 0 <= index < len(files) for index in indexes):
         raise UsageError("a file of a local package was not passed")
     return tuple(OpenFile(index, files[index]) for index in indexes)
+
+
+def kernel_args(
+    existing: str, added: Sequence[str], replaced: Sequence[str], removed: Sequence[str], options: Options
+) -> Request:
+    """Return the request of OS.KernelArgs. existing: the arguments that the caller has seen; empty: any."""
+    o = _read(_Kargs, options)
+    changes = kargs.Changes.split(
+        delete=removed, replace=replaced, append=added,
+        append_if_missing=o.append_if_missing, delete_if_present=o.delete_if_present,
+    )  # fmt: skip
+    seen = kargs.own(kargs.split(existing)) if existing else None
+    return Kargs(changes=changes, seen=seen, deploy=o.deploy())
+
+
+def set_initramfs_state(regenerate: bool, arguments: Sequence[str], options: Options) -> Request:
+    """Return the request of OS.SetInitramfsState."""
+    if arguments and not regenerate:
+        raise UsageError("args: they are for an initramfs that the machine makes")
+    return Initramfs(enable=regenerate, arguments=tuple(arguments), deploy=_read(_NextBoot, options).deploy())
+
+
+def initramfs_etc(
+    track: Sequence[str], untrack: Sequence[str], *, untrack_all: bool, force_sync: bool, options: Options
+) -> Request:
+    """Return the request of OS.InitramfsEtc."""
+    if not (track or untrack or untrack_all or force_sync):
+        raise UsageError("a file to track or untrack is needed, or untrack_all, or force_sync")
+    return InitramfsEtc(
+        track=tuple(track), untrack=tuple(untrack), untrack_all=untrack_all, force_sync=force_sync,
+        deploy=_read(_NextBoot, options).deploy(),
+    )  # fmt: skip
+
+
+def finalize(options: Options) -> Request:
+    """Return the request of OS.FinalizeDeployment."""
+    return _read(FinalizeDeployment, options)
 
 
 def rollback(options: Options) -> Request:

@@ -37,6 +37,10 @@ TYPED = (
     ("Sysroot", "Sysroot", "UnregisterClient", ["a{sv}"]),
     ("os/debian", "OS", "Upgrade", ["a{sv}"]),
     ("os/debian", "OS", "UpdateDeployment", ["a{sv}", "a{sv}"]),
+    ("os/debian", "OS", "KernelArgs", ["s", "as", "as", "as", "a{sv}"]),
+    ("os/debian", "OS", "SetInitramfsState", ["b", "as", "a{sv}"]),
+    ("os/debian", "OS", "InitramfsEtc", ["as", "as", "b", "b", "a{sv}"]),
+    ("os/debian", "OS", "FinalizeDeployment", ["a{sv}"]),
     ("os/debian", "OS", "Rollback", ["a{sv}"]),
     ("os/debian", "OS", "Cleanup", ["as"]),
     ("os/debian", "OS", "RefreshMd", ["a{sv}"]),
@@ -95,6 +99,7 @@ def typed() -> tuple[str, str, str, GLib.Variant]:
         "s": lambda: dice.choice(VERBS),
         "t": lambda: dice.randrange(2**64),
         "u": lambda: dice.randrange(9),
+        "b": lambda: dice.random() < 0.5,
         "as": lambda: dice.sample(OPTIONS, 2),
         "a{sv}": variants,
     }
