@@ -130,11 +130,13 @@ class Previous:
     digest: of the manifest.
     contents: name of a layer -> CONTENT of it, where the image is one of ours.
     blobs: the digests of its layers.
+    commit: COMMIT and COMMIT_DETACHED of it, "" without.
     """
 
     digest: str
     contents: Mapping[str, str] = field(default_factory=dict)
     blobs: frozenset[str] = frozenset()
+    commit: tuple[str, str] = ("", "")
 
 
 def labels(
@@ -210,7 +212,21 @@ def read_manifest(data: bytes) -> Previous:
     notes = [row.get("annotations") for row in rows]
     ours = [note for note in notes if isinstance(note, dict) and LAYER in note]
     contents = {str(note[LAYER]): str(note.get(CONTENT)) for note in ours}
-    return Previous(digest_of(data), contents, frozenset(str(row.get("digest")) for row in rows))
+    own = json.loads(data).get("annotations")
+    own = own if isinstance(own, dict) else {}
+    commit = (str(own.get(COMMIT, "")), str(own.get(COMMIT_DETACHED, "")))
+    return Previous(digest_of(data), contents, frozenset(str(row.get("digest")) for row in rows), commit)
+
+
+def blobs_of(data: bytes) -> frozenset[str]:
+    """Return the digests of all blobs of an image: its manifest, which is given, configuration and layers.
+
+    Raises ValueError for something else than a manifest.
+    """
+    value = json.loads(data)
+    config = value.get("config") if isinstance(value, dict) else None
+    rows = [*_objects(data, "layers"), *([config] if isinstance(config, dict) else [])]
+    return frozenset({digest_of(data), *(str(row.get("digest")) for row in rows)})
 
 
 def digest_of(data: bytes) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -17,6 +17,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import oci
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.oci import Compression, Descriptor
+from apt_ostree.system import files
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.tarstream import Member, TarStream
 
@@ -123,6 +124,29 @@ def pack(layout: Path, archive: Path) -> None:
             with path.open("rb") as source:
                 tar.add(Member(name, _FILE, path.stat().st_size), source)
         tar.finish()
+
+
+def add_blobs(new: Path, layout: Path) -> None:
+    """Move the blobs of a new layout into one that is there, or not yet; its index stays as it is."""
+    (layout / _BLOBS).mkdir(parents=True, exist_ok=True)
+    for blob in (new / _BLOBS).iterdir():
+        blob.replace(layout / _BLOBS / blob.name)
+        failpoint("image.blob-added")
+
+
+def set_index(layout: Path, index: str) -> None:
+    """Have a layout be that of another image, whose blobs are there."""
+    files.replace_text(layout / oci.INDEX_FILE, index)
+    files.replace_text(layout / oci.LAYOUT_FILE, oci.LAYOUT.decode())  # the last file: it makes it a layout
+
+
+def keep_only(layout: Path, digests: Collection[str]) -> None:
+    """Remove the blobs of a layout that are none of these."""
+    names = {_name(digest) for digest in digests}
+    for blob in (layout / _BLOBS).iterdir():
+        if f"{_BLOBS}/{blob.name}" not in names:
+            blob.unlink()
+            failpoint("image.blob-removed")
 
 
 def read_manifest(path: Path, *, or_alone: bool = False) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 from apt_ostree.errors import ExternalFailure, Refused
@@ -88,6 +89,17 @@ def pull_commit(repo: Repo, remote: str, checksum: str, report: Report) -> None:
     _pull(repo, remote, settings, f"commit {checksum[:12]}", report)
 
 
+def pull_local(repo: Repo, source: Path, checksum: str, report: Report) -> None:
+    """Copy a commit, and its signatures, from a repository on this machine; each object is verified."""
+    settings = {
+        "refs": GLib.Variant("as", [checksum]),
+        "flags": GLib.Variant("i", int(OSTree.RepoPullFlags.UNTRUSTED)),
+    }
+    hint = f"'ostree fsck --repo={source}' finds damage"
+    with explained(f"copy commit {checksum[:12]} from {source}", hint=hint):
+        _fetch(repo, f"file://{source}", settings, f"Copying commit {checksum[:12]}", report)
+
+
 def pull_history(repo: Repo, refspec: str, report: Report) -> list[str]:
     """Fetch the commits of REMOTE:REF without their trees; return them, the newest first.
 
@@ -113,7 +125,12 @@ def pull_history(repo: Repo, refspec: str, report: Report) -> list[str]:
 
 
 def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], what: str, report: Report) -> None:
-    title = f"Pulling {what}"
+    with _refusing(f"pull {what}", remote):
+        _fetch(repo, remote, settings, f"Pulling {what}", report)
+
+
+def _fetch(repo: Repo, remote: str, settings: Mapping[str, Any], title: str, report: Report) -> None:
+    """Pull; raise libostree's errors. remote: its name, or a URL."""
     progress = OSTree.AsyncProgress.new()
     progress.connect(
         "changed",
@@ -121,7 +138,7 @@ def _pull(repo: Repo, remote: str, settings: Mapping[str, Any], what: str, repor
     )
     stop = Gio.Cancellable()
     try:
-        with _refusing(f"pull {what}", remote), signals.held(stop.cancel):
+        with signals.held(stop.cancel):
             repo.handle.pull_with_options(remote, GLib.Variant("a{sv}", settings), progress, stop)
     finally:
         progress.finish()

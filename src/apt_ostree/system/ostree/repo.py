@@ -341,11 +341,20 @@ class Repo:
 
     def unreferenced_commits(self) -> frozenset[str]:
         """Return the commits that no ref points to, so that `prune` removes them."""
-        with explained("list the refs and commits"):
-            _ok, refs = self.handle.list_refs_ext(None, OSTree.RepoListRefsExtFlags.NONE, None)
+        return self.commits() - {*self.refs("").values()}
+
+    def commits(self) -> frozenset[str]:
+        """Return all commits that are here, with or without their trees."""
+        with explained("list the commits"):
             _ok, names = self.handle.list_commit_objects_starting_with("", None)
-        commits = {checksum for checksum, _type in map(GLib.Variant.unpack, names)}
-        return frozenset(commits - {*refs.values()})
+        return frozenset(checksum for checksum, _type in map(GLib.Variant.unpack, names))
+
+    def local_refs(self) -> dict[str, str]:
+        """Return name -> commit of the local refs."""
+        flags = OSTree.RepoListRefsExtFlags
+        with explained("list the local refs"):
+            _ok, refs = self.handle.list_refs_ext(None, flags.EXCLUDE_REMOTES | flags.EXCLUDE_MIRRORS, None)
+        return dict(refs)
 
     def prune(self) -> None:
         """Remove the objects that no ref needs; raise ExternalFailure if one that is needed is missing."""
