@@ -49,6 +49,7 @@ VERBS: Mapping[str, str] = {
     "compose-image": "compose.image.export:compose_image",
     "compose-install": "compose.parts:install",
     "compose-postprocess": "compose.parts:postprocess_rootfs",
+    "compose-publish": "compose.publication.publishing:publish",
     "compose-rootfs": "compose.parts:rootfs_for_others",
     "compose-sign": "compose.publish:sign",
     "compose-tree": "compose.tree:compose_tree",

@@ -12,6 +12,7 @@ import click
 from apt_ostree.cli import options, render
 from apt_ostree.cli.commands.compose_disk import disk
 from apt_ostree.cli.commands.compose_image import container_encapsulate, image
+from apt_ostree.cli.commands.compose_publish import publish
 from apt_ostree.errors import UsageError
 from apt_ostree.model.requests.compose import (
     ComposeCommit,
@@ -146,6 +147,7 @@ def compose() -> None:
 compose.add_command(disk)
 compose.add_command(image)
 compose.add_command(container_encapsulate)
+compose.add_command(publish)
 
 
 @compose.command()

@@ -63,13 +63,21 @@ def replaceable(path: str, mark: str) -> Path:
 
     Raises UsageError and Refused as `new_root` does.
     """
+    real = marked(path, mark)
+    _refuse_mounts(real)
+    return real
+
+
+def marked(path: str, mark: str) -> Path:
+    """Return the path of a directory as `replaceable` does; it may be a mount point, or have some in it."""
     real = _beside_others(path)
-    if real.exists() and any(real.iterdir()) and not (real / mark).is_file():
+    names = [entry.name for entry in real.iterdir()] if real.exists() else []
+    others = [name for name in names if not name.startswith(".apt-ostree-")]  # of programs that were killed
+    if others and not (real / mark).is_file():
         raise Refused(
             f"{path} has files, and no {mark}",
             hint="name an empty directory, or a path where there is nothing",
         )
-    _refuse_mounts(real)
     return real
 
 

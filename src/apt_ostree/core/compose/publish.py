@@ -50,7 +50,7 @@ def signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str
 
 
 def _signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, str], bool]:
-    home = _homedir(gpg_homedir)
+    home = homedir(gpg_homedir)
 
     def sign_commit(repo: Repo, checksum: str) -> bool:
         done = [signatures.sign(repo, checksum, key, home) for key in keys]
@@ -59,7 +59,8 @@ def _signing(keys: Sequence[str], gpg_homedir: str | None) -> Callable[[Repo, st
     return sign_commit
 
 
-def _homedir(path: str | None) -> Path | None:
+def homedir(path: str | None) -> Path | None:
+    """Return the directory of a keyring; None for the caller's own. Raises UsageError for what is none."""
     if path is not None and not Path(path).is_dir():
         raise UsageError(f"{path} is not the directory of a GnuPG keyring")
     return Path(path).absolute() if path is not None else None

@@ -25,6 +25,7 @@ VERBS: Mapping[str, str] = {
     "compose-image": "images:ComposeImage",
     "compose-install": "compose:ComposeInstall",
     "compose-postprocess": "compose:ComposePostprocess",
+    "compose-publish": "compose:ComposePublish",
     "compose-rootfs": "compose:ComposeRootfs",
     "compose-sign": "compose:ComposeSign",
     "compose-tree": "compose:ComposeTree",

@@ -172,3 +172,32 @@ class ComposeSign(ComposeRequest):
     revs: tuple[str, ...]
     keys: tuple[str, ...]
     gpg_homedir: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposePublish(ComposeRequest):
+    """Publish refs of a repository in a directory that a web server serves.
+
+    refs: of the repository; none means all local ones.
+    image: publish a container image of the newest commit of each ref, too.
+    sign, gpg_homedir: keys as of a request that makes a commit; they sign the newest commits and the summary.
+    keep, keep_days: see model.publication.kept.
+    static_deltas: publish those that save bytes.
+    """
+
+    verb: ClassVar[str] = "compose-publish"
+    directory: str
+    repo: str
+    refs: tuple[str, ...] = ()
+    image: bool = False
+    sign: tuple[str, ...] = ()
+    gpg_homedir: str | None = None
+    keep: int | None = None
+    keep_days: int | None = None
+    static_deltas: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("keep", "keep_days"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected 1 or more, got {value}")

@@ -143,7 +143,7 @@ def check_request(request: ComposeImage) -> Output:
     by_name = Form.ARCHIVE if request.output.endswith(_ARCHIVES) else Form.OCI
     form = request.format or by_name
     path = places.replaceable(request.output, oci.LAYOUT_FILE) if form is Form.OCI else _file(request.output)
-    there = _there(path, form)
+    there = image_at(path, form)
     previous = None if request.initialize else there
     if request.previous:
         previous = oci.read_manifest(ociblobs.read_manifest(Path(request.previous), or_alone=True))
@@ -159,7 +159,7 @@ def _file(given: str) -> Path:
     return path
 
 
-def _there(path: Path, form: Form) -> Previous | None:
+def image_at(path: Path, form: Form) -> Previous | None:
     """Return the image at a path; Refused for what is none, or for several."""
     if not (path / oci.LAYOUT_FILE if form is Form.OCI else path).exists():
         return None
@@ -173,8 +173,11 @@ def _there(path: Path, form: Form) -> Previous | None:
         ) from error
 
 
-def plan(path: Path, ref: str, request: ComposeImage, output: Output) -> Job:
-    """Return what to make of a commit. path: of its repository.
+def plan(path: Path, ref: str, request: ComposeImage, output: Output, *, commit: str | None = None) -> Job:
+    """Return what to make of a commit.
+
+    path: of its repository.
+    commit: the one that the ref is going to name; None is the present one.
 
     Raises UsageError for a commit that is not there, Refused for one that no image can be made of, and
     ExternalFailure for one that is damaged: machines would get what nobody has signed.
@@ -182,7 +185,7 @@ def plan(path: Path, ref: str, request: ComposeImage, output: Output) -> Job:
     if not commits.exists(path):
         raise UsageError(f"there is no OSTree repository in {path}")
     repo = Repo.open(path)
-    commit = repo.resolve(ref)
+    commit = commit or repo.resolve(ref)
     if not repo.has_commit(commit):
         raise Refused(f"{path} has the commit {commit[:12]} without its tree", hint="pull it as a whole")
     if broken := damage.broken(repo, commit, {}):
