@@ -19,7 +19,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
 sys.dont_write_bytecode = True
 
-from bench_lib import compose, document, machine, pull, report  # noqa: E402
+from bench_lib import compose, document, images, machine, pull, report  # noqa: E402
 from bench_lib.measure import BenchError, interleaved, say  # noqa: E402
 from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
@@ -37,6 +37,7 @@ _TOPICS = (
     "tree",
     "overlays",
     "pull",
+    "images",
 )
 
 
@@ -104,13 +105,14 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
     amount = _QUICK if arguments.quick else Amount()
     topics = set(arguments.only or _TOPICS)
     if arguments.quick and not arguments.only:
-        topics -= {"compose", "pull"}
+        topics -= {"compose", "pull", "images"}
     found["machine"] = document.describe_machine(time.strftime("%Y-%m-%d"))
     alone: dict[str, Callable[[], Any]] = {
         "compose": compose.measure,
         "update": partial(_measure_update, arguments, amount.updates),
         "overlays": partial(_measure_overlays, arguments, amount),
         "pull": partial(_measure_pull, arguments, amount.pulls),
+        "images": partial(_measure_images, arguments, amount.pulls),
     }
     for topic in (name for name in alone if name in topics):
         found[topic] = alone[topic]()
@@ -189,6 +191,30 @@ def _measure_pull(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
         found["packages"] = len(served.packages)
         found["bytes"]["archives"] = machine.measure(booted, "pull-archives", packages=served.packages)
     return found
+
+
+def _measure_images(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
+    """Measure upgrades of a base in two machines, in turns: one follows an image, one a branch."""
+    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
+    found: dict[str, Any] = {"image": [], "branch": []}
+    with (
+        pull.served(compose.COMMAND, compose.PRODUCT, compose.TREEFILE) as served,
+        images.pushed((*compose.COMPOSE, "image"), compose.PRODUCT, served) as registry,
+        machine.booted(f"{arguments.machine}-image", **options) as image,
+        machine.booted(f"{arguments.machine}-branch", **options) as branch,
+    ):
+        machine.measure(image, "image-prepare", address=registry.address)
+        machine.measure(branch, "branch-prepare", url=served.url, old=served.commits[0])
+        image.reboot()
+        branch.reboot()
+        registry.show(1)
+        for _number in interleaved(
+            rounds,
+            lambda: found["image"].append(machine.measure(image, "base-upgrade")),
+            lambda: found["branch"].append(machine.measure(branch, "base-upgrade")),
+        ):
+            pass
+        return found | {"bytes": registry.bytes, "packages": len(served.packages)}
 
 
 def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from bench_lib.measure import run, run_watched, say
 _CHECKOUT = Path(__file__).resolve().parents[2]
 TREEFILE = _CHECKOUT / "examples/debian-13-minimal.yaml"
 PRODUCT = {"PYTHONPATH": str(_CHECKOUT / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-COMMAND = ("/usr/bin/python3", "-m", "apt_ostree", "compose", "tree")
+COMPOSE = ("/usr/bin/python3", "-m", "apt_ostree", "compose")
+COMMAND = (*COMPOSE, "tree")
 #: Alone in mount and process namespaces, as the product runs it.
 _CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 

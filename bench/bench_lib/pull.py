@@ -21,7 +21,7 @@ from typing import IO
 from bench_lib.measure import run, say, timed
 
 _HOME = Path("/var/lib/bench/pull")
-_REF = "bench/pull"
+REF = "bench/pull"
 #: The base of the example, with nothing but the release, and with its updates.
 _TREEFILES = {
     "old": "include: {example}\nref: bench/pull\narchives: [{{suite: trixie}}]\n",
@@ -33,12 +33,13 @@ _TREEFILES = {
 class Served:
     """A repository that is served.
 
-    url: of the repository.
+    repo, url: of the repository.
     commits: the base without the updates, and with them.
     packages: NAME=VERSION of each updated package.
     sent: the bytes sent so far, in one item.
     """
 
+    repo: Path
     url: str
     commits: tuple[str, str]
     packages: tuple[str, ...]
@@ -57,7 +58,7 @@ def served(command: Sequence[str | Path], env: Mapping[str, str], example: Path)
             treefile = directory / f"{which}.yaml"
             treefile.write_text(text.format(example=example))
             run(*command, treefile, f"--repo={repo}", "--static-delta", "--quiet", env=env)
-            commits.append(run("ostree", "rev-parse", f"--repo={repo}", _REF).strip())
+            commits.append(run("ostree", "rev-parse", f"--repo={repo}", REF).strip())
         diff = run(
             "/usr/bin/python3",
             "-m",
@@ -72,7 +73,7 @@ def served(command: Sequence[str | Path], env: Mapping[str, str], example: Path)
         changes = [two.get("NewPackage") for _name, _kind, two in json.loads(diff)["pkgdiff"]]
         packages = [f"{new[0]}={new[1]}" for new in changes if new]
         with _listening(repo) as (url, sent):
-            yield Served(url, (commits[0], commits[1]), tuple(packages), sent)
+            yield Served(repo, url, (commits[0], commits[1]), tuple(packages), sent)
 
 
 @contextmanager
@@ -107,7 +108,7 @@ def prepare(url: str, old: str) -> None:
     run("ostree", "init", base, "--mode=bare")
     run("ostree", "remote", "add", base, "--no-gpg-verify", "bench", url)
     run("ostree", "pull", base, "bench", old)
-    run("ostree", "refs", base, f"--create=bench:{_REF}", old)
+    run("ostree", "refs", base, f"--create=bench:{REF}", old)
 
 
 def measure(options: Sequence[str]) -> float:
@@ -115,7 +116,7 @@ def measure(options: Sequence[str]) -> float:
     copy = _HOME / "copy"
     shutil.rmtree(copy, ignore_errors=True)
     run("cp", "-al", _HOME / "base", copy)
-    return timed("ostree", "pull", f"--repo={copy}", *options, f"bench:{_REF}")
+    return timed("ostree", "pull", f"--repo={copy}", *options, f"bench:{REF}")
 
 
 def archives_of(packages: Sequence[str]) -> int:

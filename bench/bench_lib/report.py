@@ -65,6 +65,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("compose", _compose_rows),
         ("overlays", _overlay_rows),
         ("pull", _pull_rows),
+        ("images", _image_rows),
         ("memory", _memory_rows),
         ("changes", _growth_rows),
     ):
@@ -125,6 +126,20 @@ def _pull_rows(found: Mapping[str, Any]) -> list[Row]:
             Row(f"bytes of the static delta, against {what}", megabytes["delta"], megabytes[side], ratio)
         )
     return made
+
+
+def _image_rows(found: Mapping[str, Any]) -> list[Row]:
+    whole, new = found["bytes"]
+    count = f"{found['packages']} updated packages of a base"
+    return [
+        _compared(f"upgrade to {count} from a registry, against a branch", found["image"], found["branch"]),
+        Row(
+            "bytes of the image's new layers, against one layer",
+            f"{new / 1e6:.1f} MB",
+            f"{whole / 1e6:.1f} MB",
+            new / whole,
+        ),
+    ]
 
 
 def _update_rows(found: Mapping[str, Any]) -> list[Row]:
