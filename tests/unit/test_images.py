@@ -218,9 +218,91 @@ def test_without_the_network(system: System, registry: Registry, image: Image):
     registry.image("image")
     assert not upgrade(system, cache_only=True).changed
     assert not upgrade(system, cache_only=True, check=True).changed
-    with pytest.raises(UsageError, match="in a registry"):
-        request = Rebase(refspec="ostree-unverified-registry:e.org/x", deploy=DeployOptions(cache_only=True))
-        system.run(rebase.rebase, request)
+    with pytest.raises(Refused, match="not in the cache"):
+        rebase_offline(system, "ostree-unverified-registry:e.org/x")
+
+
+def rebase_offline(system: System, text: str, **options) -> Result:
+    options = DeployOptions(cache_only=True, **options)
+    return system.run(rebase.rebase, Rebase(refspec=text, deploy=options))
+
+
+def unplug(registry: Registry) -> None:
+    """Have skopeo be asked for nothing any more."""
+
+    def unreachable(words: list[str]) -> tuple[int, str]:
+        raise AssertionError(words)
+
+    registry.system.programs.results["skopeo"] = unreachable
+
+
+@pytest.mark.parametrize("as_one_of_several", [False, True])
+def test_what_was_downloaded_is_deployed_without_the_network(
+    system: System, registry: Registry, image: Image, as_one_of_several: bool
+):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    newer = registry.commit(NEW)
+    second = registry.image("image")
+    digest = registry.wrap(second) if as_one_of_several else second.digest
+    before = state(system)[:2]
+    assert not upgrade(system, download_only=True).next_boot
+    assert state(system)[:2] == before
+    unplug(registry)
+    checked = upgrade(system, cache_only=True, check=True)
+    assert (checked.changed, checked.details["image"]["digest"]) == (True, digest)
+    imported(system)
+    assert upgrade(system, cache_only=True).next_boot
+    assert imported(system).startswith("Importing 0 of ")
+    assert (first(system).checksum, first(system).origin.image_digest) == (newer, digest)
+    assert not upgrade(system, cache_only=True).changed
+
+
+def test_an_image_of_another_name_that_was_downloaded(system: System, registry: Registry, image: Image):
+    text = f"ostree-unverified-registry:{NAME}"
+    system.run(rebase.rebase, Rebase(refspec=text, deploy=DeployOptions(download_only=True)))
+    assert first(system).origin.image == ""
+    unplug(registry)
+    with pytest.raises(Refused, match="not in the cache") as caught:
+        rebase_offline(system, f"{text}-next")
+    assert NAME in caught.value.details[0]
+    assert rebase_offline(system, text).next_boot
+    assert first(system).origin.image == text
+    assert deploy(system, image.digest, cache_only=True).changed is False
+
+
+@pytest.mark.parametrize("missing", ["note", "manifest", "layer"])
+def test_what_is_missing_of_an_image_is_told(
+    system: System, registry: Registry, image: Image, missing: str
+):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    second = registry.image("image")
+    upgrade(system, download_only=True)
+    unplug(registry)
+    kept = system.state / "cache/images"
+    layer = second.manifest["layers"][0]
+    name, reason = {
+        "note": ("fetched.json", "no image"),
+        "manifest": (f"blobs/sha256/{second.digest[7:]}", "its manifest"),
+        "layer": (f"blobs/sha256/{layer['digest'][7:]}", f"{layer['size']} B"),
+    }[missing]
+    (kept / name).unlink()
+    before = state(system)
+    with pytest.raises(Refused, match="not in the cache") as caught:
+        upgrade(system, cache_only=True)
+    assert reason in caught.value.details[0] and "--cache-only" in str(caught.value.hint)
+    assert state(system) == before
+
+
+def test_an_image_that_another_policy_has_accepted(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    registry.image("image")
+    upgrade(system, download_only=True)
+    registry.set_policy(REJECTS)
+    with pytest.raises(Refused, match="policy") as caught:
+        upgrade(system, cache_only=True)
+    assert caught.value.concerns_trust
 
 
 def test_an_image_by_its_digest(system: System, registry: Registry, image: Image):
@@ -234,7 +316,7 @@ def test_an_image_by_its_digest(system: System, registry: Registry, image: Image
     with pytest.raises(UsageError, match="no revision of the image"):
         deploy(system, "13.1")
     fetched = len(registry.fetched)
-    with pytest.raises(UsageError, match="in a registry"):
+    with pytest.raises(Refused, match="not in the cache"):
         deploy(system, image.digest, cache_only=True)
     assert len(registry.fetched) == fetched
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from apt_ostree.core import image_import, trust
 from apt_ostree.core.image_import import Fetched
@@ -20,7 +20,7 @@ from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system import ocilayout, skopeo, space
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ocilayout import KeptLayout
+from apt_ostree.system.ocilayout import KeptLayout, Note
 from apt_ostree.system.ostree import image_refs
 
 _OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
@@ -37,26 +37,32 @@ _MACHINES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Present:
+    """What a name stands for.
+
+    digest: of a manifest, or of an index of several.
+    data: the same as text; None if the image is taken from what was fetched before.
+    """
+
+    digest: str
+    data: bytes | None = None
+
+
 def take(
     tx: Transaction, origin: Origin, reference: ImageReference, *, cache_only: bool
 ) -> tuple[Origin, str]:
     """Fetch an image, which an origin is to follow from now on; return the new origin and the commit.
 
-    cache_only: do not use the network.
+    cache_only: take it from what was fetched before, without the network.
 
-    Raises Refused for an image that is not verified as it has to be or that no machine can use, UsageError
-    for one that the network is needed for, and ExternalFailure if it cannot be had.
+    Raises Refused for an image that is not verified as it has to be, that no machine can use, or that was not
+    fetched (cache_only), and ExternalFailure if it cannot be had.
     """
-    if cache_only and reference.transport is Transport.REGISTRY:
-        raise UsageError(
-            f"{reference.image} is in a registry",
-            hint="leave --cache-only out to fetch it, or name an image on disk",
-        )
     trust.require_image_policy(tx, reference)
-    data = _looked_at(tx, reference)
-    digest = oci.digest_of(data)
-    commit = _imported(tx, reference, data, allow_older=True)
-    return followed(origin, reference, digest), commit
+    present = _present(tx, reference, cache_only=cache_only)
+    commit = _imported(tx, reference, present, allow_older=True)
+    return followed(origin, reference, present.digest), commit
 
 
 def newest(
@@ -64,26 +70,23 @@ def newest(
 ) -> tuple[Origin, str | None]:
     """Fetch what the image of an origin stands for now; return the new origin and the commit.
 
-    The commit is None if that is what the origin has, or if it cannot be known without the network.
+    The commit is None if that is what the origin has. For cache_only see `take`.
 
     Raises what `take` does, and Refused for an older image unless `allow_older` is set.
     """
     reference = ImageReference.parse(origin.image)
-    if cache_only and reference.transport is Transport.REGISTRY:
-        return origin, None
-    data = _looked_at(tx, reference)
-    digest = oci.digest_of(data)
-    if digest == origin.image_digest:
+    present = _present(tx, reference, cache_only=cache_only)
+    if present.digest == origin.image_digest:
         return origin, None
     trust.require_image_policy(tx, reference)
-    commit = _imported(tx, reference, data, allow_older=allow_older)
-    return followed(origin, reference, digest), commit
+    commit = _imported(tx, reference, present, allow_older=allow_older)
+    return followed(origin, reference, present.digest), commit
 
 
 def revision(tx: Transaction, origin: Origin, digest: str, *, cache_only: bool) -> tuple[Origin, str]:
     """Fetch another image of the repository that an origin follows; return the new origin and the commit.
 
-    cache_only: do not use the network.
+    cache_only: see `take`.
 
     Raises UsageError for what is no digest, and what `take` does.
     """
@@ -106,9 +109,7 @@ def awaiting(tx: Transaction, *, cache_only: bool) -> Result | None:
     if not origin.image:
         return None
     reference = ImageReference.parse(origin.image)
-    if cache_only and reference.transport is Transport.REGISTRY:
-        return None
-    digest = oci.digest_of(_looked_at(tx, reference))
+    digest = _present(tx, reference, cache_only=cache_only).digest
     if digest == origin.image_digest:
         return None
     tx.message(f"{reference.image} is another image now: {digest}")
@@ -129,6 +130,36 @@ def followed(origin: Origin, reference: ImageReference, digest: str) -> Origin:
 
 
 # --- fetch
+
+
+def _present(tx: Transaction, reference: ImageReference, *, cache_only: bool) -> _Present:
+    """Return what a name stands for now, or did when its image was fetched (cache_only)."""
+    if cache_only and reference.transport is Transport.REGISTRY:
+        return _Present(_noted(reference).digest)
+    data = _looked_at(tx, reference)
+    return _Present(oci.digest_of(data), data)
+
+
+def _noted(reference: ImageReference) -> Note:
+    """Return what is noted of the image that was fetched last, which has to be that of a name."""
+    note = ocilayout.kept().note()
+    if note is None:
+        raise _not_fetched(reference, "no image is")
+    before = ImageReference.parse(note.reference)
+    is_same = before == reference
+    if not is_same and before.transport is Transport.REGISTRY and reference.is_pinned:
+        is_same = before.at(note.digest) == reference
+    if not is_same:
+        raise _not_fetched(reference, f"the one that was fetched last is {before} ({note.digest[:19]})")
+    return note
+
+
+def _not_fetched(reference: ImageReference, reason: str) -> Refused:
+    return Refused(
+        f"{reference.image} is not in the cache",
+        details=[reason],
+        hint="leave --cache-only out to fetch it, or do so before with --download-only; nothing was changed",
+    )
 
 
 def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
@@ -152,10 +183,10 @@ def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
     return data
 
 
-def _imported(tx: Transaction, reference: ImageReference, data: bytes, *, allow_older: bool) -> str:
-    """Fetch and import the image of a manifest or an index; return its commit."""
+def _imported(tx: Transaction, reference: ImageReference, present: _Present, *, allow_older: bool) -> str:
+    """Import an image, which is fetched if it has to be; return its commit."""
     tx.tidy_at_end()  # which drops what no deployment comes to need
-    image = _fetched(tx, reference, data)
+    image = _cached(reference) if present.data is None else _fetched(tx, reference, present.data)
     if not allow_older:
         trust.refuse_older_image(tx, reference, image.config.created, _OLDER)
     commit = image_import.take_in(tx, image)
@@ -168,27 +199,52 @@ def _imported(tx: Transaction, reference: ImageReference, data: bytes, *, allow_
 
 def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched:
     """Fetch an image, which the policy has to accept. data: its manifest, or the index that it is of."""
-    blobs = ocilayout.kept()
+    blobs, digest, policy = ocilayout.kept(), oci.digest_of(data), skopeo.policy_digest()
     with _usable(reference):
         is_index = oci_image.kind_of(data) == oci.INDEX
-        possible = oci_image.read_index(data) if is_index else {oci.digest_of(data)}
+        possible = oci_image.read_index(data) if is_index else {digest}
         if not is_index:
             _require_room(reference, oci_image.read_manifest(data), blobs)
     with tx.task(f"Fetching {reference.image}"):
         skopeo.fetch(reference, blobs.path)
     failpoint("import.fetched")
-    trust.note_image(tx, reference, oci.digest_of(data))
+    trust.note_image(tx, reference, digest)
     with _usable(reference):
         name = blobs.named(skopeo.NAME)
         if name is None or name not in possible:
             raise ExternalFailure(
                 f"{reference.image} became another image while it was fetched", hint="try again"
             )
+        blobs.write_note(Note(str(reference), digest, name, policy))
         manifest = oci_image.read_manifest(blobs.text(name))
         blobs.keep_only(manifest.blobs)  # at once: images that are refused day by day would fill the disk
+    return _image(reference, digest, manifest, blobs)
+
+
+def _cached(reference: ImageReference) -> Fetched:
+    """Return an image that was fetched before, by the policy of today."""
+    note, blobs = _noted(reference), ocilayout.kept()
+    if note.policy != skopeo.policy_digest():
+        raise Refused(
+            f"{reference.image} was fetched when {skopeo.POLICY} was another one",
+            hint="leave --cache-only out, so that it is verified again; nothing was changed",
+            concerns_trust=True,
+        )
+    if not blobs.has(note.manifest):
+        raise _not_fetched(reference, "its manifest is missing")
+    with _usable(reference):
+        manifest = oci_image.read_manifest(blobs.text(note.manifest))
+    if absent := blobs.missing((manifest.config, *manifest.layers)):
+        raise _not_fetched(reference, f"{show_size(absent)} of it are missing")
+    return _image(reference, note.digest, manifest, blobs)
+
+
+def _image(reference: ImageReference, digest: str, manifest: Manifest, blobs: KeptLayout) -> Fetched:
+    """Return an image that is in the layout. digest: see Fetched."""
+    with _usable(reference):
         config = oci_image.read_config(blobs.text(manifest.config.digest), manifest)
     _require_architecture(reference, config.architecture)
-    return Fetched(reference, oci.digest_of(data), manifest, config, blobs)
+    return Fetched(reference, digest, manifest, config, blobs)
 
 
 @contextmanager

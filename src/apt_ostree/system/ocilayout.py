@@ -9,20 +9,39 @@ import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import oci, oci_image
 from apt_ostree.model.oci import Compression, Descriptor
+from apt_ostree.system import files
 
 #: What was fetched is kept, so that of the next image only those blobs are fetched that this one has not.
 _KEPT_IN = Path("/var/cache/apt-ostree/images")
 _BLOBS = "blobs/sha256"
-_KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE})
+_NOTE = "fetched.json"
+_KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE, _NOTE})
 _CHUNK = 1 << 20
 #: No manifest and no configuration is as large.
 _LARGEST_TEXT = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What the image in the layout is.
+
+    reference: as it was asked for.
+    digest: what the reference stood for; that of an index, if it is one of several images.
+    manifest: the digest of its manifest.
+    policy: what the policy was that accepted it.
+    """
+
+    reference: str
+    digest: str
+    manifest: str
+    policy: str
 
 
 def kept() -> KeptLayout:
@@ -61,6 +80,17 @@ class KeptLayout:
         with _explained(path):
             return oci_image.named(path.read_bytes(), name)
 
+    def note(self) -> Note | None:
+        """Return what was fetched last; None without a note, or with one that a power cut has damaged."""
+        try:
+            return Note(**json.loads((self.path / _NOTE).read_bytes()))
+        except (FileNotFoundError, ValueError, TypeError, RecursionError):
+            return None
+
+    def write_note(self, note: Note) -> None:
+        """Note what was fetched."""
+        files.replace_text(self.path / _NOTE, json.dumps(asdict(note)))
+
     def text(self, digest: str) -> bytes:
         """Return a blob that is no layer."""
         path = self._place(digest)
@@ -70,9 +100,13 @@ class KeptLayout:
         self._require_sound(digest)
         return path.read_bytes()
 
+    def has(self, digest: str) -> bool:
+        """Return whether a blob is here."""
+        return self._place(digest).exists()
+
     def missing(self, blobs: Iterable[Descriptor]) -> int:
         """Return the bytes of those blobs that are not here."""
-        return sum({one.digest: one.size for one in blobs if not self._place(one.digest).exists()}.values())
+        return sum({one.digest: one.size for one in blobs if not self.has(one.digest)}.values())
 
     @contextmanager
     def opened(

@@ -6,6 +6,7 @@ containers-registries.conf(5)). skopeo's image proxy is not used: that of Debian
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -25,6 +26,14 @@ _HINT = "'skopeo inspect {}' tries it by itself; 'man containers-auth.json' has 
 _PATIENCE = 300
 #: How skopeo says that the policy does not accept an image.
 _REJECTED = ("Source image rejected", "rejected by policy")
+
+
+def policy_digest() -> str:
+    """Return a digest of the policy in force; "" without one."""
+    try:
+        return hashlib.sha256(POLICY.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return ""
 
 
 def policy_accepts_anything(reference: ImageReference) -> bool:
