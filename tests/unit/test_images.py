@@ -271,9 +271,7 @@ def test_an_image_of_another_name_that_was_downloaded(system: System, registry: 
 
 
 @pytest.mark.parametrize("missing", ["note", "manifest", "layer"])
-def test_what_is_missing_of_an_image_is_told(
-    system: System, registry: Registry, image: Image, missing: str
-):
+def test_what_is_missing_of_an_image_is_told(system: System, registry: Registry, image: Image, missing: str):
     rebase_to(system, f"ostree-unverified-registry:{NAME}")
     registry.commit(NEW)
     second = registry.image("image")

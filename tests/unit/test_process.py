@@ -1,8 +1,11 @@
 """The one door to programs: environment, output, failures, time limits."""
 
 import os
+import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 
@@ -171,3 +174,57 @@ def test_none_is_left_if_one_cannot_start(tmp_path):
     with pytest.raises(ExternalFailure, match="'no-such' is not installed"):
         process.run_at_once([["sh", "-c", command], ["no-such"]], what="sleep")
     assert not pidfile.exists() or gone(int(pidfile.read_text()))
+
+
+# --- a program that is watched
+
+
+@pytest.fixture
+def often(monkeypatch):
+    monkeypatch.setattr(process, "_BETWEEN_LOOKS", 0.02)
+
+
+def test_a_watch_sees_what_is_printed_and_leaves_it_whole(often):
+    seen = []
+    script = "echo one; while ! [ -e $0 ]; do sleep 0.01; done; echo two"
+
+    def look(printed):
+        seen.append(printed)
+        if printed == "one\n":
+            flag.touch()
+
+    with tempfile.TemporaryDirectory() as directory:
+        flag = Path(directory, "go-on")
+        done = process.run(["sh", "-c", script, flag], what="talk", watch=look)
+    assert (done.returncode, done.stdout) == (0, "one\ntwo\n")
+    assert "one\n" in seen
+
+
+def test_what_a_watch_raises_ends_the_program(often, tmp_path):
+    pids = tmp_path / "pids"
+
+    def look(_printed):
+        if pids.exists() and len(pids.read_text().split()) == 2:
+            raise ExternalFailure("enough")
+
+    with pytest.raises(ExternalFailure, match="enough"):
+        process.run(["sh", "-c", "sleep 60 & echo $$ $! > $0; wait", pids], what="wait", watch=look)
+    assert all(gone(pid) for pid in pids.read_text().split())
+
+
+def test_a_signal_that_cancels_ends_a_watched_program(tmp_path):
+    def cancel(_number, _frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, cancel)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(KeyboardInterrupt):
+            process.run(
+                ["sh", "-c", "echo $$ > $0; exec sleep 60", tmp_path / "pid"],
+                what="wait",
+                watch=lambda _printed: None,
+            )
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert gone((tmp_path / "pid").read_text().strip())

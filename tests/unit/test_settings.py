@@ -48,6 +48,13 @@ def test_limits_are_properties_of_a_unit():
     }
 
 
+def test_how_long_a_registry_may_send_nothing():
+    assert parse_settings([]).stall_timeout == 300
+    assert parse_settings([("one", "[Images]\nStallTimeout=30\n")]).stall_timeout == 30
+    with pytest.raises(UsageError, match="StallTimeout"):
+        parse_settings([("one", "[Images]\nStallTimeout=0\n")])
+
+
 @pytest.mark.parametrize(("text", "days"), [("90d", 90), ("2 weeks", 14), ("1month", 30.44), ("10y", 3652.5)])
 def test_how_long_records_are_kept(text, days):
     settings = parse_settings([("one", f"[History]\nKeep={text}\nMaxRecords=500\n")])

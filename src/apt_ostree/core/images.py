@@ -165,7 +165,7 @@ def _not_fetched(reference: ImageReference, reason: str) -> Refused:
 def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
     """Return the manifest, or the index, that a name stands for; Refused for one of another format."""
     with tx.task(f"Looking at {reference.image}"):
-        data = skopeo.manifest(reference)
+        data = skopeo.manifest(reference, patience=tx.settings.stall_timeout)
     if reference.is_pinned and not reference.name.endswith(oci.digest_of(data)):
         raise ExternalFailure(
             f"the registry has another manifest for {reference.image}: {oci.digest_of(data)}",
@@ -206,7 +206,10 @@ def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched
         if not is_index:
             _require_room(reference, oci_image.read_manifest(data), blobs)
     with tx.task(f"Fetching {reference.image}"):
-        skopeo.fetch(reference, blobs.path)
+        try:
+            skopeo.fetch(reference, blobs, patience=tx.settings.stall_timeout)
+        finally:
+            blobs.drop_leftovers()
     failpoint("import.fetched")
     trust.note_image(tx, reference, digest)
     with _usable(reference):

@@ -30,6 +30,7 @@ class Settings:
     strict_archives: [Archives] Strict, whether an archive that cannot be refreshed fails a change.
     cache_size: [Archives] CacheSize=SIZE, bytes of downloaded archives that no deployment has; 0: no limit.
     script_timeout: [Layering] ScriptTimeout, seconds that dpkg may run without progress.
+    stall_timeout: [Images] StallTimeout, seconds for which a registry may send nothing.
     settle: [Live] SettleSeconds, seconds that a unit has to run without a failure after an action on it.
     unit_timeout: [Live] UnitTimeout, seconds that a unit may take to stop, start or reload.
     check_timeout: [Live] CheckTimeout, seconds that one health check may take.
@@ -59,6 +60,7 @@ class Settings:
     strict_archives: bool = False
     cache_size: int = 1_000_000_000
     script_timeout: float = 600.0
+    stall_timeout: float = 300.0
     settle: float = 2.0
     unit_timeout: float = 90.0
     check_timeout: float = 60.0
@@ -243,6 +245,7 @@ _KEYS: Mapping[tuple[str, str], tuple[str, Callable[[str], Any]]] = {
     ("History", "Keep"): ("history_keep", _long_span),
     ("History", "MaxRecords"): ("history_records", _count),
     ("Daemon", POLICY_KEY): ("automatic_policy", _choice(Policy)),
+    ("Images", "StallTimeout"): ("stall_timeout", _seconds),
     ("Layering", "ScriptTimeout"): ("script_timeout", _seconds),
     ("Live", "SettleSeconds"): ("settle", _seconds),
     ("Live", "UnitTimeout"): ("unit_timeout", _seconds),

@@ -8,7 +8,7 @@ import json
 import shutil
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -47,7 +47,8 @@ class Note:
 def kept() -> KeptLayout:
     """Return the layout, below a directory that only root can read; it may be empty.
 
-    A power cut can leave an index that cannot be read, with which no fetch would ever succeed: it is removed.
+    A power cut can leave an index that cannot be read, with which no fetch would ever succeed: it is removed,
+    as are blobs that are not whole.
     """
     _KEPT_IN.parent.mkdir(parents=True, exist_ok=True)
     _KEPT_IN.mkdir(mode=0o700, exist_ok=True)
@@ -58,7 +59,9 @@ def kept() -> KeptLayout:
         pass
     except (ValueError, RecursionError):
         index.unlink()
-    return KeptLayout(_KEPT_IN)
+    layout = KeptLayout(_KEPT_IN)
+    layout.drop_leftovers()
+    return layout
 
 
 def forget() -> int:
@@ -99,6 +102,15 @@ class KeptLayout:
                 raise ExternalFailure(f"the blob {digest} is too large for what it is")
         self._require_sound(digest)
         return path.read_bytes()
+
+    @property
+    def size(self) -> int:
+        """The bytes of all that is here, of blobs that are not whole, too."""
+        size = 0
+        for path in (*self.path.glob("*"), *(self.path / _BLOBS).glob("*")):
+            with suppress(FileNotFoundError):  # it got its name just now
+                size += path.stat().st_size
+        return size
 
     def has(self, digest: str) -> bool:
         """Return whether a blob is here."""
@@ -143,12 +155,16 @@ class KeptLayout:
     def keep_only(self, digests: Collection[str]) -> None:
         """Remove all blobs but these, and what killed programs have left."""
         names = {digest.partition(":")[2] for digest in digests}
-        for path in self.path.glob("*"):
-            if path.name not in _KEPT:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        self.drop_leftovers()
         for path in (self.path / _BLOBS).glob("*"):
             if path.name not in names:
                 path.unlink()
+
+    def drop_leftovers(self) -> None:
+        """Remove what programs that did not succeed have left: blobs that are not whole."""
+        for path in self.path.glob("*"):
+            if path.name not in _KEPT:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def _require_sound(self, digest: str) -> None:
         """Remove a blob that is damaged, so that it is fetched again, and raise ExternalFailure."""

@@ -13,7 +13,7 @@ import shlex
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -32,6 +32,7 @@ BASE_ENVIRONMENT: Mapping[str, str] = {
 
 _TAIL_LINES = 25
 _PATIENCE = 10.0  # seconds
+_BETWEEN_LOOKS = 1.0  # seconds
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -55,6 +56,7 @@ def run(
     pass_fds: Sequence[int] = (),
     merge_stderr: bool = False,
     log: Path | None = None,
+    watch: Callable[[str], None] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return it with its output as text.
 
@@ -62,6 +64,7 @@ def run(
     timeout: seconds, after which the process group is killed and ExternalFailure raised.
     check: raise ExternalFailure for a non-zero exit code, see `failure`.
     log: append stdout and stderr, merged, to this file instead of keeping them in memory.
+    watch: is given what stdout has so far, every second; what it raises ends the program.
     """
     arguments = [os.fspath(argument) for argument in argv]
     with contextlib.ExitStack() as stack:
@@ -71,10 +74,8 @@ def run(
         begin = out.tell()
         process = _start(arguments, what, stdin=stdin, out=out, err=err, env=env, cwd=cwd, pass_fds=pass_fds)
         try:
-            if stdin is None and timeout is not None:
-                _wait(process, timeout)
-            else:
-                process.communicate(stdin.encode() if stdin is not None else None, timeout=timeout)
+            look = (lambda: watch(_printed(out, begin))) if watch else None
+            _finish(process, stdin, timeout, look)
         except subprocess.TimeoutExpired as error:
             _kill_group(process)
             raise ExternalFailure(
@@ -157,15 +158,41 @@ def _start(
 
 def _wait(process: subprocess.Popen[bytes], timeout: float) -> None:
     """Wait as Popen.wait() does, but without its polling, which reacts up to 50 ms late."""
+    if not _ends_within(process, timeout):
+        raise subprocess.TimeoutExpired(process.args, timeout)
+    process.wait()
+
+
+def _finish(
+    process: subprocess.Popen[bytes],
+    stdin: str | None,
+    timeout: float | None,
+    look: Callable[[], None] | None,
+) -> None:
+    """Wait for the end of a child, and look at it meanwhile."""
+    while look and not _ends_within(process, _BETWEEN_LOOKS):
+        look()
+    if stdin is None and timeout is not None:
+        _wait(process, timeout)
+    else:
+        process.communicate(stdin.encode() if stdin is not None else None, timeout=timeout)
+
+
+def _ends_within(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Wait for the end of a child, which is left to be reaped. timeout: in seconds."""
     pidfd = os.pidfd_open(process.pid)
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        if not poll.poll(timeout * 1000):
-            raise subprocess.TimeoutExpired(process.args, timeout)
+        return bool(poll.poll(timeout * 1000))
     finally:
         os.close(pidfd)
-    process.wait()
+
+
+def _printed(stream: IO[bytes], begin: int) -> str:
+    """Return what a program that still writes has written; its position in the file stays."""
+    size = os.fstat(stream.fileno()).st_size - begin
+    return os.pread(stream.fileno(), size, begin).decode(errors="replace")
 
 
 def _text(stream: IO[bytes], begin: int) -> str:
