@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from apt_ostree.cli import client, main, plans
-from apt_ostree.core.compose.image import export, planning
+from apt_ostree.core.compose.image import export, members, planning
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import events, layout, oci, spdx, tmpfiles
+from apt_ostree.model.image_screen import Header, Kept, Screen
 from apt_ostree.model.oci import Compression, Form
 from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.images import ComposeImage
 from apt_ostree.model.result import Result
-from apt_ostree.system import failpoints, ociblobs
+from apt_ostree.system import failpoints, ociblobs, tarreader
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree
 from apt_ostree.system.ostree.repo import Repo
 from tests.fixtures import image_tree
@@ -486,3 +489,91 @@ def test_the_tree_of_a_treefile_is_composed_first(
     assert request.repo == where if repo else request.repo.startswith(str(place.path))
     assert (result["ref"], place.image().digest) == (REF, result["manifest"])
     assert place.names == {"image"}
+
+
+# --- what no machine takes
+
+
+def _links_out(tree: Path) -> None:
+    (tree / "usr/lib").mkdir(parents=True)
+    (tree / "usr/lib/out").symlink_to("../../../etc/shadow")
+
+
+def _boots_otherwise(tree: Path) -> None:
+    (tree / "boot/grub").mkdir(parents=True)
+
+
+def _is_in_the_root(tree: Path) -> None:
+    tree.mkdir()
+    (tree / "note").write_text("x")
+
+
+def _has_an_attribute(tree: Path) -> None:
+    (tree / "usr/share").mkdir(parents=True)
+    (tree / "usr/share/x").write_text("x")
+    os.setxattr(tree / "usr/share/x", "user.overlay.opaque", b"y")
+
+
+def _has_a_newline(tree: Path) -> None:
+    (tree / "usr/share").mkdir(parents=True)
+    (tree / "usr/share/a\nb").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (_links_out, "usr/lib/out"),
+        (_boots_otherwise, "boot/grub"),
+        (_is_in_the_root, "note"),
+        pytest.param(
+            _has_an_attribute,
+            "usr/share/x",
+            marks=pytest.mark.skipif(not image_tree.IS_ROOT, reason="needs root"),
+        ),
+        (_has_a_newline, "usr/share/a\nb"),
+    ],
+)
+def test_what_machines_would_refuse_is_not_written(place: Place, change: Callable[[Path], None], path: str):
+    tree = place.path / "tree"
+    if tree.exists():
+        tree.rmdir()
+    change(tree)
+    place.write()
+    with pytest.raises(Refused, match="no machine takes") as caught:
+        place.compose()
+    assert any(repr(path) in line for line in caught.value.details)
+    assert place.names == set()
+
+
+def test_what_is_looked_at_is_what_an_import_reads(place: Place, monkeypatch: pytest.MonkeyPatch):
+    seen: list[list[Header]] = []
+
+    class Watched(Screen):
+        def __init__(self) -> None:
+            super().__init__()
+            seen.append([])
+
+        def take(self, header: Header) -> Kept | None:
+            seen[-1].append(header)
+            return super().take(header)
+
+    monkeypatch.setattr(members, "Screen", Watched)
+    place.compose()
+    image = place.image()
+    assert len(seen) == len(image.layers)
+    for name, headers in zip(image.layers, seen, strict=True):
+        read = io.BytesIO(image.tar(name)).read
+        assert [member.header for member in tarreader.members(read)] == headers
+
+
+def test_all_of_it_is_named_at_once(place: Place):
+    place.write({f"usr/share/a\t{number:02}": "x" for number in range(30)})
+    with pytest.raises(Refused) as caught:
+        place.compose()
+    assert len(caught.value.details) == 21 and caught.value.details[-1] == "and 10 more"
+
+
+def test_a_label_that_no_machine_takes(place: Place):
+    with pytest.raises(Refused, match="version"):
+        place.compose(labels={"org.opencontainers.image.version": "13\x1b[2J"})
+    assert place.names == set()

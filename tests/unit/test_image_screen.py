@@ -174,6 +174,10 @@ HOSTILE: dict[str, list[Header]] = {
     "long name of an attribute": [with_xattr("user." + "a" * 256)],
     "large attribute": [with_xattr("user.a", bytes(70_000))],
     "many attributes": [Header("usr/x", "file", xattrs=tuple((f"user.{n}", b"") for n in range(65)))],
+    "attributes that no header has room for": [
+        Header("usr/x", "file", xattrs=tuple((f"user.{n}", bytes(60_000)) for n in range(40)))
+    ],
+    "attribute whose name no archive can hold": [with_xattr("user.a=b")],
     "attribute twice": [Header("usr/x", "file", xattrs=(("user.a", b"1"), ("user.a", b"2")))],
     "capabilities that are none": [with_xattr("security.capability", b"1")],
     "capabilities of a directory": [with_xattr(*CAPABILITY, kind="directory")],

@@ -245,7 +245,7 @@ def _cached(reference: ImageReference) -> Fetched:
 def _image(reference: ImageReference, digest: str, manifest: Manifest, blobs: KeptLayout) -> Fetched:
     """Return an image that is in the layout. digest: see Fetched."""
     with _usable(reference):
-        config = oci_image.read_config(blobs.text(manifest.config.digest), manifest)
+        config = oci_image.read_config(blobs.text(manifest.config.digest), len(manifest.layers))
     _require_architecture(reference, config.architecture)
     return Fetched(reference, digest, manifest, config, blobs)
 

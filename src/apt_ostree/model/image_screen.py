@@ -38,6 +38,7 @@ _MOST_TEXT = 256 << 20  # of names, targets and attributes, which are kept in me
 _LONGEST_NAME, _LONGEST_PATH, _DEEPEST = 255, 4000, 100
 _LARGEST_ID = (1 << 32) - 2  # the one above it means "no change" to chown(2)
 _MOST_XATTRS, _LARGEST_XATTR = 64, 64 << 10
+_MOST_OF_MEMBER = 2 << 20  # half of the headers of a member that are read (system.tarreader)
 #: Extended attributes that a tree can have: these names, or a namespace before the first dot.
 _XATTRS = frozenset(
     {"security.capability", "security.selinux", "system.posix_acl_access", "system.posix_acl_default"}
@@ -140,7 +141,10 @@ class Screen:
         if self._bytes > _MOST_BYTES:
             raise Unfit(header.path, f"makes the layer larger than {_MOST_BYTES >> 30} GiB")
         attributes = sum(len(name) + len(value) for name, value in header.xattrs)
-        self._text += len(header.path) + len(header.target) + attributes
+        text = len(header.path) + len(header.target) + attributes
+        if text > _MOST_OF_MEMBER:
+            raise Unfit(header.path, f"has names and attributes of more than {_MOST_OF_MEMBER >> 20} MiB")
+        self._text += text
         if self._text > _MOST_TEXT:
             raise Unfit(header.path, f"makes names and attributes of more than {_MOST_TEXT >> 20} MiB")
 
@@ -305,7 +309,8 @@ def _checked_xattrs(header: Header) -> tuple[tuple[str, bytes], ...]:
         raise Unfit(header.path, f"has {len(header.xattrs)} extended attributes")
     for name, value in header.xattrs:
         is_of_user = name.startswith("user.") and not name.startswith(_FOREIGN_XATTRS)
-        if not (is_of_user or name in _XATTRS) or not name.isascii() or not name.isprintable():
+        is_text = name.isascii() and name.isprintable() and "=" not in name  # which ends a name in an archive
+        if not (is_of_user or name in _XATTRS) or not is_text:
             raise Unfit(header.path, f"has the extended attribute {name!r}")
         if len(name) > _LONGEST_NAME or name == "user.":
             raise Unfit(header.path, "has an extended attribute without a name that is possible")

@@ -120,15 +120,15 @@ def compression_of(layer: Descriptor) -> Compression:
     return _COMPRESSIONS[layer.media_type]
 
 
-def read_config(data: bytes, manifest: Manifest) -> Config:
-    """Read the configuration of an image of this manifest."""
+def read_config(data: bytes, layers: int) -> Config:
+    """Read the configuration of an image of so many layers."""
     value = _object(data)
     rootfs = value.get("rootfs")
     diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(diff_ids, list) or not all(map(_is_digest, diff_ids)):
         raise ValueError("its configuration does not name its layers")
-    if len(diff_ids) != len(manifest.layers):
-        raise ValueError(f"its configuration names {len(diff_ids)} layers, of {len(manifest.layers)}")
+    if len(diff_ids) != layers:
+        raise ValueError(f"its configuration names {len(diff_ids)} layers, of {layers}")
     if value.get("os") != "linux":
         raise ValueError(f"it is for the system {value.get('os')!r}")
     inner = value.get("config")

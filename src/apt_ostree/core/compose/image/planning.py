@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +12,10 @@ from typing import Any
 
 from apt_ostree import __version__
 from apt_ostree.core.compose import places
-from apt_ostree.core.compose.image import reading
+from apt_ostree.core.compose.image import members, reading
 from apt_ostree.core.compose.image.reading import Tree
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
-from apt_ostree.model import filestate, image_layers, oci, spdx
+from apt_ostree.model import filestate, image_layers, oci, oci_image, spdx
 from apt_ostree.model.filestate import FileState
 from apt_ostree.model.image_layers import Layer
 from apt_ostree.model.oci import Compression, Form, Previous
@@ -24,6 +24,7 @@ from apt_ostree.system import ociblobs
 from apt_ostree.system.ostree import commit as commits
 from apt_ostree.system.ostree import contents, damage
 from apt_ostree.system.ostree.repo import Repo
+from apt_ostree.system.tarstream import Member
 
 #: Names of files that are archives if no format is given.
 _ARCHIVES = (".ociarchive", ".oci-archive", ".tar")
@@ -31,6 +32,8 @@ _ARCHIVES = (".ociarchive", ".oci-archive", ".tar")
 _WAY = b"1"
 #: What images are told apart by; a label of these would say what is not so.
 _OWN_LABELS = ("ostree.", "containers.bootc")
+#: Paths that an error names.
+_MOST_NAMED = 20
 
 
 class Fate(StrEnum):
@@ -57,11 +60,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A layer. content: a digest of what it has, see model.oci.CONTENT."""
+    """A layer. content: a digest of what it has, see model.oci.CONTENT. members: in their order."""
 
     layer: Layer
     content: str
     fate: Fate
+    members: tuple[Member, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Return the layer as a JSON object."""
@@ -179,8 +183,9 @@ def plan(path: Path, ref: str, request: ComposeImage, output: Output, *, commit:
     path: of its repository.
     commit: the one that the ref is going to name; None is the present one.
 
-    Raises UsageError for a commit that is not there, Refused for one that no image can be made of, and
-    ExternalFailure for one that is damaged: machines would get what nobody has signed.
+    Raises UsageError for a commit that is not there, Refused for one that no image can be made of, or none
+    that machines would take, and ExternalFailure for one that is damaged: machines would get what nobody has
+    signed.
     """
     if not commits.exists(path):
         raise UsageError(f"there is no OSTree repository in {path}")
@@ -202,12 +207,15 @@ def plan(path: Path, ref: str, request: ComposeImage, output: Output, *, commit:
     sizes = {**tree.sizes, **dict.fromkeys(var, 0)}
     layers = image_layers.cut(sizes, tree.source_of, request.max_layers, apart)
     last = Layer(image_layers.SBOM, (), (spdx.PATH,), len(bill))
+    facts = _facts(tree, commit, request)
+    planned = tuple(_planned(tree, layer, added, previous) for layer in (*layers, last))
+    _refuse_unfit(commit, facts, planned)
     return Job(
         tree=tree,
         ref=ref,
         commit=commit,
-        facts=_facts(tree, commit, request),
-        layers=tuple(_planned(tree, layer, added, previous) for layer in (*layers, last)),
+        facts=facts,
+        layers=planned,
         added=added,
         output=output,
         compression=request.compression,
@@ -222,7 +230,25 @@ def _planned(tree: Tree, layer: Layer, added: Mapping[str, FileState], previous:
     content = f"sha256:{digest.hexdigest()}"
     before = previous.contents.get(layer.name) if previous else None
     fate = Fate.NEW if before is None else Fate.UNCHANGED if before == content else Fate.CHANGED
-    return Planned(layer, content, fate)
+    return Planned(layer, content, fate, tuple(members.members(tree, added, layer)))
+
+
+def _refuse_unfit(commit: str, facts: oci.Facts, layers: Sequence[Planned]) -> None:
+    """Raise Refused for an image that no machine would take."""
+    try:
+        oci_image.read_config(oci.config(facts, ()), layers=0)
+    except ValueError as error:
+        raise Refused(
+            f"no machine would take an image of {commit[:12]}: {error}",
+            hint="correct the label, or the commit's metadata of which it is",
+        ) from error
+    if found := members.unfit(planned.members for planned in layers):
+        more = len(found) - _MOST_NAMED
+        raise Refused(
+            f"the tree of {commit[:12]} has what no machine takes from an image",
+            details=[*found[:_MOST_NAMED], *([f"and {more} more"] if more > 0 else [])],
+            hint="leave it out of the tree; docs/container-images.md has the rules: 'What a layer may hold'",
+        )
 
 
 def _checksum(state: FileState) -> str:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.compose.image.planning import Job, Planned
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import image_layers, oci
+from apt_ostree.model import oci
 from apt_ostree.model.events import Progress
 from apt_ostree.model.oci import Descriptor
 from apt_ostree.system.ociblobs import ImageLayout
 from apt_ostree.system.ostree import contents
-from apt_ostree.system.tarstream import Member, TarStream
+from apt_ostree.system.tarstream import Member, Source, TarStream
 
 #: Between two reports of the progress.
 _STEP = 4 << 20
@@ -56,9 +58,11 @@ class _Count:
 
 def _write_layer(job: Job, planned: Planned, layout: ImageLayout, count: _Count) -> oci.Layer:
     with layout.writing(job.compression) as blob:
-        tar, seen = TarStream(blob.write), dict[str, str]()
-        for path in image_layers.with_parents(planned.layer.paths):
-            count.add(_add(tar, job, path, seen))
+        tar = TarStream(blob.write)
+        for member in planned.members:
+            with _opened(job, member) as source:
+                tar.add(member, source)
+            count.add(member.size)
         tar.finish()
     notes = {oci.LAYER: planned.layer.name, oci.CONTENT: planned.content}
     if planned.layer.sources:
@@ -67,21 +71,13 @@ def _write_layer(job: Job, planned: Planned, layout: ImageLayout, count: _Count)
     return oci.Layer(planned.layer.name, described, blob.digest)
 
 
-def _add(tar: TarStream, job: Job, path: str, seen: dict[str, str]) -> int:
-    """Write a path to a layer; return the bytes of its content.
-
-    seen: file object -> its path in this layer. What has the same content and metadata is one file in a
-    deployment, too.
-    """
-    if own := job.added.get(path):
-        size = len(own.content) if own.type == "file" else 0
-        tar.add(Member(path, own, size), io.BytesIO(own.content) if size else None)
-        return size
-    entry, repo = job.tree.entries[path], job.tree.repo
-    if entry.is_directory:
-        tar.add(Member(path, repo.directory_state(entry.checksum)))
-        return 0
-    with contents.opened(repo, entry.checksum) as file:
-        link = seen.setdefault(entry.checksum, path) if file.size else path
-        tar.add(Member(path, file.state, file.size, "" if link == path else link), file.stream)
-        return file.size
+@contextmanager
+def _opened(job: Job, member: Member) -> Iterator[Source | None]:
+    """Yield what reads the content of a member; None for one that has none."""
+    if member.link or member.state.type != "file":
+        yield None
+    elif own := job.added.get(member.path):
+        yield io.BytesIO(own.content)
+    else:
+        with contents.opened(job.tree.repo, job.tree.entries[member.path].checksum) as file:
+            yield file.stream
