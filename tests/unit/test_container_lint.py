@@ -296,6 +296,98 @@ def test_the_rules_of_bootc_are_there_by_name():
     }  # fmt: skip  # which have tests of their own
 
 
+# --- what is below the directory, and nothing else
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory beside the root, with what must not be read."""
+    path = tmp_path_factory.mktemp("outside")
+    write_files(path, {
+        "passwd": "secret:x:902:902::/:/bin/sh\n", "x.toml": "secret = 1\n", "a.conf": "d /var/secret\n",
+        "status": STATUS.format("secret", "install ok half-configured"), "log/secret.log": "x",
+        "ssh/ssh_host_rsa_key": KEY, "6.1/vmlinuz": "secret",
+    })  # fmt: skip
+    return path
+
+
+def up(root: Path, target: Path) -> str:
+    """Return a relative link from a directory of depth one to what is outside."""
+    return "../" * (len(root.parts) + 5) + str(target).lstrip("/")
+
+
+@pytest.mark.parametrize("relative", [False, True])
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("etc/passwd", "passwd"),
+        ("usr/lib/bootc/kargs.d", "."),
+        ("usr/lib/bootc/kargs.d/30-x.toml", "x.toml"),
+        ("usr/lib/tmpfiles.d", "."),
+        ("usr/lib/modules", "."),
+        ("var", "."),
+        ("var/log", "log"),
+        ("etc/ssh", "ssh"),
+        (f"{layout.DPKG_ADMINDIR}/status", "status"),
+        (layout.DPKG_ADMINDIR, "."),
+        ("usr/lib/sysimage", "."),
+        (layout.ACCOUNT_IDS, "passwd"),
+        ("etc/machine-id", "passwd"),
+    ],
+)
+def test_links_lead_nowhere_outside(root, outside, name: str, target: str, relative: bool):
+    place = outside / target
+    links(name, up(root, place) if relative else str(place))(root)
+    assert "secret" not in repr(linted(root)) and "ssh_host" not in repr(linted(root))
+
+
+def test_links_lead_where_they_would_on_the_machine(root):
+    write_files(root, {"usr/share/passwd": PASSWD + "new:x:902:900::/:/bin/sh\n"})
+    links("etc/passwd", "/usr/share/passwd")(root)
+    assert linted(root)["sysusers"] == ("the user new",)
+    links("etc/passwd", "../../../usr/share/passwd")(root)
+    assert linted(root)["sysusers"] == ("the user new",)
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("etc/passwd", "sysusers"),
+        ("usr/lib/bootc/kargs.d/30-x.toml", "bootc-kargs"),
+        ("usr/lib/tmpfiles.d/x.conf", "var-tmpfiles"),
+        ("usr/lib/ostree/prepare-root.conf", "baseimage-composefs"),
+        (f"{layout.DPKG_ADMINDIR}/info/base.list", "machine-state"),
+        (layout.SEEDS, "seeds"),
+    ],
+)
+def test_a_pipe_holds_nothing_up(root, name: str, rule: str):
+    if os.path.lexists(root / name):
+        removes(name)(root)
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(root / name)
+    (finding,) = linted(root)[rule]
+    assert finding.endswith(f"{name} cannot be read: it is no regular file")
+
+
+def test_a_huge_file_is_not_read(root):
+    with (root / "etc/passwd").open("r+b") as stream:
+        stream.truncate(1 << 40)
+    (finding,) = linted(root)["sysusers"]
+    assert "etc/passwd cannot be read: it has more than" in finding
+
+
+def test_a_list_that_is_masked_is_empty(root):
+    links("usr/lib/tmpfiles.d/x.conf", "/dev/null")(root)
+    assert linted(root) == {}
+
+
+def test_a_directory_usr_that_is_a_link(root, outside):
+    shutil.rmtree(root / "usr")
+    links("usr", "/usr")(root)
+    with pytest.raises(UsageError, match="no directory usr"):
+        linted(root)
+
+
 # --- the command line
 
 

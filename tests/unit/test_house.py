@@ -47,6 +47,7 @@ OWNERS = {
     "click": ["cli", "cli.*"],
     "ctypes": [
         "system.exchange",
+        "system.inside",
         "system.mounts",
         "system.process",
         "system.seccomp",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from apt_ostree.model import dpkg_lists
 from apt_ostree.model.package import Package
-from apt_ostree.system import files, process
+from apt_ostree.system import files, inside, process
 
 _STATUS, _WANT = "${db:Status-Status}", "${db:Status-Want}"
 _FINISHED = ("installed", "config-files", "not-installed")
@@ -63,6 +65,19 @@ def _states(admindir: Path, field: str) -> list[tuple[Package, str]]:
     return sorted((Package(*row[1:]), row[0]) for row in rows)
 
 
+@contextmanager
+def copied(root: Path, admindir: str) -> Iterator[Path]:
+    """Yield a copy of what dpkg-query needs of the database in somebody else's root directory."""
+    with tempfile.TemporaryDirectory(prefix="apt-ostree-dpkg-") as directory:
+        copy = Path(directory)
+        for name in ("info", "updates"):
+            (copy / name).mkdir()
+        updates = inside.glob(root, f"{admindir}/updates/*")
+        for path in (f"{admindir}/status", *updates):
+            (copy / path.removeprefix(f"{admindir}/")).write_bytes(inside.read(root, path))
+        yield copy
+
+
 def listed(admindir: Path, top: str) -> frozenset[str]:
     """Return the paths below `top`, which ends with a slash, in dpkg's lists of the packages' files."""
     texts = _lists(admindir).values()
@@ -71,7 +86,7 @@ def listed(admindir: Path, top: str) -> frozenset[str]:
 
 def digests(admindir: Path) -> frozenset[str]:
     """Return the MD5 digests of the files that packages ship, except for conffiles (deb-md5sums(5))."""
-    texts = (files.text_of(path) for path in (admindir / "info").glob("*.md5sums"))
+    texts = (inside.text_of(admindir, path) for path in inside.glob(admindir, "info/*.md5sums"))
     return frozenset(line.partition(" ")[0] for text in texts for line in text.splitlines())
 
 
@@ -96,7 +111,8 @@ def owners(admindir: Path, path: str) -> tuple[str, ...]:
 
 def _lists(admindir: Path) -> dict[str, str]:
     """Return name -> text of the list of files of each package."""
-    return {path.stem: files.text_of(path) for path in sorted((admindir / "info").glob("*.list"))}
+    paths = inside.glob(admindir, "info/*.list")
+    return {Path(path).stem: inside.text_of(admindir, path) for path in paths}
 
 
 def verify(names: Sequence[str]) -> tuple[Path, ...]:

@@ -54,7 +54,9 @@ def mounted_below(root: Path) -> frozenset[str]:
 def of_image(root: Path, top: str = "") -> Iterator[tuple[str, os.stat_result]]:
     """Yield each path below a directory of an image, without what is mounted there; none if it is missing."""
     mounted = mounted_below(root)
-    if (root / top).is_dir() and not (root / top).is_symlink() and top not in mounted:
+    above = [root / top, *(root / top).parents[: top.count("/")]] if top else [root]
+    is_below = top == "" or not any(path.is_symlink() for path in above)  # else it may be anywhere
+    if (root / top).is_dir() and is_below and top not in mounted:
         yield from _walk(root, top, mounted)
 
 

@@ -17,7 +17,7 @@ from apt_ostree.model import identities, layout, tmpfiles
 from apt_ostree.model.identities import Identity
 from apt_ostree.model.tmpfiles import Treatment
 from apt_ostree.model.treefile import MachineState
-from apt_ostree.system import dpkg_query, files, rootstate
+from apt_ostree.system import dpkg_query, files, inside, rootstate
 
 #: Where packages' scripts write; the content of those in `layout.TOP_LINKS` goes to /var.
 _TOPS = ("etc", "usr", "var", "home", "opt", "root", "srv")
@@ -25,6 +25,7 @@ _TOPS = ("etc", "usr", "var", "home", "opt", "root", "srv")
 MACHINE_ID = "etc/machine-id"
 #: So much of a file is examined, in bytes.
 _EXAMINED = 65536
+_CHUNK = 1 << 20
 #: The directories in / that are links to those of the same names in /usr.
 _MERGED = ("/bin/", "/lib", "/sbin/")
 #: dracut lets others not read it; what is in it comes from the tree.
@@ -72,7 +73,8 @@ def unknown(root: Path, packages: Collection[str] = (), shared: Sequence[str] = 
 
     packages: those whose known files are left out. shared: patterns besides those of the tree.
     """
-    digests = dpkg_query.digests(root / layout.DPKG_ADMINDIR)
+    admindir = inside.directory_of(root, layout.DPKG_ADMINDIR)
+    digests = dpkg_query.digests(admindir) if admindir else frozenset()
     of_packages = (f"/{path}" for path, _package in known(root, packages))
     patterns = [_INITRAMFS, *_shared(root), *shared, *of_packages]
     return [
@@ -80,7 +82,7 @@ def unknown(root: Path, packages: Collection[str] = (), shared: Sequence[str] = 
         for path in _made_by_scripts(root)
         if not identities.matches_any(path, patterns)
         and (reason := _suspicion(root, path))
-        and hashlib.md5((root / path).read_bytes()).hexdigest() not in digests  # a copy of a shipped file
+        and _digest(root, path) not in digests  # a copy of a shipped file
     ]
 
 
@@ -93,11 +95,11 @@ def _record_shared(root: Path, paths: Sequence[str]) -> list[str]:
 
 
 def _shared(root: Path) -> list[str]:
-    return files.text_of(root / layout.SHARED).splitlines()
+    return inside.text_of(root, layout.SHARED).splitlines()
 
 
 def _deferred(root: Path) -> dict[str, list[str]]:
-    return identities.parse(files.text_of(root / layout.DEFERRED))
+    return identities.parse(inside.text_of(root, layout.DEFERRED))
 
 
 def _recorded(deferred: identities.Deferred) -> list[Identity]:
@@ -115,7 +117,7 @@ def _identity(item: MachineState) -> Identity:
 def _made(root: Path, identity: Identity, shared: Sequence[str]) -> dict[str, list[Path]]:
     """Return what a package made, by the patterns of which there is something."""
     found = {
-        pattern: [path for path in sorted(root.glob(pattern)) if not _is_shared(root, path, shared)]
+        pattern: [root / path for path in inside.glob(root, pattern) if not _is_shared(path, shared)]
         for pattern in identity.paths
     }
     return {pattern: paths for pattern, paths in found.items() if paths}
@@ -130,8 +132,8 @@ def _remove(root: Path, identity: Identity, shared: Sequence[str]) -> list[str]:
     return [f"/{pattern}" for pattern in made]
 
 
-def _is_shared(root: Path, path: Path, shared: Sequence[str]) -> bool:
-    return identities.matches_any(str(path.relative_to(root)), shared)
+def _is_shared(path: str, shared: Sequence[str]) -> bool:
+    return identities.matches_any(path, shared)
 
 
 def _remove_links(target: Path) -> None:
@@ -153,7 +155,8 @@ def _refuse_unknown(root: Path) -> None:
 
 def _made_by_scripts(root: Path) -> Iterator[str]:
     """Yield the paths, relative to the root, that no package ships and that a tree would hold."""
-    shipped = {_merged(path) for path in dpkg_query.listed(root / layout.DPKG_ADMINDIR, "/")}
+    admindir = inside.directory_of(root, layout.DPKG_ADMINDIR)
+    shipped = {_merged(path) for path in dpkg_query.listed(admindir, "/")} if admindir else set()
     for top in _TOPS:
         for path, info in rootstate.of_image(root, top):
             is_state = top != "var" or tmpfiles.treatment(path) is Treatment.KEEP
@@ -169,5 +172,13 @@ def _suspicion(root: Path, path: str) -> str | None:
     info = os.lstat(root / path)
     if path == MACHINE_ID or not stat.S_ISREG(info.st_mode):
         return None
-    with (root / path).open("rb") as stream:
-        return identities.suspicion(path, info.st_mode, stream.read(_EXAMINED))
+    with inside.opened(root, path) as fd:
+        return identities.suspicion(path, info.st_mode, inside.head(fd, _EXAMINED))
+
+
+def _digest(root: Path, path: str) -> str:
+    digest = hashlib.md5()
+    with inside.opened(root, path) as fd:
+        while data := os.read(fd, _CHUNK):
+            digest.update(data)
+    return digest.hexdigest()

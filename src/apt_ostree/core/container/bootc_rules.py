@@ -14,7 +14,7 @@ from configparser import Error as ConfigError
 from pathlib import Path
 
 from apt_ostree.model import accounts, layout, tmpfiles
-from apt_ostree.system import files, rootstate
+from apt_ostree.system import inside, rootstate
 
 #: https://systemd.io/API_FILE_SYSTEMS/, and /var.
 _API_DIRECTORIES = ("dev", "proc", "run", "sys", "tmp", "var")
@@ -48,16 +48,15 @@ def root(root: Path) -> Iterator[str]:
 
 def kernel_arguments(root: Path) -> Iterator[str]:
     """Yield the files with kernel arguments that bootc cannot read."""
-    directory = root / _KARGS
-    if os.path.lexists(directory) and not directory.is_dir():
+    if inside.exists(root, _KARGS) and not inside.is_directory(root, _KARGS):
         yield f"/{_KARGS} is no directory"
-    for path in sorted(directory.glob("*.toml")):
-        yield from (f"/{_KARGS}/{path.name}: {mistake}" for mistake in _mistakes(path))
+    for path in inside.glob(root, f"{_KARGS}/*.toml"):
+        yield from (f"/{path}: {mistake}" for mistake in _mistakes(root, path))
 
 
-def _mistakes(path: Path) -> Iterator[str]:
+def _mistakes(root: Path, path: str) -> Iterator[str]:
     try:
-        found = tomllib.loads(path.read_text())
+        found = tomllib.loads(inside.read(root, path).decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         yield str(error)
         return
@@ -70,15 +69,15 @@ def _mistakes(path: Path) -> Iterator[str]:
 
 def usr_etc(root: Path) -> Iterator[str]:
     """Yield /usr/etc, which has another meaning beside /etc."""
-    if os.path.lexists(root / "etc") and os.path.lexists(root / "usr/etc"):
+    if inside.exists(root, "etc") and inside.exists(root, "usr/etc"):
         yield "/usr/etc is beside /etc, of which a deployment makes it"
 
 
 def kernels(root: Path) -> Iterator[str]:
     """Yield the kernels, if there are several: a deployment boots an arbitrary one."""
-    found = sorted(path.parent.name for path in (root / layout.KERNEL_MODULES).glob("*/vmlinuz"))
+    found = inside.glob(root, f"{layout.KERNEL_MODULES}/*/vmlinuz")
     if len(found) > 1:
-        yield from (f"/{layout.KERNEL_MODULES}/{kernel}/vmlinuz" for kernel in found)
+        yield from (f"/{path}" for path in found)
 
 
 def names(root: Path) -> Iterator[str]:
@@ -100,13 +99,13 @@ def _shown(text: str) -> str:
 
 def var_run(root: Path) -> Iterator[str]:
     """Yield /var/run, if it is something else than a link."""
-    if os.path.lexists(root / "var/run") and not (root / "var/run").is_symlink():
+    if inside.exists(root, "var/run") and inside.target_of(root, "var/run") is None:
         yield "/var/run is no link"
 
 
 def composefs(root: Path) -> Iterator[str]:
     """Yield why a machine would not use composefs."""
-    text = files.text_of(root / _PREPARE_ROOT)
+    text = inside.text_of(root, _PREPARE_ROOT)
     config = ConfigParser(interpolation=None, strict=False, delimiters=("=",))
     try:
         config.read_string(text)
@@ -122,14 +121,14 @@ def injected_files(root: Path) -> Iterator[str]:
     """Yield the empty files that builders of containers leave where they had mounted their own."""
     mounted = rootstate.mounted_below(root)
     for name in _INJECTED:
-        path = root / name
-        if name not in mounted and path.is_file() and not path.is_symlink() and not path.stat().st_size:
+        found = inside.info(root, name) if inside.target_of(root, name) is None else None
+        if name not in mounted and found and stat.S_ISREG(found.st_mode) and not found.st_size:
             yield f"/{name} is empty"
 
 
 def boot(root: Path) -> Iterator[str]:
     """Yield what is in /boot, or that it is missing."""
-    if not (root / "boot").is_dir():
+    if not inside.is_directory(root, "boot"):
         yield "/boot is no directory"
     yield from _held(root, "boot")
 
@@ -149,11 +148,11 @@ def _held(root: Path, top: str) -> Iterator[str]:
 
 def accounts_described(root: Path) -> Iterator[str]:
     """Yield the accounts that no line of sysusers.d makes, on a machine with an /etc of its own."""
-    texts = [files.text_of(path) for path in sorted((root / "usr/lib/sysusers.d").glob("*.conf"))]
+    texts = [inside.text_of(root, path) for path in inside.glob(root, "usr/lib/sysusers.d/*.conf")]
     users, groups = accounts.described_accounts("\n".join(texts))
-    present = accounts.parse_passwd(files.text_of(root / "etc/passwd"))
+    present = accounts.parse_passwd(inside.text_of(root, "etc/passwd"))
     yield from (f"the user {user.name}" for user in present if user.name not in users)
-    present_groups = accounts.parse_group(files.text_of(root / "etc/group"))
+    present_groups = accounts.parse_group(inside.text_of(root, "etc/group"))
     yield from (f"the group {group.name}" for group in present_groups if group.name not in groups)
 
 
@@ -166,10 +165,8 @@ def logs(root: Path) -> Iterator[str]:
 
 def var(root: Path) -> Iterator[str]:
     """Yield what is below /var and would be on a machine by chance: what no line of tmpfiles.d makes."""
-    paths = (
-        path for place in ("etc", "usr/lib") for path in sorted((root / place / "tmpfiles.d").glob("*.conf"))
-    )
-    made = {path for conf in paths for path in tmpfiles.described(files.text_of(conf))}
+    paths = (path for place in ("etc", "usr/lib") for path in inside.glob(root, f"{place}/tmpfiles.d/*.conf"))
+    made = {path for conf in paths for path in tmpfiles.described(inside.text_of(root, conf))}
     for path, info in rootstate.of_image(root, "var"):
         if not (stat.S_ISDIR(info.st_mode) or stat.S_ISLNK(info.st_mode)):
             yield f"/{path} is no directory and no link"

@@ -1,5 +1,7 @@
 """`container lint`: checks the content of an image. It only reads, from a directory or in a container.
 
+What is read is below that directory, wherever links lead (system.inside): it may be somebody else's.
+
 A rule is a function that takes the root directory and yields what breaks it. The first part of the table has
 the rules of `bootc container lint` (1.16), by their names.
 """
@@ -14,6 +16,7 @@ from apt_ostree.core.container import bootc_rules, own_rules
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model.lint import Linted, Outcome, Rule, Severity, State
 from apt_ostree.model.queries import ContainerLint, ContainerRules
+from apt_ostree.system import inside
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +109,11 @@ def lint(query: ContainerLint) -> Linted:
 
 def _root_of(query: ContainerLint) -> Path:
     root = Path(query.rootfs).resolve()
-    if not (root / "usr").is_dir():
+    if not root.is_dir():
+        raise UsageError(f"there is no directory {query.rootfs}")
+    if not inside.is_directory(root, "usr"):
         raise UsageError(f"{query.rootfs} is not a root filesystem: it has no directory usr")
-    if (root / "usr/etc").is_dir() and not (root / "etc").exists():
+    if inside.is_directory(root, "usr/etc") and inside.info(root, "etc") is None:
         raise Refused(
             f"{query.rootfs} has the form of a tree, with /usr/etc",
             hint="in an image this is /etc; 'compose image' makes one of the tree's commit",
