@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import os
 import socket
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tests.fixtures import image_tree
+from tests.fixtures.image_tree import Image
 from tests.unit import registry as registries
 from tests.unit.conftest import system, template  # noqa: F401  # fixtures
 from tests.unit.registry import ACCEPTS, REJECTS, Registry
@@ -21,11 +25,16 @@ from tests.unit.vendor import rebase_to, signer
 from apt_ostree.core import packages
 from apt_ostree.core.compose.image import planning
 from apt_ostree.errors import ExternalFailure, Refused
+from apt_ostree.model import oci
+from apt_ostree.model.image_reference import ImageReference
 from apt_ostree.model.oci import Compression
+from apt_ostree.model.requests.options import DeployOptions
 from apt_ostree.model.requests.packages import Upgrade
+from apt_ostree.system import ocilayout
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 NEW = {"usr/lib/libc.so.6": "newer" * 1000}
 
 
@@ -219,3 +228,95 @@ def test_a_signature_of_gnupg_is_required_and_found(
         rebase_to(system, f"ostree-image-signed:docker://{pushed}")
     assert first(system).checksum == registry.source.resolve(image_tree.REF)
     assert not [text for text in system.told("warning") if "was not verified" in text]
+
+
+def test_what_was_downloaded_needs_no_registry(system: System, registry: Registry, pushed: str):  # noqa: F811
+    push(system, registry.image().path, pushed)
+    rebase_to(system, f"ostree-unverified-registry:{pushed}")
+    newer = registry.commit(NEW)
+    push(system, registry.image().path, pushed)
+    options = DeployOptions(download_only=True)
+    assert not system.run(packages.upgrade, Upgrade(packages=False, deploy=options)).next_boot
+
+    def unreachable(words: list[str]) -> tuple[int, str]:
+        raise AssertionError(words)
+
+    system.programs.results["skopeo"] = unreachable
+    options = DeployOptions(cache_only=True)
+    assert system.run(packages.upgrade, Upgrade(packages=False, deploy=options)).next_boot
+    assert first(system).checksum == newer
+    fsck(system)
+
+
+class _Stalling(http.server.BaseHTTPRequestHandler):
+    """A registry with one image, which sends half of a layer and then nothing. image: is set by the test."""
+
+    protocol_version = "HTTP/1.1"
+    image: Image
+    ended = threading.Event()
+
+    def do_GET(self) -> None:
+        self._send(head=False)
+
+    def do_HEAD(self) -> None:
+        self._send(head=True)
+
+    def _send(self, *, head: bool) -> None:
+        name = self.path.rpartition("/")[2]
+        if "/manifests/" in self.path:
+            kind, body = oci.MANIFEST, self.image.blob(self.image.digest)
+        else:
+            kind, body = (
+                "application/octet-stream",
+                self.image.blob(name) if "/blobs/" in self.path else b"{}",
+            )
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if head:
+            return
+        if name == self.image.manifest["layers"][0]["digest"]:
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            self.ended.wait(60)
+            self.close_connection = True
+        else:
+            self.wfile.write(body)
+
+    def log_message(self, *_words: object) -> None:
+        pass
+
+
+def test_a_registry_that_stalls(tmp_path: Path, system: System, registry: Registry):  # noqa: F811
+    _Stalling.image = image = registry.image()
+    _Stalling.ended.clear()
+    (tmp_path / "layout").mkdir()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Stalling) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        config = tmp_path / "registries.conf"
+        config.write_text(f'[[registry]]\nlocation = "{host}"\ninsecure = true\n')
+        program = tmp_path / "skopeo"
+        program.write_text(f'#!/bin/sh\nexec /usr/bin/skopeo --registries-conf {config} "$@"\n')
+        program.chmod(0o755)
+        reference = ImageReference.parse(f"ostree-unverified-registry:{host}/os:13")
+        layout = ocilayout.KeptLayout(tmp_path / "layout")
+        script = "import sys; from apt_ostree.system import ocilayout, process, skopeo\n"
+        script += "from pathlib import Path\nfrom apt_ostree.model.image_reference import ImageReference\n"
+        script += (
+            "process.BASE_ENVIRONMENT = {**process.BASE_ENVIRONMENT, 'PATH': sys.argv[3] + ':/usr/bin'}\n"
+        )
+        script += "skopeo.POLICY = Path(sys.argv[4])\n"
+        script += "layout = ocilayout.KeptLayout(Path(sys.argv[2]))\n"
+        script += "skopeo.fetch(ImageReference.parse(sys.argv[1]), layout, patience=3)\n"
+        policy = system.etc / "containers/policy.json"
+        words = [sys.executable, "-c", script, str(reference), layout.path, tmp_path, policy]
+        env = {**os.environ, "PYTHONPATH": str(SOURCE)}
+        done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=120, env=env)
+        _Stalling.ended.set()
+        server.shutdown()
+    assert f"{host} has sent nothing for 3 seconds" in done.stderr
+    layout.drop_leftovers()
+    assert not layout.has(image.manifest["layers"][0]["digest"])
+    assert layout.has(image.manifest["layers"][1]["digest"])

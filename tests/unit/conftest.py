@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from apt_ostree.system import failpoints
 from tests.unit import repos
 from tests.unit import vendor as vendors
 from tests.unit.repos import System
@@ -21,6 +22,12 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 settings.load_profile("unit")
+
+
+@pytest.fixture(autouse=True)
+def passed_failpoints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Count the passings of failpoints anew: an entry fires once a process."""
+    monkeypatch.setattr(failpoints, "_passed", {})
 
 
 @pytest.fixture(scope="session")

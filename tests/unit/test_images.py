@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -686,6 +688,86 @@ def test_what_fails_changes_nothing(
     monkeypatch.delenv("APT_OSTREE_FAILPOINT")
     assert state(system) == before
     assert rebase_to(system, unverified(image)).changed
+
+
+def in_repository(system: System) -> set[str]:
+    """Return the objects of the repository, and what is being written into it."""
+    first(system)  # it is there from the first use on
+    repo = system.place / "ostree/repo"
+    tops = (repo / "objects", *(repo / "tmp").glob("staging-*"))
+    return {str(path.relative_to(repo)) for top in tops for path in top.rglob("*") if path.is_file()} - {
+        str(path.relative_to(repo)) for path in (repo / "tmp").glob("*-lock")
+    }
+
+
+@pytest.mark.parametrize("point", ["import.layer-written:3", "import.before-commit"])
+def test_what_an_import_that_fails_has_written_can_be_removed(
+    system: System, image: Image, monkeypatch: pytest.MonkeyPatch, point: str
+):
+    before = in_repository(system)
+    name, _, number = point.partition(":")
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", f"{name}=error" + (f":{number}" if number else ""))
+    refused(system, unverified(image), OSError)
+    monkeypatch.delenv("APT_OSTREE_FAILPOINT")
+    system.run(deployments.cleanup, Cleanup(base=True))  # libostree keeps it for the next try
+    assert not in_repository(system) - before
+    assert rebase_to(system, unverified(image)).changed
+
+
+def test_a_disk_that_is_full_while_a_layer_is_written(
+    system: System, registry: Registry, image: Image, monkeypatch: pytest.MonkeyPatch
+):
+    def full(*_words: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    before = in_repository(system)
+    with monkeypatch.context() as patched:
+        patched.setattr(image_import.LayerWriter, "_write", full)
+        refused(system, unverified(image), OSError)
+    system.run(deployments.cleanup, Cleanup(base=True))
+    assert not in_repository(system) - before
+    assert rebase_to(system, unverified(image)).changed
+
+
+def test_a_registry_that_goes_away_and_comes_back(system: System, registry: Registry, image: Image):
+    skopeo_of, kept = registry.skopeo, system.state / "cache/images"
+    rows = (image.manifest["config"], *image.manifest["layers"])
+    arrived = [row["digest"][7:] for row in rows[:3]]
+
+    def goes_away(words: list[str]) -> tuple[int, str]:
+        if "copy" not in words:
+            return skopeo_of(words)
+        (kept / "blobs/sha256").mkdir(parents=True)
+        for name in arrived:
+            shutil.copy(image.path / "blobs/sha256" / name, kept / "blobs/sha256")
+        (kept / "oci-put-blob1").write_bytes(b"half of one")
+        return 1, "connection reset by peer"
+
+    system.programs.results["skopeo"] = goes_away
+    text = f"ostree-unverified-registry:{NAME}"
+    failure = refused(system, text, ExternalFailure)
+    assert "connection reset" in failure.details[0]
+    assert {path.name for path in kept.iterdir()} == {"blobs"} and kept_blobs(system) == set(arrived)
+    system.programs.results["skopeo"] = skopeo_of
+    rebase_to(system, text)
+    assert registry.fetched == [{row["digest"] for row in rows[3:]} | {image.digest}]
+
+
+def test_a_blob_that_was_cut_off(system: System, registry: Registry, image: Image):
+    rebase_to(system, f"ostree-unverified-registry:{NAME}")
+    registry.commit(NEW)
+    second = registry.image("image")
+    upgrade(system, download_only=True)
+    system.run(deployments.cleanup, Cleanup(rollback=True, base=True))
+    image_refs.await_image(system.repo, "")
+    digest = oci_image.read_manifest(second.blob(second.digest)).config.digest
+    path = system.state / "cache/images/blobs/sha256" / digest[7:]
+    path.write_bytes(path.read_bytes()[:10])
+    before = state(system)[:2]
+    with pytest.raises(ExternalFailure, match="damaged"):
+        upgrade(system, cache_only=True)
+    assert state(system)[:2] == before and not path.exists()
+    assert upgrade(system).changed and registry.fetched[-1] == {digest}
 
 
 def test_an_image_that_is_not_there(system: System, registry: Registry):
