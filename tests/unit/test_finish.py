@@ -13,6 +13,7 @@ from apt_ostree.errors import Refused
 from apt_ostree.model import layout, seeds
 from apt_ostree.model.events import silent
 from apt_ostree.model.seeds import Seed
+from apt_ostree.system import dracut
 
 KERNEL = "6.12.1-amd64"
 LISTING = """\
@@ -32,6 +33,7 @@ class Sandbox:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.commands: list[list[str]] = []
+        self.clock: int | None = None
 
     def __call__(self, command, what):
         self.commands.append(list(command))
@@ -41,6 +43,8 @@ class Sandbox:
         if command[0] == "sh":
             (self.root / command[-1].lstrip("/")).write_text(LISTING)
         if command[0] == "dracut":
+            clock = self.root / dracut.CLOCK
+            self.clock = clock.stat().st_mtime_ns if clock.exists() else None
             (self.root / command[-1].lstrip("/")).write_text("initramfs")
 
     def names(self) -> list[str]:
@@ -85,6 +89,23 @@ def snapshot(root: Path) -> dict[str, str]:
         str(path): path.readlink() if path.is_symlink() else path.read_bytes() if path.is_file() else ""
         for path in root.rglob("*")
     }
+
+
+def test_the_initramfs_does_not_depend_on_the_times_of_files(root):
+    clock = root / dracut.CLOCK
+    clock.parent.mkdir(parents=True)
+    clock.write_text("dracut's own")
+    assert finish(root).clock == 0
+    assert "--reproducible" in dracut.argv(KERNEL, "/image", scratch="/tmp")
+
+
+def test_a_file_of_a_checkout_is_not_touched_for_the_initramfs(root, monkeypatch):
+    clock = root / dracut.CLOCK
+    clock.parent.mkdir(parents=True)
+    clock.write_text("dracut's own")
+    os.utime(clock, (0, 0))
+    monkeypatch.setattr(os, "utime", lambda *_words, **_how: pytest.fail("a file was touched"))
+    finish(root)
 
 
 def test_kernel_moves_beside_its_modules_with_diversions(root):

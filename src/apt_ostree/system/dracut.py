@@ -14,6 +14,9 @@ from apt_ostree.model.treefile import Dracut
 #: smaller.
 _ALWAYS = ("--force", "--no-hostonly", "--reproducible", "--compress", "zstd -12 -q -T1", "--add", "ostree")
 
+#: dracut gives what is newer than this file of its own the time of this file (--reproducible).
+CLOCK = "usr/lib/dracut/dracut-functions.sh"
+
 
 def argv(kernel: str, output: str, *, scratch: str, arguments: Sequence[str] = ()) -> list[str]:
     """Return the command line for a kernel version.

@@ -175,6 +175,7 @@ def _make_initramfs(
     image = f"/{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS}"
     scratch = "/var/tmp" if (root / "var/tmp").is_dir() else "/tmp"
     listing = f"{layout.KERNEL_MODULES}/{kernel}/{layout.INITRAMFS_LIST}"
+    _stop_clock(root)
     with task(report, f"Making the initramfs of {kernel}"):
         command = dracut.argv(kernel, image, scratch=scratch, arguments=arguments)
         run_in_root(command, f"make the initramfs of {kernel}")
@@ -182,6 +183,17 @@ def _make_initramfs(
     held = initramfs.contents((root / listing).read_text(errors="surrogateescape"))
     files.write_text(root / listing, "".join(f"{path}\n" for path in sorted(held)))
     initramfs_state.write(root, kernel)
+
+
+def _stop_clock(root: Path) -> None:
+    """Let all files in an initramfs have the time stamp 0, which they have in a checkout, too.
+
+    Otherwise it would be another one after a package was built again, though no file in it has changed, and
+    the one that a machine makes would differ from that of the compose.
+    """
+    clock = root / dracut.CLOCK
+    if clock.is_file() and clock.stat().st_mtime_ns != 0:  # it has 0 in a checkout, which is not written to
+        os.utime(clock, (0, 0))
 
 
 # --- /opt
