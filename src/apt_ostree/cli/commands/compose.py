@@ -171,6 +171,12 @@ compose.add_command(publish)
     metavar="DIGEST",
     help="Compare with this digest of inputs, in place of that of a commit.",
 )
+@click.option(
+    "--verify-reproducible",
+    "verify",
+    is_flag=True,
+    help="Compose the tree a second time, and commit it only if both are the same.",
+)
 @_print_only
 @_dry_run
 @_download_only
@@ -187,6 +193,7 @@ def tree(treefile: Path, strings: tuple[str, ...], **given: Any) -> int:
         dry_run=given["dry_run"],
         download_only=given["download_only"],
         force=given["force_nocache"],
+        verify=_verify(given),
         **_of_packages(given),
         **_of_commit(strings, given),
     )
@@ -322,6 +329,14 @@ def _of_packages(given: Mapping[str, Any]) -> dict[str, Any]:
             raise click.UsageError(f"--{other.replace('_', '-')} and --download-only exclude each other")
     names = ("cachedir", "cache_only", "lockfiles", "write_lockfile", "lock_strictly")
     return {name: given[name] for name in names}
+
+
+def _verify(given: Mapping[str, Any]) -> bool:
+    for other in ("print_only", "dry_run", "download_only"):
+        if given["verify"] and given[other]:
+            text = f"--{other.replace('_', '-')} composes nothing that --verify-reproducible could verify"
+            raise click.UsageError(text)
+    return bool(given["verify"])
 
 
 def _of_commit(strings: Sequence[str], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -180,6 +180,21 @@ class Cache:
                 with self._store.writing("archives", digest) as new:
                     shutil.copyfile(path, new)
 
+    def give_inputs(self, other: Cache, bootstrap: Bootstrap, lists: Path, plan: Digests) -> None:
+        """Keep package lists, and the archives of packages that are kept here, in another cache.
+
+        That is what others have made, and nothing that an earlier compose has.
+        """
+        other.keep_lists(bootstrap, lists)
+        for digests in plan.values():
+            with self._archive(digests) as found:
+                if found:
+                    other._keep_archive(digests[0], found)
+
+    def _keep_archive(self, digest: str, archive: IO[bytes]) -> None:
+        with self._store.writing("archives", digest) as new, new.open("wb") as target:
+            shutil.copyfileobj(archive, target)
+
     # --- initramfs images
 
     def initramfs_key(self, base: Base, changes: str, source_date: int, moves: Any) -> str:

@@ -17,7 +17,7 @@ from apt_ostree.core.compose.packages import Plan
 from apt_ostree.core.compose.postprocess import Work, postprocess
 from apt_ostree.core.compose.tree import planned, working
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import Refused
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import account_ids as ids_text
 from apt_ostree.model import accounts, layout, rootfs_record
 from apt_ostree.model import treefile as treefiles
@@ -48,7 +48,7 @@ def install(tx: Transaction, request: ComposeInstall) -> Result:
     if request.print_only:
         return Result(changed=False, details={"treefile": treefiles.to_json(tree)})
     committing.require_root()
-    ids = _kept_ids(tree, request.repo)
+    ids = _read_ids(request.ids) if request.ids else _kept_ids(tree, request.repo)
     needed = request.cache_only or request.download_only
     cache = _cache(request, Path(request.destdir), needed=needed)
     with planned(tx, tree, request, cache) as plan:
@@ -173,6 +173,13 @@ def _kept_ids(tree: Treefile, repo: str | None) -> ids_text.Ids:
     """Return the ids that accounts have to keep; without a repository, those of the treefile's file."""
     path = Path(repo or "").absolute()
     return account_ids.kept(tree, path, commits.head(path, committing.ref_of(tree)) if repo else None)
+
+
+def _read_ids(path: str) -> ids_text.Ids:
+    try:
+        return ids_text.parse_record(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the ids of accounts in {path} cannot be read: {error}") from error
 
 
 def _installed(tree: Treefile, plan: Plan, ids: ids_text.Ids) -> Record:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from apt_ostree.core.compose import account_ids, committing, lockfiles, packages, publish
+from apt_ostree.core.compose import account_ids, committing, lockfiles, packages, publish, verifying
 from apt_ostree.core.compose.cache import Cache, open_cache
 from apt_ostree.core.compose.committing import Job, Origin
 from apt_ostree.core.compose.inputs import inputs_digest, treefile_of_commit
 from apt_ostree.core.compose.packages import Plan
 from apt_ostree.core.compose.postprocess import Work, postprocess
+from apt_ostree.core.compose.verifying import Again
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import layout, lockfile
 from apt_ostree.model import treefile as treefiles
@@ -51,9 +52,10 @@ class Previous:
 def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     """Compose a tree and commit it to its ref.
 
-    Returns `treefile` (print_only), `packages` (dry_run, download_only), or `ref`, `commit`, `version` and
-    the number of `packages`. Raises UsageError for an error in the treefile or the request, Refused without
-    root's rights or for what is not in the cache (cache_only), and ExternalFailure if a step fails.
+    Returns `treefile` (print_only), `packages` (dry_run, download_only), or `ref`, `commit`, `version`, the
+    number of `packages`, and the checksum of the `verified` content (verify). Raises UsageError for an error
+    in the treefile or the request, Refused without root's rights, for what is not in the cache (cache_only),
+    or for a tree that is not reproducible (verify), and ExternalFailure if a step fails.
     """
     tree = treefile_of_commit(request.treefile, request)
     if request.print_only:
@@ -61,11 +63,9 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
     job = committing.job_of(tree, request)
     head = commit.head(job.repo, job.ref)
     previous = _previous(job, request, head)
-    needed = request.cache_only or request.download_only
-    cache = open_cache(request.cachedir, apart_from={"the repository": job.repo}, needed=needed)
-    with planned(tx, tree, request, cache) as plan:
+    with _cache(job, request) as cache, planned(tx, tree, request, cache) as plan:
         inputs = inputs_digest(tree, plan.packages)
-        is_new = request.force or not previous.is_made_of(inputs)
+        is_new = request.force or request.verify or not previous.is_made_of(inputs)
         if request.download_only:
             packages.download(tx, plan, cache)
         if request.dry_run or request.download_only:
@@ -77,8 +77,8 @@ def compose_tree(tx: Transaction, request: ComposeTree) -> Result:
             result = _compose(tx, job, plan, request, previous=previous, cache=cache)
         else:
             result = _unchanged(tx, job, repeated, len(plan.packages))
-    if cache:
-        cache.prune()
+        if cache:
+            cache.prune()
     return publish.with_static_delta(tx, job.repo, head, result) if request.static_delta else result
 
 
@@ -125,14 +125,37 @@ def _compose(
 ) -> Result:
     """Make the tree in a work directory, and commit it."""
     ids = account_ids.kept(job.tree, job.repo, previous.commit)
-    parent = job.repo / "tmp" if commit.exists(job.repo) else job.repo.parent
     heading = f"compose {job.ref} from {request.treefile}"
-    with working(tx, Path(request.workdir).absolute() if request.workdir else parent, heading) as work:
+    with working(tx, _work_parent(job, request), heading) as work:
         base = packages.make_root(tx, job.tree, plan, work, cache)
         root = work / "root"
         postprocess(tx, root, job.tree, Work(job.timestamp, plan.source_date, ids, base, cache))
+        verified = {}
+        if request.verify and cache:
+            again = Again(job, plan, ids, cache)
+            second = verifying.build_again(tx, request.treefile, again, work / "verification")
+            verified = {"verified": verifying.require_reproducible(tx, job, root, second)}
         origin = Origin(plan.sources, inputs_digest(job.tree, plan.packages))
-        return committing.commit_tree(tx, job, root, origin, consume=True)
+        result = committing.commit_tree(tx, job, root, origin, consume=True)
+        return replace(result, details={**result.details, **verified})
+
+
+@contextmanager
+def _cache(job: Job, request: ComposeTree) -> Iterator[Cache | None]:
+    """Yield the cache; to verify without one, one for this compose, which the second build has archives of."""
+    if request.verify and request.cachedir is None:
+        with scratch.directory(_work_parent(job, request), WORK_PREFIX) as work:
+            yield open_cache(str(work / "cache"), apart_from={}, needed=True)
+        return
+    needed = request.cache_only or request.download_only
+    yield open_cache(request.cachedir, apart_from={"the repository": job.repo}, needed=needed)
+
+
+def _work_parent(job: Job, request: ComposeTree) -> Path:
+    """Return where work directories are made."""
+    if request.workdir:
+        return Path(request.workdir).absolute()
+    return job.repo / "tmp" if commit.exists(job.repo) else job.repo.parent
 
 
 @contextmanager

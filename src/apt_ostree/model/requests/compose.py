@@ -77,6 +77,7 @@ class ComposeTree(OfCommit):
         place of the ref's commit.
     previous_inputs: a digest of inputs that those of the tree are compared with, in place of a commit's.
     download_only: download the archives of the packages into the cache.
+    verify: compose it a second time, and commit it only if both are the same.
     """
 
     verb: ClassVar[str] = "compose-tree"
@@ -93,6 +94,7 @@ class ComposeTree(OfCommit):
     dry_run: bool = False
     download_only: bool = False
     force: bool = False
+    verify: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,6 +102,7 @@ class ComposeInstall(OfPackages):
     """Install the packages of a treefile in DESTDIR/rootfs.
 
     repo: has the ref whose accounts keep their ids.
+    ids: a file with the ids that accounts keep, in place of those, see model.account_ids.format_ids.
     postprocess: give it the form of a tree, too.
     download_only: download the archives of the packages into the cache.
     """
@@ -107,6 +110,7 @@ class ComposeInstall(OfPackages):
     verb: ClassVar[str] = "compose-install"
     destdir: str
     repo: str | None = None
+    ids: str | None = None
     postprocess: bool = False
     print_only: bool = False
     dry_run: bool = False

@@ -10,7 +10,7 @@ from operator import itemgetter
 
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import layout
-from apt_ostree.model.treediff import DirDiff, FileDiff
+from apt_ostree.model.treediff import DirDiff, FileDiff, PathChange, flatten
 from apt_ostree.system.ostree.gi_ostree import DAMAGE, OSTree, explained
 from apt_ostree.system.ostree.repo import DirTree, Repo
 
@@ -19,6 +19,16 @@ def diff_commits(repo: Repo, old: str, new: str, subpath: str = "usr") -> DirDif
     """Return the difference between a directory of two commits, or None if it is the same in both."""
     before, after = directory_of(repo, old, subpath), directory_of(repo, new, subpath)
     return None if before == after else _diff(repo, "", before, after)
+
+
+def changed_paths(repo: Repo, old: str, new: str) -> list[PathChange]:
+    """Return all paths that differ between the trees of two commits; the path of their root is ""."""
+    found = diff_commits(repo, old, new, "")
+    if found is None:
+        return []
+    sides = [side[1] if side else "" for side in (found.old, found.new)]
+    own = [PathChange("", found.kind, True, *sides)] if found.own_change else []
+    return [*own, *flatten(found)]
 
 
 def replaced(repo: Repo, old: str, new: str, subpath: str = "usr") -> dict[str, str]:
@@ -117,6 +127,7 @@ def _diff(repo: Repo, name: str, old: tuple[str, str] | None, new: tuple[str, st
 
 
 __all__ = [
+    "changed_paths",
     "diff_commits",
     "directories_beside_usr",
     "directory_in",
