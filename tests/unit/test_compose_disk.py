@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from apt_ostree.cli import client, main
-from apt_ostree.core.compose.disk import image, machine, planning
+from apt_ostree.core.compose.disk import image, machine, planning, verifying
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
+from apt_ostree.model import diskimage, events, jsonvalue
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
-from apt_ostree.system import programs
+from apt_ostree.system import another_worker, programs
 
 
 @pytest.fixture
@@ -40,12 +42,13 @@ def test_all_options_are_in_the_request(sent: list[ComposeDisk], capsys):
         "--user=me",
     ]
     words += ["--ssh-key=k", "--console=tty0", "--console=ttyS0", "--karg=a", "--karg=b", "--boot-attempts=5"]
+    words += ["--verify-reproducible"]
     assert main.run(["compose", "disk", "os.yaml", *words, "--force"]) == 0
     assert sent == [
         ComposeDisk(
             output="x.img", treefile="os.yaml", repo="r", ref="os", format=ImageFormat.QCOW2, size=4 * 10**9,
             hostname="web1", user="me", ssh_key="k", consoles=("tty0", "ttyS0"), kernel_arguments=("a", "b"),
-            boot_attempts=5, force=True,
+            boot_attempts=5, force=True, verify=True,
         )
     ]  # fmt: skip
     assert capsys.readouterr().out == "/x.qcow2: a disk of 4.0 GB, 300.0 MB written\n"
@@ -122,3 +125,73 @@ def test_a_key_that_cannot_be_read_is_a_usage_error(tmp_path: Path):
 def test_only_so_many_attempts_can_be_counted():
     with pytest.raises(ValueError, match="boot_attempts"):
         ComposeDisk(output="x", boot_attempts=10)
+
+
+# --- whether it is reproducible
+
+
+LAYOUT = diskimage.plan(diskimage.Contents(root=1 << 20, boot=1 << 20), None, "x")
+
+
+def job(place: Path) -> planning.Job:
+    return planning.Job(place / "repo", "os", "c" * 64, LAYOUT, (), 0, 0, 1700000000)
+
+
+def raw_disks(place: Path, *differ: int) -> tuple[Path, Path]:
+    """Make two raw images, the second one with another byte at these places."""
+    paths = place / "one.raw", place / "two.raw"
+    for path in paths:
+        with path.open("wb") as stream:
+            stream.truncate(LAYOUT.size)
+    with paths[1].open("r+b") as stream:
+        for at in differ:
+            stream.seek(at)
+            stream.write(b"x")
+    return paths
+
+
+def test_two_equal_disks_are_said_to_be_so(tmp_path: Path):
+    first, second = tmp_path / "a", tmp_path / "b"
+    for path in (first, second):
+        path.write_text("disk")
+    told: list[events.Event] = []
+    digest = verifying.require_same_file(Transaction(told.append, "x"), job(tmp_path), first, second)
+    assert any(digest in event.text for event in told if isinstance(event, events.Message))
+    second.write_text("disc")
+    with pytest.raises(Refused, match="not reproducible"):
+        verifying.require_same_file(Transaction(told.append, "x"), job(tmp_path), first, second)
+
+
+@pytest.mark.extended
+def test_partitions_that_differ_are_named(tmp_path: Path):
+    places = (5, LAYOUT.esp.start + 7, LAYOUT.root.start + (3 << 20), LAYOUT.size - 1)
+    first, second = raw_disks(tmp_path, *places)
+    with pytest.raises(Refused) as caught:
+        verifying.require_same_disk(job(tmp_path), first, second)
+    assert [(row["part"], row["byte"]) for row in caught.value.reasons] == [
+        ("the partition table and the boot sector", 5),
+        ("the partition esp", 7),
+        ("the partition root", 3 << 20),
+        ("the copy of the partition table", LAYOUT.size - 1 - LAYOUT.root.start - LAYOUT.root.size),
+    ]
+
+
+def test_every_byte_of_a_disk_is_of_one_part():
+    parts = list(verifying._parts(LAYOUT))
+    assert parts[0][1] == 0 and parts[-1][2] == LAYOUT.size
+    assert all(before[2] == after[1] for before, after in itertools.pairwise(parts))
+
+
+def test_the_second_disk_is_made_of_the_same_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[ComposeDisk] = []
+    monkeypatch.setattr(
+        another_worker,
+        "carry_out",
+        lambda _verb, request, **_how: seen.append(jsonvalue.read(ComposeDisk, request, name="x")) or {},
+    )
+    request = ComposeDisk(output="x.qcow2", treefile="os.yaml", hostname="h", ssh_key="k", verify=True)
+    path = verifying.build_again(Transaction([].append, "x"), request, job(tmp_path), tmp_path)
+    (again,) = seen
+    assert (again.treefile, again.repo, again.ref) == (None, str(tmp_path / "repo"), "os")
+    assert (again.format, again.verify, again.hostname) == (ImageFormat.RAW, False, "h")
+    assert (again.output, again.ssh_key) == (str(path), str(Path("k").absolute()))

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ from apt_ostree.cli import client, main, plans
 from apt_ostree.core.compose.image import export, members, planning
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
-from apt_ostree.model import events, layout, oci, spdx, tmpfiles
+from apt_ostree.model import events, jsonvalue, layout, oci, spdx, tmpfiles
 from apt_ostree.model.image_screen import Header, Kept, Screen
 from apt_ostree.model.oci import Compression, Form
 from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.images import ComposeImage
 from apt_ostree.model.result import Result
-from apt_ostree.system import ociblobs, tarreader
+from apt_ostree.system import another_worker, ociblobs, tarreader
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree
 from apt_ostree.system.ostree.repo import Repo
 from tests.fixtures import image_tree
@@ -61,6 +62,16 @@ def test_all_options_are_in_the_request(sent: list[ComposeImage], capsys, tmp_pa
     ]  # fmt: skip
     assert capsys.readouterr().out == "/x: 2 layers, 9.0 MB; 1 new, 1.0 MB\nsha256:1\n"
     assert (tmp_path / "t").exists()
+
+
+@pytest.mark.parametrize(
+    "verb", [["image", "os.yaml", "x"], ["container-encapsulate", "os", "oci:x", "--repo=r"]]
+)
+def test_what_is_to_be_verified_has_to_be_made(sent: list[ComposeImage], verb: list[str]):
+    assert main.run(["compose", *verb, "--verify-reproducible"]) == 0
+    assert sent.pop().verify
+    assert main.run(["compose", *verb, "--verify-reproducible", "--dry-run"]) == 2
+    assert sent == []
 
 
 def test_it_can_be_typed_as_with_rpm_ostree(sent: list[ComposeImage]):
@@ -575,4 +586,59 @@ def test_all_of_it_is_named_at_once(place: Place):
 def test_a_label_that_no_machine_takes(place: Place):
     with pytest.raises(Refused, match="version"):
         place.compose(labels={"org.opencontainers.image.version": "13\x1b[2J"})
+
+
+# --- whether it is reproducible
+
+
+@pytest.fixture
+def second(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """How a second image is made: by this process, with `changed` options and after `before` was called."""
+    how: dict = {"changed": {}, "before": lambda: None}
+
+    def carry_out(verb, request, **_how):
+        how["before"]()
+        how["request"] = jsonvalue.read(ComposeImage, request, name="x")
+        wanted = replace(how["request"], **how["changed"])
+        return export.compose_image(Transaction([].append, verb), wanted).to_json()
+
+    monkeypatch.setattr(another_worker, "carry_out", carry_out)
+    return how
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": Compression.GZIP, "labels": {"a": "b"}}])
+def test_an_image_that_is_reproducible_is_written(place: Place, second: dict, options: dict):
+    result = place.compose(verify=True, **options)
+    assert result["verified"] == result["manifest"] == place.image().digest
+    assert place.names == {"image"}
+    request = second["request"]
+    assert (request.treefile, request.verify, request.ref, request.previous) == (None, False, REF, None)
+    place.write({"usr/lib/libc.so.6": "newer"})
+    again = place.compose(verify=True, **options)
+    assert again["verified"] == place.image().digest != result["verified"]
+    assert second["request"].previous == str(place.path / "image")
+
+
+@pytest.mark.parametrize("compression", Compression)
+def test_layers_and_paths_that_differ_are_named(place: Place, second: dict, compression: Compression):
+    second["before"] = lambda: place.write({"usr/lib/libc.so.6": "newer"})
+    with pytest.raises(Refused, match="not reproducible") as caught:
+        place.compose(verify=True, compression=compression)
+    layers = {row["layer"] for row in caught.value.reasons if "layer" in row}
+    paths = {row["path"]: row["differs"] for row in caught.value.reasons if "path" in row}
+    assert layers >= {"source glibc"} and "source bash" not in layers
+    assert paths["/usr/lib/libc.so.6"] == ["content"]
+    assert "layer source glibc: other content" in caught.value.details
+    assert place.names == set()
+
+
+def test_another_compression_and_another_configuration_are_told(place: Place, second: dict):
+    second["changed"] = {"labels": {"time": "now"}}
+    with pytest.raises(Refused) as caught:
+        place.compose(verify=True)
+    assert caught.value.details == ("configuration or annotations",)
+    second["changed"] = {"compression": Compression.GZIP}
+    with pytest.raises(Refused) as caught:
+        place.compose(verify=True)
+    assert all("compressed otherwise" in line for line in caught.value.details)
     assert place.names == set()

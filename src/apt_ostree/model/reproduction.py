@@ -106,7 +106,7 @@ def _quoted(line: str | None) -> str:
 
 
 def first_difference(first: bytes, second: bytes) -> int:
-    """Return the place of the first byte that differs; the length of the shorter one if it begins the other."""
+    """Return the first byte that differs; the length of the shorter one if the other begins with it."""
     shorter = min(len(first), len(second))
     for begin in range(0, shorter, _STEP):
         one, other = first[begin : begin + _STEP], second[begin : begin + _STEP]

@@ -334,8 +334,9 @@ def _of_packages(given: Mapping[str, Any]) -> dict[str, Any]:
 def _verify(given: Mapping[str, Any]) -> bool:
     for other in ("print_only", "dry_run", "download_only"):
         if given["verify"] and given[other]:
-            text = f"--{other.replace('_', '-')} composes nothing that --verify-reproducible could verify"
-            raise click.UsageError(text)
+            raise UsageError(
+                f"--{other.replace('_', '-')} makes nothing that --verify-reproducible could verify"
+            )
     return bool(given["verify"])
 
 

@@ -63,6 +63,12 @@ from apt_ostree.model.sizes import show_size
     help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@click.option(
+    "--verify-reproducible",
+    "verify",
+    is_flag=True,
+    help="Make the image a second time, its tree too, and write FILE only if both are the same.",
+)
 @options.output
 def disk(treefile: Path | None, **given: Any) -> int:
     """Compose a disk image that boots a tree, by UEFI and by BIOS.
@@ -84,6 +90,7 @@ def disk(treefile: Path | None, **given: Any) -> int:
         kernel_arguments=given["kernel_arguments"],
         boot_attempts=given["boot_attempts"],
         force=given["force"],
+        verify=given["verify"],
     )
     return options.run_verb(request, given, show=_show)
 

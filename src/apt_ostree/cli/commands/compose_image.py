@@ -68,6 +68,12 @@ _SHARED = (
         metavar="KEY",
         help="The same, if the commit has it; may be repeated.",
     ),
+    click.option(
+        "--verify-reproducible",
+        "verify",
+        is_flag=True,
+        help="Make the image a second time, its tree too, and write it only if both are the same.",
+    ),
     options.dry_run,
     options.output,
 )
@@ -161,7 +167,9 @@ def container_encapsulate(rev: str, image_reference: str, **given: Any) -> int:
 
 
 def _of_image(given: Mapping[str, Any]) -> dict[str, Any]:
-    names = ("max_layers", "previous", "initialize", "copy_metadata", "copy_optional", "dry_run")
+    if given["verify"] and given["dry_run"]:
+        raise UsageError("--dry-run makes nothing that --verify-reproducible could verify")
+    names = ("max_layers", "previous", "initialize", "copy_metadata", "copy_optional", "dry_run", "verify")
     return {name: given[name] for name in names} | {
         "labels": _labels(given["labels"]),
         "compression": Compression(given["compression"]),

@@ -142,7 +142,7 @@ def _compose(
 
 @contextmanager
 def _cache(job: Job, request: ComposeTree) -> Iterator[Cache | None]:
-    """Yield the cache; to verify without one, one for this compose, which the second build has archives of."""
+    """Yield the cache; to verify without one, one of this compose, for the second build's archives."""
     if request.verify and request.cachedir is None:
         with scratch.directory(_work_parent(job, request), WORK_PREFIX) as work:
             yield open_cache(str(work / "cache"), apart_from={}, needed=True)

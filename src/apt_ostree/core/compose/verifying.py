@@ -1,7 +1,7 @@
 """Whether a tree is reproducible: it is composed a second time, and the two are compared.
 
-The second one is made by `compose install` in another worker, which has other surroundings, no network, and of
-the first one the inputs only: package lists, archives, a lockfile, the ids of accounts, and the time.
+The second one is made by `compose install` in another worker, which has other surroundings and no network. Of
+the first one it has the inputs only: package lists, archives, a lockfile, the ids of accounts, and the time.
 """
 
 from __future__ import annotations

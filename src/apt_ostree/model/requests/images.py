@@ -35,6 +35,7 @@ class ComposeDisk(ComposeRequest):
     kernel_arguments: besides those of the tree.
     boot_attempts: how often a deployment is tried before the one before it is started; 0 does not count.
     force: replace a file that is there.
+    verify: make it a second time, its tree too, and write it only if both are the same.
     """
 
     verb: ClassVar[str] = "compose-disk"
@@ -51,6 +52,7 @@ class ComposeDisk(ComposeRequest):
     kernel_arguments: tuple[str, ...] = ()
     boot_attempts: int = 3
     force: bool = False
+    verify: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
@@ -96,6 +98,7 @@ class ComposeImage(ComposeRequest):
     labels: further labels of the image.
     copy_metadata, copy_optional: keys of the commit's metadata that become labels; those of the second may
         be missing.
+    verify: as for ComposeDisk.
     """
 
     verb: ClassVar[str] = "compose-image"
@@ -115,6 +118,7 @@ class ComposeImage(ComposeRequest):
     copy_metadata: tuple[str, ...] = ()
     copy_optional: tuple[str, ...] = ()
     dry_run: bool = False
+    verify: bool = False
 
     def __post_init__(self) -> None:
         least, most = image_layers.LEAST, image_layers.MOST

@@ -7,10 +7,11 @@ commit and the same options give the same bytes.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from apt_ostree.core.compose import tree
-from apt_ostree.core.compose.disk import boot, machine, planning
+from apt_ostree.core.compose.disk import boot, machine, planning, verifying
 from apt_ostree.core.compose.disk.planning import Job
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import UsageError
@@ -31,9 +32,10 @@ _STATEROOT = "debian"
 def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
     """Compose a disk image.
 
-    Returns `ref`, `commit`, `output`, `format`, the `size` of the disk and the `bytes` of the file. Raises
-    UsageError for an error in the request, Refused if a precondition is not met, and ExternalFailure if a
-    step fails. Until all is done there is no file of the output's name, or still the one that was there.
+    Returns `ref`, `commit`, `output`, `format`, the `size` of the disk, the `bytes` of the file, and its
+    SHA-256 as `verified` (verify). Raises UsageError for an error in the request, Refused if a precondition
+    is not met or if it is not reproducible (verify), and ExternalFailure if a step fails. Until all is done
+    there is no file of the output's name, or still the one that was there.
     """
     output, form = planning.check_request(request)
     wanted = machine.read(request)
@@ -46,10 +48,17 @@ def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
         files = boot.take_boot(sysroot, work, request.consoles, request.boot_attempts)
         failpoint("disk.furnished")
         image = _write_image(tx, job, sysroot, files, work)
+        second = verifying.build_again(tx, request, job, work) if request.verify else None
+        if second:
+            verifying.require_same_disk(job, image, second)
         if form is ImageFormat.QCOW2:
             image = _convert(tx, image)
+            second = _convert(tx, second) if second else None
         failpoint("disk.written")
         result = _result(job, output, form, image)
+        if second:
+            digest = verifying.require_same_file(tx, job, image, second)
+            result = replace(result, details={**result.details, "verified": digest})
         image.replace(output)
     return result
 
@@ -58,7 +67,9 @@ def _source(tx: Transaction, request: ComposeDisk, work: Path) -> tuple[Path, st
     """Return the repository and the ref; the tree of a treefile is composed first."""
     repo = Path(request.repo).absolute() if request.repo else work / "repo"
     if request.treefile:
-        wanted = ComposeTree(treefile=request.treefile, repo=str(repo), ref=request.ref)
+        wanted = ComposeTree(
+            treefile=request.treefile, repo=str(repo), ref=request.ref, verify=request.verify
+        )
         return repo, str(tree.compose_tree(tx, wanted).details["ref"])
     if not commit.exists(repo):
         raise UsageError(f"there is no OSTree repository in {repo}")

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from apt_ostree.core.compose import tree as trees
-from apt_ostree.core.compose.image import planning, writing
+from apt_ostree.core.compose.image import planning, verifying, writing
 from apt_ostree.core.compose.image.planning import Job, Output
 from apt_ostree.core.compose.image.writing import Written
 from apt_ostree.core.transaction import Transaction
@@ -35,9 +35,9 @@ def compose_image(tx: Transaction, request: ComposeImage) -> Result:
 
     Returns the plan (`ref`, `commit`, `output`, `format`, `compression`, `bytes`, `layers`) and, unless
     `dry_run`, the digest of the `manifest`, the `size` of all layers, and that of those that the previous
-    image does not have (`new_size`). Raises UsageError for an error in the request, Refused if a
-    precondition is not met, and ExternalFailure if a step fails. Until all is done, the output is what it
-    was.
+    image does not have (`new_size`); with `verify`, that digest as `verified`. Raises UsageError for an error
+    in the request, Refused if a precondition is not met or if it is not reproducible (verify), and
+    ExternalFailure if a step fails. Until all is done, the output is what it was.
     """
     output = planning.check_request(request)
     if request.dry_run:
@@ -48,9 +48,11 @@ def compose_image(tx: Transaction, request: ComposeImage) -> Result:
         job = _plan(tx, repo, ref, request, output)
         with _explained(job):
             image = writing.write(tx, job, work / "image")
+            if request.verify:
+                verifying.require_reproducible(tx, request, job, image, (repo, ref))
             if image.manifest.digest != (output.there and output.there.digest):
                 _place(tx, job, image, work)
-    return _result(job, image)
+    return _result(job, image, verified=request.verify)
 
 
 def _source(tx: Transaction, request: ComposeImage, work: Path) -> tuple[Path, str]:
@@ -65,6 +67,7 @@ def _source(tx: Transaction, request: ComposeImage, work: Path) -> tuple[Path, s
         cachedir=request.cachedir,
         lockfiles=request.lockfiles,
         force=request.force,
+        verify=request.verify,
     )
     return repo, str(trees.compose_tree(tx, wanted).details["ref"])
 
@@ -109,7 +112,7 @@ def _place(tx: Transaction, job: Job, image: Written, work: Path) -> None:
         mounts.sync_file_system(target.parent)
 
 
-def _result(job: Job, image: Written) -> Result:
+def _result(job: Job, image: Written, *, verified: bool) -> Result:
     there, previous = job.output.there, job.output.previous
     blobs = previous.blobs if previous else frozenset()
     rows = [
@@ -128,4 +131,5 @@ def _result(job: Job, image: Written) -> Result:
         "size": sum(layer.blob.size for layer in image.layers),
         "new_size": sum(row["size"] for row in rows if not row["reused"]),
     }
+    details |= {"verified": image.manifest.digest} if verified else {}
     return Result(changed=image.manifest.digest != (there and there.digest), details=details)
