@@ -413,3 +413,94 @@ def test_a_lockfile_keeps_versions_that_the_archives_have_surpassed(tmp_path):
     lock.write_text(json.dumps({"packages": locked}))
     done = apt_ostree(everything, repo, "--dry-run", f"--lockfile={lock}")
     assert done.returncode == 3 and "munge 0.1-1 is locked" in done.stderr
+
+
+# --- whether it is reproducible
+
+
+#: Without an initramfs; scripts see the time of the commit.
+REPRODUCIBLE = (
+    FEW.format(packages="munge") + 'postprocess: "date --utc --date=@$SOURCE_DATE_EPOCH > /etc/built-at"\n'
+)
+#: A file of a package, a file of nobody, a name, a mode.
+IRREPRODUCIBLE = (
+    FEW.format(packages="munge")
+    + """
+postprocess: |
+  cat /proc/sys/kernel/random/uuid >> /etc/issue.net
+  date +%s.%N > /usr/share/built-at
+  mktemp --directory /usr/share/made.XXXXXXXXXX
+  touch /usr/share/good
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def verified(tmp_path_factory):
+    """A directory with the repository and the cache of a tree that was composed twice, and the result."""
+    base = tmp_path_factory.mktemp("verified")
+    words = (f"--repo={base}/repo", f"--cachedir={base}/cache", "--verify-reproducible", "--json")
+    done = apt_ostree(write_treefile(base, REPRODUCIBLE), *words)
+    assert done.returncode == 0, done.stderr
+    return base, json.loads(done.stdout)
+
+
+def test_a_tree_that_is_reproducible_is_committed(verified):
+    base, result = verified
+    repo = Repo.open(base / "repo")
+    assert repo.resolve(REF) == result["commit"] and result["changed"]
+    assert repo.content_checksum(result["commit"]) == result["verified"]
+    assert ostree("cat", f"--repo={base}/repo", REF, "/usr/etc/built-at").strip().endswith("2025")
+    assert {path.name for path in base.iterdir()} == {"cache", "motd", "os.yaml", "repo"}
+    assert not list((base / "repo/tmp").glob(".apt-ostree-*"))
+    assert mounts_and_processes(str(base)) == []
+
+
+def test_what_differs_between_two_builds_is_named_and_not_committed(verified, tmp_path):
+    base, result = verified
+    before = state_of(base / "repo")
+    words = (f"--repo={base}/repo", f"--cachedir={base}/cache", "--verify-reproducible")
+    done = apt_ostree(write_treefile(tmp_path, IRREPRODUCIBLE), *words, "--json")
+    assert done.returncode == 3, done.stderr
+    error = json.loads(done.stdout)
+    found = {row["path"]: (row["differs"], row["packages"]) for row in error["reasons"]}
+    made = {path for path in found if path.startswith("/usr/share/made.")}
+    assert {path: what for path, what in found.items() if path not in made} == {
+        "/usr/etc/issue.net": (["content"], ["base-files"]),
+        "/usr/share/built-at": (["content"], []),
+    }
+    assert len(made) == 2 and all(found[path] == (["absent"], []) for path in made)
+    assert {"base-files:", "no package:"} <= {*error["details"]}
+    assert REF in error["message"]
+    assert (state_of(base / "repo"), before[0].strip()) == (before, result["commit"])
+
+
+@pytest.mark.extended
+def test_a_tree_with_a_kernel_is_reproducible_without_a_cache_and_a_repository(composed, tmp_path):
+    done = apt_ostree(
+        write_treefile(tmp_path), f"--repo={tmp_path}/repo", "--verify-reproducible", "--unchanged-exit-77"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [REF, (composed / "id").read_text().strip()]
+    assert {path.name for path in tmp_path.iterdir()} == {"motd", "os.yaml", "repo"}
+
+
+@pytest.mark.extended
+def test_the_initramfs_is_the_same_when_nothing_in_it_has_changed(composed, tmp_path):
+    """There is another package, another file of the treefile, and another year."""
+    content = TREEFILE.replace("zstd]", "zstd, hello]").replace("echo done", "echo otherwise")
+    done = apt_ostree(
+        write_treefile(tmp_path, content), f"--repo={tmp_path}/repo", epoch=EPOCH + 2 * 365 * 86400
+    )
+    assert done.returncode == 0, done.stderr
+    places = [f"--repo={place}/repo" for place in (composed, tmp_path)]
+    assert ostree("rev-parse", places[0], REF) != ostree("rev-parse", places[1], REF)
+    listed = [ostree("ls", "-R", "-C", place, REF, f"/{layout.KERNEL_MODULES}") for place in places]
+    images = [[line for line in text.splitlines() if line.endswith("/initramfs.img")] for text in listed]
+    assert images[0] == images[1] and len(images[0]) == 1
+
+
+@pytest.mark.parametrize("other", ["--print-only", "--dry-run", "--download-only"])
+def test_what_makes_nothing_cannot_be_verified(tmp_path, other):
+    done = apt_ostree(write_treefile(tmp_path), f"--repo={tmp_path}/repo", "--verify-reproducible", other)
+    assert done.returncode == 2 and other in done.stderr

@@ -169,6 +169,23 @@ def test_the_same_commit_gives_the_same_bytes(world: World, out: Path):
         subprocess.run(["diff", "--recursive", out / "one", out / name], check=True)
 
 
+@pytest.mark.parametrize("name", ["image", "image.tar"])
+def test_an_image_is_made_twice_to_verify_it(world: World, out: Path, name: str):
+    words = [*world.words, "-o", out / name, "--verify-reproducible"]
+    result = compose("image", *words)
+    assert result["verified"] == result["manifest"]
+    world.write(NEW)
+    again = compose("image", *words)
+    assert again["verified"] == again["manifest"] != result["manifest"]
+    assert names(out) == {name}
+
+
+def test_an_image_by_rpm_ostrees_name_is_verified_too(world: World, out: Path):
+    words = [f"--repo={world.repo}", REF, f"oci:{out}/image", "--verify-reproducible", "--label=a=b"]
+    assert compose("container-encapsulate", *words)["verified"] == Image(out / "image").digest
+    compose("container-encapsulate", *words, "--dry-run", code=2)
+
+
 # --- what is interrupted
 
 

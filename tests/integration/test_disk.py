@@ -356,6 +356,15 @@ def test_qcow2_has_the_same_disk_and_is_reproducible(repo: Path, tmp_path: Path)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.qcow2", "b.qcow2", "c.raw"]
 
 
+@pytest.mark.parametrize("name", ["disk.raw", "disk.qcow2"])
+def test_a_disk_is_made_twice_to_verify_it(repo: Path, tmp_path: Path, name: str):
+    options = ("--hostname=web1", "--user=me", "--verify-reproducible", "--json")
+    result = json.loads(compose(tmp_path / name, repo, *options).stdout)
+    digest = subprocess.check_output(["sha256sum", tmp_path / name], text=True).split()[0]
+    assert result["verified"] == digest
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 def test_a_key_without_a_user_is_roots(repo: Path, tmp_path: Path):
     (tmp_path / "key.pub").write_text(KEY)
     compose(tmp_path / "x.raw", repo, f"--ssh-key={tmp_path}/key.pub")
