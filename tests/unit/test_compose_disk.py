@@ -12,8 +12,10 @@ from apt_ostree.core.compose.disk import image, machine, planning, verifying
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import diskimage, events, jsonvalue
+from apt_ostree.model.origin import Origin
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.system import another_worker, programs
+from apt_ostree.system.ostree.new_sysroot import Source
 
 
 @pytest.fixture
@@ -134,7 +136,8 @@ LAYOUT = diskimage.plan(diskimage.Contents(root=1 << 20, boot=1 << 20), None, "x
 
 
 def job(place: Path) -> planning.Job:
-    return planning.Job(place / "repo", "os", "c" * 64, LAYOUT, (), 0, 0, 1700000000)
+    source = Source(place / "repo", "c" * 64, Origin(refspec="os"))
+    return planning.Job(source, LAYOUT, (), 0, 0, 1700000000)
 
 
 def raw_disks(place: Path, *differ: int) -> tuple[Path, Path]:

@@ -105,11 +105,8 @@ def plan(contents: Contents, size: int | None, identity: str) -> Layout:
 
     Raises Refused for a size that is too small.
     """
-    before = _before_root(contents)
-    least = before + _ext4_size(contents.root) + MIB
-    if size is None:
-        size = _rounded_up(before + _ext4_size(2 * contents.root + _FREE), GIB)
-    size = _rounded_up(size, MIB)
+    before, least = _before_root(contents), least_size(contents)
+    size = usual_size(contents) if size is None else _rounded_up(size, MIB)
     if size < least:
         raise Refused(
             f"a disk of {show_size(size)} is too small for this tree, which needs {show_size(least)}",
@@ -121,6 +118,16 @@ def plan(contents: Contents, size: int | None, identity: str) -> Layout:
             hint=f"give at least --size={-(-least // 1000000)}M, or leave it out",
         )
     return _layout(contents, size, identity)
+
+
+def least_size(contents: Contents) -> int:
+    """Return the size of the smallest disk for the contents."""
+    return _before_root(contents) + _ext4_size(contents.root) + MIB
+
+
+def usual_size(contents: Contents) -> int:
+    """Return the size of a disk for the contents and for changes."""
+    return _rounded_up(_before_root(contents) + _ext4_size(2 * contents.root + _FREE), GIB)
 
 
 def _layout(contents: Contents, size: int, identity: str) -> Layout:

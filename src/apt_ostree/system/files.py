@@ -137,6 +137,17 @@ def text_of(path: Path) -> str:
         return ""
 
 
+def can_link(file: Path, directory: Path) -> bool:
+    """Return whether a file can have another name in a directory; between two mounts it cannot."""
+    probe = _temporary(directory / file.name)
+    try:
+        os.link(file, probe)
+    except OSError:
+        return False
+    probe.unlink()
+    return True
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file if its text differs: an unchanged file must not appear in an upper directory."""
     if text_of(path) != text:

@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.model import diskimage
+from apt_ostree.model.origin import Origin, format_origin
+from apt_ostree.model.refspec import Refspec
 from apt_ostree.system import process
 from apt_ostree.system.ostree.bootfs import boot_files
 from apt_ostree.system.ostree.gi_ostree import OSTree, explained
+from apt_ostree.system.ostree.remotes import Remote
 from apt_ostree.system.ostree.repo import Repo
 
 #: Else the deployment's root is immutable, and only who knows that can remove a directory that was left over.
@@ -41,12 +44,24 @@ class NewSysroot:
         return self.root / "ostree/deploy" / self.stateroot / "var"
 
 
-def make(
-    root: Path, stateroot: str, source: Path, commit: str, ref: str, *, arguments: Sequence[str]
-) -> NewSysroot:
-    """Make a sysroot in an empty directory, whose one deployment follows a ref.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a deployment is made of.
 
-    source: the repository with the commit.
+    repo: the repository that has the commit.
+    origin: of the deployment.
+    remote: the one that the origin names, if it is configured.
+    """
+
+    repo: Path
+    commit: str
+    origin: Origin
+    remote: Remote | None = None
+
+
+def make(root: Path, stateroot: str, source: Source, *, arguments: Sequence[str]) -> NewSysroot:
+    """Make a sysroot in an empty directory, with one deployment.
+
     arguments: of the kernel.
     """
     _ostree("admin", "init-fs", "--modern", root)
@@ -56,11 +71,18 @@ def make(
     # The boot menu reads libostree's entries, and nothing else is to be written for the boot loader.
     _ostree("config", f"--repo={repo}", "set", "sysroot.bootloader", "none")
     _ostree("config", f"--repo={repo}", "set", "sysroot.readonly", "true")
-    _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source, commit)
-    _ostree("refs", f"--repo={repo}", f"--create={ref}", commit)
+    _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source.repo, source.commit)
+    if source.remote:
+        source.remote.write(repo)
+    if branch := Refspec.parse(source.origin.refspec):
+        _ostree("refs", f"--repo={repo}", f"--create={branch}", source.commit)
+    origin = root / "origin"
+    origin.write_text(format_origin(source.origin))
     # The option --karg would replace an earlier one of the same key, such as console=.
     given = [f"--karg-append={argument}" for argument in arguments]
-    _ostree("admin", "deploy", f"--sysroot={root}", f"--os={stateroot}", *given, ref)
+    options = [f"--sysroot={root}", f"--os={stateroot}", f"--origin-file={origin}"]
+    _ostree("admin", "deploy", *options, *given, source.commit)
+    origin.unlink()
     (deployment,) = (root / "ostree/deploy" / stateroot / "deploy").glob("*.0")
     return NewSysroot(root, stateroot, str(deployment.relative_to(root)))
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree.gi_ostree import Gio, GLib, OSTree, explained, is_about_signatures
 from apt_ostree.system.ostree.repo import Repo
 
+#: Where remotes are configured besides the repository.
+_REMOTES = Path("/etc/ostree/remotes.d")
 #: How libostree says that a branch went back, for which it has no code.
 _WENT_BACK = "is chronologically older than"
 OLDER = "'upgrade --allow-downgrade' takes it, and so does naming the commit; nothing was changed"
@@ -28,6 +32,49 @@ class Verification(StrEnum):
     EXEMPT = "exempt"  # by the configuration of their remote
     UNKNOWN = "unknown"  # their remote is not configured
     LOCAL = "local"  # they have no remote
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """The configuration of a remote, to be copied.
+
+    rows: the keys of its group and their values, as they are written.
+    keyring: the keys that its commits are verified with, if it has some of its own.
+    """
+
+    name: str
+    rows: Mapping[str, str]
+    keyring: Path | None
+
+    @property
+    def url(self) -> str:
+        """Return where it is; "" without one."""
+        return self.rows.get("url", "")
+
+    def write(self, repo: Path) -> None:
+        """Configure it in a repository that does not have it."""
+        rows = "".join(f"{key}={value}\n" for key, value in self.rows.items())
+        with (repo / "config").open("a") as config:
+            config.write(f"\n[{_group(self.name)}]\n{rows}")
+        if self.keyring:
+            shutil.copyfile(self.keyring, repo / self.keyring.name)
+
+
+def read(repo: Path, name: str) -> Remote | None:
+    """Return the configuration of a remote, from the repository or from /etc; None if there is none."""
+    keyring = repo / f"{name}.trustedkeys.gpg"
+    for path in (repo / "config", *sorted(_REMOTES.glob("*.conf"))):
+        file = GLib.KeyFile.new()
+        with suppress(GLib.Error):  # libostree says what is wrong with it
+            file.load_from_file(str(path), GLib.KeyFileFlags.NONE)
+            keys, _length = file.get_keys(_group(name))
+            rows = {key: file.get_value(_group(name), key) for key in keys}
+            return Remote(name, rows, keyring if keyring.exists() else None)
+    return None
+
+
+def _group(name: str) -> str:
+    return f'remote "{name}"'
 
 
 def names(repo: Repo) -> frozenset[str]:

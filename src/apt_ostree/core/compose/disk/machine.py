@@ -11,7 +11,7 @@ from apt_ostree.errors import UsageError
 from apt_ostree.model import diskimage, growth, machine
 from apt_ostree.model.diskimage import Layout
 from apt_ostree.model.machine import Machine
-from apt_ostree.model.requests.images import ComposeDisk
+from apt_ostree.model.requests.images import OfMachine
 from apt_ostree.system import files, useradd
 from apt_ostree.system.ostree.new_sysroot import NewSysroot
 
@@ -23,7 +23,7 @@ _ROOT_HOME = "roothome"  # in /var
 _LOCALHOST = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 
 
-def read(request: ComposeDisk) -> Machine:
+def read(request: OfMachine) -> Machine:
     """Return what the caller wants the machine to have. Raises UsageError for a mistake in it."""
     if request.hostname is not None:
         machine.check_hostname(request.hostname)

@@ -1,20 +1,24 @@
-"""What has to be in order before a disk image is made, and what it is going to be."""
+"""What has to be in order before a disk is made, and what it is going to be."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.compose.disk import boot
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import diskimage, grub, kargs, layout
+from apt_ostree.model.diskimage import Contents
 from apt_ostree.model.machine import Machine
-from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
+from apt_ostree.model.origin import Origin
+from apt_ostree.model.requests.images import ComposeDisk, ImageFormat, OfMachine
 from apt_ostree.model.sizes import show_size
-from apt_ostree.system import ext4, mmdebstrap, programs, qemu_img, sfdisk, source_date, space, useradd
+from apt_ostree.system import ext4, files, mmdebstrap, programs, qemu_img, sfdisk, source_date, space, useradd
 from apt_ostree.system.ostree import bootfs, new_sysroot
+from apt_ostree.system.ostree.new_sysroot import Source
 from apt_ostree.system.ostree.repo import Repo
 
 _KERNEL = "vmlinuz"
@@ -31,9 +35,7 @@ class Job:
     timestamp: of the file systems and their files, in seconds since 1970.
     """
 
-    repo: Path
-    ref: str
-    commit: str
+    source: Source
     disk: diskimage.Layout
     arguments: kargs.Arguments
     needed: int
@@ -66,40 +68,77 @@ def check_request(request: ComposeDisk) -> tuple[Path, ImageFormat]:
 
 
 def _check_host(request: ComposeDisk, form: ImageFormat) -> None:
+    check_programs("composing a disk", request, qemu_img.PROGRAMS if form is ImageFormat.QCOW2 else {})
+
+
+def check_programs(what: str, request: OfMachine, further: Mapping[str, str]) -> None:
+    """Raise Refused if this host cannot make disks: for its architecture, or for lack of a program.
+
+    further: programs that are needed besides, each with its package.
+    """
     architecture = mmdebstrap.native_architecture()
     if architecture != "amd64":
-        raise Refused(f"disk images are made for amd64, on such a machine, and not on {architecture}")
-    needed = {**sfdisk.PROGRAMS, **ext4.PROGRAMS, **boot.PROGRAMS}
-    needed |= qemu_img.PROGRAMS if form is ImageFormat.QCOW2 else {}
+        raise Refused(f"disks are made for amd64, on such a machine, and not on {architecture}")
+    needed = {**sfdisk.PROGRAMS, **ext4.PROGRAMS, **boot.PROGRAMS, **further}
     needed |= useradd.PROGRAMS if request.user else {}
-    programs.require("composing a disk", needed, boot.FILES)
+    programs.require(what, needed, boot.FILES)
 
 
-def plan(path: Path, ref: str, request: ComposeDisk, machine: Machine) -> Job:
-    """Return what to make of a commit.
-
-    Raises UsageError and Refused for what the disk cannot be: see `diskimage.plan` for its size.
-    """
-    repo = Repo.open(path)
-    checksum = repo.local_ref(ref)
+def of_ref(path: Path, ref: str) -> Source:
+    """Return the commit of a repository's own ref, which machines follow; UsageError if there is none."""
+    checksum = Repo.open(path).local_ref(ref)
     if checksum is None:
         raise UsageError(f"{path} has no ref {ref}", hint=f"'ostree refs --repo={path}' lists them")
-    if _KERNEL not in bootfs.boot_files(repo, checksum):
+    return Source(path, checksum, Origin(refspec=ref))
+
+
+def measure(source: Source) -> Contents:
+    """Return what the tree of a commit takes; Refused if it has no kernel."""
+    repo = Repo.open(source.repo)
+    if _KERNEL not in bootfs.boot_files(repo, source.commit):
         raise Refused(
-            f"the tree of {ref} has no kernel, so that a disk of it would not boot",
+            f"the tree of {name_of(source)} has no kernel, so that a disk of it would not boot",
             hint="add a kernel and dracut to the packages of its treefile, such as linux-image-amd64",
         )
-    timestamp = source_date.settle(repo.timestamp(checksum))
-    contents = new_sysroot.measure(repo, checksum)
+    return new_sysroot.measure(repo, source.commit)
+
+
+def name_of(source: Source) -> str:
+    """Return how to call a commit: by the branch, or the image, that it is of."""
+    return source.origin.refspec or source.origin.image or source.commit
+
+
+def plan(
+    source: Source,
+    contents: Contents,
+    request: OfMachine,
+    machine: Machine,
+    *,
+    size: int | None,
+    work: Path,
+    unique: str = "",
+) -> Job:
+    """Return what to make of a commit.
+
+    size: of the disk, see `diskimage.plan`.
+    work: the directory in which the work is done.
+    unique: makes the identifiers of the disk differ from those of others that are made alike.
+
+    Raises UsageError and Refused for what the disk cannot be.
+    """
+    repo = Repo.open(source.repo)
+    timestamp = source_date.settle(repo.timestamp(source.commit))
     more = [*request.consoles, *request.kernel_arguments, request.boot_attempts]
-    identity = json.dumps([checksum, ref, request.size, timestamp, machine.identity, more])
-    disk = diskimage.plan(contents, request.size, identity)
-    of_tree = repo.metadata(checksum).get(layout.META_KERNEL_ARGUMENTS, ())
+    alike = [source.commit, name_of(source), size, timestamp, machine.identity, more]
+    disk = diskimage.plan(contents, size, json.dumps([*alike, unique] if unique else alike))
+    of_tree = repo.metadata(source.commit).get(layout.META_KERNEL_ARGUMENTS, ())
     arguments = grub.kernel_arguments(disk.root_uuid, of_tree, request.consoles, request.kernel_arguments)
     _check_arguments(arguments)
     used = diskimage.used(contents)
-    needed = used + _staged(contents, repo, path, Path(request.output).absolute().parent)
-    return Job(path, ref, checksum, disk, arguments, needed, used, timestamp)
+    linked = not repo.is_archive and files.can_link(source.repo / "config", work)
+    # The files that the image is made of; those of the tree may be hard links.
+    staged = contents.boot + (0 if linked else contents.root)
+    return Job(source, disk, arguments, used + staged, used, timestamp)
 
 
 def _check_arguments(arguments: kargs.Arguments) -> None:
@@ -109,18 +148,11 @@ def _check_arguments(arguments: kargs.Arguments) -> None:
     grub.refuse_unusable(arguments)
 
 
-def _staged(contents: diskimage.Contents, repo: Repo, path: Path, directory: Path) -> int:
-    """Return the space for the files that the image is made of; those of the tree may be hard links."""
-    linked = not repo.is_archive and path.stat().st_dev == directory.stat().st_dev
-    return contents.boot + (0 if linked else contents.root)
-
-
-def check_space(job: Job, directory: Path, form: ImageFormat) -> None:
-    """Raise Refused unless a directory has the space that making the image takes."""
-    needed = job.needed + (job.used if form is ImageFormat.QCOW2 else 0)
+def check_space(needed: int, directory: Path, hint: str) -> None:
+    """Raise Refused unless a directory has so much space, in bytes. hint: where to take it."""
     free = space.of(directory).for_root
     if needed > free:
         raise Refused(
             f"there is too little space in {directory}: {show_size(needed)} needed, {show_size(free)} free",
-            hint="free some, or write the image to another file system",
+            hint=f"free some, or {hint}",
         )

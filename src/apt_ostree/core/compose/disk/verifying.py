@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.core.compose.disk.planning import Job
+from apt_ostree.core.compose.disk.planning import Job, name_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import reproduction
@@ -25,8 +25,8 @@ def build_again(tx: Transaction, request: ComposeDisk, job: Job, work: Path) -> 
     again = replace(
         request,
         treefile=None,
-        repo=str(job.repo),
-        ref=job.ref,
+        repo=str(job.source.repo),
+        ref=job.source.origin.refspec,
         output=str(place / "disk.raw"),
         format=ImageFormat.RAW,
         ssh_key=str(Path(request.ssh_key).absolute()) if request.ssh_key else None,
@@ -53,7 +53,7 @@ def require_same_disk(job: Job, first: Path, second: Path) -> None:
     ]
     if found or first.stat().st_size != second.stat().st_size:
         raise Refused(
-            f"the disk image of {job.ref} is not reproducible: two builds differ",
+            f"the disk image of {name_of(job.source)} is not reproducible: two builds differ",
             details=[f"{name}: from byte {place}" for name, place in found] or ["the size"],
             reasons=[{"part": name, "byte": place} for name, place in found],
             hint="nothing was written to the output",
@@ -68,7 +68,7 @@ def require_same_file(tx: Transaction, job: Job, first: Path, second: Path) -> s
             digests.append(hashlib.file_digest(stream, "sha256").hexdigest())
     if len({*digests}) > 1:
         raise Refused(
-            f"the disk image of {job.ref} is not reproducible: the same disk was written in two ways",
+            f"the disk image of {name_of(job.source)} is not reproducible: one disk was written in two ways",
             details=digests,
             hint="nothing was written to the output",
         )

@@ -1,0 +1,60 @@
+"""The bytes of a disk that starts by itself, by UEFI and by a BIOS, in a file: the work of all that make one.
+
+Nothing is mounted, and no device is used: file systems are made from directories, in their place in the file.
+All work is done in one directory.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from apt_ostree.core.compose.disk import boot, machine
+from apt_ostree.core.compose.disk.planning import Job, name_of
+from apt_ostree.core.transaction import Transaction
+from apt_ostree.model import diskimage
+from apt_ostree.model.machine import Machine
+from apt_ostree.model.requests.images import OfMachine
+from apt_ostree.system import ext4, sfdisk
+from apt_ostree.system.ext4 import FileSystem
+from apt_ostree.system.failpoints import failpoint
+from apt_ostree.system.ostree import new_sysroot
+from apt_ostree.system.ostree.new_sysroot import NewSysroot
+
+_STATEROOT = "debian"
+
+
+def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: Path) -> Path:
+    """Make the disk in a directory and return its file, which is sparse: zero is what is not in it.
+
+    Raises UsageError and Refused for a tree that such a disk cannot have, and ExternalFailure if a step fails.
+    """
+    sysroot = _deploy(tx, job, work)
+    machine.furnish(tx, sysroot, job.disk, wanted)
+    files = boot.take_boot(sysroot, work, request.consoles, request.boot_attempts)
+    failpoint("disk.furnished")
+    return _write(tx, job, sysroot, files, work)
+
+
+def _deploy(tx: Transaction, job: Job, work: Path) -> NewSysroot:
+    root = work / "sysroot"
+    root.mkdir()
+    with tx.task(f"Deploying {name_of(job.source)} {job.source.commit[:12]}"):
+        sysroot = new_sysroot.make(root, _STATEROOT, job.source, arguments=job.arguments)
+    failpoint("disk.deployed")
+    return sysroot
+
+
+def _write(tx: Transaction, job: Job, sysroot: NewSysroot, files: Path, work: Path) -> Path:
+    """Write the file. files: the content of /boot."""
+    image, disk = work / "disk.raw", job.disk
+    with image.open("xb") as new:
+        new.truncate(disk.size)
+    sfdisk.write_table(image, diskimage.sfdisk_script(disk))
+    with tx.task("Writing the boot loader and the kernel"):
+        boot.write(image, disk, files, work, job.timestamp)
+    failpoint("disk.boot-written")
+    root = FileSystem(image, disk.root.start, disk.root.size, disk.root_uuid, disk.root_seed, disk.root.name)
+    with tx.task("Writing the root file system"):
+        ext4.make(root, sysroot.root, job.timestamp)
+        ext4.make_immutable(root, f"/{sysroot.deployment}", job.timestamp)
+    return image
