@@ -61,6 +61,7 @@ VERBS: Mapping[str, str] = {
     "initramfs": "initramfs:change",
     "initramfs-etc": "initramfs:track",
     "install": "packages:install",
+    "install-to-disk": "compose.disk.installing:install_to_disk",
     "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",
     "overlay-check": "overlays.repair:check",

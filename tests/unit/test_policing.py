@@ -511,7 +511,7 @@ FREE = {
     "approve", "automatic-update", "cleanup", "compose-commit", "compose-disk", "compose-extensions",
     "compose-image", "compose-install", "compose-postprocess", "compose-publish", "compose-rootfs",
     "compose-sign", "compose-tree", "confirm", "container-commit", "container-prepare",
-    "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
+    "install-to-disk", "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
     "refresh-md", "rollback", "rollback-live", "unlock-discard", "unpin",
 }  # fmt: skip
 

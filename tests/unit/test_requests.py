@@ -41,7 +41,13 @@ from apt_ostree.model.requests.deployments import (
     Rollback,
     Unpin,
 )
-from apt_ostree.model.requests.images import ComposeDisk, ComposeImage, ContainerCommit, ContainerPrepare
+from apt_ostree.model.requests.images import (
+    ComposeDisk,
+    ComposeImage,
+    ContainerCommit,
+    ContainerPrepare,
+    InstallToDisk,
+)
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
 from apt_ostree.model.requests.overlays import (
@@ -318,6 +324,7 @@ TITLES = [
     ),
     (Install(packages=("x",)), "install"),
     (Install(deploy=LIVE), "install -A"),
+    (InstallToDisk(device="/dev/sdb"), "install-to-disk"),
     (OverlayBackup(), "usroverlay --backup"),
     (OverlayCheck(), "usroverlay --check"),
     (OverlayCleanup(), "usroverlay --cleanup"),

@@ -33,6 +33,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "initramfs_etc",
         "Show and change which files of /etc it has",
     ),
+    "install-to-disk": (
+        "apt_ostree.cli.commands.install_to_disk",
+        "install_to_disk",
+        "Install a system on a disk",
+    ),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "metrics": ("apt_ostree.cli.commands.metrics", "metrics", "Print metrics for Prometheus"),

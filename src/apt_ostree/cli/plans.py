@@ -218,6 +218,29 @@ def _image(plan: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {len(same)} as in the previous image: {show_size(sum(row['bytes'] for row in same))}"
 
 
+def _install_to_disk(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the disk is and loses, and what it becomes."""
+    names = " ".join(filter(None, (plan["model"], plan["serial"])))
+    yield f"Disk {plan['path']}{f' ({names})' if names else ''}, {show_size(plan['size'])}"
+    parts = [_part(part) for part in plan["parts"]]
+    if plan["found"]:
+        yield from _rows("What is on it goes", [", ".join(plan["found"]), *parts])
+    else:
+        yield "There is nothing on it"
+    new = [f"{part['name']}: {show_size(part['size'])}" for part in plan["partitions"]]
+    new[-1] += ", and at the first boot the rest of the disk" if plan["grows"] else ""
+    yield from _rows("Partitions", new)
+    version = f" ({plan['version']})" if plan["version"] else ""
+    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo']}"
+    url = f" ({plan['url']})" if plan["url"] else ""
+    yield f"It follows {plan['follows'] or 'nothing'}{url}"
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    label = f' "{part["label"]}"' if part["label"] else ""
+    return f"{part['path']}: {part['content'] or part['type']}{label}, {show_size(part['size'])}"
+
+
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "packages": package_lines,
@@ -225,4 +248,5 @@ _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "kernel-arguments": _kernel_arguments,
     "policy": _policy,
     "image": _image,
+    "install-to-disk": _install_to_disk,
 }

@@ -244,6 +244,12 @@ class Transaction:
 
     # --- the user
 
+    def agree(self, plan: PlanShown) -> None:
+        """Show a plan that is not about this system and ask the user; Cancelled if the user declines."""
+        self.report(replace(plan, confirm=self._ask is not None))
+        if self._ask and not self._ask():
+            raise Cancelled("not confirmed; nothing was changed")
+
     def confirm(self, plan: PlanShown, *, commits: Iterable[str] = ()) -> None:
         """Show a plan and ask the user whether to proceed.
 

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
-from apt_ostree.model.grubenv import MOST_ATTEMPTS
+from apt_ostree.cli.machine_options import machine_fields, machine_options
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.model.sizes import show_size
 
@@ -33,35 +33,7 @@ from apt_ostree.model.sizes import show_size
     type=options.Size(),
     help="Size of the disk, such as 8G; the default has room for an upgrade.",
 )
-@click.option("--hostname", metavar="NAME", help="Name of the machine.")
-@click.option("--user", metavar="NAME", help="Add a user who has no password and may use sudo.")
-@click.option(
-    "--ssh-key",
-    metavar="FILE",
-    help="Let the holder of a public key log in, as that user or, without --user, as root.",
-)
-@click.option(
-    "--console",
-    "consoles",
-    multiple=True,
-    metavar="CONSOLE",
-    help="Console of the kernel and the boot menu, such as ttyS0; may be repeated.",
-)
-@click.option(
-    "--karg",
-    "kernel_arguments",
-    multiple=True,
-    metavar="ARGUMENT",
-    help="Add a kernel argument to those of the tree; may be repeated.",
-)
-@click.option(
-    "--boot-attempts",
-    metavar="N",
-    type=click.IntRange(0, MOST_ATTEMPTS),
-    default=3,
-    show_default=True,
-    help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
-)
+@machine_options
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
     "--verify-reproducible",
@@ -83,14 +55,9 @@ def disk(treefile: Path | None, **given: Any) -> int:
         ref=given["ref"],
         format=ImageFormat(form) if form else None,
         size=given["size"],
-        hostname=given["hostname"],
-        user=given["user"],
-        ssh_key=given["ssh_key"],
-        consoles=given["consoles"],
-        kernel_arguments=given["kernel_arguments"],
-        boot_attempts=given["boot_attempts"],
         force=given["force"],
         verify=given["verify"],
+        **machine_fields(given),
     )
     return options.run_verb(request, given, show=_show)
 

@@ -37,6 +37,7 @@ VERBS: Mapping[str, str] = {
     "initramfs": "deployments:Initramfs",
     "initramfs-etc": "deployments:InitramfsEtc",
     "install": "packages:Install",
+    "install-to-disk": "images:InstallToDisk",
     "kargs": "deployments:Kargs",
     "overlay-backup": "overlays:OverlayBackup",
     "overlay-check": "overlays:OverlayCheck",

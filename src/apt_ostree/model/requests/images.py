@@ -68,6 +68,30 @@ class ComposeDisk(OfMachine):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InstallToDisk(OfMachine):
+    """Install a commit on a disk of this machine, which another one may then start from.
+
+    device: the disk. repo and ssh_key are paths of the caller, who must be root, too.
+
+    repo, ref: a local ref of a repository; None for both is what the booted deployment is based on.
+    wipe: what is on the disk goes.
+    dry_run: only show what would be done.
+    """
+
+    verb: ClassVar[str] = "install-to-disk"
+    device: str
+    repo: str | None = None
+    ref: str | None = None
+    wipe: bool = False
+    dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        OfMachine.__post_init__(self)
+        if (self.repo is None) != (self.ref is None):
+            raise ValueError("repo and ref: one without the other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPrepare(ComposeRequest):
     """Fill /var of a container as on a machine, for the scripts of packages."""
 

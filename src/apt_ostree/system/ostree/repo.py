@@ -266,6 +266,12 @@ class Repo:
         value = self._value(checksum, layout.META_VERSION)
         return None if value is None else str(value)
 
+    def has_path(self, checksum: str, path: str) -> bool:
+        """Return whether a commit's tree has a path, which is relative to its root."""
+        with explained(f"read commit {checksum[:12]}", hint=DAMAGE):
+            _ok, root, _commit = self.handle.read_commit(checksum)
+        return bool(root.resolve_relative_path(path).query_exists())
+
     # -- changes ----------------------------------------------------------------------------------
 
     @contextmanager

@@ -1,7 +1,7 @@
-"""The bytes of a disk that starts by itself, by UEFI and by a BIOS, in a file: the work of all that make one.
+"""The bytes of a disk that starts by itself, by UEFI and by a BIOS, in a file: what all that make one share.
 
-Nothing is mounted, and no device is used: file systems are made from directories, in their place in the file.
-All work is done in one directory.
+Nothing is mounted, and no device is used: file systems are made from directories, in their place in the
+file. All work is done in one directory.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ _STATEROOT = "debian"
 def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: Path) -> Path:
     """Make the disk in a directory and return its file, which is sparse: zero is what is not in it.
 
-    Raises UsageError and Refused for a tree that such a disk cannot have, and ExternalFailure if a step fails.
+    Raises UsageError and Refused for a tree that such a disk cannot have, and ExternalFailure if a step
+    fails.
     """
     sysroot = _deploy(tx, job, work)
     machine.furnish(tx, sysroot, job.disk, wanted)

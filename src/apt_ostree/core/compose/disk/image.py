@@ -1,7 +1,7 @@
 """`compose disk`: a disk image that starts by itself, by UEFI and by a BIOS, from one commit.
 
-All work is done in a directory beside the output, which gets its name when it is whole. The same commit and the
-same options give the same bytes.
+All work is done in a directory beside the output, which gets its name when it is whole. The same commit and
+the same options give the same bytes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,56 @@
+"""The options of what a machine has of its own on its disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from apt_ostree.cli.options import Command
+from apt_ostree.model.grubenv import MOST_ATTEMPTS
+
+_OPTIONS = (
+    click.option("--hostname", metavar="NAME", help="Name of the machine."),
+    click.option("--user", metavar="NAME", help="Add a user who has no password and may use sudo."),
+    click.option(
+        "--ssh-key",
+        metavar="FILE",
+        help="Let the holder of a public key log in, as that user or, without --user, as root.",
+    ),
+    click.option(
+        "--console",
+        "consoles",
+        multiple=True,
+        metavar="CONSOLE",
+        help="Console of the kernel and the boot menu, such as ttyS0; may be repeated.",
+    ),
+    click.option(
+        "--karg",
+        "kernel_arguments",
+        multiple=True,
+        metavar="ARGUMENT",
+        help="Add a kernel argument to those of the tree; may be repeated.",
+    ),
+    click.option(
+        "--boot-attempts",
+        metavar="N",
+        type=click.IntRange(0, MOST_ATTEMPTS),
+        default=3,
+        show_default=True,
+        help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
+    ),
+)
+_NAMES = ("hostname", "user", "ssh_key", "consoles", "kernel_arguments", "boot_attempts")
+
+
+def machine_options(command: Command) -> Command:
+    """Return the command with the options of a request that makes the disk of a machine."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def machine_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of such a request."""
+    return {name: given[name] for name in _NAMES}
