@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,31 +21,57 @@ pytestmark = pytest.mark.vm
 TIMEOUT = 600  # seconds of one command; everything is emulated
 #: The sizes of the disk, in bytes, as it was made and as it is.
 SIZE, LATER = 3_000_000_000, 5_000_000_000
+#: The size of a disk that is larger than what is laid out on it.
+BIG = 12_000_000_000
+
+
+def apt_ostree(*words: str) -> None:
+    """Run this checkout's program on this machine."""
+    subprocess.run(
+        ["/usr/bin/python3", "-m", "apt_ostree", *words],
+        env={**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT / "src")},
+        check=True,
+    )
 
 
 @pytest.fixture
-def disk(new_machine: Callable[..., Machine], tmp_path: Path) -> Path:
-    """A raw image of the test bed's tree; the disk has become larger since."""
-    source, output = new_machine(), tmp_path / "disk.raw"
+def options(new_machine: Callable[..., Machine]) -> Iterator[list[str]]:
+    """The test bed's tree, and what makes a machine of it that the tests can reach."""
+    source = new_machine()
     with mounted_disk(source._disk()) as mounted:
         repo = mounted / "ostree/repo"
-        (ref,) = (
-            name for name in run("ostree", "refs", f"--repo={repo}").split() if name.startswith("debian/")
-        )
-        options = [
+        refs = run("ostree", "refs", f"--repo={repo}").split()
+        (ref,) = (name for name in refs if name.startswith("debian/"))
+        machine = ["--hostname=fx-disk", "--console=ttyS0"]
+        yield [
             f"--repo={repo}",
             f"--ref={ref}",
-            f"--output={output}",
-            f"--size={SIZE}",
-            "--hostname=fx-disk",
+            *machine,
+            *(f"--karg={one}" for one in _ARGUMENTS.split()[1:]),
         ]
-        options += ["--console=ttyS0", *(f"--karg={one}" for one in _ARGUMENTS.split()[1:])]
-        subprocess.run(
-            ["/usr/bin/python3", "-m", "apt_ostree", "compose", "disk", *options],
-            env={**ENVIRONMENT, "PYTHONPATH": str(CHECKOUT / "src")},
-            check=True,
-        )
+
+
+@pytest.fixture
+def disk(options: list[str], tmp_path: Path) -> Path:
+    """A raw image of the test bed's tree; the disk has become larger since."""
+    output = tmp_path / "disk.raw"
+    apt_ostree("compose", "disk", *options, f"--output={output}", f"--size={SIZE}")
     os.truncate(output, LATER)
+    return output
+
+
+@pytest.fixture
+def installed(options: list[str], tmp_path: Path) -> Path:
+    """A disk that was in use, and that the test bed's tree was installed on, as a raw image."""
+    output = tmp_path / "installed.raw"
+    with output.open("wb") as new:
+        new.truncate(BIG)
+    device = run("losetup", "--find", "--show", str(output)).strip()
+    try:
+        subprocess.run(["mke2fs", "-q", "-F", device], check=True)
+        apt_ostree("install-to-disk", device, *options, "--wipe", "--assumeyes")
+    finally:
+        subprocess.run(["losetup", "--detach", device], check=True)
     return output
 
 
@@ -117,3 +143,18 @@ def test_a_disk_starts_by_bios_and_leaves_what_does_not_boot(disk: Path, tmp_pat
         machine.reboot()
         assert "apt-ostree.boot" not in host.sh("cat /proc/cmdline")
         assert host.deployments()[0]["booted"]
+
+
+@pytest.mark.parametrize("uefi", [True, False], ids=["uefi", "bios"])
+def test_a_disk_that_was_installed_on_starts_and_grows(installed: Path, tmp_path: Path, uefi: bool):
+    with FirmwareMachine(installed, tmp_path / "vm", uefi=uefi) as machine:
+        host = Host(machine)
+        check_machine(host)
+        assert host.exists("/sys/firmware/efi") == uefi
+        assert int(host.sh("df --block-size=1 --output=size /sysroot | tail -n 1")) > BIG * 8 // 10
+        (only,) = host.deployments()
+        assert only["booted"]
+        host.ao("kargs", "--append=fx.disk=1", timeout=TIMEOUT)
+        machine.reboot()
+        assert "fx.disk=1" in command_line(host)
+        host.check_clean()
