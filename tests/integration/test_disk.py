@@ -221,6 +221,7 @@ def run_grub(disk: Path, menu: str, directory: Path) -> dict[str, str]:
 
     The entry is printed in the place of being offered.
     """
+    directory.mkdir(exist_ok=True)
     begin = menu.index("menuentry ")
     end = menu.index("        }\n", begin) + len("        }\n")
     names = ("e_title", "e_linux", "e_initrd", "e_options", "note", "default")
@@ -272,6 +273,21 @@ def test_grub_reads_the_entry_and_counts_the_attempts(image: Image, tmp_path: Pa
         ("apt-ostree.boot=counted", "0", "0"),
         *2 * [("apt-ostree.boot=gave-up", "1", "0")],
     ]
+
+
+def test_grub_finds_the_files_of_an_entry_where_linux_is_a_command(image: Image, tmp_path: Path):
+    """As in Debian's signed GRUB: no function of that name is called, and the command fails."""
+    menu = image.read("boot", "/grub/grub.cfg")
+    built_in = "".join(
+        row for row in menu.splitlines(keepends=True) if not row.startswith(("function linux", "function initrd"))
+    )
+
+    found, other = (run_grub(image.path, text, tmp_path / str(n)) for n, text in enumerate((built_in, menu)))
+
+    assert found["e_linux"].startswith("/ostree/debian-")
+    assert {name: value.strip() for name, value in found.items()} == {
+        name: value.strip() for name, value in other.items()
+    }
 
 
 def uuid_of(image: Image, part: str) -> str:

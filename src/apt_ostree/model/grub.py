@@ -36,6 +36,8 @@ _TIMEOUT = 2  # seconds
 #: Characters that GRUB's scripts take for something else.
 SPECIAL_CHARACTERS = r"; & | < > $ { } \ #"
 _SPECIAL = re.compile(r"""[;&|<>$"'{}\\#]""")
+#: What regexp sets: $os and $sum, as in the name of the directory with kernel and initramfs.
+_OSTREE_ARGUMENT = "--set=1:os --set=2:sum 'ostree=/ostree/boot[.][01]/([^/ ]+)/([0-9a-f]+)/'"
 _SERIAL = re.compile(r"ttyS([0-9])(?:,([0-9]+).*)?")
 
 # Where the boot sectors have what they load next; see include/grub/i386/pc/boot.h of GRUB.
@@ -150,7 +152,10 @@ def _loop(stateroot: str) -> Iterator[str]:
     yield f"  for f in /loader/entries/ostree-$n.conf /loader/entries/ostree-$n-{stateroot}.conf; do"
     yield "    if [ -f $f ]; then"
     yield '      set e_title=""; set e_options=""; set e_linux=""; set e_initrd=""'
-    yield "      source $f"
+    yield '      set disk="$root"; unset root'
+    yield '      source "($disk)$f"'
+    yield '      set root="$disk"'
+    yield from _built_in()
     yield '      if [ -n "$e_linux" ]; then'
     yield (
         '        menuentry "$e_title" --id "ostree-$n" --unrestricted "$e_linux" "$e_initrd" "$e_options" {'
@@ -164,6 +169,24 @@ def _loop(stateroot: str) -> Iterator[str]:
     yield "  done"
     yield "done"
     yield ""
+
+
+def _built_in() -> Iterator[str]:
+    """Yield the part that finds kernel and initramfs where the keys of an entry were commands.
+
+    libostree has them in /ostree/STATEROOT-CHECKSUM, and ostree=/ostree/boot.N/STATEROOT/CHECKSUM/N in the
+    options. Without a match, a pattern stands for itself.
+    """
+    yield '      if [ -z "$e_linux" ]; then'
+    yield f"        if regexp {_OSTREE_ARGUMENT} \"$e_options\"; then"
+    yield '          for file in /ostree/"$os"-"$sum"/vmlinuz-*; do'
+    yield '            if [ -f "$file" ]; then set e_linux="$file"; fi'
+    yield "          done"
+    yield '          for file in /ostree/"$os"-"$sum"/initramfs-*; do'
+    yield '            if [ -f "$file" ]; then set e_initrd="$file"; fi'
+    yield "          done"
+    yield "        fi"
+    yield "      fi"
 
 
 # --- the kernel's command line
