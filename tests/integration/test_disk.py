@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.model import grubenv, layout
+from apt_ostree.model import bootloader, grubenv, layout
 from apt_ostree.system import mounts
 from apt_ostree.system.ostree import commit
 from apt_ostree.system.ostree.repo import text
@@ -279,7 +279,9 @@ def test_grub_finds_the_files_of_an_entry_where_linux_is_a_command(image: Image,
     """As in Debian's signed GRUB: no function of that name is called, and the command fails."""
     menu = image.read("boot", "/grub/grub.cfg")
     built_in = "".join(
-        row for row in menu.splitlines(keepends=True) if not row.startswith(("function linux", "function initrd"))
+        row
+        for row in menu.splitlines(keepends=True)
+        if not row.startswith(("function linux", "function initrd"))
     )
 
     found, other = (run_grub(image.path, text, tmp_path / str(n)) for n, text in enumerate((built_in, menu)))
@@ -343,6 +345,41 @@ def test_the_tree_is_whole_and_its_root_immutable(image: Image):
 
 
 # --- the same again
+
+
+LOADERS = {
+    "usr/lib/shim/shimx64.efi.signed": "shim",
+    "usr/lib/shim/mmx64.efi.signed": "mok manager",
+    "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed": "signed grub",
+}
+
+
+def on_esp(image: Image, path: str) -> str:
+    place = f"{image.path}@@{image.start('esp')}"
+    return subprocess.run(
+        ["mtype", "-i", place, f"::/{path}"], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_debians_signed_loaders_are_on_the_disk_if_the_tree_has_them(tmp_path: Path):
+    write_tree(tmp_path / "repo", tmp_path / "tree", **LOADERS)
+    done = compose(tmp_path / "x.raw", tmp_path / "repo", "--json")
+    image = Image(tmp_path / "x.raw", json.loads(done.stdout))
+    assert image.result["secure-boot"]
+    names = ("BOOTX64.EFI", "mmx64.efi", "grubx64.efi")
+    assert [on_esp(image, f"EFI/BOOT/{name}") for name in names] == list(LOADERS.values())
+    assert uuid_of(image, "boot") in on_esp(image, "EFI/debian/grub.cfg")
+    record = bootloader.read_record(on_esp(image, bootloader.RECORD))
+    assert set(record) == {f"EFI/BOOT/{name}" for name in names}
+    compose(tmp_path / "again.raw", tmp_path / "repo")
+    subprocess.run(["cmp", image.path, tmp_path / "again.raw"], check=True)
+
+
+def test_half_of_the_signed_loaders_is_no_use_and_told(image: Image, tmp_path: Path):
+    shim = {path: text for path, text in LOADERS.items() if "shim" in path}
+    write_tree(tmp_path / "repo", tmp_path / "tree", **shim)
+    assert "grub-efi-amd64-signed" in compose(tmp_path / "x.raw", tmp_path / "repo").stderr
+    assert not image.result["secure-boot"]
 
 
 def test_the_same_input_gives_the_same_bytes(image: Image, repo: Path, tmp_path: Path):

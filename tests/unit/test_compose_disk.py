@@ -8,14 +8,17 @@ from pathlib import Path
 import pytest
 
 from apt_ostree.cli import client, main
-from apt_ostree.core.compose.disk import image, machine, planning, verifying
+from apt_ostree.core.compose.disk import boot, image, machine, planning, verifying
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused, UsageError
-from apt_ostree.model import diskimage, events, jsonvalue
+from apt_ostree.model import bootloader, diskimage, events, jsonvalue
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.system import another_worker, programs
 from apt_ostree.system.ostree.new_sysroot import Source
+
+#: Beside the signed loaders on the EFI system partition.
+OTHER_FILES = ("/EFI/debian/grub.cfg", "/EFI/debian/apt-ostree.json")
 
 
 @pytest.fixture
@@ -198,3 +201,48 @@ def test_the_second_disk_is_made_of_the_same_commit(tmp_path: Path, monkeypatch:
     assert (again.treefile, again.repo, again.ref) == (None, str(tmp_path / "repo"), "os")
     assert (again.format, again.verify, again.hostname) == (ImageFormat.RAW, False, "h")
     assert (again.output, again.ssh_key) == (str(path), str(Path("k").absolute()))
+
+
+# --- the loaders
+
+
+def signed_tree(tree: Path, *, without: str = "") -> Path:
+    for source in bootloader.SOURCES.values():
+        if not (without and source.endswith(without)):
+            (tree / source).parent.mkdir(parents=True, exist_ok=True)
+            (tree / source).write_text(source)
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("without", "esp", "warns"),
+    [
+        ("", {"/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/grubx64.efi", "/EFI/BOOT/mmx64.efi", *OTHER_FILES}, False),
+        ("mmx64.efi.signed", {"/EFI/BOOT/BOOTX64.EFI", "/EFI/BOOT/grubx64.efi", *OTHER_FILES}, False),
+        ("grubx64.efi.signed", {"/EFI/BOOT/BOOTX64.EFI"}, True),
+        ("shimx64.efi.signed", {"/EFI/BOOT/BOOTX64.EFI"}, True),
+    ],
+)
+def test_signed_loaders_are_taken_if_shim_and_grub_are_there(
+    tmp_path: Path, monkeypatch, without, esp, warns
+):
+    made = []
+    monkeypatch.setattr(boot.grub, "make_core", lambda platform, *_: made.append(platform))
+    monkeypatch.setattr(boot.grub, "dependencies", lambda _platform: "")
+    disk = diskimage.plan(diskimage.Contents(10**8, 10**7), None, "x")
+    told: list = []
+    tree = signed_tree(tmp_path / "tree", without=without)
+    loaders = boot.make_loaders(Transaction(told.append, "compose-disk"), tree, disk, tmp_path)
+    assert {str(path) for path in loaders.esp} == esp
+    assert bool(told) == warns
+    assert loaders.signed == (len(esp) > 1)
+    assert made == [boot.grub.BIOS] + ([] if loaders.signed else [boot.grub.EFI])
+
+
+def test_a_tree_without_signed_loaders_needs_no_warning(tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(boot.grub, "make_core", lambda *_: None)
+    monkeypatch.setattr(boot.grub, "dependencies", lambda _platform: "")
+    disk = diskimage.plan(diskimage.Contents(10**8, 10**7), None, "x")
+    told: list = []
+    assert not boot.make_loaders(Transaction(told.append, "compose-disk"), tmp_path, disk, tmp_path).signed
+    assert told == []

@@ -155,6 +155,8 @@ def test_the_menu_is_a_script_in_which_each_key_is_a_function():
     }  # fmt: skip
     assert "serial" not in menu
     subprocess.run(["grub-script-check"], input=menu, text=True, check=True)
+    # While an entry is read no device is the root, so that a command `linux` loads nothing.
+    assert menu.index("unset root") < menu.index("source ") < menu.index('set root="$disk"')
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ file. All work is done in one directory.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.compose.disk import boot, machine
@@ -23,8 +24,20 @@ from apt_ostree.system.ostree.new_sysroot import NewSysroot
 _STATEROOT = "debian"
 
 
-def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: Path) -> Path:
-    """Make the disk in a directory and return its file, which is sparse: zero is what is not in it.
+@dataclass(frozen=True, slots=True)
+class Built:
+    """The bytes of a disk.
+
+    file: it is sparse; zero is what is not in it.
+    signed: UEFI starts the disk with Secure Boot on.
+    """
+
+    file: Path
+    signed: bool
+
+
+def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: Path) -> Built:
+    """Make the disk in a directory.
 
     Raises UsageError and Refused for a tree that such a disk cannot have, and ExternalFailure if a step
     fails.
@@ -32,8 +45,14 @@ def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: 
     sysroot = _deploy(tx, job, work)
     machine.furnish(tx, sysroot, job.disk, wanted)
     files = boot.take_boot(sysroot, work, request.consoles, request.boot_attempts)
+    loaders = boot.make_loaders(tx, sysroot.root / sysroot.deployment, job.disk, work)
     failpoint("disk.furnished")
-    return _write(tx, job, sysroot, files, work)
+    image = _make_file(job, work)
+    with tx.task("Writing the boot loader and the kernel"):
+        boot.write(image, job.disk, files, loaders, job.timestamp)
+    failpoint("disk.boot-written")
+    _write_root(tx, job, sysroot, image)
+    return Built(image, loaders.signed)
 
 
 def _deploy(tx: Transaction, job: Job, work: Path) -> NewSysroot:
@@ -45,17 +64,18 @@ def _deploy(tx: Transaction, job: Job, work: Path) -> NewSysroot:
     return sysroot
 
 
-def _write(tx: Transaction, job: Job, sysroot: NewSysroot, files: Path, work: Path) -> Path:
-    """Write the file. files: the content of /boot."""
-    image, disk = work / "disk.raw", job.disk
+def _make_file(job: Job, work: Path) -> Path:
+    """Make the file, with its partition table."""
+    image = work / "disk.raw"
     with image.open("xb") as new:
-        new.truncate(disk.size)
-    sfdisk.write_table(image, diskimage.sfdisk_script(disk))
-    with tx.task("Writing the boot loader and the kernel"):
-        boot.write(image, disk, files, work, job.timestamp)
-    failpoint("disk.boot-written")
+        new.truncate(job.disk.size)
+    sfdisk.write_table(image, diskimage.sfdisk_script(job.disk))
+    return image
+
+
+def _write_root(tx: Transaction, job: Job, sysroot: NewSysroot, image: Path) -> None:
+    disk = job.disk
     root = FileSystem(image, disk.root.start, disk.root.size, disk.root_uuid, disk.root_seed, disk.root.name)
     with tx.task("Writing the root file system"):
         ext4.make(root, sysroot.root, job.timestamp)
         ext4.make_immutable(root, f"/{sysroot.deployment}", job.timestamp)
-    return image

@@ -28,10 +28,11 @@ _WORK_PREFIX = ".apt-ostree-disk-"
 def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
     """Compose a disk image.
 
-    Returns `ref`, `commit`, `output`, `format`, the `size` of the disk, the `bytes` of the file, and its
-    SHA-256 as `verified` (verify). Raises UsageError for an error in the request, Refused if a precondition
-    is not met or if it is not reproducible (verify), and ExternalFailure if a step fails. Until all is done
-    there is no file of the output's name, or still the one that was there.
+    Returns `ref`, `commit`, `output`, `format`, the `size` of the disk, the `bytes` of the file, whether it
+    starts with Secure Boot on (`secure-boot`), and its SHA-256 as `verified` (verify). Raises UsageError for
+    an error in the request, Refused if a precondition is not met or if it is not reproducible (verify), and
+    ExternalFailure if a step fails. Until all is done there is no file of the output's name, or still the one
+    that was there.
     """
     output, form = planning.check_request(request)
     wanted = machine.read(request)
@@ -41,7 +42,8 @@ def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
         job = planning.plan(source, contents, request, wanted, size=request.size, work=work)
         needed = job.needed + (job.used if form is ImageFormat.QCOW2 else 0)
         planning.check_space(needed, output.parent, "write the image to another file system")
-        image = building.build(tx, job, request, wanted, work)
+        built = building.build(tx, job, request, wanted, work)
+        image = built.file
         second = verifying.build_again(tx, request, job, work) if request.verify else None
         if second:
             verifying.require_same_disk(job, image, second)
@@ -49,7 +51,7 @@ def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
             image = _convert(tx, image)
             second = _convert(tx, second) if second else None
         failpoint("disk.written")
-        result = _result(job, output, form, image)
+        result = _result(job, output, form, image, signed=built.signed)
         if second:
             digest = verifying.require_same_file(tx, job, image, second)
             result = replace(result, details={**result.details, "verified": digest})
@@ -78,13 +80,14 @@ def _convert(tx: Transaction, raw: Path) -> Path:
     return image
 
 
-def _result(job: Job, output: Path, form: ImageFormat, image: Path) -> Result:
+def _result(job: Job, output: Path, form: ImageFormat, image: Path, *, signed: bool) -> Result:
     details = {
         "ref": job.source.origin.refspec,
         "commit": job.source.commit,
         "output": str(output),
         "format": form,
         "size": job.disk.size,
+        "secure-boot": signed,
         "bytes": image.stat().st_blocks * 512,  # without its holes
     }
     return Result(changed=True, details=details)

@@ -70,9 +70,9 @@ def install_to_disk(tx: Transaction, request: InstallToDisk) -> Result:
             tx.report(PlanShown("install-to-disk", shown.to_json()))
             return Result(True, details={**_details(shown), "plan": shown.to_json()})
         tx.agree(PlanShown("install-to-disk", shown.to_json()))
-        image = building.build(tx, job, request, wanted, work)
+        built = building.build(tx, job, request, wanted, work)
         failpoint("install.built")
-        _install(tx, request, shown, image)
+        _install(tx, request, shown, built.file)
     return Result(True, details=_details(shown))
 
 
