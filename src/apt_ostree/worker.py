@@ -42,6 +42,8 @@ VERBS: Mapping[str, str] = {
     "apply-live": "apply_live:apply_live",
     "approve": "approvals:approve",
     "automatic-update": "automatic:update",
+    "bootloader-rollback": "bootloader:roll_back",
+    "bootloader-update": "bootloader:update",
     "cleanup": "deployments:cleanup",
     "compose-commit": "compose.parts:commit",
     "compose-disk": "compose.disk.image:compose_disk",

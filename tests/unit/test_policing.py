@@ -499,16 +499,17 @@ def smallest(verb: str) -> Any:
 
 #: Verbs that the policy is about, in their smallest form.
 GOVERNED = {
-    "apply-live", "deploy", "finalize-deployment", "initramfs", "initramfs-etc", "install", "kargs",
-    "overlay-restore", "override", "rebase", "reset", "run", "uninstall", "unlock", "unlock-save",
-    "upgrade", "usroverlay",
+    "apply-live", "bootloader-update", "deploy", "finalize-deployment", "initramfs", "initramfs-etc",
+    "install", "kargs", "overlay-restore", "override", "rebase", "reset", "run", "uninstall", "unlock",
+    "unlock-save", "upgrade", "usroverlay",
 }  # fmt: skip
 
 
 #: Verbs that go back, repair, tidy or read, those that do not change this system, and the automatic update:
 #: each of its steps is judged.
 FREE = {
-    "approve", "automatic-update", "cleanup", "compose-commit", "compose-disk", "compose-extensions",
+    "approve", "automatic-update", "bootloader-rollback", "cleanup", "compose-commit", "compose-disk",
+    "compose-extensions",
     "compose-image", "compose-install", "compose-postprocess", "compose-publish", "compose-rootfs",
     "compose-sign", "compose-tree", "confirm", "container-commit", "container-prepare",
     "install-to-disk", "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",

@@ -30,6 +30,8 @@ from apt_ostree.model.requests.compose import (
     ComposeTree,
 )
 from apt_ostree.model.requests.deployments import (
+    BootloaderRollback,
+    BootloaderUpdate,
     Cleanup,
     Deploy,
     FinalizeDeployment,
@@ -285,6 +287,8 @@ TITLES = [
     (ApplyLive(), "apply-live"),
     (ApplyLive(reset=True), "apply-live --reset"),
     (Approve(plan="0" * 20), "approve 00000000000000000000"),
+    (BootloaderRollback(), "bootloader rollback"),
+    (BootloaderUpdate(), "bootloader update"),
     (Cleanup(base=True), "cleanup"),
     (ComposeTree(treefile="x"), "compose-tree"),
     (ComposeCommit(treefile="x", rootfs="r"), "compose-commit"),

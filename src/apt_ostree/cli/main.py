@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "Install a system on a disk",
     ),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
+    "bootloader": ("apt_ostree.cli.commands.bootloader", "bootloader", "Show and update the boot loader"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),
     "metrics": ("apt_ostree.cli.commands.metrics", "metrics", "Print metrics for Prometheus"),
     "apply-live": ("apt_ostree.cli.commands.live", "apply_live", "Apply a deployment to the running system"),

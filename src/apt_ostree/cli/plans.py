@@ -241,6 +241,17 @@ def _part(part: Mapping[str, Any]) -> str:
     return f"{part['path']}: {part['content'] or part['type']}{label}, {show_size(part['size'])}"
 
 
+def _bootloader(plan: Mapping[str, Any]) -> Iterator[str]:
+    yield from _rows("Loaders", list(loader_rows(plan["loaders"])))
+
+
+def loader_rows(loaders: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield a line for each loader of a plan: what it is, and what happens to it and why."""
+    for loader in loaders:
+        what = " ".join(filter(None, (loader["component"], loader["version"])))
+        yield f"{loader['action']} {loader['path']}: {what} ({loader['reason']})"
+
+
 _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "transaction": _transaction,
     "packages": package_lines,
@@ -249,4 +260,5 @@ _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "policy": _policy,
     "image": _image,
     "install-to-disk": _install_to_disk,
+    "bootloader": _bootloader,
 }

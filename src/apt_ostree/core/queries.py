@@ -17,6 +17,7 @@ from apt_ostree.model.request import Request
 QUERIES: Mapping[str, str] = {
     "archives": "archives:archives",
     "available-update": "updates:available_update",
+    "bootloader-status": "bootloader:status",
     "container-lint": "container.lint:lint",
     "container-rules": "container.lint:rules",
     "db-diff": "db:commit_diff",

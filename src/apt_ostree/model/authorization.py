@@ -28,6 +28,8 @@ ACTIONS: Mapping[str, str] = {
     "apply-live": _APPLY_LIVE,
     "approve": "approve",
     "automatic-update": "upgrade",
+    "bootloader-rollback": "bootconfig",
+    "bootloader-update": "bootconfig",
     "cleanup": "cleanup",
     "confirm": "confirm",
     "deploy": "deploy",

@@ -178,7 +178,7 @@ def _built_in() -> Iterator[str]:
     options. Without a match, a pattern stands for itself.
     """
     yield '      if [ -z "$e_linux" ]; then'
-    yield f"        if regexp {_OSTREE_ARGUMENT} \"$e_options\"; then"
+    yield f'        if regexp {_OSTREE_ARGUMENT} "$e_options"; then'
     yield '          for file in /ostree/"$os"-"$sum"/vmlinuz-*; do'
     yield '            if [ -f "$file" ]; then set e_linux="$file"; fi'
     yield "          done"

@@ -242,6 +242,13 @@ class ContainerLint(Request):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BootloaderStatus(Request):
+    """The loaders of the machine, and what an update would do."""
+
+    verb: ClassVar[str] = "bootloader-status"
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContainerRules(Request):
     """The rules about images."""
 
@@ -254,6 +261,7 @@ QUERIES: Mapping[str, type[Request]] = {
     for request in (
         Archives,
         AvailableUpdate,
+        BootloaderStatus,
         CommitDiff,
         CommitPackages,
         CompareOperations,

@@ -17,7 +17,7 @@ from apt_ostree.model.requests.policy import Approve
 _JUDGED = (
     *("apply-live", "deploy", "finalize-deployment", "initramfs", "initramfs-etc", "install", "kargs"),
     *("override", "rebase", "reset", "run", "uninstall", "upgrade", "usroverlay"),
-    *("cleanup", "confirm", "pin", "recover", "rollback", "unpin"),
+    *("bootloader", "cleanup", "confirm", "pin", "recover", "rollback", "unpin"),
 )
 #: The decision about what no rule is about.
 _FREE = {"allowed": True, "reasons": [], "override": None}

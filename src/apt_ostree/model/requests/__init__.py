@@ -18,6 +18,8 @@ VERBS: Mapping[str, str] = {
     "apply-live": "live:ApplyLive",
     "approve": "policy:Approve",
     "automatic-update": "automatic:AutomaticUpdate",
+    "bootloader-rollback": "deployments:BootloaderRollback",
+    "bootloader-update": "deployments:BootloaderUpdate",
     "cleanup": "deployments:Cleanup",
     "compose-commit": "compose:ComposeCommit",
     "compose-disk": "images:ComposeDisk",

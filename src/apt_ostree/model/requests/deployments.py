@@ -206,3 +206,31 @@ class FinalizeDeployment(Request):
     def reach(self) -> Reach:
         """Return how far it goes."""
         return Reach(self.dry_run, reboots=True, override=self.override_policy, verb=self.verb)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootloaderUpdate(Request):
+    """Replace the loaders on the EFI system partition by those of the booted deployment.
+
+    dry_run: only show what would be done.
+    override_policy: see LiveOptions.
+    """
+
+    verb: ClassVar[str] = "bootloader-update"
+    command: ClassVar[str] = "bootloader update"
+    dry_run: bool = False
+    override_policy: str = ""
+
+    @property
+    def reach(self) -> Reach:
+        """Return how far it goes."""
+        return Reach(self.dry_run, override=self.override_policy, verb=self.verb)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootloaderRollback(Request):
+    """Put the loaders back that the last update has replaced."""
+
+    verb: ClassVar[str] = "bootloader-rollback"
+    command: ClassVar[str] = "bootloader rollback"
+    dry_run: bool = False
