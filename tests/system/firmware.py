@@ -17,6 +17,8 @@ from testbed_lib.kernel import die_with_parent
 
 #: Debian's OVMF, and what it stores.
 _UEFI = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+#: The same with Secure Boot on, and the keys that most machines are sold with.
+_SECURE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 _MEMORY = "2048"
 _BOOT_SECONDS = 600
 
@@ -24,9 +26,9 @@ _BOOT_SECONDS = 600
 class FirmwareMachine:
     """One machine, until the `with` block ends; a Host can use it as one of the test bed."""
 
-    def __init__(self, disk: Path, directory: Path, *, uefi: bool) -> None:
+    def __init__(self, disk: Path, directory: Path, *, uefi: bool, secure_boot: bool = False) -> None:
         self.name = f"firmware-{'uefi' if uefi else 'bios'}"
-        self.disk, self.directory, self.uefi = disk, directory, uefi
+        self.disk, self.directory, self.uefi, self.secure_boot = disk, directory, uefi, secure_boot
         self.boot_id = ""
 
     def __enter__(self) -> FirmwareMachine:
@@ -66,11 +68,14 @@ class FirmwareMachine:
             command += ["-chardev", f"socket,id=agent{number},path=agent{number},server=on,wait=off"]
             command += ["-device", f"virtserialport,chardev=agent{number},name=testbed.{number}"]
         if self.uefi:
-            code, variables = _UEFI
+            code, variables = _SECURE if self.secure_boot else _UEFI
             own = self.directory / "variables.fd"
             own.write_bytes(variables.read_bytes())
             command += ["-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={code}"]
             command += ["-drive", f"if=pflash,format=raw,unit=1,file={own}"]
+        if self.secure_boot:  # this build keeps its variables from the system by means of SMM
+            command += ["-machine", "smm=on", "-global", "ICH9-LPC.disable_s3=1"]
+            command += ["-global", "driver=cfi.pflash01,property=secure,value=on"]
         return command
 
     def exec(self, *argv: str, **streams: Any) -> subprocess.CompletedProcess[bytes]:

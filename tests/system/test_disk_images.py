@@ -1,10 +1,12 @@
-"""Composed disks start machines from the firmware on: UEFI and BIOS, the boot menu, a root that grows."""
+"""Composed disks start machines from the firmware on: UEFI, Secure Boot, BIOS; menu, a root that grows."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,14 +36,24 @@ def apt_ostree(*words: str) -> None:
     )
 
 
-@pytest.fixture
-def options(new_machine: Callable[..., Machine]) -> Iterator[list[str]]:
-    """The test bed's tree, and what makes a machine of it that the tests can reach."""
-    source = new_machine()
+#: Packages of the loaders that Secure Boot starts, and what a tree has of them.
+SIGNED = ("shim-signed", "shim-helpers-amd64-signed", "grub-efi-amd64-signed")
+SIGNED_FILES = ("usr/lib/shim/*.signed", "usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed")
+
+
+@contextmanager
+def tree_of(source: Machine, extra: Path | None = None) -> Iterator[list[str]]:
+    """Yield the options for a machine's tree that make one of it that the tests can reach.
+
+    extra: a directory with further files for the tree.
+    """
     with mounted_disk(source._disk()) as mounted:
         repo = mounted / "ostree/repo"
         refs = run("ostree", "refs", f"--repo={repo}").split()
         (ref,) = (name for name in refs if name.startswith("debian/"))
+        if extra:
+            add = [f"--tree=ref={ref}", f"--tree=dir={extra}", "--owner-uid=0", "--owner-gid=0"]
+            run("ostree", "commit", f"--repo={repo}", f"--branch={ref}", "--subject=x", "--no-xattrs", *add)
         machine = ["--hostname=fx-disk", "--console=ttyS0"]
         yield [
             f"--repo={repo}",
@@ -52,11 +64,36 @@ def options(new_machine: Callable[..., Machine]) -> Iterator[list[str]]:
 
 
 @pytest.fixture
+def options(new_machine: Callable[..., Machine]) -> Iterator[list[str]]:
+    """The options for the test bed's tree."""
+    with tree_of(new_machine()) as found:
+        yield found
+
+
+@pytest.fixture
 def disk(options: list[str], tmp_path: Path) -> Path:
     """A raw image of the test bed's tree; the disk has become larger since."""
     output = tmp_path / "disk.raw"
     apt_ostree("compose", "disk", *options, f"--output={output}", f"--size={SIZE}")
     os.truncate(output, LATER)
+    return output
+
+
+@pytest.fixture
+def signed_disk(new_machine: Callable[..., Machine], tmp_path: Path) -> Path:
+    """A raw image of that tree with Debian's signed loaders."""
+    output, extra, unpacked = tmp_path / "disk.raw", tmp_path / "extra", tmp_path / "unpacked"
+    packages = tmp_path / "packages"
+    packages.mkdir(mode=0o755)
+    subprocess.run(["apt-get", "download", *SIGNED], cwd=packages, env=ENVIRONMENT, check=True)
+    for package in packages.glob("*.deb"):
+        run("dpkg-deb", "--extract", str(package), str(unpacked))
+    for path in (path for pattern in SIGNED_FILES for path in unpacked.glob(pattern)):
+        place = extra / path.relative_to(unpacked)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
+    with tree_of(new_machine(), extra) as options:
+        apt_ostree("compose", "disk", *options, f"--output={output}", f"--size={SIZE}")
     return output
 
 
@@ -158,3 +195,43 @@ def test_a_disk_that_was_installed_on_starts_and_grows(installed: Path, tmp_path
         machine.reboot()
         assert "fx.disk=1" in command_line(host)
         host.check_clean()
+
+
+def actions(status: dict) -> dict[str, str]:
+    return {row["path"].rpartition("/")[2]: row["action"] for row in status["loaders"]}
+
+
+def test_a_disk_starts_with_secure_boot_and_its_loaders_are_updated(signed_disk: Path, tmp_path: Path):
+    grub, record = "/boot/efi/EFI/BOOT/grubx64.efi", "/boot/efi/EFI/debian/apt-ostree.json"
+    with FirmwareMachine(signed_disk, tmp_path / "vm", uefi=True, secure_boot=True) as machine:
+        host = Host(machine)
+        found = host.json("bootloader", "status")
+        assert (found["firmware"], found["secure-boot"]) == ("uefi", True)
+        assert actions(found) == dict.fromkeys(("grubx64.efi", "mmx64.efi", "BOOTX64.EFI"), "keep")
+        assert found["bios"]["digest"]
+
+        # The menu reads entries and counts, though linux is a command of this GRUB.
+        host.ao("kargs", "--append=fx.disk=1", timeout=TIMEOUT)
+        assert counter(host) == ["boot_counter=3"]
+        machine.reboot()
+        assert "fx.disk=1" in command_line(host) and "apt-ostree.boot=counted" in command_line(host)
+        assert counter(host) == []
+        host.ao("rollback", timeout=TIMEOUT)
+        machine.reboot()
+        assert "fx.disk=1" not in command_line(host)
+
+        # A loader that nobody knows is not touched. One that is recorded is replaced, and the new one starts.
+        before, _, _ = host.sh(f"sha256sum {grub}").partition(" ")
+        host.sh(f"printf x >> {grub}")
+        host.failure("bootloader", "update", "-y", code=3)
+        changed, _, _ = host.sh(f"sha256sum {grub}").partition(" ")
+        host.sh(f"sed -i s/{before}/{changed}/ {record}")
+        host.ao("bootloader", "update", "-y", timeout=TIMEOUT)
+        assert host.sh(f"sha256sum {grub}").startswith(before)
+        assert host.json("bootloader", "status")["rollback-available"]
+        machine.reboot()
+        assert host.json("bootloader", "status")["secure-boot"] is True
+        assert actions(host.json("bootloader", "rollback", "--dry-run"))["grubx64.efi"] == "replace"
+        assert [row["outcome"] for row in host.json("history") if "bootloader" in row["verb"]][-1:] == [
+            "done"
+        ]
