@@ -119,6 +119,37 @@ def test_a_package_on_hold_stays_although_the_base_has_that_version(tmp_path: Pa
     assert changes(plan) == {}
 
 
+# --- packages that apt never removes automatically
+
+NEXT = [package("db", "2.0", Depends="db-2"), package("db-2", "2.0")]
+
+
+def test_a_protected_package_is_requested_when_its_metapackage_needs_another_one(tmp_path: Path):
+    present = [installed("db", "1.0", Depends="db-1"), installed("db-1", "1.0")]
+    more = {"automatic": ["db-1"], "requested": ["db"], "protected": ["db-1"]}
+    plan = resolve(tmp_path, present, {"main": NEXT}, upgrade=True, **more)
+    assert changes(plan) == {"db": ("1.0", "2.0"), "db-2": ("", "2.0")}
+    assert plan["protected"] == ["db-1"]
+
+
+def test_a_protected_package_stays_on_a_new_base(tmp_path: Path):
+    archives = {"main": NEXT, "kept": [package("db-1", "1.0", Depends="dbc-1"), package("dbc-1", "1.0")]}
+    more = {"requested": ["db"], "protected": ["db-1", "dbc-1"], "kept": {"db-1": "1.0", "dbc-1": "1.0"}}
+    plan = resolve(tmp_path, [], archives, install=["db"], upgrade=True, **more)
+    old, new = {"db-1": ("", "1.0"), "dbc-1": ("", "1.0")}, {"db": ("", "2.0"), "db-2": ("", "2.0")}
+    assert changes(plan) == old | new
+    assert plan["protected"] == ["db-1"]
+
+
+def test_a_protected_package_that_is_needed_is_not_requested(tmp_path: Path):
+    archives = {"main": [package("db", "1.1", Depends="db-1"), package("db-1", "1.1")]}
+    for present in ([], [installed("db", "1.0", Depends="db-1"), installed("db-1", "1.0")]):
+        place = tmp_path / str(len(present))
+        more = {"automatic": ["db-1"], "requested": ["db"], "protected": ["db-1"]}
+        plan = resolve(place, present, archives, install=["db"], upgrade=True, **more)
+        assert set(changes(plan)) == {"db", "db-1"} and plan["protected"] == []
+
+
 # --- archives that cannot be reached
 
 

@@ -70,7 +70,7 @@ def test_a_bus_service_that_hangs_costs_a_moment(host: Host, tree, service: str,
     for (seconds, text), (most, nothing) in zip(now, usual, strict=True):
         assert warning in text
         assert "cannot" not in nothing
-        assert seconds < most + 4  # the bus is asked twice, for a second each
+        assert seconds < most + 10  # the bus is asked twice, for a second each; it waits 25 s for an answer
 
 
 @pytest.mark.extended

@@ -28,12 +28,12 @@ STATE = (
 @pytest.fixture
 def host() -> Iterator[Host]:
     """A Debian 12 whose repository has a tree of Debian 13, too."""
-    with livehost.booted(image(Wanted(treefile=TREEFILE)), change=_add_the_next) as machine:
+    with livehost.booted(image(Wanted(treefile=TREEFILE)), change=add_the_next) as machine:
         machine.suites("none")
         yield machine
 
 
-def _add_the_next(disk: Path) -> None:
+def add_the_next(disk: Path) -> None:
     with mounted_disk(disk) as old, mounted_disk(image(Wanted())) as new:
         repositories = f"--repo={old}/ostree/repo", f"{new}/ostree/repo"
         subprocess.run(["ostree", "pull-local", *repositories, NEXT], check=True)

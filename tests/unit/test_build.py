@@ -125,7 +125,7 @@ class Bench:
         self.downloads: list[bool] = []
         resolver: Any = self.resolver
         self.session = Session(
-            tx, start, place / "root", place, resolver, (), {}, False, 60, frozenset(), {}, ExitStack()
+            tx, start, place / "root", place, resolver, (), {}, (), False, 60, frozenset(), {}, ExitStack()
         )
         self.label = Label(start)
 

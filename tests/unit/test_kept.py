@@ -48,6 +48,15 @@ def names(requests: list[str], offered: dict[str, str], lost: tuple[str, ...] = 
     return [package.qualified for package in packages]
 
 
+def test_what_packages_need():
+    def needed(*names: str) -> list[str]:
+        packages = kept.needed(names, PRESENT, lambda one, _operator, other: one == other)
+        return sorted(package.name for package in packages)
+
+    assert needed("tool") == ["data", "libc", "library", "tool"]
+    assert needed("mailer", "missing") == ["mailer", "postfix"]
+
+
 @pytest.mark.parametrize(
     ("requests", "offered", "result"),
     [

@@ -48,6 +48,7 @@ def _transaction(plan: Mapping[str, Any]) -> Iterator[str]:
     yield from _rows("Initramfs", plan["initramfs"])
     yield from _rows("Security updates instead of requested versions", list(map(_newer, plan["taken"])))
     yield from _rows("Newer versions of packages that stay at theirs", list(map(_newer, plan["newer"])))
+    yield from _rows("Requested from now on, as apt never removes them automatically", plan["protected"])
     if any(plan[key] for key, _heading in headings):
         yield f"Download {show_size(plan['download_bytes'])}, disk {show_size(plan['disk_bytes'])}"
 

@@ -216,6 +216,7 @@ def _sources(tx: Transaction, origin: Origin, recipe: Recipe, *, cache_only: boo
         recipe.local,
         recipe.install if anew else (),  # else they are there
         layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum) if anew else frozenset(),
+        origin.names,
         upgrade=recipe.upgrade,
         cache_only=cache_only or recipe.is_local,
         archives=not recipe.is_local,
@@ -276,8 +277,8 @@ def _with_commit(tx: Transaction, target: Target, built: Built | None) -> Target
     base, now = (packages_of(tx.sysroot.repo, name) for name in (target.recipe.base, commit))
     upgraded = bool(diff_packages(base, now).changed)
     origin = replace(target.origin, upgraded=upgraded)
-    if built.plan.taken:
-        origin = replace(origin, requested=tuple(sorted(follow(origin.requested, built.plan.taken))))
+    requested = {*follow(origin.requested, built.plan.taken), *built.plan.protected}
+    origin = replace(origin, requested=tuple(sorted(requested)))
     return replace(target, origin=origin, commit=commit)
 
 

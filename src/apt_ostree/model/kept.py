@@ -52,6 +52,19 @@ def kept(
     return tuple(sorted(result))
 
 
+def needed(names: Collection[str], present: Members, satisfies: Satisfies) -> frozenset[Package]:
+    """Return the packages of these names, and those that they depend on, directly or not."""
+    waiting = [member for member in present.values() if member.package.name in names]
+    result: set[Package] = set()
+    while waiting:
+        member = waiting.pop()
+        if member.package not in result:
+            result.add(member.package)
+            relations = (relation for group in member.depends for relation in group)
+            waiting += [other for one in relations for other in _matching(present, one, satisfies)]
+    return frozenset(result)
+
+
 def _relation(request: str, native: str = "") -> Relation:
     version = request.partition("=")[2]
     name, _, architecture = request_name(request).partition(":")

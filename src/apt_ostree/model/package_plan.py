@@ -39,6 +39,7 @@ class PackagePlan:
     disk_bytes: additional disk space; negative if less is used.
     taken: security updates that replace versions that were requested.
     newer: newer versions of packages that stay at theirs.
+    protected: packages that nothing requested needs any more; they become requests.
     initramfs: for which kernels an initramfs is made, and why.
     """
 
@@ -50,6 +51,7 @@ class PackagePlan:
     disk_bytes: int = 0
     taken: tuple[Newer, ...] = ()
     newer: tuple[Newer, ...] = ()
+    protected: tuple[str, ...] = ()
     initramfs: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:

@@ -26,7 +26,7 @@ from apt_ostree.system.apt.resolver import PackageGoal, Resolver  # noqa: E402
 from apt_ostree.system.apt.unreachable import leave_out, out_of_reach  # noqa: E402
 
 TYPES = {
-    **dict.fromkeys(("install", "pinned", "drop", "remove"), tuple),
+    **dict.fromkeys(("install", "pinned", "drop", "remove", "protected"), tuple),
     **dict.fromkeys(("requested", "yielding", "needed"), frozenset),
 }
 

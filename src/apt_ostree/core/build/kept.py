@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from apt_ostree.core.build import inside, lowerdirs
+from apt_ostree.core.state.inventory import layered_packages
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import ExternalFailure
 from apt_ostree.model import dpkg_lists, kept, layout
@@ -79,6 +80,30 @@ def offer(
         archives = {path: local.digest_of(path) for path in _archives(tx, packages, scratch)}
         local.publish(tx.report, archives, scratch, "kept")
     return {package.qualified: package.version for package in packages}
+
+
+def protected(tx: Transaction, names: Collection[str]) -> tuple[str, ...]:
+    """Return the packages that requested ones have brought, and which apt never removes automatically.
+
+    The server of a database is one: without it, the data could not be read any more. NAME or NAME:ARCH each,
+    what others need after these.
+
+    names: those of the packages that stay requested.
+    """
+    from apt_ostree.system.apt import choice, config, status
+
+    layered = layered_packages(tx.sysroot.repo, tx.merge_deployment.checksum)
+    ours = {package for package in layered if package.name not in names and config.is_protected(package.name)}
+    if not ours:
+        return ()
+    directory = tx.sysroot.directory(tx.merge_deployment)
+    present = status.members((directory / layout.DPKG_ADMINDIR / "status").read_bytes())
+    brought = sorted(ours & kept.needed(names, present, choice.satisfies))
+
+    def needs(package: Package) -> int:
+        return len(kept.needed([package.name], present, choice.satisfies))
+
+    return tuple(package.qualified for package in sorted(brought, key=needs, reverse=True))
 
 
 def _reason(package: Package, labels: Collection[str], unreached: Collection[Package]) -> str:

@@ -65,6 +65,7 @@ class Sources:
     local: packages that were given as files.
     requested: requests whose packages come from the present tree if no archive offers them.
     in_use: packages that come from the present tree if the archives that offer them cannot be reached.
+    names: those of all requested packages.
     upgrade: whether to download the package lists even if they are current, and to leave out what only
         archives offer that cannot be reached.
     lists_age: seconds after which the package lists are too old.
@@ -77,6 +78,7 @@ class Sources:
     local: tuple[LocalPackage, ...] = ()
     requested: tuple[str, ...] = ()
     in_use: frozenset[Package] = frozenset()
+    names: frozenset[str] = frozenset()
     upgrade: bool = False
     lists_age: float = _DAY
     cache_only: bool = False
@@ -126,6 +128,7 @@ class Session:
     resolver: the resolver of packages.
     exact: requests for the local packages.
     kept: names and versions of packages that are kept from the present tree, as no archive offers them.
+    protected: see system.apt.resolver.PackageGoal.
     cache_only: whether to use only the archives in the cache.
     script_timeout: seconds that a maintainer script may take.
     present: the packages that the system has before the change.
@@ -140,6 +143,7 @@ class Session:
     resolver: Resolver
     exact: tuple[str, ...]
     kept: Mapping[str, str]
+    protected: tuple[str, ...]
     cache_only: bool
     script_timeout: float
     present: frozenset[Package]
@@ -191,19 +195,26 @@ def opened(
                 mounted.enter_context(source_files.of_deployment(others, root))
             _refresh_lists(tx, sources)
         local.offer(tx.report, list(filter(local_debs.is_stored, sources.local)), scratch)
-        resolver, left_out = _read_lists(tx, scratch, sources)
-        if left_out:
-            tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
-        lost = [package for package in sources.local if not local_debs.is_stored(package)]
-        present = kept.offer(tx, resolver, sources.requested, lost, scratch, in_use=sources.in_use)
-        if present:
-            resolver, _ = _read_lists(tx, scratch, sources)
+        protected = kept.protected(tx, sources.names)
+        resolver, present = _resolver(tx, scratch, sources, protected)
         if sources.archives:
             policing.hold_back(tx, resolver, tell=sources.upgrade)
         exact = tuple(package.label for package in sources.local)
         had, offline = packages_of(tx.sysroot.repo, start) | sources.in_use, sources.cache_only
         yield Session(
-            tx, start, root, scratch, resolver, exact, present, offline, timeout, had, delta, mounted
+            tx,
+            start,
+            root,
+            scratch,
+            resolver,
+            exact,
+            present,
+            protected,
+            offline,
+            timeout,
+            had,
+            delta,
+            mounted,
         )
 
 
@@ -226,6 +237,19 @@ def _refresh_lists(tx: Transaction, sources: Sources) -> None:
             acquire.refresh_lists(tx.report, strict=tx.settings.strict_archives)
     elif failed := acquire.failed_archives():
         tx.warning(acquire.failed_text(failed))
+
+
+def _resolver(
+    tx: Transaction, scratch: Path, sources: Sources, protected: tuple[str, ...]
+) -> tuple[Resolver, Mapping[str, str]]:
+    """Return the resolver, and names and versions of what is kept from the present tree."""
+    resolver, left_out = _read_lists(tx, scratch, sources)
+    if left_out:
+        tx.warning(f"left out, as their archives cannot be reached: {', '.join(left_out)}")
+    lost = [package for package in sources.local if not local_debs.is_stored(package)]
+    asked = (*sources.requested, *protected) if sources.requested else ()
+    present = kept.offer(tx, resolver, asked, lost, scratch, in_use=sources.in_use)
+    return _read_lists(tx, scratch, sources)[0] if present else resolver, present
 
 
 def _read_lists(tx: Transaction, scratch: Path, sources: Sources) -> tuple[Resolver, Sequence[str]]:
@@ -341,7 +365,7 @@ def _show(session: Session, plan: PackagePlan, label: Label, *, ask: bool) -> No
 
 def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
     with session.tx.task("Resolving packages"):
-        plan = session.resolver.resolve(requests)
+        plan = session.resolver.resolve(replace(requests, protected=session.protected))
         session.resolver.refuse_untrusted(plan)
         return replace(plan, initramfs=inside.initramfs_notes(session.root, plan)) if plan else plan
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,9 @@ _HOST_HOOKS = (
     "APT::Update::Post-Invoke",
     "APT::Update::Post-Invoke-Success",
 )
+
+#: Packages that apt never removes automatically (apt.conf(5)), and where `is_protected` has their patterns.
+_PROTECTED, _PATTERNS = "APT::NeverAutoRemove", "APT-Ostree::NeverAutoRemove"
 
 #: libapt since 3.0 passes --admindir with the host's path, which is dropped: dpkg's default fits the sandbox.
 _WRAPPER = """#!/bin/sh
@@ -65,12 +69,27 @@ def use_build_root(root: Path, scratch: Path, states: str, architectures: Sequen
     for key, value in settings.items():
         config.set(key, value)
     config.set("DPkg::Options::", "--force-unsafe-io")
+    _leave_protection_to_us()
     # libapt would ask dpkg, which has no /var in the root yet.
     config.clear("APT::Architectures")
     for name in architectures or (config.find("APT::Architecture"),):
         config.set("APT::Architectures::", name)
     with explained("start libapt"):
         apt_pkg.init_system()
+
+
+def _leave_protection_to_us() -> None:
+    """Let an uninstallation remove all that the installation brought, with what apt protects."""
+    patterns = apt_pkg.config.value_list(_PROTECTED)
+    for key in (_PROTECTED, _PATTERNS):
+        apt_pkg.config.clear(key)
+    for pattern in patterns:
+        apt_pkg.config.set(f"{_PATTERNS}::", pattern)
+
+
+def is_protected(name: str) -> bool:
+    """Return whether apt never removes a package automatically, such as a server that has a database."""
+    return any(re.search(one, name, re.IGNORECASE) for one in apt_pkg.config.value_list(_PATTERNS))
 
 
 def use_host() -> None:

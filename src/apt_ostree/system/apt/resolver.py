@@ -49,6 +49,8 @@ class PackageGoal:
     recommends: name of a request -> whether what it recommends comes with it, where the cache does not add
         recommended packages; of others, apt's configuration says that.
     needed: with `drop`, the names of all packages that the base holds or that are still requested.
+    protected: packages that are requested, too, if nothing that is requested needs them any more; what others
+        of them need comes after these.
     """
 
     install: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class PackageGoal:
     drop: tuple[str, ...] = ()
     remove: tuple[str, ...] = ()
     needed: frozenset[str] = frozenset()
+    protected: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
     yielding: frozenset[str] = frozenset()
     requested: frozenset[str] = frozenset()
@@ -89,6 +92,18 @@ class Resolver:
 
     def resolve(self, goal: PackageGoal) -> PackagePlan:
         """Return the transaction for a goal; UsageError for an unknown package, Refused for a conflict."""
+        plan, requested = self._resolve_securely(goal), list[str]()
+        for name in goal.protected:
+            if any(map(self._is_lost, self._named([name]))):
+                requested.append(name)
+                self.reset()
+                plan = self._resolve_securely(replace(goal, install=(*goal.install, *requested)))
+        return replace(plan, protected=tuple(requested))
+
+    def _is_lost(self, pkg: apt_pkg.Package) -> bool:
+        return not self._will_be_installed(pkg) or bool(self.depcache.is_garbage(pkg))
+
+    def _resolve_securely(self, goal: PackageGoal) -> PackagePlan:
         for taken in _subsets(security_updates(self._newer(goal), goal.yielding)):
             # Packages of the present tree may be those that an update is to replace.
             for kept in ({}, goal.kept) if goal.kept else ({},):
