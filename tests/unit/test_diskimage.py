@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -157,6 +158,23 @@ def test_the_menu_is_a_script_in_which_each_key_is_a_function():
     subprocess.run(["grub-script-check"], input=menu, text=True, check=True)
     # While an entry is read no device is the root, so that a command `linux` loads nothing.
     assert menu.index("unset root") < menu.index("source ") < menu.index('set root="$disk"')
+
+
+KEYWORDS = {"if", "elif", "then", "else", "fi", "for", "do", "done", "function", "set", "unset", "}", "#"}
+
+
+@pytest.mark.parametrize("platform", ["i386-pc", "x86_64-efi"])
+def test_the_core_has_the_commands_of_the_menu(platform):
+    directory = Path("/usr/lib/grub") / platform
+    rows = [line.lstrip("*").split(": ") for line in (directory / "command.lst").read_text().splitlines()]
+    module_of = dict(rows)
+    choose = grub.bios_modules if platform == "i386-pc" else grub.efi_modules
+    modules = {*choose((directory / "moddep.lst").read_text()), grub.LOADER}
+    text = grub.menu("debian", ["ttyS0"])
+    used = set(re.findall(r"(?:^|[;{]|\bif|\bthen)[ ]*([a-z_]+)(?=[ ;])", text, re.MULTILINE)) & {*module_of}
+    assert {"linux", "load_env", "save_env", "terminal_input", "true"} <= used
+    lacking = {name for name in used if module_of[name] not in modules}
+    assert lacking <= {"regexp"}  # for a GRUB whose own command `linux` comes before the function
 
 
 @pytest.mark.parametrize(

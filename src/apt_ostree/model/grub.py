@@ -24,7 +24,7 @@ MARK = "# apt-ostree's boot menu: "
 LOADER = "linux"
 _MODULES = (
     "part_gpt", "fat", "ext2", "normal", "search", "search_fs_uuid", "configfile", "test", "echo", "loadenv",
-    "serial", "terminal", "reboot", "halt", "minicmd", "gzio", "ls", "cat", "sleep",
+    "serial", "terminal", "reboot", "halt", "minicmd", "gzio", "ls", "cat", "sleep", "true",
 )  # fmt: skip
 _EFI_MODULES = ("efi_gop",)
 _BIOS_MODULES = ("biosdisk", "vbe")
