@@ -20,13 +20,7 @@ from apt_ostree.system.ostree import commit
 SIZE = 6 << 30
 
 
-def loops_work() -> bool:
-    """Return whether loop devices can be made here; a container may not have them."""
-    found = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=False)
-    return os.geteuid() == 0 and found.returncode == 0 and Path(found.stdout.strip()).is_block_device()
-
-
-pytestmark = pytest.mark.skipif(not loops_work(), reason="needs root and loop devices")
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 
 
 @contextmanager

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from apt_ostree.model import kept
 from apt_ostree.model.closure import Key, Member, Relation
 from apt_ostree.model.package import Package
+
+SOURCE = Path(__file__).resolve().parents[2] / "src"
 
 
 def member(name: str, *depends: str, provides: str = "") -> Member:
@@ -55,6 +61,32 @@ def test_what_packages_need():
 
     assert needed("tool") == ["data", "libc", "library", "tool"]
     assert needed("mailer", "missing") == ["mailer", "postfix"]
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name", "protected"),
+    [
+        ((), "postgresql-15", False),
+        (("^linux-image$", "^postgresql.*-15"), "postgresql-15", True),
+        (("^postgresql.*-15",), "postgresql-17", False),
+        (("^POSTGRESQL-",), "postgresql-15", True),
+        (("(", "^postgresql-"), "postgresql-15", True),
+        (("(",), "postgresql-15", False),
+    ],
+)
+def test_what_apt_protects(patterns: tuple[str, ...], name: str, protected: bool):
+    program = "\n".join(
+        (
+            "import sys, apt_pkg; from apt_ostree.system.apt import config; apt_pkg.init_config()",
+            "apt_pkg.config.clear('APT::NeverAutoRemove')",
+            "for one in sys.argv[2:]: apt_pkg.config.set('APT::NeverAutoRemove::', one)",
+            "config._leave_protection_to_us()",
+            "print(config.is_protected(sys.argv[1]), apt_pkg.config.value_list('APT::NeverAutoRemove'))",
+        )
+    )
+    words = [sys.executable, "-c", program, name, *patterns]
+    done = subprocess.run(words, env={"PYTHONPATH": str(SOURCE)}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(protected), "[]"]
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,14 @@ def _leave_protection_to_us() -> None:
 
 def is_protected(name: str) -> bool:
     """Return whether apt never removes a package automatically, such as a server that has a database."""
-    return any(re.search(one, name, re.IGNORECASE) for one in apt_pkg.config.value_list(_PATTERNS))
+    return any(_matches(pattern, name) for pattern in apt_pkg.config.value_list(_PATTERNS))
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """Return whether a pattern of the configuration matches; one that is no regular expression does not."""
+    with contextlib.suppress(re.error):
+        return re.search(pattern, name, re.IGNORECASE) is not None
+    return False
 
 
 def use_host() -> None:
