@@ -369,6 +369,8 @@ def test_unconfirmed_is_undone(host: Host):
     upgrade(host, "--confirm-within=3s")
     assert version(host, "fx-service") == "2.0"
     livehost.wait_for(host, "apt-ostree history | tail -n 2 | grep -q unconfirmed")
+    # What is not needed any more is removed after the record is written.
+    livehost.wait_for(host, "! systemctl -q is-active 'apt-ostree-unconfirmed*.service'")
     assert version(host, "fx-service") == "1.0"
     same(before.system(), host.look().system())
 
