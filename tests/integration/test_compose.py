@@ -456,6 +456,7 @@ def test_a_tree_that_is_reproducible_is_committed(verified):
     assert mounts_and_processes(str(base)) == []
 
 
+@pytest.mark.extended
 def test_what_differs_between_two_builds_is_named_and_not_committed(verified, tmp_path):
     base, result = verified
     before = state_of(base / "repo")

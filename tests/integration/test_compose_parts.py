@@ -190,6 +190,7 @@ def test_the_commit_has_what_the_command_line_says_of_it(world, tmp_path):
     subprocess.run(["ostree", "fsck", "-q", f"--repo={place}"], check=True)
 
 
+@pytest.mark.extended
 def test_a_tree_is_compared_with_what_the_command_line_names(world, tmp_path):
     place, touched, told = tmp_path / "repo", tmp_path / "touched", tmp_path / "told.json"
     (tmp_path / "given.json").write_text(json.dumps(GIVEN))
@@ -329,6 +330,7 @@ def test_a_commit_that_fails_leaves_the_ref_and_the_root_filesystem(world, tmp_p
 # --- caches
 
 
+@pytest.mark.extended
 def test_a_machine_without_a_network_composes_from_the_cache(world, tmp_path):
     repo, cache = f"--repo={tmp_path}/repo", f"--cachedir={tmp_path}/cache"
     error = compose("tree", world.treefile, repo, cache, "--cache-only", network=False, code=3)

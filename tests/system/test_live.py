@@ -76,6 +76,7 @@ def test_refused_install_stages_nothing(own: Host):
     same(before.everything(), own.look().everything())
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("point", ["act.switched", "stage.before", "stage.after"])
 def test_failed_install_leaves_what_was_pending(own: Host, point: str):
@@ -177,6 +178,7 @@ def test_upgrade_of_configuration(own: Host):
     assert own.sh("cat /usr/share/fx-conf/version") == "1.0\n"
 
 
+@pytest.mark.extended
 def test_edits_after_the_change_are_kept_on_reset(own: Host):
     before = own.look()
     own.ao("install", "-A", "-y", "fx-service", "fx-conf", "fx-user")
@@ -234,6 +236,7 @@ def test_target(host: Host):
     assert not host.exists("/etc/fx-service.conf")
 
 
+@pytest.mark.extended
 def test_types_change_live(own: Host):
     """A file becomes a directory, a directory a link, and so on, below /usr; and back."""
     own.ao("install", "-A", "-y", "fx-dirs")
@@ -276,6 +279,7 @@ def test_types_change_in_etc(own: Host):
 # --- surroundings
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("how", [(), ("--transient",)], ids=["development", "transient"])
 def test_unlocked(own: Host, how: tuple[str, ...]):
@@ -346,6 +350,7 @@ def test_foreign_mount_over_the_view_is_refused(host: Host):
     host.sh("umount --lazy /usr")
 
 
+@pytest.mark.extended
 def test_shared_peer_group_stacks_and_resets(disk: Path):
     with livehost.booted(disk, shared_peer_group=True) as host:
         before = host.look()
@@ -362,6 +367,7 @@ def test_shared_peer_group_stacks_and_resets(disk: Path):
         host.check_clean()
 
 
+@pytest.mark.extended
 def test_modules_of_the_running_kernel_stay(own: Host):
     release = own.run("uname", "-r").stdout.strip()
     modules = f"/usr/lib/modules/{release}"
@@ -399,6 +405,7 @@ def test_reboot_into_what_was_applied(own: Host):
     _assert_no_trace(own)
 
 
+@pytest.mark.extended
 def test_reboot_without_the_pending_deployment(own: Host):
     before = own.look()
     own.ao("install", "-A", "-y", "fx-service", "fx-user")
@@ -417,6 +424,7 @@ def test_power_cut_after_apply(own: Host):
     _assert_no_trace(own)
 
 
+@pytest.mark.extended
 def test_power_cut_then_boot_of_another_deployment(own: Host):
     """The deployment that was changed live gets its /etc back although another one was booted."""
     own.ao("install", "fx-hello")
@@ -433,6 +441,7 @@ def test_power_cut_then_boot_of_another_deployment(own: Host):
     same(before.system(), own.look().system())
 
 
+@pytest.mark.extended
 def test_disabled_unit_stays_disabled(own: Host):
     own.ao("install", "-A", "-y", "fx-service")
     own.run("systemctl", "disable", "--now", SERVICE)
@@ -568,6 +577,7 @@ sync -f /var
 """
 
 
+@pytest.mark.extended
 def test_a_full_disk_is_no_dead_end(own: Host):
     """Packages can be removed, live changes undone, deployments dropped; the shutdown gives /etc back."""
     first = own.look()
@@ -603,6 +613,7 @@ stat -fc %a /var
 """
 
 
+@pytest.mark.extended
 def test_packages_can_be_removed_from_a_disk_that_is_full_for_users(own: Host):
     own.ao("install", "fx-service", "fx-hello")
     own.machine.stop()

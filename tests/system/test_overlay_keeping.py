@@ -194,6 +194,7 @@ def test_damage_is_found_and_repaired_from_the_backup(host: Host, overlays: Over
     same(before, host.shown())
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize(("kind", "how"), DAMAGES, ids=[f"{how}-{kind}" for kind, how in DAMAGES])
 def test_damage_without_a_backup(host: Host, overlays: Overlays, kind: str, how: str):
@@ -265,6 +266,7 @@ def test_damage_in_several_places_on_one_path(host: Host, overlays: Overlays):
     overlays("--remove", "--name=web")
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("backup", [True, False], ids=["backup", "no-backup"])
 def test_damage_of_what_is_inherited(host: Host, overlays: Overlays, backup: bool):

@@ -139,6 +139,7 @@ def test_edits_while_an_overlay_shows_are_kept_and_told(host: Host, overlays: Ov
     host.sh(f"cp -a /run/issue {ISSUE}; rm /etc/fx-web.conf")
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("how", ["rollback", "reboot", "power-cut"])
 def test_what_was_removed_by_hand_stays_removed(own: Host, how: str):
@@ -326,6 +327,7 @@ def _moment(host: Host, unit: str, event: str) -> int:
     return int(host.unit_property(unit, f"{event}TimestampMonotonic"))
 
 
+@pytest.mark.extended
 def test_nothing_of_an_overlay_gets_into_a_new_deployment(own: Host):
     overlays = Overlays(own)
     own.sh(f"echo mine >>{ISSUE}")
@@ -398,6 +400,7 @@ CHANGED = {  # overlay -> paths that 2.0 of the fixture packages changed, remove
 }
 
 
+@pytest.mark.extended
 def test_a_base_that_changes_what_overlays_have(own: Host):
     overlays = Overlays(own)
     own.ao("install", "fx-conf", "fx-hello")

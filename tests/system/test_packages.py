@@ -158,6 +158,7 @@ def test_an_error_speaks_of_packages_and_scripts(host: Host):
 LOGS = "/var/log/apt-ostree"
 
 
+@pytest.mark.extended
 def test_the_whole_output_is_kept(host: Host):
     host.sh(f"rm -rf {LOGS}")
     event = host.json("install", "fx-set-40", "fx-fail", code=1)
@@ -289,6 +290,7 @@ def test_a_script_that_hangs(host: Host):
     assert "3 seconds" in text and "this postinst never ends" in text and "ScriptTimeout" in text
 
 
+@pytest.mark.extended
 def test_local_files_that_are_no_packages(host: Host):
     host.sh(
         "cd /var/tmp; mkdir dir.deb; echo nonsense >text.deb; : >empty.deb;"
@@ -373,6 +375,7 @@ def archive_by_http(host: Host, *server: str) -> Iterator[None]:
         host.run("systemctl", "stop", "archive", check=False)
 
 
+@pytest.mark.extended
 def test_cancelled_while_downloading_and_archives_that_are_not_here(host: Host):
     host.sh("rm -f /run/asked")
     with archive_by_http(host, *livehost.program("slow_archive.py")), untouched(host):
@@ -487,6 +490,7 @@ def test_uninstall_goes_back_to_the_base(host: Host):
     assert layered(host) == ([], [])
 
 
+@pytest.mark.extended
 def test_uninstall_does_not_upgrade_what_stays(host: Host):
     host.ao("install", "fx-hello", "fx-conf", "fx-var")
     host.suites("stable", "updates")
@@ -611,6 +615,7 @@ def test_upgrade_and_pinned_versions(host: Host):
     assert base == host.deployments()[-1]["checksum"]
 
 
+@pytest.mark.extended
 def test_a_security_update_replaces_a_requested_version_unless_it_is_on_hold(host: Host):
     host.ao("install", "fx-hello=1.0", f"{POOL}/fx-var_1.0_all.deb")
     host.ao("run", "apt-mark", "hold", "fx-hello")
@@ -685,6 +690,7 @@ def test_newer_base(own: Host):
 KEPT = ("fx-exact", "fx-divert", "fx-conf", "fx-var", "fx-opt", "fx-caps", "fx-user", "fx-service", "fx-dirs")
 
 
+@pytest.mark.extended
 def test_what_left_the_archives_is_kept_on_a_newer_base(own: Host):
     follow(own, "--no-gpg-verify")
     own.ao("install", *(f"{name}=1.0" for name in KEPT), f"{POOL}/fx-many-001_1.0_all.deb", "fx-recommends")

@@ -93,6 +93,7 @@ def test_packages_change_with_the_base(follower: Host):
 ALTERNATIVE = "/etc/alternatives/fx-editor"
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("others", [(), ("fx-user",)])
 def test_dropped_packages_clean_up_before_the_base_changes(follower: Host, others):

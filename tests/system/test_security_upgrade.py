@@ -33,6 +33,7 @@ def kernel(host: Host) -> str:
     return host.sh("ls /usr/lib/modules").strip()
 
 
+@pytest.mark.extended
 def test_security_upgrade(host: Host):
     old_kernel = kernel(host)
     host.machine.exec("tee", "/etc/apt/sources.list.d/security.sources", input=SECURITY.encode(), check=True)

@@ -196,6 +196,7 @@ def test_a_service_that_a_new_socket_started_goes_with_it(host: Host):
     assert not host.is_active("fx-socket.service") and not host.is_active("fx-socket.socket")
 
 
+@pytest.mark.extended
 def test_instances_one_by_one(host: Host):
     newer(host, "fx-worker")
     instances = [f"fx-worker@{number}.service" for number in (1, 2, 3)]
@@ -230,6 +231,7 @@ def test_new_units_that_do_not_run_are_kept_and_named(host: Host):
     assert not [line for line in host.failed_units() if "fx-" in line]
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("package", UNWELL)
 def test_a_new_unit_that_does_not_run_undoes_the_change_if_the_settings_say_so(host: Host, package: str):
@@ -242,6 +244,7 @@ def test_a_new_unit_that_does_not_run_undoes_the_change_if_the_settings_say_so(h
     assert not [line for line in host.failed_units() if "fx-" in line]
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize(("choice", "action"), [("skip", "skip"), ("defer", "defer")])
 def test_settings_for_one_unit(host: Host, choice: str, action: str):
@@ -297,6 +300,7 @@ def test_rollback_to_any_generation(host: Host):
     host.ao("history", "show", "999", code=2)
 
 
+@pytest.mark.extended
 def test_rollback_of_one_package(host: Host):
     newer(host, "fx-hello", "fx-service")
     upgrade(host)

@@ -105,6 +105,7 @@ def _newer_base_with_account(host: Host, uid: str) -> None:
     host.run(*WRITABLE_SYSROOT, *program("newer_base.sh", "--no-gpg-verify"))
 
 
+@pytest.mark.extended
 def test_a_base_with_an_account_that_has_the_id_of_a_packages_is_refused(used: Host):
     used.reboot()
     _newer_base_with_account(used, "$(id -u fx-state)")
@@ -122,6 +123,7 @@ def test_a_base_with_an_account_that_has_another_id_here_is_told(own: Host):
     assert "user fx-new has the id 987 in the tree, but mine has it on this machine" in told
 
 
+@pytest.mark.extended
 def test_state_outlives_its_package(used: Host):
     state = used.sh(STATE)
     used.ao("uninstall", "-A", "-y", "fx-state")
@@ -141,6 +143,7 @@ def test_a_package_that_comes_again_has_what_it_ships(own: Host):
     assert own.sh("cat /var/lib/fx-state/shipped /var/lib/fx-state/db") == "shipped\nmine\n"
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("live", [True, False])
 def test_a_package_that_comes_again_is_not_configured_as_the_first_time(own: Host, live: bool):
@@ -164,6 +167,7 @@ def test_a_package_that_comes_again_is_not_configured_as_the_first_time(own: Hos
     assert own.sh("cat /etc/fx-state/first") != first
 
 
+@pytest.mark.extended
 def test_a_seed_that_was_cut_short_is_given_again(own: Host):
     own.ao("install", "fx-state")
     own.reboot()
@@ -217,6 +221,7 @@ def test_scripts_see_the_machine(own: Host):
     assert own.sh("debconf-show fx-looks; echo 'get fx-looks/answer' | debconf-communicate x") != ""
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("live", [True, False])
 def test_an_edit_goes_along_with_a_renamed_conffile(own: Host, live: bool):
@@ -253,6 +258,7 @@ def _without_finalized(host: Host) -> None:
     host.sh("systemctl daemon-reload")
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("earlier", [(), ("fx-hello",)])
 def test_what_scripts_of_a_removal_did_is_live(own: Host, earlier: Sequence[str]):

@@ -110,6 +110,7 @@ def test_part_of_the_way_survives_nothing_but_the_reboot_brings_all(own: Host):
     assert own.answer().startswith("2.0\n")
 
 
+@pytest.mark.extended
 def test_new_package_and_local_file_of_the_pending_deployment(host: Host):
     host.sh(f"mkdir -p /var/tmp/d; cp {POOL}/fx-var_2.0_all.deb /var/tmp/d/x.deb")
     host.ao("install", "/var/tmp/d/x.deb", "fx-divert", "fx-user")
@@ -136,6 +137,7 @@ def test_from_the_archives(host: Host):
 # --- all but some
 
 
+@pytest.mark.extended
 def test_all_but_some_of_the_pending_deployment(pending: Host):
     before = versions(pending)
     pending.ao("apply-live", "--except=fx-service", "--except", "fx-hello")
@@ -151,6 +153,7 @@ def test_all_but_some_of_the_archives(host: Host):
     assert versions(host) == dict.fromkeys(before, "2.0") | {"fx-conf": "1.0"}
 
 
+@pytest.mark.extended
 @pytest.mark.variants
 @pytest.mark.parametrize("staged", [True, False], ids=["pending", "archives"])
 def test_a_dependency_that_is_excepted(host: Host, staged: bool):
