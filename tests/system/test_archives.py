@@ -9,6 +9,7 @@ import pytest
 from tests.system.livehost import NOBODY, WRITABLE_SYSROOT, Host, program
 
 BAD = "/etc/apt/sources.list.d/bad.list"
+KEY = "signed-by=/usr/share/keyrings/testbed.gpg"
 #: A suite that gets another Label when RELABEL has been run.
 RELABELLED = "/var/lib/testbed/repo/dists/relabelled"
 RELABEL = f"mount --bind {RELABELLED}.later {RELABELLED}"
@@ -47,6 +48,40 @@ def test_the_archive_that_cannot_be_reached_is_named_without_its_password(host: 
     text = host.failure("refresh-md", code=1)
     assert "http://127.0.0.1:9/debian trixie" in text.splitlines()[0]
     assert "secret" not in text
+
+
+@pytest.mark.parametrize(
+    ("suite", "exception", "reason"),
+    [
+        ("unsigned", "trusted=yes", "'Trusted: yes' is set for file:/var/lib/testbed/repo/dists/unsigned/"),
+        ("badsig", "trusted=yes", "'Trusted: yes' is set for file:/var/lib/testbed/repo/dists/badsig/"),
+        ("expired", f"check-valid-until=no {KEY}", "file:/var/lib/testbed/repo/dists/expired/ expired on "),
+    ],
+)
+def test_what_an_exception_accepts_is_told_and_recorded(host: Host, suite: str, exception: str, reason: str):
+    host.suites("stable")
+    host.sh(f"echo 'deb [{exception}] file:/var/lib/testbed/repo {suite} main' >{BAD}")
+    events = host.events("install", "fx-hello=9.0", "fx-conf")
+    (warning,) = [e["text"] for e in events if e.get("level") == "warning" and "not verified" in e["text"]]
+    assert warning.startswith("fx-hello=9.0 not verified: ") and reason in warning
+    assert warning in host.sh("journalctl -o cat -t apt-ostree APT_OSTREE_UNVERIFIED=fx-hello=9.0")
+    host.undeploy()
+
+
+#: Where the archive of sign_suite.sh is served.
+PORT = 18013
+
+
+def test_an_older_release_file_is_not_taken_again(own: Host):
+    own.sh(f"systemd-run -q --unit=archive python3 -m http.server -b 127.0.0.1 -d /var/tmp/archive {PORT}")
+    own.suites("stable")
+    own.run(*program("sign_suite.sh", "updates", "0"))
+    own.sh(f"echo 'deb [signed-by=/var/tmp/archive.gpg] http://127.0.0.1:{PORT} own main' >{BAD}")
+    own.ao("refresh-md")
+    own.run(*program("sign_suite.sh", "stable", "10"))
+    own.ao("refresh-md")
+    (step,) = own.json("install", "fx-hello")["transaction"]["install"]
+    assert step["new"] == "2.0"
 
 
 @pytest.mark.extended

@@ -44,6 +44,7 @@ OWNERS = {
     "apt": ["system.apt*"],
     "apt_inst": ["system.apt*"],
     "apt_pkg": ["system.apt*"],
+    "aptsources": ["system.apt*"],
     "click": ["cli", "cli.*"],
     "ctypes": [
         "system.exchange",

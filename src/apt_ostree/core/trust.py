@@ -6,6 +6,8 @@ be verified (containers-policy.json(5)), or its name says that nothing has to be
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model.audit import Kind
@@ -76,6 +78,17 @@ def note_image(tx: Transaction, reference: ImageReference, digest: str) -> None:
         text = f"image {reference.image} ({digest[:19]}) was not verified: its name says that it need not be"
         tx.warning(text)
         tx.record(Kind.SECURITY, text, unverified=digest)
+
+
+def note_archives(tx: Transaction, unverified: Mapping[str, Sequence[str]]) -> None:
+    """Record as a security event what packages are taken from archives that were not verified.
+
+    unverified: reason -> NAME=VERSION of packages.
+    """
+    for reason, packages in unverified.items():
+        text = f"{', '.join(packages)} not verified: {reason}"
+        tx.warning(text)
+        tx.record(Kind.SECURITY, text, unverified=" ".join(packages))
 
 
 def refuse_older_image(tx: Transaction, reference: ImageReference, created: int, hint: str) -> None:

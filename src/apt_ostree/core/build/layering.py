@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from apt_ostree.core import policing
+from apt_ostree.core import policing, trust
 from apt_ostree.core.build import (
     earlier,
     etc,
@@ -371,8 +371,9 @@ def _resolve(session: Session, requests: PackageGoal) -> PackagePlan:
 
 
 def _download(session: Session, plan: PackagePlan) -> Archives:
-    from apt_ostree.system.apt import acquire
+    from apt_ostree.system.apt import acquire, verification
 
+    trust.note_archives(session.tx, verification.unverified(session.resolver, plan))
     downloading = nullcontext() if plan.only_removes else session.tx.task("Downloading packages")
     with downloading:
         return acquire.download(session.resolver, session.tx.report, cache_only=session.cache_only)
