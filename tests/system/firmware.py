@@ -21,6 +21,8 @@ _UEFI = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS
 _SECURE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 _MEMORY = "2048"
 _BOOT_SECONDS = 600
+#: What the menu of GRUB says, and what moves the choice in it.
+_MENU, _DOWN = "highlighted entry will be executed", b"\x0e"
 
 
 class FirmwareMachine:
@@ -36,7 +38,7 @@ class FirmwareMachine:
         with (self.directory / "console.log").open("wb") as log:
             self.process = subprocess.Popen(
                 self._command(),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 env=ENVIRONMENT,
@@ -58,7 +60,7 @@ class FirmwareMachine:
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
             "-accel", "tcg,thread=single", "-machine", "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off",
-            "-cpu", "max", "-smp", "2", "-m", _MEMORY, "-serial", "stdio",
+            "-cpu", "max", "-smp", "1", "-m", _MEMORY, "-serial", "stdio",
             "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe,discard=unmap",
             "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-device", "virtio-rng-pci",
             "-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile=",
@@ -107,9 +109,17 @@ class FirmwareMachine:
         except (TestbedError, OSError):
             return ""
 
-    def reboot(self) -> None:
-        """Reboot; the firmware starts again."""
+    def reboot(self, *, entry: int = 0) -> None:
+        """Reboot; the firmware starts again. entry: the one to choose in the menu; 0: its timeout decides."""
+        shown = self.console().count(_MENU)
         self.exec("systemctl", "--no-block", "reboot")
+        if entry:
+            wait_until(
+                lambda: self.console().count(_MENU) > shown, seconds=_BOOT_SECONDS, what="the boot menu"
+            )
+            assert self.process.stdin
+            self.process.stdin.write(_DOWN * entry + b"\r")
+            self.process.stdin.flush()
         self.wait_for_boot()
 
     def console(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,10 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from testbed_lib.base import DEFAULT_TREEFILE
 from testbed_lib.common import CHECKOUT, ENVIRONMENT, run
 from testbed_lib.image import mounted_disk
+from testbed_lib.images import Wanted, image
 from testbed_lib.machine import Machine
 from testbed_lib.qemu import _ARGUMENTS
+from testbed_lib.store import make_scratch
 
 from tests.system.firmware import FirmwareMachine
 from tests.system.livehost import Host
@@ -21,6 +25,7 @@ from tests.system.livehost import Host
 pytestmark = pytest.mark.vm
 
 TIMEOUT = 600  # seconds of one command; everything is emulated
+LONG = 2400  # the same, of one that makes a tree
 #: The sizes of the disk, in bytes, as it was made and as it is.
 SIZE, LATER = 3_000_000_000, 5_000_000_000
 #: The size of a disk that is larger than what is laid out on it.
@@ -151,6 +156,68 @@ def test_a_disk_starts_by_uefi_grows_and_starts_what_is_deployed(disk: Path, tmp
         assert "fx.disk=1" not in command_line(host)
         check_machine(host)
         host.check_clean()
+
+
+def with_another_kernel(place: Path) -> tuple[Path, str]:
+    """Return the disk image of a tree that has Debian's kernel for clouds, and the tree's ref."""
+    text = DEFAULT_TREEFILE.read_text().replace("linux-image-amd64", "linux-image-cloud-amd64")
+    treefile = place / "cloud.yaml"
+    treefile.write_text(text.replace("/minimal", "/cloud"))
+    return image(Wanted(treefile=treefile)), "debian/13/amd64/cloud"
+
+
+@contextmanager
+def root_of(disk: Path) -> Iterator[Path]:
+    """Mount the root file system of a composed disk."""
+    shown = json.loads(run("sfdisk", "--json", disk))["partitiontable"]["partitions"]
+    (start,) = (part["start"] for part in shown if part["name"] == "root")
+    place = make_scratch()
+    run("mount", "-o", f"loop,offset={start * 512}", disk, place)
+    try:
+        yield place
+    finally:
+        run("umount", place)
+        place.rmdir()
+
+
+@pytest.fixture
+def stocked(new_machine: Callable[..., Machine], disk: Path, tmp_path: Path) -> Path:
+    """That disk, with another base in its repository, and the packages of nginx in /var/fx."""
+    source = new_machine()
+    source.boot()
+    Host(source).sh("apt-get -q update; cd /var; mkdir fx; cd fx; apt-get -q download nginx nginx-common")
+    source.stop()
+    other, ref = with_another_kernel(tmp_path)
+    with root_of(disk) as root, mounted_disk(source._disk()) as used, mounted_disk(other) as new:
+        run("ostree", "pull-local", f"--repo={root}/ostree/repo", f"{new}/ostree/repo", ref)
+        run("cp", "-r", used / "ostree/deploy/debian/var/fx", root / "ostree/deploy/debian/var")
+    return disk
+
+
+def test_another_kernel_and_a_live_package_and_back_by_the_menu(stocked: Path, tmp_path: Path):
+    with FirmwareMachine(stocked, tmp_path / "vm", uefi=True) as machine:
+        host = Host(machine)
+        first = host.sh("uname -r")
+        host.ao("rebase", "-C", ":debian/13/amd64/cloud", timeout=LONG)
+        machine.reboot()
+        assert "cloud" in host.sh("uname -r") and "cloud" not in first
+        check_machine(host)
+
+        packages = host.sh("ls /var/fx/*.deb").split()
+        host.ao("install", "-C", "-A", "-y", *packages, timeout=LONG)
+        assert "nginx" in host.sh("curl --silent http://localhost/")
+        assert host.is_active("nginx.service")
+        host.check_clean()
+        machine.reboot(entry=1)
+        assert "cloud" in host.sh("uname -r") and not host.exists("/usr/sbin/nginx")
+        assert [one["booted"] for one in host.deployments()] == [False, True]
+
+        machine.reboot()
+        assert host.is_active("nginx.service")
+        host.ao("rollback", timeout=LONG)
+        machine.reboot()
+        assert not host.exists("/usr/sbin/nginx")
+        check_machine(host)
 
 
 def counter(host: Host) -> list[str]:
