@@ -40,7 +40,7 @@ def use(host: Host) -> None:
     host.reboot()
     check_services(host, "a")
     plan = host.json("rebase", f":{NEXT}", "--lock-finalization", timeout=TIMEOUT)["transaction"]
-    assert plan["protected"] == ["postgresql-15:amd64"]
+    assert plan["protected"] == ["postgresql-15"]
     assert {row["origin"] for row in plan["install"] if row["name"] == "postgresql-15"} == {"present tree"}
 
 

@@ -85,8 +85,8 @@ def offer(
 def protected(tx: Transaction, names: Collection[str]) -> tuple[str, ...]:
     """Return the packages that requested ones have brought, and which apt never removes automatically.
 
-    The server of a database is one: without it, the data could not be read any more. NAME or NAME:ARCH each,
-    what others need after these.
+    The server of a database is one: without it, the data could not be read any more. NAME each, or
+    NAME:ARCH of another architecture; what others need after these.
 
     names: those of the packages that stay requested.
     """
@@ -103,7 +103,9 @@ def protected(tx: Transaction, names: Collection[str]) -> tuple[str, ...]:
     def needs(package: Package) -> int:
         return len(kept.needed([package.name], present, choice.satisfies))
 
-    return tuple(package.qualified for package in sorted(brought, key=needs, reverse=True))
+    native = choice.native_architecture()
+    order = sorted(brought, key=needs, reverse=True)
+    return tuple(one.name if one.architecture == native else one.qualified for one in order)
 
 
 def _reason(package: Package, labels: Collection[str], unreached: Collection[Package]) -> str:
