@@ -59,7 +59,7 @@ class FirmwareMachine:
     def _command(self) -> list[str]:
         command = [
             "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none",
-            "-accel", "tcg,thread=single", "-machine", "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off",
+            "-accel", "tcg", "-machine", "q35,i8042=off,sata=off,smbus=off,usb=off,vmport=off",
             "-cpu", "max", "-smp", "1", "-m", _MEMORY, "-serial", "stdio",
             "-drive", f"file={self.disk},format=raw,if=none,id=disk,cache=unsafe,discard=unmap",
             "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-device", "virtio-rng-pci",

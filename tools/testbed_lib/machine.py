@@ -102,7 +102,7 @@ class Machine:
 
     def wait_settled(self) -> None:
         """Wait until systemd has started everything; name the units that failed."""
-        seconds = 300 if self._state()["vm"] else 120
+        seconds = 900 if self._state()["vm"] else 120
         state = ""
 
         def look() -> bool:
