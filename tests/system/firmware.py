@@ -112,7 +112,9 @@ class FirmwareMachine:
     def reboot(self, *, entry: int = 0) -> None:
         """Reboot; the firmware starts again. entry: the one to choose in the menu; 0: its timeout decides."""
         shown = self.console().count(_MENU)
-        self.exec("systemctl", "--no-block", "reboot")
+        # Later, so that the agent can say that the command has ended: nobody else tells the other side.
+        later = ("--on-active=5", "--timer-property=AccuracySec=100ms")
+        self.exec("systemd-run", "--quiet", *later, "systemctl", "reboot")
         if entry:
             wait_until(
                 lambda: self.console().count(_MENU) > shown, seconds=_BOOT_SECONDS, what="the boot menu"

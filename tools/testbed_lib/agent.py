@@ -21,6 +21,8 @@ from testbed_lib.common import TestbedError
 #: Channel 0 is the guardian's; the others are for commands, one each at a time.
 CHANNELS = 5
 EXIT_TIMEOUT = 124  # as coreutils' timeout
+#: Seconds until a command that is killed has ended.
+_LAST = 60.0
 _PONG = b"\0\xfftestbed-pong:"
 
 Stream = int | IO[Any] | None
@@ -53,7 +55,9 @@ def run_command(
         timed_out = False
         while True:
             if deadline is not None and not _readable(connection, deadline):
-                timed_out, deadline = True, None
+                if timed_out:  # the agent that ran it is gone: the machine has rebooted
+                    raise TestbedError(f"the virtual machine does not tell the end of {argv[0]}")
+                timed_out, deadline = True, time.monotonic() + _LAST
                 with lock:
                     _send(connection, b"K", b"")
             kind, payload = _receive(connection)
