@@ -72,7 +72,7 @@ def test_to_the_next_release_and_back_with_services_in_use(new_machine: Callable
     query(host, "insert into fx values ('c')")
     machine.stop()
 
-    assert boot_after("rebase", "-C", ":debian/12/amd64/release-only") == ("12", "6.1")
+    assert boot_after("rebase", ":debian/12/amd64/release-only") == ("12", "6.1")
     check_services(host, "a b c")
     host.check_clean()
 
