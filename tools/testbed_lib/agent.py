@@ -21,7 +21,7 @@ from testbed_lib.common import TestbedError
 #: Channel 0 is the guardian's; the others are for commands, one each at a time.
 CHANNELS = 5
 EXIT_TIMEOUT = 124  # as coreutils' timeout
-#: Seconds until a command that is killed has ended.
+#: Seconds until a command that is killed has ended, and until the rest of a frame comes.
 _LAST = 60.0
 _PONG = b"\0\xfftestbed-pong:"
 
@@ -54,7 +54,7 @@ def run_command(
         deadline = time.monotonic() + timeout if timeout is not None else None
         timed_out = False
         while True:
-            if deadline is not None and not _readable(connection, deadline):
+            if not _readable(connection, deadline):
                 if timed_out:  # the agent that ran it is gone: the machine has rebooted
                     raise TestbedError(f"the virtual machine does not tell the end of {argv[0]}")
                 timed_out, deadline = True, time.monotonic() + _LAST
@@ -159,10 +159,10 @@ def _greet(connection: socket.socket, seconds: float) -> bool:
     return True
 
 
-def _readable(connection: socket.socket, deadline: float) -> bool:
+def _readable(connection: socket.socket, deadline: float | None) -> bool:
     poll = select.poll()
     poll.register(connection, select.POLLIN)
-    return bool(poll.poll(max(deadline - time.monotonic(), 0) * 1000))
+    return bool(poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000))
 
 
 def _feed(connection: socket.socket, lock: threading.Lock, input: bytes | None, stdin: Stream) -> None:
@@ -199,6 +199,8 @@ def _receive(connection: socket.socket) -> tuple[bytes, bytes]:
 def _receive_exactly(connection: socket.socket, size: int) -> bytes:
     data = b""
     while len(data) < size:
+        if not _readable(connection, time.monotonic() + _LAST):  # the machine rebooted while the agent wrote
+            raise TestbedError("the virtual machine does not answer any more")
         more = connection.recv(size - len(data))
         if not more:
             raise TestbedError("the virtual machine ended while a command ran")
