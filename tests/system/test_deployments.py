@@ -72,6 +72,15 @@ def test_cleanup_of_a_pending_deployment_that_is_live(own: Host):
     assert own.run("ostree", "show", live, check=False).returncode != 0
 
 
+def test_what_comes_from_a_pinned_deployment_is_not_pinned(own: Host):
+    own.ao("pin", "booted")
+    own.ao("install", "fx-hello")
+    assert [row["pinned"] for row in own.deployments()] == [False, True]
+    own.reboot()
+    own.ao("kargs", "--append=fx=1")
+    assert [row["pinned"] for row in own.deployments()] == [False, False, True]
+
+
 def test_cleanup_keeps_pinned_and_removes_the_rest(own: Host):
     own.ao("install", "fx-hello")
     own.reboot()

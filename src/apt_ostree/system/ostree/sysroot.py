@@ -159,6 +159,7 @@ class Sysroot:
         last: this is the last step of the request, so that a later cancel has no effect.
         """
         keyfile = _keyfile(format_origin(origin))
+        OSTree.Deployment.origin_remove_transient_state(keyfile)  # the pin of the one that it comes from
         # /etc comes from the running system, never from a pending deployment: a staged one is removed before
         # this one is finalised, which would then fail.
         handle = self._sysroot.get_merge_deployment(merge.osname)
@@ -363,7 +364,7 @@ def require_booted() -> None:
         )
 
 
-def _keyfile(text: str) -> object:
+def _keyfile(text: str) -> GLib.KeyFile:
     keyfile = GLib.KeyFile.new()
     keyfile.load_from_data(text, len(text.encode()), GLib.KeyFileFlags.KEEP_COMMENTS)
     return keyfile
