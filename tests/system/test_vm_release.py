@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 from testbed_lib.images import Wanted
@@ -104,12 +103,16 @@ def test_what_is_pinned_stays_and_what_was_changed_is_taken_back(new_vm: Callabl
 
     host.ao("pin", "booted", timeout=TIMEOUT)
     pinned = host.commit_of_booted()
-    upgrade = partial(host.ao, "upgrade", "--base-only", timeout=TIMEOUT)
+    host.machine.stop()
+
+    host.machine.boot()
     for number in range(UPGRADES):
         host.run(*WRITABLE_SYSROOT, "ostree", "refs", "--force", f"--create={NEXT}", f"fx/{number}")
-        upgrade()
+        host.ao("upgrade", "--base-only", timeout=TIMEOUT)
         host.reboot()
         assert host.sh("cat /usr/share/fx-number") == f"{number}\n"
+    host.machine.stop()
+    host.machine.boot(vm=True)
     rows = host.deployments()
     assert [(row["pinned"], row["booted"]) for row in rows] == [(False, True), (False, False), (True, False)]
     assert rows[2]["checksum"] == pinned
