@@ -64,6 +64,7 @@ VERBS: Mapping[str, str] = {
     "initramfs-etc": "initramfs:track",
     "install": "packages:install",
     "install-to-disk": "compose.disk.installing:install_to_disk",
+    "install-to-existing-root": "compose.disk.existing:install_to_existing_root",
     "kargs": "kargs:change",
     "overlay-backup": "overlays.keeping:backup",
     "overlay-check": "overlays.repair:check",

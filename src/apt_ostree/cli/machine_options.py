@@ -10,7 +10,7 @@ import click
 from apt_ostree.cli.options import Command
 from apt_ostree.model.grubenv import MOST_ATTEMPTS
 
-_OPTIONS = (
+_OF_MACHINE = (
     click.option("--hostname", metavar="NAME", help="Name of the machine."),
     click.option("--user", metavar="NAME", help="Add a user who has no password and may use sudo."),
     click.option(
@@ -25,6 +25,8 @@ _OPTIONS = (
         metavar="CONSOLE",
         help="Console of the kernel and the boot menu, such as ttyS0; may be repeated.",
     ),
+)
+_OF_BOOT = (
     click.option(
         "--karg",
         "kernel_arguments",
@@ -41,12 +43,20 @@ _OPTIONS = (
         help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
     ),
 )
-_NAMES = ("hostname", "user", "ssh_key", "consoles", "kernel_arguments", "boot_attempts")
+_BOOT_NAMES = ("kernel_arguments", "boot_attempts")
+_NAMES = ("hostname", "user", "ssh_key", "consoles", *_BOOT_NAMES)
 
 
 def machine_options(command: Command) -> Command:
     """Return the command with the options of a request that makes the disk of a machine."""
-    for option in reversed(_OPTIONS):
+    for option in reversed((*_OF_MACHINE, *_OF_BOOT)):
+        command = option(command)
+    return command
+
+
+def boot_options(command: Command) -> Command:
+    """Return the command with the options of a request that makes the boot menu of a machine."""
+    for option in reversed(_OF_BOOT):
         command = option(command)
     return command
 
@@ -54,3 +64,8 @@ def machine_options(command: Command) -> Command:
 def machine_fields(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of such a request."""
     return {name: given[name] for name in _NAMES}
+
+
+def boot_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that makes the boot menu."""
+    return {name: given[name] for name in _BOOT_NAMES}

@@ -38,6 +38,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
         "install_to_disk",
         "Install a system on a disk",
     ),
+    "install-to-existing-root": (
+        "apt_ostree.cli.commands.install_to_existing_root",
+        "install_to_existing_root",
+        "Turn the Debian that runs into such a system",
+    ),
     "kargs": ("apt_ostree.cli.commands.kargs", "kargs", "Show and change the kernel arguments"),
     "bootloader": ("apt_ostree.cli.commands.bootloader", "bootloader", "Show and update the boot loader"),
     "status": ("apt_ostree.cli.commands.status", "status", "Show the deployments and the live state"),

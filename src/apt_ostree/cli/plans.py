@@ -237,6 +237,28 @@ def _install_to_disk(plan: Mapping[str, Any]) -> Iterator[str]:
     yield f"It follows {plan['follows'] or 'nothing'}{url}"
 
 
+def _takeover(plan: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what becomes of the running system: what goes along, what both show, what stays behind."""
+    version = f" ({plan['version']})" if plan["version"] else ""
+    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo']}, beside {plan['system']}"
+    yield f"Root is {plan['device']} ({plan['filesystem']}); the old root is at /sysroot then"
+    url = f" ({plan['url']})" if plan["url"] else ""
+    yield f"It follows {plan['follows']}{url}"
+    yield f"Kernel arguments: {' '.join(plan['arguments'])}"
+    yield f"Users that go along: {', '.join(plan['users']) or 'none'}; and root's password"
+    yield from _rows("Files of /etc that go along", plan["files"])
+    yield f"Directories that both systems show: {', '.join(plan['shared']) or 'none'}"
+    yield from _rows("Mounted, too", plan["mounts"])
+    yield from _rows("Does not go along", [f"{one['what']} ({one['reason']})" for one in plan["left"]])
+    yield "All else in /etc and /var stays in /sysroot/etc and /sysroot/var"
+    if plan["packages"]:
+        yield f"{count(len(plan['packages']), 'package')} of this system not in the tree:"
+        yield f"  {' '.join(plan['packages'])}"
+    if plan["attempts"]:
+        yield f"After {count(plan['attempts'], 'boot')} that fail, the menu starts the old system"
+    yield "Until the reboot, nothing of the running system changes; the boot menu goes on to offer it"
+
+
 def _part(part: Mapping[str, Any]) -> str:
     label = f' "{part["label"]}"' if part["label"] else ""
     return f"{part['path']}: {part['content'] or part['type']}{label}, {show_size(part['size'])}"
@@ -261,5 +283,6 @@ _RENDERERS: dict[str, Callable[[Mapping[str, Any]], Iterator[str]]] = {
     "policy": _policy,
     "image": _image,
     "install-to-disk": _install_to_disk,
+    "install-to-existing-root": _takeover,
     "bootloader": _bootloader,
 }

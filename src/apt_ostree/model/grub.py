@@ -33,6 +33,11 @@ _FURTHER_KEYS = ("version", "aboot", "abootcfg", "devicetree")
 #: Deployments that the menu shows at most; libostree numbers the entries, the newest is the highest.
 _ENTRIES = 20
 _TIMEOUT = 2  # seconds
+_TIMEOUT_BESIDE = 5  # seconds
+#: Of a Debian that was taken over, in the directory of GRUB's own menu: what that runs, and the menu of ours.
+HOOK, BESIDE = "custom.cfg", "apt-ostree.cfg"
+#: A variable of the menu: it was called to start the system that was here before.
+_BEFORE = "before_ostree"
 #: Characters that GRUB's scripts take for something else.
 SPECIAL_CHARACTERS = r"; & | < > $ { } \ #"
 _SPECIAL = re.compile(r"""[;&|<>$"'{}\\#]""")
@@ -105,7 +110,7 @@ def first_script(boot_uuid: str) -> str:
 
 def menu(stateroot: str, consoles: Sequence[str] = ()) -> str:
     """Return the menu, grub.cfg. consoles: as the kernel's console= has them."""
-    return "\n".join((*_HEAD, *_terminals(consoles), *_counting(), *_functions(), *_loop(stateroot)))
+    return "\n".join((*_HEAD, *_terminals(consoles), *_counting(), *_functions(), *_loop(stateroot), ""))
 
 
 _HEAD = (
@@ -115,6 +120,44 @@ _HEAD = (
     f"set timeout={_TIMEOUT}",
     "set default=0",
 )
+
+
+# --- a Debian that was taken over: the menu beside its own one
+
+
+def hook() -> str:
+    """Return what Debian's own menu runs at its end: another menu comes before it, unless that has called it.
+
+    So neither what GRUB has installed nor its menu is changed, and update-grub may write that again.
+    """
+    return (
+        f"{MARK}shows it before that of the system which was here before.\n"
+        "# Without this file, that system is started.\n"
+        f'if [ -z "${_BEFORE}" ]; then\n  configfile $prefix/{BESIDE}\nfi\n'
+    )
+
+
+def menu_beside(stateroot: str, boot_uuid: str, boot: str, old: str) -> str:
+    """Return the menu of a Debian that was taken over, whose last entry shows its own one.
+
+    boot_uuid: of the file system with /boot. boot: the path of /boot on it, "" if it is its root.
+    old: what the system is called that was here before.
+    """
+    head = (
+        f"{MARK}the deployments, then the system that was here before.",
+        f"set timeout={_TIMEOUT_BESIDE}",
+        "set default=0",
+        f"search --no-floppy --fs-uuid --set=root {boot_uuid}",
+    )
+    entry = (
+        f'menuentry "{old} (as it was before)" --id before --unrestricted {{',
+        f"  set {_BEFORE}=1",
+        f"  export {_BEFORE}",
+        "  configfile $prefix/grub.cfg",
+        "}",
+        "",
+    )
+    return "\n".join((*head, *_counting(), *_functions(boot), *_loop(stateroot, boot), *entry))
 
 
 def _terminals(consoles: Sequence[str]) -> Iterator[str]:
@@ -138,24 +181,25 @@ def _counting() -> Iterator[str]:
     yield "fi"
 
 
-def _functions() -> Iterator[str]:
+def _functions(boot: str = "") -> Iterator[str]:
     yield 'function title { set e_title="$*"; }'
     yield 'function options { set e_options="$*"; }'
-    yield 'function linux { set e_linux="$1"; }'
-    yield 'function initrd { set e_initrd="$e_initrd $1"; }'
+    yield f'function linux {{ set e_linux="{boot}$1"; }}'
+    yield f'function initrd {{ set e_initrd="$e_initrd {boot}$1"; }}'
     yield from (f"function {key} {{ true; }}" for key in _FURTHER_KEYS)
 
 
-def _loop(stateroot: str) -> Iterator[str]:
+def _loop(stateroot: str, boot: str = "") -> Iterator[str]:
+    entries = f"{boot}/loader/entries/ostree"
     numbers = " ".join(str(number) for number in range(_ENTRIES, 0, -1))
     yield f"for n in {numbers}; do"
-    yield f"  for f in /loader/entries/ostree-$n.conf /loader/entries/ostree-$n-{stateroot}.conf; do"
+    yield f"  for f in {entries}-$n.conf {entries}-$n-{stateroot}.conf; do"
     yield "    if [ -f $f ]; then"
     yield '      set e_title=""; set e_options=""; set e_linux=""; set e_initrd=""'
     yield '      set disk="$root"; unset root'
     yield '      source "($disk)$f"'
     yield '      set root="$disk"'
-    yield from _built_in()
+    yield from _built_in(boot)
     yield '      if [ -n "$e_linux" ]; then'
     yield (
         '        menuentry "$e_title" --id "ostree-$n" --unrestricted "$e_linux" "$e_initrd" "$e_options" {'
@@ -168,10 +212,9 @@ def _loop(stateroot: str) -> Iterator[str]:
     yield "    fi"
     yield "  done"
     yield "done"
-    yield ""
 
 
-def _built_in() -> Iterator[str]:
+def _built_in(boot: str) -> Iterator[str]:
     """Yield the part that finds kernel and initramfs where the keys of an entry were commands.
 
     libostree has them in /ostree/STATEROOT-CHECKSUM, and ostree=/ostree/boot.N/STATEROOT/CHECKSUM/N in the
@@ -179,10 +222,10 @@ def _built_in() -> Iterator[str]:
     """
     yield '      if [ -z "$e_linux" ]; then'
     yield f'        if regexp {_OSTREE_ARGUMENT} "$e_options"; then'
-    yield '          for file in /ostree/"$os"-"$sum"/vmlinuz-*; do'
+    yield f'          for file in {boot}/ostree/"$os"-"$sum"/vmlinuz-*; do'
     yield '            if [ -f "$file" ]; then set e_linux="$file"; fi'
     yield "          done"
-    yield '          for file in /ostree/"$os"-"$sum"/initramfs-*; do'
+    yield f'          for file in {boot}/ostree/"$os"-"$sum"/initramfs-*; do'
     yield '            if [ -f "$file" ]; then set e_initrd="$file"; fi'
     yield "          done"
     yield "        fi"

@@ -48,6 +48,13 @@ def signatures(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row["type"] for row in rows))
 
 
+def file_system_uuid(path: str) -> str:
+    """Return the UUID of the file system on a device; ExternalFailure if it has none."""
+    # The device itself is asked: neither a cache nor udev has to know it.
+    command = ["blkid", "--probe", "--match-tag", "UUID", "--output", "value", path]
+    return process.run(command, what=f"find the UUID of the file system on {path}").stdout.strip()
+
+
 def check_free(path: str) -> None:
     """Raise Refused for a disk that is in use, also by what lsblk does not know of."""
     os.close(_claim(path, os.O_RDONLY))  # for writing, udev would look at it again

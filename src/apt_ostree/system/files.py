@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import shutil
 import stat
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +18,8 @@ from apt_ostree.system import mounts, whiteouts
 from apt_ostree.system.failpoints import failpoint
 
 _PREFIX = ".apt-ostree-"
+#: FS_IOC_GETFLAGS, FS_IOC_SETFLAGS and FS_IMMUTABLE_FL of linux/fs.h, see ioctl_iflags(2).
+_GET_FLAGS, _SET_FLAGS, _IMMUTABLE = 0x80086601, 0x40086602, 0x10
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 #: Extended attributes that only the kernel manages.
 _KERNEL_XATTRS = (whiteouts.XATTRS, "security.selinux")
@@ -177,6 +182,17 @@ def remove_all(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def make_immutable(path: Path) -> None:
+    """Set the flag that ostree sets on a deployment's root, if the file system knows it."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            flags = struct.unpack("l", fcntl.ioctl(fd, _GET_FLAGS, bytes(struct.calcsize("l"))))[0]
+            fcntl.ioctl(fd, _SET_FLAGS, struct.pack("l", flags | _IMMUTABLE))
+    finally:
+        os.close(fd)
 
 
 def _temporary(path: Path) -> Path:

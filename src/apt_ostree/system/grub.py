@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from apt_ostree.model.grub import MARK
-from apt_ostree.system import process
+from apt_ostree.model.grub import BESIDE, HOOK, MARK
+from apt_ostree.system import files, process
 
 EFI, BIOS = "x86_64-efi", "i386-pc"
 PROGRAMS: Mapping[str, str] = {"grub-mkimage": "grub-common"}
 _DIRECTORY = Path("/usr/lib/grub")
+#: Where a system has its menu.
+MENUS = Path("boot/grub")
 FILES: Mapping[Path, str] = {
     _DIRECTORY / EFI / "moddep.lst": "grub-efi-amd64-bin",
     _DIRECTORY / BIOS / "moddep.lst": "grub-pc-bin",
@@ -33,9 +35,30 @@ def boot_image() -> bytes:
 
 
 def has_own_menu(root: Path) -> bool:
-    """Return whether a system has the menu that `compose disk` writes."""
+    """Return whether a system has a menu of ours: that of `compose disk`, or the one beside Debian's."""
+    return any(_is_ours(root / MENUS / name) for name in ("grub.cfg", BESIDE))
+
+
+def own_menu_runs_hook(root: Path) -> bool | None:
+    """Return whether Debian's own menu runs what `model.grub.hook` returns; None if there is no menu."""
+    menu = root / MENUS / "grub.cfg"
+    return HOOK in files.text_of(menu) if menu.is_file() else None
+
+
+def hook_is_free(root: Path) -> bool:
+    """Return whether the name of the hook is free, or has ours."""
+    place = root / MENUS / HOOK
+    return not place.exists() or _is_ours(place)
+
+
+def is_hooked(root: Path) -> bool:
+    """Return whether the menu beside Debian's is what the next boot shows."""
+    return _is_ours(root / MENUS / HOOK)
+
+
+def _is_ours(path: Path) -> bool:
     try:
-        with (root / "boot/grub/grub.cfg").open(errors="replace") as file:
+        with path.open(errors="replace") as file:
             return file.readline().startswith(MARK)
     except OSError:
         return False

@@ -40,6 +40,7 @@ VERBS: Mapping[str, str] = {
     "initramfs-etc": "deployments:InitramfsEtc",
     "install": "packages:Install",
     "install-to-disk": "images:InstallToDisk",
+    "install-to-existing-root": "images:InstallToExistingRoot",
     "kargs": "deployments:Kargs",
     "overlay-backup": "overlays:OverlayBackup",
     "overlay-check": "overlays:OverlayCheck",

@@ -21,25 +21,33 @@ class ImageFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfMachine(ComposeRequest):
-    """A request that makes the disk of a machine.
+class OfBoot(ComposeRequest):
+    """A request that makes the boot menu of a machine.
 
-    user: an account to add, which `ssh_key`, a file with public keys, lets in; without one it lets root in.
-    consoles: of the kernel and the boot menu, as console= has them.
     kernel_arguments: besides those of the tree.
     boot_attempts: how often a deployment is tried before the one before it is started; 0 does not count.
     """
 
-    hostname: str | None = None
-    user: str | None = None
-    ssh_key: str | None = None
-    consoles: tuple[str, ...] = ()
     kernel_arguments: tuple[str, ...] = ()
     boot_attempts: int = 3
 
     def __post_init__(self) -> None:
         if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
             raise ValueError(f"boot_attempts: expected 0 to {MOST_ATTEMPTS}, got {self.boot_attempts}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfMachine(OfBoot):
+    """A request that makes the disk of a machine.
+
+    user: an account to add, which `ssh_key`, a file with public keys, lets in; without one it lets root in.
+    consoles: of the kernel and the boot menu, as console= has them.
+    """
+
+    hostname: str | None = None
+    user: str | None = None
+    ssh_key: str | None = None
+    consoles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +97,20 @@ class InstallToDisk(OfMachine):
         OfMachine.__post_init__(self)
         if (self.repo is None) != (self.ref is None):
             raise ValueError("repo and ref: one without the other")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InstallToExistingRoot(OfBoot):
+    """Have the next boot of the Debian that runs start a commit, on the same root file system.
+
+    repo: a path of the caller, who must be root. ref: of it.
+    dry_run: only show what would be done.
+    """
+
+    verb: ClassVar[str] = "install-to-existing-root"
+    repo: str
+    ref: str
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -50,7 +50,7 @@ def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...], attemp
     directory = work / "boot"
     (sysroot.root / "boot").rename(directory)
     (sysroot.root / "boot").mkdir()
-    _check_titles(directory)
+    check_titles(directory)
     (directory / "efi").mkdir()
     for platform in (grub.EFI, grub.BIOS):
         place = directory / "grub" / platform
@@ -62,7 +62,8 @@ def take_boot(sysroot: NewSysroot, work: Path, consoles: tuple[str, ...], attemp
     return directory
 
 
-def _check_titles(directory: Path) -> None:
+def check_titles(directory: Path) -> None:
+    """Raise Refused if an entry of a /boot has a title that would break the menu."""
     entries = (path.read_text() for path in sorted((directory / "loader/entries").glob("*.conf")))
     titles = [line for entry in entries for line in entry.splitlines() if line.startswith("title ")]
     if wrong := texts.unusable(titles):

@@ -12,14 +12,14 @@ from pathlib import Path
 from apt_ostree.core.compose.disk import boot, machine
 from apt_ostree.core.compose.disk.planning import Job, name_of
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.model import diskimage
+from apt_ostree.model import diskimage, kargs
 from apt_ostree.model.machine import Machine
 from apt_ostree.model.requests.images import OfMachine
 from apt_ostree.system import ext4, sfdisk
 from apt_ostree.system.ext4 import FileSystem
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ostree import new_sysroot
-from apt_ostree.system.ostree.new_sysroot import NewSysroot
+from apt_ostree.system.ostree.new_sysroot import NewSysroot, Source
 
 _STATEROOT = "debian"
 
@@ -42,7 +42,7 @@ def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: 
     Raises UsageError and Refused for a tree that such a disk cannot have, and ExternalFailure if a step
     fails.
     """
-    sysroot = _deploy(tx, job, work)
+    sysroot = deploy(tx, job.source, job.arguments, work)
     machine.furnish(tx, sysroot, job.disk, wanted)
     files = boot.take_boot(sysroot, work, request.consoles, request.boot_attempts)
     loaders = boot.make_loaders(tx, sysroot.root / sysroot.deployment, job.disk, work)
@@ -55,11 +55,12 @@ def build(tx: Transaction, job: Job, request: OfMachine, wanted: Machine, work: 
     return Built(image, loaders.signed)
 
 
-def _deploy(tx: Transaction, job: Job, work: Path) -> NewSysroot:
+def deploy(tx: Transaction, source: Source, arguments: kargs.Arguments, work: Path) -> NewSysroot:
+    """Deploy a commit in a new sysroot below a directory. arguments: of the kernel."""
     root = work / "sysroot"
     root.mkdir()
-    with tx.task(f"Deploying {name_of(job.source)} {job.source.commit[:12]}"):
-        sysroot = new_sysroot.make(root, _STATEROOT, job.source, arguments=job.arguments)
+    with tx.task(f"Deploying {name_of(source)} {source.commit[:12]}"):
+        sysroot = new_sysroot.make(root, _STATEROOT, source, arguments=arguments)
     failpoint("disk.deployed")
     return sysroot
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from apt_ostree.core.compose.disk import building, machine, planning
 from apt_ostree.core.compose.disk.planning import Job
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import AptOstreeError, Incomplete, Refused, UsageError
+from apt_ostree.errors import AptOstreeError, Incomplete, Refused
 from apt_ostree.model import blockdevice, diskimage, growth
 from apt_ostree.model.blockdevice import BlockDevice
 from apt_ostree.model.diskimage import MIB, SECTOR
@@ -33,7 +33,7 @@ from apt_ostree.system import scratch, signals
 from apt_ostree.system.blockdevice import Disk
 from apt_ostree.system.caller import require_root
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import commit, remotes
+from apt_ostree.system.ostree import remotes
 from apt_ostree.system.ostree.new_sysroot import Source
 from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
@@ -90,10 +90,7 @@ def _look_at(request: InstallToDisk) -> tuple[BlockDevice, tuple[str, ...]]:
 def _source(request: InstallToDisk) -> Source:
     """Return the commit, and what the new system follows."""
     if request.repo and request.ref:
-        path = Path(request.repo).absolute()
-        if not commit.exists(path):
-            raise UsageError(f"there is no OSTree repository in {path}")
-        return planning.of_ref(path, request.ref)
+        return planning.of_repository(request.repo, request.ref)
     if not is_booted_on_ostree():
         raise Refused(
             "this system was not booted from an OSTree deployment, so that it is none to install",

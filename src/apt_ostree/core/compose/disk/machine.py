@@ -61,11 +61,16 @@ def furnish(tx: Transaction, sysroot: NewSysroot, disk: Layout, wanted: Machine)
 
 
 def _write_mounts(tx: Transaction, root: Path, disk: Layout) -> None:
-    fstab, own = root / "etc/fstab", diskimage.fstab(disk, grows=_let_grow(tx, root))
+    add_mounts(root, diskimage.fstab(disk, grows=_let_grow(tx, root)))
+
+
+def add_mounts(root: Path, own: str) -> None:
+    """Add lines to a deployment's fstab(5); UsageError if the tree has such a mount point itself."""
+    fstab = root / "etc/fstab"
     there = files.text_of(fstab)
     if both := diskimage.mount_points(there) & diskimage.mount_points(own):
         raise UsageError(
-            f"the tree's /etc/fstab mounts {', '.join(sorted(both))}, which the disk has partitions for",
+            f"the tree's /etc/fstab mounts {', '.join(sorted(both))}, which the disk has file systems for",
             hint="leave it out of the tree",
         )
     _write(fstab, there + own)
@@ -77,11 +82,16 @@ def _let_grow(tx: Transaction, root: Path) -> bool:
     if missing:
         tx.warning(f"the tree does not have {', '.join(missing)}: the root file system will not grow")
         return False
-    _write(root / _UNITS / growth.NAME, growth.unit())
-    wants = root / _UNITS / f"{growth.WANTED_BY}.wants"
-    wants.mkdir(exist_ok=True)
-    (wants / growth.NAME).symlink_to(f"../{growth.NAME}")
+    add_unit(root, growth.NAME, growth.unit(), wanted_by=growth.WANTED_BY)
     return True
+
+
+def add_unit(root: Path, name: str, text: str, *, wanted_by: str) -> None:
+    """Add a unit to a deployment, and enable it."""
+    _write(root / _UNITS / name, text)
+    wants = root / _UNITS / f"{wanted_by}.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / name).symlink_to(f"../{name}")
 
 
 def _name(root: Path, hostname: str) -> None:

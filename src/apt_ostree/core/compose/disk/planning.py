@@ -14,10 +14,11 @@ from apt_ostree.model import diskimage, grub, kargs, layout
 from apt_ostree.model.diskimage import Contents
 from apt_ostree.model.machine import Machine
 from apt_ostree.model.origin import Origin
+from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat, OfMachine
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system import ext4, files, mmdebstrap, programs, qemu_img, sfdisk, source_date, space, useradd
-from apt_ostree.system.ostree import bootfs, new_sysroot
+from apt_ostree.system.ostree import bootfs, commit, new_sysroot, remotes
 from apt_ostree.system.ostree.new_sysroot import Source
 from apt_ostree.system.ostree.repo import Repo
 
@@ -84,12 +85,25 @@ def check_programs(what: str, request: OfMachine, further: Mapping[str, str]) ->
     programs.require(what, needed, boot.FILES)
 
 
+def of_repository(path: str, ref: str) -> Source:
+    """Return the commit of a ref in a repository that the caller names; UsageError if there is none."""
+    repo = Path(path).absolute()
+    if not commit.exists(repo):
+        raise UsageError(f"there is no OSTree repository in {repo}")
+    return of_ref(repo, ref)
+
+
 def of_ref(path: Path, ref: str) -> Source:
-    """Return the commit of a repository's own ref, which machines follow; UsageError if there is none."""
-    checksum = Repo.open(path).local_ref(ref)
+    """Return the commit of a repository's ref, which machines follow; UsageError if there is none.
+
+    Of REMOTE:BRANCH, which has been pulled, they follow the branch of that remote.
+    """
+    repo, branch = Repo.open(path), Refspec.parse(ref)
+    checksum = repo.refs("").get(ref) if branch.remote else repo.local_ref(ref)
     if checksum is None:
         raise UsageError(f"{path} has no ref {ref}", hint=f"'ostree refs --repo={path}' lists them")
-    return Source(path, checksum, Origin(refspec=ref))
+    remote = remotes.read(path, branch.remote) if branch.remote else None
+    return Source(path, checksum, Origin(refspec=ref), remote)
 
 
 def measure(source: Source) -> Contents:
@@ -133,7 +147,7 @@ def plan(
     disk = diskimage.plan(contents, size, json.dumps([*alike, unique] if unique else alike))
     of_tree = repo.metadata(source.commit).get(layout.META_KERNEL_ARGUMENTS, ())
     arguments = grub.kernel_arguments(disk.root_uuid, of_tree, request.consoles, request.kernel_arguments)
-    _check_arguments(arguments)
+    check_arguments(arguments)
     used = diskimage.used(contents)
     linked = not repo.is_archive and files.can_link(source.repo / "config", work)
     # The files that the image is made of; those of the tree may be hard links.
@@ -141,7 +155,8 @@ def plan(
     return Job(source, disk, arguments, used + staged, used, timestamp)
 
 
-def _check_arguments(arguments: kargs.Arguments) -> None:
+def check_arguments(arguments: kargs.Arguments) -> None:
+    """Raise UsageError for an argument that is not the caller's, Refused for one that breaks the menu."""
     keys = [kargs.key_of(argument) for argument in arguments]
     if keys.count("root") > 1 or "ostree" in keys:
         raise UsageError("the kernel arguments root= and ostree= are the disk's own", hint="leave them out")
