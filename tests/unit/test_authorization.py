@@ -31,7 +31,7 @@ NEEDED = LiveOptions(restart_services=RestartPolicy.NEEDED)
 
 
 def test_each_verb_has_an_action():
-    of_root = {verb for verb in VERBS if verb.startswith(("compose-", "container-", "install-to-disk"))}
+    of_root = {verb for verb in VERBS if verb.startswith(("compose-", "container-", "install-to-"))}
     assert set(VERBS) - set(authorization.ACTIONS) == of_root
     assert set(authorization.ACTIONS) <= set(VERBS)
 

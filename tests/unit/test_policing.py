@@ -512,7 +512,8 @@ FREE = {
     "compose-extensions",
     "compose-image", "compose-install", "compose-postprocess", "compose-publish", "compose-rootfs",
     "compose-sign", "compose-tree", "confirm", "container-commit", "container-prepare",
-    "install-to-disk", "overlay-backup", "overlay-check", "overlay-cleanup", "pin", "recover",
+    "install-to-disk", "install-to-existing-root", "overlay-backup", "overlay-check", "overlay-cleanup",
+    "pin", "recover",
     "refresh-md", "rollback", "rollback-live", "unlock-discard", "unpin",
 }  # fmt: skip
 

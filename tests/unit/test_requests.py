@@ -49,6 +49,7 @@ from apt_ostree.model.requests.images import (
     ContainerCommit,
     ContainerPrepare,
     InstallToDisk,
+    InstallToExistingRoot,
 )
 from apt_ostree.model.requests.live import ApplyLive, Confirm, Moment, Recover, RollbackLive
 from apt_ostree.model.requests.options import DeployOptions, LiveOptions
@@ -329,6 +330,7 @@ TITLES = [
     (Install(packages=("x",)), "install"),
     (Install(deploy=LIVE), "install -A"),
     (InstallToDisk(device="/dev/sdb"), "install-to-disk"),
+    (InstallToExistingRoot(repo="r", ref="x"), "install-to-existing-root"),
     (OverlayBackup(), "usroverlay --backup"),
     (OverlayCheck(), "usroverlay --check"),
     (OverlayCleanup(), "usroverlay --cleanup"),

@@ -7,7 +7,7 @@ system, which it has at /sysroot. Pure values; paths without a slash in front ar
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -258,11 +258,10 @@ def mount_unit(path: str) -> str:
 
 
 def _escaped(name: str) -> str:
-    escaped = "".join(
+    return "".join(
         char if re.fullmatch(r"[A-Za-z0-9:_.]", char) else "".join(f"\\x{byte:02x}" for byte in char.encode())
         for char in name
     )
-    return f"\\x2e{escaped[1:]}" if escaped.startswith(".") else escaped
 
 
 # --- the plan
@@ -312,8 +311,3 @@ class TakeoverPlan:
         """Return the plan as a JSON object."""
         found = asdict(self)
         return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
-
-
-def left_of(pairs: Iterable[tuple[str, str]]) -> Iterator[Left]:
-    """Yield what does not go along, of (what, reason)."""
-    return (Left(what, reason) for what, reason in pairs)

@@ -1,4 +1,4 @@
-"""`apt-ostree install-to-existing-root`: turns the Debian that runs into a system that starts from a commit."""
+"""`apt-ostree install-to-existing-root`: turns the Debian that runs into a system of a commit."""
 
 from __future__ import annotations
 

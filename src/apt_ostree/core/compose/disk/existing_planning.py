@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 from apt_ostree.core.compose.disk import planning
@@ -50,50 +51,51 @@ def plan(root: Path, host: Host, source: Source, request: InstallToExistingRoot)
     def has_path(path: str) -> bool:
         return repo.has_path(source.commit, merged(f"/{path.lstrip('/')}").lstrip("/"))
 
-    of_tree = tuple(repo.metadata(source.commit).get(layout.META_KERNEL_ARGUMENTS, ()))
-    kept, dropped = existing_root.kept_arguments(host.arguments, (*of_tree, *request.kernel_arguments))
-    arguments = grub.kernel_arguments(host.uuid, of_tree, (), (*kept, *request.kernel_arguments))
-    planning.check_arguments(arguments)
-    paths, without = _choose(root / "etc", has_path)
+    arguments, without_arguments = _arguments(host, repo, source.commit, request)
+    paths, without_program = _choose(root / "etc", has_path)
     people = carried_accounts.carry(_texts(root / "etc"), _texts_of_tree(repo, source.commit), has_path)
     mounts = existing_root.take_mounts(files.text_of(root / "etc/fstab"))
     shared = existing_root.shared(_directories(root), (*host.mount_points, *mounts.points))
     attempts = request.boot_attempts if host.counts else 0
     counted = attempts > 0 and has_path(_PROGRAM)
     left = [
-        *existing_root.left_of((f"the kernel argument {one}", "--karg adds it") for one in dropped),
-        *without,
-        *existing_root.left_of(people.left),
+        *without_arguments,
+        *without_program,
+        *starmap(Left, people.left),
         *_homes(root, people.users, shared, mounts),
-        *existing_root.left_of((f"the mount of {what}", why) for what, why in mounts.left),
+        *(Left(f"the mount of {what}", reason) for what, reason in mounts.left),
     ]
-    return Job(
-        source=source,
+    plan = TakeoverPlan(
+        system=host.name,
+        device=host.device,
+        filesystem=host.filesystem,
+        commit=source.commit,
+        version=repo.version(source.commit) or "",
+        repo=str(source.repo),
+        follows=source.origin.refspec,
+        url=source.remote.url if source.remote else "",
         arguments=arguments,
-        accounts=people,
-        mounts=mounts,
-        shared=shared,
-        attempts=attempts,
-        counted=counted,
-        plan=TakeoverPlan(
-            system=host.name,
-            device=host.device,
-            filesystem=host.filesystem,
-            commit=source.commit,
-            version=repo.version(source.commit) or "",
-            repo=str(source.repo),
-            follows=source.origin.refspec,
-            url=source.remote.url if source.remote else "",
-            arguments=arguments,
-            attempts=attempts if counted else 0,
-            files=paths,
-            users=people.users,
-            shared=tuple(f"/{old}" for old in shared),
-            mounts=mounts.points,
-            left=tuple(left),
-            packages=_missing_packages(root, repo, source.commit),
-        ),
+        attempts=attempts if counted else 0,
+        files=paths,
+        users=people.users,
+        shared=tuple(f"/{old}" for old in shared),
+        mounts=mounts.points,
+        left=tuple(left),
+        packages=_missing_packages(root, repo, source.commit),
     )
+    return Job(source, arguments, people, mounts, shared, attempts, counted, plan)
+
+
+def _arguments(
+    host: Host, repo: Repo, commit: str, request: InstallToExistingRoot
+) -> tuple[kargs.Arguments, list[Left]]:
+    """Return the kernel arguments, and those of the running system that are not among them."""
+    of_tree = tuple(repo.metadata(commit).get(layout.META_KERNEL_ARGUMENTS, ()))
+    kept, dropped = existing_root.kept_arguments(host.arguments, (*of_tree, *request.kernel_arguments))
+    arguments = grub.kernel_arguments(host.uuid, of_tree, (), (*kept, *request.kernel_arguments))
+    planning.check_arguments(arguments)
+    left = [Left(f"kernel arguments: {' '.join(dropped)}", "--karg adds one")] if dropped else []
+    return arguments, left
 
 
 def _choose(etc: Path, has_path: Callable[[str], bool]) -> tuple[tuple[str, ...], list[Left]]:
