@@ -73,6 +73,8 @@ def test_to_the_next_release_and_back_with_services_in_use(new_machine: Callable
 
     assert boot_after("rebase", ":debian/12/amd64/release-only") == ("12", "6.1")
     check_services(host, "a b c")
+    machine.stop()
+    machine.boot()
     host.check_clean()
 
 
@@ -119,4 +121,6 @@ def test_what_is_pinned_stays_and_what_was_changed_is_taken_back(new_vm: Callabl
     host.ao("rollback", timeout=TIMEOUT)
     host.reboot()
     assert host.sh("cat /usr/share/fx-number") == f"{UPGRADES - 2}\n"
+    host.machine.stop()
+    host.machine.boot()
     host.check_clean()
