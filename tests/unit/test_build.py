@@ -22,7 +22,7 @@ from apt_ostree.model.origin import Origin
 from apt_ostree.model.package_plan import PackagePlan, Step
 from apt_ostree.model.sizes import Space
 from apt_ostree.system import buildroot, space
-from apt_ostree.system.apt import acquire
+from apt_ostree.system.apt import acquire, verification
 from apt_ostree.system.apt.resolver import PackageGoal
 from apt_ostree.system.ostree import objects
 from tests.unit import repos
@@ -123,6 +123,7 @@ class Bench:
     def __init__(self, tx: Transaction, start: str, place: Path) -> None:
         self.resolver = Resolver(PLAN)
         self.downloads: list[bool] = []
+        self.unverified: dict[str, list[str]] = {}
         resolver: Any = self.resolver
         self.session = Session(
             tx, start, place / "root", place, resolver, (), {}, (), False, 60, frozenset(), {}, ExitStack()
@@ -147,6 +148,7 @@ def bench(system: System, answers, tmp_path, monkeypatch) -> Iterator[Bench]:
     with system.transaction(ask=lambda: answers.pop(0)) as tx:
         found = Bench(tx, system.one, tmp_path)
         monkeypatch.setattr(acquire, "download", found.download)
+        monkeypatch.setattr(verification, "unverified", lambda _resolver, _plan: found.unverified)
         monkeypatch.setattr(inside, "initramfs_notes", lambda _root, _plan: ())  # needs a root
         yield found
 
@@ -191,6 +193,13 @@ def test_a_download_stops_there(system: System, bench: Bench, answers):
 def test_somebody_else_may_ask(system: System, bench: Bench):
     bench.install(download_only=True, ask=False)
     assert shown(system) == [False]
+
+
+def test_what_was_not_verified_is_told(system: System, bench: Bench):
+    bench.unverified = {"'Trusted: yes' is set for file:/archive/": ["extra=2", "more=1"]}
+    bench.install(download_only=True, ask=False)
+    told = [event.text for event in system.events if isinstance(event, events.Message)]
+    assert "extra=2, more=1 not verified: 'Trusted: yes' is set for file:/archive/" in told
 
 
 def test_a_no_ends_it_before_the_download(system: System, bench: Bench, answers):

@@ -94,7 +94,7 @@ ROOMS = {
     "compose": {"build"},
     "container": {"state", "build", "compose"},
 }
-FOR_ALL_ROOMS = {"core.operation", "core.transaction", "core.steps", "core.policing"}
+FOR_ALL_ROOMS = {"core.operation", "core.transaction", "core.steps", "core.policing", "core.trust"}
 
 #: So many modules of core are tested without a machine, at least.
 TESTED_MODULES = 25
