@@ -1,7 +1,8 @@
 """Which commits may be used: those that are signed as the configuration of their remote requires.
 
 A local branch is root's own, and needs no signature. Of an image, the policy of containers says what has to
-be verified (containers-policy.json(5)), or its name says that nothing has to be.
+be verified (containers-policy.json(5)), or its name says that nothing has to be. apt verifies
+packages; those of archives where it did not are recorded.
 """
 
 from __future__ import annotations
