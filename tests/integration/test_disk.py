@@ -64,18 +64,23 @@ def write_tree(repo: Path, place: Path, *, without: str = "", **changed: str) ->
     commit.commit_directory(repo, place, REF, subject="x", timestamp=EPOCH, metadata=metadata)
 
 
-def command(output: Path, repo: Path, *words: object) -> list[str]:
-    options = [f"--repo={repo}", f"--ref={REF}", "-o", output, *words]
-    return [sys.executable, "-m", "apt_ostree", "compose", "disk", *map(str, options)]
+def command(*words: object) -> list[str]:
+    return [sys.executable, "-m", "apt_ostree", "compose", "disk", *map(str, words)]
 
 
-def compose(output: Path, repo: Path, *words: object, failpoint: str = "", code: int = 0, **options):
+def of_commit(output: Path, repo: Path, *words: object) -> list[object]:
+    return [f"--repo={repo}", f"--ref={REF}", "-o", output, *words]
+
+
+def make(*words: object, failpoint: str = "", code: int = 0, **options):
     env = {**os.environ, "PYTHONPATH": str(SOURCE), "APT_OSTREE_FAILPOINT": failpoint}
-    done = subprocess.run(
-        command(output, repo, *words), env=env, capture_output=True, text=True, check=False, **options
-    )
+    done = subprocess.run(command(*words), env=env, capture_output=True, text=True, check=False, **options)
     assert done.returncode == code, done.stderr
     return done
+
+
+def compose(output: Path, repo: Path, *words: object, **options):
+    return make(*of_commit(output, repo, *words), **options)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +137,41 @@ class Image:
         return f"/ostree/deploy/debian/deploy/{name}"
 
 
+@pytest.fixture(scope="module")
+def container_image(tmp_path_factory) -> Path:
+    """A container image of that tree, which has a package."""
+    base = tmp_path_factory.mktemp("container")
+    status = "Package: a\nStatus: install ok installed\nVersion: 1\nArchitecture: all\n\n"
+    write_tree(base / "repo", base / "tree", **{"usr/lib/sysimage/dpkg/status": status})
+    words = ["compose", "image", f"--repo={base}/repo", f"--ref={REF}", "-o", base / "image"]
+    subprocess.run(
+        [sys.executable, "-m", "apt_ostree", *words],
+        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        check=True,
+        capture_output=True,
+    )
+    return base / "image"
+
+
 # --- the image
+
+
+def test_a_container_image_gives_its_commit_and_is_followed(container_image: Path, tmp_path: Path):
+    target = "ostree-image-signed:docker://registry.example.org/os:13"
+    output = tmp_path / "disk.raw"
+    named = f"ostree-unverified-image:oci:{container_image}"
+    options = (f"--image={named}", f"--target-image={target}", "--json")
+    result = json.loads(make("-o", output, *options).stdout)
+    assert (result["ref"], result["commit"]) == (target, commit.head(container_image.parent / "repo", REF))
+    image = Image(output, result)
+    origin = image.read("root", f"{image.deployment}.origin")
+    index = json.loads((container_image / "index.json").read_text())
+    assert f"container-image-reference={target}\n" in origin
+    assert f"container-image-reference-digest={index['manifests'][0]['digest']}\n" in origin
+    assert not list(tmp_path.glob(".apt-ostree-*"))
+    said = make("-o", tmp_path / "other.raw", f"--image=ostree-image-signed:oci:{container_image}", code=3)
+    assert "nothing would be verified" in said.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["disk.raw"]
 
 
 def test_the_result_tells_what_was_made(image: Image, repo: Path):
@@ -494,7 +533,7 @@ def test_missing_programs_are_named_with_their_packages(repo: Path, tmp_path: Pa
     (tmp_path / "out").mkdir()
     hidden = ["mount --bind /dev/null /usr/bin/mformat", "mount -t tmpfs none /usr/lib/grub/i386-pc"]
     script = "; ".join(["set -e", *hidden, 'exec "$@"'])
-    words = command(tmp_path / "out/x.raw", repo)
+    words = command(*of_commit(tmp_path / "out/x.raw", repo))
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}
     inside = ["unshare", "--mount", "sh", "-c", script, "sh", *words]
     done = subprocess.run(inside, env=env, capture_output=True, text=True, check=False)
@@ -536,7 +575,9 @@ def wait_for_work(directory: Path) -> Iterator[None]:
 
 def test_a_cancel_leaves_nothing(repo: Path, tmp_path: Path):
     env = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    process = subprocess.Popen(command(tmp_path / "x.raw", repo), env=env, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(*of_commit(tmp_path / "x.raw", repo)), env=env, stderr=subprocess.DEVNULL
+    )
     for _ in wait_for_work(tmp_path):
         assert process.poll() is None
     process.send_signal(signal.SIGINT)

@@ -91,7 +91,8 @@ ROOMS = {
     "live": {"state", "build"},
     "overlays": {"state", "build", "live"},
     "boot": {"state", "build", "live", "overlays"},
-    "compose": {"build"},
+    "images": set(),
+    "compose": {"build", "images"},
     "container": {"state", "build", "compose"},
 }
 FOR_ALL_ROOMS = {"core.operation", "core.transaction", "core.steps", "core.policing", "core.trust"}

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree.core import automatic, deployments, image_import, packages, rebase, status
+from apt_ostree.core import automatic, deployments, packages, rebase, status
 from apt_ostree.core.compose.image import planning
+from apt_ostree.core.images import importing
 from apt_ostree.errors import ExternalFailure, Refused, UsageError
 from apt_ostree.model import layout, oci, oci_image
 from apt_ostree.model.image_screen import Unfit
@@ -574,7 +575,7 @@ def test_a_database_of_packages_that_is_none(
     content: str,
     message: str,
 ):
-    monkeypatch.setattr(image_import, "_LARGEST_STATUS", 10_000)
+    monkeypatch.setattr(importing, "_LARGEST_STATUS", 10_000)
     layer = registries.layer([("usr/lib/sysimage/dpkg/status", content)])
     assert message in refused(system, unverified(registry.derive(image, "derived", layer))).message
 
@@ -722,7 +723,7 @@ def test_a_disk_that_is_full_while_a_layer_is_written(
 
     before = in_repository(system)
     with monkeypatch.context() as patched:
-        patched.setattr(image_import.LayerWriter, "_write", full)
+        patched.setattr(importing.LayerWriter, "_write", full)
         refused(system, unverified(image), OSError)
     system.run(deployments.cleanup, Cleanup(base=True))
     assert not in_repository(system) - before

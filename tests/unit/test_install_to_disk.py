@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from apt_ostree.cli import client, main, plans
-from apt_ostree.core.compose.disk import installing
+from apt_ostree.core.compose.disk import installing, sources
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Cancelled, Incomplete, Refused, UsageError
 from apt_ostree.model import blockdevice, diskimage
@@ -264,9 +264,10 @@ def test_a_remote_is_copied_with_its_keys(tmp_path: Path):
 def test_without_a_deployment_there_is_nothing_to_install(tmp_path: Path, monkeypatch):
     monkeypatch.setattr(installing, "is_booted_on_ostree", lambda: False)
     with pytest.raises(Refused, match="not booted"):
-        installing._source(InstallToDisk(device="/dev/sdb"))
+        installing._of_system()
+    request = InstallToDisk(device="/dev/sdb", repo=str(tmp_path), ref="x")
     with pytest.raises(UsageError, match="no OSTree repository"):
-        installing._source(InstallToDisk(device="/dev/sdb", repo=str(tmp_path), ref="x"))
+        sources.of_request(Transaction([].append, request.title), request, tmp_path)
 
 
 # --- the command line
@@ -306,16 +307,28 @@ def test_a_dry_run_needs_no_answer(sent):
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["/dev/sdb"], ["/dev/sdb", "--json"], ["/dev/sdb", "-y", "--repo=r"], ["/dev/sdb", "-y", "--ref=x"]],
+    [
+        [],
+        ["/dev/sdb"],
+        ["/dev/sdb", "--json"],
+        ["/dev/sdb", "-y", "--repo=r"],
+        ["/dev/sdb", "-y", "--ref=x"],
+        ["/dev/sdb", "-y", "--image=oci:/x", "--repo=r", "--ref=x"],
+        ["/dev/sdb", "-y", "--target-image=oci:/x"],
+    ],
 )
 def test_mistakes_are_not_sent_and_nothing_is_done_unasked(sent, words):
     assert main.run(["install-to-disk", *words]) == 2
     assert sent == []
 
 
-def test_a_repository_and_a_ref_go_together():
+def test_a_repository_and_a_ref_go_together_and_an_image_alone():
     with pytest.raises(ValueError, match="one without the other"):
         InstallToDisk(device="/dev/sdb", ref="x")
+    with pytest.raises(ValueError, match="not together"):
+        InstallToDisk(device="/dev/sdb", repo="r", ref="x", image="oci:/x")
+    with pytest.raises(ValueError, match="without image"):
+        InstallToDisk(device="/dev/sdb", target_image="oci:/x")
 
 
 def test_the_plan_says_what_goes_and_what_comes():
@@ -335,6 +348,8 @@ def test_the_plan_says_what_goes_and_what_comes():
         "Commit cccccccccccc (13.1) of /ostree/repo",
         "It follows v:x (https://example.org)",
     ]
+    image = replace(plan, repo="", image="oci:/x", url="")
+    assert list(plans.lines("install-to-disk", image.to_json()))[-2].endswith("(13.1) of oci:/x")
     bare = replace(plan, found=(), grows=False, follows="", url="", version="")
     shown = list(plans.lines("install-to-disk", bare.to_json()))
     assert "There is nothing on it" in shown

@@ -26,6 +26,18 @@ _OF_MACHINE = (
         help="Console of the kernel and the boot menu, such as ttyS0; may be repeated.",
     ),
 )
+_OF_IMAGE = (
+    click.option(
+        "--image",
+        metavar="IMAGE",
+        help="Container image with the commit, such as ostree-image-signed:docker://HOST/NAME:TAG.",
+    ),
+    click.option(
+        "--target-image",
+        metavar="IMAGE",
+        help="Container image that the machine follows; the default is that of --image.",
+    ),
+)
 _OF_BOOT = (
     click.option(
         "--karg",
@@ -43,7 +55,9 @@ _OF_BOOT = (
         help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
     ),
 )
+_BOOT_COMMIT_NAMES = ("repo", "ref", "image", "target_image")
 _BOOT_NAMES = ("kernel_arguments", "boot_attempts")
+_COMMIT_NAMES = ("repo", "ref", "image", "target_image")
 _NAMES = ("hostname", "user", "ssh_key", "consoles", *_BOOT_NAMES)
 
 
@@ -59,6 +73,22 @@ def boot_options(command: Command) -> Command:
     for option in reversed(_OF_BOOT):
         command = option(command)
     return command
+
+
+def image_options(command: Command) -> Command:
+    """Return the command with the options of a request that can make a system of a container image."""
+    for option in reversed(_OF_IMAGE):
+        command = option(command)
+    return command
+
+
+def commit_fields(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a request that makes a system of a commit; UsageError if they do not fit."""
+    if given["image"] and (given["repo"] or given["ref"]):
+        raise click.UsageError("--image goes without --repo and --ref")
+    if given["target_image"] and not given["image"]:
+        raise click.UsageError("--target-image goes with --image")
+    return {name: given[name] for name in _COMMIT_NAMES}
 
 
 def machine_fields(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -232,7 +232,7 @@ def _install_to_disk(plan: Mapping[str, Any]) -> Iterator[str]:
     new[-1] += ", and at the first boot the rest of the disk" if plan["grows"] else ""
     yield from _rows("Partitions", new)
     version = f" ({plan['version']})" if plan["version"] else ""
-    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo']}"
+    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo'] or plan['image']}"
     url = f" ({plan['url']})" if plan["url"] else ""
     yield f"It follows {plan['follows'] or 'nothing'}{url}"
 
@@ -240,7 +240,7 @@ def _install_to_disk(plan: Mapping[str, Any]) -> Iterator[str]:
 def _takeover(plan: Mapping[str, Any]) -> Iterator[str]:
     """Yield what becomes of the running system: what goes along, what both show, what stays behind."""
     version = f" ({plan['version']})" if plan["version"] else ""
-    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo']}, beside {plan['system']}"
+    yield f"Commit {plan['commit'][:12]}{version} of {plan['repo'] or plan['image']}, beside {plan['system']}"
     yield f"Root is {plan['device']} ({plan['filesystem']}); the old root is at /sysroot then"
     url = f" ({plan['url']})" if plan["url"] else ""
     yield f"It follows {plan['follows']}{url}"

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apt_ostree.core import driver, images, trust, updates
+from apt_ostree.core import driver, trust, updates
 from apt_ostree.core.deploy import Recipe, Target, deploy
+from apt_ostree.core.images import following
 from apt_ostree.core.state.inventory import layered_packages, packages_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
@@ -80,14 +81,16 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     with tx.changing("upgrade the system"):
         driver.require_none_else(tx, bypass=request.bypass_driver or request.check or options.dry_run)
         only_shown = request.check or (options.dry_run and options.live is None)
-        awaiting = images.awaiting(tx, cache_only=options.cache_only) if request.base and only_shown else None
+        awaiting = (
+            following.awaiting(tx, cache_only=options.cache_only) if request.base and only_shown else None
+        )
         if awaiting:
             if request.check:
                 updates.note_image(tx, awaiting.details["image"]["digest"])
             return awaiting
         target = upgrade_target(tx, request)
         if options.download_only:
-            images.await_deployment(tx, target.origin)
+            following.await_deployment(tx, target.origin)
         if not request.check:
             return deploy(tx, target, options)
         result = deploy(tx, target, replace(options, dry_run=True, live=None))
@@ -106,7 +109,7 @@ def upgrade_target(tx: Transaction, request: Upgrade) -> Target:
         _require_configured(origin)
     if request.base and origin.image:
         cache_only, allow_older = request.deploy.cache_only, request.allow_downgrade
-        origin, newer = images.newest(tx, origin, cache_only=cache_only, allow_older=allow_older)
+        origin, newer = following.newest(tx, origin, cache_only=cache_only, allow_older=allow_older)
     elif request.base:
         newer = _newer_base(tx, origin, request)
     origin = with_packages(tx, origin, request, newer or _base(tx))

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from apt_ostree.core import driver, images, trust
+from apt_ostree.core import driver, trust
 from apt_ostree.core.deploy import Target, deploy
+from apt_ostree.core.images import following
 from apt_ostree.core.packages import (
     held,
     rebuilt,
@@ -96,7 +97,7 @@ def _at_revision(tx: Transaction, request: Deploy) -> tuple[Origin, str]:
     """Return the origin and the commit of a revision of what the system follows."""
     present = tx.merge_deployment.origin
     if present.image:
-        return images.revision(tx, present, request.revision, cache_only=request.deploy.cache_only)
+        return following.revision(tx, present, request.revision, cache_only=request.deploy.cache_only)
     pull, revision = not request.deploy.cache_only, Revision.parse(request.revision)
     branch = Refspec.parse(present.refspec)
     return present, _commit_of(tx, branch, revision, pull=pull, anywhere=request.skip_branch_check)
@@ -113,7 +114,7 @@ def _on_image(tx: Transaction, old: Origin, request: Rebase) -> tuple[Origin, st
         raise UsageError(
             f"Old and new refs are equal: {reference}", hint="'apt-ostree upgrade' follows the present image"
         )
-    return images.take(tx, old, reference, cache_only=request.deploy.cache_only)
+    return following.take(tx, old, reference, cache_only=request.deploy.cache_only)
 
 
 def _on_branch(tx: Transaction, old: Origin, request: Rebase) -> tuple[Origin, str]:

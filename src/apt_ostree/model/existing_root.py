@@ -280,8 +280,8 @@ class TakeoverPlan:
     """What is to be done to a running Debian.
 
     system: its name. device, filesystem: what root is on.
-    repo: the path of the repository that has the commit.
-    follows: the branch that upgrades come from; url: of its remote, "" without one.
+    repo: the path of the repository that has the commit; image: the container image that has it.
+    follows: the branch, or the image, that upgrades come from; url: of its remote, "" without one.
     arguments: of the kernel.
     attempts: how often the new system is tried before the old one is started; 0: for ever.
     files: paths in /etc that go along. users: who does.
@@ -306,6 +306,7 @@ class TakeoverPlan:
     mounts: tuple[str, ...]
     left: tuple[Left, ...]
     packages: tuple[str, ...]
+    image: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a JSON object."""

@@ -14,7 +14,7 @@ class InstallPlan:
     """What is to be done to a disk.
 
     found: what is on it, see model.blockdevice.check_empty.
-    repo: the path of the repository that has the commit.
+    repo: the path of the repository that has the commit; image: the container image that has it.
     follows: the branch, or the image, that upgrades come from; url: of its remote, "" without one.
     grows: whether root takes the rest of the disk when the system starts.
     """
@@ -28,6 +28,7 @@ class InstallPlan:
     follows: str
     url: str
     grows: bool
+    image: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as a JSON object."""
@@ -41,6 +42,7 @@ class InstallPlan:
             "commit": self.commit,
             "version": self.version,
             "repo": self.repo,
+            "image": self.image,
             "follows": self.follows,
             "url": self.url,
         }

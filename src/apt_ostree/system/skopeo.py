@@ -10,7 +10,7 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from apt_ostree.errors import ExternalFailure, Refused
@@ -19,6 +19,8 @@ from apt_ostree.model.image_reference import ImageReference, Transport
 from apt_ostree.system import process
 from apt_ostree.system.ocilayout import KeptLayout
 
+#: Program -> its Debian package.
+PROGRAMS: Mapping[str, str] = {"skopeo": "skopeo"}
 #: The policy in force. A user's own is not, even root's: skopeo is told which one it is.
 POLICY = Path("/etc/containers/policy.json")
 #: Credentials for images of machines, as for bootc and rpm-ostree; without them, skopeo looks for its own.

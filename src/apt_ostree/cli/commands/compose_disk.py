@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
-from apt_ostree.cli.machine_options import machine_fields, machine_options
+from apt_ostree.cli.machine_options import commit_fields, image_options, machine_fields, machine_options
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.model.sizes import show_size
 
@@ -33,6 +33,7 @@ from apt_ostree.model.sizes import show_size
     type=options.Size(),
     help="Size of the disk, such as 8G; the default has room for an upgrade.",
 )
+@image_options
 @machine_options
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @click.option(
@@ -45,18 +46,19 @@ from apt_ostree.model.sizes import show_size
 def disk(treefile: Path | None, **given: Any) -> int:
     """Compose a disk image that boots a tree, by UEFI and by BIOS.
 
-    The tree is composed from TREEFILE, or it is the commit of a ref in a repository.
+    The tree is composed from TREEFILE, or it is the commit of a ref in a repository, or of a container image.
     """
+    if treefile and given["image"]:
+        raise click.UsageError("--image goes without a TREEFILE")
     form = given["form"]
     request = ComposeDisk(
         output=given["output"],
         treefile=str(treefile) if treefile else None,
-        repo=given["repo"],
-        ref=given["ref"],
         format=ImageFormat(form) if form else None,
         size=given["size"],
         force=given["force"],
         verify=given["verify"],
+        **commit_fields(given),
         **machine_fields(given),
     )
     return options.run_verb(request, given, show=_show)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
-from apt_ostree.cli.machine_options import machine_fields, machine_options
+from apt_ostree.cli.machine_options import commit_fields, image_options, machine_fields, machine_options
 from apt_ostree.model.requests.images import InstallToDisk
 
 
@@ -16,6 +16,7 @@ from apt_ostree.model.requests.images import InstallToDisk
 @click.argument("device")
 @click.option("-r", "--repo", metavar="REPO", help="Repository with the commit; the default is the system's.")
 @click.option("--ref", metavar="REF", help="Ref of the commit, which the machine follows.")
+@image_options
 @machine_options
 @click.option("--wipe", is_flag=True, help="Remove what is on the disk.")
 @options.dry_run
@@ -24,8 +25,8 @@ from apt_ostree.model.requests.images import InstallToDisk
 def install_to_disk(device: str, **given: Any) -> int:
     """Install a system on DEVICE, a whole disk that is not in use; it starts by UEFI and by a BIOS.
 
-    It is the commit that the booted deployment is based on, or the one of a ref in a repository. Packages
-    that are layered here, configuration and data do not come along.
+    It is the commit that the booted deployment is based on, or the one of a ref in a repository, or of a
+    container image. Packages that are layered here, configuration and data do not come along.
     """
     if (given["repo"] is None) != (given["ref"] is None):
         raise click.UsageError("--repo and --ref go together")
@@ -34,10 +35,9 @@ def install_to_disk(device: str, **given: Any) -> int:
         raise click.UsageError("there is nobody to ask whether to write to the disk: add --assumeyes")
     request = InstallToDisk(
         device=device,
-        repo=given["repo"],
-        ref=given["ref"],
         wipe=given["wipe"],
         dry_run=given["dry_run"],
+        **commit_fields(given),
         **machine_fields(given),
     )
     return options.run_verb(request, given, ask=asks, show=None if given["dry_run"] else _show)

@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from apt_ostree.cli import options, render
-from apt_ostree.cli.machine_options import boot_fields, boot_options
+from apt_ostree.cli.machine_options import boot_fields, boot_options, commit_fields, image_options
 from apt_ostree.model.requests.images import InstallToExistingRoot
 
 
 @click.command("install-to-existing-root")
-@click.option("-r", "--repo", metavar="REPO", required=True, help="Repository with the commit.")
-@click.option("--ref", metavar="REF", required=True, help="Ref of the commit, which the machine follows.")
+@click.option("-r", "--repo", metavar="REPO", help="Repository with the commit.")
+@click.option("--ref", metavar="REF", help="Ref of the commit, which the machine follows.")
+@image_options
 @boot_options
 @options.dry_run
 @options.assume_yes
@@ -25,12 +26,12 @@ def install_to_existing_root(**given: Any) -> int:
     Users, network, ssh keys and the machine's name go along, and home directories are those of both systems.
     The old system stays as it is: the boot menu starts it, too.
     """
+    if not (given["image"] or (given["repo"] and given["ref"])):
+        raise click.UsageError("name a commit with --repo and --ref, or a container image with --image")
     asks = options.can_ask(given)
     if not (asks or given["assumeyes"] or given["dry_run"]):
         raise click.UsageError("there is nobody to ask whether to take this system over: add --assumeyes")
-    request = InstallToExistingRoot(
-        repo=given["repo"], ref=given["ref"], dry_run=given["dry_run"], **boot_fields(given)
-    )
+    request = InstallToExistingRoot(dry_run=given["dry_run"], **commit_fields(given), **boot_fields(given))
     return options.run_verb(request, given, ask=asks, show=None if given["dry_run"] else _show)
 
 

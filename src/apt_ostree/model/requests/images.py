@@ -21,7 +21,28 @@ class ImageFormat(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfBoot(ComposeRequest):
+class OfCommit(ComposeRequest):
+    """A request that makes a system of a commit.
+
+    repo: a path of the caller, who must be root. ref: of it, which the new system follows.
+    image: the name of a container image, see model.image_reference, whose commit it is instead.
+    target_image: the one that the new system follows; None is `image`.
+    """
+
+    repo: str | None = None
+    ref: str | None = None
+    image: str | None = None
+    target_image: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.image and (self.repo or self.ref):
+            raise ValueError("image: not together with repo and ref")
+        if self.target_image and not self.image:
+            raise ValueError("target_image: without image")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfBoot(OfCommit):
     """A request that makes the boot menu of a machine.
 
     kernel_arguments: besides those of the tree.
@@ -32,6 +53,7 @@ class OfBoot(ComposeRequest):
     boot_attempts: int = 3
 
     def __post_init__(self) -> None:
+        OfCommit.__post_init__(self)
         if not 0 <= self.boot_attempts <= MOST_ATTEMPTS:
             raise ValueError(f"boot_attempts: expected 0 to {MOST_ATTEMPTS}, got {self.boot_attempts}")
 
@@ -54,10 +76,10 @@ class OfMachine(OfBoot):
 class ComposeDisk(OfMachine):
     """Compose a disk image that boots a commit.
 
-    output, treefile, repo and ssh_key are paths of the caller, who must be root.
+    output, treefile and ssh_key are paths of the caller, too.
 
-    treefile: compose the commit from it, into `repo` or, without one, for the image alone.
-    ref: the commit that machines follow; of a treefile, None is its own.
+    treefile: compose the commit from it, into `repo` or, without one, for the image alone; its `ref` is
+        then its own if it is None.
     format: None is that of the output's name.
     size: of the disk in bytes; None is what the tree needs, and room for changes.
     force: replace a file that is there.
@@ -67,29 +89,30 @@ class ComposeDisk(OfMachine):
     verb: ClassVar[str] = "compose-disk"
     output: str
     treefile: str | None = None
-    repo: str | None = None
-    ref: str | None = None
     format: ImageFormat | None = None
     size: int | None = None
     force: bool = False
     verify: bool = False
+
+    def __post_init__(self) -> None:
+        OfMachine.__post_init__(self)
+        if self.image and self.treefile:
+            raise ValueError("image: not together with treefile")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstallToDisk(OfMachine):
     """Install a commit on a disk of this machine, which another one may then start from.
 
-    device: the disk. repo and ssh_key are paths of the caller, who must be root, too.
+    device: the disk. ssh_key is a path of the caller, too. Without a commit, it is what the booted deployment
+    is based on.
 
-    repo, ref: a local ref of a repository; None for both is what the booted deployment is based on.
     wipe: what is on the disk goes.
     dry_run: only show what would be done.
     """
 
     verb: ClassVar[str] = "install-to-disk"
     device: str
-    repo: str | None = None
-    ref: str | None = None
     wipe: bool = False
     dry_run: bool = False
 
@@ -103,14 +126,16 @@ class InstallToDisk(OfMachine):
 class InstallToExistingRoot(OfBoot):
     """Have the next boot of the Debian that runs start a commit, on the same root file system.
 
-    repo: a path of the caller, who must be root. ref: of it.
     dry_run: only show what would be done.
     """
 
     verb: ClassVar[str] = "install-to-existing-root"
-    repo: str
-    ref: str
     dry_run: bool = False
+
+    def __post_init__(self) -> None:
+        OfBoot.__post_init__(self)
+        if not (self.image or (self.repo and self.ref)):
+            raise ValueError("repo and ref, or image: missing")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

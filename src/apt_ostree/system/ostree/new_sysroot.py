@@ -51,12 +51,19 @@ class Source:
     repo: the repository that has the commit.
     origin: of the deployment.
     remote: the one that the origin names, if it is configured.
+    image: the name of the container image from which the commit was imported.
     """
 
     repo: Path
     commit: str
     origin: Origin
     remote: Remote | None = None
+    image: str = ""
+
+    @property
+    def follows(self) -> str:
+        """The branch, or the image, that upgrades come from."""
+        return self.origin.refspec or self.origin.image
 
 
 def make(root: Path, stateroot: str, source: Source, *, arguments: Sequence[str]) -> NewSysroot:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apt_ostree.core.compose.disk import boot, machine
-from apt_ostree.core.compose.disk.planning import Job, name_of
+from apt_ostree.core.compose.disk.planning import Job
+from apt_ostree.core.compose.disk.sources import name_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.model import diskimage, kargs
 from apt_ostree.model.machine import Machine

@@ -13,7 +13,15 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from apt_ostree.core.compose.disk import boot, building, carrying, existing_host, existing_planning, planning
+from apt_ostree.core.compose.disk import (
+    boot,
+    building,
+    carrying,
+    existing_host,
+    existing_planning,
+    planning,
+    sources,
+)
 from apt_ostree.core.compose.disk.existing_host import Host
 from apt_ostree.core.compose.disk.existing_planning import Job
 from apt_ostree.core.steps import Step, take
@@ -28,10 +36,10 @@ from apt_ostree.system import dirlock, files, mounts, scratch, signals
 from apt_ostree.system.caller import require_root
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.grub import MENUS
-from apt_ostree.system.ostree.new_sysroot import NewSysroot
+from apt_ostree.system.ostree.new_sysroot import NewSysroot, Source
 
 _ROOT = Path("/")
-_WORK_PREFIX = ".apt-ostree-takeover-"
+_IMPORT_PREFIX, _WORK_PREFIX = ".apt-ostree-import-", ".apt-ostree-takeover-"
 _VERB = "install-to-existing-root"
 #: Of our boot entries, in /boot: the last one is the link that libostree reads.
 _OF_BOOT = ("ostree", "loader.0", "loader.1", "loader")
@@ -46,7 +54,13 @@ def install_to_existing_root(tx: Transaction, request: InstallToExistingRoot) ->
     """
     require_root("take over this system")
     host = existing_host.look(_ROOT)
-    source = planning.of_repository(request.repo, request.ref)
+    with scratch.directory(_ROOT, _IMPORT_PREFIX) as place:
+        source = sources.of_request(tx, request, place)
+        assert source, "the request names a commit"
+        return _install(tx, request, host, source)
+
+
+def _install(tx: Transaction, request: InstallToExistingRoot, host: Host, source: Source) -> Result:
     existing_host.check_space(_ROOT, host, planning.measure(source))
     job = existing_planning.plan(_ROOT, host, source, request)
     shown = PlanShown(_VERB, job.plan.to_json())
@@ -69,7 +83,7 @@ def install_to_existing_root(tx: Transaction, request: InstallToExistingRoot) ->
 
 def _details(job: Job) -> dict[str, object]:
     return {
-        "ref": job.source.origin.refspec,
+        "ref": sources.name_of(job.source),
         "commit": job.source.commit,
         "hook": str(_hook(Path("/"))),
     }

@@ -10,16 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from apt_ostree.core.compose import tree
-from apt_ostree.core.compose.disk import building, machine, planning, verifying
+from apt_ostree.core.compose.disk import building, machine, planning, sources, verifying
 from apt_ostree.core.compose.disk.planning import Job
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import UsageError
 from apt_ostree.model.requests.compose import ComposeTree
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat
 from apt_ostree.model.result import Result
 from apt_ostree.system import qemu_img, scratch
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import commit
 from apt_ostree.system.ostree.new_sysroot import Source
 
 _WORK_PREFIX = ".apt-ostree-disk-"
@@ -61,15 +59,13 @@ def compose_disk(tx: Transaction, request: ComposeDisk) -> Result:
 
 def _source(tx: Transaction, request: ComposeDisk, work: Path) -> Source:
     """Return the commit; the tree of a treefile is composed first."""
+    if not request.treefile:
+        source = sources.of_request(tx, request, work)
+        assert source, "the request was checked"
+        return source
     repo = Path(request.repo).absolute() if request.repo else work / "repo"
-    if request.treefile:
-        wanted = ComposeTree(
-            treefile=request.treefile, repo=str(repo), ref=request.ref, verify=request.verify
-        )
-        return planning.of_ref(repo, str(tree.compose_tree(tx, wanted).details["ref"]))
-    if not commit.exists(repo):
-        raise UsageError(f"there is no OSTree repository in {repo}")
-    return planning.of_ref(repo, request.ref or "")
+    wanted = ComposeTree(treefile=request.treefile, repo=str(repo), ref=request.ref, verify=request.verify)
+    return sources.of_ref(repo, str(tree.compose_tree(tx, wanted).details["ref"]))
 
 
 def _convert(tx: Transaction, raw: Path) -> Path:
@@ -82,7 +78,7 @@ def _convert(tx: Transaction, raw: Path) -> Path:
 
 def _result(job: Job, output: Path, form: ImageFormat, image: Path, *, signed: bool) -> Result:
     details = {
-        "ref": job.source.origin.refspec,
+        "ref": sources.name_of(job.source),
         "commit": job.source.commit,
         "output": str(output),
         "format": form,

@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-from apt_ostree.core.compose.disk import building, machine, planning
+from apt_ostree.core.compose.disk import building, machine, planning, sources
 from apt_ostree.core.compose.disk.planning import Job
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Incomplete, Refused
@@ -39,6 +39,7 @@ from apt_ostree.system.ostree.repo import Repo
 from apt_ostree.system.ostree.sysroot import Sysroot, is_booted_on_ostree
 
 _WORK_PREFIX = "apt-ostree-install-"
+_NAMED = "name a commit with --repo and --ref, or a container image with --image"
 _SYSTEM_REPO = Path("/ostree/repo")
 
 
@@ -55,12 +56,12 @@ def install_to_disk(tx: Transaction, request: InstallToDisk) -> Result:
     planning.check_programs("installing on a disk", request, {})
     wanted = machine.read(request)
     device, found = _look_at(request)
-    source = _source(request)
-    contents = planning.measure(source)
-    blockdevice.check_size(device, diskimage.least_size(contents))
-    size = min(diskimage.usual_size(contents), device.size // MIB * MIB)
     place = Path(os.environ.get("TMPDIR", "/var/tmp"))  # not /tmp, which is memory
     with scratch.directory(place, _WORK_PREFIX) as work:
+        source = sources.of_request(tx, request, work) or _of_system()
+        contents = planning.measure(source)
+        blockdevice.check_size(device, diskimage.least_size(contents))
+        size = min(diskimage.usual_size(contents), device.size // MIB * MIB)
         # Other identifiers than those of a disk that was made alike, and may be in the same machine.
         unique = str(uuid.uuid4())
         job = planning.plan(source, contents, request, wanted, size=size, work=work, unique=unique)
@@ -87,14 +88,12 @@ def _look_at(request: InstallToDisk) -> tuple[BlockDevice, tuple[str, ...]]:
     return device, found
 
 
-def _source(request: InstallToDisk) -> Source:
-    """Return the commit, and what the new system follows."""
-    if request.repo and request.ref:
-        return planning.of_repository(request.repo, request.ref)
+def _of_system() -> Source:
+    """Return what the booted deployment is based on, and what it follows."""
     if not is_booted_on_ostree():
         raise Refused(
             "this system was not booted from an OSTree deployment, so that it is none to install",
-            hint="name a commit with --repo and --ref",
+            hint=_NAMED,
         )
     return _of_booted(Sysroot())
 
@@ -103,7 +102,10 @@ def _of_booted(sysroot: Sysroot) -> Source:
     """Return what the booted deployment is based on, without the packages and commands of this machine."""
     booted = sysroot.deployments().booted
     if booted is None:
-        raise Refused("no deployment is booted", hint="name a commit with --repo and --ref")
+        raise Refused(
+            "no deployment is booted",
+            hint=_NAMED,
+        )
     present = booted.origin
     origin = Origin(
         refspec=present.refspec,
@@ -123,8 +125,9 @@ def _plan(job: Job, device: BlockDevice, found: tuple[str, ...]) -> InstallPlan:
         disk=job.disk,
         commit=source.commit,
         version=repo.version(source.commit) or "",
-        repo=str(source.repo),
-        follows=source.origin.refspec or source.origin.image,
+        repo="" if source.image else str(source.repo),
+        image=source.image,
+        follows=source.follows,
         url=source.remote.url if source.remote else "",
         grows=all(repo.has_path(source.commit, program) for program in growth.NEEDS),
     )

@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from apt_ostree.core.compose.disk import boot
+from apt_ostree.core.compose.disk import boot, sources
 from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import diskimage, grub, kargs, layout
 from apt_ostree.model.diskimage import Contents
 from apt_ostree.model.machine import Machine
-from apt_ostree.model.origin import Origin
-from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.requests.images import ComposeDisk, ImageFormat, OfMachine
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system import ext4, files, mmdebstrap, programs, qemu_img, sfdisk, source_date, space, useradd
-from apt_ostree.system.ostree import bootfs, commit, new_sysroot, remotes
+from apt_ostree.system.ostree import bootfs, new_sysroot
 from apt_ostree.system.ostree.new_sysroot import Source
 from apt_ostree.system.ostree.repo import Repo
 
@@ -50,9 +48,10 @@ def check_request(request: ComposeDisk) -> tuple[Path, ImageFormat]:
     Raises UsageError for a request that cannot be, and Refused if the output exists or the host lacks a
     program.
     """
-    if not (request.treefile or (request.repo and request.ref)):
+    if not (request.treefile or (request.repo and request.ref) or request.image):
         raise UsageError(
-            "there is nothing to make a disk of", hint="name a TREEFILE, or a commit with --repo and --ref"
+            "there is nothing to make a disk of",
+            hint="name a TREEFILE, a commit with --repo and --ref, or a container image with --image",
         )
     if os.geteuid() != 0:
         raise Refused("composing a disk needs root", hint="run it with sudo")
@@ -85,41 +84,15 @@ def check_programs(what: str, request: OfMachine, further: Mapping[str, str]) ->
     programs.require(what, needed, boot.FILES)
 
 
-def of_repository(path: str, ref: str) -> Source:
-    """Return the commit of a ref in a repository that the caller names; UsageError if there is none."""
-    repo = Path(path).absolute()
-    if not commit.exists(repo):
-        raise UsageError(f"there is no OSTree repository in {repo}")
-    return of_ref(repo, ref)
-
-
-def of_ref(path: Path, ref: str) -> Source:
-    """Return the commit of a repository's ref, which machines follow; UsageError if there is none.
-
-    Of REMOTE:BRANCH, which has been pulled, they follow the branch of that remote.
-    """
-    repo, branch = Repo.open(path), Refspec.parse(ref)
-    checksum = repo.refs("").get(ref) if branch.remote else repo.local_ref(ref)
-    if checksum is None:
-        raise UsageError(f"{path} has no ref {ref}", hint=f"'ostree refs --repo={path}' lists them")
-    remote = remotes.read(path, branch.remote) if branch.remote else None
-    return Source(path, checksum, Origin(refspec=ref), remote)
-
-
 def measure(source: Source) -> Contents:
     """Return what the tree of a commit takes; Refused if it has no kernel."""
     repo = Repo.open(source.repo)
     if _KERNEL not in bootfs.boot_files(repo, source.commit):
         raise Refused(
-            f"the tree of {name_of(source)} has no kernel, so that a disk of it would not boot",
+            f"the tree of {sources.name_of(source)} has no kernel, so that a disk of it would not boot",
             hint="add a kernel and dracut to the packages of its treefile, such as linux-image-amd64",
         )
     return new_sysroot.measure(repo, source.commit)
-
-
-def name_of(source: Source) -> str:
-    """Return how to call a commit: by the branch, or the image, that it is of."""
-    return source.origin.refspec or source.origin.image or source.commit
 
 
 def plan(
@@ -143,7 +116,7 @@ def plan(
     repo = Repo.open(source.repo)
     timestamp = source_date.settle(repo.timestamp(source.commit))
     more = [*request.consoles, *request.kernel_arguments, request.boot_attempts]
-    alike = [source.commit, name_of(source), size, timestamp, machine.identity, more]
+    alike = [source.commit, sources.name_of(source), size, timestamp, machine.identity, more]
     disk = diskimage.plan(contents, size, json.dumps([*alike, unique] if unique else alike))
     of_tree = repo.metadata(source.commit).get(layout.META_KERNEL_ARGUMENTS, ())
     arguments = grub.kernel_arguments(disk.root_uuid, of_tree, request.consoles, request.kernel_arguments)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from apt_ostree.core.compose.disk.planning import Job, name_of
+from apt_ostree.core.compose.disk.planning import Job
+from apt_ostree.core.compose.disk.sources import name_of
 from apt_ostree.core.transaction import Transaction
 from apt_ostree.errors import Refused
 from apt_ostree.model import reproduction
@@ -22,11 +23,13 @@ def build_again(tx: Transaction, request: ComposeDisk, job: Job, work: Path) -> 
     """Make a raw image of the same commit a second time, in a new directory below `work`; return its path."""
     place = work / "second"
     place.mkdir(mode=0o700)
+    # An image is fetched again, as the machine is to follow it.
+    repo, ref = (None, None) if request.image else (str(job.source.repo), job.source.origin.refspec)
     again = replace(
         request,
         treefile=None,
-        repo=str(job.source.repo),
-        ref=job.source.origin.refspec,
+        repo=repo,
+        ref=ref,
         output=str(place / "disk.raw"),
         format=ImageFormat.RAW,
         ssh_key=str(Path(request.ssh_key).absolute()) if request.ssh_key else None,

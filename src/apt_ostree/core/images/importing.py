@@ -26,7 +26,7 @@ from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import KeptLayout
 from apt_ostree.system.ostree import diff, image_commits
 from apt_ostree.system.ostree.image_commits import LayerWriter, WrittenTree
-from apt_ostree.system.ostree.repo import package_list, text
+from apt_ostree.system.ostree.repo import Repo, package_list, text
 
 _STATUS = f"{layout.DPKG_ADMINDIR}/status"
 _LARGEST_STATUS = 64 << 20  # Debian's whole archive has about as much
@@ -51,15 +51,15 @@ class Fetched:
     blobs: KeptLayout
 
 
-def take_in(tx: Transaction, image: Fetched) -> str:
-    """Write an image into the repository; return the commit to deploy.
+def take_in(tx: Transaction, repo: Repo, image: Fetched) -> str:
+    """Write an image into a repository; return the commit to deploy.
 
     It is the commit that the image was made of, if the image says which one and has its very tree.
 
     Raises Refused for an image with what no layer may have, or which no machine can boot, and ExternalFailure
     for one that is damaged.
     """
-    repo, layers = tx.sysroot.repo, image.manifest.layers
+    layers = image.manifest.layers
     known = {diff_id: image_commits.known(repo, diff_id) for diff_id in image.config.diff_ids}
     new = [n for n, diff_id in enumerate(image.config.diff_ids) if known[diff_id] is None]
     progress = _Progress(tx, f"Importing {len(new)} of {len(layers)} layers", [layers[n].size for n in new])
@@ -67,7 +67,7 @@ def take_in(tx: Transaction, image: Fetched) -> str:
         for number in new:
             diff_id = image.config.diff_ids[number]
             if known[diff_id] is None:  # an image may have a layer twice
-                known[diff_id] = _write_layer(tx, image, layers[number], diff_id)
+                known[diff_id] = _write_layer(repo, image, layers[number], diff_id)
             progress.add(layers[number].size)
         merge = Merge(partial(diff.read_dirtree, repo), image_commits.plain_directory(repo))
         for layer, diff_id in zip(layers, image.config.diff_ids, strict=True):
@@ -75,8 +75,8 @@ def take_in(tx: Transaction, image: Fetched) -> str:
                 with _refusing(image, layer):
                     merge.lay(tree)
         written = image_commits.write_merged(repo, merge.root)
-        _require_bootable(tx, image, written)
-        commit = _commit(tx, image, written)
+        _require_bootable(repo, image, written)
+        commit = _commit(repo, image, written)
         image_commits.remember(repo, image.digest, image.config.diff_ids)
         failpoint("import.before-commit")
     failpoint("import.imported")
@@ -84,8 +84,8 @@ def take_in(tx: Transaction, image: Fetched) -> str:
     return commit
 
 
-def _write_layer(tx: Transaction, image: Fetched, layer: Descriptor, diff_id: str) -> LayerTree:
-    screen, writer = Screen(), LayerWriter(tx.sysroot.repo)
+def _write_layer(repo: Repo, image: Fetched, layer: Descriptor, diff_id: str) -> LayerTree:
+    screen, writer = Screen(), LayerWriter(repo)
     compression = oci_image.compression_of(layer)
     with _refusing(image, layer), image.blobs.opened(layer, compression, diff_id) as read:
         for member in tarreader.members(read):
@@ -109,9 +109,8 @@ def _refusing(image: Fetched, layer: Descriptor) -> Iterator[None]:
         ) from error
 
 
-def _require_bootable(tx: Transaction, image: Fetched, tree: WrittenTree) -> None:
+def _require_bootable(repo: Repo, image: Fetched, tree: WrittenTree) -> None:
     """Raise Refused for a tree from which no machine boots."""
-    repo = tx.sysroot.repo
     modules = diff.directory_in(repo, tree.checksums, layout.KERNEL_MODULES)
     kernels = diff.read_dirtree(repo, modules[0])[1] if modules else {}
     found = (diff.read_dirtree(repo, contents)[0].get("vmlinuz") for contents, _meta in kernels.values())
@@ -132,23 +131,22 @@ def _require_bootable(tx: Transaction, image: Fetched, tree: WrittenTree) -> Non
         )
 
 
-def _commit(tx: Transaction, image: Fetched, tree: WrittenTree) -> str:
+def _commit(repo: Repo, image: Fetched, tree: WrittenTree) -> str:
     """Write the commit of an image's tree: the one that it was made of, or else a new one."""
-    repo = tx.sysroot.repo
     try:
         own = oci_image.own_commit(image.manifest.annotations)
     except ValueError as error:
         raise ExternalFailure(f"the image {image.reference.image} is damaged: {error}") from error
     if own and image_commits.restore(repo, own, tree):
         return own.checksum
-    metadata = _metadata(tx, image, tree)
+    metadata = _metadata(repo, image, tree)
     return image_commits.write(repo, tree, created=image.config.created, metadata=metadata)
 
 
-def _metadata(tx: Transaction, image: Fetched, tree: WrittenTree) -> dict[str, Any]:
+def _metadata(repo: Repo, image: Fetched, tree: WrittenTree) -> dict[str, Any]:
     """Return the metadata of a new commit, with the keys by which bootc and rpm-ostree know an image's."""
     rows = {
-        layout.META_PACKAGES: package_list(_packages(tx, image, tree)),
+        layout.META_PACKAGES: package_list(_packages(repo, image, tree)),
         layout.META_IMAGE: text(str(image.reference)),
         layout.META_IMAGE_DIGEST: text(image.digest),
         layout.META_IMAGE_MANIFEST: text(image.manifest.text),
@@ -157,9 +155,8 @@ def _metadata(tx: Transaction, image: Fetched, tree: WrittenTree) -> dict[str, A
     return rows | ({layout.META_VERSION: text(image.config.version)} if image.config.version else {})
 
 
-def _packages(tx: Transaction, image: Fetched, tree: WrittenTree) -> frozenset[Package]:
+def _packages(repo: Repo, image: Fetched, tree: WrittenTree) -> frozenset[Package]:
     """Return the packages of a tree; Refused without any, and for a database that is none."""
-    repo = tx.sysroot.repo
     status = diff.file_in(repo, tree.checksums, _STATUS)
     outline = repo.outline(status) if status else None
     if status is None or outline is None or outline.type != "file":

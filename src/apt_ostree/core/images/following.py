@@ -2,39 +2,24 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from apt_ostree.core import image_import, trust
-from apt_ostree.core.image_import import Fetched
+from apt_ostree.core import trust
+from apt_ostree.core.images import fetching, importing
+from apt_ostree.core.images.importing import Fetched
 from apt_ostree.core.transaction import Transaction
-from apt_ostree.errors import ExternalFailure, Refused, UsageError
+from apt_ostree.errors import Refused, UsageError
 from apt_ostree.model import oci, oci_image
 from apt_ostree.model.image_reference import ImageReference, Transport, is_digest
-from apt_ostree.model.oci_image import Manifest
 from apt_ostree.model.origin import Origin
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
-from apt_ostree.system import ocilayout, skopeo, space
-from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ocilayout import KeptLayout, Note
+from apt_ostree.system import ocilayout, skopeo
+from apt_ostree.system.ocilayout import Note
 from apt_ostree.system.ostree import image_refs
 
 _OLDER = "'upgrade --allow-downgrade' takes it, and so does naming its digest; nothing was changed"
-#: Name of a machine's kernel -> OCI's names of the architectures that it runs.
-_MACHINES = {
-    "x86_64": ("amd64", "386"),
-    "i686": ("386",),
-    "aarch64": ("arm64", "arm"),
-    "armv7l": ("arm",),
-    "ppc64le": ("ppc64le",),
-    "riscv64": ("riscv64",),
-    "s390x": ("s390x",),
-    "loongarch64": ("loong64",),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +121,7 @@ def _present(tx: Transaction, reference: ImageReference, *, cache_only: bool) ->
     """Return what a name stands for now, or did when its image was fetched (cache_only)."""
     if cache_only and reference.transport is Transport.REGISTRY:
         return _Present(_noted(reference).digest)
-    data = _looked_at(tx, reference)
+    data = fetching.look_at(tx, reference)
     return _Present(oci.digest_of(data), data)
 
 
@@ -162,66 +147,21 @@ def _not_fetched(reference: ImageReference, reason: str) -> Refused:
     )
 
 
-def _looked_at(tx: Transaction, reference: ImageReference) -> bytes:
-    """Return the manifest, or the index, that a name stands for; Refused for one of another format."""
-    with tx.task(f"Looking at {reference.image}"):
-        data = skopeo.manifest(reference, patience=tx.settings.stall_timeout)
-    if reference.is_pinned and not reference.name.endswith(oci.digest_of(data)):
-        raise ExternalFailure(
-            f"the registry has another manifest for {reference.image}: {oci.digest_of(data)}",
-            hint="try again; if that stays so, the registry or a mirror is damaged",
-        )
-    try:
-        kind = oci_image.kind_of(data)
-    except ValueError as error:
-        raise ExternalFailure(f"{reference.image} has a manifest that cannot be read: {error}") from error
-    if kind not in (oci.MANIFEST, oci.INDEX):
-        raise Refused(
-            f"{reference.image} is no OCI image, but {kind!r}",
-            hint="'skopeo copy --format=oci' makes one of it, 'podman push --format=oci' pushes one",
-        )
-    return data
-
-
 def _imported(tx: Transaction, reference: ImageReference, present: _Present, *, allow_older: bool) -> str:
     """Import an image, which is fetched if it has to be; return its commit."""
     tx.tidy_at_end()  # which drops what no deployment comes to need
-    image = _cached(reference) if present.data is None else _fetched(tx, reference, present.data)
+    if present.data is None:
+        image = _cached(reference)
+    else:
+        image = fetching.fetch(tx, reference, present.data, ocilayout.kept())
     if not allow_older:
         trust.refuse_older_image(tx, reference, image.config.created, _OLDER)
-    commit = image_import.take_in(tx, image)
+    commit = importing.take_in(tx, tx.sysroot.repo, image)
     if reference.remote:
         trust.require_signed(tx, Refspec(reference.remote, str(reference)), commit)
     if not allow_older:
         trust.refuse_older(tx, commit, _OLDER)
     return commit
-
-
-def _fetched(tx: Transaction, reference: ImageReference, data: bytes) -> Fetched:
-    """Fetch an image, which the policy has to accept. data: its manifest, or the index that it is of."""
-    blobs, digest, policy = ocilayout.kept(), oci.digest_of(data), skopeo.policy_digest()
-    with _usable(reference):
-        is_index = oci_image.kind_of(data) == oci.INDEX
-        possible = oci_image.read_index(data) if is_index else {digest}
-        if not is_index:
-            _require_room(reference, oci_image.read_manifest(data), blobs)
-    with tx.task(f"Fetching {reference.image}"):
-        try:
-            skopeo.fetch(reference, blobs, patience=tx.settings.stall_timeout)
-        finally:
-            blobs.drop_leftovers()
-    failpoint("import.fetched")
-    trust.note_image(tx, reference, digest)
-    with _usable(reference):
-        name = blobs.named(skopeo.NAME)
-        if name is None or name not in possible:
-            raise ExternalFailure(
-                f"{reference.image} became another image while it was fetched", hint="try again"
-            )
-        blobs.write_note(Note(str(reference), digest, name, policy))
-        manifest = oci_image.read_manifest(blobs.text(name))
-        blobs.keep_only(manifest.blobs)  # at once: images that are refused day by day would fill the disk
-    return _image(reference, digest, manifest, blobs)
 
 
 def _cached(reference: ImageReference) -> Fetched:
@@ -235,44 +175,8 @@ def _cached(reference: ImageReference) -> Fetched:
         )
     if not blobs.has(note.manifest):
         raise _not_fetched(reference, "its manifest is missing")
-    with _usable(reference):
+    with fetching.usable(reference):
         manifest = oci_image.read_manifest(blobs.text(note.manifest))
     if absent := blobs.missing((manifest.config, *manifest.layers)):
         raise _not_fetched(reference, f"{show_size(absent)} of it are missing")
-    return _image(reference, note.digest, manifest, blobs)
-
-
-def _image(reference: ImageReference, digest: str, manifest: Manifest, blobs: KeptLayout) -> Fetched:
-    """Return an image that is in the layout. digest: see Fetched."""
-    with _usable(reference):
-        config = oci_image.read_config(blobs.text(manifest.config.digest), len(manifest.layers))
-    _require_architecture(reference, config.architecture)
-    return Fetched(reference, digest, manifest, config, blobs)
-
-
-@contextmanager
-def _usable(reference: ImageReference) -> Iterator[None]:
-    try:
-        yield
-    except ValueError as error:
-        raise Refused(f"{reference.image} cannot be used: {error}", hint="nothing was changed") from error
-
-
-def _require_room(reference: ImageReference, manifest: Manifest, blobs: KeptLayout) -> None:
-    """Raise Refused for an image that does not fit where it is fetched to."""
-    needed, free = blobs.missing((manifest.config, *manifest.layers)), space.of(blobs.path).available
-    if needed > free:
-        raise Refused(
-            f"{reference.image} does not fit into {blobs.path}: {show_size(needed)} have to be fetched, "
-            f"and {show_size(free)} are free",
-            hint="free some space there; nothing was changed",
-        )
-
-
-def _require_architecture(reference: ImageReference, architecture: str) -> None:
-    machine = os.uname().machine
-    if architecture not in ("all", *_MACHINES.get(machine, (architecture,))):
-        raise Refused(
-            f"{reference.image} is for {architecture}, and this machine is {machine}",
-            hint="name an image for this architecture; nothing was changed",
-        )
+    return fetching.image_of(reference, note.digest, manifest, blobs)
