@@ -91,7 +91,12 @@ class FirmwareMachine:
     def wait_for_boot(self) -> None:
         """Wait until the machine has booted once more, and has settled."""
         wait_until(self._has_booted, seconds=_BOOT_SECONDS, what=f"{self.name} booting")
-        self.exec("systemctl", "is-system-running", "--wait", timeout=_BOOT_SECONDS)
+        # The agent answers before systemd has a bus, and then the command does not wait.
+        wait_until(self._has_settled, seconds=_BOOT_SECONDS, what=f"{self.name} settling")
+
+    def _has_settled(self) -> bool:
+        done = self.exec("systemctl", "is-system-running", "--wait", timeout=_BOOT_SECONDS)
+        return done.stdout.decode().strip() in {"running", "degraded"}
 
     def _has_booted(self) -> bool:
         if self.process.poll() is not None:

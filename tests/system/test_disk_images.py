@@ -161,9 +161,13 @@ def test_a_disk_starts_by_uefi_grows_and_starts_what_is_deployed(disk: Path, tmp
 def with_another_kernel(place: Path) -> tuple[Path, str]:
     """Return the disk image of a tree that has Debian's kernel for clouds, and the tree's ref."""
     text = DEFAULT_TREEFILE.read_text().replace("linux-image-amd64", "linux-image-cloud-amd64")
-    treefile = place / "cloud.yaml"
+    treefile = shutil.copytree(DEFAULT_TREEFILE.parent, place / "cloud") / DEFAULT_TREEFILE.name
     treefile.write_text(text.replace("/minimal", "/cloud"))
-    return image(Wanted(treefile=treefile)), "debian/13/amd64/cloud"
+    repo, ref = place / "repo", "debian/13/amd64/cloud"
+    together = place / "cloud.yaml"
+    together.write_text(json.dumps({"include": [str(treefile), str(CHECKOUT / "tools/testbed-tree.yaml")]}))
+    apt_ostree("compose", "tree", str(together), f"--repo={repo}")
+    return image(Wanted(repo=repo, ref=ref)), ref
 
 
 @contextmanager

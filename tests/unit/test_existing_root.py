@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from apt_ostree.cli import client, main, plans
-from apt_ostree.core.compose.disk import carrying, existing, existing_host, existing_planning, planning
+from apt_ostree.core.compose.disk import carrying, existing, existing_host, existing_planning, sources
 from apt_ostree.core.compose.disk.existing_host import Host
 from apt_ostree.core.compose.disk.existing_planning import Job
 from apt_ostree.errors import AptOstreeError, ExternalFailure, Refused, UsageError
@@ -87,7 +87,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 @pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A Debian, on a file system of its own."""
     place = tmp_path / "root"
     write(place, {f"etc/{name}": text for name, text in ETC.items()})
@@ -103,7 +103,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(existing, "_ROOT", place)
     if os.geteuid():
         monkeypatch.setattr(os, "lchown", lambda *_: None)
-    return place
+    yield place
+    # As an immutable directory, which no later run could remove.
+    subprocess.run(["chattr", "-R", "-f", "-i", place], check=False)
 
 
 # --- what is refused
@@ -307,7 +309,7 @@ def planned(root: Path, tree: Path, monkeypatch) -> Callable[..., Job]:
     monkeypatch.setattr(existing_planning, "_missing_packages", lambda *_: ("zsh",))
 
     def run(host: Host = HOST, **options: Any) -> Job:
-        source = planning.of_repository(str(tree), "a/tree")
+        source = sources.of_repository(str(tree), "a/tree")
         request = InstallToExistingRoot(repo=str(tree), ref="a/tree", **options)
         return existing_planning.plan(root, host, source, request)
 
@@ -351,11 +353,11 @@ def test_the_branch_of_a_remote_is_followed_there(tree: Path):
     place = tree / "refs/remotes/v/a"
     place.mkdir(parents=True)
     (place / "tree").write_text((tree / "refs/heads/a/tree").read_text())
-    source = planning.of_repository(str(tree), "v:a/tree")
+    source = sources.of_repository(str(tree), "v:a/tree")
     assert source.origin == Origin(refspec="v:a/tree")
     assert source.remote and source.remote.url == "https://example.org/repo"
     with pytest.raises(UsageError, match="no ref"):
-        planning.of_repository(str(tree), "v:none")
+        sources.of_repository(str(tree), "v:none")
 
 
 # --- how it gets to its place
