@@ -19,7 +19,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
 sys.dont_write_bytecode = True
 
-from bench_lib import compose, document, images, machine, pull, report  # noqa: E402
+from bench_lib import compose, disk, document, images, machine, pull, report  # noqa: E402
 from bench_lib.measure import BenchError, interleaved, say  # noqa: E402
 from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
@@ -27,6 +27,7 @@ from testbed_lib.machine import Machine  # noqa: E402
 _PAGE = _CHECKOUT / "docs/benchmarks.md"
 _TOPICS = (
     "compose",
+    "disk",
     "installs",
     "update",
     "switch",
@@ -105,10 +106,11 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
     amount = _QUICK if arguments.quick else Amount()
     topics = set(arguments.only or _TOPICS)
     if arguments.quick and not arguments.only:
-        topics -= {"compose", "pull", "images"}
+        topics -= {"compose", "disk", "pull", "images"}
     found["machine"] = document.describe_machine(time.strftime("%Y-%m-%d"))
     alone: dict[str, Callable[[], Any]] = {
         "compose": compose.measure,
+        "disk": disk.measure,
         "update": partial(_measure_update, arguments, amount.updates),
         "overlays": partial(_measure_overlays, arguments, amount),
         "pull": partial(_measure_pull, arguments, amount.pulls),

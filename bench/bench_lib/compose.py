@@ -20,6 +20,16 @@ COMMAND = (*COMPOSE, "tree")
 _CONTAINED = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private")
 
 
+_IN_ROOT = """
+root=$1; shift
+mount --bind "$root" "$root"
+for name in proc sys dev; do mount --rbind /$name "$root/$name"; done
+exec chroot "$root" "$@"
+"""
+#: Runs a command in a directory: IN_CHROOT, the directory, the command.
+IN_CHROOT = (*_CONTAINED, "sh", "-ec", _IN_ROOT, "sh")
+
+
 def measure() -> dict[str, Any]:
     """Return the seconds of both sides and of the peer's steps, and the product's peak memory."""
     with tempfile.TemporaryDirectory(prefix="apt-ostree-bench-", dir="/var/tmp") as name:
@@ -39,19 +49,11 @@ def _peer(directory: Path) -> dict[str, float]:
     # INITRD=No: one initramfs is enough, and dracut's hook in the package would make another.
     command = (*_CONTAINED, "mmdebstrap", *words, treefile["suite"], root)
     seconds["mmdebstrap"] = _watched(*command, env={"INITRD": "No"})
-    seconds["dracut"] = _watched(*_CONTAINED, "sh", "-ec", _IN_ROOT, "sh", root, *_dracut(root))
+    seconds["dracut"] = _watched(*IN_CHROOT, root, *_dracut(root))
     run("sh", "-ec", 'rm -rf "$1"/dev/* && mv "$1/etc" "$1/usr/etc"', "sh", root)
     run("ostree", "init", f"--repo={repo}", "--mode=bare")
     seconds["commit"] = _watched("ostree", "commit", f"--repo={repo}", "--branch=peer", f"--tree=dir={root}")
     return seconds
-
-
-_IN_ROOT = """
-root=$1; shift
-mount --bind "$root" "$root"
-for name in proc sys dev; do mount --rbind /$name "$root/$name"; done
-exec chroot "$root" "$@"
-"""
 
 
 def _dracut(root: Path) -> list[str]:

@@ -63,6 +63,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("startup", _startup_rows),
         ("service", _service_rows),
         ("compose", _compose_rows),
+        ("disk", _disk_rows),
         ("overlays", _overlay_rows),
         ("pull", _pull_rows),
         ("images", _image_rows),
@@ -138,6 +139,19 @@ def _image_rows(found: Mapping[str, Any]) -> list[Row]:
             f"{new / 1e6:.1f} MB",
             f"{whole / 1e6:.1f} MB",
             new / whole,
+        ),
+    ]
+
+
+def _disk_rows(found: Mapping[str, Any]) -> list[Row]:
+    ours, peer = found["bytes"]
+    return [
+        _compared("compose a disk image, against mkosi", [found["ours"]], [found["peer"]]),
+        Row(
+            "bytes of the disk image, against mkosi",
+            f"{ours / 1e6:.0f} MB",
+            f"{peer / 1e6:.0f} MB",
+            ours / peer,
         ),
     ]
 
