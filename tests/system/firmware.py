@@ -20,7 +20,7 @@ _UEFI = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS
 #: The same with Secure Boot on, and the keys that most machines are sold with.
 _SECURE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 _MEMORY = "2048"
-_BOOT_SECONDS = 600
+_BOOT_SECONDS = 1200
 #: What the menu of GRUB says, and what moves the choice in it.
 _MENU, _DOWN = "highlighted entry will be executed", b"\x0e"
 
