@@ -3,7 +3,7 @@
 # No `from __future__ import annotations`: dasbus makes the interface of the hints, which have to be types.
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.typing import Bool, List, Str, UInt32, UInt64
@@ -12,15 +12,25 @@ from apt_ostree.daemon.queue import Item
 from apt_ostree.errors import AptOstreeError
 from apt_ostree.model import bus as names
 
-if TYPE_CHECKING:
-    from apt_ostree.daemon.transactions import Transactions
+
+class Service(Protocol):
+    """What has the transactions. sender: the bus name of the client."""
+
+    def events(self, item: Item, first: int, sender: str) -> list[str]:
+        """Return the events of a transaction from a number on."""
+
+    def answer(self, item: Item, sender: str, *, proceed: bool) -> None:
+        """Answer the question of a transaction."""
+
+    def cancel(self, item: Item, call: Mapping[str, Any]) -> Any:
+        """Cancel a transaction, if the caller may."""
 
 
 @dbus_interface(names.TRANSACTION)
 class Transaction:
     """One transaction on the bus."""
 
-    def __init__(self, service: "Transactions", item: Item) -> None:
+    def __init__(self, service: Service, item: Item) -> None:
         self._service = service
         self._item = item
 
