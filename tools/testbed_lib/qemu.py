@@ -28,6 +28,8 @@ _ARGUMENTS = " ".join(
         "systemd.mask=ldconfig.service systemd.mask=modprobe@drm.service",
         "systemd.mask=modprobe@efi_pstore.service systemd.mask=systemd-pcrphase.service",
         "systemd.mask=getty@tty1.service",
+        # On a busy machine, udev comes to a disk later than systemd usually waits (systemd 254 and later).
+        "systemd.default_device_timeout_sec=900",
     )
 )
 
