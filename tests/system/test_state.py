@@ -238,6 +238,20 @@ def test_an_edit_goes_along_with_a_renamed_conffile(own: Host, live: bool):
         assert own.sh("cat /etc/fx-moved/main.conf; ls -d /etc/fx-moved*") == "mine\n/etc/fx-moved\n"
 
 
+@pytest.mark.parametrize("edited", [False, True])
+def test_what_ucf_makes_follows_the_package_unless_it_was_edited(own: Host, edited: bool):
+    own.sh("cp /usr/etc/apt/sources.list /etc/apt")  # ucf is of Debian
+    own.ao("refresh-md", timeout=300)
+    own.ao("install", "-A", "-y", "fx-ucf", timeout=300)
+    assert own.sh("cat /etc/fx-ucf.conf*") == "version 1.0, whole\n"
+    if edited:
+        own.sh("echo mine >/etc/fx-ucf.conf")
+    own.suites("stable", "updates")
+    own.ao("upgrade", "-A", "-y", "--packages-only", timeout=300)
+    assert own.sh("cat /etc/fx-ucf.conf") == ("mine\n" if edited else "version 2.0, whole\n")
+    assert own.exists("/etc/fx-ucf.conf.ucf-dist") == edited
+
+
 def test_what_scripts_did_is_undone_and_comes_again(own: Host):
     before = own.look().etc
     own.ao("install", "-A", "-y", "fx-state")

@@ -40,6 +40,10 @@ SCRIPT_ENVIRONMENT = {
     "SYSTEMD_OFFLINE": "1",  # systemctl enables units and ignores all else, as in a chroot (systemctl(1))
 }
 
+#: Options of dpkg where it configures packages: what the administrator has changed stays, and .dpkg-dist lies
+#: beside it. ucf(1) reads them in DPKG_FORCE; without confdef, it would keep what nobody has changed, too.
+KEEP_CHANGED = ("--force-confdef", "--force-confold")
+
 #: Interfaces of the host's kernel. Any process with uid 0 may write their files, even without capabilities,
 #: and bwrap protects only some of those in /proc.
 _KERNEL_INTERFACES = (

@@ -100,7 +100,7 @@ def _run(tx: Transaction, root: Path, names: Sequence[str]) -> None:
     with tx.task(f"Configuring {', '.join(names)}"), outputlog.kept(tx.report, log, "configure", [title]):
         sandbox.run(
             root,
-            ["dpkg", "--force-confold", "--configure", *names],
+            ["dpkg", *sandbox.KEEP_CHANGED, "--configure", *names],
             what=title,
             timeout=tx.settings.script_timeout,
             hostname=os.uname().nodename,

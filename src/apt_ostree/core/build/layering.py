@@ -433,7 +433,7 @@ def _install(session: Session, work: Work) -> _Tree:
 
 def _configure(session: Session, names: Sequence[str]) -> None:
     inside.unconfigure(session.root, names)
-    command = ["dpkg", "--force-confold", "--configure", *names]
+    command = ["dpkg", *sandbox.KEEP_CHANGED, "--configure", *names]
     what = f"configure {', '.join(names)}"
     sandbox.run(session.root, command, what=what, timeout=session.script_timeout, hostname=platform.node())
 

@@ -63,12 +63,12 @@ def use_build_root(root: Path, scratch: Path, states: str, architectures: Sequen
         "Dir::Log": str(scratch),
         "Dir::Bin::dpkg": str(write_dpkg_wrapper(root, scratch)),
         "DPkg::Use-Pty": "false",
-        "DPkg::Options::": "--force-confold",  # the administrator's files stay; .dpkg-dist lies beside them
         "APT::Sandbox::User": config.find("APT::Sandbox::User", "_apt"),
     }
     for key, value in settings.items():
         config.set(key, value)
-    config.set("DPkg::Options::", "--force-unsafe-io")
+    for option in (*sandbox.KEEP_CHANGED, "--force-unsafe-io"):
+        config.set("DPkg::Options::", option)
     _leave_protection_to_us()
     # libapt would ask dpkg, which has no /var in the root yet.
     config.clear("APT::Architectures")
