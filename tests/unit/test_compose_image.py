@@ -171,7 +171,9 @@ def test_the_image_has_the_tree_in_layers(place: Place):
         "source bash", "source git", "source glibc", "source six", "generated", "etc", "dpkg", "initramfs",
         "kernel", "sbom",
     }  # fmt: skip
-    assert image.files("source glibc") == {"usr/lib/libc.so.6", "usr/lib/libc.so", "usr/bin/ldd"}
+    kept = {f"{layout.DPKG_ADMINDIR}/info/{name}.list" for name in ("libc6", "libc-bin")}
+    assert image.files("source glibc") == {"usr/lib/libc.so.6", "usr/lib/libc.so", "usr/bin/ldd", *kept}
+    assert f"{layout.DPKG_ADMINDIR}/status" in image.files("dpkg")
     assert "usr/lib/python3/six/__pycache__/six.pyc" in image.files("source six")
     assert "usr/share/doc/linux-image-6.12/changelog" in image.files("kernel")
     assert image.files("etc") == {"etc/passwd", "etc/skel/.profile"}
@@ -346,7 +348,7 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(place: Place):
     assert (plan.kind, plan.plan["commit"]) == ("image", place.commit)
     rows = list(plans.lines(plan.kind, json.loads(json.dumps(plan.plan))))
     assert rows[0].startswith(f"Image of {REF} {place.commit[:12]}, ") and rows[0].endswith(" in 10 layers:")
-    assert "  source glibc: 20.0 kB, new" in rows
+    assert "  source glibc: 20.1 kB, new" in rows
     place.compose()
     assert not place.compose(dry_run=True)["changed"]
     (plan,) = [event for event in place.events if isinstance(event, events.PlanShown)]

@@ -108,6 +108,8 @@ def test_what_changes_for_its_own_reasons_is_apart():
         "usr/share/doc/linux-image/changelog": "linux-signed",
         "usr/lib/tmpfiles.d": "systemd",
         "usr/lib/systemd/systemd": "systemd",
+        "usr/lib/sysimage/dpkg/info/systemd.md5sums": "systemd",
+        "usr/lib/sysimage/dpkg/info/linux-image.list": "linux-signed",
     }
     paths = {
         "usr/lib/modules/6.1/vmlinuz": "kernel",
@@ -117,6 +119,9 @@ def test_what_changes_for_its_own_reasons_is_apart():
         "usr/lib/modules/6.1/initramfs.img": "initramfs",
         "usr/lib/modules/6.1/initramfs.list": "initramfs",
         "usr/lib/sysimage/dpkg/status": "dpkg",
+        "usr/lib/sysimage/dpkg/info/format": "dpkg",
+        "usr/lib/sysimage/dpkg/info/systemd.md5sums": "source systemd",
+        "usr/lib/sysimage/dpkg/info/linux-image.list": "kernel",
         "etc/fstab": "etc",
         "usr/lib/systemd/systemd": "source systemd",
         "usr/lib/tmpfiles.d/apt-ostree-var.conf": "generated",

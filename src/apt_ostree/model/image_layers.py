@@ -2,8 +2,9 @@
 
 Packages that are built from one source change together. The biggest sources have a layer each; the others
 share some, chosen by a hash of the source's name, so that no other source moves when one comes or goes. What
-changes for its own reasons is apart: the kernel, the initramfs, dpkg's database, /etc, and what no package
-has. Which sources had a layer in the previous image counts, as each move is fetched by every machine.
+changes for its own reasons is apart: the kernel, the initramfs, what dpkg keeps of all packages together,
+/etc, and what no package has. Which sources had a layer in the previous image counts, as each move is fetched
+by every machine.
 
 Paths are those of the image: relative, with `etc` in the place of `usr/etc`.
 """
@@ -113,17 +114,24 @@ def _fixed(sources: Mapping[str, str]) -> dict[str, str]:
     kernels = {source for path, source in sources.items() if _part(path) == KERNEL} - {""}
     fixed = {}
     for path, source in sources.items():
-        if name := _part(path) or (KERNEL if source in kernels else "") or ("" if source else GENERATED):
+        if (
+            name := _part(path)
+            or (KERNEL if source in kernels else "")
+            or ("" if source else _unshipped(path))
+        ):
             fixed[path] = name
     return fixed
+
+
+def _unshipped(path: str) -> str:
+    """Return the layer of a path that is of no source."""
+    return PACKAGES if path.startswith(f"{layout.SYSIMAGE}/") else GENERATED
 
 
 def _part(path: str) -> str:
     """Return the layer that a path is in for its place, or ""."""
     if path == "etc" or path.startswith("etc/"):
         return ETC
-    if path.startswith(f"{layout.SYSIMAGE}/"):
-        return PACKAGES
     if path.startswith(f"{layout.KERNEL_MODULES}/"):
         parts = path.split("/")
         return INITRAMFS if len(parts) == 5 and parts[4].startswith("initramfs.") else KERNEL

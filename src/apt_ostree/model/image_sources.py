@@ -1,12 +1,12 @@
 """Which source package the paths of a tree are of. Pure values.
 
 What no package ships, such as compiled Python and caches, goes with the nearest directory above it that
-packages ship, if that is of one source alone.
+packages ship, if that is of one source alone. What dpkg keeps of one package goes with the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from apt_ostree.model import layout
 from apt_ostree.model.unitfile import in_tree
@@ -15,13 +15,17 @@ _VAR = "/var/"
 
 
 def owners(
-    lists: Mapping[str, str], sources: Mapping[str, str], diversions: Mapping[str, tuple[str, str]]
+    lists: Mapping[str, str],
+    sources: Mapping[str, str],
+    diversions: Mapping[str, tuple[str, str]],
+    info: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Return path -> source of what packages ship; "" for what several sources do.
+    """Return path -> source of what packages ship, and of what dpkg keeps of each; "" for several sources.
 
     lists: NAME or NAME:ARCHITECTURE of a package -> dpkg's list of its files.
     sources: name of a package -> its source.
     diversions: see dpkg_lists.diversions.
+    info: paths of what dpkg keeps of one package, each DIRECTORY/NAME[:ARCHITECTURE].KIND.
     """
     found: dict[str, str] = {}
     for name, text in sorted(lists.items()):
@@ -32,6 +36,10 @@ def owners(
             path = _placed(line if by == package else target)
             if found.setdefault(path, source) != source:
                 found[path] = ""
+    for path in info:
+        package = path.rpartition("/")[2].rpartition(".")[0].partition(":")[0]
+        if package in sources:
+            found[path] = sources[package]
     return found
 
 

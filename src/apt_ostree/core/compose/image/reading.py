@@ -92,6 +92,7 @@ def read(repo: Repo, commit: str) -> Tree:
         _lists(repo, entries),
         {record.package.name: record.source for record in records},
         dpkg_lists.diversions(_content(repo, entries, _DIVERSIONS).decode(errors="replace")),
+        [path for path in entries if path.startswith(_INFO)],
     )
     return Tree(repo, entries, records, owned)
 
