@@ -20,6 +20,8 @@ _UEFI = Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_VARS
 #: The same with Secure Boot on, and the keys that most machines are sold with.
 _SECURE = Path("/usr/share/OVMF/OVMF_CODE_4M.ms.fd"), Path("/usr/share/OVMF/OVMF_VARS_4M.ms.fd")
 _MEMORY = "2048"
+#: What the firmware tells systemd, see systemd.system-credentials(7).
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKc4 fx"
 _BOOT_SECONDS = 1200
 #: What the menu of GRUB says, and what moves the choice in it.
 _MENU, _DOWN = "highlighted entry will be executed", b"\x0e"
@@ -65,6 +67,7 @@ class FirmwareMachine:
             "-device", "virtio-blk-pci,drive=disk,bootindex=1", "-device", "virtio-rng-pci",
             "-netdev", "user,id=network", "-device", "virtio-net-pci,netdev=network,romfile=",
             "-device", f"virtio-serial-pci,max_ports={agent.CHANNELS + 1}",
+            "-smbios", f"type=11,value=io.systemd.credential:ssh.authorized_keys.root={KEY}",
         ]  # fmt: skip
         for number in range(agent.CHANNELS):
             command += ["-chardev", f"socket,id=agent{number},path=agent{number},server=on,wait=off"]

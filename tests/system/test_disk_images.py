@@ -19,7 +19,7 @@ from testbed_lib.machine import Machine
 from testbed_lib.qemu import _ARGUMENTS
 from testbed_lib.store import make_scratch
 
-from tests.system.firmware import FirmwareMachine
+from tests.system.firmware import KEY, FirmwareMachine
 from tests.system.livehost import Host
 
 pytestmark = pytest.mark.vm
@@ -133,6 +133,7 @@ def check_machine(host: Host) -> None:
     assert (found["/sysroot"], found["/boot"], found["/boot/efi"]) == ("ext4", "ext4", "vfat")
     assert host.sh("ls /boot/efi/EFI/BOOT") == "BOOTX64.EFI\n"
     assert "i" in host.sh("lsattr -d /").split()[0]
+    assert KEY in host.sh("cat /root/.ssh/authorized_keys")
     assert host.failed_units() == []
 
 

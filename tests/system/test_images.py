@@ -15,7 +15,7 @@ IMAGE = "/var/tmp/image"
 FOLLOWED = f"ostree-unverified-image:oci:{IMAGE}"
 KEYS = ("container-image-reference", "container-image-reference-digest")
 ANY, REJECT = ([{"type": kind}] for kind in ("insecureAcceptAnything", "reject"))
-#: Makes an image whose last layer has further files, as `FROM` does.
+#: Makes an image whose last layer has further files, as `FROM` does: PATH=TEXT, or PATH=@BYTES of zeros.
 DERIVE = """
 import hashlib, io, json, pathlib, sys, tarfile
 top = pathlib.Path(sys.argv[1])
@@ -30,9 +30,10 @@ config = json.loads((blobs / manifest["config"]["digest"][7:]).read_text())
 out = io.BytesIO()
 with tarfile.open(fileobj=out, mode="w") as tar:
     for name, text in (pair.split("=", 1) for pair in sys.argv[2:]):
+        content = bytes(int(text[1:])) if text.startswith("@") else text.encode()
         info = tarfile.TarInfo(name)
-        info.size = len(text)
-        tar.addfile(info, io.BytesIO(text.encode()))
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
 layer = add(out.getvalue())
 config["rootfs"]["diff_ids"].append(layer["digest"])
 config["created"] = "2035-01-01T00:00:00Z"
@@ -155,6 +156,24 @@ def test_what_is_refused_leaves_nothing(host: Host):
     after = host.look()
     assert (before.refs, before.deployments) == (after.refs, after.deployments)
     assert "usr/../etc/shadow" in host.sh("journalctl -t apt-ostree APT_OSTREE_KIND=security -o json")
+
+
+@pytest.mark.extended
+@pytest.mark.parametrize("free", [60, 120], ids=["fetch", "import"])
+def test_a_full_disk_changes_nothing_and_the_next_try_goes_on(host: Host, free: int):
+    """Of 80 MB, which are in a layer and then in a file."""
+    make(host, NEW)
+    host.run("python3", "-c", DERIVE, IMAGE, f"usr/share/large=@{80_000_000}")
+    before = host.look()
+    host.sh(f"fallocate -l $(($(df -B1 --output=avail /var | tail -1) - {free}000000)) /var/tmp/fill")
+    said = host.failure("rebase", FOLLOWED, code=3 if free < 80 else 1, timeout=600)
+    assert "does not fit" in said if free < 80 else "No space left on device" in said
+    after = host.look()
+    assert (before.refs, before.deployments) == (after.refs, after.deployments)
+    host.sh("rm /var/tmp/fill")
+    host.ao("rebase", "-A", "-y", FOLLOWED, timeout=600)
+    assert host.sh("stat --format=%s /usr/share/large") == "80000000\n"
+    host.check_clean()
 
 
 @pytest.mark.variants

@@ -55,4 +55,5 @@ if "whole" in sys.argv[1:]:
             name = OSTree.object_to_string(*OSTree.object_name_deserialize(one))
             assert name in seen, f"{ref} has no {name}"
 if not verified:
+    VERIFIED.parent.mkdir(parents=True, exist_ok=True)  # of a disk that was composed
     VERIFIED.write_text(json.dumps(seen))
