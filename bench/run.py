@@ -19,7 +19,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(_CHECKOUT / "bench"), str(_CHECKOUT / "tools")]
 sys.dont_write_bytecode = True
 
-from bench_lib import compose, disk, document, images, machine, pull, report  # noqa: E402
+from bench_lib import compose, disk, document, images, imagesides, machine, pull, registry, report  # noqa: E402
 from bench_lib.measure import BenchError, interleaved, say  # noqa: E402
 from testbed_lib.common import TestbedError  # noqa: E402
 from testbed_lib.machine import Machine  # noqa: E402
@@ -60,6 +60,7 @@ class Amount:
     overlay_rounds: int = 3
     overlay_sizes: int = 9
     pulls: int = 5
+    image_reboots: int = 3
 
 
 _QUICK = Amount(
@@ -77,6 +78,7 @@ _QUICK = Amount(
     overlay_rounds=2,
     overlay_sizes=5,
     pulls=2,
+    image_reboots=2,
 )
 
 
@@ -114,7 +116,7 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
         "update": partial(_measure_update, arguments, amount.updates),
         "overlays": partial(_measure_overlays, arguments, amount),
         "pull": partial(_measure_pull, arguments, amount.pulls),
-        "images": partial(_measure_images, arguments, amount.pulls),
+        "images": partial(_measure_images, arguments, amount),
     }
     for topic in (name for name in alone if name in topics):
         found[topic] = alone[topic]()
@@ -195,28 +197,17 @@ def _measure_pull(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
     return found
 
 
-def _measure_images(arguments: argparse.Namespace, rounds: int) -> dict[str, Any]:
-    """Measure upgrades of a base in two machines, in turns: one follows an image, one a branch."""
-    options = {"stale_base": arguments.stale_base, "keep": arguments.keep}
-    found: dict[str, Any] = {"image": [], "branch": []}
-    with (
-        pull.served(compose.COMMAND, compose.PRODUCT, compose.TREEFILE) as served,
-        images.pushed((*compose.COMPOSE, "image"), compose.PRODUCT, served) as registry,
-        machine.booted(f"{arguments.machine}-image", **options) as image,
-        machine.booted(f"{arguments.machine}-branch", **options) as branch,
-    ):
-        machine.measure(image, "image-prepare", address=registry.address)
-        machine.measure(branch, "branch-prepare", url=served.url, old=served.commits[0])
-        image.reboot()
-        branch.reboot()
-        registry.show(1)
-        for _number in interleaved(
-            rounds,
-            lambda: found["image"].append(machine.measure(image, "base-upgrade")),
-            lambda: found["branch"].append(machine.measure(branch, "base-upgrade")),
+def _measure_images(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:
+    """Measure a security update that comes from a registry, live and by reboot, and by apt-get, in turns."""
+    with images.nginx_update() as update, registry.serving() as served:
+        options = {"disk": update.disk, "keep": arguments.keep}
+        with (
+            machine.booted(f"{arguments.machine}-live", **options) as live,
+            machine.booted(f"{arguments.machine}-reboot", **options) as rebooted,
+            machine.booted(f"{arguments.machine}-apt", **options) as plain,
         ):
-            pass
-        return found | {"bytes": registry.bytes, "packages": len(served.packages)}
+            sides = imagesides.Sides(update, served, {"live": live, "reboot": rebooted, "apt": plain})
+            return sides.measure(amount.pulls, amount.image_reboots)
 
 
 def _measure_overlays(arguments: argparse.Namespace, amount: Amount) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,16 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         "sysext_start": _MISSING,
         "update_peer": f" {_MISSING}",
         "compose_peer": _MISSING,
+        "image_peer": f" {_MISSING}",
         "processes": _MISSING,
         "rounds": _MISSING,
     }
     if "switch" in found:
         words["sysext_start"] = f"{statistics.median(found['switch']['refresh_start']) * 1000:.0f} ms"
     if "update" in found:
-        medians = {
-            name: statistics.median(steps[name] for steps in found["update"]["peer"])
-            for name in found["update"]["peer"][0]
-        }
-        words["update_peer"] = f" ({', '.join(f'{name} {s:.1f} s' for name, s in medians.items())})"
+        words["update_peer"] = f" ({_medians(found['update']['peer'])})"
+    if "images" in found:
+        words["image_peer"] = f" ({_medians(found['images']['apt'])})"
     if "compose" in found:
         steps = found["compose"]["peer"].items()
         words["compose_peer"] = "(" + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in steps) + ")"
@@ -48,6 +47,12 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
     if "changes" in found:
         words["rounds"] = str(min(len(size["apply-live"]) for size in found["changes"].values()))
     path.write_text(_TEMPLATE.read_text().format_map(words))
+
+
+def _medians(rounds: Sequence[Mapping[str, float]]) -> str:
+    """Return the median of each step."""
+    medians = {name: statistics.median(steps[name] for steps in rounds) for name in rounds[0]}
+    return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in medians.items())
 
 
 def describe_machine(date: str) -> dict[str, Any]:

@@ -1,124 +1,129 @@
-"""Upgrading to another image in a registry, against the same commits in a repository of ostree.
+"""Bases that differ in nothing but security updates, and container images of them; the host composes them.
 
-The host makes the images of both bases of bench_lib.pull, and serves them with Debian's docker-registry.
+Which versions a base has, lockfiles say: one of the release alone, and one of all that has come since.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-import socket
-import subprocess
-import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from bench_lib import product
-from bench_lib.measure import BenchError, run, say, timed
-from bench_lib.pull import REF, Served
+from testbed_lib.common import CHECKOUT
+from testbed_lib.image import make_base_image, mounted_disk
+from testbed_lib.install import install_into_image
+from testbed_lib.store import open_store
 
-_NAME = "os:1"
-_FETCHED, _KEPT = Path("/var/cache/apt-ostree/images"), Path("/var/lib/bench/images")
-_CONFIG = """
-version: 0.1
-http: {{addr: '{address}'}}
-storage: {{filesystem: {{rootdirectory: {directory}}}}}
-"""
-_INSECURE = '[[registry]]\nlocation = "{address}"\ninsecure = true\n'
-_POLICY = '{"default": [{"type": "insecureAcceptAnything"}]}'
+from bench_lib.compose import COMMAND, COMPOSE, PRODUCT, TREEFILE
+from bench_lib.measure import BenchError, run, say
+
+#: The packages of the source nginx that a base with nginx has.
+_NGINX = ("nginx", "nginx-common")
+_INCLUDED = (TREEFILE, CHECKOUT / "tools/testbed-tree.yaml")
+
+#: Name of a package -> VERSION.ARCHITECTURE.
+Lock = dict[str, str]
 
 
-class Registry:
-    """A registry with the image of the old base, and that of the new one to come.
+@dataclass(frozen=True, slots=True)
+class Update:
+    """A security update of nginx.
 
-    address: HOST:PORT.
-    bytes: of the new image, and of its layers that the old one does not have.
+    disk: boots the base without it.
+    images: of the base without it, and with it.
+    versions: of nginx in these.
+    bytes: of the second image (whole), of each of its layers that the first one has not (new), and of the
+        one with nginx (nginx).
     """
 
-    def __init__(self, address: str, images: Sequence[Path], sizes: tuple[int, int]) -> None:
-        self.address = address
-        self.bytes = sizes
-        self._images = images
-
-    def show(self, number: int) -> None:
-        """Give the name to the old image (0) or the new one (1)."""
-        target = f"docker://{self.address}/{_NAME}"
-        words = ("--quiet", "--insecure-policy", "--preserve-digests", "--dest-tls-verify=false")
-        run("skopeo", "copy", *words, f"oci:{self._images[number]}", target)
+    disk: Path
+    images: tuple[Path, Path]
+    versions: tuple[str, str]
+    bytes: Mapping[str, Any]
 
 
 @contextmanager
-def pushed(command: Sequence[str | Path], env: Mapping[str, str], served: Served) -> Iterator[Registry]:
-    """Make the images and serve the old one. command: `compose image`."""
-    with tempfile.TemporaryDirectory(prefix="apt-ostree-bench-", dir="/var/tmp") as name:
-        images, sizes, previous = [], (0, 0), []
-        for number, revision in enumerate((f"{REF}^", REF)):
-            say(f"making the image of {revision}")
-            images.append(Path(name) / str(number))
-            words = (f"--repo={served.repo}", f"--ref={revision}", "-o", images[-1], *previous, "--json")
-            made = json.loads(run(*command, *words, env=env))
-            sizes, previous = (made["size"], made["new_size"]), [f"--previous={images[-1]}"]
-        with _registry(Path(name)) as address:
-            registry = Registry(address, images, sizes)
-            registry.show(0)
-            yield registry
+def nginx_update() -> Iterator[Update]:
+    """Compose both bases, and make images of them, and the disk."""
+    # Disks are where those of the machines are, so that a copy costs nothing.
+    with _bases(["nginx"]) as bases, TemporaryDirectory(prefix="bench-", dir=open_store()) as disks:
+        locks = {"old": bases.new | {name: bases.old[name] for name in _NGINX}, "new": bases.new}
+        if locks["old"] == locks["new"]:
+            raise BenchError("nginx has had no security update since the release")
+        images: list[Path] = []
+        for which, lock in locks.items():
+            bases.compose(which, lock)
+            with mounted_disk(_make_disk(Path(disks), bases.repo, which)) as disk:
+                previous = [f"--previous={image}" for image in images]
+                images.append(bases.directory / which)
+                made = _make_image(disk / "ostree/repo", which, images[-1], *previous)
+        old, new = (lock["nginx"].rpartition(".")[0] for lock in locks.values())
+        yield Update(Path(disks) / "old.img", (images[0], images[1]), (old, new), _bytes_of(made))
+
+
+def _bytes_of(made: Mapping[str, Any]) -> dict[str, Any]:
+    nginx = next(layer for layer in made["layers"] if "nginx" in layer["sources"])
+    new = {layer["name"]: layer["size"] for layer in made["layers"] if not layer["reused"]}
+    return {"whole": made["size"], "new": new, "nginx": nginx["size"]}
+
+
+def _make_disk(directory: Path, repo: Path, ref: str) -> Path:
+    """Make a disk that boots a base with this checkout's package."""
+    say(f"making the disk of the {ref} base")
+    base, disk = directory / f"{ref}-base.img", directory / f"{ref}.img"
+    make_base_image(base, repo, run("ostree", "rev-parse", f"--repo={repo}", ref).strip(), ref)
+    install_into_image(base, disk, ref, fixtures=None, packages=("apt-ostree",))
+    return disk
+
+
+def _make_image(repo: Path, ref: str, image: Path, *options: str) -> dict[str, Any]:
+    """Make the image of a base; return what the command says."""
+    say(f"making the image of the {ref} base")
+    words = (f"--repo={repo}", f"--ref={ref}", "-o", image, *options, "--json")
+    made: dict[str, Any] = json.loads(run(*COMPOSE, "image", *words, env=PRODUCT))
+    return made
 
 
 @contextmanager
-def _registry(directory: Path) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    config = directory / "registry.yml"
-    config.write_text(_CONFIG.format(address=address, directory=directory / "registry"))
-    process = subprocess.Popen(
-        ["docker-registry", "serve", config], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        _wait(address)
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+def _bases(packages: Sequence[str]) -> Iterator[_Bases]:
+    """Make a treefile with these packages beside those of the test bed, and a repository."""
+    with TemporaryDirectory(prefix="apt-ostree-bench-", dir="/var/tmp") as name:
+        yield _Bases(Path(name), packages)
 
 
-def _wait(address: str) -> None:
-    host, _, port = address.partition(":")
-    for _attempt in range(100):
-        try:
-            socket.create_connection((host, int(port)), 1).close()
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    raise BenchError("docker-registry does not answer")
+class _Bases:
+    """Composes one treefile with versions that lockfiles name.
 
+    directory, repo: of its own, and the repository in it.
+    old, new: the versions of the release alone, and those of today.
+    """
 
-# --- in the machine
+    def __init__(self, directory: Path, packages: Sequence[str]) -> None:
+        self.directory, self.repo = directory, directory / "repo"
+        run("ostree", "init", f"--repo={self.repo}", "--mode=archive")
+        tree = {"include": list(map(str, _INCLUDED)), "ref": "bench/images", "packages": list(packages)}
+        self.old = self._versions("old", {**tree, "archives": [{"suite": "trixie"}]})
+        self.new = self._versions("new", tree)
 
+    def compose(self, ref: str, lock: Lock) -> None:
+        """Commit a base with these versions."""
+        say(f"composing the {ref} base")
+        lockfile = self.directory / "lock"
+        lockfile.write_text(json.dumps({"packages": {name: {"evra": evra} for name, evra in lock.items()}}))
+        treefile = self.directory / "new.yaml"
+        self._run(treefile, f"--ref={ref}", f"--lockfile={lockfile}")
 
-def prepare_image(address: str) -> None:
-    """Follow the image, which is that of the old base."""
-    containers = Path("/etc/containers")
-    (containers / "registries.conf.d").mkdir(parents=True, exist_ok=True)
-    (containers / "registries.conf.d/bench.conf").write_text(_INSECURE.format(address=address))
-    (containers / "policy.json").write_text(_POLICY)
-    run("apt-ostree", "rebase", "-q", f"ostree-unverified-registry:{address}/{_NAME}")
-    run("cp", "-a", _FETCHED, _KEPT)
+    def _versions(self, which: str, tree: Mapping[str, Any]) -> Lock:
+        treefile, lockfile = self.directory / f"{which}.yaml", self.directory / f"{which}.lock"
+        treefile.write_text(json.dumps(tree))
+        self._run(treefile, "--dry-run", f"--write-lockfile-to={lockfile}")
+        packages = json.loads(lockfile.read_text())["packages"]
+        return {name: row["evra"] for name, row in packages.items()}
 
-
-def prepare_branch(url: str, old: str) -> None:
-    """Follow the branch at the old base."""
-    run("ostree", "remote", "add", "--no-gpg-verify", "bench", url)
-    run("apt-ostree", "rebase", "-q", f"bench:{REF}", old)
-
-
-def measure() -> float:
-    """Return the seconds of an upgrade to the new base; drop it."""
-    seconds = timed("apt-ostree", "upgrade", "-q", "--base-only")
-    product.drop_pending()
-    if _KEPT.exists():
-        shutil.rmtree(_FETCHED)
-        run("cp", "-a", _KEPT, _FETCHED)
-    return seconds
+    def _run(self, *words: str | Path) -> None:
+        cache = self.directory / "cache"  # so that archives are downloaded once
+        run(*COMMAND, *words, f"--repo={self.repo}", f"--cachedir={cache}", "--quiet", env=PRODUCT)

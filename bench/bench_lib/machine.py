@@ -19,11 +19,14 @@ _CODE = "/var/lib/bench/code"
 
 
 @contextmanager
-def booted(name: str, *, stale_base: bool, keep: bool) -> Iterator[Machine]:
-    """Boot a fresh machine with this code in it, its package lists refreshed; remove it at the end."""
+def booted(name: str, *, stale_base: bool = False, keep: bool, disk: Path | None = None) -> Iterator[Machine]:
+    """Boot a fresh machine with this code in it, its package lists refreshed; remove it at the end.
+
+    disk: to boot from, instead of the test bed's.
+    """
     machine = Machine(name)
     machine.remove()
-    machine.create_disk(image(Wanted(stale=stale_base)))
+    machine.create_disk(disk or image(Wanted(stale=stale_base)))
     machine.boot()
     try:
         machine.exec("mkdir", "-p", _CODE, check=True)

@@ -130,30 +130,25 @@ def _pull_rows(found: Mapping[str, Any]) -> list[Row]:
 
 
 def _image_rows(found: Mapping[str, Any]) -> list[Row]:
-    whole, new = found["bytes"]
-    count = f"{found['packages']} updated packages of a base"
+    what, sizes, pulled = "security update of nginx live from a registry", found["bytes"], found["pulled"]
+    apt, new = [sum(steps.values()) for steps in found["apt"]], sum(sizes["new"].values())
     return [
-        _compared(f"upgrade to {count} from a registry, against a branch", found["image"], found["branch"]),
-        Row(
-            "bytes of the image's new layers, against one layer",
-            f"{new / 1e6:.1f} MB",
-            f"{whole / 1e6:.1f} MB",
-            new / whole,
-        ),
+        _compared(f"{what}, against apt-get update + upgrade", found["live"], apt),
+        _compared(f"{what}, against upgrade and reboot", found["live"], found["reboot"]),
+        _sizes("bytes pulled for it, against the layer of nginx", max(pulled), sizes["nginx"], 1.5),
+        _sizes("bytes of the image's new layers, against one layer", new, sizes["whole"]),
     ]
 
 
 def _disk_rows(found: Mapping[str, Any]) -> list[Row]:
-    ours, peer = found["bytes"]
     return [
         _compared("compose a disk image, against mkosi", [found["ours"]], [found["peer"]]),
-        Row(
-            "bytes of the disk image, against mkosi",
-            f"{ours / 1e6:.0f} MB",
-            f"{peer / 1e6:.0f} MB",
-            ours / peer,
-        ),
+        _sizes("bytes of the disk image, against mkosi", *found["bytes"]),
     ]
+
+
+def _sizes(what: str, ours: int, peer: int, target: float | None = None) -> Row:
+    return Row(what, f"{ours / 1e6:.1f} MB", f"{peer / 1e6:.1f} MB", ours / peer, target)
 
 
 def _update_rows(found: Mapping[str, Any]) -> list[Row]:

@@ -64,20 +64,20 @@ def measure_plain_install() -> float:
     """Return the seconds of the same on a plain Debian; go back."""
     flush()
     began = time.perf_counter()
-    _apt_get("install", _PACKAGE)
+    apt_get("install", _PACKAGE)
     seconds = time.perf_counter() - began
     run(_PACKAGE)
-    _apt_get("purge", _PACKAGE)
+    apt_get("purge", _PACKAGE)
     return seconds
 
 
 def prepare_plain() -> None:
     """Make this machine a plain Debian, with the same content and with needrestart."""
     run("mount", "-o", "remount,rw", "/usr")
-    _apt_get("update")
-    _apt_get("upgrade")  # what the archive has had since the tree was composed is not to be measured
-    _apt_get("install", _SERVICE, "needrestart")
-    _apt_get("install", "--download-only", _PACKAGE)
+    apt_get("update")
+    apt_get("upgrade")  # what the archive has had since the tree was composed is not to be measured
+    apt_get("install", _SERVICE, "needrestart")
+    apt_get("install", "--download-only", _PACKAGE)
 
 
 def measure_plain() -> dict[str, float]:
@@ -86,16 +86,16 @@ def measure_plain() -> dict[str, float]:
     run("testbed-fixtures", "stable", "updates")
     flush()
     began = [time.perf_counter()]
-    _apt_get("update")
+    apt_get("update")
     began.append(time.perf_counter())
-    _apt_get("upgrade")
+    apt_get("upgrade")
     began.append(time.perf_counter())
     run("needrestart", "-r", "a", "-b")
     _expect("2.0")
     began.append(time.perf_counter())
     run("testbed-fixtures", "stable")
-    _apt_get("update")
-    _apt_get("install", "--allow-downgrades", f"{_SERVICE}=1.0")
+    apt_get("update")
+    apt_get("install", "--allow-downgrades", f"{_SERVICE}=1.0")
     update, upgrade, needrestart = (end - begin for begin, end in pairwise(began))
     return {"update": update, "upgrade": upgrade, "needrestart": needrestart}
 
@@ -107,5 +107,6 @@ def _expect(version: str) -> None:
         raise BenchError(f"{_SERVICE} runs {serving} and not {version}")
 
 
-def _apt_get(*words: str) -> None:
+def apt_get(*words: str) -> None:
+    """Run apt-get, which asks nothing."""
     run(*_APT_GET, *words, env=_NONINTERACTIVE)
