@@ -39,6 +39,7 @@ _TOPICS = (
     "overlays",
     "pull",
     "images",
+    "layers",
 )
 
 
@@ -61,6 +62,7 @@ class Amount:
     overlay_sizes: int = 9
     pulls: int = 5
     image_reboots: int = 3
+    image_updates: int = 10
 
 
 _QUICK = Amount(
@@ -79,6 +81,7 @@ _QUICK = Amount(
     overlay_sizes=5,
     pulls=2,
     image_reboots=2,
+    image_updates=3,
 )
 
 
@@ -108,7 +111,7 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
     amount = _QUICK if arguments.quick else Amount()
     topics = set(arguments.only or _TOPICS)
     if arguments.quick and not arguments.only:
-        topics -= {"compose", "disk", "pull", "images"}
+        topics -= {"compose", "disk", "pull", "images", "layers"}
     found["machine"] = document.describe_machine(time.strftime("%Y-%m-%d"))
     alone: dict[str, Callable[[], Any]] = {
         "compose": compose.measure,
@@ -117,6 +120,7 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
         "overlays": partial(_measure_overlays, arguments, amount),
         "pull": partial(_measure_pull, arguments, amount.pulls),
         "images": partial(_measure_images, arguments, amount),
+        "layers": partial(images.measure_updates, amount.image_updates),
     }
     for topic in (name for name in alone if name in topics):
         found[topic] = alone[topic]()

@@ -26,6 +26,7 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         "update_peer": f" {_MISSING}",
         "compose_peer": _MISSING,
         "image_peer": f" {_MISSING}",
+        "image_updates": _MISSING,
         "processes": _MISSING,
         "rounds": _MISSING,
     }
@@ -35,6 +36,8 @@ def write(path: Path, found: Mapping[str, Any]) -> None:
         words["update_peer"] = f" ({_medians(found['update']['peer'])})"
     if "images" in found:
         words["image_peer"] = f" ({_medians(found['images']['apt'])})"
+    if "layers" in found:
+        words["image_updates"] = ", ".join(step["update"] for step in found["layers"]["updates"])
     if "compose" in found:
         steps = found["compose"]["peer"].items()
         words["compose_peer"] = "(" + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in steps) + ")"

@@ -23,6 +23,17 @@ from bench_lib.measure import BenchError, run, say
 
 #: The packages of the source nginx that a base with nginx has.
 _NGINX = ("nginx", "nginx-common")
+#: Packages of which the sources often have security updates; the base has others.
+_UPDATED = (
+    "exim4-daemon-light",
+    "haproxy",
+    "libgd3",
+    "needrestart",
+    "nginx",
+    "php8.4-cli",
+    "ruby3.3",
+    "runc",
+)
 _INCLUDED = (TREEFILE, CHECKOUT / "tools/testbed-tree.yaml")
 
 #: Name of a package -> VERSION.ARCHITECTURE.
@@ -63,6 +74,27 @@ def nginx_update() -> Iterator[Update]:
                 made = _make_image(disk / "ostree/repo", which, images[-1], *previous)
         old, new = (lock["nginx"].rpartition(".")[0] for lock in locks.values())
         yield Update(Path(disks) / "old.img", (images[0], images[1]), (old, new), _bytes_of(made))
+
+
+def measure_updates(updates: int) -> dict[str, Any]:
+    """Return what images of successive updates take, each of one more source.
+
+    An update is called by the first name of its packages; they are the first ones since the release, by name.
+    """
+    with _bases(_UPDATED) as bases:
+        since: dict[str, Lock] = {}  # by version, which the packages of one source share
+        for name, evra in bases.new.items():
+            if bases.old.get(name) != evra:
+                since.setdefault(evra.rpartition(".")[0], {})[name] = evra
+        if len(since) < updates:
+            raise BenchError(f"only {len(since)} sources have been updated since the release")
+        image, lock, steps = bases.directory / "image", bases.old, []
+        for theirs in ({}, *list(since.values())[:updates]):
+            lock = lock | theirs
+            bases.compose("next", lock)
+            made = _make_image(bases.repo, "next", image)  # in place of the one before, with its layers
+            steps.append({"update": min(theirs, default=""), "whole": made["size"], "new": made["new_size"]})
+        return {"updates": steps[1:]}
 
 
 def _bytes_of(made: Mapping[str, Any]) -> dict[str, Any]:

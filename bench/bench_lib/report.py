@@ -67,6 +67,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
         ("overlays", _overlay_rows),
         ("pull", _pull_rows),
         ("images", _image_rows),
+        ("layers", _layer_rows),
         ("memory", _memory_rows),
         ("changes", _growth_rows),
     ):
@@ -144,6 +145,17 @@ def _disk_rows(found: Mapping[str, Any]) -> list[Row]:
     return [
         _compared("compose a disk image, against mkosi", [found["ours"]], [found["peer"]]),
         _sizes("bytes of the disk image, against mkosi", *found["bytes"]),
+    ]
+
+
+def _layer_rows(found: Mapping[str, Any]) -> list[Row]:
+    updates = found["updates"]
+    return [
+        _sizes(
+            f"bytes of {len(updates)} updates, layers against one layer",
+            sum(step["new"] for step in updates),
+            sum(step["whole"] for step in updates),
+        ),
     ]
 
 
