@@ -63,6 +63,7 @@ class Amount:
     pulls: int = 5
     image_reboots: int = 3
     image_updates: int = 10
+    imports: int = 5
 
 
 _QUICK = Amount(
@@ -82,6 +83,7 @@ _QUICK = Amount(
     pulls=2,
     image_reboots=2,
     image_updates=3,
+    imports=2,
 )
 
 
@@ -120,7 +122,7 @@ def _measure(arguments: argparse.Namespace, found: dict[str, Any]) -> None:
         "overlays": partial(_measure_overlays, arguments, amount),
         "pull": partial(_measure_pull, arguments, amount.pulls),
         "images": partial(_measure_images, arguments, amount),
-        "layers": partial(images.measure_updates, amount.image_updates),
+        "layers": partial(images.measure_updates, amount.image_updates, amount.imports),
     }
     for topic in (name for name in alone if name in topics):
         found[topic] = alone[topic]()

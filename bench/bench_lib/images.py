@@ -18,6 +18,7 @@ from testbed_lib.image import make_base_image, mounted_disk
 from testbed_lib.install import install_into_image
 from testbed_lib.store import open_store
 
+from bench_lib import importing
 from bench_lib.compose import COMMAND, COMPOSE, PRODUCT, TREEFILE
 from bench_lib.measure import BenchError, run, say
 
@@ -76,8 +77,8 @@ def nginx_update() -> Iterator[Update]:
         yield Update(Path(disks) / "old.img", (images[0], images[1]), (old, new), _bytes_of(made))
 
 
-def measure_updates(updates: int) -> dict[str, Any]:
-    """Return what images of successive updates take, each of one more source.
+def measure_updates(updates: int, imports: int) -> dict[str, Any]:
+    """Return what images of successive updates take, each of one more source, and how the last is imported.
 
     An update is called by the first name of its packages; they are the first ones since the release, by name.
     """
@@ -94,7 +95,8 @@ def measure_updates(updates: int) -> dict[str, Any]:
             bases.compose("next", lock)
             made = _make_image(bases.repo, "next", image)  # in place of the one before, with its layers
             steps.append({"update": min(theirs, default=""), "whole": made["size"], "new": made["new_size"]})
-        return {"updates": steps[1:]}
+        imported = importing.measure(bases.repo, "next", image, imports)
+        return {"updates": steps[1:], "import": imported}
 
 
 def _bytes_of(made: Mapping[str, Any]) -> dict[str, Any]:

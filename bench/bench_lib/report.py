@@ -149,13 +149,14 @@ def _disk_rows(found: Mapping[str, Any]) -> list[Row]:
 
 
 def _layer_rows(found: Mapping[str, Any]) -> list[Row]:
-    updates = found["updates"]
+    updates, imports = found["updates"], found["import"]
     return [
         _sizes(
             f"bytes of {len(updates)} updates, layers against one layer",
             sum(step["new"] for step in updates),
             sum(step["whole"] for step in updates),
         ),
+        _compared("import of an image, against ostree pull-local", imports["ours"], imports["peer"]),
     ]
 
 
