@@ -1,7 +1,7 @@
 """Importing an image into an empty repository, against `ostree pull-local` of the same commit; on the host.
 
 Where a machine imports, its own repository has most objects already, and pull-local would copy nothing. So
-the product's function is called by itself.
+the product's function is called by itself, as it is where a disk is made of an image.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 from testbed_lib.common import CHECKOUT
@@ -55,19 +54,14 @@ def _empty(directory: Path) -> Iterator[Path]:
 def _import(image: Path, repo: Path, commit: str) -> float:
     """Import an image, of which the commit has to come; return the seconds."""
     sys.path.insert(0, str(CHECKOUT / "src"))
-    from apt_ostree.core import image_import
+    from apt_ostree.core.images import importing
+    from apt_ostree.core.transaction import Transaction
     from apt_ostree.system.ostree.repo import Repo
 
-    fetched = _fetched(image)
-    # What the function asks of a transaction of the product's.
-    tx: Any = SimpleNamespace(
-        sysroot=SimpleNamespace(repo=Repo.open(repo)),
-        task=lambda _title: nullcontext(),
-        report=lambda _progress: None,
-    )
+    fetched, tx = _fetched(image), Transaction(lambda _event: None, "import")
     run("sync", "--file-system", repo)
     began = time.perf_counter()
-    imported = image_import.take_in(tx, fetched)
+    imported = importing.take_in(tx, Repo.open(repo), fetched)
     seconds = time.perf_counter() - began
     if imported != commit:
         raise BenchError(f"the image of {commit} was imported as {imported}")
@@ -76,7 +70,7 @@ def _import(image: Path, repo: Path, commit: str) -> float:
 
 def _fetched(image: Path) -> Any:
     """Return an image as it is when it was fetched."""
-    from apt_ostree.core.image_import import Fetched
+    from apt_ostree.core.images.importing import Fetched
     from apt_ostree.model import oci_image
     from apt_ostree.model.image_reference import ImageReference
     from apt_ostree.system.ocilayout import KeptLayout
