@@ -70,8 +70,10 @@ def test_the_policy_is_enforced(registry: Registry, tmp_path: Path, policy):
 def test_nothing_is_taken_that_nobody_verified_or_can(registry: Registry, tmp_path: Path):
     with pytest.raises(Refused, match="accepts anything"):
         source_of(tmp_path / "one", f"ostree-image-signed:docker://{NAME}")
-    with pytest.raises(Refused, match="has none yet"):
-        source_of(tmp_path / "two", f"ostree-remote-image:vendor:docker://{NAME}")
+    remote = f"ostree-remote-image:vendor:docker://{NAME}"
+    for number, names in enumerate(((remote,), (UNVERIFIED, remote))):
+        with pytest.raises(Refused, match="has none yet"):
+            source_of(tmp_path / f"two-{number}", *names)
     with pytest.raises(ExternalFailure, match="cannot look at"):
         source_of(tmp_path / "three", "ostree-unverified-registry:registry.example.org/none:1")
     assert not any(tmp_path.glob("t*/repo"))

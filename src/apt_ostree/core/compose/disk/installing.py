@@ -102,10 +102,7 @@ def _of_booted(sysroot: Sysroot) -> Source:
     """Return what the booted deployment is based on, without the packages and commands of this machine."""
     booted = sysroot.deployments().booted
     if booted is None:
-        raise Refused(
-            "no deployment is booted",
-            hint=_NAMED,
-        )
+        raise Refused("no deployment is booted", hint=_NAMED)
     present = booted.origin
     origin = Origin(
         refspec=present.refspec,

@@ -46,12 +46,13 @@ def of_image(tx: Transaction, name: str, target: str | None, work: Path) -> Sour
     """
     reference = ImageReference.parse(name)
     target_reference = ImageReference.parse(target) if target else reference
-    if reference.remote:
-        raise Refused(
-            f"{reference.image} cannot be verified by the keys of a remote: the new system has none yet",
-            hint=f"name it with the check of a policy, such as ostree-image-signed:{reference.image}",
-            concerns_trust=True,
-        )
+    for one in (reference, target_reference):
+        if one.remote:
+            raise Refused(
+                f"{one.image} cannot be verified by the keys of a remote: the new system has none yet",
+                hint=f"name it with the check of a policy, such as ostree-image-signed:{one.image}",
+                concerns_trust=True,
+            )
     programs.require("making a disk of an image", skopeo.PROGRAMS, {})
     trust.require_image_policy(tx, reference)
     data = fetching.look_at(tx, reference)
@@ -60,11 +61,6 @@ def of_image(tx: Transaction, name: str, target: str | None, work: Path) -> Sour
     checksum = importing.take_in(tx, Repo.create(path), image)
     origin = following.followed(Origin(), target_reference, oci.digest_of(data))
     return Source(path, checksum, origin, image=str(reference))
-
-
-def _directory(path: Path) -> Path:
-    path.mkdir(mode=0o700)
-    return path
 
 
 def of_repository(path: str, ref: str) -> Source:
@@ -91,3 +87,8 @@ def of_ref(path: Path, ref: str) -> Source:
 def name_of(source: Source) -> str:
     """Return how to call a commit: by the branch, or the image, that it is of."""
     return source.follows or source.commit
+
+
+def _directory(path: Path) -> Path:
+    path.mkdir(mode=0o700)
+    return path
