@@ -55,7 +55,6 @@ _OF_BOOT = (
         help="Try a new deployment N times before the one before it is booted again; 0: for ever.",
     ),
 )
-_BOOT_COMMIT_NAMES = ("repo", "ref", "image", "target_image")
 _BOOT_NAMES = ("kernel_arguments", "boot_attempts")
 _COMMIT_NAMES = ("repo", "ref", "image", "target_image")
 _NAMES = ("hostname", "user", "ssh_key", "consoles", *_BOOT_NAMES)

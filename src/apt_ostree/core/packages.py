@@ -81,10 +81,8 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
     with tx.changing("upgrade the system"):
         driver.require_none_else(tx, bypass=request.bypass_driver or request.check or options.dry_run)
         only_shown = request.check or (options.dry_run and options.live is None)
-        awaiting = (
-            following.awaiting(tx, cache_only=options.cache_only) if request.base and only_shown else None
-        )
-        if awaiting:
+        looks = request.base and only_shown
+        if looks and (awaiting := following.awaiting(tx, cache_only=options.cache_only)):
             if request.check:
                 updates.note_image(tx, awaiting.details["image"]["digest"])
             return awaiting
