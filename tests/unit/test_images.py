@@ -282,12 +282,12 @@ def test_what_is_missing_of_an_image_is_told(system: System, registry: Registry,
     unplug(registry)
     kept = system.state / "cache/images"
     layer = second.manifest["layers"][0]
-    name, reason = {
-        "note": ("fetched.json", "no image"),
-        "manifest": (f"blobs/sha256/{second.digest[7:]}", "its manifest"),
-        "layer": (f"blobs/sha256/{layer['digest'][7:]}", f"{layer['size']} B"),
+    path, reason = {
+        "note": (kept / "fetched.json", "no image"),
+        "manifest": (kept / "blobs/sha256" / second.digest[7:], "its manifest"),
+        "layer": (refs_of_layers(system) / second.config["rootfs"]["diff_ids"][0][7:], f"{layer['size']} B"),
     }[missing]
-    (kept / name).unlink()
+    path.unlink()
     before = state(system)
     with pytest.raises(Refused, match="not in the cache") as caught:
         upgrade(system, cache_only=True)
@@ -379,13 +379,20 @@ def test_what_an_automatic_update_finds_is_imported_once(
     assert system.repo.refs("apt-ostree/image/awaited")
 
 
-def test_no_image_is_awaited_on_a_branch(system: System, registry: Registry, image: Image):
-    rebase_to(system, f"ostree-unverified-registry:{NAME}")
-    digest = first(system).origin.image_digest
-    image_refs.await_image(system.repo, digest)
-    assert system.repo.refs("apt-ostree/image/awaited")
-    image_refs.sync(system.repo, [""])
+def test_an_image_is_awaited_until_a_branch_is_followed(system: System, registry: Registry, image: Image):
+    add_remote(system.repo, "vendor", registry.repo)
+    branch, text = f"vendor:{image_tree.REF}", f"ostree-unverified-registry:{NAME}"
+    system.run(rebase.rebase, Rebase(refspec=text, deploy=DeployOptions(download_only=True)))
+    awaited = images_refs(system)
+    assert awaited["layer"] and system.repo.refs("apt-ostree/image/awaited")
+    system.run(rebase.rebase, Rebase(refspec=branch, deploy=DeployOptions(dry_run=True)))
+    assert images_refs(system) == awaited
+    rebase_to(system, branch)
     assert not system.repo.refs("apt-ostree/image/awaited") and not images_refs(system)["layer"]
+
+
+def refs_of_layers(system: System) -> Path:
+    return system.place / "ostree/repo/refs/heads/apt-ostree/image/layer"
 
 
 def kept_blobs(system: System) -> set[str]:
@@ -410,12 +417,58 @@ def test_an_image_that_does_not_fit(
     assert registry.fetched == []
 
 
-def test_what_is_here_need_not_be_fetched_again(system: System, registry: Registry, image: Image):
+def test_layers_are_kept_by_the_repository_alone(system: System, registry: Registry, image: Image):
     rebase_to(system, unverified(image))
     manifest = oci_image.read_manifest(image.blob(image.digest))
-    assert ocilayout.kept().missing(manifest.layers) == 0
-    (system.state / "cache/images/blobs/sha256" / manifest.layers[0].digest[7:]).unlink()
-    assert ocilayout.kept().missing(manifest.layers * 2) == manifest.layers[0].size
+    assert kept_blobs(system) == {digest[7:] for digest in (manifest.digest, manifest.config.digest)}
+    assert ocilayout.kept().missing(manifest.layers * 2) == sum(one.size for one in manifest.layers)
+    diff_ids = image.config["rootfs"]["diff_ids"]
+    layers = {one.digest: diff_id for one, diff_id in zip(manifest.layers, diff_ids, strict=True)}
+    assert image_refs.blobs_in(system.repo) == layers
+    (refs_of_layers(system) / diff_ids[0][7:]).unlink()
+    del layers[manifest.layers[0].digest]
+    assert image_refs.blobs_in(system.repo) == layers
+
+
+def test_what_a_power_cut_leaves_of_a_fetch_counts_for_nothing(
+    system: System, registry: Registry, image: Image
+):
+    layout = ocilayout.kept()
+    digests = [row["digest"] for row in image.manifest["layers"]]
+    standing = layout.standing_in(digests)
+    standing.__enter__()
+    assert all(map(layout.has, digests))
+    assert not any(map(ocilayout.kept().has, digests))
+    rebase_to(system, unverified(image))
+    assert registry.fetched[0] >= set(digests)
+
+
+def test_an_image_cannot_have_a_blob_taken_for_a_layer_that_is_here(
+    system: System, registry: Registry, image: Image
+):
+    rebase_to(system, unverified(image))
+    diff_ids = image.config["rootfs"]["diff_ids"]
+    before = image_refs.blobs_in(system.repo)
+    derived = registry.derive(image, "derived", registries.layer([("usr/x", "x")]))
+    manifest, config = derived.manifest, derived.config
+    config["rootfs"]["diff_ids"][-1] = diff_ids[0]
+    manifest["config"] |= registry._add(derived.path, json.dumps(config).encode())
+    forged = registry.finish(derived.path, manifest)
+    failure = refused(system, unverified(forged), ExternalFailure)
+    assert "not the content that the image's configuration says" in failure.message
+    assert image_refs.blobs_in(system.repo) == before
+
+
+def test_an_image_that_calls_a_layer_another_one(system: System, registry: Registry, image: Image):
+    rebase_to(system, unverified(image))
+    derived = registry.derive(image, "derived", registries.layer([("usr/x", "x")]))
+    manifest, config = derived.manifest, derived.config
+    config["rootfs"]["diff_ids"][:2] = reversed(config["rootfs"]["diff_ids"][:2])
+    manifest["config"] |= registry._add(derived.path, json.dumps(config).encode())
+    forged = registry.finish(derived.path, manifest)
+    for _try in range(2):
+        failure = refused(system, unverified(forged), ExternalFailure)
+        assert "not the content that the image's configuration says" in failure.message
 
 
 @pytest.mark.parametrize(
@@ -691,6 +744,19 @@ def test_what_fails_changes_nothing(
     assert rebase_to(system, unverified(image)).changed
 
 
+def test_what_fails_after_the_import_need_not_be_fetched_again(
+    system: System, registry: Registry, image: Image, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("APT_OSTREE_FAILPOINT", "import.awaited=error")
+    before = state(system)[:2]
+    with pytest.raises(OSError):
+        rebase_to(system, unverified(image))
+    monkeypatch.delenv("APT_OSTREE_FAILPOINT")
+    assert state(system)[:2] == before
+    assert rebase_to(system, unverified(image)).changed
+    assert registry.fetched[1:] == [set()]
+
+
 def in_repository(system: System) -> set[str]:
     """Return the objects of the repository, and what is being written into it."""
     first(system)  # it is there from the first use on
@@ -738,7 +804,6 @@ def test_a_registry_that_goes_away_and_comes_back(system: System, registry: Regi
     def goes_away(words: list[str]) -> tuple[int, str]:
         if "copy" not in words:
             return skopeo_of(words)
-        (kept / "blobs/sha256").mkdir(parents=True)
         for name in arrived:
             shutil.copy(image.path / "blobs/sha256" / name, kept / "blobs/sha256")
         (kept / "oci-put-blob1").write_bytes(b"half of one")
@@ -759,8 +824,6 @@ def test_a_blob_that_was_cut_off(system: System, registry: Registry, image: Imag
     registry.commit(NEW)
     second = registry.image("image")
     upgrade(system, download_only=True)
-    system.run(deployments.cleanup, Cleanup(rollback=True, base=True))
-    image_refs.await_image(system.repo, "")
     digest = oci_image.read_manifest(second.blob(second.digest)).config.digest
     path = system.state / "cache/images/blobs/sha256" / digest[7:]
     path.write_bytes(path.read_bytes()[:10])

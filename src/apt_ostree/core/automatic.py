@@ -15,7 +15,6 @@ from typing import Protocol
 from apt_ostree.core import packages, policing, updates
 from apt_ostree.core.apply_live import apply_pending
 from apt_ostree.core.deploy import Target, deploy
-from apt_ostree.core.images import following
 from apt_ostree.core.live.planning import plan_change
 from apt_ostree.core.overlays import stack
 from apt_ostree.core.state import etc_deltas
@@ -270,7 +269,6 @@ class _System:
         tx, options = self._tx, DeployOptions(dry_run=True)
         with self._judged(Upgrade(check=True).reach):
             target = packages.upgrade_target(tx, Upgrade())
-            following.await_deployment(tx, target.origin)  # it may be staged days later
             result = deploy(tx, target, options)
         updates.note(tx, target, result.details["transaction"])
         if not result.changed:

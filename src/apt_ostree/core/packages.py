@@ -87,8 +87,6 @@ def upgrade(tx: Transaction, request: Upgrade) -> Result:
                 updates.note_image(tx, awaiting.details["image"]["digest"])
             return awaiting
         target = upgrade_target(tx, request)
-        if options.download_only:
-            following.await_deployment(tx, target.origin)
         if not request.check:
             return deploy(tx, target, options)
         result = deploy(tx, target, replace(options, dry_run=True, live=None))

@@ -26,7 +26,7 @@ from apt_ostree.model.refspec import Refspec, Revision, is_checksum
 from apt_ostree.model.requests.deployments import Deploy, Rebase
 from apt_ostree.model.result import Result
 from apt_ostree.system.failpoints import failpoint
-from apt_ostree.system.ostree import remotes
+from apt_ostree.system.ostree import image_refs, remotes
 
 #: The number of commits that a message lists.
 _SHOWN = 10
@@ -87,6 +87,8 @@ def rebase(tx: Transaction, request: Rebase) -> Result:
         result = deploy(tx, target, request.deploy)
         if result.next_boot and not request.skip_purge:
             _forget(tx, Refspec.parse(old.refspec), branch)
+        if result.next_boot and not is_image:
+            image_refs.await_image(tx.sysroot.repo, "")
         return result
 
 

@@ -18,12 +18,14 @@ from apt_ostree.model import oci, oci_image
 from apt_ostree.model.oci import Compression, Descriptor
 from apt_ostree.system import files
 
-#: What was fetched is kept, so that of the next image only those blobs are fetched that this one has not.
+#: Blobs are here until they are imported; the manifest and the configuration stay.
 _KEPT_IN = Path("/var/cache/apt-ostree/images")
 _BLOBS = "blobs/sha256"
 _NOTE = "fetched.json"
 _KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE, _NOTE})
 _CHUNK = 1 << 20
+#: Where the links lead that stand for blobs: there it is on every machine.
+_STANDS_FOR_A_BLOB = "/dev/null"
 #: No manifest and no configuration is as large.
 _LARGEST_TEXT = 16 << 20
 
@@ -147,10 +149,22 @@ class KeptLayout:
 
             yield read
             if read(1) or f"sha256:{digest.hexdigest()}" != diff_id:
-                raise ExternalFailure(
-                    f"the layer {layer.digest[7:19]} has not the content that the image's configuration says",
-                    hint="who made the image has to make it again",
-                )
+                raise of_another_content(layer)
+
+    @contextmanager
+    def standing_in(self, digests: Iterable[str]) -> Iterator[None]:
+        """Have links in the places of blobs that are not here, so that skopeo does not fetch them.
+
+        It only looks whether there is a file of the blob's name. The links go at the end of the block.
+        """
+        (self.path / _BLOBS).mkdir(parents=True, exist_ok=True)
+        for digest in digests:
+            with suppress(FileExistsError):
+                self._place(digest).symlink_to(_STANDS_FOR_A_BLOB)
+        try:
+            yield
+        finally:
+            self.drop_leftovers()
 
     def keep_only(self, digests: Collection[str]) -> None:
         """Remove all blobs but these, and what killed programs have left."""
@@ -161,10 +175,13 @@ class KeptLayout:
                 path.unlink()
 
     def drop_leftovers(self) -> None:
-        """Remove what programs that did not succeed have left: blobs that are not whole."""
+        """Remove what programs that did not succeed have left: links, and blobs that are not whole."""
         for path in self.path.glob("*"):
             if path.name not in _KEPT:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in (self.path / _BLOBS).glob("*"):
+            if path.is_symlink():
+                path.unlink()
 
     def _require_sound(self, digest: str) -> None:
         """Remove a blob that is damaged, so that it is fetched again, and raise ExternalFailure."""
@@ -180,6 +197,14 @@ class KeptLayout:
 
     def _place(self, digest: str) -> Path:
         return self.path / _BLOBS / digest.partition(":")[2]
+
+
+def of_another_content(layer: Descriptor) -> ExternalFailure:
+    """Return the failure of a layer that is not what the image's configuration says."""
+    return ExternalFailure(
+        f"the layer {layer.digest[7:19]} has not the content that the image's configuration says",
+        hint="who made the image has to make it again",
+    )
 
 
 def _decompressed(file: IO[bytes], compression: Compression) -> IO[bytes]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from apt_ostree.core import trust
@@ -14,7 +14,7 @@ from apt_ostree.model import oci, oci_image
 from apt_ostree.model.image_reference import ImageReference
 from apt_ostree.model.oci_image import Manifest
 from apt_ostree.model.sizes import show_size
-from apt_ostree.system import skopeo, space
+from apt_ostree.system import ocilayout, skopeo, space
 from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import KeptLayout, Note
 
@@ -52,25 +52,26 @@ def look_at(tx: Transaction, reference: ImageReference) -> bytes:
     return data
 
 
-def fetch(tx: Transaction, reference: ImageReference, data: bytes, blobs: KeptLayout) -> Fetched:
-    """Fetch an image into a layout; blobs that are there are not fetched.
+def fetch(
+    tx: Transaction, reference: ImageReference, data: bytes, blobs: KeptLayout, present: Mapping[str, str]
+) -> Fetched:
+    """Fetch an image into a layout, without the blobs that are there, or whose layers are imported already.
 
     data: its manifest, or the index that it is of.
+    present: of the latter blobs, digest -> diff_id.
 
     Raises Refused for one that the policy does not accept, or that no machine like this one can use, and
     ExternalFailure if it cannot be had.
     """
     digest, policy = oci.digest_of(data), skopeo.policy_digest()
-    with usable(reference):
-        is_index = oci_image.kind_of(data) == oci.INDEX
-        possible = oci_image.read_index(data) if is_index else {digest}
-        if not is_index:
-            _require_room(reference, oci_image.read_manifest(data), blobs)
-    with tx.task(f"Fetching {reference.image}"):
-        try:
+    with blobs.standing_in(present):
+        with usable(reference):
+            is_index = oci_image.kind_of(data) == oci.INDEX
+            possible = oci_image.read_index(data) if is_index else {digest}
+            if not is_index:
+                _require_room(reference, oci_image.read_manifest(data), blobs)
+        with tx.task(f"Fetching {reference.image}"):
             skopeo.fetch(reference, blobs, patience=tx.settings.stall_timeout)
-        finally:
-            blobs.drop_leftovers()
     failpoint("import.fetched")
     trust.note_image(tx, reference, digest)
     with usable(reference):
@@ -82,7 +83,11 @@ def fetch(tx: Transaction, reference: ImageReference, data: bytes, blobs: KeptLa
         blobs.write_note(Note(str(reference), digest, name, policy))
         manifest = oci_image.read_manifest(blobs.text(name))
         blobs.keep_only(manifest.blobs)  # at once: images that are refused day by day would fill the disk
-    return image_of(reference, digest, manifest, blobs)
+    image = image_of(reference, digest, manifest, blobs)
+    for layer, diff_id in zip(manifest.layers, image.config.diff_ids, strict=True):
+        if present.get(layer.digest, diff_id) != diff_id:
+            raise ocilayout.of_another_content(layer)
+    return image
 
 
 def image_of(reference: ImageReference, digest: str, manifest: Manifest, blobs: KeptLayout) -> Fetched:

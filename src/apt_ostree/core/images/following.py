@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from apt_ostree.core import trust
@@ -16,6 +17,7 @@ from apt_ostree.model.refspec import Refspec
 from apt_ostree.model.result import Result
 from apt_ostree.model.sizes import show_size
 from apt_ostree.system import ocilayout, skopeo
+from apt_ostree.system.failpoints import failpoint
 from apt_ostree.system.ocilayout import Note
 from apt_ostree.system.ostree import image_refs
 
@@ -103,12 +105,6 @@ def awaiting(tx: Transaction, *, cache_only: bool) -> Result | None:
     return Result(changed=True, details=details)
 
 
-def await_deployment(tx: Transaction, origin: Origin) -> None:
-    """Keep the layers of an origin's image, which is deployed later, so that they are imported once."""
-    if origin.image and origin.image_digest != tx.merge_deployment.origin.image_digest:
-        image_refs.await_image(tx.sysroot.repo, origin.image_digest)
-
-
 def followed(origin: Origin, reference: ImageReference, digest: str) -> Origin:
     """Return an origin that follows an image, of which it has the one with a digest."""
     return replace(origin, refspec="", unconfigured="", image=str(reference), image_digest=digest)
@@ -150,10 +146,11 @@ def _not_fetched(reference: ImageReference, reason: str) -> Refused:
 def _imported(tx: Transaction, reference: ImageReference, present: _Present, *, allow_older: bool) -> str:
     """Import an image, which is fetched if it has to be; return its commit."""
     tx.tidy_at_end()  # which drops what no deployment comes to need
+    blobs = image_refs.blobs_in(tx.sysroot.repo)
     if present.data is None:
-        image = _cached(reference)
+        image = _cached(reference, blobs)
     else:
-        image = fetching.fetch(tx, reference, present.data, ocilayout.kept())
+        image = fetching.fetch(tx, reference, present.data, ocilayout.kept(), blobs)
     if not allow_older:
         trust.refuse_older_image(tx, reference, image.config.created, _OLDER)
     commit = importing.take_in(tx, tx.sysroot.repo, image)
@@ -161,11 +158,18 @@ def _imported(tx: Transaction, reference: ImageReference, present: _Present, *, 
         trust.require_signed(tx, Refspec(reference.remote, str(reference)), commit)
     if not allow_older:
         trust.refuse_older(tx, commit, _OLDER)
+    # Whether it is deployed now, later, or was only to be seen: it is neither fetched nor imported again.
+    image_refs.await_image(tx.sysroot.repo, image.digest)
+    failpoint("import.awaited")
+    image.blobs.keep_only({image.manifest.digest, image.manifest.config.digest})
     return commit
 
 
-def _cached(reference: ImageReference) -> Fetched:
-    """Return an image that was fetched before, by the policy of today."""
+def _cached(reference: ImageReference, imported: Collection[str]) -> Fetched:
+    """Return an image that was fetched before, by the policy of today.
+
+    imported: the digests of the blobs whose layers the repository has.
+    """
     note, blobs = _noted(reference), ocilayout.kept()
     if note.policy != skopeo.policy_digest():
         raise Refused(
@@ -177,6 +181,7 @@ def _cached(reference: ImageReference) -> Fetched:
         raise _not_fetched(reference, "its manifest is missing")
     with fetching.usable(reference):
         manifest = oci_image.read_manifest(blobs.text(note.manifest))
-    if absent := blobs.missing((manifest.config, *manifest.layers)):
+    needed = (layer for layer in manifest.layers if layer.digest not in imported)
+    if absent := blobs.missing((manifest.config, *needed)):
         raise _not_fetched(reference, f"{show_size(absent)} of it are missing")
     return fetching.image_of(reference, note.digest, manifest, blobs)

@@ -29,6 +29,7 @@ from apt_ostree.system.ostree.image_commits import LayerWriter, WrittenTree
 from apt_ostree.system.ostree.repo import Repo, package_list, text
 
 _STATUS = f"{layout.DPKG_ADMINDIR}/status"
+_CHUNK = 1 << 20
 _LARGEST_STATUS = 64 << 20  # Debian's whole archive has about as much
 #: libostree names boot entries by it, and would fail no sooner than at the shutdown.
 _OS_RELEASE = ("usr/etc/os-release", "usr/lib/os-release")
@@ -59,29 +60,38 @@ def take_in(tx: Transaction, repo: Repo, image: Fetched) -> str:
     Raises Refused for an image with what no layer may have, or which no machine can boot, and ExternalFailure
     for one that is damaged.
     """
-    layers = image.manifest.layers
-    known = {diff_id: image_commits.known(repo, diff_id) for diff_id in image.config.diff_ids}
-    new = [n for n, diff_id in enumerate(image.config.diff_ids) if known[diff_id] is None]
-    progress = _Progress(tx, f"Importing {len(new)} of {len(layers)} layers", [layers[n].size for n in new])
+    layers = list(zip(image.manifest.layers, image.config.diff_ids, strict=True))
+    known = {diff_id: image_commits.known(repo, diff_id) for _layer, diff_id in layers}
+    new = {diff_id: layer.size for layer, diff_id in layers if known[diff_id] is None}
+    progress = _Progress(tx, f"Importing {len(new)} of {len(layers)} layers", sum(new.values()))
     with tx.task(progress.title), repo.transaction():
-        for number in new:
-            diff_id = image.config.diff_ids[number]
-            if known[diff_id] is None:  # an image may have a layer twice
-                known[diff_id] = _write_layer(repo, image, layers[number], diff_id)
-            progress.add(layers[number].size)
+        for layer, diff_id in layers:
+            if known[diff_id] is None:
+                known[diff_id] = _write_layer(repo, image, layer, diff_id)
+                progress.add(layer.size)
+            elif image.blobs.has(layer.digest):  # the layer is here from another blob, or twice in the image
+                _verify_layer(image, layer, diff_id)
         merge = Merge(partial(diff.read_dirtree, repo), image_commits.plain_directory(repo))
-        for layer, diff_id in zip(layers, image.config.diff_ids, strict=True):
+        for layer, diff_id in layers:
             if (tree := known[diff_id]) is not None:
                 with _refusing(image, layer):
                     merge.lay(tree)
         written = image_commits.write_merged(repo, merge.root)
         _require_bootable(repo, image, written)
         commit = _commit(repo, image, written)
-        image_commits.remember(repo, image.digest, image.config.diff_ids)
+        blobs = [layer.digest for layer, _diff_id in layers]
+        image_commits.remember(repo, image.digest, image.config.diff_ids, blobs)
         failpoint("import.before-commit")
     failpoint("import.imported")
     image_commits.mark_whole(repo, commit)
     return commit
+
+
+def _verify_layer(image: Fetched, layer: Descriptor, diff_id: str) -> None:
+    """Raise ExternalFailure for a blob of another content: what is noted of it has to be true."""
+    with image.blobs.opened(layer, oci_image.compression_of(layer), diff_id) as read:
+        while read(_CHUNK):
+            pass
 
 
 def _write_layer(repo: Repo, image: Fetched, layer: Descriptor, diff_id: str) -> LayerTree:
@@ -187,9 +197,9 @@ def _without_packages(image: Fetched) -> Refused:
 class _Progress:
     """Reports how many bytes of the layers are imported."""
 
-    def __init__(self, tx: Transaction, title: str, sizes: list[int]) -> None:
+    def __init__(self, tx: Transaction, title: str, total: int) -> None:
         self.title = title
-        self._tx, self._total, self._done = tx, sum(sizes), 0
+        self._tx, self._total, self._done = tx, total, 0
 
     def add(self, size: int) -> None:
         self._done += size

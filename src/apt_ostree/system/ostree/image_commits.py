@@ -216,12 +216,16 @@ def _read(kind: str, data: bytes) -> GLib.Variant:
     return GLib.Variant.new_from_bytes(GLib.VariantType.new(kind), GLib.Bytes.new(data), False)
 
 
-def remember(repo: Repo, digest: str, diff_ids: Sequence[str]) -> None:
-    """Note which layers an image has, inside a transaction."""
+def remember(repo: Repo, digest: str, diff_ids: Sequence[str], blobs: Sequence[str]) -> None:
+    """Note which layers an image has, and the blobs that they came in, inside a transaction."""
     mtree = OSTree.MutableTree.new()
     mtree.set_metadata_checksum(objects.write(repo, _PLAIN))
     with explained("note the layers of an image"):
         _ok, root = repo.handle.write_mtree(mtree, None)
-    metadata = {image_refs.DIFF_IDS: GLib.Variant("as", list(diff_ids)), "apt-ostree.digest": text(digest)}
+    metadata = {
+        image_refs.DIFF_IDS: GLib.Variant("as", list(diff_ids)),
+        image_refs.BLOBS: GLib.Variant("as", list(blobs)),
+        "apt-ostree.digest": text(digest),
+    }
     commit = repo.write_commit(root, parent=None, subject="", metadata=metadata, timestamp=0)
     repo.handle.transaction_set_ref(None, image_refs.of_image(digest), commit)

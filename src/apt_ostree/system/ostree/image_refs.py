@@ -9,8 +9,8 @@ from apt_ostree.system.ostree.repo import Repo
 _LAYERS = "apt-ostree/image/layer"
 _IMAGES = "apt-ostree/image/manifest"
 _AWAITED = "apt-ostree/image/awaited"
-#: Metadata of an image's commit: the layers that it has.
-DIFF_IDS = "apt-ostree.diff-ids"
+#: Metadata of an image's commit: the layers that it has, and the blobs that they came in, in the same order.
+DIFF_IDS, BLOBS = "apt-ostree.diff-ids", "apt-ostree.blobs"
 
 
 def of_layer(diff_id: str) -> str:
@@ -29,16 +29,36 @@ def await_image(repo: Repo, digest: str) -> None:
     repo.sync_refs(_AWAITED, {_ref(_AWAITED, digest): commit} if commit else {})
 
 
+def blobs_in(repo: Repo) -> dict[str, str]:
+    """Return the blobs whose layers are in the repository: digest -> diff_id."""
+    layers = repo.refs(_LAYERS).keys()
+    rows = map(repo.metadata, repo.refs(_IMAGES).values())
+    pairs = (pair for row in rows for pair in zip(row.get(BLOBS, ()), row[DIFF_IDS], strict=False))
+    return {blob: diff_id for blob, diff_id in pairs if of_layer(diff_id) in layers}
+
+
+def of(repo: Repo, digest: str) -> tuple[str, ...]:
+    """Return the refs of an image and of its layers, sorted; () if the repository does not have it.
+
+    digest: of its manifest or index; "" is none.
+    """
+    commit = repo.local_ref(of_image(digest)) if digest else None
+    if commit is None:
+        return ()
+    layers = {of_layer(diff_id) for diff_id in repo.metadata(commit)[DIFF_IDS]}
+    return (of_image(digest), *sorted(layers & repo.refs(_LAYERS).keys()))
+
+
 def sync(repo: Repo, digests: Iterable[str]) -> None:
     """Keep the refs of these images, of the one that is awaited and of their layers, and remove all others.
 
-    Without any of these images, none is awaited: the system follows a branch.
+    One of these is awaited no more.
     """
     wanted = {of_image(digest) for digest in digests if digest}
     awaited = {
         ref: commit
         for ref, commit in repo.refs(_AWAITED).items()
-        if wanted and ref.replace(_AWAITED, _IMAGES) not in wanted
+        if ref.replace(_AWAITED, _IMAGES) not in wanted
     }
     wanted |= {ref.replace(_AWAITED, _IMAGES) for ref in awaited}
     images = {ref: commit for ref, commit in repo.refs(_IMAGES).items() if ref in wanted}

@@ -56,7 +56,7 @@ def of_image(tx: Transaction, name: str, target: str | None, work: Path) -> Sour
     programs.require("making a disk of an image", skopeo.PROGRAMS, {})
     trust.require_image_policy(tx, reference)
     data = fetching.look_at(tx, reference)
-    image = fetching.fetch(tx, reference, data, KeptLayout(_directory(work / "image")))
+    image = fetching.fetch(tx, reference, data, KeptLayout(_directory(work / "image")), {})
     path = _directory(work / "repo")
     checksum = importing.take_in(tx, Repo.create(path), image)
     origin = following.followed(Origin(), target_reference, oci.digest_of(data))
