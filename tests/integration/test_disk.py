@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.fixtures import image_tree
 
 from apt_ostree.model import bootloader, grubenv, layout
 from apt_ostree.system import mounts
@@ -165,9 +166,15 @@ def test_a_container_image_gives_its_commit_and_is_followed(container_image: Pat
     assert (result["ref"], result["commit"]) == (target, commit.head(container_image.parent / "repo", REF))
     image = Image(output, result)
     origin = image.read("root", f"{image.deployment}.origin")
-    index = json.loads((container_image / "index.json").read_text())
+    source = image_tree.Image(container_image)
     assert f"container-image-reference={target}\n" in origin
-    assert f"container-image-reference-digest={index['manifests'][0]['digest']}\n" in origin
+    assert f"container-image-reference-digest={source.digest}\n" in origin
+    # Its layers are there for the first upgrade, which fetches only those that are new.
+    repo, refs = "/ostree/repo", "refs/heads/apt-ostree/image"
+    assert image.names("root", f"{repo}/{refs}/manifest") - {".", ".."} == {source.digest[7:]}
+    for diff_id in source.config["rootfs"]["diff_ids"]:
+        layer = image.read("root", f"{repo}/{refs}/layer/{diff_id[7:]}").strip()
+        assert f"{layer[2:]}.commit" in image.names("root", f"{repo}/objects/{layer[:2]}")
     assert not list(tmp_path.glob(".apt-ostree-*"))
     said = make("-o", tmp_path / "other.raw", f"--image=ostree-image-signed:oci:{container_image}", code=3)
     assert "nothing would be verified" in said.stderr

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from apt_ostree.model import diskimage
 from apt_ostree.model.origin import Origin, format_origin
 from apt_ostree.model.refspec import Refspec
 from apt_ostree.system import process
+from apt_ostree.system.ostree import image_refs
 from apt_ostree.system.ostree.bootfs import boot_files
 from apt_ostree.system.ostree.gi_ostree import OSTree, explained
 from apt_ostree.system.ostree.remotes import Remote
@@ -78,7 +80,8 @@ def make(root: Path, stateroot: str, source: Source, *, arguments: Sequence[str]
     # The boot menu reads libostree's entries, and nothing else is to be written for the boot loader.
     _ostree("config", f"--repo={repo}", "set", "sysroot.bootloader", "none")
     _ostree("config", f"--repo={repo}", "set", "sysroot.readonly", "true")
-    _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source.repo, source.commit)
+    refs = image_refs.of(Repo.open(source.repo), source.origin.image_digest)
+    _ostree("pull-local", "--disable-fsync", f"--repo={repo}", source.repo, source.commit, *refs)
     if source.remote:
         source.remote.write(repo)
     if branch := Refspec.parse(source.origin.refspec):
@@ -99,10 +102,14 @@ def _ostree(*words: str | Path) -> None:
     process.run(["ostree", *words], what=what, env=_MUTABLE)
 
 
-def measure(repo: Repo, commit: str) -> diskimage.Contents:
+def measure(source: Source) -> diskimage.Contents:
     """Return what the deployment of a commit takes, with the repository that it is checked out from."""
-    with explained(f"read commit {commit[:12]}"):
-        _ok, names = repo.handle.traverse_commit(commit, 0, None)
+    repo, commit = Repo.open(source.repo), source.commit
+    layers = map(repo.local_ref, image_refs.of(repo, source.origin.image_digest))
+    names: set[Any] = set()
+    for one in (commit, *filter(None, layers)):
+        with explained(f"read commit {one[:12]}"):
+            names.update(repo.handle.traverse_commit(one, 0, None)[1])
     objects = [OSTree.object_name_deserialize(name) for name in names]
     files = [checksum for checksum, kind in objects if kind == OSTree.ObjectType.FILE]
     content = sum(diskimage.allotted(repo.outline(checksum).size) for checksum in files)

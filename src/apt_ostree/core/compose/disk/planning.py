@@ -92,7 +92,7 @@ def measure(source: Source) -> Contents:
             f"the tree of {sources.name_of(source)} has no kernel, so that a disk of it would not boot",
             hint="add a kernel and dracut to the packages of its treefile, such as linux-image-amd64",
         )
-    return new_sysroot.measure(repo, source.commit)
+    return new_sysroot.measure(source)
 
 
 def plan(
