@@ -10,34 +10,39 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dasbus.client.observer import GLibMonitoring
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface
 from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, get_native
 from systemd import journal
 
-from apt_ostree import program
+from apt_ostree import lazy, program
 from apt_ostree.core import queries
-from apt_ostree.core.operation import note_refusal
 from apt_ostree.daemon.authority import Authority
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, read_json
 from apt_ostree.daemon.transaction import Transaction
 from apt_ostree.errors import AptOstreeError, Cancelled, NotAuthorized, UsageError, from_os_error
-from apt_ostree.model import authorization, calls, jsonvalue
 from apt_ostree.model import bus as names
+from apt_ostree.model import jsonvalue
 from apt_ostree.model.caller import Caller
 from apt_ostree.model.events import Message, to_wire
 from apt_ostree.model.request import Request
 from apt_ostree.model.requests import read_request
-from apt_ostree.model.settings import Settings
 from apt_ostree.model.sizes import show_size
 from apt_ostree.model.transaction import PASSED_ON, Phase, Record, id_of_unit
 from apt_ostree.system import openfiles, settings, transaction_files
 from apt_ostree.system.caller import caller_of, user_name
 from apt_ostree.system.mainloop import MainLoop
 from apt_ostree.system.systemd_units import Units
+
+if TYPE_CHECKING:
+    from apt_ostree.core import operation
+    from apt_ostree.model import authorization, calls
+else:
+    operation = lazy.module("apt_ostree.core.operation")
+    authorization, calls = map(lazy.module, ("apt_ostree.model.authorization", "apt_ostree.model.calls"))
 
 #: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
 #: for a client that comes again.
@@ -401,7 +406,9 @@ class Transactions:
         if item.phase is Phase.QUEUED:
             error = Cancelled("cancelled before anything was done")
             self._end(item, error)
-            note_refusal(item.record.caller, read_request(item.record.verb, item.record.request), error)
+            operation.note_refusal(
+                item.record.caller, read_request(item.record.verb, item.record.request), error
+            )
         elif not item.has_ended:
             self._units.terminate(item.record.unit)
 
@@ -422,7 +429,7 @@ class Transactions:
 def _record_denial(caller: Caller, what: Request | str, error: Exception) -> None:
     """Record what was denied; other errors are none of the caller's rights."""
     if isinstance(error, NotAuthorized):
-        note_refusal(caller, what, error)
+        operation.note_refusal(caller, what, error)
 
 
 def _read(verb: str, request: str, files: int) -> Request:
@@ -452,6 +459,8 @@ def _limits() -> Mapping[str, int]:
     try:
         return settings.load().limits
     except (UsageError, OSError):
+        from apt_ostree.model.settings import Settings
+
         return Settings().limits
 
 
