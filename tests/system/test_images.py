@@ -103,6 +103,7 @@ def test_to_an_image_live_by_reboot_and_back(host: Host):
     assert result["live"] and host.sh("cat /usr/share/new-base") == "new\n"
     assert host.deployments()[0]["base-checksum"] == newer
     assert 0 < len(set(layers(host)) - known) < len(known) / 4
+    assert int(host.sh("du -s --block-size=1 /var/cache/apt-ostree/images | cut -f1")) < 1_000_000
     host.reboot()
     assert followed(host.deployments()[0]) == (FOLLOWED, digest) and host.is_active("fx-service.service")
 
@@ -187,6 +188,7 @@ def test_a_full_disk_changes_nothing_and_the_next_try_goes_on(host: Host, spare:
         "import.layer-written:3",
         "repo.before-commit",
         "import.imported",
+        "import.awaited",
     ],
 )
 def test_what_is_killed_changes_nothing_and_goes_on(host: Host, point: str):
