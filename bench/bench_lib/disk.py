@@ -75,7 +75,7 @@ def _prepare_peer(root: Path) -> None:
     run("mmdebstrap", "--quiet", "--variant=apt", f"--include={','.join(_MKOSI)}", _SUITE, root)
     shutil.copyfile("/etc/resolv.conf", root / "etc/resolv.conf")
     treefile = json.loads(run(*COMMAND, TREEFILE, "--print-only", env=PRODUCT))
-    packages = " ".join([*treefile["packages"], "systemd-boot"])
+    packages = ",".join([*treefile["packages"], "systemd-boot"])
     sources = root / "work/mkosi.sandbox/etc/apt/sources.list.d"
     sources.mkdir(parents=True)
     (root / "work/out").mkdir()
