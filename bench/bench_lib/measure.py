@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ENVIRONMENT = {
@@ -22,6 +22,7 @@ ENVIRONMENT = {
 }
 #: Seconds between two looks at the processes of a command whose memory is measured.
 _SAMPLING = 0.015
+_UNITS = Path("/sys/fs/cgroup/system.slice")
 
 
 class BenchError(Exception):
@@ -81,14 +82,18 @@ def interleaved(rounds: int, *sides: Callable[[], None]) -> Iterator[int]:
 
 
 @contextmanager
-def memory_of(pid: int) -> Iterator[dict[str, int]]:
-    """Watch a process and its descendants; fill in the highest VmHWM (kB) seen of each kind of process."""
+def memory_of(pid: int, units: str = "") -> Iterator[dict[str, int]]:
+    """Watch a process and its descendants; fill in the highest VmHWM (kB) seen of each kind of process.
+
+    units: a pattern of system units, whose processes are watched, too.
+    """
     found: dict[str, int] = {}
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(_SAMPLING):
-            _sample(pid, "", found)
+            for one in (pid, *_mains(units)):
+                _sample(one, "", found)
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -99,7 +104,9 @@ def memory_of(pid: int) -> Iterator[dict[str, int]]:
         watcher.join()
 
 
-def run_watched(*argv: str | Path, env: Mapping[str, str] | None = None) -> tuple[float, dict[str, int]]:
+def run_watched(
+    *argv: str | Path, env: Mapping[str, str] | None = None, units: str = ""
+) -> tuple[float, dict[str, int]]:
     """Run a program; return its time in seconds and the peak memory of its processes (`memory_of`)."""
     words = [os.fspath(word) for word in argv]
     began = time.perf_counter()
@@ -112,12 +119,19 @@ def run_watched(*argv: str | Path, env: Mapping[str, str] | None = None) -> tupl
         errors="replace",
         env={**ENVIRONMENT, **(env or {})},
     )
-    with memory_of(process.pid) as found:
+    with memory_of(process.pid, units) as found:
         said, _ = process.communicate()
     if process.returncode != 0:
         tail = said.strip().splitlines()[-15:]
         raise BenchError("\n".join([f"exit code {process.returncode} from: {shlex.join(words)}", *tail]))
     return time.perf_counter() - began, found
+
+
+def _mains(units: str) -> Iterator[int]:
+    """Yield the first process of each unit that runs."""
+    for path in _UNITS.glob(f"{units}/cgroup.procs") if units else ():
+        with suppress(FileNotFoundError, ProcessLookupError, ValueError):  # it ended, or is empty
+            yield min(map(int, path.read_text().split()))
 
 
 def _sample(pid: int, parent: str, found: dict[str, int]) -> None:
