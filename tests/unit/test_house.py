@@ -27,7 +27,6 @@ LAYERS = {
     "": 0,
     "wrappers": 0,
     "errors": 0,
-    "lazy": 0,
     "program": 0,
     "model": 1,
     "system": 2,

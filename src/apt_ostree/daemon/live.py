@@ -6,24 +6,19 @@ data/dbus/org.debian.aptostree1.xml describes the interfaces.
 # No `from __future__ import annotations`: dasbus makes the interfaces of the hints, which have to be types.
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.server.property import PropertiesInterface
 from dasbus.typing import Double, List, ObjPath, Str, Structure, UInt32, UInt64
 
-from apt_ostree import lazy
 from apt_ostree.core import queries
 from apt_ostree.daemon import variants
+from apt_ostree.daemon.deferred import calls
 from apt_ostree.daemon.replies import Handler
 from apt_ostree.daemon.state import State
 from apt_ostree.daemon.transactions import Transactions
 from apt_ostree.model import bus as names
-
-if TYPE_CHECKING:
-    from apt_ostree.model import calls
-else:
-    calls = lazy.module("apt_ostree.model.calls")
 
 
 @dbus_interface(names.LIVE)

@@ -8,26 +8,21 @@ import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface, dbus_signal
 from dasbus.server.property import PropertiesInterface
 from dasbus.typing import Bool, List, ObjPath, Str, Structure, Tuple, get_native
 
-from apt_ostree import lazy
 from apt_ostree.daemon import variants
 from apt_ostree.daemon.clients import Clients
+from apt_ostree.daemon.deferred import calls
 from apt_ostree.daemon.replies import Handler
 from apt_ostree.daemon.state import State
 from apt_ostree.daemon.transactions import Transactions, close
 from apt_ostree.errors import UsageError
 from apt_ostree.model import bus as names
 from apt_ostree.model.request import Request
-
-if TYPE_CHECKING:
-    from apt_ostree.model import calls
-else:
-    calls = lazy.module("apt_ostree.model.calls")
 
 
 @dbus_interface(names.SYSROOT)

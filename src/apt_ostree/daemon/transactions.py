@@ -10,16 +10,17 @@ import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dasbus.client.observer import GLibMonitoring
 from dasbus.server.interface import accepts_additional_arguments, dbus_interface
 from dasbus.typing import List, ObjPath, Str, Structure, Tuple, UInt32, UnixFD, get_native
 from systemd import journal
 
-from apt_ostree import lazy, program
+from apt_ostree import program
 from apt_ostree.core import queries
 from apt_ostree.daemon.authority import Authority
+from apt_ostree.daemon.deferred import authorization, calls, operation
 from apt_ostree.daemon.queue import Item, Queue
 from apt_ostree.daemon.replies import Handler, read_json
 from apt_ostree.daemon.transaction import Transaction
@@ -36,13 +37,6 @@ from apt_ostree.system import openfiles, settings, transaction_files
 from apt_ostree.system.caller import caller_of, user_name
 from apt_ostree.system.mainloop import MainLoop
 from apt_ostree.system.systemd_units import Units
-
-if TYPE_CHECKING:
-    from apt_ostree.core import operation
-    from apt_ostree.model import authorization, calls
-else:
-    operation = lazy.module("apt_ostree.core.operation")
-    authorization, calls = map(lazy.module, ("apt_ostree.model.authorization", "apt_ostree.model.calls"))
 
 #: Seconds for which a transaction that has ended can be asked for its events, and for which a question waits
 #: for a client that comes again.

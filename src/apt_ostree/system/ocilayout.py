@@ -24,7 +24,7 @@ _BLOBS = "blobs/sha256"
 _NOTE = "fetched.json"
 _KEPT = frozenset({"blobs", oci.INDEX_FILE, oci.LAYOUT_FILE, _NOTE})
 _CHUNK = 1 << 20
-#: Where the links lead that stand for blobs: there it is on every machine.
+#: What the links that stand for blobs lead to: it exists on every machine.
 _STANDS_FOR_A_BLOB = "/dev/null"
 #: No manifest and no configuration is as large.
 _LARGEST_TEXT = 16 << 20
@@ -158,10 +158,10 @@ class KeptLayout:
         It only looks whether there is a file of the blob's name. The links go at the end of the block.
         """
         (self.path / _BLOBS).mkdir(parents=True, exist_ok=True)
-        for digest in digests:
-            with suppress(FileExistsError):
-                self._place(digest).symlink_to(_STANDS_FOR_A_BLOB)
         try:
+            for digest in digests:
+                with suppress(FileExistsError):
+                    self._place(digest).symlink_to(_STANDS_FOR_A_BLOB)
             yield
         finally:
             self.drop_leftovers()

@@ -1,4 +1,4 @@
-"""Modules are loaded when something of them is used."""
+"""What only transactions need is loaded when something of it is used."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from apt_ostree import lazy
+from apt_ostree.daemon import deferred
 
-SOURCE = Path(lazy.__file__).parents[1]
+SOURCE = Path(deferred.__file__).parents[2]
 
 
 def test_a_module_that_is_loaded_is_itself():
-    assert lazy.module("apt_ostree.errors") is sys.modules["apt_ostree.errors"]
+    assert deferred._module("apt_ostree.errors") is sys.modules["apt_ostree.errors"]
 
 
 def test_a_module_that_does_not_exist():
     with pytest.raises(ModuleNotFoundError, match="no module"):
-        lazy.module("apt_ostree.model.nothing")
+        deferred._module("apt_ostree.model.nothing")
 
 
 def test_the_service_starts_without_what_requests_need():

@@ -1,4 +1,4 @@
-"""Modules that are loaded at their first use: the service starts for a query, and most need little of it."""
+"""What only transactions need. It is loaded when one begins: most starts of the service are for a query."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import importlib
 import importlib.util
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 
-def module(name: str) -> ModuleType:
+def _module(name: str) -> ModuleType:
     """Return a module, which is loaded when something of it is used; see importlib.util.LazyLoader."""
     if name in sys.modules:
         return sys.modules[name]
@@ -21,3 +22,13 @@ def module(name: str) -> ModuleType:
     package, _, own = name.rpartition(".")
     setattr(importlib.import_module(package), own, made)
     return made
+
+
+if TYPE_CHECKING:
+    from apt_ostree.core import operation
+    from apt_ostree.model import authorization, calls
+else:
+    operation = _module("apt_ostree.core.operation")
+    authorization, calls = map(_module, ("apt_ostree.model.authorization", "apt_ostree.model.calls"))
+
+__all__ = ["authorization", "calls", "operation"]
